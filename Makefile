@@ -1,0 +1,37 @@
+# Needs Python 3.11 or newer, make and a package index; everything else lands in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Idle OpenMP threads must sleep: two torch processes that spin on the same cores slow each other a hundredfold.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format clean
+
+help:  ## list what can be made
+	@awk -F ':.*## ' '/^[.a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv: $(VENV)/.installed  ## build the environment
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "distdiff needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into .venv (a few minutes the first time)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+run: .venv  ## the whole study: guide, prototypes, expand, measure, train, report
+	@$(BIN)/python experiments/run.py
+
+test: .venv lint  ## lint, then every test
+	@$(BIN)/python -m pytest
+
+lint: .venv  ## check style
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: .venv  ## rewrite in the house style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## remove the environment and every cached stage; runs and expanded data stay
+	rm -rf $(VENV) outputs/cache

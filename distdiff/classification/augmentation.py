@@ -1,0 +1,26 @@
+"""Augmentation policies, built from kornia: modules from images (B, 3, H, W) in [0, 1] to the same."""
+
+from typing import Any
+
+import kornia.augmentation as K
+from torch import nn
+
+
+def none(**_: Any) -> nn.Module:
+    """Images as they are."""
+    return nn.Identity()
+
+
+def default(horizontal_flip: bool, **_: Any) -> nn.Module:
+    """Small rotations, shifts, zooms and changes of brightness and contrast; mirroring where labels survive it."""
+    return nn.Sequential(
+        K.RandomAffine(10.0, translate=(0.1, 0.1), scale=(0.9, 1.1), p=0.8),
+        K.RandomBrightness((0.85, 1.15), p=0.3),
+        K.RandomContrast((0.85, 1.15), p=0.3),
+        K.RandomHorizontalFlip(p=0.5 if horizontal_flip else 0.0),
+    )
+
+
+def randaugment(num_ops: int, magnitude: int, **_: Any) -> nn.Module:
+    """RandAugment (Cubuk et al., 2020)."""
+    return K.auto.RandAugment(n=num_ops, m=magnitude)

@@ -1,0 +1,52 @@
+"""What a classifier trains on: original images, or original and expanded ones, as tensors."""
+
+from collections.abc import Sequence
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+
+from distdiff.data.images import LabelledImages
+
+CACHE_BYTES = 2 * 2**30  # decoded images kept in memory across epochs
+
+
+class ImageTensors(Dataset):
+    """((3, size, size) in [0, 1], label) of several sets of images after each other, decoded once while they fit."""
+
+    def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str) -> None:
+        self.where = [(part, position) for part in parts for position in range(len(part))]
+        self.size, self.fit = size, fit
+        self.room = CACHE_BYTES // (3 * size * size)
+        self.decoded: dict[int, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.where)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        part, position = self.where[index]
+        label = int(part.labels[position])
+        if index in self.decoded:
+            return self.decoded[index].float() / 255, label
+        image = part.tensor(position, self.size, self.fit)
+        if len(self.decoded) < self.room:
+            self.decoded[index] = (image * 255).round().to(torch.uint8)
+        return image, label
+
+
+class ClassificationData(L.LightningDataModule):
+    """Training batches for a given number of steps, whatever the number of images, and evaluation batches."""
+
+    def __init__(self, train: ImageTensors | None, evaluation: ImageTensors | None, steps: int, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self.train, self.evaluation = train, evaluation
+        self.steps, self.batch_size, self.seed = steps, batch_size, seed
+
+    def train_dataloader(self) -> DataLoader:
+        # Equal steps for unequal amounts of data: epochs follow each other inside one sampler.
+        generator = torch.Generator().manual_seed(self.seed)
+        sampler = RandomSampler(self.train, num_samples=self.steps * self.batch_size, generator=generator)
+        return DataLoader(self.train, self.batch_size, sampler=sampler)
+
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader(self.evaluation, batch_size=max(self.batch_size, 100))

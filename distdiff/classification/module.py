@@ -1,0 +1,46 @@
+"""Training and testing a classifier, as a Lightning module."""
+
+import lightning as L
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassAccuracy
+
+from distdiff.classification.networks import ImageClassifier
+from distdiff.config.schema import TrainConfig
+
+
+class ClassifierTraining(L.LightningModule):
+    """Cross-entropy with AdamW under a one-cycle schedule; batches of (images in [0, 1], labels) are augmented here."""
+
+    def __init__(self, classifier: ImageClassifier, augmentation: nn.Module, recipe: TrainConfig) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.augmentation = augmentation
+        self.recipe = recipe
+        self.accuracy = MulticlassAccuracy(classifier.head.out_features, average="micro")
+
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
+        images, labels = batch
+        with torch.no_grad():
+            images = self.augmentation(images)
+        loss = F.cross_entropy(self.classifier(images), labels, label_smoothing=self.recipe.label_smoothing)
+        self.log("loss", loss)
+        return loss
+
+    def test_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
+        images, labels = batch
+        self.accuracy.update(self.classifier(images), labels)
+
+    def on_test_epoch_end(self) -> None:
+        self.log("accuracy", self.accuracy.compute())
+        self.accuracy.reset()
+
+    def configure_optimizers(self) -> dict[str, object]:
+        optimizer = torch.optim.AdamW(
+            self.classifier.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.recipe.learning_rate, total_steps=self.recipe.steps + 1, pct_start=0.2
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

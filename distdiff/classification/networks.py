@@ -1,0 +1,48 @@
+"""Image classifiers with named parts: preprocessing, features and head, so that the same network can serve as guide."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class ImageClassifier(nn.Module):
+    """A backbone and a linear head, with the preprocessing they were trained with.
+
+    `forward` takes images in [0, 1] of any size, (B, 3, H, W), and gives logits (B, num_classes); `features` gives what
+    the head sees, (B, feature_dim).
+    """
+
+    def __init__(self, backbone: nn.Module, feature_dim: int, num_classes: int, input_size: int, mean: float, std: float) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(feature_dim, num_classes)
+        self.feature_dim = feature_dim
+        self.input_size = input_size
+        self.mean, self.std = mean, std
+
+    def preprocess(self, images: torch.Tensor) -> torch.Tensor:
+        """Antialiased bilinear resize to (input_size, input_size), then normalisation; differentiable."""
+        if images.shape[-2:] != (self.input_size, self.input_size):
+            images = F.interpolate(images, size=(self.input_size, self.input_size), mode="bilinear", antialias=True)
+        return (images - self.mean) / self.std
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.backbone(self.preprocess(images))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(images))
+
+
+def small_cnn(num_classes: int, input_size: int, **_: Any) -> ImageClassifier:
+    """Three convolution stages and global average pooling: enough for 32x32 images, quick on a CPU."""
+
+    def stage(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU(), nn.AvgPool2d(2)
+        )
+
+    # SiLU and average pooling rather than ReLU and max pooling: the guide's gradient should not vanish in patches.
+    backbone = nn.Sequential(stage(3, 32), stage(32, 64), stage(64, 128), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    return ImageClassifier(backbone, 128 * 4, num_classes, input_size, mean=0.5, std=0.5)

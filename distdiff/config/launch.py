@@ -1,0 +1,104 @@
+"""Turns a function of a configuration into a command: compose, validate, then import what is heavy and run."""
+
+import argparse
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.config.composition import CONFIG_DIR, compose_jobs
+from distdiff.config.validation import validate
+from distdiff.errors import UserError
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+def command(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Decorates `task(config)` as the command `name`, configured by `conf/<name>.yaml`.
+
+    Every job of a multirun is composed and validated before the first starts. A `UserError` ends the command with one
+    line and status 2; anything else is ours and keeps its traceback.
+    """
+
+    def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
+        @functools.wraps(task)
+        def entry() -> None:
+            quiet()
+            arguments = get_args_parser().parse_args()
+            OmegaConf.register_new_resolver("run_directory", _run_directory(arguments), replace=True)
+            try:
+                if not _only_informs(arguments):
+                    for job in compose_jobs(name, arguments.overrides, arguments.multirun):
+                        validate(job)
+                _hydra_main(name, task)
+            except UserError as error:
+                print(f"distdiff: {error}", file=sys.stderr)
+                sys.exit(USER_ERROR)
+            except KeyboardInterrupt:
+                print("distdiff: interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+                sys.exit(INTERRUPTED)
+
+        return entry
+
+    return decorate
+
+
+def run_directory() -> Path:
+    """The directory of the run in progress."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def _hydra_main(name: str, task: Callable[[DictConfig], None]) -> None:
+    # Hydra prints and swallows exceptions unless told otherwise; the caller above decides what a user sees.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+    def job(config: DictConfig) -> None:
+        task(validate(config))
+
+    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(job)()
+
+
+def _only_informs(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion)
+
+
+def _run_directory(arguments: argparse.Namespace) -> Callable[[str, str], str]:
+    """The resolver behind `hydra.run.dir`: `<root>/<command>/<date>_<time>`, -1, -2, … where that is taken."""
+
+    @functools.cache  # Hydra asks several times; one process has one directory
+    def resolve(root: str, command_path: str) -> str:
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        for attempt in range(1000):
+            path = Path(root) / command_path / (stamp if attempt == 0 else f"{stamp}-{attempt}")
+            if arguments.cfg:
+                return str(path)
+            try:
+                path.mkdir(parents=True)  # whoever makes it has it
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise UserError(f"paths.output_dir={root}: cannot write there ({error.strerror})") from None
+            return str(path)
+        raise UserError(f"paths.output_dir={root}: no free directory for {stamp}")
+
+    return resolve
+
+
+def quiet() -> None:
+    """Keeps other libraries' notices off the console: a user can act on none of them. Called before they are imported."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    warnings.filterwarnings("ignore")

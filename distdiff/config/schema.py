@@ -1,0 +1,253 @@
+"""Every configuration key: its type, its default where a YAML file gives none, and the values it may take.
+
+The YAML files under `conf/` choose values; this file says what a value may be. `validation.py` compares the two before
+any model loads.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+RESERVED_BY_HYDRA = "_target_"
+
+
+def allowed(
+    default: Any = MISSING,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+) -> Any:
+    """A dataclass field together with the values it may take (checked element by element when the value is a list)."""
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "choices": choices}
+    metadata = {name: limit for name, limit in limits.items() if limit is not None}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class PathsConfig:
+    data_dir: str = MISSING
+    output_dir: str = MISSING
+    expanded_dir: str = MISSING
+    cache_dir: str = MISSING
+
+
+@dataclass
+class DatasetConfig:
+    _target_: str = MISSING
+    name: str = MISSING
+    root: str | None = None
+    per_class: int | None = allowed(None, at_least=1)  # few-shot images a class; null takes all
+    image_size: int = allowed(at_least=8)
+    fit: str = allowed("crop", choices=("crop", "squash", "pad"))
+    prompt_template: str = "a photo of a {}."
+    class_names: dict[str, str] | None = None  # folder name -> the words a prompt uses
+    train_split: str = "train"
+    validation_split: str = "validation"
+    test_split: str = "test"
+    validation_fraction: float = allowed(0.2, above=0, at_most=0.9)  # where there is no validation split
+    test_fraction: float = allowed(0.2, above=0, at_most=0.9)  # where there is no test split
+    horizontal_flip: bool = True  # may a mirrored image keep its label?
+    num_images: int | None = allowed(None, at_least=1)  # for datasets that are rendered
+
+
+@dataclass
+class GeneratorConfig:
+    model: str = MISSING  # a folder or a hub id
+    revision: str | None = None
+    resolution: int = allowed(at_least=8)
+    num_steps: int = allowed(50, at_least=1)
+    cfg_scale: float = allowed(7.5, at_least=0)
+    negative_prompt: str = ""
+    scheduler: str = allowed("ddim", choices=("ddim",))
+    dtype: str = allowed("float32", choices=("float32", "float64", "bfloat16", "float16"))
+
+
+@dataclass
+class EncoderConfig:
+    name: str = allowed(choices=("guide",))
+
+
+@dataclass
+class PrototypeConfig:
+    name: str = MISSING
+    num_groups: int = allowed(3, at_least=1)
+    linkage: str = allowed("average", choices=("average", "complete", "single", "ward"))
+    class_level: bool = True
+    group_level: bool = True
+
+
+@dataclass
+class GuidanceConfig:
+    _target_: str = MISSING
+    name: str = MISSING
+    rho: float = allowed(10.0, at_least=0)
+    epsilon: float = allowed(0.2, at_least=0)
+    start_step: int | None = allowed(None, at_least=1)
+    period: int | None = allowed(None, at_least=1)
+    class_weight: float = allowed(1.0, at_least=0)
+    group_weight: float = allowed(1.0, at_least=0)
+    init: str = allowed("random", choices=("random", "identity"))
+
+
+@dataclass
+class ExpansionConfig:
+    factor: int = allowed(5, at_least=1)
+    strength: Any = allowed(0.5, above=0, at_most=1)  # a number, a list (one per copy, repeating) or {low: , high: }
+    batch_size: int = allowed(8, at_least=1)
+    output_dir: str | None = None
+
+
+@dataclass
+class ClassifierConfig:
+    _target_: str = MISSING
+    name: str = MISSING
+    input_size: int = allowed(at_least=8)
+
+
+@dataclass
+class AugmentationConfig:
+    _target_: str = MISSING
+    name: str = MISSING
+    horizontal_flip: bool = False
+    num_ops: int = allowed(2, at_least=1)
+    magnitude: int = allowed(9, at_least=0, at_most=30)
+
+
+@dataclass
+class TrainConfig:
+    steps: int = allowed(400, at_least=1)
+    batch_size: int = allowed(32, at_least=2)
+    learning_rate: float = allowed(1e-3, above=0)
+    weight_decay: float = allowed(5e-4, at_least=0)
+    label_smoothing: float = allowed(0.0, at_least=0, at_most=1)
+    expanded: Any = None  # a directory of expanded data, or a list of them
+
+
+@dataclass
+class MeasureConfig:
+    expanded: str | None = None
+    num_neighbours: int = allowed(5, at_least=1)
+    judge_steps: int = allowed(600, at_least=1)
+
+
+@dataclass
+class TrainerConfig:
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    num_nodes: int = allowed(1, at_least=1)
+    strategy: str = "auto"
+    precision: str = "32-true"
+
+
+@dataclass
+class LoggerConfig:
+    _target_: str | None = None
+    name: str = MISSING
+    project: str = "distdiff"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class StudyConfig:
+    methods: list[str] = allowed([])
+    seeds: int = allowed(3, at_least=1)
+    split: str = allowed("test", choices=("test", "validation"))
+
+
+@dataclass
+class PretrainConfig:
+    output_dir: str | None = None  # null: `pipeline` in the run's directory
+    image_size: int = allowed(32, at_least=16)
+    latent_channels: int = allowed(4, at_least=1)
+    autoencoder_channels: list[int] = allowed([16, 32, 32], at_least=4)
+    autoencoder_steps: int = allowed(1200, at_least=1)
+    autoencoder_batch_size: int = allowed(32, at_least=1)
+    autoencoder_learning_rate: float = allowed(1e-3, above=0)
+    kl_weight: float = allowed(1e-3, at_least=0)
+    unet_channels: list[int] = allowed([48, 96], at_least=8)
+    unet_layers_per_block: int = allowed(1, at_least=1)
+    text_width: int = allowed(64, at_least=8)
+    text_layers: int = allowed(2, at_least=1)
+    denoiser_steps: int = allowed(4500, at_least=1)
+    denoiser_batch_size: int = allowed(48, at_least=1)
+    denoiser_learning_rate: float = allowed(1e-3, above=0)
+    ema_decay: float = allowed(0.999, at_least=0, at_most=1)
+    prompt_dropout: float = allowed(0.1, at_least=0, at_most=1)
+    grid_every: int = allowed(1000, at_least=1)
+
+
+@dataclass
+class CommandConfig:
+    """What every command has."""
+
+    command: str = MISSING
+    seed: int = allowed(0, at_least=0)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+
+
+@dataclass
+class ExpandCommand(CommandConfig):
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    prototype: PrototypeConfig = field(default_factory=PrototypeConfig)
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    expansion: ExpansionConfig = field(default_factory=ExpansionConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+
+@dataclass
+class RunCommand(ExpandCommand):
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
+
+
+@dataclass
+class TrainCommand(CommandConfig):
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+
+@dataclass
+class MeasureCommand(TrainCommand):
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+
+
+@dataclass
+class PretrainCommand(CommandConfig):
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+
+COMMANDS: dict[str, type[CommandConfig]] = {
+    "run": RunCommand,
+    "expand": ExpandCommand,
+    "train": TrainCommand,
+    "measure": MeasureCommand,
+    "pretrain": PretrainCommand,
+}
+GROUPS: dict[str, type] = {
+    "dataset": DatasetConfig,
+    "generator": GeneratorConfig,
+    "encoder": EncoderConfig,
+    "prototype": PrototypeConfig,
+    "guidance": GuidanceConfig,
+    "classifier": ClassifierConfig,
+    "augmentation": AugmentationConfig,
+    "trainer": TrainerConfig,
+    "logger": LoggerConfig,
+    "paths": PathsConfig,
+}

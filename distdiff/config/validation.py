@@ -1,0 +1,105 @@
+"""Checks a composed configuration against the schema, in one line a mistake, before any model loads."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from distdiff.config.composition import explain_type
+from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
+from distdiff.errors import UserError
+from distdiff.guidance.schedule import StepSchedule
+
+# YAML 1.1 has no octal surprise here, but `guidance.rho=nan` is a float to OmegaConf: refuse it by name.
+NOT_NUMBERS = "a finite number"
+
+
+def validate(config: DictConfig) -> DictConfig:
+    """Returns `config`, resolved and without Hydra's own part; raises `UserError` naming key, value and what is allowed."""
+    schema = COMMANDS[config.command]
+    typed = OmegaConf.create({key: config._get_node(key) for key in config if key != "hydra"})
+    try:
+        OmegaConf.resolve(typed)
+    except OmegaConfBaseException as error:
+        raise UserError(explain_type(error)) from None
+    for key, value, limits in _constrained(schema, typed):
+        _check(key, value, limits)
+    if "prompt_template" in typed.dataset and "{}" not in typed.dataset.prompt_template:
+        raise UserError(
+            f"dataset.prompt_template={typed.dataset.prompt_template!r} is not allowed: it needs {{}} where the class name goes"
+        )
+    if "guidance" in typed:
+        check_strengths(typed.expansion.strength)
+        for strength in strengths_of(typed.expansion.strength):
+            StepSchedule.of(typed.generator.num_steps, strength, typed.guidance.start_step, typed.guidance.period)
+    return typed
+
+
+def _constrained(schema: type, config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    for item in dataclasses.fields(schema):
+        key = f"{prefix}{item.name}"
+        if OmegaConf.is_missing(config, item.name):
+            if item.name != RESERVED_BY_HYDRA:
+                raise UserError(f"{key} has no value: give one, {key}=...")
+            continue
+        value = config[item.name]
+        if dataclasses.is_dataclass(item.type):
+            yield from _constrained(item.type, value, f"{key}.")
+        elif OmegaConf.is_dict(value):
+            yield from ((f"{key}.{name}", part, dict(item.metadata)) for name, part in value.items())
+        elif OmegaConf.is_list(value):
+            yield from ((f"{key}[{index}]", part, dict(item.metadata)) for index, part in enumerate(value))
+        elif value is not None:
+            yield key, value, dict(item.metadata)
+
+
+def _check(key: str, value: Any, limits: dict[str, Any]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key}={value} is not allowed: {describe(limits) or NOT_NUMBERS}")
+    if "choices" in limits:
+        if value not in limits["choices"]:
+            raise UserError(f"{key}={value} is not allowed: {describe(limits)}")
+        return
+    numeric = {"at_least", "above", "at_most"} & limits.keys()
+    if not numeric:
+        return
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = fits and value >= limits.get("at_least", -math.inf)
+    fits = fits and value > limits.get("above", -math.inf)
+    fits = fits and value <= limits.get("at_most", math.inf)
+    if not fits:
+        raise UserError(f"{key}={value} is not allowed: {describe(limits)}")
+
+
+def describe(limits: dict[str, Any]) -> str:
+    """The allowed values in words: `a number above 0, at most 1`."""
+    if "choices" in limits:
+        return "one of " + ", ".join(map(str, limits["choices"]))
+    words = {"at_least": "at least", "above": "above", "at_most": "at most"}
+    bounds = [f"{words[name]} {limits[name]}" for name in words if name in limits]
+    return "a number " + ", ".join(bounds) if bounds else ""
+
+
+def check_strengths(strength: Any) -> None:
+    """Refuses a strength that is no number, no list of numbers and no `{low, high}` range."""
+    form = "a number above 0 and at most 1, a list of them, or {low: , high: }"
+    if OmegaConf.is_dict(strength):
+        if set(strength) != {"low", "high"} or strength.low > strength.high:
+            raise UserError(f"expansion.strength={strength} is not allowed: {form}, low at most high")
+    elif OmegaConf.is_list(strength):
+        if not strength:
+            raise UserError(f"expansion.strength={strength} is not allowed: {form}")
+    elif isinstance(strength, (str, bool)) or strength is None:
+        raise UserError(f"expansion.strength={strength} is not allowed: {form}")
+
+
+def strengths_of(strength: Any) -> list[float]:
+    """The strengths that bound what a run will use: the number, the list's members, or both ends of the range."""
+    if OmegaConf.is_dict(strength) or isinstance(strength, dict):
+        return [strength["low"], strength["high"]]
+    if OmegaConf.is_list(strength) or isinstance(strength, (list, tuple)):
+        return list(strength)
+    return [strength]

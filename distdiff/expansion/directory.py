@@ -1,0 +1,150 @@
+"""An expanded dataset's directory: whose it is, what is in it, and how it is finished and read."""
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+from datasets import ClassLabel, Dataset, Features, Value
+from PIL import Image
+
+from distdiff.caching.fingerprint import fingerprint, plain
+from distdiff.data.images import LabelledImages
+from distdiff.errors import UserError
+from distdiff.expansion.writer import JOURNAL, read_journal
+
+MANIFEST, METADATA, CLASSES = "manifest.json", "metadata.parquet", "classes.json"
+PACKAGES = ("distdiff", "torch", "diffusers", "transformers", "lightning", "scikit-learn")
+OPTIONAL_COLUMNS = {"energy_before": Value("float64"), "energy_after": Value("float64"), "group": Value("int64")}
+
+
+class ExpandedDirectory:
+    """`<dir>/<class>/<source key>__<copy>.png` with `metadata.parquet`, `classes.json`, `manifest.json` and a card."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def claim(self, ingredients: Mapping[str, Any], class_names: tuple[str, ...]) -> None:
+        """Makes the directory, or checks that what is there has the same ingredients; raises `UserError` if not."""
+        manifest = self.manifest()
+        if manifest is None:
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise UserError(f"expansion.output_dir={self.path} is not allowed: it holds other files; give an empty or a new one")
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write(CLASSES, json.dumps(list(class_names), ensure_ascii=False))
+            self._write_manifest({"complete": False, "ingredients": plain(ingredients)})
+        elif manifest["fingerprint"] != fingerprint(ingredients):
+            changed = differences(manifest["ingredients"], plain(ingredients))
+            raise UserError(
+                f"expansion.output_dir={self.path} is not allowed: it was made with another configuration ({changed}); "
+                "give another directory, or that configuration"
+            )
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Metadata of the images that are there, by file name."""
+        finished = self.path / METADATA
+        rows = {}
+        if finished.is_file():
+            table = pyarrow.parquet.read_table(finished).to_pylist()
+            rows = {row["file_name"]: row for row in table if (self.path / row["file_name"]).is_file()}
+        return rows | read_journal(self.path)
+
+    def finish(self, order: list[str], counts: dict[str, int], seconds: float, card: str) -> None:
+        """Writes the metadata in `order` (the plan's, then what an earlier, larger plan left) and marks it complete."""
+        rows = self.rows()
+        ordered = [rows.pop(name) for name in order] + sorted(rows.values(), key=lambda row: (row["copy"], row["file_name"]))
+        self._write_metadata(ordered)
+        self._write("README.md", card)
+        manifest = self.manifest()
+        spent = manifest.get("timing", {}).get("expand", 0.0) + seconds
+        total = {"images": len(ordered)} | counts
+        self._write_manifest(
+            {"complete": True, "ingredients": manifest["ingredients"], "counts": total, "timing": {"expand": round(spent, 3)}}
+        )
+        (self.path / JOURNAL).unlink(missing_ok=True)
+
+    def manifest(self) -> dict[str, Any] | None:
+        path = self.path / MANIFEST
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def _write_metadata(self, rows: list[dict[str, Any]]) -> None:
+        class_names = json.loads((self.path / CLASSES).read_text(encoding="utf-8"))
+        features = {
+            "file_name": Value("string"),
+            "label": ClassLabel(names=class_names),
+            "class_name": Value("string"),
+            "source": Value("string"),
+            "copy": Value("int64"),
+            "seed": Value("int64"),
+            "strength": Value("float64"),
+        } | {name: kind for name, kind in OPTIONAL_COLUMNS.items() if rows and name in rows[0]}
+        columns = {name: [row[name] for row in rows] for name in features}
+        aside = self.path / f".{METADATA}.part"
+        # The `datasets` schema inside the file is what makes labels come back as names, not numbers.
+        Dataset.from_dict(columns, features=Features(features)).to_parquet(aside)
+        os.replace(aside, self.path / METADATA)
+
+    def _write_manifest(self, content: dict[str, Any]) -> None:
+        identity = {
+            "format": "distdiff-expanded/1",
+            "fingerprint": fingerprint(content["ingredients"]),
+            "versions": {name: version(name) for name in PACKAGES},
+        }
+        self._write(MANIFEST, json.dumps(identity | content, indent=2, ensure_ascii=False))
+
+    def _write(self, name: str, text: str) -> None:
+        aside = self.path / f".{name}.part"
+        aside.write_text(text + "\n", encoding="utf-8")
+        os.replace(aside, self.path / name)
+
+
+def read_expanded(path: Path | str, class_names: tuple[str, ...] | None = None, factor: int | None = None) -> LabelledImages:
+    """The images of a finished expanded dataset, of copies below `factor` if given.
+
+    Labels follow `class_names` where given. Raises `UserError` for a directory that is none, or is not complete.
+    """
+    root = Path(path)
+    manifest = ExpandedDirectory(root).manifest()
+    if manifest is None or not (root / METADATA).is_file():
+        raise UserError(f"{root} is no expanded dataset: it has no {MANIFEST} or no {METADATA}")
+    if not manifest["complete"]:
+        raise UserError(f"{root} is not complete: run the command that made it again, it goes on from there")
+    rows = [row for row in pyarrow.parquet.read_table(root / METADATA).to_pylist() if factor is None or row["copy"] < factor]
+    names = class_names or tuple(json.loads((root / CLASSES).read_text(encoding="utf-8")))
+    number = {name: label for label, name in enumerate(names)}
+    unknown = sorted({row["class_name"] for row in rows} - set(names))
+    if unknown:
+        raise UserError(f"{root} has classes that the dataset lacks: {', '.join(unknown)}")
+    files = [_inside(root, row["file_name"]) for row in rows]
+
+    def read(index: int) -> Image.Image:
+        with Image.open(files[index]) as image:
+            return image.convert("RGB")
+
+    return LabelledImages(
+        name=root.name,
+        class_names=names,
+        labels=np.array([number[row["class_name"]] for row in rows], dtype=np.int64),
+        keys=tuple(row["file_name"] for row in rows),
+        read=read,
+        indices=np.arange(len(rows)),
+    )
+
+
+def differences(before: Any, now: Any, prefix: str = "") -> str:
+    """Names what differs between two nested mappings: `guidance.rho: 1 there, 3 here`."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        parts = [differences(before.get(key), now.get(key), f"{prefix}{key}.") for key in sorted({*before, *now})]
+        return ", ".join(part for part in parts if part)
+    return "" if before == now else f"{prefix.rstrip('.')}: {before} there, {now} here"
+
+
+def _inside(root: Path, name: str) -> Path:
+    path = (root / name).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise UserError(f"{root}: {METADATA} names a file outside of it, {name!r}")
+    return path

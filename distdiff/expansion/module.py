@@ -1,0 +1,38 @@
+"""Expansion as a Lightning module: `Trainer.predict` hands it batches of work items."""
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from distdiff.expansion.plan import WorkItem
+from distdiff.expansion.synthesis import Synthesized, Synthesizer
+
+
+class ExpansionModule(L.LightningModule):
+    """Turns each batch of work items into images; the writer callback puts them on disk."""
+
+    def __init__(self, synthesizer: Synthesizer) -> None:
+        super().__init__()
+        self.synthesizer = synthesizer
+
+    def transfer_batch_to_device(self, batch: list[WorkItem], *_: object) -> list[WorkItem]:
+        return batch  # names and numbers only; the synthesizer owns the tensors
+
+    def predict_step(self, batch: list[WorkItem], _: int) -> Synthesized:
+        return self.synthesizer(batch)
+
+
+class PlannedBatches(Dataset):
+    """The plan's batches, one an index: what is drawn together was decided when it was planned."""
+
+    def __init__(self, planned: list[list[WorkItem]]) -> None:
+        self.planned = planned
+
+    def __len__(self) -> int:
+        return len(self.planned)
+
+    def __getitem__(self, index: int) -> list[WorkItem]:
+        return self.planned[index]
+
+    def loader(self) -> DataLoader:
+        return DataLoader(self, batch_size=None, collate_fn=list, generator=torch.Generator())

@@ -1,0 +1,39 @@
+"""File and folder names that any file system takes and `datasets` reads as they are."""
+
+import re
+from hashlib import sha256
+from urllib.parse import quote
+
+# `datasets` takes a file whose name or folder holds one of these words for a member of that split, and drops the rest.
+SPLIT_WORDS = ("training", "train", "validation", "valid", "val", "dev", "testing", "test", "evaluation", "eval")
+_SPLIT_WORD = re.compile(rf"(?<![^-._ 0-9])({'|'.join(SPLIT_WORDS)})(?=[-._ 0-9]|$)", re.IGNORECASE)
+_MAX_BYTES = 180
+_UNSAFE = re.compile(r'[/\\:*?"<>|%~\[\]\x00-\x1f\x7f]')
+
+
+def safe_name(name: str) -> str:
+    """A name without separators or reserved characters, each split word with a `~` after it; distinct names stay distinct.
+
+    >>> safe_name("train"), safe_name("x_val_2.png"), safe_name("../a/b.png"), safe_name("training_set")
+    ('train~', 'x_val~_2.png', '%2E.%2Fa%2Fb.png', 'training~_set')
+    """
+    safe = _UNSAFE.sub(lambda match: quote(match.group(), safe="") if match.group() != "~" else "%7E", name)
+    if safe.startswith("."):
+        safe = "%2E" + safe[1:]
+    if safe.endswith((" ", ".")):
+        safe = safe[:-1] + quote(safe[-1], safe="").replace(".", "%2E")
+    safe = _SPLIT_WORD.sub(r"\1~", safe)
+    encoded = safe.encode()
+    if len(encoded) > _MAX_BYTES:
+        tail = sha256(name.encode()).hexdigest()[:16]
+        safe = encoded[: _MAX_BYTES - 17].decode(errors="ignore") + "-" + tail
+    return safe
+
+
+def copy_name(class_name: str, source: str, copy: int) -> str:
+    """The path of one copy below the expanded dataset's directory.
+
+    >>> copy_name("cat", "a.jpg", 3)
+    'cat/a.jpg__0003.png'
+    """
+    return f"{safe_name(class_name)}/{safe_name(source)}__{copy:04d}.png"

@@ -1,0 +1,64 @@
+"""Which denoising steps run, and which of them are guided (pure arithmetic, shared by validation and sampling)."""
+
+from dataclasses import dataclass, replace
+
+from distdiff.errors import UserError
+
+DEFAULT_START_FRACTION = 0.4  # the published M = 20 of 50 steps
+
+
+@dataclass(frozen=True)
+class StepSchedule:
+    """Indices into the full schedule of `num_steps` steps, 0 the noisiest.
+
+    `first` is where img2img starts for a strength; `first_guided = num_steps - M`; `period` (P) is None where the method
+    chooses its own, never more than the `steps_left` from the first guided step on.
+    """
+
+    num_steps: int
+    first: int
+    first_guided: int
+    period: int | None
+
+    @classmethod
+    def of(cls, num_steps: int, strength: float, start_step: int | None, period: int | None) -> "StepSchedule":
+        """Resolves M and P as DESIGN.md does; raises `UserError` for a typed value beyond the steps there are.
+
+        >>> StepSchedule.of(num_steps=50, strength=0.5, start_step=None, period=None)
+        StepSchedule(num_steps=50, first=25, first_guided=30, period=None)
+        >>> StepSchedule.of(num_steps=50, strength=0.2, start_step=None, period=2).first_guided
+        40
+        """
+        first, run = first_step(num_steps, strength)
+        if start_step is not None and start_step > run:
+            raise UserError(
+                f"guidance.start_step={start_step} is not allowed: strength {strength:g} leaves {run} of "
+                f"{num_steps} steps, so a number from 1 to {run}"
+            )
+        start = start_step if start_step is not None else max(1, min(round(DEFAULT_START_FRACTION * num_steps), run))
+        if period is not None and period > start:
+            raise UserError(
+                f"guidance.period={period} is not allowed: from start_step {start} on there are {start} steps, "
+                f"so a number from 1 to {start}"
+            )
+        return cls(num_steps, first, num_steps - start, period)
+
+    def starting_at(self, first: int) -> "StepSchedule":
+        """The same guided steps, but denoising starts at `first` (no later than the first guided step)."""
+        return replace(self, first=min(first, self.first_guided))
+
+    @property
+    def steps_left(self) -> int:
+        """Steps from the first guided one to the end (M)."""
+        return self.num_steps - self.first_guided
+
+
+def first_step(num_steps: int, strength: float) -> tuple[int, int]:
+    """(first index, steps that run), as diffusers' img2img pipelines count: `int(num_steps * strength)`."""
+    run = min(int(num_steps * strength), num_steps)
+    if run < 1:
+        raise UserError(
+            f"expansion.strength={strength:g} is not allowed: of {num_steps} steps it leaves none, "
+            f"so a number from {1 / num_steps:g} to 1"
+        )
+    return num_steps - run, run

@@ -1,0 +1,46 @@
+"""First stage of latent diffusion: the autoencoder (Rombach et al., 2022, section 3.1, without the adversarial term)."""
+
+import lightning as L
+import torch
+from diffusers import AutoencoderKL
+from torch.nn import functional as F
+
+
+class AutoencoderTraining(L.LightningModule):
+    """Minimises L1 + L2 reconstruction error plus `kl_weight` times the mean KL divergence of a latent to N(0, 1).
+
+    A batch is ((B, 3, H, W) images in [0, 1], ...).
+    """
+
+    def __init__(self, autoencoder: AutoencoderKL, learning_rate: float, kl_weight: float) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.learning_rate = learning_rate
+        self.kl_weight = kl_weight
+
+    def loss(self, images: torch.Tensor) -> torch.Tensor:
+        target = images * 2 - 1
+        posterior = self.autoencoder.encode(target).latent_dist
+        reconstruction = self.autoencoder.decode(posterior.sample()).sample
+        error = F.l1_loss(reconstruction, target) + F.mse_loss(reconstruction, target)
+        return error + self.kl_weight * posterior.kl().mean() / posterior.mean[0].numel()
+
+    def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
+        loss = self.loss(batch[0])
+        self.log("autoencoder/loss", loss)
+        return loss
+
+    def validation_step(self, batch: list[torch.Tensor], _: int) -> None:
+        self.log("autoencoder/validation_loss", self.loss(batch[0]))
+
+    def configure_optimizers(self) -> dict[str, object]:
+        return one_cycle(self, self.learning_rate)
+
+
+def one_cycle(module: L.LightningModule, learning_rate: float) -> dict[str, object]:
+    """AdamW under a one-cycle schedule (Smith & Topin, 2019) over the trainer's planned steps."""
+    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=int(module.trainer.estimated_stepping_batches) + 1, pct_start=0.1
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

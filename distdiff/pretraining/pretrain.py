@@ -1,0 +1,193 @@
+"""Trains a small Stable Diffusion pipeline from scratch and writes it as a diffusers folder with a model card."""
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+import lightning as L
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+
+from distdiff.config.schema import PretrainConfig
+from distdiff.console.progress import StageProgress, console
+from distdiff.data.images import DatasetSplits, to_image
+from distdiff.data.loading import load_dataset, prompts
+from distdiff.pretraining.autoencoder import AutoencoderTraining
+from distdiff.pretraining.denoiser import DenoiserTraining
+from distdiff.pretraining.networks import build_autoencoder, build_scheduler, build_text_encoder, build_unet
+from distdiff.pretraining.tokenizer import build_tokenizer
+from distdiff.report.grid import grid
+from distdiff.tracking.loggers import build_logger, log_image, stage_logger
+from distdiff.trainer import build_trainer
+
+ENCODE_BATCH = 250
+GRID_STEPS = 25
+
+
+def pretrain(config: DictConfig, run_dir: Path) -> Path:
+    """Runs both stages of latent diffusion training; returns the pipeline's folder."""
+    options: PretrainConfig = config.pretrain
+    L.seed_everything(config.seed, verbose=False)
+    logger = build_logger(config, run_dir)
+    splits = load_dataset(config.dataset)
+    class_prompts = prompts(config.dataset, splits.train.class_names)
+    tokenizer = build_tokenizer(class_prompts)
+
+    images = {name: getattr(splits, name).tensors(options.image_size, config.dataset.fit) for name in ("train", "validation")}
+    autoencoder = build_autoencoder(options)
+    first = AutoencoderTraining(autoencoder, options.autoencoder_learning_rate, options.kl_weight)
+    losses = _fit(
+        config,
+        "autoencoder",
+        first,
+        options.autoencoder_steps,
+        options.autoencoder_batch_size,
+        TensorDataset(images["train"]),
+        TensorDataset(images["validation"]),
+        logger,
+    )
+    autoencoder.eval().requires_grad_(False)
+    latents = {name: _encode(autoencoder, pixels) for name, pixels in images.items()}
+    scale = 1 / latents["train"][0].std().item()
+    autoencoder.register_to_config(scaling_factor=scale)
+
+    unet, text_encoder = build_unet(options), build_text_encoder(options, tokenizer)
+    tokens = [_tokens(tokenizer, texts) for texts in (class_prompts, [""])]
+    second = DenoiserTraining(
+        unet, text_encoder, build_scheduler(), *tokens, options.denoiser_learning_rate, options.prompt_dropout
+    )
+    pipeline = StableDiffusionPipeline(
+        autoencoder, text_encoder, tokenizer, unet, second.scheduler, safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    sampler = SampleGrids(pipeline, class_prompts, run_dir, options.grid_every, logger)
+    losses |= _fit(
+        config,
+        "denoiser",
+        second,
+        options.denoiser_steps,
+        options.denoiser_batch_size,
+        _latent_dataset(latents["train"], scale, splits, "train"),
+        _latent_dataset(latents["validation"], scale, splits, "validation"),
+        logger,
+        callbacks=[EMAWeightAveraging(decay=options.ema_decay), sampler],
+    )
+    target = Path(options.output_dir or run_dir / "pipeline")
+    pipeline.save_pretrained(target, safe_serialization=True)
+    sampler.draw(target / "samples.png")
+    (target / "README.md").write_text(model_card(config, losses, target, images["train"].shape[0]), encoding="utf-8")
+    console.print(f"pipeline  {target}")
+    return target
+
+
+def _fit(
+    config: DictConfig,
+    stage: str,
+    module: L.LightningModule,
+    steps: int,
+    batch_size: int,
+    train: TensorDataset,
+    validation: TensorDataset,
+    logger: object,
+    callbacks: list[L.Callback] | None = None,
+) -> dict[str, float]:
+    sampler = RandomSampler(train, replacement=True, num_samples=steps * batch_size)
+    trainer = build_trainer(
+        config.trainer,
+        max_steps=steps,
+        logger=stage_logger(logger, stage),
+        callbacks=[StageProgress(f"pretrain {stage}"), *(callbacks or [])],
+        limit_val_batches=0,
+        gradient_clip_val=1.0,
+        log_every_n_steps=20,
+    )
+    trainer.fit(module, DataLoader(train, batch_size, sampler=sampler))
+    evaluator = build_trainer(config.trainer, enable_progress_bar=False)
+    (measured,) = evaluator.validate(module, DataLoader(validation, ENCODE_BATCH), verbose=False)
+    return measured
+
+
+@torch.no_grad()
+def _encode(autoencoder: AutoencoderKL, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    posteriors = [autoencoder.encode(part * 2 - 1).latent_dist for part in pixels.split(ENCODE_BATCH)]
+    return torch.cat([p.mean for p in posteriors]), torch.cat([p.std for p in posteriors])
+
+
+def _latent_dataset(
+    latents: tuple[torch.Tensor, torch.Tensor], scale: float, splits: DatasetSplits, split: str
+) -> TensorDataset:
+    mean, std = latents
+    return TensorDataset(mean * scale, std * scale, torch.from_numpy(getattr(splits, split).labels))
+
+
+def _tokens(tokenizer: object, texts: list[str]) -> torch.Tensor:
+    return tokenizer(
+        texts, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+    ).input_ids
+
+
+class SampleGrids(L.Callback):
+    """Draws text-to-image samples, a column a class, as training goes on."""
+
+    def __init__(self, pipeline: StableDiffusionPipeline, texts: list[str], run_dir: Path, every: int, logger: object) -> None:
+        self.pipeline, self.texts, self.run_dir, self.every, self.logger = pipeline, texts, run_dir, every, logger
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        if trainer.global_step % self.every == 0 and trainer.is_global_zero:
+            path = self.draw(self.run_dir / f"samples-{trainer.global_step:06d}.png")
+            log_image(self.logger, "samples", path)
+
+    def draw(self, path: Path, rows: int = 5, columns: int = 10) -> Path:
+        """Writes a grid of `rows` samples for each of the first `columns` classes."""
+        generator = torch.Generator().manual_seed(0)
+        texts = self.texts[:columns] * rows
+        # diffusers draws with the model's own mode; sampling must not change it for training.
+        samples = self.pipeline(texts, num_inference_steps=GRID_STEPS, guidance_scale=2.0, generator=generator, output_type="pt")
+        grid([to_image(sample) for sample in samples.images], columns=min(columns, len(self.texts))).save(path)
+        return path
+
+
+def model_card(config: DictConfig, losses: dict[str, float], folder: Path, num_images: int) -> str:
+    """Data, command, seed, losses and the hash of every weight file."""
+    weights = sorted(folder.rglob("*.safetensors"))
+    hashes = "\n".join(
+        f"| `{path.relative_to(folder)}` | {path.stat().st_size:,} | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |"
+        for path in weights
+    )
+    measured = "\n".join(f"| {name} | {value:.5f} |" for name, value in losses.items())
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "transformers", "lightning"))
+    return f"""---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+# A small latent diffusion pipeline, trained from scratch
+
+- **Data**: `dataset={config.dataset.name}`, {num_images:,} training images at {config.pretrain.image_size}x{config.pretrain.image_size} pixels.
+- **Prompts**: `{config.dataset.prompt_template}`; dropped with probability {config.pretrain.prompt_dropout:g} for classifier-free guidance.
+- **Command**: `python experiments/pretrain.py dataset={config.dataset.name}`, seed {config.seed}.
+- **Steps**: {config.pretrain.autoencoder_steps:,} of {config.pretrain.autoencoder_batch_size} images (autoencoder), \
+{config.pretrain.denoiser_steps:,} of {config.pretrain.denoiser_batch_size} latents (UNet and text encoder, averaged with decay \
+{config.pretrain.ema_decay:g}).
+- **Versions**: {versions}.
+
+| loss on held-out images | value |
+|---|---|
+{measured}
+
+| file | bytes | SHA-256 |
+|---|---|---|
+{hashes}
+
+![samples](samples.png)
+
+```python
+from diffusers import StableDiffusionImg2ImgPipeline
+
+pipeline = StableDiffusionImg2ImgPipeline.from_pretrained("{folder.name}")
+```
+"""

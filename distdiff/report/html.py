@@ -1,0 +1,47 @@
+"""`report.html`: the study on one page that needs no other file."""
+
+import base64
+import io
+from pathlib import Path
+
+import matplotlib
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.report.table import COLUMNS, cells
+from distdiff.study.results import StudyResults
+
+matplotlib.use("Agg")
+
+
+def write_report(results: StudyResults, config: DictConfig, samples: Path, legend: list[str], path: Path) -> None:
+    """Fills `report/page.html`; everything that came from a dataset is escaped."""
+    page = Environment(loader=PackageLoader("distdiff", "report"), autoescape=True).get_template("page.html")
+    text = page.render(
+        results=results,
+        columns=COLUMNS,
+        rows=[cells(results, row) for row in results.rows],
+        plot=Markup(accuracy_plot(results)),
+        samples=base64.b64encode(samples.read_bytes()).decode(),
+        legend=legend,
+        timing=results.timing,
+        config=OmegaConf.to_yaml(config, resolve=True),
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def accuracy_plot(results: StudyResults) -> str:
+    """Accuracy a seed and method as an SVG element; lines join a seed's draws, since those are what is compared."""
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.subplots()
+    methods = [row.method for row in results.rows]
+    for index, seed in enumerate(results.rows[0].values("seed")):
+        axes.plot(methods, [row.seeds[index].accuracy for row in results.rows], "o-", label=f"seed {seed}", alpha=0.7)
+    axes.set_ylabel(f"accuracy ({results.split})")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    return buffer.getvalue()[buffer.getvalue().index("<svg") :]

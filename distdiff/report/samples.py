@@ -1,0 +1,39 @@
+"""Sources beside what each method made of them."""
+
+from pathlib import Path
+
+import pyarrow.parquet
+from PIL import Image
+
+from distdiff.data.fit import fit_image
+from distdiff.data.images import LabelledImages
+from distdiff.expansion.directory import METADATA
+from distdiff.report.grid import grid
+from distdiff.study.results import StudyResults
+
+COPIES, MAX_CLASSES, SIDE = 2, 10, 64
+
+
+def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit: str, path: Path) -> list[str]:
+    """Writes a grid, a column a class: the first source, then each method's first copies of it; returns its row titles."""
+    positions = [int((originals.labels == label).argmax()) for label in range(min(len(originals.class_names), MAX_CLASSES))]
+    rows = [[fit_image(originals.image(position), size, fit) for position in positions]]
+    titles = ["source"]
+    wanted = {(originals.class_names[originals.labels[p]], originals.keys[p]): column for column, p in enumerate(positions)}
+    for row in results.rows:
+        directory = row.seeds[0].expanded
+        if directory is None:
+            continue
+        made = pyarrow.parquet.read_table(Path(directory) / METADATA, columns=["file_name", "class_name", "source", "copy"])
+        for copy in range(COPIES):
+            line: dict[int, Image.Image] = {}
+            for entry in made.to_pylist():
+                column = wanted.get((entry["class_name"], entry["source"]))
+                if entry["copy"] == copy and column is not None:
+                    with Image.open(Path(directory) / entry["file_name"]) as image:
+                        line[column] = image.convert("RGB")
+            if len(line) == len(positions):
+                rows.append([line[column] for column in range(len(positions))])
+                titles.append(f"{row.method}, copy {copy}")
+    grid([image for row in rows for image in row], columns=len(positions), side=max(SIDE, size)).save(path)
+    return titles
