@@ -37,7 +37,9 @@ class ImageTensors(Dataset):
 class ClassificationData(L.LightningDataModule):
     """Training batches for a given number of steps, whatever the number of images, and evaluation batches."""
 
-    def __init__(self, train: ImageTensors | None, evaluation: ImageTensors | None, steps: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, train: ImageTensors | None, evaluation: ImageTensors | None, steps: int, batch_size: int, seed: int
+    ) -> None:
         super().__init__()
         self.train, self.evaluation = train, evaluation
         self.steps, self.batch_size, self.seed = steps, batch_size, seed

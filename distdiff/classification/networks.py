@@ -14,7 +14,9 @@ class ImageClassifier(nn.Module):
     the head sees, (B, feature_dim).
     """
 
-    def __init__(self, backbone: nn.Module, feature_dim: int, num_classes: int, input_size: int, mean: float, std: float) -> None:
+    def __init__(
+        self, backbone: nn.Module, feature_dim: int, num_classes: int, input_size: int, mean: float, std: float
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(feature_dim, num_classes)

@@ -1,6 +1,5 @@
 """Trains a classifier once for everything that can change it, and measures its accuracy."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from distdiff.classification.data import ClassificationData, ImageTensors
 from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import ImageClassifier
 from distdiff.console.progress import StageProgress
-from distdiff.data.images import LabelledImages
+from distdiff.data.images import LabelledImages, draw_few_shot
 from distdiff.trainer import build_trainer
 
 STAGE, REVISION = "classifiers", 1  # raise REVISION when a change here changes what is learnt
@@ -37,6 +36,12 @@ class TrainingSet:
 
     def with_part(self, images: LabelledImages, identity: str) -> "TrainingSet":
         return TrainingSet((*self.parts, images), (*self.fingerprints, identity), self.fit)
+
+
+def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -> TrainingSet:
+    """The few real images of a study seed, `dataset.per_class` a class, drawn from the training pool."""
+    images = draw_few_shot(pool, config.dataset.per_class, seed)
+    return TrainingSet((images,), (images.fingerprint(),), config.dataset.fit)
 
 
 class ClassifierTrainer:

@@ -1,8 +1,8 @@
 """Composes a command's configuration as Hydra does, but answers a mistake in one line with the nearest right name."""
 
 import difflib
-import re
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def compose_jobs(config_name: str, overrides: list[str], multirun: bool) -> Iter
             try:
                 yield compose(config_name, overrides=list(job))
             except (HydraException, OmegaConfBaseException) as error:
-                raise UserError(_explain(config_name, parsed, error)) from None
+                raise UserError(_explain(config_name, _parse(list(job)), error)) from None
     GlobalHydra.instance().clear()
 
 
@@ -139,7 +139,8 @@ def _suggest(key: str, known: list[str]) -> str:
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
     if same_leaf or close:
         return f"did you mean {(same_leaf or close)[0]}?"
-    siblings = [name for name in known if name.startswith(key.split(".")[0] + ".")] or known
+    siblings = [name for name in known if name.startswith(key.split(".")[0] + ".")]
+    siblings = siblings or [name for name in known if "." not in name]
     return "its keys: " + ", ".join(siblings)
 
 

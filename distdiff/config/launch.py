@@ -13,12 +13,13 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.config.composition import CONFIG_DIR, compose_jobs
 from distdiff.config.validation import validate
 from distdiff.errors import UserError
 
-USER_ERROR, INTERRUPTED = 2, 130
+JOB_FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
 
 
 def command(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
@@ -38,13 +39,18 @@ def command(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], 
                 if not _only_informs(arguments):
                     for job in compose_jobs(name, arguments.overrides, arguments.multirun):
                         validate(job)
-                _hydra_main(name, task)
-            except UserError as error:
-                print(f"distdiff: {error}", file=sys.stderr)
+                failures = _hydra_main(name, task)
+            except (UserError, OmegaConfBaseException) as error:
+                mistake = error if isinstance(error, UserError) else error.__cause__
+                if not isinstance(mistake, UserError):
+                    raise
+                _say(mistake)
                 sys.exit(USER_ERROR)
             except KeyboardInterrupt:
-                print("distdiff: interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+                _say("interrupted; what is finished is kept, and the same command goes on from there")
                 sys.exit(INTERRUPTED)
+            if failures:
+                sys.exit(JOB_FAILED if arguments.multirun else USER_ERROR)
 
         return entry
 
@@ -56,14 +62,25 @@ def run_directory() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def _hydra_main(name: str, task: Callable[[DictConfig], None]) -> None:
+def _hydra_main(name: str, task: Callable[[DictConfig], None]) -> list[UserError]:
+    """Runs the job, or every job of a multirun; returns the user's mistakes that ended some of them."""
     # Hydra prints and swallows exceptions unless told otherwise; the caller above decides what a user sees.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    failures = []
 
     def job(config: DictConfig) -> None:
-        task(validate(config))
+        try:
+            task(validate(config))
+        except UserError as error:  # not raised: Hydra would add lines of its own
+            _say(error)
+            failures.append(error)
 
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(job)()
+    return failures
+
+
+def _say(message: object) -> None:
+    print(f"distdiff: {message}", file=sys.stderr)
 
 
 def _only_informs(arguments: argparse.Namespace) -> bool:

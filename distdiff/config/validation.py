@@ -11,7 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 from distdiff.config.composition import explain_type
 from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
 from distdiff.errors import UserError
+from distdiff.generator.location import model_path
 from distdiff.guidance.schedule import StepSchedule
+from distdiff.study.methods import check_methods
 
 # YAML 1.1 has no octal surprise here, but `guidance.rho=nan` is a float to OmegaConf: refuse it by name.
 NOT_NUMBERS = "a finite number"
@@ -25,17 +27,31 @@ def validate(config: DictConfig) -> DictConfig:
         OmegaConf.resolve(typed)
     except OmegaConfBaseException as error:
         raise UserError(explain_type(error)) from None
+    _refuse_strangers(schema, typed)
     for key, value, limits in _constrained(schema, typed):
         _check(key, value, limits)
     if "prompt_template" in typed.dataset and "{}" not in typed.dataset.prompt_template:
         raise UserError(
             f"dataset.prompt_template={typed.dataset.prompt_template!r} is not allowed: it needs {{}} where the class name goes"
         )
+    if "study" in typed:
+        check_methods(typed.study.methods)
     if "guidance" in typed:
+        model_path(typed.generator.model)
         check_strengths(typed.expansion.strength)
         for strength in strengths_of(typed.expansion.strength):
             StepSchedule.of(typed.generator.num_steps, strength, typed.guidance.start_step, typed.guidance.period)
     return typed
+
+
+def _refuse_strangers(schema: type, config: DictConfig, prefix: str = "") -> None:
+    """`+key=value` can add what no schema knows; Hydra allows it, nothing here would read it."""
+    known = {item.name: item.type for item in dataclasses.fields(schema)}
+    for name in config:
+        if name not in known:
+            raise UserError(f"{prefix}{name} is not allowed: there is no such key; its place has {', '.join(known)}")
+        if dataclasses.is_dataclass(known[name]):
+            _refuse_strangers(known[name], config[name], f"{prefix}{name}.")
 
 
 def _constrained(schema: type, config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:

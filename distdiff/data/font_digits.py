@@ -63,7 +63,9 @@ def _draw(digit: int, rng: np.random.Generator) -> np.ndarray:
     height = int(rng.uniform(0.78, 0.98) * CANVAS)
     width = int(np.clip(glyph.width * height / glyph.height * rng.uniform(0.8, 1.35), 6, CANVAS * 0.95))
     centred = Image.new("L", (CANVAS, CANVAS), 0)
-    centred.paste(glyph.resize((width, height), Image.Resampling.BILINEAR), ((CANVAS - width) // 2, (CANVAS - height) // 2))
+    centred.paste(
+        glyph.resize((width, height), Image.Resampling.BILINEAR), ((CANVAS - width) // 2, (CANVAS - height) // 2)
+    )
     return np.asarray(centred, dtype=np.float64) / 255
 
 

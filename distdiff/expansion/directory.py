@@ -33,7 +33,9 @@ class ExpandedDirectory:
         manifest = self.manifest()
         if manifest is None:
             if self.path.is_dir() and any(self.path.iterdir()):
-                raise UserError(f"expansion.output_dir={self.path} is not allowed: it holds other files; give an empty or a new one")
+                raise UserError(
+                    f"expansion.output_dir={self.path} is not allowed: it holds other files; give an empty or a new one"
+                )
             self.path.mkdir(parents=True, exist_ok=True)
             self._write(CLASSES, json.dumps(list(class_names), ensure_ascii=False))
             self._write_manifest({"complete": False, "ingredients": plain(ingredients)})
@@ -56,20 +58,38 @@ class ExpandedDirectory:
     def finish(self, order: list[str], counts: dict[str, int], seconds: float, card: str) -> None:
         """Writes the metadata in `order` (the plan's, then what an earlier, larger plan left) and marks it complete."""
         rows = self.rows()
-        ordered = [rows.pop(name) for name in order] + sorted(rows.values(), key=lambda row: (row["copy"], row["file_name"]))
+        ordered = [rows.pop(name) for name in order] + sorted(
+            rows.values(), key=lambda row: (row["copy"], row["file_name"])
+        )
         self._write_metadata(ordered)
         self._write("README.md", card)
         manifest = self.manifest()
         spent = manifest.get("timing", {}).get("expand", 0.0) + seconds
         total = {"images": len(ordered)} | counts
         self._write_manifest(
-            {"complete": True, "ingredients": manifest["ingredients"], "counts": total, "timing": {"expand": round(spent, 3)}}
+            {
+                "complete": True,
+                "ingredients": manifest["ingredients"],
+                "counts": total,
+                "timing": {"expand": round(spent, 3)},
+            }
         )
         (self.path / JOURNAL).unlink(missing_ok=True)
 
     def manifest(self) -> dict[str, Any] | None:
         path = self.path / MANIFEST
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def identity(self) -> str:
+        """What its images depend on, and how many there are: enough to tell two contents apart."""
+        manifest = self.manifest()
+        return f"{manifest['fingerprint']}x{manifest['counts']['factor']}"
+
+    def images_per_second(self) -> float | None:
+        """Images over the seconds that making them took, all runs together."""
+        manifest = self.manifest()
+        seconds = manifest.get("timing", {}).get("expand")
+        return manifest["counts"]["images"] / seconds if seconds else None
 
     def _write_metadata(self, rows: list[dict[str, Any]]) -> None:
         class_names = json.loads((self.path / CLASSES).read_text(encoding="utf-8"))
@@ -102,7 +122,9 @@ class ExpandedDirectory:
         os.replace(aside, self.path / name)
 
 
-def read_expanded(path: Path | str, class_names: tuple[str, ...] | None = None, factor: int | None = None) -> LabelledImages:
+def read_expanded(
+    path: Path | str, class_names: tuple[str, ...] | None = None, factor: int | None = None
+) -> LabelledImages:
     """The images of a finished expanded dataset, of copies below `factor` if given.
 
     Labels follow `class_names` where given. Raises `UserError` for a directory that is none, or is not complete.
@@ -113,7 +135,9 @@ def read_expanded(path: Path | str, class_names: tuple[str, ...] | None = None, 
         raise UserError(f"{root} is no expanded dataset: it has no {MANIFEST} or no {METADATA}")
     if not manifest["complete"]:
         raise UserError(f"{root} is not complete: run the command that made it again, it goes on from there")
-    rows = [row for row in pyarrow.parquet.read_table(root / METADATA).to_pylist() if factor is None or row["copy"] < factor]
+    rows = [
+        row for row in pyarrow.parquet.read_table(root / METADATA).to_pylist() if factor is None or row["copy"] < factor
+    ]
     names = class_names or tuple(json.loads((root / CLASSES).read_text(encoding="utf-8")))
     number = {name: label for label, name in enumerate(names)}
     unknown = sorted({row["class_name"] for row in rows} - set(names))
@@ -133,6 +157,13 @@ def read_expanded(path: Path | str, class_names: tuple[str, ...] | None = None, 
         read=read,
         indices=np.arange(len(rows)),
     )
+
+
+def link(place: Path, target: Path) -> None:
+    """A symbolic link from a run's directory to expanded data, replaced where it is there already."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(target.resolve(), target_is_directory=True)
 
 
 def differences(before: Any, now: Any, prefix: str = "") -> str:

@@ -1,8 +1,5 @@
-"""Expands a dataset: claims the directory, prepares what is missing, makes the images that are not there yet."""
+"""Turns the configuration into expansion jobs, and makes what they share once: guide, prototypes, latents, generator."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
@@ -19,47 +15,23 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, instantiate_augmentation
 from distdiff.config.composition import load_option
-from distdiff.console.progress import StageProgress
-from distdiff.data.images import LabelledImages
 from distdiff.data.loading import prompts
 from distdiff.encoders.guide import GuideEncoder
-from distdiff.expansion.card import dataset_card
-from distdiff.expansion.directory import ExpandedDirectory
-from distdiff.expansion.module import ExpansionModule, PlannedBatches
+from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.names import safe_name
-from distdiff.expansion.plan import batches, plan_expansion
 from distdiff.expansion.synthesis import Augmentation, GuidedImg2Img, Synthesizer
-from distdiff.expansion.writer import ExpandedWriter
 from distdiff.generator import loading
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.energy import HierarchicalEnergy
 from distdiff.prototypes.hierarchical import Prototypes, fit_prototypes
-from distdiff.trainer import build_trainer
 
 REVISION = 1  # raise when a change here or in the guidance changes the images
 ENCODE_BATCH = 16
 
 
-@dataclass(frozen=True)
-class Expanded:
-    """A finished expanded dataset: where, what it is, and what making it took in this run."""
-
-    path: Path
-    fingerprint: str
-    made: int
-    seconds: float
-
-    @property
-    def images_per_second(self) -> float | None:
-        return self.made / self.seconds if self.made and self.seconds else None
-
-
 class Expander:
-    """Expands training sets as the `generator`, `prototype`, `guidance`, `expansion` keys say.
-
-    What several expansions share (generator, guide, prototypes, encoded latents) is made once and cached.
-    """
+    """Knows how training sets are expanded under the `generator`, `prototype` and `expansion` keys."""
 
     def __init__(self, config: DictConfig, classifiers: ClassifierTrainer, cache: StageCache) -> None:
         self.config = config
@@ -75,10 +47,8 @@ class Expander:
         keys = OmegaConf.to_container(self.config.generator, resolve=True)
         return keys | {"model": loading.fingerprint(self.config.generator)}
 
-    def expand(
-        self, data: TrainingSet, guidance_config: DictConfig, seed: int, title: str, logger: Logger | bool = False
-    ) -> Expanded:
-        """`expansion.factor` guided copies of each image; continues what an earlier run left unfinished."""
+    def guided(self, data: TrainingSet, guidance_config: DictConfig, seed: int) -> ExpansionJob:
+        """`expansion.factor` copies of each image by guided img2img."""
         guidance, weights = build_guidance(guidance_config, self.config.prototype)
         ingredients = {
             "revision": REVISION,
@@ -94,9 +64,9 @@ class Expander:
             "seed": seed,
         }
 
-        def synthesizer() -> Synthesizer:
+        def synthesizer(title: str) -> Synthesizer:
             train = data.parts[0]
-            guide = self.guide(data, seed, title)
+            guide = self.guide(data, seed, title.rsplit(": ", 1)[0])
             energy = HierarchicalEnergy(
                 GuideEncoder(guide).to(self.generator.dtype), self.prototypes(data, seed, guide), **weights
             )
@@ -104,9 +74,9 @@ class Expander:
             negative = self.generator.embed([self.config.generator.negative_prompt])
             return GuidedImg2Img(self.generator, guidance, energy, self.latents(data), embeddings, negative, seed)
 
-        return self._fill(guidance_config.name, ingredients, data.parts[0], seed, synthesizer, title, logger)
+        return self._job(guidance_config.name, ingredients, data, seed, synthesizer)
 
-    def augment(self, data: TrainingSet, policy: str, seed: int, title: str) -> Expanded:
+    def augmented(self, data: TrainingSet, policy: str, seed: int) -> ExpansionJob:
         """As many copies made by an augmentation policy of `conf/augmentation`, no generator involved."""
         options = load_option("augmentation", policy)
         options.horizontal_flip = self.config.dataset.horizontal_flip
@@ -121,14 +91,14 @@ class Expander:
             "seed": seed,
         }
 
-        def synthesizer() -> Synthesizer:
+        def synthesizer(_: str) -> Synthesizer:
             return Augmentation(instantiate_augmentation(options), data.parts[0].tensors(size, data.fit))
 
-        return self._fill(policy, ingredients, data.parts[0], seed, synthesizer, title, False)
+        return self._job(policy, ingredients, data, seed, synthesizer)
 
     def guide(self, data: TrainingSet, seed: int, title: str) -> ImageClassifier:
         """The guide: a classifier trained on the real images alone, after its last step."""
-        return self.classifiers.train(data, seed, f"{title.split(':')[0]}: guide")
+        return self.classifiers.train(data, seed, f"{title}: guide")
 
     def prototypes(self, data: TrainingSet, seed: int, guide: ImageClassifier) -> Prototypes:
         """Class and group prototypes of the real images in the guide's features."""
@@ -167,50 +137,19 @@ class Expander:
                 self.generator.encode(torch.stack([train.tensor(i, size, data.fit) for i in chunk]))
                 for chunk in np.array_split(np.arange(len(train)), -(-len(train) // ENCODE_BATCH))
             ]
-            tensors = {name: torch.cat([getattr(part, name) for part in parts]).cpu().contiguous() for name in ("mean", "std")}
+            tensors = {
+                name: torch.cat([getattr(part, name) for part in parts]).cpu().contiguous() for name in ("mean", "std")
+            }
             save_file(tensors, folder / "latents.safetensors")
 
         return Posterior(**load_file(self.cache.get("latents", ingredients, build) / "latents.safetensors"))
 
-    def _fill(
-        self,
-        method: str,
-        ingredients: dict[str, Any],
-        train: LabelledImages,
-        seed: int,
-        synthesizer: Callable[[], Synthesizer],
-        title: str,
-        logger: Logger | bool,
-    ) -> Expanded:
-        options = self.config.expansion
-        identity = fingerprint(ingredients)
-        directory = ExpandedDirectory(self.directory_for(method, seed, identity))
-        directory.claim(ingredients, train.class_names)
-        items = plan_expansion(train, options.factor, options.strength, seed)
-        order = [item.file_name for item in items]
-        done = directory.rows()
-        missing = [item for item in items if item.file_name not in done]
-        if not missing and directory.manifest()["complete"]:
-            return Expanded(directory.path, identity, 0, 0.0)
-        seconds = 0.0
-        if missing:
-            made_by = synthesizer()
-            planned = batches(missing, options.batch_size, made_by.first_step)
-            started = time.perf_counter()
-            trainer = build_trainer(
-                self.config.trainer,
-                logger=logger,
-                callbacks=[ExpandedWriter(directory.path), StageProgress(title, "images", len(missing))],
-                inference_mode=False,
-            )
-            trainer.predict(ExpansionModule(made_by), PlannedBatches(planned).loader(), return_predictions=False)
-            seconds = time.perf_counter() - started
-        counts = {"sources": len(train), "factor": options.factor, "classes": len(train.class_names)}
-        directory.finish(order, counts, seconds, dataset_card(method, ingredients, counts, self.config))
-        return Expanded(directory.path, identity, len(missing), seconds)
+    def _job(self, method: str, ingredients: dict[str, Any], data: TrainingSet, seed: int, synthesizer) -> ExpansionJob:
+        path = self.directory_for(method, seed, fingerprint(ingredients))
+        return ExpansionJob(method, seed, data.parts[0], ingredients, synthesizer, path, self.config)
 
     def directory_for(self, method: str, seed: int, identity: str) -> Path:
-        """`expansion.output_dir` for a single expansion; by name and fingerprint below `paths.expanded_dir` otherwise."""
+        """`expansion.output_dir`, or by name and fingerprint below `paths.expanded_dir`."""
         if self.config.expansion.output_dir and self.config.command == "expand":
             return Path(self.config.expansion.output_dir)
         if self.config.expansion.output_dir:  # a study has several

@@ -26,7 +26,9 @@ class Posterior:
 class LatentDiffusion(nn.Module):
     """Stable Diffusion's parts, frozen: autoencoder, UNet, text encoder and noise schedule."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, num_steps: int, cfg_scale: float, negative_prompt: str = "") -> None:
+    def __init__(
+        self, pipeline: StableDiffusionPipeline, num_steps: int, cfg_scale: float, negative_prompt: str = ""
+    ) -> None:
         super().__init__()
         self.vae = pipeline.vae
         self.unet = pipeline.unet
@@ -65,7 +67,11 @@ class LatentDiffusion(nn.Module):
     def embed(self, prompts: list[str]) -> torch.Tensor:
         """Prompts to text embeddings (len(prompts), tokens, width)."""
         tokens = self.tokenizer(
-            prompts, padding="max_length", truncation=True, max_length=self.tokenizer.model_max_length, return_tensors="pt"
+            prompts,
+            padding="max_length",
+            truncation=True,
+            max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
         )
         use_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
         mask = tokens.attention_mask.to(self.device) if use_mask else None

@@ -1,36 +1,19 @@
 """Loads a Stable Diffusion pipeline from a folder or the Hugging Face hub; says in one line why it cannot."""
 
 import hashlib
-from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.utils import logging
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from omegaconf import DictConfig
 
 from distdiff.errors import UserError
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.location import model_path
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
+logging.disable_progress_bar()
 WHOLE_HASH_LIMIT = 64 * 2**20  # larger weight files count by name, size and time of change
-
-
-def model_path(model: str) -> Path | None:
-    """The local folder that `generator.model` names (`asset:<name>` is one of ours), or None for a hub id.
-
-    Raises `UserError` for a path that does not exist or is no pipeline.
-    """
-    if model.startswith("asset:"):
-        return ASSETS / model.removeprefix("asset:")
-    path = Path(model).expanduser()
-    looks_local = path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1 or path.exists()
-    if not looks_local:
-        return None
-    if not path.exists():
-        raise UserError(f"generator.model={model}: no such folder")
-    if not (path / "model_index.json").is_file():
-        raise UserError(f"generator.model={model} is no diffusers pipeline: it has no model_index.json")
-    return path
 
 
 def fingerprint(config: DictConfig) -> str:
@@ -43,7 +26,9 @@ def fingerprint(config: DictConfig) -> str:
         if file.suffix in (".json", ".txt", ".safetensors", ".bin") and file.is_file():
             stat = file.stat()
             digest.update(str(file.relative_to(path)).encode())
-            content = file.read_bytes() if stat.st_size <= WHOLE_HASH_LIMIT else f"{stat.st_size}|{stat.st_mtime_ns}".encode()
+            content = (
+                file.read_bytes() if stat.st_size <= WHOLE_HASH_LIMIT else f"{stat.st_size}|{stat.st_mtime_ns}".encode()
+            )
             digest.update(content)
     return digest.hexdigest()[:16]
 

@@ -40,7 +40,9 @@ def measure(
 
 
 @torch.no_grad()
-def judge_features(judge: ImageClassifier, images: LabelledImages, size: int, fit: str) -> tuple[torch.Tensor, torch.Tensor]:
+def judge_features(
+    judge: ImageClassifier, images: LabelledImages, size: int, fit: str
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Features (n, D) and predicted labels (n,)."""
     features, labels = [], []
     for start in range(0, len(images), BATCH):

@@ -39,7 +39,9 @@ class AutoencoderTraining(L.LightningModule):
 
 def one_cycle(module: L.LightningModule, learning_rate: float) -> dict[str, object]:
     """AdamW under a one-cycle schedule (Smith & Topin, 2019) over the trainer's planned steps."""
-    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=learning_rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(
+        [p for p in module.parameters() if p.requires_grad], lr=learning_rate, weight_decay=1e-4
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, learning_rate, total_steps=int(module.trainer.estimated_stepping_batches) + 1, pct_start=0.1
     )

@@ -31,7 +31,9 @@ class DenoiserTraining(L.LightningModule):
         self.scheduler = scheduler
         self.learning_rate = learning_rate
         self.prompt_dropout = prompt_dropout
-        self.register_buffer("tokens", torch.cat([prompt_tokens, empty_tokens]), persistent=False)  # row a class, then ""
+        self.register_buffer(
+            "tokens", torch.cat([prompt_tokens, empty_tokens]), persistent=False
+        )  # row a class, then ""
 
     def loss(self, mean: torch.Tensor, std: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         latents = mean + std * torch.randn_like(mean)

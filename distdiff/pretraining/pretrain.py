@@ -36,7 +36,9 @@ def pretrain(config: DictConfig, run_dir: Path) -> Path:
     class_prompts = prompts(config.dataset, splits.train.class_names)
     tokenizer = build_tokenizer(class_prompts)
 
-    images = {name: getattr(splits, name).tensors(options.image_size, config.dataset.fit) for name in ("train", "validation")}
+    images = {
+        name: getattr(splits, name).tensors(options.image_size, config.dataset.fit) for name in ("train", "validation")
+    }
     autoencoder = build_autoencoder(options)
     first = AutoencoderTraining(autoencoder, options.autoencoder_learning_rate, options.kl_weight)
     losses = _fit(
@@ -60,7 +62,13 @@ def pretrain(config: DictConfig, run_dir: Path) -> Path:
         unet, text_encoder, build_scheduler(), *tokens, options.denoiser_learning_rate, options.prompt_dropout
     )
     pipeline = StableDiffusionPipeline(
-        autoencoder, text_encoder, tokenizer, unet, second.scheduler, safety_checker=None, feature_extractor=None,
+        autoencoder,
+        text_encoder,
+        tokenizer,
+        unet,
+        second.scheduler,
+        safety_checker=None,
+        feature_extractor=None,
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
@@ -133,7 +141,9 @@ def _tokens(tokenizer: object, texts: list[str]) -> torch.Tensor:
 class SampleGrids(L.Callback):
     """Draws text-to-image samples, a column a class, as training goes on."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, texts: list[str], run_dir: Path, every: int, logger: object) -> None:
+    def __init__(
+        self, pipeline: StableDiffusionPipeline, texts: list[str], run_dir: Path, every: int, logger: object
+    ) -> None:
         self.pipeline, self.texts, self.run_dir, self.every, self.logger = pipeline, texts, run_dir, every, logger
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
@@ -146,13 +156,16 @@ class SampleGrids(L.Callback):
         generator = torch.Generator().manual_seed(0)
         texts = self.texts[:columns] * rows
         # diffusers draws with the model's own mode; sampling must not change it for training.
-        samples = self.pipeline(texts, num_inference_steps=GRID_STEPS, guidance_scale=2.0, generator=generator, output_type="pt")
+        samples = self.pipeline(
+            texts, num_inference_steps=GRID_STEPS, guidance_scale=2.0, generator=generator, output_type="pt"
+        )
         grid([to_image(sample) for sample in samples.images], columns=min(columns, len(self.texts))).save(path)
         return path
 
 
 def model_card(config: DictConfig, losses: dict[str, float], folder: Path, num_images: int) -> str:
     """Data, command, seed, losses and the hash of every weight file."""
+    options = config.pretrain
     weights = sorted(folder.rglob("*.safetensors"))
     hashes = "\n".join(
         f"| `{path.relative_to(folder)}` | {path.stat().st_size:,} | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |"
@@ -167,12 +180,12 @@ pipeline_tag: text-to-image
 ---
 # A small latent diffusion pipeline, trained from scratch
 
-- **Data**: `dataset={config.dataset.name}`, {num_images:,} training images at {config.pretrain.image_size}x{config.pretrain.image_size} pixels.
-- **Prompts**: `{config.dataset.prompt_template}`; dropped with probability {config.pretrain.prompt_dropout:g} for classifier-free guidance.
+- **Data**: `dataset={config.dataset.name}`, {num_images:,} training images of {options.image_size}x{options.image_size}.
+- **Prompts**: `{config.dataset.prompt_template}`, dropped with probability {options.prompt_dropout:g} (for CFG).
 - **Command**: `python experiments/pretrain.py dataset={config.dataset.name}`, seed {config.seed}.
-- **Steps**: {config.pretrain.autoencoder_steps:,} of {config.pretrain.autoencoder_batch_size} images (autoencoder), \
-{config.pretrain.denoiser_steps:,} of {config.pretrain.denoiser_batch_size} latents (UNet and text encoder, averaged with decay \
-{config.pretrain.ema_decay:g}).
+- **Autoencoder**: {options.autoencoder_steps:,} steps of {options.autoencoder_batch_size} images.
+- **UNet and text encoder**: {options.denoiser_steps:,} steps of {options.denoiser_batch_size} latents, weights averaged \
+with decay {options.ema_decay:g}.
 - **Versions**: {versions}.
 
 | loss on held-out images | value |

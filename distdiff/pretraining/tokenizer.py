@@ -17,9 +17,14 @@ def build_tokenizer(prompts: list[str], num_merges: int = 200) -> CLIPTokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     base = alphabet + [symbol + END_OF_WORD for symbol in alphabet]
     bpe = Tokenizer(models.BPE(end_of_word_suffix=END_OF_WORD))
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     trainer = trainers.BpeTrainer(
-        vocab_size=len(base) + num_merges, initial_alphabet=alphabet, end_of_word_suffix=END_OF_WORD, show_progress=False
+        vocab_size=len(base) + num_merges,
+        initial_alphabet=alphabet,
+        end_of_word_suffix=END_OF_WORD,
+        show_progress=False,
     )
     bpe.train_from_iterator([prompt.lower() for prompt in prompts], trainer)
     merges = [tuple(merge) for merge in json.loads(bpe.to_str())["model"]["merges"]]

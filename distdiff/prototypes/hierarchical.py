@@ -31,7 +31,9 @@ class Prototypes:
 
     def save(self, path: Path, metadata: dict[str, object]) -> None:
         tensors = {"classes": self.classes, "groups": self.groups, "present": self.present}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"distdiff": json.dumps(metadata)})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"distdiff": json.dumps(metadata)}
+        )
 
     @classmethod
     def load(cls, path: Path) -> "Prototypes":
@@ -39,7 +41,9 @@ class Prototypes:
             return cls(**{name: file.get_tensor(name) for name in ("classes", "groups", "present")})
 
 
-def fit_prototypes(features: torch.Tensor, labels: np.ndarray, num_classes: int, num_groups: int, linkage: str) -> Prototypes:
+def fit_prototypes(
+    features: torch.Tensor, labels: np.ndarray, num_classes: int, num_groups: int, linkage: str
+) -> Prototypes:
     """Prototypes of unit features (n, D) with labels (n,), by agglomerative clustering inside each class.
 
     A class with fewer than `num_groups` images gets as many groups as it has images; an empty class is a `UserError`.
@@ -49,7 +53,9 @@ def fit_prototypes(features: torch.Tensor, labels: np.ndarray, num_classes: int,
     for label in range(num_classes):
         members = features[torch.from_numpy(np.flatnonzero(labels == label))]
         if len(members) == 0:
-            raise UserError(f"class number {label} has no training image, so it has no prototype: remove it or give it one")
+            raise UserError(
+                f"class number {label} has no training image, so it has no prototype: remove it or give it one"
+            )
         assignment = cluster(members, min(num_groups, len(members)), linkage)
         classes.append(_mean_direction(members))
         means = [_mean_direction(members[assignment == group]) for group in range(assignment.max() + 1)]

@@ -16,15 +16,21 @@ COPIES, MAX_CLASSES, SIDE = 2, 10, 64
 
 def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit: str, path: Path) -> list[str]:
     """Writes a grid, a column a class: the first source, then each method's first copies of it; returns its row titles."""
-    positions = [int((originals.labels == label).argmax()) for label in range(min(len(originals.class_names), MAX_CLASSES))]
+    positions = [
+        int((originals.labels == label).argmax()) for label in range(min(len(originals.class_names), MAX_CLASSES))
+    ]
     rows = [[fit_image(originals.image(position), size, fit) for position in positions]]
     titles = ["source"]
-    wanted = {(originals.class_names[originals.labels[p]], originals.keys[p]): column for column, p in enumerate(positions)}
+    wanted = {
+        (originals.class_names[originals.labels[p]], originals.keys[p]): column for column, p in enumerate(positions)
+    }
     for row in results.rows:
         directory = row.seeds[0].expanded
         if directory is None:
             continue
-        made = pyarrow.parquet.read_table(Path(directory) / METADATA, columns=["file_name", "class_name", "source", "copy"])
+        made = pyarrow.parquet.read_table(
+            Path(directory) / METADATA, columns=["file_name", "class_name", "source", "copy"]
+        )
         for copy in range(COPIES):
             line: dict[int, Image.Image] = {}
             for entry in made.to_pylist():

@@ -4,7 +4,8 @@ from rich import box
 from rich.table import Table
 
 from distdiff.console.progress import console
-from distdiff.study.results import ORIGINAL, UNGUIDED, MethodResult, StudyResults
+from distdiff.study.methods import ORIGINAL, UNGUIDED
+from distdiff.study.results import MethodResult, StudyResults
 from distdiff.study.statistics import PairedDifference
 
 
@@ -26,7 +27,18 @@ def print_results(results: StudyResults) -> None:
         console.print(line)
 
 
-COLUMNS = ("method", "images", "accuracy", "vs original", "vs none", "Frechet", "consistent", "coverage", "energy", "img/s")
+COLUMNS = (
+    "method",
+    "images",
+    "accuracy",
+    "vs original",
+    "vs none",
+    "Frechet",
+    "consistent",
+    "coverage",
+    "energy",
+    "img/s",
+)
 
 
 def cells(results: StudyResults, row: MethodResult) -> list[str]:

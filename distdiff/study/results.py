@@ -8,9 +8,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from distdiff.study.methods import ORIGINAL, UNGUIDED
 from distdiff.study.statistics import PairedDifference, paired_difference
-
-ORIGINAL, UNGUIDED = "original", "none"
 
 
 @dataclass
@@ -91,7 +90,12 @@ class StudyResults:
 
     def _row_dict(self, row: MethodResult) -> dict[str, Any]:
         means = (
-            "frechet_distance", "label_consistency", "coverage", "energy_before", "energy_after", "images_per_second",
+            "frechet_distance",
+            "label_consistency",
+            "coverage",
+            "energy_before",
+            "energy_after",
+            "images_per_second",
         )
         differences = {
             f"difference_to_{baseline}": asdict(difference)
@@ -125,7 +129,9 @@ class StudyResults:
 
 def _sentence(subject: str, difference: PairedDifference, baseline: str) -> str:
     if difference.low is None:
-        return f"{subject}: {difference.mean:+.3f} accuracy against {baseline}, from a single seed, so nothing is settled."
+        return (
+            f"{subject}: {difference.mean:+.3f} accuracy against {baseline}, from a single seed, so nothing is settled."
+        )
     interval = f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
     if not difference.settled:
         return f"{subject} did not measurably help here: {interval} accuracy against {baseline} (95 % interval, paired by seed)."

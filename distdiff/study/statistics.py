@@ -34,5 +34,7 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Pai
     mean = float(differences.mean())
     if len(differences) < 2:
         return PairedDifference(mean, None, None)
-    half = stats.t.ppf(0.5 + CONFIDENCE / 2, len(differences) - 1) * differences.std(ddof=1) / math.sqrt(len(differences))
+    half = (
+        stats.t.ppf(0.5 + CONFIDENCE / 2, len(differences) - 1) * differences.std(ddof=1) / math.sqrt(len(differences))
+    )
     return PairedDifference(mean, mean - float(half), mean + float(half))

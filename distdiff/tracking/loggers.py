@@ -63,16 +63,18 @@ def wandb(
 
     os.environ.setdefault("WANDB_MODE", "online" if _has_key() else "offline")
     sweep = run_dir.parent.name if run_dir.parent.parent.name == "multirun" else None
-    return WandbLogger(
+    run = client.init(
         project=project,
         entity=entity,
         group=group or sweep,
         tags=tags,
         name=f"{run_dir.parent.name}/{run_dir.name}" if sweep else run_dir.name,
         job_type=command,
-        save_dir=run_dir,
+        dir=run_dir,
+        reinit="finish_previous",
         settings=client.Settings(silent=True, console="off", disable_git=True, disable_job_creation=True),
     )
+    return WandbLogger(experiment=run, save_dir=run_dir)
 
 
 def _has_key() -> bool:

@@ -1,0 +1,42 @@
+"""`experiments/train.py`: one classifier on original, or on original and expanded images."""
+
+import json
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.console.progress import console
+from distdiff.data.loading import load_dataset
+from distdiff.expansion.directory import ExpandedDirectory, read_expanded
+from distdiff.tracking.loggers import build_logger, finish, stage_logger, summarize
+
+
+def train(config: DictConfig, run_dir: Path) -> float:
+    """Trains, tests and writes `results.json`; returns the test accuracy."""
+    splits = load_dataset(config.dataset)
+    data = few_shot_training_set(config, splits.train, config.seed)
+    for directory in expanded_directories(config):
+        images = read_expanded(directory, data.parts[0].class_names)
+        data = data.with_part(images, ExpandedDirectory(directory).identity())
+    classifiers = ClassifierTrainer(config, StageCache(config.paths.cache_dir))
+    logger = build_logger(config, run_dir)
+    try:
+        classifier = classifiers.train(data, config.seed, "train", stage_logger(logger, "train"))
+        accuracy = classifiers.accuracy(classifier, splits.test)
+        summarize(logger, {"accuracy": accuracy, "num_train": len(data)})
+    finally:
+        finish(logger)
+    results = {"dataset": config.dataset.name, "accuracy": accuracy, "num_train": len(data), "seed": config.seed}
+    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    console.print(f"accuracy {accuracy:.4f} on {len(splits.test):,} test images, trained on {len(data):,}")
+    return accuracy
+
+
+def expanded_directories(config: DictConfig) -> list[Path]:
+    """`train.expanded` as a list: nothing, one directory, or several."""
+    value = config.train.expanded
+    if value is None:
+        return []
+    return [Path(item) for item in (value if OmegaConf.is_list(value) else [value])]

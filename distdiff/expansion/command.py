@@ -1,0 +1,36 @@
+"""`experiments/expand.py`: one expanded dataset."""
+
+from pathlib import Path
+
+import pyarrow.parquet
+from omegaconf import DictConfig
+
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.console.progress import console
+from distdiff.data.loading import load_dataset
+from distdiff.expansion.directory import METADATA, ExpandedDirectory, link
+from distdiff.expansion.expander import Expander
+from distdiff.report.energy import energy_table
+from distdiff.tracking.loggers import build_logger, finish, summarize
+from distdiff.trainer import build_trainer
+
+
+def expand(config: DictConfig, run_dir: Path) -> Path:
+    """Expands the training images; returns the expanded dataset's directory, which the run's directory links."""
+    build_trainer(config.trainer)  # says now if there is no such device
+    cache = StageCache(config.paths.cache_dir)
+    data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+    job = Expander(config, ClassifierTrainer(config, cache), cache).guided(data, config.guidance, config.seed)
+    job.claim()
+    logger = build_logger(config, run_dir)
+    try:
+        job.run(config.guidance.name)
+        rows = pyarrow.parquet.read_table(job.path / METADATA).to_pylist()
+        summarize(logger, energy_table(rows))
+    finally:
+        finish(logger)
+    link(run_dir / "expanded", job.path)
+    rate = ExpandedDirectory(job.path).images_per_second()
+    console.print(f"expanded {job.path}  ({len(rows):,} images, {rate:.1f} images/s)")
+    return job.path

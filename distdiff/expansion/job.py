@@ -1,0 +1,66 @@
+"""One expansion: a directory with an identity, and how to fill it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from distdiff.caching.fingerprint import fingerprint
+from distdiff.console.progress import StageProgress
+from distdiff.data.images import LabelledImages
+from distdiff.expansion.card import dataset_card
+from distdiff.expansion.directory import ExpandedDirectory
+from distdiff.expansion.module import ExpansionModule, PlannedBatches
+from distdiff.expansion.plan import batches, plan_expansion
+from distdiff.expansion.synthesis import Synthesizer
+from distdiff.expansion.writer import ExpandedWriter
+from distdiff.trainer import build_trainer
+
+
+@dataclass
+class ExpansionJob:
+    """An expansion that is known but not made: `ingredients` identify it, `synthesizer()` loads what makes it."""
+
+    method: str
+    seed: int
+    sources: LabelledImages
+    ingredients: dict[str, Any]
+    synthesizer: Callable[[str], Synthesizer]
+    path: Path
+    config: DictConfig
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fingerprint = fingerprint(self.ingredients)
+
+    def claim(self) -> None:
+        """Makes the directory, or checks that it is this job's; raises `UserError` if it is another's."""
+        ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names)
+
+    def run(self, title: str) -> None:
+        """Makes the images that are not there yet, and finishes the directory; does nothing where it is complete."""
+        directory, options = ExpandedDirectory(self.path), self.config.expansion
+        items = plan_expansion(self.sources, options.factor, options.strength, self.seed)
+        done = directory.rows()
+        missing = [item for item in items if item.file_name not in done]
+        if not missing and directory.manifest()["complete"]:
+            return
+        seconds = self._make(missing, title) if missing else 0.0
+        counts = {"sources": len(self.sources), "factor": options.factor, "classes": len(self.sources.class_names)}
+        card = dataset_card(self.method, self.ingredients, counts, self.config)
+        directory.finish([item.file_name for item in items], counts, seconds, card)
+
+    def _make(self, missing: list, title: str) -> float:
+        synthesizer = self.synthesizer(title)
+        planned = batches(missing, self.config.expansion.batch_size, synthesizer.first_step)
+        trainer = build_trainer(
+            self.config.trainer,
+            callbacks=[ExpandedWriter(self.path), StageProgress(f"{title}: expand", "images", len(missing))],
+            inference_mode=False,
+        )
+        started = time.perf_counter()
+        trainer.predict(ExpansionModule(synthesizer), PlannedBatches(planned).loader(), return_predictions=False)
+        return time.perf_counter() - started

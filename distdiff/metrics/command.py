@@ -1,0 +1,33 @@
+"""`experiments/measure.py`: an expanded dataset against the real data."""
+
+import json
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import ClassifierTrainer, TrainingSet
+from distdiff.console.progress import console
+from distdiff.data.loading import load_dataset
+from distdiff.errors import UserError
+from distdiff.expansion.directory import read_expanded
+from distdiff.metrics.fidelity import Fidelity, measure
+from distdiff.metrics.judge import train_judge
+
+
+def measure_expanded(config: DictConfig, run_dir: Path) -> Fidelity:
+    """Measures `measure.expanded`, prints the figures and writes `results.json`."""
+    if config.measure.expanded is None:
+        raise UserError("measure.expanded has no value: give the directory of an expanded dataset")
+    splits = load_dataset(config.dataset)
+    images = read_expanded(config.measure.expanded, splits.train.class_names)
+    pool = TrainingSet((splits.train,), (splits.train.fingerprint(),), config.dataset.fit)
+    judge = train_judge(ClassifierTrainer(config, StageCache(config.paths.cache_dir)), pool, config.measure.judge_steps)
+    fidelity = measure(
+        images, splits.train, judge, config.classifier.input_size, config.dataset.fit, config.measure.num_neighbours
+    )
+    results = {"dataset": config.dataset.name, "expanded": str(config.measure.expanded), **fidelity.as_dict()}
+    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    for name, value in fidelity.as_dict().items():
+        console.print(f"{name:<18} {value:.4f}")
+    return fidelity

@@ -1,0 +1,14 @@
+"""What guidance did to the energy, in a few figures."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+
+def energy_table(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Median energies over an expanded dataset's metadata rows; empty where the method has none."""
+    return {
+        f"{name}_median": median(row[name] for row in rows)
+        for name in ("energy_before", "energy_after")
+        if rows and rows[0].get(name) is not None
+    }
