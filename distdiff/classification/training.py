@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_model, save_model
@@ -15,6 +14,7 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.data import ClassificationData, ImageTensors
 from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import ImageClassifier
+from distdiff.config.instantiation import build
 from distdiff.console.progress import StageProgress
 from distdiff.data.images import LabelledImages, draw_few_shot
 from distdiff.trainer import build_trainer
@@ -86,7 +86,7 @@ class ClassifierTrainer:
     def accuracy(self, classifier: ImageClassifier, images: LabelledImages) -> float:
         """The fraction of `images` that `classifier` labels rightly."""
         data = ImageTensors([images], self.config.classifier.input_size, self.config.dataset.fit)
-        module = ClassifierTraining(classifier, instantiate_augmentation(self.config.augmentation), self.config.train)
+        module = ClassifierTraining(classifier, build(self.config.augmentation), self.config.train)
         trainer = build_trainer(self.config.trainer, enable_progress_bar=False)
         loader = ClassificationData(None, data, 0, self.config.train.batch_size, 0)
         (measured,) = trainer.test(module, loader, verbose=False)
@@ -96,7 +96,7 @@ class ClassifierTrainer:
         L.seed_everything(seed, verbose=False)
         recipe = OmegaConf.merge(self.config.train, {"steps": steps})
         classifier = self._untrained(len(data.parts[0].class_names))
-        module = ClassifierTraining(classifier, instantiate_augmentation(self.config.augmentation), recipe)
+        module = ClassifierTraining(classifier, build(self.config.augmentation), recipe)
         tensors = ImageTensors(data.parts, self.config.classifier.input_size, data.fit)
         trainer = build_trainer(
             self.config.trainer,
@@ -109,9 +109,4 @@ class ClassifierTrainer:
         return classifier.cpu()
 
     def _untrained(self, num_classes: int) -> ImageClassifier:
-        return instantiate(OmegaConf.to_container(self.config.classifier, resolve=True), num_classes=num_classes)
-
-
-def instantiate_augmentation(config: DictConfig):
-    """The augmentation policy that the `augmentation` keys name, a module."""
-    return instantiate(OmegaConf.to_container(config, resolve=True))
+        return build(self.config.classifier, num_classes=num_classes)

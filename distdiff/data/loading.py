@@ -1,14 +1,14 @@
 """From a dataset's configuration to its splits."""
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from distdiff.config.instantiation import build
 from distdiff.data.images import DatasetSplits
 
 
 def load_dataset(config: DictConfig) -> DatasetSplits:
     """Calls the loader that `config._target_` names with the dataset's keys."""
-    return instantiate(OmegaConf.to_container(config, resolve=True))
+    return build(config)
 
 
 def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:

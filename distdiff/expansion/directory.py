@@ -65,7 +65,7 @@ class ExpandedDirectory:
         self._write("README.md", card)
         manifest = self.manifest()
         spent = manifest.get("timing", {}).get("expand", 0.0) + seconds
-        total = {"images": len(ordered)} | counts
+        total = counts | {"images": len(ordered), "factor": 1 + max(row["copy"] for row in ordered)}
         self._write_manifest(
             {
                 "complete": True,
@@ -131,8 +131,8 @@ def read_expanded(
     """
     root = Path(path)
     manifest = ExpandedDirectory(root).manifest()
-    if manifest is None or not (root / METADATA).is_file():
-        raise UserError(f"{root} is no expanded dataset: it has no {MANIFEST} or no {METADATA}")
+    if manifest is None:
+        raise UserError(f"{root} is no expanded dataset: it has no {MANIFEST}")
     if not manifest["complete"]:
         raise UserError(f"{root} is not complete: run the command that made it again, it goes on from there")
     rows = [

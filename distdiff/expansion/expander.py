@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
 from distdiff.classification.networks import ImageClassifier
-from distdiff.classification.training import ClassifierTrainer, TrainingSet, instantiate_augmentation
+from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.config.composition import load_option
+from distdiff.config.instantiation import build
 from distdiff.data.loading import prompts
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.expansion.job import ExpansionJob
@@ -92,7 +92,7 @@ class Expander:
         }
 
         def synthesizer(_: str) -> Synthesizer:
-            return Augmentation(instantiate_augmentation(options), data.parts[0].tensors(size, data.fit))
+            return Augmentation(build(options), data.parts[0].tensors(size, data.fit))
 
         return self._job(policy, ingredients, data, seed, synthesizer)
 
@@ -159,10 +159,9 @@ class Expander:
 
 def build_guidance(config: DictConfig, prototype: DictConfig) -> tuple[Guidance, dict[str, float]]:
     """The guidance method, and the energy's weights (zero for a level of prototypes that is switched off)."""
-    arguments = OmegaConf.to_container(config, resolve=True)
-    arguments.pop("name")
     weights = {
-        "class_weight": arguments.pop("class_weight") * prototype.class_level,
-        "group_weight": arguments.pop("group_weight") * prototype.group_level,
+        "class_weight": config.class_weight * prototype.class_level,
+        "group_weight": config.group_weight * prototype.group_level,
     }
-    return instantiate(arguments), weights
+    methods_own = OmegaConf.masked_copy(config, [key for key in config if key not in ("name", *weights)])
+    return build(methods_own), weights

@@ -4,15 +4,17 @@ import hashlib
 
 import torch
 from diffusers import StableDiffusionPipeline
-from diffusers.utils import logging
+from diffusers.utils.logging import disable_progress_bar as quiet_diffusers
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from omegaconf import DictConfig
+from transformers.utils.logging import disable_progress_bar as quiet_transformers
 
 from distdiff.errors import UserError
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.location import model_path
 
-logging.disable_progress_bar()
+quiet_diffusers()
+quiet_transformers()
 WHOLE_HASH_LIMIT = 64 * 2**20  # larger weight files count by name, size and time of change
 
 

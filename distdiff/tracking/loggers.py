@@ -5,17 +5,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
+
+from distdiff.config.instantiation import build
 
 
 def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
     """The run's logger with the whole configuration as its hyperparameters; None for `logger=none`."""
     if config.logger._target_ is None:
         return None
-    arguments = OmegaConf.to_container(config.logger, resolve=True)
-    logger = instantiate(arguments, run_dir=run_dir, command=config.command)
+    logger = build(config.logger, run_dir=run_dir, command=config.command)
     logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
     return logger
 

@@ -1,0 +1,120 @@
+"""Every configuration composes; every mistake is one line that names key, value and what is allowed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, compose
+
+from distdiff.config.composition import CONFIG_DIR, compose_jobs, options
+from distdiff.config.schema import COMMANDS, GROUPS
+from distdiff.config.validation import validate
+from distdiff.errors import UserError
+
+GIVEN = {
+    "dataset=imagefolder": ["dataset.root=x"],
+    "generator=local": [f"generator.model={ROOT}/distdiff/assets/tiny_digits"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_every_group_composes_and_validates(command: str) -> None:
+    base = compose(command, [])
+    for group in GROUPS.keys() & set(base):
+        for option in options(group):
+            compose(command, [f"{group}={option}", *GIVEN.get(f"{group}={option}", [])])
+
+
+def test_every_yaml_file_belongs_to_a_command_or_a_group() -> None:
+    folders = {path.parent.name for path in CONFIG_DIR.glob("*/*.yaml")}
+    assert folders <= {*GROUPS, "expansion", "train", "measure", "study", "pretrain"}
+    assert {path.stem for path in CONFIG_DIR.glob("*.yaml")} == {*COMMANDS, "settings"}
+
+
+MISTAKES = {
+    "guidance=drect": "guidance=drect is not allowed: one of direct,",
+    "guidance.roh=3": "did you mean guidance.rho?",
+    "guidance.rho=abc": "guidance.rho=abc is not allowed: a number",
+    "guidance.rho=nan": "guidance.rho=nan is not allowed: a number at least 0",
+    "guidance.rho=inf": "guidance.rho=inf is not allowed: a number at least 0",
+    "guidance.rho=-1": "guidance.rho=-1.0 is not allowed: a number at least 0",
+    "expansion.strength=0": "expansion.strength=0 is not allowed: a number above 0, at most 1",
+    "expansion.strength=1.5": "expansion.strength=1.5 is not allowed: a number above 0, at most 1",
+    "expansion.strength=[0.5,2]": "expansion.strength[1]=2 is not allowed",
+    "expansion.strength=[]": "a number above 0 and at most 1, a list of them",
+    "expansion.strength={low:0.9,high:0.5}": "low at most high",
+    "expansion.strength=0.01": "of 36 steps it leaves none",
+    "prototype.num_groups=0": "prototype.num_groups=0 is not allowed: a number at least 1",
+    "expansion.factor=0": "expansion.factor=0 is not allowed: a number at least 1",
+    "expansion.factor=1.5": "expansion.factor=1.5 is not allowed: an integer",
+    "guidance.start_step=30": "strength 0.7 leaves 25 of 36 steps, so a number from 1 to 25",
+    "guidance.period=25": "guidance.period=25 is not allowed",
+    "generator.num_inference_steps=3": "here it is called generator.num_steps",
+    "generator.guidance_scale=3": "here it is called generator.cfg_scale",
+    "generator.torch_dtype=float16": "here it is called generator.dtype",
+    "generator.dtype=int8": "generator.dtype=int8 is not allowed: one of float32,",
+    "generator.model=/nowhere": "generator.model=/nowhere: no such folder",
+    f"generator.model={ROOT}": "it has no model_index.json",
+    "generator=local": "generator.model has no value",
+    "study.methods=[magic]": "study.methods=magic is not allowed: one of original,",
+    "dataset.per_class=x": "dataset.per_class=x is not allowed: an integer",
+    "dataset.prompt_template=photo": "it needs {} where the class name goes",
+    "+foo=1": "foo is not allowed: there is no such key",
+    "rho=1": "did you mean guidance.rho?",
+    "guidance": "write key=value",
+}
+
+
+@pytest.mark.parametrize("override", MISTAKES)
+def test_a_mistake_is_one_line_with_what_is_allowed(override: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose("run", [override])
+    assert MISTAKES[override] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_jobs_of_a_multirun_are_checked() -> None:
+    jobs = compose_jobs("run", ["guidance.rho=1,-2"], multirun=True)
+    validate(next(jobs))
+    second = next(jobs)
+    with pytest.raises(UserError, match=r"guidance.rho=-2"):
+        validate(second)
+
+
+def test_every_guidance_has_every_key_so_that_sweeps_mix() -> None:
+    jobs = [
+        validate(job)
+        for job in compose_jobs("run", ["guidance=none,direct,transform", "guidance.rho=1,3"], multirun=True)
+    ]
+    assert [(job.guidance.name, job.guidance.rho) for job in jobs] == [
+        (name, rho) for name in ("none", "direct", "transform") for rho in (1.0, 3.0)
+    ]
+
+
+def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, env=os.environ, check=False
+    )
+
+
+def test_a_mistake_exits_2_without_traceback_before_anything_is_written(tmp_path) -> None:
+    result = run_cli("experiments/run.py", "guidance.rho=-1", f"paths.output_dir={tmp_path}/out")
+    assert result.returncode == 2
+    assert result.stderr.strip() == "distdiff: guidance.rho=-1.0 is not allowed: a number at least 0"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flag", [["--help"], ["--cfg", "job"]])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_and_cfg_import_nothing_heavy(command: str, flag: list[str]) -> None:
+    script = (
+        f"import runpy, sys; sys.argv = ['{command}.py', *{flag}]\n"
+        f"try: runpy.run_path('experiments/{command}.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'diffusers', 'lightning', 'transformers', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = run_cli("-c", script)
+    assert result.returncode == 0, result.stderr
+    assert command in result.stdout

@@ -1,0 +1,223 @@
+"""Expanded datasets: readable by `datasets`, independent of batch size, resumable, never overwritten by another."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.parquet
+import pytest
+from conftest import compose
+from PIL import Image
+
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.data.loading import load_dataset
+from distdiff.errors import UserError
+from distdiff.expansion.directory import read_expanded
+from distdiff.expansion.expander import Expander
+from distdiff.expansion.job import ExpansionJob
+from distdiff.expansion.names import SPLIT_WORDS, safe_name
+from distdiff.expansion.plan import batches, plan_expansion
+
+
+@pytest.fixture
+def job(small_run: list[str], image_folder: Path, tmp_path: Path) -> Callable[..., ExpansionJob]:
+    """An expansion of the small image folder, with some overrides."""
+
+    def make(*overrides: str) -> ExpansionJob:
+        given = [
+            *small_run,
+            "dataset=imagefolder",
+            f"dataset.root={image_folder}",
+            f"expansion.output_dir={tmp_path}/expanded",
+        ]
+        config = compose("expand", [*given, *overrides])
+        cache = StageCache(config.paths.cache_dir)
+        data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+        made = Expander(config, ClassifierTrainer(config, cache), cache).guided(data, config.guidance, config.seed)
+        made.claim()
+        return made
+
+    return make
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
+
+
+def pixels(folder: Path) -> dict[str, np.ndarray]:
+    return {name: np.asarray(Image.open(folder / name)).astype(int) for name in contents(folder)}
+
+
+@pytest.mark.parametrize("method", ["none", "direct", "transform", "transform_official"])
+def test_datasets_reads_every_image_with_its_label(job, method: str) -> None:
+    made = job(f"guidance={method}")
+    made.run("test")
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(made.path))
+    assert list(loaded) == ["train"]
+    images = loaded["train"]
+    assert len(images) == 2 * len(made.sources)
+    assert isinstance(images.features["label"], datasets.ClassLabel)
+    assert images.features["label"].names == ["cat", "train"]
+    assert {images.features["label"].int2str(row["label"]) for row in images} == {"cat", "train"}
+    for row in images:
+        assert row["class_name"] == images.features["label"].int2str(row["label"])
+    assert set(images["source"]) == set(made.sources.keys)
+    assert np.isfinite(images["energy_before"]).all()
+    assert np.isfinite(images["energy_after"]).all()
+
+
+def test_batch_size_changes_nothing(job, tmp_path: Path) -> None:
+    for method in ("none", "transform", "direct"):
+        folders = []
+        for batch_size in (1, 5):
+            folder = tmp_path / f"{method}-{batch_size}"
+            made = job(f"guidance={method}", f"expansion.batch_size={batch_size}", f"expansion.output_dir={folder}")
+            made.run("test")
+            folders.append(folder)
+        one, five = map(pixels, folders)
+        assert one.keys() == five.keys()
+        assert max(np.abs(one[name] - five[name]).max() for name in one) <= 1
+
+
+def test_resume_writes_identical_files_and_leaves_finished_ones_alone(job, tmp_path: Path) -> None:
+    made = job()
+    made.run("test")
+    before = contents(made.path)
+    pixels_before = pixels(made.path)
+    times = {name: (made.path / name).stat().st_mtime_ns for name in before}
+    lost = sorted(before)[::3]
+    for name in lost:
+        (made.path / name).unlink()
+    job().run("test")
+    assert pixels(made.path).keys() == pixels_before.keys()
+    for name, image in pixels(made.path).items():
+        assert np.abs(image - pixels_before[name]).max() <= 1
+    kept = [name for name in before if name not in lost]
+    assert {name: (made.path / name).stat().st_mtime_ns for name in kept} == {name: times[name] for name in kept}
+    assert json.loads((made.path / "manifest.json").read_text())["complete"]
+
+
+def test_an_interrupted_expansion_goes_on_from_its_journal(job, monkeypatch) -> None:
+    whole = job("expansion.batch_size=2")
+    calls = []
+
+    from distdiff.expansion.writer import ExpandedWriter
+
+    write = ExpandedWriter.write_on_batch_end
+
+    def die_after_two(self, *arguments):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(1)
+        write(self, *arguments)
+
+    monkeypatch.setattr(ExpandedWriter, "write_on_batch_end", die_after_two)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        whole.run("test")
+    finished = contents(whole.path)
+    assert len(finished) == 4
+    with pytest.raises(UserError, match="is not complete"):
+        read_expanded(whole.path)
+    monkeypatch.setattr(ExpandedWriter, "write_on_batch_end", write)
+    job("expansion.batch_size=2").run("test")
+    assert len(read_expanded(whole.path)) == 2 * len(whole.sources)
+    assert {name: data for name, data in contents(whole.path).items() if name in finished} == finished
+    assert not (whole.path / ".journal.jsonl").exists()
+
+
+def test_a_larger_factor_continues_and_a_smaller_one_reads_a_part(job) -> None:
+    made = job("expansion.factor=1")
+    made.run("test")
+    first = contents(made.path)
+    larger = job("expansion.factor=3")
+    assert larger.fingerprint == made.fingerprint
+    larger.run("test")
+    assert first.items() <= contents(made.path).items()
+    assert len(read_expanded(made.path)) == 3 * len(made.sources)
+    assert len(read_expanded(made.path, factor=2)) == 2 * len(made.sources)
+
+
+def test_a_directory_of_another_configuration_is_refused_and_untouched(job) -> None:
+    made = job()
+    made.run("test")
+    before = {path: path.read_bytes() for path in made.path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"^expansion.output_dir=.*\(guidance.rho: 0.3 there, 5.0 here\)"):
+        job("guidance.rho=5")
+    assert {path: path.read_bytes() for path in made.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_directory_with_other_files_is_refused(job, tmp_path: Path) -> None:
+    (tmp_path / "expanded").mkdir()
+    (tmp_path / "expanded" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="it holds other files"):
+        job()
+
+
+def test_what_cannot_change_the_images_is_not_in_the_fingerprint(job, tmp_path: Path) -> None:
+    base = job(f"expansion.output_dir={tmp_path}/a")
+    for override in ("expansion.batch_size=3", "expansion.factor=7", "trainer.num_nodes=1", "guidance.epsilon=0.5"):
+        assert job(f"expansion.output_dir={tmp_path}/a", override).fingerprint == base.fingerprint
+    for i, override in enumerate(("guidance.rho=9", "seed=3", "generator.num_steps=7", "prototype.num_groups=2")):
+        assert job(f"expansion.output_dir={tmp_path}/b{i}", override).fingerprint != base.fingerprint
+
+
+def test_strengths_can_be_a_list_or_a_range(job, tmp_path: Path) -> None:
+    for strength, check in [
+        ("[0.5,1.0]", lambda row: row["strength"] == (0.5, 1.0)[row["copy"]]),
+        ("{low:0.4,high:0.8}", lambda row: 0.4 <= row["strength"] <= 0.8),
+    ]:
+        made = job(f"expansion.strength={strength}", f"expansion.output_dir={tmp_path}/{strength[1]}")
+        made.run("test")
+        rows = pyarrow.parquet.read_table(made.path / "metadata.parquet").to_pylist()
+        assert all(map(check, rows))
+        assert len({row["strength"] for row in rows}) > 1
+
+
+def test_metadata_that_points_outside_is_refused(job) -> None:
+    made = job()
+    made.run("test")
+    path = made.path / "metadata.parquet"
+    table = pyarrow.parquet.read_table(path)
+    escaped = table.set_column(0, "file_name", [["../../secret.png"] * len(table)])
+    pyarrow.parquet.write_table(escaped, path)
+    with pytest.raises(UserError, match="outside"):
+        read_expanded(made.path)
+
+
+def test_a_plan_is_grouped_by_first_step_and_loses_nothing(job) -> None:
+    made = job()
+    items = plan_expansion(made.sources, 4, [0.3, 0.9], seed=1)
+    grouped = batches(items, 3, first_step=lambda strength: int(strength * 10))
+    assert sorted(item.file_name for batch in grouped for item in batch) == sorted(item.file_name for item in items)
+    assert all(len({item.strength for item in batch}) == 1 and len(batch) <= 3 for batch in grouped)
+    assert len({item.seed for item in items}) == len(items)
+
+
+def test_names_are_distinct_safe_and_free_of_split_words() -> None:
+    names = [
+        "a/b",
+        "a%2Fb",
+        "a\\b",
+        "..",
+        ".hidden",
+        "x.",
+        "train",
+        "train~",
+        "Test 1.jpg",
+        "é.png",
+        "n" * 300,
+        "n" * 301,
+        "a:b",
+    ]
+    made = [safe_name(name) for name in names]
+    assert len(set(made)) == len(names)
+    for name in made:
+        assert "/" not in name
+        assert not name.startswith(".")
+        assert len(name.encode()) <= 180
+    for word in SPLIT_WORDS:
+        assert safe_name(f"{word}_1.png") == f"{word}~_1.png"
+        assert safe_name(f"x{word}y") == f"x{word}y"
