@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
 from distdiff.data.images import LabelledImages
 
@@ -12,10 +12,11 @@ CACHE_BYTES = 2 * 2**30  # decoded images kept in memory across epochs
 
 
 class ImageTensors(Dataset):
-    """((3, size, size) in [0, 1], label) of several sets of images after each other, decoded once while they fit."""
+    """((3, size, size) in [0, 1], label) of several sets of images, the originals first, decoded once while they fit."""
 
     def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str) -> None:
         self.where = [(part, position) for part in parts for position in range(len(part))]
+        self.num_original = len(parts[0])
         self.size, self.fit = size, fit
         self.room = CACHE_BYTES // (3 * size * size)
         self.decoded: dict[int, torch.Tensor] = {}
@@ -38,17 +39,32 @@ class ClassificationData(L.LightningDataModule):
     """Training batches for a given number of steps, whatever the number of images, and evaluation batches."""
 
     def __init__(
-        self, train: ImageTensors | None, evaluation: ImageTensors | None, steps: int, batch_size: int, seed: int
+        self,
+        train: ImageTensors | None,
+        evaluation: ImageTensors | None,
+        steps: int,
+        batch_size: int,
+        seed: int,
+        synthetic_probability: float | None = None,
     ) -> None:
         super().__init__()
         self.train, self.evaluation = train, evaluation
         self.steps, self.batch_size, self.seed = steps, batch_size, seed
+        self.synthetic_probability = synthetic_probability
 
     def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.train, self.batch_size, sampler=self._sampler())
+
+    def _sampler(self) -> Sampler[int]:
         # Equal steps for unequal amounts of data: epochs follow each other inside one sampler.
-        generator = torch.Generator().manual_seed(self.seed)
-        sampler = RandomSampler(self.train, num_samples=self.steps * self.batch_size, generator=generator)
-        return DataLoader(self.train, self.batch_size, sampler=sampler)
+        count, generator = self.steps * self.batch_size, torch.Generator().manual_seed(self.seed)
+        synthetic = len(self.train) - self.train.num_original
+        if self.synthetic_probability is None or synthetic == 0:
+            return RandomSampler(self.train, num_samples=count, generator=generator)
+        # Real and synthetic images at a fixed ratio, whatever their numbers (Trabucco et al., 2024, DA-Fusion, sec. 3.4).
+        weights = torch.full((len(self.train),), (1 - self.synthetic_probability) / self.train.num_original)
+        weights[self.train.num_original :] = self.synthetic_probability / synthetic
+        return WeightedRandomSampler(weights, count, generator=generator)
 
     def test_dataloader(self) -> DataLoader:
         return DataLoader(self.evaluation, batch_size=max(self.batch_size, 100))

@@ -38,13 +38,12 @@ class ImageClassifier(nn.Module):
 
 
 def small_cnn(num_classes: int, input_size: int, **_: Any) -> ImageClassifier:
-    """Three convolution stages and global average pooling: enough for 32x32 images, quick on a CPU."""
+    """Three convolution stages and global average pooling, a ResNet's outline in miniature: quick on a CPU."""
 
     def stage(inputs: int, outputs: int) -> nn.Sequential:
         return nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU(), nn.AvgPool2d(2)
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)
         )
 
-    # SiLU and average pooling rather than ReLU and max pooling: the guide's gradient should not vanish in patches.
-    backbone = nn.Sequential(stage(3, 32), stage(32, 64), stage(64, 128), nn.AdaptiveAvgPool2d(2), nn.Flatten())
-    return ImageClassifier(backbone, 128 * 4, num_classes, input_size, mean=0.5, std=0.5)
+    backbone = nn.Sequential(stage(3, 32), stage(32, 64), stage(64, 128), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return ImageClassifier(backbone, 128, num_classes, input_size, mean=0.5, std=0.5)

@@ -105,7 +105,9 @@ class ClassifierTrainer:
             callbacks=[StageProgress(title)],
             log_every_n_steps=max(1, steps // 20),
         )
-        trainer.fit(module, ClassificationData(tensors, None, steps, recipe.batch_size, seed))
+        trainer.fit(
+            module, ClassificationData(tensors, None, steps, recipe.batch_size, seed, recipe.synthetic_probability)
+        )
         return classifier.cpu()
 
     def _untrained(self, num_classes: int) -> ImageClassifier:

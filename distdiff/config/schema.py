@@ -125,6 +125,7 @@ class TrainConfig:
     learning_rate: float = allowed(1e-3, above=0)
     weight_decay: float = allowed(5e-4, at_least=0)
     label_smoothing: float = allowed(0.0, at_least=0, at_most=1)
+    synthetic_probability: float | None = allowed(None, at_least=0, at_most=1)  # null: every image equally often
     expanded: Any = None  # a directory of expanded data, or a list of them
 
 
