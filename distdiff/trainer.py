@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import lightning as L
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.errors import UserError
@@ -20,3 +21,8 @@ def build_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
         return L.Trainer(**(quiet | arguments | stage))
     except (L.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from None
+
+
+def trainer_device(config: DictConfig) -> torch.device:
+    """The device that this process's share of the work runs on."""
+    return build_trainer(config).strategy.root_device

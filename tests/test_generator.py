@@ -127,6 +127,7 @@ class ZeroEnergy:
             return ZeroEnergy.prototypes
 
     encoder = staticmethod(lambda images: images.flatten(1))
+    encode = encoder
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return images.new_zeros(len(images))

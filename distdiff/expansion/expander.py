@@ -25,6 +25,7 @@ from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.energy import HierarchicalEnergy
 from distdiff.prototypes.hierarchical import Prototypes, fit_prototypes
+from distdiff.trainer import trainer_device
 
 REVISION = 1  # raise when a change here or in the guidance changes the images
 ENCODE_BATCH = 16
@@ -38,8 +39,13 @@ class Expander:
         self.classifiers = classifiers
         self.cache = cache
 
-    @cached_property
+    @property
     def generator(self) -> LatentDiffusion:
+        """The generator on the trainer's device, where encoding is fast; Lightning takes it off after each prediction."""
+        return self._loaded.to(trainer_device(self.config.trainer))
+
+    @cached_property
+    def _loaded(self) -> LatentDiffusion:
         return loading.load_generator(self.config.generator)
 
     @cached_property
@@ -67,12 +73,13 @@ class Expander:
         def synthesizer(title: str) -> Synthesizer:
             train = data.parts[0]
             guide = self.guide(data, seed, title.rsplit(": ", 1)[0])
-            energy = HierarchicalEnergy(
-                GuideEncoder(guide).to(self.generator.dtype), self.prototypes(data, seed, guide), **weights
-            )
-            embeddings = self.generator.embed(prompts(self.config.dataset, train.class_names))
-            negative = self.generator.embed([self.config.generator.negative_prompt])
-            return GuidedImg2Img(self.generator, guidance, energy, self.latents(data), embeddings, negative, seed)
+            precision = torch.float64 if self.generator.dtype == torch.float64 else torch.float32
+            prototypes = self.prototypes(data, seed, guide).to("cpu", precision)
+            energy = HierarchicalEnergy(GuideEncoder(guide).to(precision), prototypes, **weights)
+            generator = self.generator
+            embeddings = generator.embed(prompts(self.config.dataset, train.class_names))
+            negative = generator.embed([self.config.generator.negative_prompt])
+            return GuidedImg2Img(generator, guidance, energy, self.latents(data), embeddings, negative, seed)
 
         return self._job(guidance_config.name, ingredients, data, seed, synthesizer)
 
@@ -133,8 +140,9 @@ class Expander:
         }
 
         def build(folder: Path) -> None:
+            generator = self.generator
             parts = [
-                self.generator.encode(torch.stack([train.tensor(i, size, data.fit) for i in chunk]))
+                generator.encode(torch.stack([train.tensor(i, size, data.fit) for i in chunk]))
                 for chunk in np.array_split(np.arange(len(train)), -(-len(train) // ENCODE_BATCH))
             ]
             tensors = {

@@ -61,8 +61,8 @@ class GuidedImg2Img(Synthesizer):
 
     @torch.no_grad()
     def forward(self, items: Sequence[WorkItem]) -> Synthesized:
-        device, dtype = self.generator.device, self.generator.dtype
-        self.energy.prototypes = self.energy.prototypes.to(device, dtype)
+        device = self.generator.device
+        self.energy.prototypes = self.energy.prototypes.to(device)
         labels = torch.tensor([item.label for item in items], device=device)
         generators = [torch.Generator().manual_seed(item.seed) for item in items]
         schedule = self.guidance.schedule(self.generator.num_steps, items[0].strength)
@@ -82,7 +82,7 @@ class GuidedImg2Img(Synthesizer):
             else:
                 latents = denoiser.advance(latents, denoiser.predict(latents, index), index)
         images = self.generator.decode(latents).clamp(0, 1)
-        features = self.energy.encoder(images)
+        features = self.energy.encode(images)
         return Synthesized(
             images,
             {

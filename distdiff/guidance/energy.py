@@ -28,7 +28,11 @@ class HierarchicalEnergy:
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Energies (B,) of images (B, 3, H, W) in [0, 1] of classes `labels` (B,)."""
-        return self.of_features(self.encoder(images), labels)
+        return self.of_features(self.encode(images), labels)
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """φ in the prototypes' precision, whatever the generator's: half precision would lose small gradients."""
+        return self.encoder(images.to(self.prototypes.classes.dtype))
 
     def of_features(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Energies (B,) of features (B, D)."""

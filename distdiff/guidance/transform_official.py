@@ -25,4 +25,7 @@ class TransformOfficial(Transform):
         self, denoiser: Denoiser, clean: torch.Tensor, energy: HierarchicalEnergy, labels: torch.Tensor
     ) -> torch.Tensor:
         decoded = denoiser.decode(clean) * 2 - 1
-        return energy.of_features(energy.encoder.published_features(decoded), labels) / self.batch_mean_over
+        return (
+            energy.of_features(energy.encoder.published_features(decoded.to(energy.prototypes.classes.dtype)), labels)
+            / self.batch_mean_over
+        )

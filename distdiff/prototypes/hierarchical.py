@@ -26,7 +26,7 @@ class Prototypes:
     groups: torch.Tensor
     present: torch.Tensor
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> "Prototypes":
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Prototypes":
         return Prototypes(self.classes.to(device, dtype), self.groups.to(device, dtype), self.present.to(device))
 
     def save(self, path: Path, metadata: dict[str, object]) -> None:
