@@ -12,15 +12,24 @@ def none(**_: Any) -> nn.Module:
 
 
 def default(horizontal_flip: bool, **_: Any) -> nn.Module:
+    """Shifts of up to an eighth, zeros moving in, and mirroring where labels survive it: pad-and-crop (He et al., 2016)."""
+    return nn.Sequential(K.RandomAffine(0.0, translate=(0.125, 0.125)), *_flip(horizontal_flip))
+
+
+def affine(horizontal_flip: bool, **_: Any) -> nn.Module:
     """Small rotations, shifts, zooms and changes of brightness and contrast; mirroring where labels survive it."""
     return nn.Sequential(
         K.RandomAffine(10.0, translate=(0.1, 0.1), scale=(0.9, 1.1), p=0.8),
         K.RandomBrightness((0.85, 1.15), p=0.3),
         K.RandomContrast((0.85, 1.15), p=0.3),
-        K.RandomHorizontalFlip(p=0.5 if horizontal_flip else 0.0),
+        *_flip(horizontal_flip),
     )
 
 
 def randaugment(num_ops: int, magnitude: int, **_: Any) -> nn.Module:
     """RandAugment (Cubuk et al., 2020)."""
     return K.auto.RandAugment(n=num_ops, m=magnitude)
+
+
+def _flip(allowed: bool) -> list[nn.Module]:
+    return [K.RandomHorizontalFlip()] if allowed else []
