@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import ResNetConfig, ResNetModel
 
 
 class ImageClassifier(nn.Module):
@@ -35,6 +36,34 @@ class ImageClassifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(images))
+
+
+def resnet18(num_classes: int, input_size: int, **_: Any) -> ImageClassifier:
+    """ResNet-18 (He et al., 2016) from random weights, by transformers."""
+    return _resnet("basic", [2, 2, 2, 2], [64, 128, 256, 512], num_classes, input_size)
+
+
+def resnet50(num_classes: int, input_size: int, **_: Any) -> ImageClassifier:
+    """ResNet-50 (He et al., 2016) from random weights, by transformers."""
+    return _resnet("bottleneck", [3, 4, 6, 3], [256, 512, 1024, 2048], num_classes, input_size)
+
+
+class _PooledFeatures(nn.Module):
+    """A transformers vision model as a module from images to its pooled features (B, D)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.model(images).pooler_output.flatten(1)
+
+
+def _resnet(
+    layer_type: str, depths: list[int], widths: list[int], num_classes: int, input_size: int
+) -> ImageClassifier:
+    model = ResNetModel(ResNetConfig(layer_type=layer_type, depths=depths, hidden_sizes=widths))
+    return ImageClassifier(_PooledFeatures(model), widths[-1], num_classes, input_size, mean=0.45, std=0.225)
 
 
 def small_cnn(num_classes: int, input_size: int, **_: Any) -> ImageClassifier:

@@ -65,6 +65,8 @@ class GeneratorConfig:
     negative_prompt: str = ""
     scheduler: str = allowed("ddim", choices=("ddim",))
     dtype: str = allowed("float32", choices=("float32", "float64", "bfloat16", "float16"))
+    usual_strength: float = allowed(0.5, above=0, at_most=1)  # what `expansion.strength` is where nothing else is said
+    usual_batch_size: int = allowed(4, at_least=1)  # likewise `expansion.batch_size`
 
 
 @dataclass

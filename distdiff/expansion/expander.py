@@ -50,8 +50,12 @@ class Expander:
 
     @cached_property
     def generator_identity(self) -> dict[str, Any]:
+        """The `generator` keys that can change an image, the model by its content."""
         keys = OmegaConf.to_container(self.config.generator, resolve=True)
-        return keys | {"model": loading.fingerprint(self.config.generator)}
+        no_part = ("usual_strength", "usual_batch_size")
+        return {key: value for key, value in keys.items() if key not in no_part} | {
+            "model": loading.fingerprint(self.config.generator)
+        }
 
     def guided(self, data: TrainingSet, guidance_config: DictConfig, seed: int) -> ExpansionJob:
         """`expansion.factor` copies of each image by guided img2img."""

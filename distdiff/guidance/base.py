@@ -22,7 +22,9 @@ class Guidance(ABC):
     uses: ClassVar[tuple[str, ...]] = ()  # the keys that change what this method draws
     freezes_source_latent: ClassVar[bool] = False  # one VAE sample for all copies of a source
     published_start: ClassVar[bool] = False  # first index int((1 - strength) * num_steps), as the published code
-    default_period: ClassVar[int | None] = None  # P where `period` is null; None runs to the last step
+    default_period: ClassVar[int | None] = (
+        None  # P where `period` is null and so many steps are left; None: all of them
+    )
 
     def __init__(
         self,

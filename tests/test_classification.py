@@ -1,0 +1,41 @@
+"""Classifiers: what they promise as classifiers and as guides, and what a batch is made of."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import compose
+
+from distdiff.classification.data import ClassificationData, ImageTensors
+from distdiff.config.instantiation import build
+from distdiff.data import digits
+from distdiff.encoders.guide import GuideEncoder
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "resnet50"])
+def test_every_classifier_gives_logits_and_differentiable_unit_features(name: str) -> None:
+    config = compose("run", [f"classifier={name}", "classifier.input_size=64"]).classifier
+    classifier = build(config, num_classes=3).eval()
+    images = torch.rand(2, 3, 40, 48, requires_grad=True)
+    assert classifier(images).shape == (2, 3)
+    features = GuideEncoder(classifier)(images)
+    assert features.shape == (2, classifier.feature_dim)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(2))
+    features[:, 0].sum().backward()
+    assert images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_real_and_synthetic_images_come_at_the_given_ratio(share: float) -> None:
+    pool = digits.load().train
+    parts = [pool.select(range(20)), pool.select(range(20, 220))]
+    data = ClassificationData(ImageTensors(parts, 32, "squash"), None, 200, 32, 0, synthetic_probability=share)
+    drawn = np.array(list(data._sampler()))
+    assert len(drawn) == 6400
+    assert (drawn >= 20).mean() == pytest.approx(share, abs=0.03)
+
+
+def test_without_a_ratio_every_image_comes_equally_often() -> None:
+    parts = [digits.load().train.select(range(30))]
+    data = ClassificationData(ImageTensors(parts, 32, "squash"), None, 30, 10, 0)
+    counts = np.bincount(list(data._sampler()), minlength=30)
+    assert counts.min() == counts.max() == 10
