@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Idle OpenMP threads must sleep soon: two torch processes that spin on the same cores slow each other a hundredfold.
 export OMP_WAIT_POLICY ?= PASSIVE
-export GOMP_SPINCOUNT ?= 50000
+export GOMP_SPINCOUNT ?= 2000
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format clean

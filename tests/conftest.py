@@ -4,7 +4,7 @@ import os
 import tempfile
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "50000")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ["WANDB_MODE"] = "offline"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="distdiff-tests-")
