@@ -20,7 +20,7 @@ from PIL import Image
 
 from distdiff.config.composition import compose_jobs
 from distdiff.config.validation import validate
-from distdiff.pretraining.networks import build_autoencoder, build_text_encoder, build_unet
+from distdiff.pretraining.networks import build_autoencoder, build_scheduler, build_text_encoder, build_unet
 from distdiff.pretraining.tokenizer import build_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,15 +41,7 @@ def small_pipeline(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
     """A Stable Diffusion pipeline with random weights, 32x32 images and 8x8 latents."""
     torch.manual_seed(0)
     tokenizer = build_tokenizer(["a photo of a cat."], num_merges=10)
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type=prediction_type,
-    )
+    scheduler = DDIMScheduler.from_config(build_scheduler().config, prediction_type=prediction_type)
     return StableDiffusionPipeline(
         build_autoencoder(SMALL),
         build_text_encoder(SMALL, tokenizer),

@@ -11,6 +11,16 @@ from typing import Any
 from distdiff.study.methods import ORIGINAL, UNGUIDED
 from distdiff.study.statistics import PairedDifference, paired_difference
 
+# What is measured of an expanded dataset; None for a method that has none.
+MEASURES = (
+    "frechet_distance",
+    "label_consistency",
+    "coverage",
+    "energy_before",
+    "energy_after",
+    "images_per_second",
+)
+
 
 @dataclass
 class SeedResult:
@@ -89,14 +99,6 @@ class StudyResults:
         }
 
     def _row_dict(self, row: MethodResult) -> dict[str, Any]:
-        means = (
-            "frechet_distance",
-            "label_consistency",
-            "coverage",
-            "energy_before",
-            "energy_after",
-            "images_per_second",
-        )
         differences = {
             f"difference_to_{baseline}": asdict(difference)
             for baseline in (ORIGINAL, UNGUIDED)
@@ -108,7 +110,7 @@ class StudyResults:
             "accuracy_mean": row.mean("accuracy"),
             "accuracy_std": row.accuracy_std,
             "num_train": row.seeds[0].num_train,
-            **{name: row.mean(name) for name in means},
+            **{name: row.mean(name) for name in MEASURES},
             **differences,
             "seeds": row.values("seed"),
             "expanded": row.values("expanded"),

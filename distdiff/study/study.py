@@ -24,7 +24,7 @@ from distdiff.report.html import write_report
 from distdiff.report.samples import sample_grid
 from distdiff.report.table import print_results
 from distdiff.study.methods import ORIGINAL, UNGUIDED
-from distdiff.study.results import MethodResult, SeedResult, StudyResults
+from distdiff.study.results import MEASURES, MethodResult, SeedResult, StudyResults
 from distdiff.study.timing import StageTimer
 from distdiff.tracking.loggers import build_logger, finish, log_image, stage_logger, summarize
 from distdiff.trainer import build_trainer
@@ -162,16 +162,7 @@ def _log_row(logger: Logger | None, row: MethodResult) -> None:
     if logger is None:
         return
     latest = row.seeds[-1]
-    names = (
-        "accuracy",
-        "frechet_distance",
-        "label_consistency",
-        "coverage",
-        "energy_before",
-        "energy_after",
-        "images_per_second",
-    )
-    values = {f"{row.method}/{name}": getattr(latest, name) for name in names}
+    values = {f"{row.method}/{name}": getattr(latest, name) for name in ("accuracy", *MEASURES)}
     logger.log_metrics({"seed": latest.seed} | {name: value for name, value in values.items() if value is not None})
 
 
