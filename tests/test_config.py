@@ -54,7 +54,7 @@ MISTAKES = {
     "generator.guidance_scale=3": "here it is called generator.cfg_scale",
     "generator.torch_dtype=float16": "here it is called generator.dtype",
     "generator.dtype=int8": "generator.dtype=int8 is not allowed: one of float32,",
-    "generator.model=/nowhere": "generator.model=/nowhere: no such folder",
+    "generator.model=/nowhere": "generator.model=/nowhere: no such file or folder",
     f"generator.model={ROOT}": "it has no model_index.json",
     "generator=local": "generator.model has no value",
     "study.methods=[magic]": "study.methods=magic is not allowed: one of original,",

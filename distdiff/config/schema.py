@@ -9,6 +9,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from distdiff.generator.kinds import AUTO, SCHEDULERS
+
 RESERVED_BY_HYDRA = "_target_"
 
 
@@ -57,14 +59,21 @@ class DatasetConfig:
 
 @dataclass
 class GeneratorConfig:
-    model: str = MISSING  # a folder or a hub id
+    model: str = MISSING  # a folder, a hub id or one .safetensors checkpoint
     revision: str | None = None
+    variant: str | None = None  # of the weight files, such as fp16
+    checkpoint_config: str | None = None  # for a checkpoint: a pipeline's folder or hub id; null: its kind's on the hub
+    use_t5: bool = True  # Stable Diffusion 3: with its third and largest text encoder?
+    lora: list[str] = allowed([])  # path:scale
+    textual_inversion: list[str] = allowed([])
     resolution: int = allowed(at_least=8)
     num_steps: int = allowed(50, at_least=1)
     cfg_scale: float = allowed(7.5, at_least=0)
     negative_prompt: str = ""
-    scheduler: str = allowed("ddim", choices=("ddim",))
+    scheduler: str = allowed(AUTO, choices=(AUTO, *SCHEDULERS))
     dtype: str = allowed("float32", choices=("float32", "float64", "bfloat16", "float16"))
+    guidance_decoder: str | None = None  # an AutoencoderTiny that decodes for the energy alone
+    gradient_checkpointing: bool = False  # less memory in guided steps, for about a third more time there
     usual_strength: float = allowed(0.5, above=0, at_most=1)  # what `expansion.strength` is where nothing else is said
     usual_batch_size: int = allowed(4, at_least=1)  # likewise `expansion.batch_size`
 
@@ -94,6 +103,13 @@ class GuidanceConfig:
     class_weight: float = allowed(1.0, at_least=0)
     group_weight: float = allowed(1.0, at_least=0)
     init: str = allowed("random", choices=("random", "identity"))
+    rho_schedule: str = allowed("constant", choices=("constant", "increasing", "decreasing"))
+    gradient_norm: str = allowed("none", choices=("none", "unit"))
+    recurrence: int = allowed(1, at_least=1)  # freedom, tfg: how often a guided step is done
+    mu: float = allowed(0.0, at_least=0)  # tfg: strength on the clean latent
+    iterations: int = allowed(1, at_least=1)  # tfg: steps on the clean latent
+    gamma: float = allowed(0.0, at_least=0)  # tfg: width of the energy's smoothing
+    num_samples: int = allowed(1, at_least=1)  # tfg: samples of the smoothing
 
 
 @dataclass

@@ -11,7 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from distdiff.config.composition import explain_type
 from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
 from distdiff.errors import UserError
-from distdiff.generator.location import model_path
+from distdiff.generator.kinds import LATENT_CONSISTENCY
+from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.guidance.schedule import StepSchedule
 from distdiff.study.methods import check_methods
 
@@ -37,10 +38,14 @@ def validate(config: DictConfig) -> DictConfig:
     if "study" in typed:
         check_methods(typed.study.methods)
     if "guidance" in typed:
-        model_path(typed.generator.model)
+        check_generator(typed.generator)
         check_strengths(typed.expansion.strength)
+        kind = local_kind(typed.generator.model)
+        counting = kind.counting if kind else generous_counting(typed.generator.scheduler)
         for strength in strengths_of(typed.expansion.strength):
-            StepSchedule.of(typed.generator.num_steps, strength, typed.guidance.start_step, typed.guidance.period)
+            StepSchedule.of(
+                typed.generator.num_steps, strength, typed.guidance.start_step, typed.guidance.period, counting
+            )
     return typed
 
 
@@ -97,6 +102,25 @@ def describe(limits: dict[str, Any]) -> str:
     words = {"at_least": "at least", "above": "above", "at_most": "at most"}
     bounds = [f"{words[name]} {limits[name]}" for name in words if name in limits]
     return "a number " + ", ".join(bounds) if bounds else ""
+
+
+def generous_counting(scheduler: str) -> str:
+    """The most generous rule that a model on the hub may have; its own is asked once it is loaded."""
+    return "all" if scheduler in LATENT_CONSISTENCY.schedulers else "ceil"
+
+
+def check_generator(generator: DictConfig) -> None:
+    """Refuses paths that do not exist, and a scheduler that makes no sense with a local model."""
+    kind = local_kind(generator.model)
+    if kind is not None:
+        kind.check_scheduler(generator.scheduler)
+    for entry in generator.lora:
+        model_path(split_scale(entry)[0], "generator.lora")
+    for entry in generator.textual_inversion:
+        model_path(entry, "generator.textual_inversion")
+    for key in ("guidance_decoder", "checkpoint_config"):
+        if generator[key] is not None:
+            model_path(generator[key], f"generator.{key}")
 
 
 def check_strengths(strength: Any) -> None:

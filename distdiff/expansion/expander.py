@@ -15,19 +15,22 @@ from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.config.composition import load_option
 from distdiff.config.instantiation import build
+from distdiff.data.fit import random_crop
+from distdiff.data.images import to_tensor
 from distdiff.data.loading import prompts
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.names import safe_name
+from distdiff.expansion.plan import image_seed
 from distdiff.expansion.synthesis import Augmentation, GuidedImg2Img, Synthesizer
 from distdiff.generator import loading
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
 from distdiff.guidance.base import Guidance
-from distdiff.guidance.energy import HierarchicalEnergy
+from distdiff.guidance.energy import HierarchicalEnergy, ImageEnergy
 from distdiff.prototypes.hierarchical import Prototypes, fit_prototypes
 from distdiff.trainer import trainer_device
 
-REVISION = 1  # raise when a change here or in the guidance changes the images
+REVISION = 2  # raise when a change here or in the guidance changes the images
 ENCODE_BATCH = 16
 
 
@@ -50,12 +53,12 @@ class Expander:
 
     @cached_property
     def generator_identity(self) -> dict[str, Any]:
-        """The `generator` keys that can change an image, the model by its content."""
+        """The `generator` keys that can change an image, weights by their content."""
         keys = OmegaConf.to_container(self.config.generator, resolve=True)
-        no_part = ("usual_strength", "usual_batch_size")
-        return {key: value for key, value in keys.items() if key not in no_part} | {
-            "model": loading.fingerprint(self.config.generator)
-        }
+        no_part = ("usual_strength", "usual_batch_size", "gradient_checkpointing")
+        return {key: value for key, value in keys.items() if key not in no_part} | loading.fingerprint(
+            self.config.generator
+        )
 
     def guided(self, data: TrainingSet, guidance_config: DictConfig, seed: int) -> ExpansionJob:
         """`expansion.factor` copies of each image by guided img2img."""
@@ -78,12 +81,13 @@ class Expander:
             train = data.parts[0]
             guide = self.guide(data, seed, title.rsplit(": ", 1)[0])
             precision = torch.float64 if self.generator.dtype == torch.float64 else torch.float32
-            prototypes = self.prototypes(data, seed, guide).to("cpu", precision)
-            energy = HierarchicalEnergy(GuideEncoder(guide).to(precision), prototypes, **weights)
+            fit = "squash" if guidance.squashes_prototypes else data.fit
+            prototypes = self.prototypes(data, seed, guide, fit).to("cpu", precision)
+            energy = ImageEnergy(GuideEncoder(guide).to(precision), HierarchicalEnergy(prototypes, **weights))
             generator = self.generator
-            embeddings = generator.embed(prompts(self.config.dataset, train.class_names))
-            negative = generator.embed([self.config.generator.negative_prompt])
-            return GuidedImg2Img(generator, guidance, energy, self.latents(data), embeddings, negative, seed)
+            embedded = generator.embed(prompts(self.config.dataset, train.class_names))
+            latents = self.latents(data, seed if guidance.freezes_source else None)
+            return GuidedImg2Img(generator, guidance, energy, latents, embedded, seed)
 
         return self._job(guidance_config.name, ingredients, data, seed, synthesizer)
 
@@ -111,13 +115,13 @@ class Expander:
         """The guide: a classifier trained on the real images alone, after its last step."""
         return self.classifiers.train(data, seed, f"{title}: guide")
 
-    def prototypes(self, data: TrainingSet, seed: int, guide: ImageClassifier) -> Prototypes:
-        """Class and group prototypes of the real images in the guide's features."""
+    def prototypes(self, data: TrainingSet, seed: int, guide: ImageClassifier, fit: str) -> Prototypes:
+        """Class and group prototypes of the real images, made square by `fit`, in the guide's features."""
         options, train = self.config.prototype, data.parts[0]
         ingredients = {
             "guide": self.classifiers.fingerprint(data, seed),
             "data": data.fingerprints,
-            "fit": data.fit,
+            "fit": fit,
             "num_groups": options.num_groups,
             "linkage": options.linkage,
         }
@@ -125,28 +129,35 @@ class Expander:
         def build(folder: Path) -> None:
             encoder = GuideEncoder(guide)
             with torch.no_grad():
-                parts = train.tensors(self.config.classifier.input_size, data.fit).split(ENCODE_BATCH)
+                parts = train.tensors(self.config.classifier.input_size, fit).split(ENCODE_BATCH)
                 features = torch.cat([encoder(part) for part in parts])
             fitted = fit_prototypes(features, train.labels, len(train.class_names), options.num_groups, options.linkage)
             fitted.save(folder / "prototypes.safetensors", {"class_names": list(train.class_names)})
 
         return Prototypes.load(self.cache.get("prototypes", ingredients, build) / "prototypes.safetensors")
 
-    def latents(self, data: TrainingSet) -> Posterior:
-        """The autoencoder's posterior of every source image."""
+    def latents(self, data: TrainingSet, crop_seed: int | None) -> Posterior:
+        """The autoencoder's posterior of every source image, fitted by `dataset.fit` or, given a seed, cropped at random."""
         train, size = data.parts[0], self.config.generator.resolution
         ingredients = {
             "model": self.generator_identity["model"],
             "dtype": self.config.generator.dtype,
             "resolution": size,
             "data": data.fingerprints,
-            "fit": data.fit,
+            "fit": data.fit if crop_seed is None else {"random_crop": crop_seed},
         }
+
+        def pixels(position: int) -> torch.Tensor:
+            if crop_seed is None:
+                return train.tensor(position, size, data.fit)
+            class_name = train.class_names[train.labels[position]]
+            rng = np.random.default_rng(image_seed(crop_seed, class_name, train.keys[position], "source", "crop"))
+            return to_tensor(random_crop(train.image(position), size, rng))
 
         def build(folder: Path) -> None:
             generator = self.generator
             parts = [
-                generator.encode(torch.stack([train.tensor(i, size, data.fit) for i in chunk]))
+                generator.encode(torch.stack([pixels(position) for position in chunk]))
                 for chunk in np.array_split(np.arange(len(train)), -(-len(train) // ENCODE_BATCH))
             ]
             tensors = {

@@ -1,61 +1,119 @@
-"""Loads a Stable Diffusion pipeline from a folder or the Hugging Face hub; says in one line why it cannot."""
+"""Loads a generator: a diffusers folder, a hub id or one checkpoint file, with its adapters; says in one line why not."""
 
 import hashlib
+from collections.abc import Iterator
+from pathlib import Path
 
+import diffusers
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderTiny, DiffusionPipeline
 from diffusers.utils.logging import disable_progress_bar as quiet_diffusers
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar as quiet_transformers
 
 from distdiff.errors import UserError
+from distdiff.generator.adapters import add_loras, add_textual_inversions
+from distdiff.generator.kinds import LATENT_CONSISTENCY, STABLE_DIFFUSION, STABLE_DIFFUSION_3, Kind, kind_of
 from distdiff.generator.latent_diffusion import LatentDiffusion
-from distdiff.generator.location import model_path
+from distdiff.generator.location import local_kind, model_path, split_scale
 
 quiet_diffusers()
 quiet_transformers()
 WHOLE_HASH_LIMIT = 64 * 2**20  # larger weight files count by name, size and time of change
-
-
-def fingerprint(config: DictConfig) -> str:
-    """Identifies the weights: a hash of a local folder's files, or the hub id and revision."""
-    path = model_path(config.model)
-    if path is None:
-        return f"{config.model}@{config.revision or 'main'}"
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.suffix in (".json", ".txt", ".safetensors", ".bin") and file.is_file():
-            stat = file.stat()
-            digest.update(str(file.relative_to(path)).encode())
-            content = (
-                file.read_bytes() if stat.st_size <= WHOLE_HASH_LIMIT else f"{stat.st_size}|{stat.st_mtime_ns}".encode()
-            )
-            digest.update(content)
-    return digest.hexdigest()[:16]
+HUB_ERRORS = (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, ConnectionError)
 
 
 def load_generator(config: DictConfig) -> LatentDiffusion:
     """The pipeline that the `generator` keys name, in `generator.dtype`; raises `UserError` where it cannot be had."""
+    pipeline = _load_pipeline(config)
+    add_loras(pipeline, config.lora)
+    add_textual_inversions(pipeline, config.textual_inversion)
+    return LatentDiffusion(
+        pipeline,
+        config.num_steps,
+        config.cfg_scale,
+        config.resolution,
+        config.scheduler,
+        config.negative_prompt,
+        _load_guidance_decoder(config, pipeline.vae.config.latent_channels),
+        config.gradient_checkpointing,
+    )
+
+
+def fingerprint(config: DictConfig) -> dict[str, object]:
+    """Identifies all weights that the `generator` keys name: by content where they are local, else by hub id."""
+    return {
+        "model": _identity(config.model, config.revision),
+        "lora": [(_identity(path), scale) for path, scale in map(split_scale, config.lora)],
+        "textual_inversion": [_identity(path) for path in config.textual_inversion],
+        "guidance_decoder": config.guidance_decoder and _identity(config.guidance_decoder),
+    }
+
+
+def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
     path = model_path(config.model)
-    try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            path or config.model,
-            revision=None if path else config.revision,
-            torch_dtype=getattr(torch, config.dtype),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-            use_safetensors=True,
+    dtype = getattr(torch, config.dtype)
+    with _reasons(config.model, is_local=path is not None):
+        if path is not None and path.is_file():
+            return _load_checkpoint(config, path, local_kind(config.model), dtype)
+        where = path or config.model
+        hub = {} if path else {"revision": config.revision}
+        index = DiffusionPipeline.load_config(where, **hub)
+        kind = kind_of(index["_class_name"], config.model)
+        kind.check_scheduler(config.scheduler)
+        return DiffusionPipeline.from_pretrained(
+            where, **hub, **_options(kind, config), variant=config.variant, torch_dtype=dtype, use_safetensors=True
         )
-    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, ConnectionError) as error:
-        raise UserError(f"generator.model={config.model}: {_hub_reason(error)}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if path is None:
-            raise UserError(f"generator.model={config.model}: {_hub_reason(error)}") from None
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"generator.model={config.model} is no complete Stable Diffusion pipeline: {reason}") from None
-    return LatentDiffusion(pipeline, config.num_steps, config.cfg_scale, config.negative_prompt)
+
+
+def _load_checkpoint(config: DictConfig, path: Path, kind: Kind, dtype: torch.dtype) -> DiffusionPipeline:
+    """One file of weights under the original repositories' names; what it lacks (tokenizers) comes from its kind's folder."""
+    where = {"config": config.checkpoint_config} if config.checkpoint_config else {}
+    return getattr(diffusers, kind.pipelines[0]).from_single_file(
+        str(path), **where, **_options(kind, config), torch_dtype=dtype
+    )
+
+
+def _options(kind: Kind, config: DictConfig) -> dict[str, object]:
+    if kind in (STABLE_DIFFUSION, LATENT_CONSISTENCY):
+        return {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    if kind is STABLE_DIFFUSION_3 and not config.use_t5:
+        return {"text_encoder_3": None, "tokenizer_3": None}
+    return {}
+
+
+def _load_guidance_decoder(config: DictConfig, latent_channels: int) -> AutoencoderTiny | None:
+    if config.guidance_decoder is None:
+        return None
+    key = "generator.guidance_decoder"
+    path = model_path(config.guidance_decoder, key)
+    with _reasons(config.guidance_decoder, path is not None, key, "AutoencoderTiny"):
+        decoder = AutoencoderTiny.from_pretrained(path or config.guidance_decoder, torch_dtype=getattr(torch, config.dtype))
+    if decoder.config.latent_channels != latent_channels:
+        raise UserError(
+            f"{key}={config.guidance_decoder} is not allowed: it decodes {decoder.config.latent_channels} latent channels, "
+            f"the generator has {latent_channels}"
+        )
+    return decoder
+
+
+class _reasons:
+    """Turns what loading raises into a `UserError` of one line that names `key` and the model."""
+
+    def __init__(self, model: str, is_local: bool, key: str = "generator.model", wanted: str = "pipeline") -> None:
+        self.model, self.is_local, self.key, self.wanted = model, is_local, key, wanted
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None or isinstance(error, UserError):
+            return
+        if isinstance(error, HUB_ERRORS) or (isinstance(error, Exception) and not self.is_local):
+            raise UserError(f"{self.key}={self.model}: {_hub_reason(error)}") from error
+        if isinstance(error, (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)):
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise UserError(f"{self.key}={self.model} is no complete {self.wanted}: {reason}") from error
 
 
 def _hub_reason(error: Exception) -> str:
@@ -63,3 +121,28 @@ def _hub_reason(error: Exception) -> str:
     if "401" in text or "404" in text or "gated" in text.lower():
         return "the hub has no such model, or it needs a login (huggingface-cli login); a local folder works too"
     return "the Hugging Face hub cannot be reached and the model is not in its cache; give a local folder"
+
+
+def _identity(model: str, revision: str | None = None) -> str:
+    path = model_path(model)
+    return f"{model}@{revision or 'main'}" if path is None else hash_files(path)
+
+
+def hash_files(path: Path) -> str:
+    """A hash of a file, or of the weights and configuration files below a folder."""
+    digest = hashlib.sha256()
+    for file in _weight_files(path):
+        stat = file.stat()
+        digest.update(str(file.relative_to(path)).encode())
+        whole = stat.st_size <= WHOLE_HASH_LIMIT
+        digest.update(file.read_bytes() if whole else f"{stat.st_size}|{stat.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _weight_files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+        return
+    for file in sorted(path.rglob("*")):
+        if file.suffix in (".json", ".txt", ".safetensors", ".bin") and file.is_file():
+            yield file
