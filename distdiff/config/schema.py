@@ -21,9 +21,13 @@ def allowed(
     above: float | None = None,
     at_most: float | None = None,
     choices: tuple[Any, ...] | None = None,
+    words: tuple[str, ...] | None = None,
 ) -> Any:
-    """A dataclass field together with the values it may take (checked element by element when the value is a list)."""
-    limits = {"at_least": at_least, "above": above, "at_most": at_most, "choices": choices}
+    """A dataclass field together with the values it may take (checked element by element when the value is a list).
+
+    `words`: what may stand in place of an integer; such a field is `Any` to OmegaConf, and takes no list and no null.
+    """
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "choices": choices, "words": words}
     metadata = {name: limit for name, limit in limits.items() if limit is not None}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: default, metadata=metadata)
@@ -86,8 +90,10 @@ class EncoderConfig:
 @dataclass
 class PrototypeConfig:
     name: str = MISSING
-    num_groups: int = allowed(3, at_least=1)
+    num_groups: Any = allowed(3, at_least=1, words=("auto",))  # K; auto: by silhouette, class by class
+    max_groups: int = allowed(10, at_least=2)  # the most that auto tries
     linkage: str = allowed("average", choices=("average", "complete", "single", "ward"))
+    max_clustered: int = allowed(5000, at_least=100)  # of a larger class this many are clustered, the rest assigned
     class_level: bool = True
     group_level: bool = True
 

@@ -69,6 +69,8 @@ def _constrained(schema: type, config: DictConfig, prefix: str = "") -> Iterator
         value = config[item.name]
         if dataclasses.is_dataclass(item.type):
             yield from _constrained(item.type, value, f"{key}.")
+        elif "words" in item.metadata:  # one value, of a type that OmegaConf cannot check
+            yield key, value, dict(item.metadata)
         elif OmegaConf.is_dict(value):
             yield from ((f"{key}.{name}", part, dict(item.metadata)) for name, part in value.items())
         elif OmegaConf.is_list(value):
@@ -84,10 +86,15 @@ def _check(key: str, value: Any, limits: dict[str, Any]) -> None:
         if value not in limits["choices"]:
             raise UserError(f"{key}={value} is not allowed: {describe(limits)}")
         return
+    if "words" in limits:
+        if value in limits["words"]:
+            return
+        value = "null" if value is None else value
     numeric = {"at_least", "above", "at_most"} & limits.keys()
     if not numeric:
         return
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = int if "words" in limits else (int, float)
+    fits = isinstance(value, number) and not isinstance(value, bool)
     fits = fits and value >= limits.get("at_least", -math.inf)
     fits = fits and value > limits.get("above", -math.inf)
     fits = fits and value <= limits.get("at_most", math.inf)
@@ -101,6 +108,8 @@ def describe(limits: dict[str, Any]) -> str:
         return "one of " + ", ".join(map(str, limits["choices"]))
     words = {"at_least": "at least", "above": "above", "at_most": "at most"}
     bounds = [f"{words[name]} {limits[name]}" for name in words if name in limits]
+    if "words" in limits:
+        return "an integer " + ", ".join(bounds) + "".join(f", or {word}" for word in limits["words"])
     return "a number " + ", ".join(bounds) if bounds else ""
 
 

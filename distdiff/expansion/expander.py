@@ -27,7 +27,8 @@ from distdiff.generator import loading
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.energy import HierarchicalEnergy, ImageEnergy
-from distdiff.prototypes.hierarchical import Prototypes, fit_prototypes
+from distdiff.prototypes.clustering import AUTO
+from distdiff.prototypes.hierarchical import FORMAT, Prototypes, fit_prototypes
 from distdiff.trainer import trainer_device
 
 REVISION = 2  # raise when a change here or in the guidance changes the images
@@ -67,7 +68,7 @@ class Expander:
             "revision": REVISION,
             "method": guidance_config.name,
             "guidance": {key: guidance_config[key] for key in guidance.uses} | weights,
-            "prototype": {key: self.config.prototype[key] for key in ("num_groups", "linkage")},
+            "prototype": self.prototype_identity(data, seed),
             "guide": self.classifiers.fingerprint(data, seed),
             "generator": self.generator_identity,
             "prompts": prompts(self.config.dataset, data.parts[0].class_names),
@@ -119,11 +120,11 @@ class Expander:
         """Class and group prototypes of the real images, made square by `fit`, in the guide's features."""
         options, train = self.config.prototype, data.parts[0]
         ingredients = {
+            "format": FORMAT,
             "guide": self.classifiers.fingerprint(data, seed),
             "data": data.fingerprints,
             "fit": fit,
-            "num_groups": options.num_groups,
-            "linkage": options.linkage,
+            "prototype": self.prototype_identity(data, seed),
         }
 
         def build(folder: Path) -> None:
@@ -131,10 +132,30 @@ class Expander:
             with torch.no_grad():
                 parts = train.tensors(self.config.classifier.input_size, fit).split(ENCODE_BATCH)
                 features = torch.cat([encoder(part) for part in parts])
-            fitted = fit_prototypes(features, train.labels, len(train.class_names), options.num_groups, options.linkage)
-            fitted.save(folder / "prototypes.safetensors", {"class_names": list(train.class_names)})
+            fitted = fit_prototypes(
+                features,
+                train.labels,
+                len(train.class_names),
+                options.num_groups,
+                options.linkage,
+                max_groups=options.max_groups,
+                max_clustered=options.max_clustered,
+                seed=seed,
+            )
+            facts = {"class_names": list(train.class_names), "encoder": {"guide": ingredients["guide"]}}
+            fitted.described(**facts).save(folder / "prototypes.safetensors")
 
         return Prototypes.load(self.cache.get("prototypes", ingredients, build) / "prototypes.safetensors")
+
+    def prototype_identity(self, data: TrainingSet, seed: int) -> dict[str, Any]:
+        """The `prototype` keys that can change the prototypes of `data`, and the seed where a class is reduced."""
+        options, largest = self.config.prototype, np.bincount(data.parts[0].labels).max()
+        identity = {"num_groups": options.num_groups, "linkage": options.linkage}
+        if options.num_groups == AUTO:
+            identity["max_groups"] = options.max_groups
+        if options.num_groups != 1 and largest > options.max_clustered:
+            identity |= {"max_clustered": options.max_clustered, "seed": seed}
+        return identity
 
     def latents(self, data: TrainingSet, crop_seed: int | None) -> Posterior:
         """The autoencoder's posterior of every source image, fitted by `dataset.fit` or, given a seed, cropped at random."""
