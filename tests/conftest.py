@@ -21,6 +21,8 @@ from distdiff.config.composition import compose_jobs
 from distdiff.config.validation import validate
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
 @pytest.fixture(scope="session")
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")

@@ -15,7 +15,14 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from omegaconf import OmegaConf
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 from distdiff.pretraining.networks import build_autoencoder, build_scheduler, build_text_encoder, build_unet
 from distdiff.pretraining.tokenizer import build_tokenizer

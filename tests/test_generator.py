@@ -224,7 +224,9 @@ def test_a_displaced_sample_keeps_its_displacement_under_unipc() -> None:
     ("family", "scheduler"), [("sd3", "ddim"), ("sd3", "lcm"), ("sd", "flow_euler"), ("lcm", "euler")]
 )
 def test_a_scheduler_that_makes_no_sense_is_one_line(pipelines, family: str, scheduler: str) -> None:
-    with pytest.raises(UserError, match=rf"^generator.scheduler={scheduler} is not allowed: for a .* model, one of auto, "):
+    with pytest.raises(
+        UserError, match=rf"^generator.scheduler={scheduler} is not allowed: for a .* model, one of auto, "
+    ):
         LatentDiffusion(pipelines[family], 6, 1.0, 32, scheduler)
 
 

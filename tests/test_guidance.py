@@ -49,7 +49,11 @@ def test_clean_latent_guidance_is_ddim_from_a_corrected_clean_latent(bench: Benc
     clean = bench.clean(bench.latents)
     signal, noise, next_signal, next_noise = levels(bench)
     epsilon = (bench.latents - signal * clean) / noise
-    options = {"rho": strength} if name == "mpgd" else {"rho": 0, "mu": strength, "iterations": 1, "recurrence": 1, "gamma": 0}
+    options = (
+        {"rho": strength}
+        if name == "mpgd"
+        else {"rho": 0, "mu": strength, "iterations": 1, "recurrence": 1, "gamma": 0}
+    )
     guided, _ = bench.step(METHODS[name](**options))
     corrected = (guided - next_noise * epsilon) / next_signal
     assert_is_gradient((clean - corrected) / strength, bench.clean_energy, clean)
@@ -168,9 +172,7 @@ def test_official_is_the_published_update(bench: Bench) -> None:
     beta = torch.stack([torch.randn((4, 1, 1), generator=g) for g in generators]).double().requires_grad_()
     ddim = bench.batch(method).denoiser.scheduler
     classifier, vae = bench.encoder.classifier, bench.generator.vae
-    text = torch.cat(
-        [bench.prompts.negative.tokens.expand(3, -1, -1), bench.prompts.positive.tokens[bench.labels]]
-    )
+    text = torch.cat([bench.prompts.negative.tokens.expand(3, -1, -1), bench.prompts.positive.tokens[bench.labels]])
 
     z, score = bench.latents * (1 + omega) + beta, 0.0
     for t in ddim.timesteps[bench.index : bench.index + 2]:

@@ -30,7 +30,9 @@ class Conditioning:
         return Conditioning(torch.cat([self.tokens, other.tokens]), pooled)
 
     def _map(self, function) -> "Conditioning":
-        return replace(self, tokens=function(self.tokens), pooled=None if self.pooled is None else function(self.pooled))
+        return replace(
+            self, tokens=function(self.tokens), pooled=None if self.pooled is None else function(self.pooled)
+        )
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,9 @@ class LatentDiffusion(nn.Module):
         config = self.vae.config
         mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
         if mean is not None and std is not None:
-            return config.scaling_factor / like.new_tensor(std).view(1, -1, 1, 1), like.new_tensor(mean).view(1, -1, 1, 1)
+            return config.scaling_factor / like.new_tensor(std).view(1, -1, 1, 1), like.new_tensor(mean).view(
+                1, -1, 1, 1
+            )
         return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
 
     @torch.no_grad()

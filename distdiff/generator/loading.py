@@ -89,7 +89,9 @@ def _load_guidance_decoder(config: DictConfig, latent_channels: int) -> Autoenco
     key = "generator.guidance_decoder"
     path = model_path(config.guidance_decoder, key)
     with _reasons(config.guidance_decoder, path is not None, key, "AutoencoderTiny"):
-        decoder = AutoencoderTiny.from_pretrained(path or config.guidance_decoder, torch_dtype=getattr(torch, config.dtype))
+        decoder = AutoencoderTiny.from_pretrained(
+            path or config.guidance_decoder, torch_dtype=getattr(torch, config.dtype)
+        )
     if decoder.config.latent_channels != latent_channels:
         raise UserError(
             f"{key}={config.guidance_decoder} is not allowed: it decodes {decoder.config.latent_channels} latent channels, "

@@ -77,7 +77,9 @@ def split_scale(entry: str) -> tuple[str, float]:
 
 def _checkpoint_kind(path: Path, model: str) -> Kind:
     """Tells a checkpoint by the names in its header, a length and JSON before the tensors."""
-    unreadable = UserError(f"generator.model={model} is not allowed: a folder, a hub id or one {CHECKPOINT_SUFFIX} file")
+    unreadable = UserError(
+        f"generator.model={model} is not allowed: a folder, a hub id or one {CHECKPOINT_SUFFIX} file"
+    )
     if path.suffix != CHECKPOINT_SUFFIX:
         raise unreadable
     with open(path, "rb") as file:

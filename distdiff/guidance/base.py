@@ -22,7 +22,9 @@ class Guidance(ABC):
     """
 
     uses: ClassVar[tuple[str, ...]] = ()  # the keys that change what this method draws
-    default_period: ClassVar[int | None] = None  # P where `period` is null and so many steps are left; None: all of them
+    default_period: ClassVar[int | None] = (
+        None  # P where `period` is null and so many steps are left; None: all of them
+    )
     # Three habits of the published code, for comparison:
     freezes_source: ClassVar[bool] = False  # one VAE sample, and one random crop, for all copies of a source
     squashes_prototypes: ClassVar[bool] = False  # prototypes of images squashed to squares, whatever `dataset.fit`

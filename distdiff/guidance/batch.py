@@ -6,6 +6,7 @@ import torch
 
 from distdiff.generator.denoiser import Denoiser
 from distdiff.guidance.energy import ImageEnergy
+from distdiff.guidance.gradient import per_sample
 from distdiff.guidance.schedule import StepSchedule
 
 
@@ -49,6 +50,12 @@ class GuidedBatch:
         """E as the published transform code computes it, (B,)."""
         decoded = self.denoiser.decode(clean) * 2 - 1
         return self.image_energy.energy(self.image_energy.published_features(decoded), self.labels)
+
+    def travel_back(self, latents: torch.Tensor, following: torch.Tensor, index: int) -> torch.Tensor:
+        """From z_{t−1} (`following`) to a new z_t, with fresh noise; `latents`, the old z_t, where guidance has ended."""
+        noise = self.draw(torch.randn, latents.shape[1:], following)
+        again = self.denoiser.renoise(following, noise, index)
+        return torch.where(per_sample(self.guided, again), again, latents)
 
     def draw(self, sample, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
         """(B, *shape) from the samples' own generators, drawn as float32 on the CPU so that no device changes them."""

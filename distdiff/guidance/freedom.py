@@ -28,6 +28,5 @@ class Freedom(Guidance):
             following = stepper.advance(latents.detach(), output.detach(), index) - rho * gradient
             first_energies = energies.detach() if first_energies is None else first_energies
             if travels_left:
-                noise = batch.draw(torch.randn, latents.shape[1:], following)
-                latents = denoiser.renoise(following, noise, index)
+                latents = batch.travel_back(latents.detach(), following, index)
         return following, first_energies

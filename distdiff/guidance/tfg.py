@@ -56,8 +56,7 @@ class Tfg(Guidance):
                 following = following + move + denoiser.after_clean_shift(shift, index)
                 first_energies = energies if first_energies is None else first_energies
                 if travels_left:
-                    noise = batch.draw(torch.randn, latents.shape[1:], following)
-                    latents = denoiser.renoise(following, noise, index)
+                    latents = batch.travel_back(latents, following, index)
         return following, first_energies
 
     def directions(self, latents: torch.Tensor, batch: GuidedBatch) -> list[torch.Tensor]:

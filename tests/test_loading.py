@@ -1,0 +1,240 @@
+"""What a generator can be loaded from, and what can be added to it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import compose
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from peft import LoraConfig, get_peft_model_state_dict
+from pipelines import small_pipeline, small_sd3_pipeline, small_xl_pipeline
+from safetensors.torch import save_file
+
+from distdiff.errors import UserError
+from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.loading import fingerprint, load_generator
+
+
+def load(model: Path, *overrides: str) -> LatentDiffusion:
+    config = compose("expand", ["generator=local", f"generator.model={model}", "generator.resolution=32", *overrides])
+    return load_generator(config.generator)
+
+
+def identity(model: Path, *overrides: str) -> dict[str, object]:
+    config = compose("expand", ["generator=local", f"generator.model={model}", "generator.resolution=32", *overrides])
+    return fingerprint(config.generator)
+
+
+@pytest.mark.parametrize(("build", "name"), [(small_xl_pipeline, "unet"), (small_sd3_pipeline, "transformer")])
+def test_every_family_comes_back_from_its_folder(build, name: str, tmp_path: Path) -> None:
+    pipeline = build()
+    pipeline.save_pretrained(tmp_path)
+    generator = load(tmp_path)
+    for ours, theirs in zip(generator.network.parameters(), getattr(pipeline, name).parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
+    assert len(generator.embed(["a cat"]).positive) == 1
+
+
+def test_stable_diffusion_3_can_leave_t5_on_disk(tmp_path: Path) -> None:
+    small_sd3_pipeline().save_pretrained(tmp_path)
+    assert load(tmp_path, "generator.use_t5=false").family.pipeline.text_encoder_3 is None
+
+
+def test_a_lora_is_added_with_its_scale(pipeline_folder: Path, tmp_path: Path) -> None:
+    """Oracle: W + scale · B A, for one layer by hand (α = r, as files without an α mean)."""
+    pipeline = small_pipeline()
+    torch.manual_seed(7)
+    pipeline.unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q"], init_lora_weights=False))
+    StableDiffusionPipeline.save_lora_weights(tmp_path, get_peft_model_state_dict(pipeline.unet))
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    adapted = pipeline.unet.get_submodule(layer)
+    update = adapted.lora_B["default"].weight @ adapted.lora_A["default"].weight
+    plain, halved = load(pipeline_folder), load(pipeline_folder, f"generator.lora=['{tmp_path}:0.5']")
+    before, after = (generator.network.get_submodule(layer).weight for generator in (plain, halved))
+    torch.testing.assert_close(after, before + 0.5 * update, atol=1e-6, rtol=0)
+    names = [name for name, _ in halved.network.named_parameters()]
+    assert names == [name for name, _ in plain.network.named_parameters()]  # nothing of the adapter is left
+    assert identity(pipeline_folder) != identity(pipeline_folder, f"generator.lora=['{tmp_path}:0.5']")
+
+
+def test_a_learned_word_is_added(pipeline_folder: Path, tmp_path: Path) -> None:
+    vector = torch.randn(1, 16)
+    save_file({"<blob>": vector}, tmp_path / "blob.safetensors")
+    plain = load(pipeline_folder)
+    generator = load(pipeline_folder, f"generator.textual_inversion=[{tmp_path}/blob.safetensors]")
+    pipeline = generator.family.pipeline
+    token = pipeline.tokenizer.convert_tokens_to_ids("<blob>")
+    torch.testing.assert_close(pipeline.text_encoder.get_input_embeddings().weight[token], vector[0])
+    new, old = (part.embed(["a photo of a <blob>."]).positive.tokens for part in (generator, plain))
+    assert (new - old).abs().max() > 1e-3
+
+
+def test_stable_diffusion_xl_takes_a_word_for_both_encoders(tmp_path: Path) -> None:
+    small_xl_pipeline().save_pretrained(tmp_path / "xl")
+    vectors = {"clip_l": torch.randn(1, 16), "clip_g": torch.randn(1, 16)}
+    save_file(vectors, tmp_path / "blob.safetensors")
+    pipeline = load(tmp_path / "xl", f"generator.textual_inversion=[{tmp_path}/blob.safetensors]").family.pipeline
+    for tokenizer, encoder, name in (
+        (pipeline.tokenizer, pipeline.text_encoder, "clip_l"),
+        (pipeline.tokenizer_2, pipeline.text_encoder_2, "clip_g"),
+    ):
+        token = tokenizer.convert_tokens_to_ids("<blob>")
+        torch.testing.assert_close(encoder.get_input_embeddings().weight[token], vectors[name][0])
+
+
+def test_a_checkpoint_of_the_original_repository_is_the_same_generator(pipeline_folder: Path, tmp_path: Path) -> None:
+    pipeline = small_pipeline()
+    save_file(original_names(pipeline), tmp_path / "model.safetensors")
+    generator = load(tmp_path / "model.safetensors", f"generator.checkpoint_config={pipeline_folder}")
+    expected = load(pipeline_folder)
+    embedded = [part.embed(["a cat"]) for part in (generator, expected)]
+    torch.testing.assert_close(embedded[0].positive.tokens, embedded[1].positive.tokens)
+    latents = torch.randn(1, 4, 8, 8)
+    outputs = [
+        part.denoiser(prompts).predict(latents, 10)
+        for part, prompts in zip((generator, expected), embedded, strict=True)
+    ]
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(generator.decode(latents), expected.decode(latents))
+    images = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(generator.encode(images).mean, expected.encode(images).mean)
+
+
+def original_names(pipeline: StableDiffusionPipeline) -> dict[str, torch.Tensor]:
+    """The pipeline's weights under the names of the original Stable Diffusion repository."""
+    unet = {f"model.diffusion_model.{_unet_name(n)}": w for n, w in pipeline.unet.state_dict().items()}
+    vae = {}
+    for name, weight in pipeline.vae.state_dict().items():
+        attention = "attentions" in name and weight.dim() == 2
+        vae[f"first_stage_model.{_vae_name(name)}"] = weight[..., None, None] if attention else weight
+    text = pipeline.text_encoder.state_dict()
+    prefix = "" if next(iter(text)).startswith("text_model.") else "text_model."
+    clip = {f"cond_stage_model.transformer.{prefix}{name}": weight for name, weight in text.items()}
+    return {name: weight.contiguous().clone() for name, weight in (unet | vae | clip).items()}
+
+
+def _replace(name: str, pairs: list[tuple[str, str]]) -> str:
+    for ours, theirs in pairs:
+        name = name.replace(ours, theirs)
+    return name
+
+
+RESNET = [
+    ("norm1", "in_layers.0"),
+    ("conv1", "in_layers.2"),
+    ("norm2", "out_layers.0"),
+    ("conv2", "out_layers.3"),
+    ("time_emb_proj", "emb_layers.1"),
+    ("conv_shortcut", "skip_connection"),
+]
+
+
+def _unet_name(name: str) -> str:
+    """For two levels of one layer each: input blocks 0 (conv_in), 1, 2 (downsampler), 3; output blocks 0..3, two a level."""
+    part, *rest = name.split(".")
+    if part == "time_embedding":
+        return _replace(
+            name, [("time_embedding.linear_1", "time_embed.0"), ("time_embedding.linear_2", "time_embed.2")]
+        )
+    if part in ("conv_in", "conv_norm_out", "conv_out"):
+        new = {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}[part]
+        return ".".join([new, *rest])
+    if part == "mid_block":
+        kind, number = rest[:2]
+        place = "middle_block.1" if kind == "attentions" else f"middle_block.{2 * int(number)}"
+        tail = ".".join(rest[2:])
+        return f"{place}.{tail if kind == 'attentions' else _replace(tail, RESNET)}"
+    level, kind, number = int(rest[0]), rest[1], int(rest[2])
+    tail = ".".join(rest[3:])
+    if part == "down_blocks":
+        if kind == "downsamplers":
+            return f"input_blocks.{2 * (level + 1)}.0.op.{tail.removeprefix('conv.')}"
+        block = f"input_blocks.{2 * level + number + 1}"
+    else:
+        if kind == "upsamplers":
+            return f"output_blocks.{2 * level + 1}.2.{tail}"
+        block = f"output_blocks.{2 * level + number}"
+    return f"{block}.1.{tail}" if kind == "attentions" else f"{block}.0.{_replace(tail, RESNET)}"
+
+
+def _vae_name(name: str) -> str:
+    if ".up_blocks." in name:  # counted from the other end
+        level = int(name.split(".")[2])
+        name = name.replace(f".up_blocks.{level}.", f".up.{2 - level}.")
+    attention = [
+        ("group_norm", "norm"),
+        ("to_q", "q"),
+        ("to_k", "k"),
+        ("to_v", "v"),
+        ("to_out.0", "proj_out"),
+    ]
+    return _replace(
+        name,
+        [
+            ("conv_shortcut", "nin_shortcut"),
+            ("conv_norm_out", "norm_out"),
+            ("mid_block.attentions.0", "mid.attn_1"),
+            ("mid_block.resnets.0", "mid.block_1"),
+            ("mid_block.resnets.1", "mid.block_2"),
+            ("down_blocks.", "down."),
+            ("resnets.", "block."),
+            ("downsamplers.0", "downsample"),
+            ("upsamplers.0", "upsample"),
+            *(attention if "attentions" in name else []),
+        ],
+    )
+
+
+def tiny_autoencoder(latent_channels: int) -> AutoencoderTiny:
+    blocks = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
+    return AutoencoderTiny(
+        latent_channels=latent_channels, encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), **blocks
+    )
+
+
+def test_a_guidance_decoder_is_loaded_and_must_fit(pipeline_folder: Path, tmp_path: Path) -> None:
+    tiny_autoencoder(4).save_pretrained(tmp_path / "tiny")
+    tiny_autoencoder(16).save_pretrained(tmp_path / "wide")
+    generator = load(pipeline_folder, f"generator.guidance_decoder={tmp_path}/tiny")
+    assert isinstance(generator.guidance_decoder, AutoencoderTiny)
+    with pytest.raises(UserError, match="it decodes 16 latent channels, the generator has 4"):
+        load(pipeline_folder, f"generator.guidance_decoder={tmp_path}/wide")
+
+
+def test_half_precision_is_the_networks_alone(pipeline_folder: Path) -> None:
+    generator = load(pipeline_folder, "generator.dtype=float16")
+    assert (generator.dtype, generator.latent_dtype) == (torch.float16, torch.float32)
+    assert generator.encode(torch.rand(1, 3, 32, 32)).mean.dtype == torch.float32
+
+
+def test_an_overflowing_autoencoder_runs_in_float32(tmp_path: Path) -> None:
+    small_xl_pipeline().save_pretrained(tmp_path)
+    generator = load(tmp_path, "generator.dtype=float16")
+    assert (generator.dtype, generator.vae.dtype) == (torch.float16, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("generator.lora=[/nowhere:1]", "generator.lora=/nowhere: no such file or folder"),
+        ("generator.textual_inversion=[/nowhere]", "generator.textual_inversion=/nowhere: no such file or folder"),
+        ("generator.guidance_decoder=/nowhere", "generator.guidance_decoder=/nowhere: no such file or folder"),
+        ("generator.lora=[{junk}]", "cannot be loaded"),
+        ("generator.textual_inversion=[{junk}]", "cannot be loaded"),
+        ("generator.guidance_decoder={junk}", "no complete AutoencoderTiny"),
+        ("generator.model={junk}", "it is no Stable Diffusion 1, 2, XL or 3 checkpoint"),
+        ("generator.model={text}", "a folder, a hub id or one .safetensors file"),
+        ("generator.model={foreign}", "it is a FluxPipeline; one of StableDiffusionPipeline, "),
+        ("generator.scheduler=flow_euler", "for a Stable Diffusion model, one of auto, ddim, "),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_line(override: str, words: str, pipeline_folder: Path, tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "junk.safetensors")
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "flux").mkdir()
+    (tmp_path / "flux" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    places = {"junk": tmp_path / "junk.safetensors", "text": tmp_path / "notes.txt", "foreign": tmp_path / "flux"}
+    with pytest.raises(UserError) as caught:
+        load(pipeline_folder, override.format(**places))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
