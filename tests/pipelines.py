@@ -4,7 +4,6 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
-    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     LatentConsistencyModelPipeline,
     LCMScheduler,
@@ -24,6 +23,7 @@ from transformers import (
     T5Tokenizer,
 )
 
+from distdiff.generator.kinds import DIFFUSION_SCHEDULERS
 from distdiff.pretraining.networks import build_autoencoder, build_scheduler, build_text_encoder, build_unet
 from distdiff.pretraining.tokenizer import build_tokenizer
 
@@ -133,6 +133,16 @@ FAMILIES = {
     "sd3": small_sd3_pipeline,
     "lcm": small_lcm_pipeline,
 }
+
+# family -> the schedulers that suit it
+SCHEDULERS = {
+    "sd": DIFFUSION_SCHEDULERS,
+    "sd_v": DIFFUSION_SCHEDULERS,
+    "sdxl": DIFFUSION_SCHEDULERS,
+    "sd3": ("flow_euler",),
+    "lcm": ("lcm",),
+}
+VALID = [(family, scheduler) for family, names in SCHEDULERS.items() for scheduler in names]
 
 
 def _unet(sample_size: int = 16, **options: object) -> UNet2DConditionModel:

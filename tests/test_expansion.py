@@ -8,12 +8,14 @@ import datasets
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 from conftest import compose
 from PIL import Image
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
-from distdiff.data.images import LabelledImages
+from distdiff.config.composition import options
+from distdiff.data.images import LabelledImages, to_tensor
 from distdiff.data.loading import load_dataset
 from distdiff.errors import UserError
 from distdiff.expansion.directory import read_expanded
@@ -52,7 +54,7 @@ def pixels(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.asarray(Image.open(folder / name)).astype(int) for name in contents(folder)}
 
 
-@pytest.mark.parametrize("method", ["none", "direct", "transform", "transform_official"])
+@pytest.mark.parametrize("method", options("guidance"))
 def test_datasets_reads_every_image_with_its_label(job, method: str) -> None:
     made = job(f"guidance={method}")
     made.run("test")
@@ -68,6 +70,26 @@ def test_datasets_reads_every_image_with_its_label(job, method: str) -> None:
     assert set(images["source"]) == set(made.sources.keys)
     assert np.isfinite(images["energy_before"]).all()
     assert np.isfinite(images["energy_after"]).all()
+    assert all(images["gradient_finite"])
+
+
+def test_the_published_method_crops_a_source_once_for_all_its_copies(job, tmp_path: Path) -> None:
+    """Oracle: Pillow's own resize and crop, tried at every place; the sources here are 36x40 pixels. Prototypes are of the
+    whole image, squashed."""
+    made = job("guidance=transform_official")
+    synthesizer = made.synthesizer("test: expand")
+    size, generator, latents, energy = 32, synthesizer.generator, synthesizer.posterior, synthesizer.energy
+    squashed = [made.sources.image(i).resize((32, 32), Image.Resampling.LANCZOS) for i in range(len(made.sources))]
+    features = energy.features(torch.stack([to_tensor(image) for image in squashed]))
+    means = torch.stack([features[torch.from_numpy(made.sources.labels == label)].mean(0) for label in range(2)])
+    expected = means / means.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(energy.energy.prototypes.classes, expected, atol=1e-5, rtol=0)
+    for position in range(len(made.sources)):
+        scaled = made.sources.image(position).resize((32, round(40 * 32 / 36)), Image.Resampling.BILINEAR)
+        places = [scaled.crop((0, top, size, top + size)) for top in range(scaled.height - size + 1)]
+        means = generator.encode(torch.stack([to_tensor(place) for place in places])).mean
+        distance = (means - latents.mean[position]).flatten(1).abs().amax(1)
+        assert distance.min() < 1e-5
 
 
 def test_batch_size_changes_nothing(job, tmp_path: Path) -> None:

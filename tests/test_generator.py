@@ -14,7 +14,7 @@ from diffusers import (
     StableDiffusionXLImg2ImgPipeline,
 )
 from PIL import Image
-from pipelines import FAMILIES, small_pipeline, small_sd3_pipeline
+from pipelines import FAMILIES, SCHEDULERS, VALID, small_pipeline, small_sd3_pipeline
 from torch import nn
 
 from distdiff.config.composition import load_option
@@ -29,16 +29,6 @@ from distdiff.generator.loading import load_generator
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
 from distdiff.guidance.schedule import StepSchedule
 
-
-# family -> the schedulers that suit it
-SCHEDULERS = {
-    "sd": DIFFUSION_SCHEDULERS,
-    "sd_v": DIFFUSION_SCHEDULERS,
-    "sdxl": DIFFUSION_SCHEDULERS,
-    "sd3": ("flow_euler",),
-    "lcm": ("lcm",),
-}
-VALID = [(family, scheduler) for family, names in SCHEDULERS.items() for scheduler in names]
 IMG2IMG = {
     "sd": StableDiffusionImg2ImgPipeline,
     "sd_v": StableDiffusionImg2ImgPipeline,
@@ -238,7 +228,7 @@ def test_auto_takes_the_pipelines_own_scheduler(pipelines) -> None:
 
 
 def test_a_resolution_that_the_autoencoder_cannot_halve_is_one_line(pipelines) -> None:
-    with pytest.raises(UserError, match="generator.resolution=30 is not allowed: for this model, a multiple of 4"):
+    with pytest.raises(UserError, match=r"generator.resolution=30 is not allowed: for this model, a multiple of 4"):
         LatentDiffusion(pipelines["sd"], 6, 1.0, 30)
 
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
-from diffusers import DiffusionPipeline, LCMScheduler, SchedulerMixin
+from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_img2img import (
     LatentConsistencyModelImg2ImgPipeline,
 )
