@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.config.composition import explain_type
 from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
+from distdiff.encoders.location import check_encoder
 from distdiff.errors import UserError
 from distdiff.generator.location import model_path
 from distdiff.guidance.schedule import StepSchedule
@@ -38,6 +39,7 @@ def validate(config: DictConfig) -> DictConfig:
         check_methods(typed.study.methods)
     if "guidance" in typed:
         model_path(typed.generator.model)
+        check_encoder(typed.encoder)
         check_strengths(typed.expansion.strength)
         for strength in strengths_of(typed.expansion.strength):
             StepSchedule.of(typed.generator.num_steps, strength, typed.guidance.start_step, typed.guidance.period)

@@ -1,4 +1,4 @@
-"""Turns the configuration into expansion jobs, and makes what they share once: guide, prototypes, latents, generator."""
+"""Turns the configuration into expansion jobs, and makes what they share once: encoder, prototypes, latents, generator."""
 
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
-from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.config.composition import load_option
 from distdiff.config.instantiation import build
 from distdiff.data.loading import prompts
+from distdiff.encoders.base import Encoder
 from distdiff.encoders.guide import GuideEncoder
+from distdiff.encoders.loading import fingerprint as encoder_fingerprint
+from distdiff.encoders.loading import load_encoder, trains_guide
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.names import safe_name
 from distdiff.expansion.synthesis import Augmentation, GuidedImg2Img, Synthesizer
@@ -65,7 +67,7 @@ class Expander:
             "method": guidance_config.name,
             "guidance": {key: guidance_config[key] for key in guidance.uses} | weights,
             "prototype": {key: self.config.prototype[key] for key in ("num_groups", "linkage")},
-            "guide": self.classifiers.fingerprint(data, seed),
+            "encoder": self.encoder_fingerprint(data, seed),
             "generator": self.generator_identity,
             "prompts": prompts(self.config.dataset, data.parts[0].class_names),
             "data": data.fingerprints,
@@ -76,10 +78,10 @@ class Expander:
 
         def synthesizer(title: str) -> Synthesizer:
             train = data.parts[0]
-            guide = self.guide(data, seed, title.rsplit(": ", 1)[0])
+            encoder = self.encoder(data, seed, title.rsplit(": ", 1)[0])
             precision = torch.float64 if self.generator.dtype == torch.float64 else torch.float32
-            prototypes = self.prototypes(data, seed, guide).to("cpu", precision)
-            energy = HierarchicalEnergy(GuideEncoder(guide).to(precision), prototypes, **weights)
+            prototypes = self.prototypes(data, seed, encoder).to("cpu", precision)
+            energy = HierarchicalEnergy(encoder.to(precision), prototypes, **weights)
             generator = self.generator
             embeddings = generator.embed(prompts(self.config.dataset, train.class_names))
             negative = generator.embed([self.config.generator.negative_prompt])
@@ -107,26 +109,48 @@ class Expander:
 
         return self._job(policy, ingredients, data, seed, synthesizer)
 
-    def guide(self, data: TrainingSet, seed: int, title: str) -> ImageClassifier:
-        """The guide: a classifier trained on the real images alone, after its last step."""
-        return self.classifiers.train(data, seed, f"{title}: guide")
+    def encoder(self, data: TrainingSet, seed: int, title: str) -> Encoder:
+        """φ: a classifier trained on the real images alone, after its last step, or the one that the `encoder` keys name."""
+        if trains_guide(self.config.encoder):
+            return GuideEncoder(self.classifiers.train(data, seed, f"{title}: guide"))
+        return self._loaded_encoder
 
-    def prototypes(self, data: TrainingSet, seed: int, guide: ImageClassifier) -> Prototypes:
-        """Class and group prototypes of the real images in the guide's features."""
-        options, train = self.config.prototype, data.parts[0]
+    def encoder_fingerprint(self, data: TrainingSet, seed: int) -> str:
+        """Identifies φ, before a guide is trained."""
+        if trains_guide(self.config.encoder):
+            return self.classifiers.fingerprint(data, seed)
+        return self._loaded_encoder_fingerprint
+
+    @cached_property
+    def _loaded_encoder(self) -> Encoder:
+        return load_encoder(self.config.encoder, self.config.classifier)
+
+    @cached_property
+    def _loaded_encoder_fingerprint(self) -> str:
+        return encoder_fingerprint(self.config.encoder, self.config.classifier)
+
+    def prototypes(self, data: TrainingSet, seed: int, encoder: Encoder) -> Prototypes:
+        """Class and group prototypes of the real images, in the sampler's size, so that φ sees what the energy shows it."""
+        options, train, size = self.config.prototype, data.parts[0], self.config.generator.resolution
         ingredients = {
-            "guide": self.classifiers.fingerprint(data, seed),
+            "encoder": self.encoder_fingerprint(data, seed),
+            "resolution": size,
             "data": data.fingerprints,
             "fit": data.fit,
             "num_groups": options.num_groups,
             "linkage": options.linkage,
         }
 
+        @torch.no_grad()
         def build(folder: Path) -> None:
-            encoder = GuideEncoder(guide)
-            with torch.no_grad():
-                parts = train.tensors(self.config.classifier.input_size, data.fit).split(ENCODE_BATCH)
-                features = torch.cat([encoder(part) for part in parts])
+            device = trainer_device(self.config.trainer)
+            encoder.to(device, torch.float32)
+            features = []
+            for start in range(0, len(train), ENCODE_BATCH):
+                chunk = range(start, min(start + ENCODE_BATCH, len(train)))
+                images = torch.stack([train.tensor(i, size, data.fit) for i in chunk])
+                features.append(encoder(images.to(device)).cpu())
+            features = torch.cat(features)
             fitted = fit_prototypes(features, train.labels, len(train.class_names), options.num_groups, options.linkage)
             fitted.save(folder / "prototypes.safetensors", {"class_names": list(train.class_names)})
 

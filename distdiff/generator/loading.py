@@ -1,7 +1,5 @@
 """Loads a Stable Diffusion pipeline from a folder or the Hugging Face hub; says in one line why it cannot."""
 
-import hashlib
-
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.utils.logging import disable_progress_bar as quiet_diffusers
@@ -9,13 +7,14 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar as quiet_transformers
 
+from distdiff.caching.fingerprint import fingerprint_files
 from distdiff.errors import UserError
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.location import model_path
+from distdiff.hub import first_line, hub_reason
 
 quiet_diffusers()
 quiet_transformers()
-WHOLE_HASH_LIMIT = 64 * 2**20  # larger weight files count by name, size and time of change
 
 
 def fingerprint(config: DictConfig) -> str:
@@ -23,16 +22,7 @@ def fingerprint(config: DictConfig) -> str:
     path = model_path(config.model)
     if path is None:
         return f"{config.model}@{config.revision or 'main'}"
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.suffix in (".json", ".txt", ".safetensors", ".bin") and file.is_file():
-            stat = file.stat()
-            digest.update(str(file.relative_to(path)).encode())
-            content = (
-                file.read_bytes() if stat.st_size <= WHOLE_HASH_LIMIT else f"{stat.st_size}|{stat.st_mtime_ns}".encode()
-            )
-            digest.update(content)
-    return digest.hexdigest()[:16]
+    return fingerprint_files(path)
 
 
 def load_generator(config: DictConfig) -> LatentDiffusion:
@@ -49,17 +39,10 @@ def load_generator(config: DictConfig) -> LatentDiffusion:
             use_safetensors=True,
         )
     except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, ConnectionError) as error:
-        raise UserError(f"generator.model={config.model}: {_hub_reason(error)}") from None
+        raise UserError(f"generator.model={config.model}: {hub_reason(error)}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if path is None:
-            raise UserError(f"generator.model={config.model}: {_hub_reason(error)}") from None
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise UserError(f"generator.model={config.model}: {hub_reason(error)}") from None
+        reason = first_line(error)
         raise UserError(f"generator.model={config.model} is no complete Stable Diffusion pipeline: {reason}") from None
     return LatentDiffusion(pipeline, config.num_steps, config.cfg_scale, config.negative_prompt)
-
-
-def _hub_reason(error: Exception) -> str:
-    text = str(error)
-    if "401" in text or "404" in text or "gated" in text.lower():
-        return "the hub has no such model, or it needs a login (huggingface-cli login); a local folder works too"
-    return "the Hugging Face hub cannot be reached and the model is not in its cache; give a local folder"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from distdiff.errors import UserError
+from distdiff.hub import local_path
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
@@ -14,12 +15,7 @@ def model_path(model: str) -> Path | None:
     """
     if model.startswith("asset:"):
         return ASSETS / model.removeprefix("asset:")
-    path = Path(model).expanduser()
-    looks_local = path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1 or path.exists()
-    if not looks_local:
-        return None
-    if not path.exists():
-        raise UserError(f"generator.model={model}: no such folder")
-    if not (path / "model_index.json").is_file():
+    path = local_path("generator.model", model)
+    if path is not None and not (path / "model_index.json").is_file():
         raise UserError(f"generator.model={model} is no diffusers pipeline: it has no model_index.json")
     return path
