@@ -1,6 +1,7 @@
 """Loads a transformers model's weights from a folder or the hub; says in one line why it cannot."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -70,16 +71,12 @@ def some_of(names: Iterable[str]) -> str:
     return f"{first} and {len(more)} more" if more else first
 
 
-class loading:
+@contextmanager
+def loading(label: str, on_hub: bool = False) -> Iterator[None]:
     """Turns what loading or a first forward pass raises into a `UserError` of one line that starts with `label`."""
-
-    def __init__(self, label: str, on_hub: bool = False) -> None:
-        self.label, self.on_hub = label, on_hub
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, OSError) and self.on_hub:
-            raise UserError(f"{self.label}: {hub_reason(error)}") from error
-        if isinstance(error, LOADING_ERRORS):
-            raise UserError(f"{self.label} is no vision model that can be loaded: {first_line(error)}") from error
+    try:
+        yield
+    except LOADING_ERRORS as error:
+        if on_hub and isinstance(error, OSError):
+            raise UserError(f"{label}: {hub_reason(error)}") from error
+        raise UserError(f"{label} is no vision model that can be loaded: {first_line(error)}") from error
