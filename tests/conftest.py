@@ -13,47 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
+from pipelines import small_pipeline
 
 from distdiff.config.composition import compose_jobs
 from distdiff.config.validation import validate
-from distdiff.pretraining.networks import build_autoencoder, build_scheduler, build_text_encoder, build_unet
-from distdiff.pretraining.tokenizer import build_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = OmegaConf.create(
-    {
-        "image_size": 32,
-        "latent_channels": 4,
-        "autoencoder_channels": [8, 8, 8],
-        "unet_channels": [16, 16],
-        "unet_layers_per_block": 1,
-        "text_width": 16,
-        "text_layers": 1,
-    }
-)
-
-
-def small_pipeline(prediction_type: str = "epsilon") -> StableDiffusionPipeline:
-    """A Stable Diffusion pipeline with random weights, 32x32 images and 8x8 latents."""
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer(["a photo of a cat."], num_merges=10)
-    scheduler = DDIMScheduler.from_config(build_scheduler().config, prediction_type=prediction_type)
-    return StableDiffusionPipeline(
-        build_autoencoder(SMALL),
-        build_text_encoder(SMALL, tokenizer),
-        tokenizer,
-        build_unet(SMALL),
-        scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-
-
 @pytest.fixture(scope="session")
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")

@@ -46,7 +46,15 @@ MISTAKES = {
     "expansion.strength=[]": "a number above 0 and at most 1, a list of them",
     "expansion.strength={low:0.9,high:0.5}": "low at most high",
     "expansion.strength=0.01": "of 30 steps it leaves none",
-    "prototype.num_groups=0": "prototype.num_groups=0 is not allowed: a number at least 1",
+    "prototype.num_groups=0": "prototype.num_groups=0 is not allowed: an integer at least 1, or auto",
+    "prototype.num_groups=1.5": "prototype.num_groups=1.5 is not allowed: an integer at least 1, or auto",
+    "prototype.num_groups=many": "prototype.num_groups=many is not allowed: an integer at least 1, or auto",
+    "prototype.num_groups=[2,3]": "prototype.num_groups=[2, 3] is not allowed: an integer at least 1, or auto",
+    "prototype.num_groups=null": "prototype.num_groups=null is not allowed: an integer at least 1, or auto",
+    "prototype.num_groups=true": "prototype.num_groups=True is not allowed: an integer at least 1, or auto",
+    "prototype.num_groups=nan": "prototype.num_groups=nan is not allowed: an integer at least 1, or auto",
+    "prototype.max_groups=1": "prototype.max_groups=1 is not allowed: a number at least 2",
+    "prototype.max_clustered=99": "prototype.max_clustered=99 is not allowed: a number at least 100",
     "expansion.factor=0": "expansion.factor=0 is not allowed: a number at least 1",
     "expansion.factor=1.5": "expansion.factor=1.5 is not allowed: an integer",
     "guidance.start_step=26": "strength 0.85 leaves 25 of 30 steps, so a number from 1 to 25",
@@ -96,6 +104,11 @@ def test_every_guidance_has_every_key_so_that_sweeps_mix() -> None:
     assert [(job.guidance.name, job.guidance.rho) for job in jobs] == [
         (name, rho) for name in ("none", "direct", "transform") for rho in (1.0, 3.0)
     ]
+
+
+def test_the_number_of_groups_may_be_a_number_or_auto() -> None:
+    jobs = [validate(job) for job in compose_jobs("expand", ["prototype.num_groups=1,7,auto"], multirun=True)]
+    assert [job.prototype.num_groups for job in jobs] == [1, 7, "auto"]
 
 
 def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,8 @@ from conftest import compose
 from PIL import Image
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
+from distdiff.data.images import LabelledImages
 from distdiff.data.loading import load_dataset
 from distdiff.errors import UserError
 from distdiff.expansion.directory import read_expanded
@@ -158,10 +159,25 @@ def test_a_directory_with_other_files_is_refused(job, tmp_path: Path) -> None:
 
 def test_what_cannot_change_the_images_is_not_in_the_fingerprint(job, tmp_path: Path) -> None:
     base = job(f"expansion.output_dir={tmp_path}/a")
-    for override in ("expansion.batch_size=3", "expansion.factor=7", "trainer.num_nodes=1", "guidance.epsilon=0.5"):
+    without_effect = ("expansion.batch_size=3", "expansion.factor=7", "trainer.num_nodes=1", "guidance.epsilon=0.5")
+    for override in (*without_effect, "prototype.max_groups=4", "prototype.max_clustered=100"):
         assert job(f"expansion.output_dir={tmp_path}/a", override).fingerprint == base.fingerprint
     for i, override in enumerate(("guidance.rho=9", "seed=3", "generator.num_steps=7", "prototype.num_groups=2")):
         assert job(f"expansion.output_dir={tmp_path}/b{i}", override).fingerprint != base.fingerprint
+
+
+def test_limits_of_the_clustering_are_in_the_fingerprint_where_they_bind() -> None:
+    def identity(*overrides: str, seed: int = 0) -> dict[str, object]:
+        labels = np.repeat([0, 1], [150, 5])
+        images = LabelledImages("any", ("a", "b"), labels, tuple(map(str, labels)), read=None, indices=labels)
+        expander = Expander(compose("expand", list(overrides)), classifiers=None, cache=None)
+        return expander.prototype_identity(TrainingSet((images,), ("content",), "crop"), seed)
+
+    fixed = {"num_groups": 3, "linkage": "average"}
+    assert identity() == identity("prototype.max_groups=4", "prototype.max_clustered=150", seed=1) == fixed
+    assert identity("prototype.num_groups=auto") == fixed | {"num_groups": "auto", "max_groups": 10}
+    assert identity("prototype.max_clustered=149", seed=1) == fixed | {"max_clustered": 149, "seed": 1}
+    assert identity("prototype.max_clustered=149", "prototype.num_groups=1") == fixed | {"num_groups": 1}
 
 
 def test_strengths_can_be_a_list_or_a_range(job, tmp_path: Path) -> None:
@@ -187,10 +203,10 @@ def test_metadata_that_points_outside_is_refused(job) -> None:
         read_expanded(made.path)
 
 
-def test_a_plan_is_grouped_by_first_step_and_loses_nothing(job) -> None:
+def test_a_plan_is_put_into_batches_of_one_schedule_and_loses_nothing(job) -> None:
     made = job()
     items = plan_expansion(made.sources, 4, [0.3, 0.9], seed=1)
-    grouped = batches(items, 3, first_step=lambda strength: int(strength * 10))
+    grouped = batches(items, 3, group=lambda strength: int(strength * 10))
     assert sorted(item.file_name for batch in grouped for item in batch) == sorted(item.file_name for item in items)
     assert all(len({item.strength for item in batch}) == 1 and len(batch) <= 3 for batch in grouped)
     assert len({item.seed for item in items}) == len(items)

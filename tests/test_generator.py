@@ -1,11 +1,21 @@
 """The wrapper around a diffusion pipeline: exact predictions, diffusers' own img2img, clear refusals."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
-from conftest import compose, small_pipeline
-from diffusers import StableDiffusionImg2ImgPipeline
+from conftest import compose
+from diffusers import (
+    DiffusionPipeline,
+    LatentConsistencyModelImg2ImgPipeline,
+    StableDiffusion3Img2ImgPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+)
 from PIL import Image
+from pipelines import FAMILIES, small_pipeline, small_sd3_pipeline
+from torch import nn
 
 from distdiff.config.composition import load_option
 from distdiff.data.images import LabelledImages, to_tensor
@@ -13,63 +23,50 @@ from distdiff.errors import UserError
 from distdiff.expansion.expander import build_guidance
 from distdiff.expansion.plan import plan_expansion
 from distdiff.expansion.synthesis import GuidedImg2Img
+from distdiff.generator.kinds import DIFFUSION_SCHEDULERS, STABLE_DIFFUSION
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.loading import load_generator
+from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
 from distdiff.guidance.schedule import StepSchedule
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-def test_clean_latent_is_the_schedulers_own(prediction_type: str) -> None:
-    """Oracle: DDIMScheduler.step(...).pred_original_sample."""
-    generator = LatentDiffusion(small_pipeline(prediction_type), num_steps=10, cfg_scale=1.0)
-    embeddings = generator.embed(["a cat"])
-    denoiser = generator.denoiser(embeddings, embeddings)
-    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    for index in (0, 5, 9):
-        output = denoiser.predict(latents, index)
-        expected = denoiser.scheduler.step(output, denoiser.scheduler.timesteps[index], latents)
-        torch.testing.assert_close(denoiser.clean(latents, output, index), expected.pred_original_sample)
-        torch.testing.assert_close(denoiser.advance(latents, output, index), expected.prev_sample)
+# family -> the schedulers that suit it
+SCHEDULERS = {
+    "sd": DIFFUSION_SCHEDULERS,
+    "sd_v": DIFFUSION_SCHEDULERS,
+    "sdxl": DIFFUSION_SCHEDULERS,
+    "sd3": ("flow_euler",),
+    "lcm": ("lcm",),
+}
+VALID = [(family, scheduler) for family, names in SCHEDULERS.items() for scheduler in names]
+IMG2IMG = {
+    "sd": StableDiffusionImg2ImgPipeline,
+    "sd_v": StableDiffusionImg2ImgPipeline,
+    "sdxl": StableDiffusionXLImg2ImgPipeline,
+    "sd3": StableDiffusion3Img2ImgPipeline,
+    "lcm": LatentConsistencyModelImg2ImgPipeline,
+}
+PROMPTS = ["a photo of a cat.", "a photo of a dog."]
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_noising_then_predicting_with_the_true_output_gives_the_clean_latent_back(prediction_type: str) -> None:
-    """Closed form: with the true noise (or velocity) as the output, the clean latent is exact."""
-    generator = LatentDiffusion(small_pipeline(prediction_type).to(torch.float64), num_steps=10, cfg_scale=1.0)
-    denoiser = generator.denoiser(generator.embed(["a cat"]), generator.embed([""]))
-    clean, noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for index in range(10):
-        noisy = denoiser.add_noise(clean, noise, index)
-        alpha_bar = denoiser.scheduler.alphas_cumprod[denoiser.scheduler.timesteps[index]]
-        output = noise if prediction_type == "epsilon" else alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
-        torch.testing.assert_close(denoiser.clean(noisy, output, index), clean, atol=1e-9, rtol=0)
+@pytest.fixture(scope="module")
+def pipelines() -> dict[str, DiffusionPipeline]:
+    return {name: build() for name, build in FAMILIES.items()}
 
 
 @pytest.mark.parametrize("cfg_scale", [1.0, 3.0])
 @pytest.mark.parametrize("strength", [0.4, 0.75, 1.0])
-def test_unguided_expansion_is_diffusers_img2img(strength: float, cfg_scale: float) -> None:
-    """Oracle: StableDiffusionImg2ImgPipeline with one generator an image, seeded as the plan says."""
-    pipeline = small_pipeline()
-    images, energy = three_images(), ZeroEnergy()
-    generator = LatentDiffusion(pipeline, num_steps=8, cfg_scale=cfg_scale)
+@pytest.mark.parametrize(("family", "scheduler"), VALID)
+def test_unguided_expansion_is_diffusers_img2img(pipelines, family, scheduler, strength, cfg_scale) -> None:
+    """Oracle: the family's own img2img pipeline with one generator an image, seeded as the plan says."""
+    pipeline, images = pipelines[family], three_images()
+    generator = LatentDiffusion(pipeline, num_steps=8, cfg_scale=cfg_scale, resolution=32, scheduler=scheduler)
     items = plan_expansion(images, factor=2, strength=strength, seed=5)
-    guidance, _ = build_guidance(load_option("guidance", "none"), load_option("prototype", "hierarchical"))
-    prompts = ["a photo of a cat.", "a photo of a dog."]
-    synthesizer = GuidedImg2Img(
-        generator,
-        guidance,
-        energy,
-        generator.encode(images.tensors(32, "squash")),
-        generator.embed(prompts),
-        generator.embed([""]),
-        seed=5,
-    )
-    ours = synthesizer(items).images
+    ours = synthesizer(generator, images)(items).images
 
-    img2img = StableDiffusionImg2ImgPipeline(**pipeline.components, requires_safety_checker=False)
-    img2img.set_progress_bar_config(disable=True)
+    img2img = img2img_pipeline(pipeline, family, scheduler)
     theirs = img2img(
-        prompt=[prompts[item.label] for item in items],
+        prompt=[PROMPTS[item.label] for item in items],
         image=torch.stack([to_tensor(images.image(item.position)) for item in items]),
         strength=strength,
         num_inference_steps=8,
@@ -80,20 +77,190 @@ def test_unguided_expansion_is_diffusers_img2img(strength: float, cfg_scale: flo
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("scheduler", ["euler", "lcm"])
+def test_a_few_step_model_without_classifier_free_guidance_is_diffusers_too(pipelines, scheduler: str) -> None:
+    """As Turbo and LCM-LoRA models run: two steps, trailing timesteps, no second pass."""
+    pipeline, images = pipelines["sd"], three_images()
+    pipeline.scheduler.register_to_config(timestep_spacing="trailing")
+    generator = LatentDiffusion(pipeline, num_steps=2, cfg_scale=1.0, resolution=32, scheduler=scheduler)
+    items = plan_expansion(images, factor=1, strength=0.5, seed=5)
+    ours = synthesizer(generator, images)(items).images
+    theirs = img2img_pipeline(pipeline, "sd", scheduler)(
+        prompt=[PROMPTS[item.label] for item in items],
+        image=torch.stack([to_tensor(images.image(item.position)) for item in items]),
+        strength=0.5,
+        num_inference_steps=2,
+        guidance_scale=0.0,
+        generator=[torch.Generator().manual_seed(item.seed) for item in items],
+        output_type="pt",
+    ).images
+    pipeline.scheduler.register_to_config(timestep_spacing="leading")
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_stable_diffusion_3_works_without_t5() -> None:
+    generator = LatentDiffusion(small_sd3_pipeline(with_t5=False), num_steps=2, cfg_scale=2.0, resolution=32)
+    images = synthesizer(generator, three_images())(plan_expansion(three_images(), 1, 1.0, 0)).images
+    assert torch.isfinite(images).all()
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("scheduler", DIFFUSION_SCHEDULERS)
+def test_the_clean_latent_is_exact(scheduler: str, prediction_type: str) -> None:
+    """Closed form: z_t made by the scheduler's own `add_noise`; with the true output, ẑ0 is what went in.
+
+    The true output at unit variance is ε, √ᾱ ε − √(1 − ᾱ) z0 (Salimans & Ho, 2022) or z0.
+    """
+    generator = LatentDiffusion(small_pipeline(prediction_type), 10, 1.0, 32, scheduler)
+    denoiser = generator.denoiser(generator.embed(["a cat"]))
+    clean, noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for index in range(10):
+        noisy = generator.denoiser(generator.embed(["a cat"])).add_noise(clean, noise, index)
+        alpha_bar = _alpha_bar(denoiser.scheduler, index)
+        velocity = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
+        output = {"epsilon": noise, "v_prediction": velocity, "sample": clean}[prediction_type]
+        torch.testing.assert_close(denoiser.clean(noisy, output, index), clean, atol=2e-4, rtol=0)
+
+
+def test_the_clean_latent_of_a_flow_is_exact() -> None:
+    """Closed form: z_t = (1 − σ) z0 + σ ε has the velocity ε − z0 (Esser et al., 2024)."""
+    generator = LatentDiffusion(small_sd3_pipeline(), 10, 1.0, 32)
+    clean, noise = torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for index in range(10):
+        denoiser = generator.denoiser(generator.embed(["a cat"]))
+        noisy = denoiser.add_noise(clean, noise, index)
+        torch.testing.assert_close(denoiser.clean(noisy, noise - clean, index), clean, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("scheduler", DIFFUSION_SCHEDULERS)
+def test_the_clean_latent_is_the_schedulers_own(scheduler: str, prediction_type: str) -> None:
+    """Oracle: what each scheduler itself takes for the clean latent on the way."""
+    generator = LatentDiffusion(small_pipeline(prediction_type), 10, 1.0, 32, scheduler)
+    denoiser = generator.denoiser(generator.embed(["a cat"]), generators=[torch.Generator()])
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    for index in range(10):
+        output = denoiser.predict(latents, index)
+        clean = denoiser.clean(latents, output, index)
+        if scheduler in ("dpmpp_2m", "unipc"):
+            denoiser._begin(index)
+            if denoiser.scheduler.step_index is None:
+                denoiser.scheduler._init_step_index(denoiser.scheduler.timesteps[index])
+            if scheduler == "unipc":
+                denoiser.scheduler.disable_corrector = list(range(10))  # it would move the sample first
+            expected = denoiser.scheduler.convert_model_output(output, sample=latents)
+        else:
+            ahead = denoiser.fork()
+            ahead._begin(index)
+            step = ahead.scheduler.step(output, ahead.scheduler.timesteps[index], latents)
+            expected = getattr(step, "pred_original_sample", None)
+            if expected is None:  # LCM gives its mixture with the noisy latent: undo it
+                skip, out = ahead.scheduler.get_scalings_for_boundary_condition_discrete(
+                    ahead.scheduler.timesteps[index]
+                )
+                expected = (step.denoised - skip * latents) / out
+        torch.testing.assert_close(clean, expected, atol=1e-4, rtol=1e-4)
+        latents = denoiser.advance(latents, output, index)
+
+
+@pytest.mark.parametrize(("family", "scheduler"), VALID)
+def test_going_back_over_a_step_gives_the_noise_level_it_began_at(pipelines, family, scheduler) -> None:
+    """Closed form: renoising a z_{t−1} of known content must give z_t's signal and variance."""
+    generator = LatentDiffusion(pipelines[family], 6, 1.0, 32, scheduler)
+    levels = generator.denoiser(generator.embed(["a cat"])).levels
+    denoiser = generator.denoiser(generator.embed(["a cat"]))
+    rng = torch.Generator().manual_seed(0)
+    clean, noise, more = torch.randn(3, 400_000, generator=rng, dtype=torch.float64).view(3, 1, 1, 1, -1)
+    for index in range(1, 6):
+        following = levels.next_signal[index] * clean + levels.next_noise[index] * noise
+        again = denoiser.renoise(following, more, index)
+        signal = (again * clean).mean() / (clean * clean).mean()
+        assert signal.item() == pytest.approx(levels.signal[index].item(), abs=0.02 * (1 + levels.noise[index].item()))
+        rest = again - signal * clean
+        assert rest.std().item() == pytest.approx(levels.noise[index].item(), rel=0.01)
+
+
+@pytest.mark.parametrize(("family", "scheduler"), VALID)
+def test_looking_ahead_leaves_the_sampler_untouched(pipelines, family: str, scheduler: str) -> None:
+    generator = LatentDiffusion(pipelines[family], 6, 1.0, 32, scheduler)
+
+    def denoise(look_ahead: bool) -> torch.Tensor:
+        channels, side = generator.network.config.in_channels, generator.network.config.sample_size
+        latents = torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(1))
+        denoiser = generator.denoiser(generator.embed(["a cat"]), 1.0, [torch.Generator().manual_seed(2)])
+        for index in range(6):
+            if look_ahead:
+                ahead, future = denoiser.fork(), latents
+                for position in range(index, 6):
+                    future = ahead.advance(future, ahead.predict(future, position), position)
+            latents = denoiser.advance(latents, denoiser.predict(latents, index), index)
+        return latents
+
+    torch.testing.assert_close(denoise(True), denoise(False), atol=0, rtol=0)
+
+
+def test_a_displaced_sample_keeps_its_displacement_under_unipc() -> None:
+    """UniPC's corrector computes the sample anew from the last one; without care it would undo guidance.
+
+    Oracle: a model whose output does not depend on the sample, where the corrector is linear, so that a displacement must
+    reach the next sample as in DPM-Solver++ at first order: multiplied with the ratio of the noise levels.
+    """
+    generator = LatentDiffusion(small_pipeline("sample"), 6, 1.0, 32, "unipc")
+
+    def walk(displacement: float) -> tuple[torch.Tensor, torch.Tensor]:
+        denoiser = generator.denoiser(generator.embed(["a cat"]))
+        latents, output = torch.ones(1, 4, 8, 8), torch.full((1, 4, 8, 8), 0.3)
+        for index in range(3):
+            latents = denoiser.advance(latents, output, index)
+        moved = latents + displacement
+        return denoiser.advance(moved, output, 3), denoiser.levels
+
+    (moved, levels), (still, _) = walk(0.5), walk(0.0)
+    ratio = levels.next_noise[3] / levels.noise[3]
+    torch.testing.assert_close(moved - still, torch.full_like(still, 0.5 * ratio), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("family", "scheduler"), [("sd3", "ddim"), ("sd3", "lcm"), ("sd", "flow_euler"), ("lcm", "euler")]
+)
+def test_a_scheduler_that_makes_no_sense_is_one_line(pipelines, family: str, scheduler: str) -> None:
+    with pytest.raises(UserError, match=rf"^generator.scheduler={scheduler} is not allowed: for a .* model, one of auto, "):
+        LatentDiffusion(pipelines[family], 6, 1.0, 32, scheduler)
+
+
+def test_auto_takes_the_pipelines_own_scheduler(pipelines) -> None:
+    chosen = {name: LatentDiffusion(pipeline, 6, 1.0, 32).scheduler_name for name, pipeline in pipelines.items()}
+    assert chosen == {"sd": "ddim", "sd_v": "ddim", "sdxl": "ddim", "sd3": "flow_euler", "lcm": "lcm"}
+    assert resolve_scheduler("auto", STABLE_DIFFUSION, {"_class_name": "PNDMScheduler"}) == "ddim"
+    assert resolve_scheduler("auto", STABLE_DIFFUSION, {"_class_name": "EulerDiscreteScheduler"}) == "euler"
+
+
+def test_a_resolution_that_the_autoencoder_cannot_halve_is_one_line(pipelines) -> None:
+    with pytest.raises(UserError, match="generator.resolution=30 is not allowed: for this model, a multiple of 4"):
+        LatentDiffusion(pipelines["sd"], 6, 1.0, 30)
+
+
+def test_a_consistency_model_refuses_more_steps_than_a_strength_has(pipelines) -> None:
+    generator = LatentDiffusion(pipelines["lcm"], 8, 1.0, 32)
+    with pytest.raises(UserError, match=r"generator.num_steps=8 is not allowed: at strength 0.1 .* from 1 to 5"):
+        generator.denoiser(generator.embed(["a cat"]), strength=0.1)
+
+
+@pytest.mark.parametrize(("family", "counting"), [("sd", "floor"), ("sdxl", "floor"), ("sd3", "ceil")])
 @pytest.mark.parametrize("num_steps", [7, 25, 50])
-def test_steps_that_run_are_diffusers_img2img_steps(num_steps: int) -> None:
-    pipeline = StableDiffusionImg2ImgPipeline(**small_pipeline().components, requires_safety_checker=False)
+def test_steps_that_run_are_diffusers_img2img_steps(pipelines, num_steps: int, family: str, counting: str) -> None:
+    pipeline = img2img_pipeline(pipelines[family], family, SCHEDULERS[family][0])
     pipeline.scheduler.set_timesteps(num_steps)
     for strength in (0.2, 0.33, 0.5, 0.7, 0.95, 1.0):
         _, expected = pipeline.get_timesteps(num_steps, strength, "cpu")
-        schedule = StepSchedule.of(num_steps, strength, None, None)
+        schedule = StepSchedule.of(num_steps, strength, None, None, counting)
         assert num_steps - schedule.first == expected
         assert schedule.first <= schedule.first_guided < num_steps
 
 
 @pytest.mark.parametrize(
     ("model", "words"),
-    [("nobody/nothing", "hub cannot be reached"), ("{broken}", "no complete Stable Diffusion pipeline")],
+    [("nobody/nothing", "hub cannot be reached"), ("{broken}", "is no complete pipeline: ")],
 )
 def test_a_generator_that_cannot_be_loaded_is_one_line(model: str, words: str, pipeline_folder, tmp_path) -> None:
     broken = tmp_path / "broken"
@@ -118,22 +285,48 @@ def three_images() -> LabelledImages:
     )
 
 
-class ZeroEnergy:
+def synthesizer(generator: LatentDiffusion, images: LabelledImages) -> GuidedImg2Img:
+    guidance, _ = build_guidance(load_option("guidance", "none"), load_option("prototype", "hierarchical"))
+    return GuidedImg2Img(
+        generator,
+        guidance,
+        ZeroEnergy(),
+        generator.encode(images.tensors(32, "squash")),
+        generator.embed(PROMPTS),
+        seed=5,
+    )
+
+
+def img2img_pipeline(pipeline: DiffusionPipeline, family: str, scheduler: str) -> DiffusionPipeline:
+    """diffusers' pipeline with the scheduler that diffusers would build from the pipeline's own configuration."""
+    components = {**pipeline.components, "scheduler": build_scheduler(scheduler, pipeline.scheduler.config)}
+    options = {"requires_safety_checker": False} if family in ("sd", "sd_v", "lcm") else {}
+    names = inspect.signature(IMG2IMG[family].__init__).parameters
+    img2img = IMG2IMG[family](**{name: part for name, part in components.items() if name in names}, **options)
+    img2img.set_progress_bar_config(disable=True)
+    return img2img
+
+
+def _alpha_bar(scheduler, index: int) -> torch.Tensor:
+    """ᾱ at a step, from the betas alone (interpolated where a scheduler's timestep is no integer)."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    table = torch.cumprod(1 - betas, 0)
+    return table[round(float(scheduler.timesteps[index]))]
+
+
+class ZeroEnergy(nn.Module):
     """Stands in where the energy does not matter."""
 
-    class prototypes:
-        @staticmethod
-        def to(*_: object) -> "type[ZeroEnergy.prototypes]":
-            return ZeroEnergy.prototypes
-
-    encoder = staticmethod(lambda images: images.flatten(1))
-    encode = encoder
-
-    def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return images.new_zeros(len(images))
 
-    def of_features(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return features.new_zeros(len(features))
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)
 
-    def nearest_group(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return torch.zeros(len(features), dtype=torch.long)
+    class energy:
+        def __new__(cls, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return features.new_zeros(len(features))
+
+        @staticmethod
+        def nearest_group(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(features), dtype=torch.long)

@@ -2,66 +2,10 @@
 
 import pytest
 import torch
-from conftest import small_pipeline
-from torch import nn
+from bench import CFG_SCALE, CLASS_WEIGHT, GROUP_WEIGHT, METHODS, STEPS, STRENGTH, Bench
 from torch.nn import functional as F
 
-from distdiff.classification.networks import ImageClassifier
-from distdiff.encoders.guide import GuideEncoder
-from distdiff.generator.latent_diffusion import LatentDiffusion
-from distdiff.guidance.base import clean_energy
-from distdiff.guidance.direct import Direct
-from distdiff.guidance.energy import HierarchicalEnergy
-from distdiff.guidance.none import Unguided
-from distdiff.guidance.transform import Transform
 from distdiff.guidance.transform_official import TransformOfficial
-from distdiff.prototypes.hierarchical import Prototypes
-
-STEPS, STRENGTH, START = 8, 0.75, 4
-CLASSES, GROUPS = 3, 2
-
-
-def smooth_classifier() -> ImageClassifier:
-    """Smooth everywhere, so that finite differences are exact to second order (ReLU and max pooling have kinks)."""
-    backbone = nn.Sequential(
-        nn.Conv2d(3, 8, 5, stride=2), nn.Tanh(), nn.Conv2d(8, 16, 5, stride=2), nn.Tanh(), nn.Flatten()
-    )
-    return ImageClassifier(backbone, 400, CLASSES, input_size=32, mean=0.5, std=0.5)
-
-
-class Bench:
-    """A random pipeline, guide and prototypes in float64, and a batch of latents at the first guided step."""
-
-    def __init__(self, batch: int = 3) -> None:
-        torch.manual_seed(0)
-        self.generator = LatentDiffusion(small_pipeline().to(torch.float64), num_steps=STEPS, cfg_scale=2.0)
-        self.encoder = GuideEncoder(smooth_classifier()).double()
-        dim = self.encoder.classifier.feature_dim
-        groups = F.normalize(torch.randn(CLASSES, GROUPS, dim, dtype=torch.float64), dim=-1)
-        present = torch.tensor([[True, True], [True, False], [True, True]])
-        self.prototypes = Prototypes(F.normalize(groups.mean(1), dim=-1), groups, present)
-        self.energy = HierarchicalEnergy(self.encoder, self.prototypes, class_weight=0.7, group_weight=1.3)
-        self.labels = torch.arange(batch) % CLASSES
-        self.latents = torch.randn(batch, 4, 8, 8, dtype=torch.float64)
-        self.embeddings = self.generator.embed(["a", "b", "c"])
-        self.negative = self.generator.embed([""])
-        self.index = STEPS - START
-
-    def denoiser(self, members: slice = slice(None)):
-        return self.generator.denoiser(self.embeddings[self.labels[members]], self.negative)
-
-    def step(self, method, members: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
-        schedule = method.schedule(STEPS, STRENGTH)
-        generators = [torch.Generator().manual_seed(100 + i) for i in range(len(self.labels))][members]
-        return method.step(
-            self.latents[members],
-            self.index,
-            self.denoiser(members),
-            self.energy,
-            self.labels[members],
-            schedule,
-            generators,
-        )
 
 
 @pytest.fixture(scope="module")
@@ -69,55 +13,101 @@ def bench() -> Bench:
     return Bench()
 
 
-METHODS = {
-    "none": lambda **k: Unguided(start_step=START, **k),
-    "direct": lambda **k: Direct(start_step=START, **{"rho": 2.0, **k}),
-    "transform": lambda **k: Transform(start_step=START, period=2, **{"init": "identity", **k}),
-    "transform_random": lambda **k: Transform(start_step=START, period=2, init="random", **k),
-    "transform_official": lambda **k: TransformOfficial(start_step=START, period=2, **k),
-}
-
-
-def test_energy_is_the_sum_of_weighted_distances(bench: Bench) -> None:
-    features = F.normalize(torch.randn(3, bench.encoder.classifier.feature_dim, dtype=torch.float64), dim=-1)
-    energies = bench.energy.of_features(features, bench.labels)
-    for i, label in enumerate(bench.labels):
-        present = [g for g in range(GROUPS) if bench.prototypes.present[label, g]]
-        nearest = max(present, key=lambda g: float(features[i] @ bench.prototypes.groups[label, g]))
-        expected = 0.7 * (features[i] - bench.prototypes.classes[label]).norm()
-        expected += 1.3 * (features[i] - bench.prototypes.groups[label, nearest]).norm()
-        assert energies[i].item() == pytest.approx(expected.item(), abs=1e-12)
-
-
-def test_energy_at_a_prototype_is_zero_with_a_finite_gradient(bench: Bench) -> None:
-    features = bench.prototypes.classes[:1].clone().requires_grad_()
-    energy = HierarchicalEnergy(bench.encoder, bench.prototypes, class_weight=1.0, group_weight=0.0)
-    value = energy.of_features(features, torch.tensor([0]))
-    value.sum().backward()
-    assert value.item() == 0
-    assert torch.isfinite(features.grad).all()
-
-
 def directional(function, at: torch.Tensor, direction: torch.Tensor, h: float = 1e-5) -> torch.Tensor:
     """Central difference of `function` (B values) at `at` along `direction`."""
     return (function(at + h * direction) - function(at - h * direction)) / (2 * h)
 
 
-def test_direct_moves_by_rho_times_the_energys_gradient(bench: Bench) -> None:
-    """Oracle: finite differences of the energy along random directions."""
-    rho = 2.0
-    guided, _ = bench.step(METHODS["direct"](rho=rho))
-    plain, _ = bench.step(METHODS["none"]())
-    gradient = (plain - guided) / rho
-
-    def energies(latents: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return clean_energy(latents, bench.index, bench.denoiser(), bench.energy, bench.labels)[1]
-
+def assert_is_gradient(gradient: torch.Tensor, function, at: torch.Tensor) -> None:
+    """Oracle: finite differences of `function` along random directions; relative error below 1e-6."""
     for seed in range(3):
-        direction = torch.randn(bench.latents.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        expected = directional(energies, bench.latents, direction)
-        torch.testing.assert_close((gradient * direction).sum((1, 2, 3)), expected, rtol=1e-6, atol=1e-10)
+        direction = torch.randn(at.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        expected = directional(function, at, direction)
+        torch.testing.assert_close((gradient * direction).flatten(1).sum(1), expected, rtol=1e-6, atol=1e-10)
+
+
+def levels(bench: Bench) -> tuple[float, float, float, float]:
+    """(√ᾱ, √(1 − ᾱ)) before and after the bench's step, from DDIM's own tables."""
+    scheduler = bench.batch(METHODS["none"]()).denoiser.scheduler
+    now = scheduler.timesteps[bench.index]
+    before, after = scheduler.alphas_cumprod[now], scheduler.alphas_cumprod[now - 1000 // STEPS]
+    return before.sqrt(), (1 - before).sqrt(), after.sqrt(), (1 - after).sqrt()
+
+
+@pytest.mark.parametrize("name", ["direct", "freedom", "tfg"])
+def test_latent_guidance_moves_by_rho_times_the_energys_gradient(bench: Bench, name: str) -> None:
+    rho, alone = 2.0, {"recurrence": 1, "mu": 0.0, "gamma": 0.0}
+    guided, _ = bench.step(METHODS[name](rho=rho, **({} if name == "direct" else alone)))
+    plain, _ = bench.step(METHODS["none"]())
+    assert_is_gradient((plain - guided) / rho, lambda z: bench.clean_energy(bench.clean(z)), bench.latents)
+
+
+@pytest.mark.parametrize("name", ["mpgd", "tfg"])
+def test_clean_latent_guidance_is_ddim_from_a_corrected_clean_latent(bench: Bench, name: str) -> None:
+    """Oracle: finite differences for the gradient; for the step, DDIM's formula with ẑ0 corrected and ε kept."""
+    strength = 2.0
+    clean = bench.clean(bench.latents)
+    signal, noise, next_signal, next_noise = levels(bench)
+    epsilon = (bench.latents - signal * clean) / noise
+    options = {"rho": strength} if name == "mpgd" else {"rho": 0, "mu": strength, "iterations": 1, "recurrence": 1, "gamma": 0}
+    guided, _ = bench.step(METHODS[name](**options))
+    corrected = (guided - next_noise * epsilon) / next_signal
+    assert_is_gradient((clean - corrected) / strength, bench.clean_energy, clean)
+
+
+def test_mean_guidance_takes_its_iterations_from_where_the_last_one_led(bench: Bench) -> None:
+    """Oracle: the second of two steps of MPGD on the clean latent, each checked above."""
+    one, _ = bench.step(METHODS["tfg"](rho=0, mu=1.0, iterations=1, recurrence=1, gamma=0))
+    two, _ = bench.step(METHODS["tfg"](rho=0, mu=1.0, iterations=2, recurrence=1, gamma=0))
+    plain, _ = bench.step(METHODS["none"]())
+    *_, next_signal, _ = levels(bench)
+    moved = bench.clean(bench.latents) + (one - plain) / next_signal
+    assert_is_gradient((one - two) / next_signal, bench.clean_energy, moved)
+
+
+def test_smoothed_energy_is_the_log_mean_of_its_samples(bench: Bench) -> None:
+    """Oracle: −log mean exp(−E) over the drawn directions, written out, and its finite differences."""
+    gamma, samples = 0.3, 2
+    _, noise, *_ = levels(bench)
+    drawn = [torch.stack([bench.noise(member, samples)[i] for member in range(3)]) for i in range(samples)]
+
+    def smoothed(latents: torch.Tensor) -> torch.Tensor:
+        clean = bench.clean(latents)
+        energies = [bench.clean_energy(clean + gamma * noise * direction) for direction in drawn]
+        return -torch.log(sum(torch.exp(-energy) for energy in energies) / samples)
+
+    guided, _ = bench.step(METHODS["tfg"](rho=1.0, mu=0.0, recurrence=1, gamma=gamma, num_samples=samples))
+    plain, _ = bench.step(METHODS["none"]())
+    assert_is_gradient(plain - guided, smoothed, bench.latents)
+
+
+def test_time_travel_is_the_forward_process_and_the_step_again(bench: Bench) -> None:
+    """Oracle: DDPM's q(z_t | z_{t−1}) between two direct steps."""
+    once, _ = bench.step(METHODS["direct"]())
+    signal, _, next_signal, _ = levels(bench)
+    ratio = signal**2 / next_signal**2
+    noise = torch.stack([bench.noise(member)[0] for member in range(3)])
+    back = ratio.sqrt() * once + (1 - ratio).sqrt() * noise
+    expected, _ = bench.step(METHODS["direct"](), latents=back)
+    travelled, _ = bench.step(METHODS["freedom"](recurrence=2))
+    torch.testing.assert_close(travelled, expected, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "as_tfg"),
+    [
+        ("direct", {}, {"rho": 2.0, "mu": 0.0, "gamma": 0.0, "recurrence": 1}),
+        ("freedom", {"recurrence": 3}, {"rho": 2.0, "mu": 0.0, "gamma": 0.0, "recurrence": 3}),
+        ("mpgd", {}, {"rho": 0.0, "mu": 2.0, "gamma": 0.0, "recurrence": 1, "iterations": 1}),
+        ("none", {}, {"rho": 0.0, "mu": 0.0}),
+    ],
+)
+@pytest.mark.parametrize("shared", [{}, {"rho_schedule": "increasing", "gradient_norm": "unit"}])
+def test_tfg_contains_the_others(bench: Bench, name: str, options: dict, as_tfg: dict, shared: dict) -> None:
+    expected, expected_energy = bench.step(METHODS[name](**options, **shared))
+    ours, energy = bench.step(METHODS["tfg"](**as_tfg, **shared))
+    torch.testing.assert_close(ours, expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(energy, expected_energy, atol=1e-12, rtol=0)
 
 
 def test_transform_takes_one_gradient_step_in_scale_and_shift(bench: Bench) -> None:
@@ -127,8 +117,7 @@ def test_transform_takes_one_gradient_step_in_scale_and_shift(bench: Bench) -> N
 
     def energies(scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            moved = bench.latents * (1 + scale) + shift
-            return method.rollout_energy(moved, bench.index, 2, bench.denoiser(), bench.energy, bench.labels)
+            return method.rollout_energy(bench.latents * (1 + scale) + shift, bench.index, bench.batch(method))
 
     gradients = []
     for which in range(2):
@@ -144,19 +133,28 @@ def test_transform_takes_one_gradient_step_in_scale_and_shift(bench: Bench) -> N
             columns.append(directional(along, zeros, direction))
         gradients.append(torch.stack(columns, 1)[..., None, None])
     expected = bench.latents * (1 - 0.5 * gradients[0]) - 0.5 * gradients[1]
-    moved = method.transformed(
-        bench.latents, zeros, zeros, bench.index, 2, bench.denoiser(), bench.energy, bench.labels
-    )
+    moved = method.transformed(bench.latents, zeros, zeros, bench.index, bench.batch(method))
     torch.testing.assert_close(moved - bench.latents, expected - bench.latents, rtol=1e-6, atol=1e-10)
+
+
+def test_transform_looks_along_the_samplers_own_path(bench: Bench) -> None:
+    """Oracle: P steps of DDIM, the energy of each step's clean latent averaged."""
+    method = METHODS["transform"](period=3)
+    denoiser, latents, energies = bench.batch(method).denoiser, bench.latents, []
+    with torch.no_grad():
+        for index in range(bench.index, bench.index + 3):
+            output = denoiser.predict(latents, index)
+            result = denoiser.scheduler.step(output, denoiser.scheduler.timesteps[index], latents)
+            energies.append(bench.clean_energy(result.pred_original_sample))
+            latents = result.prev_sample
+        ours = method.rollout_energy(bench.latents, bench.index, bench.batch(method))
+    torch.testing.assert_close(ours, sum(energies) / 3, atol=1e-9, rtol=0)
 
 
 def test_transform_stays_in_the_ball(bench: Bench) -> None:
     method = METHODS["transform_random"](rho=10.0, epsilon=0.2)
-    generators = [torch.Generator().manual_seed(i) for i in range(3)]
-    scale, shift = method.initial(bench.latents, generators)
-    moved = method.transformed(
-        bench.latents, scale, shift, bench.index, 2, bench.denoiser(), bench.energy, bench.labels
-    )
+    batch = bench.batch(method)
+    moved = method.transformed(bench.latents, *method.initial(bench.latents, batch), bench.index, batch)
     distance = (moved - bench.latents).abs().max().item()
     assert distance == pytest.approx(0.2, abs=1e-12)
 
@@ -168,30 +166,31 @@ def test_official_is_the_published_update(bench: Bench) -> None:
     generators = [torch.Generator().manual_seed(100 + i) for i in range(3)]
     omega = torch.stack([torch.rand((4, 1, 1), generator=g) for g in generators]).double().requires_grad_()
     beta = torch.stack([torch.randn((4, 1, 1), generator=g) for g in generators]).double().requires_grad_()
-    ddim = bench.denoiser().scheduler
+    ddim = bench.batch(method).denoiser.scheduler
     classifier, vae = bench.encoder.classifier, bench.generator.vae
-    text = torch.cat([bench.negative.expand(3, -1, -1), bench.embeddings[bench.labels]])
+    text = torch.cat(
+        [bench.prompts.negative.tokens.expand(3, -1, -1), bench.prompts.positive.tokens[bench.labels]]
+    )
 
     z, score = bench.latents * (1 + omega) + beta, 0.0
     for t in ddim.timesteps[bench.index : bench.index + 2]:
-        free, conditioned = bench.generator.unet(torch.cat([z, z]), t, text).sample.chunk(2)
-        result = ddim.step(free + 2.0 * (conditioned - free), t, z)
+        free, conditioned = bench.generator.network(torch.cat([z, z]), t, text).sample.chunk(2)
+        result = ddim.step(free + CFG_SCALE * (conditioned - free), t, z)
         z = result.prev_sample
         picture = vae.decode(result.pred_original_sample / vae.config.scaling_factor).sample
         raw = classifier.backbone(F.interpolate(picture, (32, 32), mode="bicubic"))
-        score = score + 0.7 * (raw - bench.prototypes.classes[bench.labels]).norm(dim=1).mean()
+        score = score + CLASS_WEIGHT * (raw - bench.prototypes.classes[bench.labels]).norm(dim=1).mean()
         similarity = torch.einsum("bd,bkd->bk", raw, bench.prototypes.groups[bench.labels])
         similarity[~bench.prototypes.present[bench.labels]] = -torch.inf
         nearest = bench.prototypes.groups[bench.labels, similarity.argmax(1)]
-        score = score + 1.3 * (raw - nearest).norm(dim=1).mean()
+        score = score + GROUP_WEIGHT * (raw - nearest).norm(dim=1).mean()
     slopes = torch.autograd.grad(score / 2, (omega, beta))
     with torch.no_grad():
         published = bench.latents * (1 + omega - 10 * slopes[0]) + beta - 10 * slopes[1]
         published = bench.latents + (published - bench.latents).clamp(-0.2, 0.2)
 
-    generators = [torch.Generator().manual_seed(100 + i) for i in range(3)]
-    scale, shift = method.initial(bench.latents, generators)
-    ours = method.transformed(bench.latents, scale, shift, bench.index, 2, bench.denoiser(), bench.energy, bench.labels)
+    batch = bench.batch(method)
+    ours = method.transformed(bench.latents, *method.initial(bench.latents, batch), bench.index, batch)
     torch.testing.assert_close(ours, published, atol=1e-5, rtol=0)
 
 
@@ -204,6 +203,9 @@ def test_official_starts_where_the_published_code_does() -> None:
     ("name", "off"),
     [
         ("direct", {"rho": 0.0}),
+        ("freedom", {"rho": 0.0}),
+        ("mpgd", {"rho": 0.0}),
+        ("tfg", {"rho": 0.0, "mu": 0.0}),
         ("transform", {"rho": 0.0}),
         ("transform", {"epsilon": 0.0}),
         ("transform_random", {"epsilon": 0.0}),
@@ -217,31 +219,83 @@ def test_guidance_that_is_off_is_no_guidance(bench: Bench, name: str, off: dict[
     torch.testing.assert_close(energy, expected_energy, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("gradient_norm", ["none", "unit"])
 @pytest.mark.parametrize("name", METHODS)
-def test_a_batch_of_eight_is_eight_batches_of_one(name: str) -> None:
-    bench = Bench(batch=8)
-    together, energies = bench.step(METHODS[name]())
+def test_a_batch_of_eight_is_eight_batches_of_one_in_any_order(name: str, gradient_norm: str) -> None:
+    bench, options = Bench(batch=8), {"gradient_norm": gradient_norm}
+    together, energies = bench.step(METHODS[name](**options))
     for i in range(8):
-        alone, energy = bench.step(METHODS[name](), slice(i, i + 1))
+        alone, energy = bench.step(METHODS[name](**options), torch.tensor([i]))
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-8, rtol=0)
         torch.testing.assert_close(energies[i : i + 1], energy, atol=1e-8, rtol=0)
+    order = torch.tensor([5, 2, 7, 0, 1, 6, 4, 3])
+    shuffled, _ = bench.step(METHODS[name](**options), order)
+    torch.testing.assert_close(shuffled, together[order], atol=1e-8, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["direct", "transform"])
-def test_a_small_step_lowers_every_samples_energy(bench: Bench, name: str) -> None:
-    """Descent in z_t itself for direct; in (ω, b) before the clamp for transform."""
-    method = METHODS[name](rho=1e-3, epsilon=1e9)
-    if name == "direct":
-        plain, before = bench.step(METHODS["none"]())
-        guided, _ = bench.step(method)
-        moved = bench.latents + (guided - plain)
-        with torch.no_grad():
-            _, after = clean_energy(moved, bench.index, bench.denoiser(), bench.energy, bench.labels)
-    else:
-        zeros = torch.zeros(3, 4, 1, 1, dtype=torch.float64)
-        arguments = (bench.index, 2, bench.denoiser(), bench.energy, bench.labels)
-        moved = method.transformed(bench.latents, zeros, zeros, *arguments)
-        with torch.no_grad():
-            before = method.rollout_energy(bench.latents, *arguments)
-            after = method.rollout_energy(moved, *arguments)
+@pytest.mark.parametrize("name", ["direct", "freedom", "tfg"])
+def test_a_small_step_in_z_lowers_every_samples_energy(bench: Bench, name: str) -> None:
+    alone = {} if name == "direct" else {"recurrence": 1, "mu": 0.0, "gamma": 0.0}
+    plain, before = bench.step(METHODS["none"]())
+    guided, _ = bench.step(METHODS[name](rho=1e-3, **alone))
+    after = bench.clean_energy(bench.clean(bench.latents + (guided - plain)))
     assert (after < before).all()
+
+
+def test_a_small_step_in_the_clean_latent_lowers_every_samples_energy(bench: Bench) -> None:
+    plain, before = bench.step(METHODS["none"]())
+    guided, _ = bench.step(METHODS["mpgd"](rho=1e-3))
+    assert (bench.clean_energy(bench.clean(bench.latents) + (guided - plain)) < before).all()
+
+
+def test_a_small_transform_lowers_every_samples_energy_before_the_clamp(bench: Bench) -> None:
+    method = METHODS["transform"](rho=1e-3, epsilon=1e9)
+    zeros = torch.zeros(3, 4, 1, 1, dtype=torch.float64)
+    moved = method.transformed(bench.latents, zeros, zeros, bench.index, bench.batch(method))
+    with torch.no_grad():
+        before = method.rollout_energy(bench.latents, bench.index, bench.batch(method))
+        after = method.rollout_energy(moved, bench.index, bench.batch(method))
+    assert (after < before).all()
+
+
+@pytest.mark.parametrize("name", ["direct", "freedom", "mpgd", "tfg"])
+@pytest.mark.parametrize("rho_schedule", ["constant", "increasing", "decreasing"])
+def test_a_schedule_keeps_the_mean_strength_over_the_guided_steps(name: str, rho_schedule: str) -> None:
+    method = METHODS[name](rho_schedule=rho_schedule, period=4)
+    schedule = method.schedule(STEPS, STRENGTH)
+    shares = [method.share(index, schedule) for index in method.guided_steps(schedule)]
+    assert len(shares) == 4
+    assert sum(shares) / 4 == pytest.approx(1)
+    ordered = {"constant": shares, "increasing": sorted(set(shares)), "decreasing": sorted(set(shares), reverse=True)}
+    assert shares == ordered[rho_schedule]
+
+
+@pytest.mark.parametrize("name", ["direct", "freedom", "mpgd", "tfg"])
+def test_the_strength_of_a_step_is_rho_times_its_share(bench: Bench, name: str) -> None:
+    alone = {"freedom": {"recurrence": 1}, "tfg": {"recurrence": 1, "mu": 0.0, "gamma": 0.0}}.get(name, {})
+    plain, _ = bench.step(METHODS["none"]())
+    constant, _ = bench.step(METHODS[name](**alone))
+    increasing, _ = bench.step(METHODS[name](rho_schedule="increasing", period=4, **alone))
+    torch.testing.assert_close(increasing - plain, (constant - plain) * 2 / 5, atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["direct", "freedom", "mpgd", "tfg"])
+def test_a_normalised_gradient_moves_every_sample_by_rho(bench: Bench, name: str) -> None:
+    alone = {"freedom": {"recurrence": 1}, "tfg": {"recurrence": 1, "mu": 0.0, "gamma": 0.0}}.get(name, {})
+    plain, _ = bench.step(METHODS["none"]())
+    guided, _ = bench.step(METHODS[name](rho=0.7, gradient_norm="unit", **alone))
+    distance = (guided - plain).flatten(1).norm(dim=1)
+    *_, next_signal, _ = levels(bench)
+    expected = 0.7 * (float(next_signal) if name == "mpgd" else 1.0)
+    torch.testing.assert_close(distance, torch.full_like(distance, expected), atol=1e-9, rtol=0)
+
+
+def test_mpgd_needs_no_backward_pass_through_the_network(bench: Bench) -> None:
+    seen = []
+    hook = bench.generator.network.register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
+    for method in (METHODS["mpgd"](), METHODS["tfg"](rho=0.0)):
+        bench.step(method)
+    assert not any(seen)
+    bench.step(METHODS["direct"]())
+    hook.remove()
+    assert seen[-1]

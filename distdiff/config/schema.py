@@ -9,6 +9,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from distdiff.generator.kinds import AUTO, SCHEDULERS
+
 RESERVED_BY_HYDRA = "_target_"
 
 
@@ -19,9 +21,13 @@ def allowed(
     above: float | None = None,
     at_most: float | None = None,
     choices: tuple[Any, ...] | None = None,
+    words: tuple[str, ...] | None = None,
 ) -> Any:
-    """A dataclass field together with the values it may take (checked element by element when the value is a list)."""
-    limits = {"at_least": at_least, "above": above, "at_most": at_most, "choices": choices}
+    """A dataclass field together with the values it may take (checked element by element when the value is a list).
+
+    `words`: what may stand in place of an integer; such a field is `Any` to OmegaConf, and takes no list and no null.
+    """
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "choices": choices, "words": words}
     metadata = {name: limit for name, limit in limits.items() if limit is not None}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: default, metadata=metadata)
@@ -57,14 +63,21 @@ class DatasetConfig:
 
 @dataclass
 class GeneratorConfig:
-    model: str = MISSING  # a folder or a hub id
+    model: str = MISSING  # a folder, a hub id or one .safetensors checkpoint
     revision: str | None = None
+    variant: str | None = None  # of the weight files, such as fp16
+    checkpoint_config: str | None = None  # for a checkpoint: a pipeline's folder or hub id; null: its kind's on the hub
+    use_t5: bool = True  # Stable Diffusion 3: with its third and largest text encoder?
+    lora: list[str] = allowed([])  # path:scale
+    textual_inversion: list[str] = allowed([])
     resolution: int = allowed(at_least=8)
     num_steps: int = allowed(50, at_least=1)
     cfg_scale: float = allowed(7.5, at_least=0)
     negative_prompt: str = ""
-    scheduler: str = allowed("ddim", choices=("ddim",))
+    scheduler: str = allowed(AUTO, choices=(AUTO, *SCHEDULERS))
     dtype: str = allowed("float32", choices=("float32", "float64", "bfloat16", "float16"))
+    guidance_decoder: str | None = None  # an AutoencoderTiny that decodes for the energy alone
+    gradient_checkpointing: bool = False  # less memory in guided steps, for about a third more time there
     usual_strength: float = allowed(0.5, above=0, at_most=1)  # what `expansion.strength` is where nothing else is said
     usual_batch_size: int = allowed(4, at_least=1)  # likewise `expansion.batch_size`
 
@@ -80,8 +93,10 @@ class EncoderConfig:
 @dataclass
 class PrototypeConfig:
     name: str = MISSING
-    num_groups: int = allowed(3, at_least=1)
+    num_groups: Any = allowed(3, at_least=1, words=("auto",))  # K; auto: by silhouette, class by class
+    max_groups: int = allowed(10, at_least=2)  # the most that auto tries
     linkage: str = allowed("average", choices=("average", "complete", "single", "ward"))
+    max_clustered: int = allowed(5000, at_least=100)  # of a larger class this many are clustered, the rest assigned
     class_level: bool = True
     group_level: bool = True
 
@@ -97,6 +112,13 @@ class GuidanceConfig:
     class_weight: float = allowed(1.0, at_least=0)
     group_weight: float = allowed(1.0, at_least=0)
     init: str = allowed("random", choices=("random", "identity"))
+    rho_schedule: str = allowed("constant", choices=("constant", "increasing", "decreasing"))
+    gradient_norm: str = allowed("none", choices=("none", "unit"))
+    recurrence: int = allowed(1, at_least=1)  # freedom, tfg: how often a guided step is done
+    mu: float = allowed(0.0, at_least=0)  # tfg: strength on the clean latent
+    iterations: int = allowed(1, at_least=1)  # tfg: steps on the clean latent
+    gamma: float = allowed(0.0, at_least=0)  # tfg: width of the energy's smoothing
+    num_samples: int = allowed(1, at_least=1)  # tfg: samples of the smoothing
 
 
 @dataclass

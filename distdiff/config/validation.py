@@ -12,7 +12,8 @@ from distdiff.config.composition import explain_type
 from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
 from distdiff.encoders.location import check_encoder
 from distdiff.errors import UserError
-from distdiff.generator.location import model_path
+from distdiff.generator.kinds import LATENT_CONSISTENCY
+from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.guidance.schedule import StepSchedule
 from distdiff.study.methods import check_methods
 
@@ -38,11 +39,15 @@ def validate(config: DictConfig) -> DictConfig:
     if "study" in typed:
         check_methods(typed.study.methods)
     if "guidance" in typed:
-        model_path(typed.generator.model)
+        check_generator(typed.generator)
         check_encoder(typed.encoder)
         check_strengths(typed.expansion.strength)
+        kind = local_kind(typed.generator.model)
+        counting = kind.counting if kind else generous_counting(typed.generator.scheduler)
         for strength in strengths_of(typed.expansion.strength):
-            StepSchedule.of(typed.generator.num_steps, strength, typed.guidance.start_step, typed.guidance.period)
+            StepSchedule.of(
+                typed.generator.num_steps, strength, typed.guidance.start_step, typed.guidance.period, counting
+            )
     return typed
 
 
@@ -66,6 +71,8 @@ def _constrained(schema: type, config: DictConfig, prefix: str = "") -> Iterator
         value = config[item.name]
         if dataclasses.is_dataclass(item.type):
             yield from _constrained(item.type, value, f"{key}.")
+        elif "words" in item.metadata:  # one value, of a type that OmegaConf cannot check
+            yield key, value, dict(item.metadata)
         elif OmegaConf.is_dict(value):
             yield from ((f"{key}.{name}", part, dict(item.metadata)) for name, part in value.items())
         elif OmegaConf.is_list(value):
@@ -81,10 +88,15 @@ def _check(key: str, value: Any, limits: dict[str, Any]) -> None:
         if value not in limits["choices"]:
             raise UserError(f"{key}={value} is not allowed: {describe(limits)}")
         return
+    if "words" in limits:
+        if value in limits["words"]:
+            return
+        value = "null" if value is None else value
     numeric = {"at_least", "above", "at_most"} & limits.keys()
     if not numeric:
         return
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = int if "words" in limits else (int, float)
+    fits = isinstance(value, number) and not isinstance(value, bool)
     fits = fits and value >= limits.get("at_least", -math.inf)
     fits = fits and value > limits.get("above", -math.inf)
     fits = fits and value <= limits.get("at_most", math.inf)
@@ -98,7 +110,28 @@ def describe(limits: dict[str, Any]) -> str:
         return "one of " + ", ".join(map(str, limits["choices"]))
     words = {"at_least": "at least", "above": "above", "at_most": "at most"}
     bounds = [f"{words[name]} {limits[name]}" for name in words if name in limits]
+    if "words" in limits:
+        return "an integer " + ", ".join(bounds) + "".join(f", or {word}" for word in limits["words"])
     return "a number " + ", ".join(bounds) if bounds else ""
+
+
+def generous_counting(scheduler: str) -> str:
+    """The most generous rule that a model on the hub may have; its own is asked once it is loaded."""
+    return "all" if scheduler in LATENT_CONSISTENCY.schedulers else "ceil"
+
+
+def check_generator(generator: DictConfig) -> None:
+    """Refuses paths that do not exist, and a scheduler that makes no sense with a local model."""
+    kind = local_kind(generator.model)
+    if kind is not None:
+        kind.check_scheduler(generator.scheduler)
+    for entry in generator.lora:
+        model_path(split_scale(entry)[0], "generator.lora")
+    for entry in generator.textual_inversion:
+        model_path(entry, "generator.textual_inversion")
+    for key in ("guidance_decoder", "checkpoint_config"):
+        if generator[key] is not None:
+            model_path(generator[key], f"generator.{key}")
 
 
 def check_strengths(strength: Any) -> None:

@@ -1,5 +1,6 @@
 """How an image of any shape becomes a square: the same for sampler, prototypes and classifiers."""
 
+import numpy as np
 from PIL import Image, ImageOps
 
 
@@ -12,3 +13,12 @@ def fit_image(image: Image.Image, size: int, fit: str) -> Image.Image:
     if fit == "pad":
         return ImageOps.pad(image, (size, size), Image.Resampling.LANCZOS)
     return image.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+    """Scales the shorter side to `size` (bilinear, antialiased) and crops a square at random, as the published code does."""
+    width, height = image.size
+    scale = size / min(width, height)
+    image = image.resize((max(size, round(width * scale)), max(size, round(height * scale))), Image.Resampling.BILINEAR)
+    left, top = (int(rng.integers(0, side - size + 1)) for side in image.size)
+    return image.crop((left, top, left + size, top + size))

@@ -19,7 +19,12 @@ from distdiff.expansion.writer import JOURNAL, read_journal
 
 MANIFEST, METADATA, CLASSES = "manifest.json", "metadata.parquet", "classes.json"
 PACKAGES = ("distdiff", "torch", "diffusers", "transformers", "lightning", "scikit-learn")
-OPTIONAL_COLUMNS = {"energy_before": Value("float64"), "energy_after": Value("float64"), "group": Value("int64")}
+OPTIONAL_COLUMNS = {
+    "energy_before": Value("float64"),
+    "energy_after": Value("float64"),
+    "group": Value("int64"),
+    "gradient_finite": Value("bool"),  # False: went on without guidance
+}
 
 
 class ExpandedDirectory:

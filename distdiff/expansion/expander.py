@@ -14,6 +14,8 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.config.composition import load_option
 from distdiff.config.instantiation import build
+from distdiff.data.fit import random_crop
+from distdiff.data.images import to_tensor
 from distdiff.data.loading import prompts
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.guide import GuideEncoder
@@ -21,15 +23,17 @@ from distdiff.encoders.loading import fingerprint as encoder_fingerprint
 from distdiff.encoders.loading import load_encoder, trains_guide
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.names import safe_name
+from distdiff.expansion.plan import image_seed
 from distdiff.expansion.synthesis import Augmentation, GuidedImg2Img, Synthesizer
 from distdiff.generator import loading
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
 from distdiff.guidance.base import Guidance
-from distdiff.guidance.energy import HierarchicalEnergy
-from distdiff.prototypes.hierarchical import Prototypes, fit_prototypes
+from distdiff.guidance.energy import HierarchicalEnergy, ImageEnergy
+from distdiff.prototypes.clustering import AUTO
+from distdiff.prototypes.hierarchical import FORMAT, Prototypes, fit_prototypes
 from distdiff.trainer import trainer_device
 
-REVISION = 1  # raise when a change here or in the guidance changes the images
+REVISION = 2  # raise when a change here or in the guidance changes the images
 ENCODE_BATCH = 16
 
 
@@ -52,12 +56,12 @@ class Expander:
 
     @cached_property
     def generator_identity(self) -> dict[str, Any]:
-        """The `generator` keys that can change an image, the model by its content."""
+        """The `generator` keys that can change an image, weights by their content."""
         keys = OmegaConf.to_container(self.config.generator, resolve=True)
-        no_part = ("usual_strength", "usual_batch_size")
-        return {key: value for key, value in keys.items() if key not in no_part} | {
-            "model": loading.fingerprint(self.config.generator)
-        }
+        no_part = ("usual_strength", "usual_batch_size", "gradient_checkpointing")
+        return {key: value for key, value in keys.items() if key not in no_part} | loading.fingerprint(
+            self.config.generator
+        )
 
     def guided(self, data: TrainingSet, guidance_config: DictConfig, seed: int) -> ExpansionJob:
         """`expansion.factor` copies of each image by guided img2img."""
@@ -66,7 +70,7 @@ class Expander:
             "revision": REVISION,
             "method": guidance_config.name,
             "guidance": {key: guidance_config[key] for key in guidance.uses} | weights,
-            "prototype": {key: self.config.prototype[key] for key in ("num_groups", "linkage")},
+            "prototype": self.prototype_identity(data, seed),
             "encoder": self.encoder_fingerprint(data, seed),
             "generator": self.generator_identity,
             "prompts": prompts(self.config.dataset, data.parts[0].class_names),
@@ -80,12 +84,13 @@ class Expander:
             train = data.parts[0]
             encoder = self.encoder(data, seed, title.rsplit(": ", 1)[0])
             precision = torch.float64 if self.generator.dtype == torch.float64 else torch.float32
-            prototypes = self.prototypes(data, seed, encoder).to("cpu", precision)
-            energy = HierarchicalEnergy(encoder.to(precision), prototypes, **weights)
+            fit = "squash" if guidance.squashes_prototypes else data.fit
+            prototypes = self.prototypes(data, seed, encoder, fit).to("cpu", precision)
+            energy = ImageEnergy(encoder.to(precision), HierarchicalEnergy(prototypes, **weights))
             generator = self.generator
-            embeddings = generator.embed(prompts(self.config.dataset, train.class_names))
-            negative = generator.embed([self.config.generator.negative_prompt])
-            return GuidedImg2Img(generator, guidance, energy, self.latents(data), embeddings, negative, seed)
+            embedded = generator.embed(prompts(self.config.dataset, train.class_names))
+            latents = self.latents(data, seed if guidance.freezes_source else None)
+            return GuidedImg2Img(generator, guidance, energy, latents, embedded, seed)
 
         return self._job(guidance_config.name, ingredients, data, seed, synthesizer)
 
@@ -129,16 +134,19 @@ class Expander:
     def _loaded_encoder_fingerprint(self) -> str:
         return encoder_fingerprint(self.config.encoder, self.config.classifier)
 
-    def prototypes(self, data: TrainingSet, seed: int, encoder: Encoder) -> Prototypes:
-        """Class and group prototypes of the real images, in the sampler's size, so that φ sees what the energy shows it."""
+    def prototypes(self, data: TrainingSet, seed: int, encoder: Encoder, fit: str) -> Prototypes:
+        """Class and group prototypes in φ's features of the real images, made square by `fit`.
+
+        They have the sampler's size, so that φ resizes them as it does the images that the energy shows it.
+        """
         options, train, size = self.config.prototype, data.parts[0], self.config.generator.resolution
         ingredients = {
+            "format": FORMAT,
             "encoder": self.encoder_fingerprint(data, seed),
             "resolution": size,
             "data": data.fingerprints,
-            "fit": data.fit,
-            "num_groups": options.num_groups,
-            "linkage": options.linkage,
+            "fit": fit,
+            "prototype": self.prototype_identity(data, seed),
         }
 
         @torch.no_grad()
@@ -148,29 +156,58 @@ class Expander:
             features = []
             for start in range(0, len(train), ENCODE_BATCH):
                 chunk = range(start, min(start + ENCODE_BATCH, len(train)))
-                images = torch.stack([train.tensor(i, size, data.fit) for i in chunk])
+                images = torch.stack([train.tensor(i, size, fit) for i in chunk])
                 features.append(encoder(images.to(device)).cpu())
-            features = torch.cat(features)
-            fitted = fit_prototypes(features, train.labels, len(train.class_names), options.num_groups, options.linkage)
-            fitted.save(folder / "prototypes.safetensors", {"class_names": list(train.class_names)})
+            fitted = fit_prototypes(
+                torch.cat(features),
+                train.labels,
+                len(train.class_names),
+                options.num_groups,
+                options.linkage,
+                max_groups=options.max_groups,
+                max_clustered=options.max_clustered,
+                seed=seed,
+            )
+            facts = {
+                "class_names": list(train.class_names),
+                "encoder": {self.config.encoder.name: ingredients["encoder"]},
+            }
+            fitted.described(**facts).save(folder / "prototypes.safetensors")
 
         return Prototypes.load(self.cache.get("prototypes", ingredients, build) / "prototypes.safetensors")
 
-    def latents(self, data: TrainingSet) -> Posterior:
-        """The autoencoder's posterior of every source image."""
+    def prototype_identity(self, data: TrainingSet, seed: int) -> dict[str, Any]:
+        """The `prototype` keys that can change the prototypes of `data`, and the seed where a class is reduced."""
+        options, largest = self.config.prototype, np.bincount(data.parts[0].labels).max()
+        identity = {"num_groups": options.num_groups, "linkage": options.linkage}
+        if options.num_groups == AUTO:
+            identity["max_groups"] = options.max_groups
+        if options.num_groups != 1 and largest > options.max_clustered:
+            identity |= {"max_clustered": options.max_clustered, "seed": seed}
+        return identity
+
+    def latents(self, data: TrainingSet, crop_seed: int | None) -> Posterior:
+        """The autoencoder's posterior of every source image, fitted by `dataset.fit` or, given a seed, cropped at random."""
         train, size = data.parts[0], self.config.generator.resolution
         ingredients = {
             "model": self.generator_identity["model"],
             "dtype": self.config.generator.dtype,
             "resolution": size,
             "data": data.fingerprints,
-            "fit": data.fit,
+            "fit": data.fit if crop_seed is None else {"random_crop": crop_seed},
         }
+
+        def pixels(position: int) -> torch.Tensor:
+            if crop_seed is None:
+                return train.tensor(position, size, data.fit)
+            class_name = train.class_names[train.labels[position]]
+            rng = np.random.default_rng(image_seed(crop_seed, class_name, train.keys[position], "source", "crop"))
+            return to_tensor(random_crop(train.image(position), size, rng))
 
         def build(folder: Path) -> None:
             generator = self.generator
             parts = [
-                generator.encode(torch.stack([train.tensor(i, size, data.fit) for i in chunk]))
+                generator.encode(torch.stack([pixels(position) for position in chunk]))
                 for chunk in np.array_split(np.arange(len(train)), -(-len(train) // ENCODE_BATCH))
             ]
             tensors = {

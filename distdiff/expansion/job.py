@@ -55,7 +55,7 @@ class ExpansionJob:
 
     def _make(self, missing: list, title: str) -> float:
         synthesizer = self.synthesizer(title)
-        planned = batches(missing, self.config.expansion.batch_size, synthesizer.first_step)
+        planned = batches(missing, self.config.expansion.batch_size, synthesizer.group)
         trainer = build_trainer(
             self.config.trainer,
             callbacks=[ExpandedWriter(self.path), StageProgress(f"{title}: expand", "images", len(missing))],

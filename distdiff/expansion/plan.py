@@ -1,6 +1,7 @@
 """The work list: every source image times every copy, each with its own seed."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,12 +48,12 @@ def plan_expansion(images: LabelledImages, factor: int, strength: Any, seed: int
     return items
 
 
-def batches(items: list[WorkItem], batch_size: int, first_step: Any) -> list[list[WorkItem]]:
-    """Groups items that start at the same step (`first_step(strength)`) into batches, in order."""
-    groups: dict[int, list[WorkItem]] = {}
+def batches(items: list[WorkItem], batch_size: int, group: Callable[[float], float]) -> list[list[WorkItem]]:
+    """Puts items of one group (equal `group(strength)`) into batches, in order."""
+    groups: dict[float, list[WorkItem]] = {}
     for item in items:
-        groups.setdefault(first_step(item.strength), []).append(item)
-    return [group[i : i + batch_size] for group in groups.values() for i in range(0, len(group), batch_size)]
+        groups.setdefault(group(item.strength), []).append(item)
+    return [items[i : i + batch_size] for items in groups.values() for i in range(0, len(items), batch_size)]
 
 
 def image_seed(seed: int, class_name: str, source: str, copy: int | str, purpose: str = "image") -> int:

@@ -8,9 +8,12 @@ import torch
 from torch import nn
 
 from distdiff.expansion.plan import WorkItem, image_seed
+from distdiff.generator.conditioning import Prompts
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
 from distdiff.guidance.base import Guidance
-from distdiff.guidance.energy import HierarchicalEnergy
+from distdiff.guidance.batch import GuidedBatch
+from distdiff.guidance.energy import ImageEnergy
+from distdiff.guidance.schedule import StepSchedule
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,9 @@ class Synthesized:
 
 
 class Synthesizer(nn.Module, ABC):
-    """Makes one image an item; all items of a batch start at the same denoising step."""
+    """Makes one image an item; all items of a batch share one denoising schedule."""
 
-    def first_step(self, strength: float) -> int:
+    def group(self, strength: float) -> float:
         """Items with equal values may share a batch."""
         return 0
 
@@ -39,67 +42,89 @@ class GuidedImg2Img(Synthesizer):
         self,
         generator: LatentDiffusion,
         guidance: Guidance,
-        energy: HierarchicalEnergy,
+        energy: ImageEnergy,
         posterior: Posterior,
-        embeddings: torch.Tensor,
-        negative: torch.Tensor,
+        prompts: Prompts,
         seed: int,
     ) -> None:
-        """`posterior` holds all sources' latents, `embeddings` (Y, tokens, width) one prompt a class."""
+        """`posterior` holds all sources' latents, `prompts` one a class."""
         super().__init__()
         self.generator = generator
-        self.encoder = energy.encoder
         self.guidance = guidance
         self.energy = energy
         self.posterior = posterior
-        self.embeddings = embeddings
-        self.negative = negative
+        self.prompts = prompts
         self.seed = seed
 
-    def first_step(self, strength: float) -> int:
-        return self.guidance.schedule(self.generator.num_steps, strength).first
+    def group(self, strength: float) -> float:
+        """The first step; where the whole schedule depends on the strength, the strength."""
+        if self.generator.counting == "all":
+            return strength
+        return self.schedule(strength).first
+
+    def schedule(self, strength: float) -> StepSchedule:
+        return self.guidance.schedule(self.generator.num_steps, strength, self.generator.counting)
 
     @torch.no_grad()
     def forward(self, items: Sequence[WorkItem]) -> Synthesized:
-        device = self.generator.device
-        self.energy.prototypes = self.energy.prototypes.to(device)
-        labels = torch.tensor([item.label for item in items], device=device)
         generators = [torch.Generator().manual_seed(item.seed) for item in items]
-        schedule = self.guidance.schedule(self.generator.num_steps, items[0].strength)
-        denoiser = self.generator.denoiser(self.embeddings.to(device)[labels], self.negative.to(device))
-
+        batch = self.batch(items, generators)
         source = self.source_latents(items, generators)
         noise = draw(torch.randn, source.shape[1:], generators).to(source)
-        latents = denoiser.add_noise(source, noise, schedule.first)
-        guided = self.guidance.guided_steps(schedule)
-        energy_before = None
-        for index in range(schedule.first, schedule.num_steps):
-            if index in guided:
-                latents, energies = self.guidance.step(
-                    latents, index, denoiser, self.energy, labels, schedule, generators
-                )
-                energy_before = energies if energy_before is None else energy_before
-            else:
-                latents = denoiser.advance(latents, denoiser.predict(latents, index), index)
+        latents = batch.denoiser.add_noise(source, noise, batch.schedule.first)
+        latents, energy_before = self.denoise(latents, batch)
         images = self.generator.decode(latents).clamp(0, 1)
-        features = self.energy.encode(images)
+        features = self.energy.features(images)
         return Synthesized(
             images,
             {
                 "energy_before": energy_before.double().tolist(),
-                "energy_after": self.energy.of_features(features, labels).double().tolist(),
-                "group": self.energy.nearest_group(features, labels).tolist(),
+                "energy_after": self.energy.energy(features, batch.labels).double().tolist(),
+                "group": self.energy.energy.nearest_group(features, batch.labels).tolist(),
+                "gradient_finite": batch.guided.tolist(),
             },
         )
 
+    def batch(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> GuidedBatch:
+        """The items as guidance sees them; all have one schedule. `generators` are the sampler's."""
+        device, strength = self.generator.device, items[0].strength
+        labels = torch.tensor([item.label for item in items], device=device)
+        return GuidedBatch(
+            self.generator.denoiser(self.prompts.select(labels), strength, generators),
+            self.energy,
+            labels,
+            self.schedule(strength),
+            self.generators_for(items, "guidance"),
+            self.generator.dtype,
+        )
+
+    def denoise(self, latents: torch.Tensor, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """From z at the first step to the clean latent, and the energy (B,) at the first guided step."""
+        schedule, energy_before = batch.schedule, None
+        guided = self.guidance.guided_steps(schedule)
+        for index in range(schedule.first, schedule.num_steps):
+            if index in guided:
+                latents, energies = self.guidance.step(latents, index, batch)
+                energy_before = energies if energy_before is None else energy_before
+            else:
+                latents = batch.denoiser.advance(latents, batch.denoiser.predict(latents, index), index)
+        return latents, energy_before
+
     def source_latents(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> torch.Tensor:
         """One VAE sample a copy, or a source where the guidance method freezes it, (B, C, h, w)."""
-        if self.guidance.freezes_source_latent:
-            frozen = [image_seed(self.seed, item.class_name, item.source, "source") for item in items]
-            generators = [torch.Generator().manual_seed(seed) for seed in frozen]
+        if self.guidance.freezes_source:
+            generators = [
+                torch.Generator().manual_seed(image_seed(self.seed, item.class_name, item.source, "source"))
+                for item in items
+            ]
         chosen = self.posterior.select(torch.tensor([item.position for item in items]))
         noise = draw(torch.randn, chosen.mean.shape[1:], generators)
-        return chosen.sample(noise.to(chosen.mean)).to(self.generator.device, self.generator.dtype)
+        return chosen.sample(noise.to(chosen.mean)).to(self.generator.device, self.generator.latent_dtype)
+
+    def generators_for(self, items: Sequence[WorkItem], purpose: str) -> list[torch.Generator]:
+        """A stream of its own for each item and purpose, so that drawing from it shifts nothing else."""
+        seeds = (image_seed(self.seed, item.class_name, item.source, item.copy, purpose) for item in items)
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 class Augmentation(Synthesizer):

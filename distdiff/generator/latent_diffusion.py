@@ -1,17 +1,23 @@
 """A pretrained latent diffusion pipeline, reduced to the operations that guided img2img needs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import nn
 
+from distdiff.errors import UserError
+from distdiff.generator.conditioning import Prompts
 from distdiff.generator.denoiser import Denoiser
+from distdiff.generator.families import Family, family_of
+from distdiff.generator.kinds import AUTO
+from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """The autoencoder's Gaussian over latents, in the UNet's scale: mean and std (B, C, h, w)."""
+    """The autoencoder's Gaussian over latents, in the denoising network's scale: mean and std (B, C, h, w)."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -24,76 +30,135 @@ class Posterior:
 
 
 class LatentDiffusion(nn.Module):
-    """Stable Diffusion's parts, frozen: autoencoder, UNet, text encoder and noise schedule."""
+    """A pipeline's parts, frozen: autoencoder, denoising network, text encoders and noise schedule.
+
+    Networks run in the pipeline's precision; latents are float32 outside of them (float64 for a float64 pipeline), so that
+    neither small steps nor small gradients are lost in half precision. The text encoders are on the device only while
+    prompts are embedded.
+    """
 
     def __init__(
-        self, pipeline: StableDiffusionPipeline, num_steps: int, cfg_scale: float, negative_prompt: str = ""
+        self,
+        pipeline: DiffusionPipeline,
+        num_steps: int,
+        cfg_scale: float,
+        resolution: int,
+        scheduler: str = AUTO,
+        negative_prompt: str = "",
+        guidance_decoder: AutoencoderTiny | None = None,
+        gradient_checkpointing: bool = False,
     ) -> None:
+        """Raises `UserError` for a pipeline, scheduler or resolution that does not fit."""
         super().__init__()
-        self.vae = pipeline.vae
-        self.unet = pipeline.unet
-        self.text_encoder = pipeline.text_encoder
-        self.tokenizer = pipeline.tokenizer
-        self.scheduler_config = dict(pipeline.scheduler.config)
+        self.family: Family = family_of(pipeline, cfg_scale)
+        self.vae: nn.Module = pipeline.vae
+        self.network = self.family.network
+        self.guidance_decoder = guidance_decoder
+        self.scheduler_config = dict(pipeline.scheduler.config) | {"_class_name": type(pipeline.scheduler).__name__}
+        self.scheduler_name = resolve_scheduler(scheduler, self.family.kind, self.scheduler_config)
         self.num_steps = num_steps
         self.cfg_scale = cfg_scale
+        self.resolution = resolution
         self.negative_prompt = negative_prompt
-        self.eval().requires_grad_(False)
+        if resolution % self.family.size_multiple:
+            raise UserError(
+                f"generator.resolution={resolution} is not allowed: for this model, a multiple of {self.family.size_multiple}"
+            )
+        if self.family.decodes_in_float32 and self.dtype == torch.float16 and self.vae.config.force_upcast:
+            self.vae.float()
+        if gradient_checkpointing:  # takes effect only where gradients are asked for: in guided steps
+            for part in (self.vae, self.network, guidance_decoder):
+                if part is not None:
+                    part.enable_gradient_checkpointing()
+        for part in (self, *self._text_encoders()):
+            part.eval().requires_grad_(False)
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.unet.dtype
+        """The denoising network's precision."""
+        return self.network.dtype
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
 
     @property
     def device(self) -> torch.device:
-        return self.unet.device
+        return self.network.device
+
+    @property
+    def counting(self) -> str:
+        """The rule by which img2img counts its steps (`Kind.counting`)."""
+        return self.family.kind.counting
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> Posterior:
         """Images (B, 3, H, W) in [0, 1] to the autoencoder's posterior."""
-        posterior = self.vae.encode(images.to(self.device, self.dtype) * 2 - 1).latent_dist
-        scale, shift = self._scale_and_shift()
-        return Posterior((posterior.mean - shift) * scale, posterior.std * scale)
+        posterior = self.vae.encode(images.to(self.device, self.vae.dtype) * 2 - 1).latent_dist
+        mean, std = posterior.mean.to(self.latent_dtype), posterior.std.to(self.latent_dtype)
+        scale, shift = self._scale_and_shift(mean)
+        return Posterior((mean - shift) * scale, std * scale)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents to images (B, 3, H, W), in [0, 1] up to the decoder's overshoot (not clipped: gradients pass)."""
-        scale, shift = self._scale_and_shift()
-        return self.vae.decode(latents / scale + shift, return_dict=False)[0] / 2 + 0.5
+        scale, shift = self._scale_and_shift(latents)
+        decoded = self.vae.decode((latents / scale + shift).to(self.vae.dtype), return_dict=False)[0]
+        return decoded.to(latents.dtype) / 2 + 0.5
 
-    def _scale_and_shift(self) -> tuple[float, float]:
-        return self.vae.config.scaling_factor, getattr(self.vae.config, "shift_factor", None) or 0.0
+    def decode_for_guidance(self, latents: torch.Tensor) -> torch.Tensor:
+        """As `decode`, by the small `guidance_decoder` where there is one."""
+        if self.guidance_decoder is None:
+            return self.decode(latents)
+        decoded = self.guidance_decoder.decode(latents.to(self.guidance_decoder.dtype), return_dict=False)[0]
+        return decoded.to(latents.dtype) / 2 + 0.5
+
+    def _scale_and_shift(self, like: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | float]:
+        """(scale, shift): latents are (the autoencoder's − shift) · scale."""
+        config = self.vae.config
+        mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+        if mean is not None and std is not None:
+            return config.scaling_factor / like.new_tensor(std).view(1, -1, 1, 1), like.new_tensor(mean).view(1, -1, 1, 1)
+        return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
 
     @torch.no_grad()
-    def embed(self, prompts: list[str]) -> torch.Tensor:
-        """Prompts to text embeddings (len(prompts), tokens, width)."""
-        tokens = self.tokenizer(
-            prompts,
-            padding="max_length",
-            truncation=True,
-            max_length=self.tokenizer.model_max_length,
-            return_tensors="pt",
-        )
-        use_mask = getattr(self.text_encoder.config, "use_attention_mask", False)
-        mask = tokens.attention_mask.to(self.device) if use_mask else None
-        return self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0].to(self.dtype)
+    def embed(self, prompts: list[str]) -> Prompts:
+        """Prompts, and `negative_prompt` for classifier-free guidance, to what the network takes."""
+        encoders = self._text_encoders()
+        for encoder in encoders:
+            encoder.to(self.device)
+        try:
+            return self.family.embed(prompts, self.negative_prompt, self.device).to(self.dtype)
+        finally:
+            for encoder in encoders:
+                encoder.to("cpu")
 
-    def denoiser(self, embeddings: torch.Tensor, negative: torch.Tensor) -> Denoiser:
-        """Denoising of a batch under its embeddings (B, tokens, width); `negative` (1, tokens, width) is for CFG."""
-        scheduler = DDIMScheduler.from_config({**self.scheduler_config, "clip_sample": False, "thresholding": False})
-        scheduler.set_timesteps(self.num_steps, device=self.device)
-        if self.dtype == torch.float64:
-            scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
-            scheduler.final_alpha_cumprod = scheduler.final_alpha_cumprod.double()
-        return Denoiser(self._guided_model(embeddings, negative), self.decode, scheduler)
+    def _text_encoders(self) -> list[nn.Module]:
+        """Kept out of the module's own parts, so that they stay off its device."""
+        encoders = (getattr(self.family.pipeline, name) for name in self.family.text_encoders)
+        return [encoder for encoder in encoders if encoder is not None]
 
-    def _guided_model(self, embeddings: torch.Tensor, negative: torch.Tensor):
-        if self.cfg_scale <= 1:  # as in diffusers: no classifier-free guidance, one pass
-            return lambda latents, timestep: self.unet(latents, timestep, embeddings, return_dict=False)[0]
-        both = torch.cat([negative.expand(len(embeddings), -1, -1), embeddings])
+    def denoiser(self, prompts: Prompts, strength: float = 1.0, generators: Sequence[torch.Generator] = ()) -> Denoiser:
+        """Denoising of a batch, one prompt a sample; `generators`, one a sample, for schedulers that add noise."""
+        scheduler = build_scheduler(self.scheduler_name, self.scheduler_config)
+        self.family.set_timesteps(scheduler, self.num_steps, strength, self.resolution, self.device)
+        if self.latent_dtype == torch.float64:
+            for name in ("alphas_cumprod", "final_alpha_cumprod", "sigmas"):
+                if hasattr(scheduler, name):
+                    setattr(scheduler, name, getattr(scheduler, name).double())
+        return Denoiser(self._guided_model(prompts.to(self.device)), self.decode_for_guidance, scheduler, generators)
+
+    def _guided_model(self, prompts: Prompts):
+        """(z_t, t) -> the network's output, with classifier-free guidance where it is on (Ho & Salimans, 2022)."""
+        family = self.family
+        if prompts.negative is None:
+            return lambda latents, timestep: family.output(latents.to(self.dtype), timestep, prompts.positive).to(
+                latents.dtype
+            )
+        both = prompts.negative.expand(len(prompts.positive)).followed_by(prompts.positive)
 
         def model(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-            output = self.unet(torch.cat([latents, latents]), timestep, both, return_dict=False)[0]
-            unconditional, conditional = output.chunk(2)
+            twice = torch.cat([latents, latents]).to(self.dtype)
+            unconditional, conditional = family.output(twice, timestep, both).to(latents.dtype).chunk(2)
             return unconditional + self.cfg_scale * (conditional - unconditional)
 
         return model

@@ -4,27 +4,29 @@ To add one: a file here with a subclass of `Guidance`, and a YAML file in `conf/
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 
-from distdiff.generator.denoiser import Denoiser
-from distdiff.guidance.energy import HierarchicalEnergy
+from distdiff.guidance.batch import GuidedBatch
+from distdiff.guidance.gradient import energy_gradient, per_sample, unit_norm
 from distdiff.guidance.schedule import StepSchedule
 
 
 class Guidance(ABC):
     """Guides the steps that `guided_steps` names; every other step is the sampler's own.
 
-    Takes the keys of `conf/guidance`; a method that has no use for a key ignores it, and leaves it out of `uses`.
+    Takes the keys of `conf/guidance`, as attributes; a method that has no use for a key ignores it, and leaves it out of
+    `uses`.
     """
 
     uses: ClassVar[tuple[str, ...]] = ()  # the keys that change what this method draws
-    freezes_source_latent: ClassVar[bool] = False  # one VAE sample for all copies of a source
-    published_start: ClassVar[bool] = False  # first index int((1 - strength) * num_steps), as the published code
-    default_period: ClassVar[int | None] = (
-        None  # P where `period` is null and so many steps are left; None: all of them
-    )
+    default_period: ClassVar[int | None] = None  # P where `period` is null and so many steps are left; None: all of them
+    # Three habits of the published code, for comparison:
+    freezes_source: ClassVar[bool] = False  # one VAE sample, and one random crop, for all copies of a source
+    squashes_prototypes: ClassVar[bool] = False  # prototypes of images squashed to squares, whatever `dataset.fit`
+    published_start: ClassVar[bool] = False  # first index int((1 - strength) * num_steps)
 
     def __init__(
         self,
@@ -33,17 +35,31 @@ class Guidance(ABC):
         start_step: int | None = None,
         period: int | None = None,
         init: str = "random",
+        rho_schedule: str = "constant",
+        gradient_norm: str = "none",
+        recurrence: int = 1,
+        mu: float = 0.0,
+        iterations: int = 1,
+        gamma: float = 0.0,
+        num_samples: int = 1,
     ) -> None:
         self.rho = rho
         self.epsilon = epsilon
         self.start_step = start_step
         self.period = period
         self.init = init
+        self.rho_schedule = rho_schedule
+        self.gradient_norm = gradient_norm
+        self.recurrence = recurrence
+        self.mu = mu
+        self.iterations = iterations
+        self.gamma = gamma
+        self.num_samples = num_samples
 
-    def schedule(self, num_steps: int, strength: float) -> StepSchedule:
-        """The steps that run at `strength`, M and P resolved."""
-        resolved = StepSchedule.of(num_steps, strength, self.start_step, self.period)
-        if self.published_start:
+    def schedule(self, num_steps: int, strength: float, counting: str = "floor") -> StepSchedule:
+        """The steps that run at `strength`, M and P resolved; `counting` is the model family's rule."""
+        resolved = StepSchedule.of(num_steps, strength, self.start_step, self.period, counting)
+        if self.published_start and counting != "all":
             resolved = resolved.starting_at(int((1 - strength) * num_steps))
         return resolved
 
@@ -53,30 +69,59 @@ class Guidance(ABC):
             return schedule.period
         return min(self.default_period or schedule.steps_left, schedule.steps_left)
 
-    @abstractmethod
     def guided_steps(self, schedule: StepSchedule) -> range:
-        """The indices at which `step` is called in place of plain denoising; the first is where energy is first seen."""
+        """The indices at which `step` is called in place of plain denoising: P consecutive ones from M on.
+
+        At the first of them the energy is first seen.
+        """
+        return range(schedule.first_guided, schedule.first_guided + self.steps_in_period(schedule))
 
     @abstractmethod
-    def step(
-        self,
-        latents: torch.Tensor,
-        index: int,
-        denoiser: Denoiser,
-        energy: HierarchicalEnergy,
-        labels: torch.Tensor,
-        schedule: StepSchedule,
-        generators: list[torch.Generator],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def step(self, latents: torch.Tensor, index: int, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """From z_t (B, C, h, w) at `index` to z_{t−1}, and the energy (B,) of z_t's clean prediction.
 
         Each sample's result depends on that sample alone, so the batch size changes nothing.
         """
 
+    def share(self, index: int, schedule: StepSchedule) -> float:
+        """The factor on the strength at a guided step under `rho_schedule`; its mean over the P guided steps is 1.
 
-def clean_energy(
-    latents: torch.Tensor, index: int, denoiser: Denoiser, energy: HierarchicalEnergy, labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The model's output at z_t, and E(D(ẑ0(z_t)), y) (B,)."""
-    output = denoiser.predict(latents, index)
-    return output, energy(denoiser.decode(denoiser.clean(latents, output, index)), labels)
+        Increasing: 2 (i + 1) / (P + 1) at the i-th guided step, i from 0; decreasing: the same, backwards.
+
+        >>> schedule = StepSchedule.of(num_steps=10, strength=1.0, start_step=4, period=3)
+        >>> [OneStep(rho_schedule="increasing").share(index, schedule) for index in range(6, 9)]
+        [0.5, 1.0, 1.5]
+        """
+        if self.rho_schedule == "constant":
+            return 1.0
+        steps = self.guided_steps(schedule)
+        position = index - steps.start
+        if self.rho_schedule == "decreasing":
+            position = len(steps) - 1 - position
+        return 2 * (position + 1) / (len(steps) + 1)
+
+    def gradient(
+        self, energies: torch.Tensor, inputs: Sequence[torch.Tensor], batch: GuidedBatch
+    ) -> list[torch.Tensor]:
+        """∇E (B,) with respect to each of `inputs` (B, …), normalised if `gradient_norm` says so.
+
+        Zero for a sample whose gradient is not finite, now or at an earlier step; `batch.guided` marks it.
+        """
+        gradients, finite = energy_gradient(energies, inputs, batch.network_dtype)
+        batch.guided &= finite
+        if self.gradient_norm == "unit":
+            gradients = unit_norm(gradients)
+        return [torch.where(per_sample(batch.guided, tensor), tensor, 0) for tensor in gradients]
+
+
+class OneStep(Guidance):
+    """Guidance that acts at the single step M."""
+
+    def guided_steps(self, schedule: StepSchedule) -> range:
+        return range(schedule.first_guided, schedule.first_guided + 1)
+
+    def step(self, latents, index, batch):
+        """Plain denoising; only the energy is measured."""
+        with torch.no_grad():
+            output, clean = batch.predict(latents, index)
+            return batch.denoiser.advance(latents, output, index), batch.energy(clean)

@@ -1,41 +1,25 @@
-"""The hierarchical energy: how far an image lies from its class's and its nearest group's prototype."""
-
-from collections.abc import Callable
+"""The hierarchical energy: how far features lie from their class's and their nearest group's prototype."""
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from distdiff.prototypes.hierarchical import Prototypes
 
 
 class HierarchicalEnergy:
-    """E(x, y) = λ_c ‖φ(x) − p_c[y]‖ + λ_g ‖φ(x) − p_g[y][j*]‖, j* the nearest group in cosine (Zhu et al., 2024, eq. 5-7).
+    """E(f, y) = λ_c ‖f − p_c[y]‖ + λ_g ‖f − p_g[y][j*]‖, j* the nearest group in cosine (Zhu et al., 2024, eq. 5-7).
 
-    `encoder` is φ: images (B, 3, H, W) in [0, 1] to unit features (B, D).
+    Takes features (B, D) and labels (B,), gives energies (B,), differentiable in the features.
     """
 
-    def __init__(
-        self,
-        encoder: Callable[[torch.Tensor], torch.Tensor],
-        prototypes: Prototypes,
-        class_weight: float = 1.0,
-        group_weight: float = 1.0,
-    ) -> None:
-        self.encoder = encoder
+    def __init__(self, prototypes: Prototypes, class_weight: float = 1.0, group_weight: float = 1.0) -> None:
         self.prototypes = prototypes
         self.class_weight = class_weight
         self.group_weight = group_weight
 
-    def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Energies (B,) of images (B, 3, H, W) in [0, 1] of classes `labels` (B,)."""
-        return self.of_features(self.encode(images), labels)
-
-    def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """φ in the prototypes' precision, whatever the generator's: half precision would lose small gradients."""
-        return self.encoder(images.to(self.prototypes.classes.dtype))
-
-    def of_features(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Energies (B,) of features (B, D)."""
+    def __call__(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Energies (B,) of features (B, D) of classes `labels` (B,)."""
         to_class = torch.linalg.vector_norm(features - self.prototypes.classes[labels], dim=-1)
         nearest = self.prototypes.groups[labels, self.nearest_group(features, labels)]
         to_group = torch.linalg.vector_norm(features - nearest, dim=-1)
@@ -46,3 +30,41 @@ class HierarchicalEnergy:
         groups = self.prototypes.groups[labels]
         cosine = torch.einsum("bd,bkd->bk", F.normalize(features.detach(), dim=-1), groups)
         return cosine.masked_fill(~self.prototypes.present[labels], -torch.inf).argmax(-1)
+
+    def to(self, device: torch.device | str) -> "HierarchicalEnergy":
+        return HierarchicalEnergy(self.prototypes.to(device), self.class_weight, self.group_weight)
+
+
+class ImageEnergy(nn.Module):
+    """E(φ(x), y) of images: an encoder φ and the energy of its features, in the prototypes' precision.
+
+    Half precision would lose small gradients, so images are cast to float32 (float64) before the encoder, whatever the
+    generator's precision.
+    """
+
+    def __init__(self, encoder: nn.Module, energy: HierarchicalEnergy) -> None:
+        """`encoder`: images (B, 3, H, W) in [0, 1] to unit features (B, D)."""
+        super().__init__()
+        self.encoder = encoder
+        self.energy = energy
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Energies (B,) of images (B, 3, H, W) in [0, 1] of classes `labels` (B,)."""
+        return self.energy(self.features(images), labels)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """φ (B, D), unit vectors."""
+        return self.encoder(images.to(self.dtype))
+
+    def published_features(self, decoded: torch.Tensor) -> torch.Tensor:
+        """What the published transform energy sees of a decoder's output in [-1, 1]: (B, D), not normalised."""
+        return self.encoder.published_features(decoded.to(self.dtype))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.energy.prototypes.classes.dtype
+
+    def _apply(self, function, *arguments):  # the prototypes move with the module
+        super()._apply(function, *arguments)
+        self.energy = self.energy.to(function(torch.empty(0)).device)
+        return self

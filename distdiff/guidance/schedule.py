@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from distdiff.errors import UserError
+from distdiff.generator.kinds import count_steps
 
 DEFAULT_START_FRACTION = 0.4  # the published M = 20 of 50 steps
 
@@ -21,15 +22,19 @@ class StepSchedule:
     period: int | None
 
     @classmethod
-    def of(cls, num_steps: int, strength: float, start_step: int | None, period: int | None) -> "StepSchedule":
-        """Resolves M and P as DESIGN.md does; raises `UserError` for a typed value beyond the steps there are.
+    def of(
+        cls, num_steps: int, strength: float, start_step: int | None, period: int | None, counting: str = "floor"
+    ) -> "StepSchedule":
+        """Resolves M (`start_step`) and P (`period`); raises `UserError` for a typed value beyond the steps there are.
+
+        `counting` is the model family's rule for the steps that run at a strength (`generator.kinds.Kind`).
 
         >>> StepSchedule.of(num_steps=50, strength=0.5, start_step=None, period=None)
         StepSchedule(num_steps=50, first=25, first_guided=30, period=None)
         >>> StepSchedule.of(num_steps=50, strength=0.2, start_step=None, period=2).first_guided
         40
         """
-        first, run = first_step(num_steps, strength)
+        run = count_steps(num_steps, strength, counting)
         if start_step is not None and start_step > run:
             raise UserError(
                 f"guidance.start_step={start_step} is not allowed: strength {strength:g} leaves {run} of "
@@ -41,7 +46,7 @@ class StepSchedule:
                 f"guidance.period={period} is not allowed: from start_step {start} on there are {start} steps, "
                 f"so a number from 1 to {start}"
             )
-        return cls(num_steps, first, num_steps - start, period)
+        return cls(num_steps, num_steps - run, num_steps - start, period)
 
     def starting_at(self, first: int) -> "StepSchedule":
         """The same guided steps, but denoising starts at `first` (no later than the first guided step)."""
@@ -51,14 +56,3 @@ class StepSchedule:
     def steps_left(self) -> int:
         """Steps from the first guided one to the end (M)."""
         return self.num_steps - self.first_guided
-
-
-def first_step(num_steps: int, strength: float) -> tuple[int, int]:
-    """(first index, steps that run), as diffusers' img2img pipelines count: `int(num_steps * strength)`."""
-    run = min(int(num_steps * strength), num_steps)
-    if run < 1:
-        raise UserError(
-            f"expansion.strength={strength:g} is not allowed: of {num_steps} steps it leaves none, "
-            f"so a number from {1 / num_steps:g} to 1"
-        )
-    return num_steps - run, run

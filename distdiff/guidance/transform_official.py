@@ -2,8 +2,7 @@
 
 import torch
 
-from distdiff.generator.denoiser import Denoiser
-from distdiff.guidance.energy import HierarchicalEnergy
+from distdiff.guidance.batch import GuidedBatch
 from distdiff.guidance.transform import Transform
 
 PUBLISHED_BATCH = 1  # its mean over the batch was taken over one image
@@ -14,18 +13,15 @@ class TransformOfficial(Transform):
 
     Features are not normalised, though the prototypes they are compared with are; the decoder's output goes to the
     encoder in [−1, 1] without its input normalisation; the energy is averaged over the batch; the first index is
-    int((1 − strength) · num_steps); one VAE sample of a source serves all its copies.
+    int((1 − strength) · num_steps); one random crop of a source, its shorter side scaled to the resolution, and one VAE
+    sample of it serve all its copies, while prototypes see the image squashed to a square.
     """
 
-    freezes_source_latent = True
+    uses = ("rho", "epsilon", "start_step", "period", "init")
+    freezes_source = True
+    squashes_prototypes = True
     published_start = True
     batch_mean_over = PUBLISHED_BATCH
 
-    def energy_of_clean(
-        self, denoiser: Denoiser, clean: torch.Tensor, energy: HierarchicalEnergy, labels: torch.Tensor
-    ) -> torch.Tensor:
-        decoded = denoiser.decode(clean) * 2 - 1
-        return (
-            energy.of_features(energy.encoder.published_features(decoded.to(energy.prototypes.classes.dtype)), labels)
-            / self.batch_mean_over
-        )
+    def energy_of_clean(self, clean: torch.Tensor, batch: GuidedBatch) -> torch.Tensor:
+        return batch.published_energy(clean) / self.batch_mean_over

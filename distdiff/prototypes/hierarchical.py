@@ -1,75 +1,124 @@
 """Hierarchical prototypes: what the real data of a class look like, at class level and at group level."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from sklearn.cluster import AgglomerativeClustering
-from torch.nn import functional as F
 
 from distdiff.errors import UserError
+from distdiff.prototypes.clustering import AUTO, group, mean_direction, mean_directions
+
+FORMAT = 1  # raise when `save` writes what an older `load` cannot read
+HEADER = "distdiff"
 
 
 @dataclass(frozen=True)
 class Prototypes:
     """Unit vectors that summarise the classes (Zhu et al., 2024, section 3.2).
 
-    classes: (Y, D), the normalised mean of each class; groups: (Y, K, D), of each group inside it;
-    present: (Y, K) bool, False where a class has fewer than K groups.
+    classes: (Y, D), the normalised mean of each class; groups: (Y, K, D), of each group inside it, zeros where a class
+    has fewer than K groups; counts: (Y, K) int64, how many images each group has; metadata: how they were made, plain
+    values only.
     """
 
     classes: torch.Tensor
     groups: torch.Tensor
-    present: torch.Tensor
+    counts: torch.Tensor
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def present(self) -> torch.Tensor:
+        """(Y, K) bool, False where a class has fewer than K groups."""
+        return self.counts > 0
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Prototypes":
-        return Prototypes(self.classes.to(device, dtype), self.groups.to(device, dtype), self.present.to(device))
-
-    def save(self, path: Path, metadata: dict[str, object]) -> None:
-        tensors = {"classes": self.classes, "groups": self.groups, "present": self.present}
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"distdiff": json.dumps(metadata)}
+        return replace(
+            self,
+            classes=self.classes.to(device, dtype),
+            groups=self.groups.to(device, dtype),
+            counts=self.counts.to(device),
         )
+
+    def described(self, **facts: Any) -> "Prototypes":
+        """The same prototypes with `facts` (names of classes, identity of the encoder) among their metadata."""
+        return replace(self, metadata=self.metadata | facts)
+
+    def save(self, path: Path) -> None:
+        """Writes the tensors as safetensors, the metadata as JSON in their header."""
+        tensors = {"classes": self.classes, "groups": self.groups, "counts": self.counts}
+        header = {HEADER: json.dumps({"format": FORMAT} | self.metadata)}
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, header)
 
     @classmethod
     def load(cls, path: Path) -> "Prototypes":
-        with safe_open(path, framework="pt") as file:
-            return cls(**{name: file.get_tensor(name) for name in ("classes", "groups", "present")})
+        """What `save` wrote; a `UserError` that names `path` where that is no prototypes file or is torn."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = json.loads((file.metadata() or {})[HEADER])
+                if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+                    raise ValueError(f"it is not of format {FORMAT}")
+                return cls(*(file.get_tensor(name) for name in ("classes", "groups", "counts")), metadata)
+        except KeyError:
+            reason = "its header has no metadata of DistDiff"
+        except (OSError, SafetensorError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} is no whole prototypes file ({reason}): remove it, or the cached stage that holds it, to make it anew"
+        )
 
 
 def fit_prototypes(
-    features: torch.Tensor, labels: np.ndarray, num_classes: int, num_groups: int, linkage: str
+    features: torch.Tensor,
+    labels: np.ndarray,
+    num_classes: int,
+    num_groups: int | Literal["auto"],
+    linkage: str,
+    *,
+    max_groups: int = 10,
+    max_clustered: int = 5000,
+    seed: int = 0,
 ) -> Prototypes:
-    """Prototypes of unit features (n, D) with labels (n,), by agglomerative clustering inside each class.
+    """Prototypes of labelled features, by agglomerative clustering inside each class (Zhu et al., 2024, section 3.2).
 
-    A class with fewer than `num_groups` images gets as many groups as it has images; an empty class is a `UserError`.
+    features: (n, D), of unit length; labels: (n,), 0 to num_classes - 1. A class with fewer than `num_groups` images
+    gets as many groups as it has images; `"auto"` lets the silhouette choose up to `max_groups` a class, and K is then
+    the most that any class has. A class of more than `max_clustered` images is reduced: that many, drawn by `seed` and
+    the class number, are clustered, and the others join the nearest group before its mean is taken (see
+    `clustering.group`; `metadata["reduced_classes"]` lists such classes). An empty class is a `UserError`.
     """
-    classes, groups = [], []
-    present = torch.zeros(num_classes, num_groups, dtype=torch.bool)
+    labels = np.asarray(labels)
+    order = np.argsort(labels, kind="stable")
+    bounds = np.searchsorted(labels[order], np.arange(num_classes + 1))
+    sizes = np.diff(bounds)
+    if (sizes == 0).any():
+        raise UserError(
+            f"class number {sizes.argmin()} has no training image, so it has no prototype: remove it or give it one"
+        )
+    classes, groups, counts = [], [], []
     for label in range(num_classes):
-        members = features[torch.from_numpy(np.flatnonzero(labels == label))]
-        if len(members) == 0:
-            raise UserError(
-                f"class number {label} has no training image, so it has no prototype: remove it or give it one"
-            )
-        assignment = cluster(members, min(num_groups, len(members)), linkage)
-        classes.append(_mean_direction(members))
-        means = [_mean_direction(members[assignment == group]) for group in range(assignment.max() + 1)]
-        present[label, : len(means)] = True
-        groups.append(torch.stack(means + [torch.zeros_like(means[0])] * (num_groups - len(means))))
-    return Prototypes(torch.stack(classes), torch.stack(groups), present)
+        members = features[torch.from_numpy(order[bounds[label] : bounds[label + 1]])]
+        assignment = group(members, num_groups, max_groups, linkage, max_clustered, (seed, label))
+        classes.append(mean_direction(members))
+        groups.append(mean_directions(members, assignment))
+        counts.append(torch.from_numpy(np.bincount(assignment)))
+    width = max(map(len, groups)) if num_groups == AUTO else num_groups
+    metadata = {"num_groups": num_groups, "linkage": linkage, "max_clustered": max_clustered}
+    metadata["reduced_classes"] = [] if num_groups == 1 else np.flatnonzero(sizes > max_clustered).tolist()
+    if num_groups == AUTO:
+        metadata["max_groups"] = max_groups
+    if metadata["reduced_classes"]:
+        metadata["seed"] = seed
+    return Prototypes(torch.stack(classes), _stack(groups, width), _stack(counts, width), metadata)
 
 
-def cluster(features: torch.Tensor, num_groups: int, linkage: str) -> np.ndarray:
-    """Group numbers (n,) from agglomerative clustering of (n, D) by Euclidean distance."""
-    if num_groups == 1:
-        return np.zeros(len(features), dtype=np.int64)
-    return AgglomerativeClustering(num_groups, linkage=linkage).fit_predict(features.double().cpu().numpy())
-
-
-def _mean_direction(features: torch.Tensor) -> torch.Tensor:
-    return F.normalize(features.mean(0), dim=0)
+def _stack(rows: list[torch.Tensor], width: int) -> torch.Tensor:
+    """Tensors (k, ...) with k at most `width` as one (Y, width, ...), zeros behind each."""
+    stacked = rows[0].new_zeros(len(rows), width, *rows[0].shape[1:])
+    for target, row in zip(stacked, rows, strict=True):
+        target[: len(row)] = row
+    return stacked

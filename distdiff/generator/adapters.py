@@ -1,0 +1,64 @@
+"""What is added to a pretrained pipeline: LoRA weights and textual inversion embeddings, by diffusers' own loaders."""
+
+from collections.abc import Sequence
+
+from diffusers import DiffusionPipeline
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from distdiff.errors import UserError
+from distdiff.generator.location import model_path, split_scale
+
+
+def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
+    """Adds each `path:scale` into the weights (Hu et al., 2022), so that sampling costs no more than without."""
+    if not entries:
+        return
+    names, scales = [], []
+    for number, entry in enumerate(entries):
+        path, scale = split_scale(entry)
+        local = model_path(path, "generator.lora")
+        try:
+            pipeline.load_lora_weights(str(local or path), adapter_name=f"lora{number}", use_safetensors=True)
+        except Exception as error:  # whatever diffusers, peft and the hub raise for a file that does not fit
+            raise UserError(f"generator.lora={entry} cannot be loaded: {_first_line(error)}") from error
+        names.append(f"lora{number}")
+        scales.append(scale)
+    pipeline.set_adapters(names, scales)
+    pipeline.fuse_lora(adapter_names=names)
+    pipeline.unload_lora_weights()
+
+
+def add_textual_inversions(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
+    """Adds learned words (Gal et al., 2023) to tokenizers and text encoders, to be used in prompts by their tokens."""
+    for entry in entries:
+        if not hasattr(pipeline, "load_textual_inversion"):
+            raise UserError(f"generator.textual_inversion={entry} is not allowed: this kind of model takes none")
+        path = model_path(entry, "generator.textual_inversion")
+        try:
+            if getattr(pipeline, "tokenizer_2", None) is not None:
+                _add_to_both_encoders(pipeline, str(path or entry))
+            else:
+                pipeline.load_textual_inversion(str(path or entry), use_safetensors=True)
+        except Exception as error:  # as above
+            raise UserError(f"generator.textual_inversion={entry} cannot be loaded: {_first_line(error)}") from error
+
+
+def _add_to_both_encoders(pipeline: DiffusionPipeline, path: str) -> None:
+    """Stable Diffusion XL's format: one file, an embedding for each encoder; the token is the file's name."""
+    try:
+        embeddings = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"give a local .safetensors file ({_first_line(error)})") from None
+    token = f"<{path.rsplit('/', 1)[-1].removesuffix('.safetensors')}>"
+    for name, encoder, tokenizer in (
+        ("clip_l", pipeline.text_encoder, pipeline.tokenizer),
+        ("clip_g", pipeline.text_encoder_2, pipeline.tokenizer_2),
+    ):
+        if name not in embeddings:
+            raise UserError(f"it has no {name}, only {', '.join(embeddings)}")
+        pipeline.load_textual_inversion(embeddings[name], token=token, text_encoder=encoder, tokenizer=tokenizer)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,82 @@
+"""The kinds of pipeline there are: which schedulers suit them, and how img2img counts its steps (no heavy imports)."""
+
+import math
+from dataclasses import dataclass
+
+from distdiff.errors import UserError
+
+AUTO = "auto"
+DIFFUSION_SCHEDULERS = ("ddim", "dpmpp_2m", "unipc", "euler", "lcm")
+SCHEDULERS = (*DIFFUSION_SCHEDULERS, "flow_euler")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of pipeline; `counting` is the rule by which its img2img pipeline in diffusers turns a strength into steps.
+
+    "floor": int(N · strength); "ceil": N − int(N − N · strength); "all": N, on a schedule that begins at the strength.
+    """
+
+    name: str
+    pipelines: tuple[str, ...]
+    schedulers: tuple[str, ...]
+    counting: str
+
+    def check_scheduler(self, scheduler: str) -> None:
+        """Raises `UserError` for a scheduler that makes no sense with such a model."""
+        if scheduler not in (AUTO, *self.schedulers):
+            raise UserError(
+                f"generator.scheduler={scheduler} is not allowed: for a {self.name} model, one of "
+                f"{', '.join((AUTO, *self.schedulers))}"
+            )
+
+
+STABLE_DIFFUSION = Kind(
+    "Stable Diffusion", ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"), DIFFUSION_SCHEDULERS, "floor"
+)
+STABLE_DIFFUSION_XL = Kind("Stable Diffusion XL", ("StableDiffusionXLPipeline",), DIFFUSION_SCHEDULERS, "floor")
+STABLE_DIFFUSION_3 = Kind(
+    "Stable Diffusion 3 (flow matching)",
+    ("StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline"),
+    ("flow_euler",),
+    "ceil",
+)
+LATENT_CONSISTENCY = Kind(
+    "latent consistency",
+    ("LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline"),
+    ("lcm",),
+    "all",
+)
+KINDS = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, LATENT_CONSISTENCY)
+
+
+def kind_of(pipeline_class: str, model: str) -> Kind:
+    """The kind of a diffusers pipeline, by the name of its class; raises `UserError` for one that is not supported."""
+    for kind in KINDS:
+        if pipeline_class in kind.pipelines:
+            return kind
+    raise UserError(
+        f"generator.model={model} is not allowed: it is a {pipeline_class}; one of "
+        + ", ".join(kind.pipelines[0] for kind in KINDS)
+    )
+
+
+def count_steps(num_steps: int, strength: float, counting: str) -> int:
+    """How many of `num_steps` run at `strength`; raises `UserError` where none does.
+
+    >>> count_steps(50, 0.5, "floor"), count_steps(7, 0.5, "floor"), count_steps(7, 0.5, "ceil"), count_steps(4, 0.5, "all")
+    (25, 3, 4, 4)
+    """
+    if counting == "all":
+        return num_steps
+    if counting == "ceil":
+        run = num_steps - int(max(num_steps - min(num_steps * strength, num_steps), 0))
+    else:
+        run = min(int(num_steps * strength), num_steps)
+    if run < 1:
+        least = math.ceil(1e4 / num_steps) / 1e4
+        raise UserError(
+            f"expansion.strength={strength:g} is not allowed: of {num_steps} steps it leaves none, "
+            f"so a number from {least:g} to 1"
+        )
+    return run

@@ -1,0 +1,33 @@
+"""FreeDoM: direct guidance, each guided step repeated with time travel (Yu et al., 2023)."""
+
+import torch
+
+from distdiff.guidance.base import Guidance
+
+
+class Freedom(Guidance):
+    """z_{t−1} ← z_{t−1} − ρ ∇_{z_t} E, then back to z_t ~ q(z_t | z_{t−1}) and again, `recurrence` times a step.
+
+    Yu et al., 2023, algorithm 2, with the hierarchical energy for its condition. With recurrence 1 it is `direct`. Travelling
+    back only serves the correction, so at ρ = 0 there is none.
+    """
+
+    uses = ("rho", "start_step", "period", "rho_schedule", "gradient_norm", "recurrence")
+    default_period = 5
+
+    def step(self, latents, index, batch):
+        denoiser, first_energies = batch.denoiser, None
+        rho = self.rho * self.share(index, batch.schedule)
+        for travels_left in reversed(range(self.recurrence if rho > 0 else 1)):
+            with torch.enable_grad():
+                latents = latents.detach().requires_grad_()
+                output, clean = batch.predict(latents, index)
+                energies = batch.energy(clean)
+                (gradient,) = self.gradient(energies, [latents], batch)
+            stepper = denoiser.fork() if travels_left else denoiser  # only the last step counts for the scheduler
+            following = stepper.advance(latents.detach(), output.detach(), index) - rho * gradient
+            first_energies = energies.detach() if first_energies is None else first_energies
+            if travels_left:
+                noise = batch.draw(torch.randn, latents.shape[1:], following)
+                latents = denoiser.renoise(following, noise, index)
+        return following, first_energies

@@ -1,0 +1,45 @@
+"""Gradients of energies, one a sample: safe in half precision, normalised where asked, none where not finite."""
+
+from collections.abc import Sequence
+
+import torch
+
+# Backward passes through float16 networks underflow below 6e-8 and overflow above 65,504, so the energy is scaled up
+# first (loss scaling; Micikevicius et al., 2018); a sample whose gradient overflows takes the next smaller scale.
+LOSS_SCALES = {torch.float16: (2.0**14, 2.0**7, 1.0)}
+
+
+def energy_gradient(
+    energies: torch.Tensor, inputs: Sequence[torch.Tensor], network_dtype: torch.dtype
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """∇E with respect to each of `inputs` (B, …), and which samples' gradients are finite (B,); the others' are zero.
+
+    The energies (B,) are summed, not averaged: each sample's gradient is its own. `network_dtype` is the lowest precision
+    on the way back.
+    """
+    scales = LOSS_SCALES.get(network_dtype, (1.0,))
+    gradients = [torch.zeros_like(tensor) for tensor in inputs]
+    finite = torch.zeros(len(energies), dtype=torch.bool, device=energies.device)
+    for attempt, scale in enumerate(scales, start=1):
+        scaled = torch.autograd.grad((energies * scale).sum(), inputs, retain_graph=attempt < len(scales))
+        fits = torch.stack([tensor.flatten(1).isfinite().all(1) for tensor in scaled]).all(0) & energies.isfinite()
+        chosen = fits & ~finite
+        gradients = [
+            torch.where(per_sample(chosen, new), new / scale, old) for new, old in zip(scaled, gradients, strict=True)
+        ]
+        finite |= fits
+        if finite.all():
+            break
+    return gradients, finite
+
+
+def unit_norm(gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Each sample's gradient, all inputs together, divided by its Euclidean norm; zero stays zero."""
+    norm = torch.linalg.vector_norm(torch.cat([tensor.flatten(1) for tensor in gradients], dim=1), dim=1)
+    norm = torch.where(norm > 0, norm, 1)
+    return [tensor / per_sample(norm, tensor) for tensor in gradients]
+
+
+def per_sample(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """(B,) as (B, 1, …), to broadcast over `like` (B, …)."""
+    return values.view(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,27 @@
+"""MPGD: guidance of the predicted clean latent, without a backward pass through the denoising network (He et al., 2024)."""
+
+import torch
+
+from distdiff.guidance.base import Guidance
+
+
+class Mpgd(Guidance):
+    """ẑ0 ← ẑ0 − ρ ∇_{ẑ0} E(ẑ0, y), and the step to z_{t−1} goes on from it with the noise predicted at z_t.
+
+    He et al., 2024 (Manifold Preserving Guided Diffusion), algorithm 1 in latent space, with the hierarchical energy.
+    """
+
+    uses = ("rho", "start_step", "period", "rho_schedule", "gradient_norm")
+    default_period = 5
+
+    def step(self, latents, index, batch):
+        with torch.no_grad():
+            output, clean = batch.predict(latents, index)
+        with torch.enable_grad():
+            clean = clean.detach().requires_grad_()
+            energies = batch.energy(clean)
+            (gradient,) = self.gradient(energies, [clean], batch)
+        with torch.no_grad():
+            shift = -self.rho * self.share(index, batch.schedule) * gradient
+            following = batch.denoiser.advance(latents, output, index)
+            return following + batch.denoiser.after_clean_shift(shift, index), energies.detach()

@@ -1,0 +1,103 @@
+"""TFG: one training-free guidance that holds the others as special cases (Ye et al., 2024)."""
+
+import math
+
+import torch
+
+from distdiff.guidance.base import Guidance
+from distdiff.guidance.batch import GuidedBatch
+
+
+class Tfg(Guidance):
+    """Guides z_t with strength ρ and the predicted clean latent with strength μ, on a smoothed energy, with time travel.
+
+    Ye et al., 2024 (TFG), algorithm 1, with the hierarchical energy E for −log f:
+    - Ẽ(ẑ0) = −log mean_i exp(−E(ẑ0 + γ σ_t δ_i)), δ_i ~ N(0, I), `num_samples` of them, σ_t = √(1 − ᾱ_t);
+    - Δ_t = −ρ ∇_{z_t} Ẽ(ẑ0) ("variance guidance"; the paper's factor 1/√α_t is part of ρ here);
+    - Δ_0 ← Δ_0 − μ ∇_{ẑ0} Ẽ(ẑ0 + Δ_0), `iterations` times from 0 ("mean guidance");
+    - z_{t−1} ← step(z_t) + Δ_t + (next signal level) Δ_0; then back to z_t and again, `recurrence` times.
+
+    μ = γ = 0 is FreeDoM (and, with recurrence 1, `direct`); ρ = γ = 0, one iteration and recurrence 1 is MPGD with μ for
+    its ρ. At ρ = μ = 0 there is nothing to travel back for.
+    """
+
+    uses = (
+        "rho",
+        "start_step",
+        "period",
+        "rho_schedule",
+        "gradient_norm",
+        "recurrence",
+        "mu",
+        "iterations",
+        "gamma",
+        "num_samples",
+    )
+    default_period = 5
+
+    def step(self, latents, index, batch):
+        denoiser, first_energies = batch.denoiser, None
+        share = self.share(index, batch.schedule)
+        rho, mu = self.rho * share, self.mu * share
+        for travels_left in reversed(range(self.recurrence if rho or mu else 1)):
+            latents = latents.detach()
+            spread = self.directions(latents, batch)
+            if rho > 0:
+                output, clean, energies, latent_gradient = self.latent_gradient(latents, index, spread, batch)
+                move = -rho * latent_gradient
+            else:  # as in MPGD: no backward pass through the network
+                with torch.no_grad():
+                    output, clean = batch.predict(latents, index)
+                    energies, move = batch.energy(clean), 0.0
+            shift = self.clean_shift(clean, mu, index, spread, batch)
+            stepper = denoiser.fork() if travels_left else denoiser  # only the last step counts for the scheduler
+            with torch.no_grad():
+                following = stepper.advance(latents, output, index)
+                following = following + move + denoiser.after_clean_shift(shift, index)
+                first_energies = energies if first_energies is None else first_energies
+                if travels_left:
+                    noise = batch.draw(torch.randn, latents.shape[1:], following)
+                    latents = denoiser.renoise(following, noise, index)
+        return following, first_energies
+
+    def directions(self, latents: torch.Tensor, batch: GuidedBatch) -> list[torch.Tensor]:
+        """δ_i of the smoothing, each (B, C, h, w); none where γ = 0."""
+        if self.gamma == 0:
+            return []
+        return [batch.draw(torch.randn, latents.shape[1:], latents) for _ in range(self.num_samples)]
+
+    @torch.enable_grad()
+    def latent_gradient(
+        self, latents: torch.Tensor, index: int, spread: list[torch.Tensor], batch: GuidedBatch
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The output and ẑ0 at z_t, E(ẑ0) (B,), and ∇_{z_t} Ẽ(ẑ0)."""
+        latents = latents.detach().requires_grad_()
+        output, clean = batch.predict(latents, index)
+        smoothed = self.smoothed_energy(clean, index, spread, batch)
+        (gradient,) = self.gradient(smoothed, [latents], batch)
+        output, clean = output.detach(), clean.detach()
+        with torch.no_grad():
+            energies = batch.energy(clean) if spread else smoothed.detach()
+        return output, clean, energies, gradient
+
+    @torch.enable_grad()
+    def clean_shift(
+        self, clean: torch.Tensor, mu: float, index: int, spread: list[torch.Tensor], batch: GuidedBatch
+    ) -> torch.Tensor:
+        """Δ_0 (B, C, h, w): `iterations` steps of size μ down the smoothed energy, from ẑ0."""
+        shift = torch.zeros_like(clean)
+        for _ in range(self.iterations if mu > 0 else 0):
+            moved = (clean + shift).detach().requires_grad_()
+            (gradient,) = self.gradient(self.smoothed_energy(moved, index, spread, batch), [moved], batch)
+            shift = shift - mu * gradient
+        return shift
+
+    def smoothed_energy(
+        self, clean: torch.Tensor, index: int, spread: list[torch.Tensor], batch: GuidedBatch
+    ) -> torch.Tensor:
+        """Ẽ (B,)."""
+        if not spread:
+            return batch.energy(clean)
+        width = self.gamma * batch.denoiser.relative_noise(index, clean)
+        energies = torch.stack([batch.energy(clean + width * direction) for direction in spread])
+        return math.log(len(spread)) - torch.logsumexp(-energies, dim=0)

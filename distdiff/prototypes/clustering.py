@@ -1,0 +1,104 @@
+"""Groups of one class's images: how many there are, and which image belongs to which."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.cluster import hierarchy
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import pdist, squareform
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.metrics import silhouette_score
+from torch.nn import functional as F
+
+AUTO = "auto"
+RESOLUTION = 1e-6  # float32 unit features that are closer than this are one image encoded twice
+
+
+def group(
+    features: torch.Tensor,
+    num_groups: int | Literal["auto"],
+    max_groups: int,
+    linkage: str,
+    max_clustered: int,
+    seed: int | Sequence[int],
+) -> np.ndarray:
+    """Groups the images of one class by agglomerative clustering (Zhu et al., 2024, section 3.2).
+
+    features: (n, D), of unit length; returns group numbers (n,), int64, 0 to K - 1, each of them used. K is `num_groups`
+    or n where that is less; `"auto"` takes the K from 2 to `max_groups` of the best mean silhouette, see `choose_groups`.
+
+    Clustering is quadratic in n, so of more than `max_clustered` images only that many are clustered: drawn without
+    replacement by a generator seeded with `seed`, they alone decide K, and every other image joins the group whose mean
+    direction is nearest in cosine. One group needs no clustering and no draw.
+    """
+    if num_groups == 1:
+        return np.zeros(len(features), dtype=np.int64)
+    if len(features) <= max_clustered:
+        return _cluster(features, num_groups, max_groups, linkage)
+    drawn = np.sort(np.random.default_rng(seed).choice(len(features), max_clustered, replace=False))
+    sample = features[torch.from_numpy(drawn)]
+    of_sample = _cluster(sample, num_groups, max_groups, linkage)
+    nearest = (features @ mean_directions(sample, of_sample).T).argmax(1).cpu().numpy()
+    nearest[drawn] = of_sample
+    return nearest
+
+
+def choose_groups(features: np.ndarray, max_groups: int, linkage: str) -> np.ndarray:
+    """Groups (n,) of features (n, D) at the K from 2 to `max_groups` whose mean silhouette (Rousseeuw, 1987) is largest.
+
+    K stays below n and at most the number of distinct images. There is one group where fewer than three images are
+    distinct, or where no K has a positive silhouette. One round cloud has no structure but a slightly positive
+    silhouette, so it is split: 0 is the border at which groups are no better than none, not one of significance.
+    """
+    whole = np.zeros(len(features), dtype=np.int64)
+    if len(features) < 3:
+        return whole
+    distances = pdist(features)
+    tree = hierarchy.linkage(distances, linkage)
+    distinct = 1 + np.count_nonzero(tree[:, 2] > RESOLUTION)
+    if distinct < 3:
+        return whole
+    distances = squareform(distances)
+    best, best_score = whole, RESOLUTION
+    for num_groups in range(2, min(max_groups, distinct, len(features) - 1) + 1):
+        groups = cut(tree, num_groups)
+        score = silhouette_score(distances, groups, metric="precomputed")
+        if score > best_score:
+            best, best_score = groups, score
+    return best
+
+
+def cut(tree: np.ndarray, num_groups: int) -> np.ndarray:
+    """Groups (n,) of a SciPy merge tree (n - 1, 4) before its last K - 1 merges: K of them even among duplicates.
+
+    (`fcluster` cuts at a height, so equal heights cost it groups.)
+    """
+    num_leaves = len(tree) + 1
+    num_merges = num_leaves - num_groups
+    children = tree[:num_merges, :2].astype(np.int64).ravel()
+    parents = np.repeat(np.arange(num_leaves, num_leaves + num_merges), 2)
+    num_nodes = num_leaves + num_merges
+    edges = coo_array((np.ones(len(parents), dtype=bool), (parents, children)), shape=(num_nodes, num_nodes))
+    return connected_components(edges, directed=False)[1][:num_leaves].astype(np.int64)
+
+
+def mean_directions(features: torch.Tensor, groups: np.ndarray) -> torch.Tensor:
+    """The normalised mean of each group's features: (K, D) of features (n, D) and group numbers (n,)."""
+    return torch.stack([mean_direction(features[torch.from_numpy(groups == k)]) for k in range(groups.max() + 1)])
+
+
+def mean_direction(features: torch.Tensor) -> torch.Tensor:
+    """The normalised mean (D,) of features (n, D)."""
+    return F.normalize(features.mean(0), dim=0)
+
+
+def _cluster(features: torch.Tensor, num_groups: int | str, max_groups: int, linkage: str) -> np.ndarray:
+    features = features.double().cpu().numpy()
+    if num_groups == AUTO:
+        return choose_groups(features, max_groups, linkage)
+    if len(features) == 1:
+        return np.zeros(1, dtype=np.int64)
+    return AgglomerativeClustering(min(num_groups, len(features)), linkage=linkage).fit_predict(features)
