@@ -14,6 +14,7 @@ from distdiff.errors import UserError
 
 GIVEN = {
     "dataset=imagefolder": ["dataset.root=x"],
+    "encoder=hf": ["encoder.model=facebook/dinov2-small"],
     "generator=local": [f"generator.model={ROOT}/distdiff/assets/tiny_digits"],
 }
 
@@ -65,6 +66,11 @@ MISTAKES = {
     "generator.model=/nowhere": "generator.model=/nowhere: no such file or folder",
     f"generator.model={ROOT}": "it has no model_index.json",
     "generator=local": "generator.model has no value",
+    "encoder=hf": "encoder.model has no value: give one, encoder.model=...",
+    "encoder=clp": "encoder=clp is not allowed: one of clip, guide, hf; did you mean clip?",
+    "encoder.checkpoint=/nowhere": "encoder.checkpoint=/nowhere: no such file or folder",
+    f"encoder.checkpoint={ROOT}": "is no checkpoint: a folder holds config.json",
+    "encoder.model=a/b": "encoder.model=a/b is not allowed with encoder=guide: encoder.checkpoint=... reads",
     "study.methods=[magic]": "study.methods=magic is not allowed: one of original,",
     "dataset.per_class=x": "dataset.per_class=x is not allowed: an integer",
     "dataset.prompt_template=photo": "it needs {} where the class name goes",

@@ -3,9 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+
+WHOLE_HASH_LIMIT = 64 * 2**20  # larger weight files count by name, size and time of change
+MODEL_FILES = (".json", ".txt", ".safetensors", ".bin")
 
 
 def fingerprint(ingredients: Mapping[str, Any]) -> str:
@@ -16,6 +20,21 @@ def fingerprint(ingredients: Mapping[str, Any]) -> str:
     """
     canonical = json.dumps(plain(ingredients), sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def fingerprint_files(path: Path) -> str:
+    """Sixteen hex digits of a hash of a model's files below the folder `path`, or of the one file `path`."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        if file.is_file() and (file == path or file.suffix in MODEL_FILES):
+            stat = file.stat()
+            digest.update(str(file.relative_to(path)).encode())
+            content = (
+                file.read_bytes() if stat.st_size <= WHOLE_HASH_LIMIT else f"{stat.st_size}|{stat.st_mtime_ns}".encode()
+            )
+            digest.update(content)
+    return digest.hexdigest()[:16]
 
 
 def plain(value: Any) -> Any:

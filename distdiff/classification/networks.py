@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetModel
+
+from distdiff.data.preprocessing import Preprocessing
 
 
 class ImageClassifier(nn.Module):
@@ -16,20 +17,19 @@ class ImageClassifier(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, feature_dim: int, num_classes: int, input_size: int, mean: float, std: float
+        self,
+        backbone: nn.Module,
+        feature_dim: int,
+        num_classes: int,
+        input_size: int,
+        mean: float,
+        std: float,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(feature_dim, num_classes)
         self.feature_dim = feature_dim
-        self.input_size = input_size
-        self.mean, self.std = mean, std
-
-    def preprocess(self, images: torch.Tensor) -> torch.Tensor:
-        """Antialiased bilinear resize to (input_size, input_size), then normalisation; differentiable."""
-        if images.shape[-2:] != (self.input_size, self.input_size):
-            images = F.interpolate(images, size=(self.input_size, self.input_size), mode="bilinear", antialias=True)
-        return (images - self.mean) / self.std
+        self.preprocess = Preprocessing(input_size, (mean,) * 3, (std,) * 3)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return self.backbone(self.preprocess(images))

@@ -84,7 +84,10 @@ class GeneratorConfig:
 
 @dataclass
 class EncoderConfig:
-    name: str = allowed(choices=("guide",))
+    name: str = allowed(choices=("guide", "clip", "hf"))
+    model: str | None = None  # a transformers folder or hub id, for clip and hf
+    revision: str | None = None
+    checkpoint: str | None = None  # weights for guide, which is then not trained
 
 
 @dataclass

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.config.composition import explain_type
 from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
+from distdiff.encoders.location import check_encoder
 from distdiff.errors import UserError
 from distdiff.generator.kinds import LATENT_CONSISTENCY
 from distdiff.generator.location import local_kind, model_path, split_scale
@@ -39,6 +40,7 @@ def validate(config: DictConfig) -> DictConfig:
         check_methods(typed.study.methods)
     if "guidance" in typed:
         check_generator(typed.generator)
+        check_encoder(typed.encoder)
         check_strengths(typed.expansion.strength)
         kind = local_kind(typed.generator.model)
         counting = kind.counting if kind else generous_counting(typed.generator.scheduler)

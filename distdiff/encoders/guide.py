@@ -1,24 +1,20 @@
-"""The guide encoder φ: a classifier trained on the real images, seen as a feature extractor."""
+"""The guide encoder φ: a classifier trained on the real images, or read from a checkpoint, seen as a feature extractor."""
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from distdiff.classification.networks import ImageClassifier
+from distdiff.encoders.base import Encoder
 
 
-class GuideEncoder(nn.Module):
-    """φ(x): L2-normalised features (B, D) of images (B, 3, H, W) in [0, 1]; frozen, but differentiable in x."""
+class GuideEncoder(Encoder):
+    """φ(x): what a classifier's head sees."""
 
     def __init__(self, classifier: ImageClassifier) -> None:
-        super().__init__()
-        self.classifier = classifier.eval().requires_grad_(False)
+        super().__init__(classifier, classifier.preprocess, classifier.feature_dim)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return F.normalize(self.classifier.features(images), dim=-1)
+    @property
+    def classifier(self) -> ImageClassifier:
+        return self.network
 
-    def published_features(self, decoded: torch.Tensor) -> torch.Tensor:
-        """What the published transform energy sees: unnormalised features of a decoder's output in [-1, 1], resized
-        bicubically without antialiasing and without the encoder's input normalisation."""
-        size = self.classifier.input_size
-        return self.classifier.backbone(F.interpolate(decoded, size=(size, size), mode="bicubic"))
+    def extract(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.classifier.backbone(inputs)

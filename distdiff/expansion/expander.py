@@ -1,4 +1,4 @@
-"""Turns the configuration into expansion jobs, and makes what they share once: guide, prototypes, latents, generator."""
+"""Turns the configuration into expansion jobs, and makes what they share once: encoder, prototypes, latents, generator."""
 
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +11,16 @@ from safetensors.torch import load_file, save_file
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
-from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.config.composition import load_option
 from distdiff.config.instantiation import build
 from distdiff.data.fit import random_crop
 from distdiff.data.images import to_tensor
 from distdiff.data.loading import prompts
+from distdiff.encoders.base import Encoder
 from distdiff.encoders.guide import GuideEncoder
+from distdiff.encoders.loading import fingerprint as encoder_fingerprint
+from distdiff.encoders.loading import load_encoder, trains_guide
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.names import safe_name
 from distdiff.expansion.plan import image_seed
@@ -69,7 +71,7 @@ class Expander:
             "method": guidance_config.name,
             "guidance": {key: guidance_config[key] for key in guidance.uses} | weights,
             "prototype": self.prototype_identity(data, seed),
-            "guide": self.classifiers.fingerprint(data, seed),
+            "encoder": self.encoder_fingerprint(data, seed),
             "generator": self.generator_identity,
             "prompts": prompts(self.config.dataset, data.parts[0].class_names),
             "data": data.fingerprints,
@@ -80,11 +82,11 @@ class Expander:
 
         def synthesizer(title: str) -> Synthesizer:
             train = data.parts[0]
-            guide = self.guide(data, seed, title.rsplit(": ", 1)[0])
+            encoder = self.encoder(data, seed, title.rsplit(": ", 1)[0])
             precision = torch.float64 if self.generator.dtype == torch.float64 else torch.float32
             fit = "squash" if guidance.squashes_prototypes else data.fit
-            prototypes = self.prototypes(data, seed, guide, fit).to("cpu", precision)
-            energy = ImageEnergy(GuideEncoder(guide).to(precision), HierarchicalEnergy(prototypes, **weights))
+            prototypes = self.prototypes(data, seed, encoder, fit).to("cpu", precision)
+            energy = ImageEnergy(encoder.to(precision), HierarchicalEnergy(prototypes, **weights))
             generator = self.generator
             embedded = generator.embed(prompts(self.config.dataset, train.class_names))
             latents = self.latents(data, seed if guidance.freezes_source else None)
@@ -112,28 +114,52 @@ class Expander:
 
         return self._job(policy, ingredients, data, seed, synthesizer)
 
-    def guide(self, data: TrainingSet, seed: int, title: str) -> ImageClassifier:
-        """The guide: a classifier trained on the real images alone, after its last step."""
-        return self.classifiers.train(data, seed, f"{title}: guide")
+    def encoder(self, data: TrainingSet, seed: int, title: str) -> Encoder:
+        """φ: a classifier trained on the real images alone, after its last step, or the one that the `encoder` keys name."""
+        if trains_guide(self.config.encoder):
+            return GuideEncoder(self.classifiers.train(data, seed, f"{title}: guide"))
+        return self._loaded_encoder
 
-    def prototypes(self, data: TrainingSet, seed: int, guide: ImageClassifier, fit: str) -> Prototypes:
-        """Class and group prototypes of the real images, made square by `fit`, in the guide's features."""
-        options, train = self.config.prototype, data.parts[0]
+    def encoder_fingerprint(self, data: TrainingSet, seed: int) -> str:
+        """Identifies φ, before a guide is trained."""
+        if trains_guide(self.config.encoder):
+            return self.classifiers.fingerprint(data, seed)
+        return self._loaded_encoder_fingerprint
+
+    @cached_property
+    def _loaded_encoder(self) -> Encoder:
+        return load_encoder(self.config.encoder, self.config.classifier)
+
+    @cached_property
+    def _loaded_encoder_fingerprint(self) -> str:
+        return encoder_fingerprint(self.config.encoder, self.config.classifier)
+
+    def prototypes(self, data: TrainingSet, seed: int, encoder: Encoder, fit: str) -> Prototypes:
+        """Class and group prototypes in φ's features of the real images, made square by `fit`.
+
+        They have the sampler's size, so that φ resizes them as it does the images that the energy shows it.
+        """
+        options, train, size = self.config.prototype, data.parts[0], self.config.generator.resolution
         ingredients = {
             "format": FORMAT,
-            "guide": self.classifiers.fingerprint(data, seed),
+            "encoder": self.encoder_fingerprint(data, seed),
+            "resolution": size,
             "data": data.fingerprints,
             "fit": fit,
             "prototype": self.prototype_identity(data, seed),
         }
 
+        @torch.no_grad()
         def build(folder: Path) -> None:
-            encoder = GuideEncoder(guide)
-            with torch.no_grad():
-                parts = train.tensors(self.config.classifier.input_size, fit).split(ENCODE_BATCH)
-                features = torch.cat([encoder(part) for part in parts])
+            device = trainer_device(self.config.trainer)
+            encoder.to(device, torch.float32)
+            features = []
+            for start in range(0, len(train), ENCODE_BATCH):
+                chunk = range(start, min(start + ENCODE_BATCH, len(train)))
+                images = torch.stack([train.tensor(i, size, fit) for i in chunk])
+                features.append(encoder(images.to(device)).cpu())
             fitted = fit_prototypes(
-                features,
+                torch.cat(features),
                 train.labels,
                 len(train.class_names),
                 options.num_groups,
@@ -142,7 +168,10 @@ class Expander:
                 max_clustered=options.max_clustered,
                 seed=seed,
             )
-            facts = {"class_names": list(train.class_names), "encoder": {"guide": ingredients["guide"]}}
+            facts = {
+                "class_names": list(train.class_names),
+                "encoder": {self.config.encoder.name: ingredients["encoder"]},
+            }
             fitted.described(**facts).save(folder / "prototypes.safetensors")
 
         return Prototypes.load(self.cache.get("prototypes", ingredients, build) / "prototypes.safetensors")

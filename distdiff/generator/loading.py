@@ -1,7 +1,5 @@
 """Loads a generator: a diffusers folder, a hub id or one checkpoint file, with its adapters; says in one line why not."""
 
-import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import diffusers
@@ -12,15 +10,16 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar as quiet_transformers
 
+from distdiff.caching.fingerprint import fingerprint_files
 from distdiff.errors import UserError
 from distdiff.generator.adapters import add_loras, add_textual_inversions
 from distdiff.generator.kinds import LATENT_CONSISTENCY, STABLE_DIFFUSION, STABLE_DIFFUSION_3, Kind, kind_of
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.location import local_kind, model_path, split_scale
+from distdiff.hub import first_line, hub_reason
 
 quiet_diffusers()
 quiet_transformers()
-WHOLE_HASH_LIMIT = 64 * 2**20  # larger weight files count by name, size and time of change
 HUB_ERRORS = (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, ConnectionError)
 
 
@@ -112,39 +111,11 @@ class _reasons:
         if error is None or isinstance(error, UserError):
             return
         if isinstance(error, HUB_ERRORS) or (isinstance(error, Exception) and not self.is_local):
-            raise UserError(f"{self.key}={self.model}: {_hub_reason(error)}") from error
+            raise UserError(f"{self.key}={self.model}: {hub_reason(error)}") from error
         if isinstance(error, (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)):
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise UserError(f"{self.key}={self.model} is no complete {self.wanted}: {reason}") from error
-
-
-def _hub_reason(error: Exception) -> str:
-    text = str(error)
-    if "401" in text or "404" in text or "gated" in text.lower():
-        return "the hub has no such model, or it needs a login (huggingface-cli login); a local folder works too"
-    return "the Hugging Face hub cannot be reached and the model is not in its cache; give a local folder"
+            raise UserError(f"{self.key}={self.model} is no complete {self.wanted}: {first_line(error)}") from error
 
 
 def _identity(model: str, revision: str | None = None) -> str:
     path = model_path(model)
-    return f"{model}@{revision or 'main'}" if path is None else hash_files(path)
-
-
-def hash_files(path: Path) -> str:
-    """A hash of a file, or of the weights and configuration files below a folder."""
-    digest = hashlib.sha256()
-    for file in _weight_files(path):
-        stat = file.stat()
-        digest.update(str(file.relative_to(path)).encode())
-        whole = stat.st_size <= WHOLE_HASH_LIMIT
-        digest.update(file.read_bytes() if whole else f"{stat.st_size}|{stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
-
-
-def _weight_files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-        return
-    for file in sorted(path.rglob("*")):
-        if file.suffix in (".json", ".txt", ".safetensors", ".bin") and file.is_file():
-            yield file
+    return f"{model}@{revision or 'main'}" if path is None else fingerprint_files(path)

@@ -15,6 +15,7 @@ from distdiff.generator.kinds import (
     Kind,
     kind_of,
 )
+from distdiff.hub import local_path
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 INDEX = "model_index.json"
@@ -37,13 +38,7 @@ def model_path(model: str, key: str = "generator.model") -> Path | None:
         if not path.is_dir():
             raise UserError(f"{key}={model} is not allowed: there is no such asset")
         return path
-    path = Path(model).expanduser()
-    looks_local = path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1 or path.exists()
-    if not looks_local:
-        return None
-    if not path.exists():
-        raise UserError(f"{key}={model}: no such file or folder")
-    return path
+    return local_path(key, model)
 
 
 def local_kind(model: str) -> Kind | None:

@@ -76,7 +76,7 @@ class Study:
             judge = train_judge(self.classifiers, pool, self.config.measure.judge_steps)
         for plan in plans:
             with self.timer("guide"):
-                self.expander.guide(plan.data, plan.seed, f"seed {plan.seed}")
+                self.expander.encoder(plan.data, plan.seed, f"seed {plan.seed}")
             for method, row in rows.items():
                 row.seeds.append(self._one(method, plan, splits, judge, logger))
                 _log_row(logger, row)

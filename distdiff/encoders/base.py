@@ -1,0 +1,49 @@
+"""What every encoder φ promises: the same frozen, differentiable function for prototypes and energy."""
+
+from abc import ABC, abstractmethod
+from typing import Self
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from distdiff.data.preprocessing import Preprocessing
+
+
+class Encoder(nn.Module, ABC):
+    """φ(x): L2-normalised features (B, D) of images (B, 3, H, W) in [0, 1], of any H and W.
+
+    Frozen and always in evaluation mode, but differentiable in x; works in float32 and float64. A subclass says in
+    `extract` what its network makes of resized and normalised images; resizing and normalisation are here alone.
+    """
+
+    def __init__(self, network: nn.Module, preprocess: Preprocessing, feature_dim: int) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.preprocess = preprocess
+        self.feature_dim = feature_dim
+
+    @abstractmethod
+    def extract(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Features (B, D) of images (B, 3, input_size, input_size) that have the network's normalisation."""
+
+    @property
+    def input_size(self) -> int:
+        return self.preprocess.input_size
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.features(images), dim=-1)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Features (B, D), not normalised, of images (B, 3, H, W) in [0, 1]."""
+        return self.extract(self.preprocess(images))
+
+    def published_features(self, decoded: torch.Tensor) -> torch.Tensor:
+        """What the published transform energy sees: unnormalised features of a decoder's output in [-1, 1], resized
+        bicubically without antialiasing and without the encoder's input normalisation."""
+        size = (self.input_size, self.input_size)
+        return self.extract(F.interpolate(decoded, size=size, mode="bicubic"))
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode whatever `mode`: dropout or batch statistics would make φ another function."""
+        return super().train(False)

@@ -1,0 +1,42 @@
+"""Encoders that need no training: CLIP, any vision model, and a classifier's checkpoint."""
+
+from omegaconf import DictConfig
+
+from distdiff.caching.fingerprint import fingerprint as fingerprint_of
+from distdiff.caching.fingerprint import fingerprint_files
+from distdiff.encoders.base import Encoder
+from distdiff.encoders.checkpoint import load_checkpoint
+from distdiff.encoders.guide import GuideEncoder
+from distdiff.encoders.location import checkpoint_path, model_path
+from distdiff.encoders.vision import load_clip, load_vision_model
+
+REVISION = 1  # raise when a change here changes features
+LOADERS = {"clip": load_clip, "hf": load_vision_model}
+
+
+def trains_guide(config: DictConfig) -> bool:
+    """Do the `encoder` keys ask for a classifier that is trained first?"""
+    return config.name == "guide" and config.checkpoint is None
+
+
+def load_encoder(config: DictConfig, classifier: DictConfig) -> Encoder:
+    """The encoder that the `encoder` keys name, a checkpoint read as the `classifier` keys say.
+
+    Raises `UserError` where it cannot be had; a guide that is yet to be trained is not loaded here (`trains_guide`).
+    """
+    if config.name == "guide":
+        return GuideEncoder(load_checkpoint(config.checkpoint, classifier))
+    return LOADERS[config.name](config.model, config.revision)
+
+
+def fingerprint(config: DictConfig, classifier: DictConfig) -> str:
+    """Identifies what `load_encoder` gives: by the content of local files, or by hub id and revision."""
+    ingredients = {"revision": REVISION, "name": config.name}
+    if config.name == "guide":
+        path = checkpoint_path(config.checkpoint)
+        ingredients |= {"checkpoint": fingerprint_files(path)}
+        ingredients |= {} if path.is_dir() else {"classifier": classifier}
+    else:
+        path = model_path(config.model)
+        ingredients["model"] = fingerprint_files(path) if path else f"{config.model}@{config.revision or 'main'}"
+    return fingerprint_of(ingredients)

@@ -1,0 +1,82 @@
+"""Loads a transformers model's weights from a folder or the hub; says in one line why it cannot."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+from distdiff.errors import UserError
+from distdiff.hub import first_line, hub_reason
+
+disable_progress_bar()
+set_verbosity_error()  # it reports unused heads at length; weights that miss are refused here
+
+LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    UnpicklingError,
+)
+
+
+def load_pretrained(
+    auto_class: Any, label: str, model: Path | str, revision: str | None = None
+) -> tuple[PreTrainedModel, set[str]]:
+    """The model of a folder (`Path`) or hub id, in float32, and the names of weights that are not there in its shape.
+
+    Safetensors where there are any; pickled weights are read as tensors only, and no code of a repository is run.
+    Raises `UserError` that starts with `label` where it cannot be loaded or takes no images of three channels.
+    """
+    on_hub = not isinstance(model, Path)
+    with loading(label, on_hub):
+        network, found = auto_class.from_pretrained(
+            str(model),
+            **({"revision": revision} if on_hub else {}),
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+        )
+    if hasattr(network.config, "mask_ratio"):
+        network.config.mask_ratio = 0.0  # a masked autoencoder drops patches at random even in evaluation mode
+    channels = getattr(vision_config(network), "num_channels", 3)
+    if channels != 3:
+        raise UserError(f"{label} is not allowed: it takes images of {channels} channels, not 3")
+    return network.eval(), set(found["missing_keys"]) | {name for name, *_ in found["mismatched_keys"]}
+
+
+def vision_config(network: PreTrainedModel) -> Any:
+    """The part of a model's configuration that is about images."""
+    return getattr(network.config, "vision_config", None) or network.config
+
+
+def some_of(names: Iterable[str]) -> str:
+    """The first of `names`, and how many more there are.
+
+    >>> some_of({"b", "a", "c"})
+    'a and 2 more'
+    """
+    first, *more = sorted(names)
+    return f"{first} and {len(more)} more" if more else first
+
+
+@contextmanager
+def loading(label: str, on_hub: bool = False) -> Iterator[None]:
+    """Turns what loading or a first forward pass raises into a `UserError` of one line that starts with `label`."""
+    try:
+        yield
+    except LOADING_ERRORS as error:
+        if on_hub and isinstance(error, OSError):
+            raise UserError(f"{label}: {hub_reason(error)}") from error
+        raise UserError(f"{label} is no vision model that can be loaded: {first_line(error)}") from error

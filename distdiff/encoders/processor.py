@@ -1,0 +1,77 @@
+"""Reads how a transformers model wants its images from its processor file."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+from transformers import PreTrainedModel
+from transformers.image_processing_base import ImageProcessingMixin
+
+from distdiff.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from distdiff.encoders.pretrained import vision_config
+from distdiff.errors import UserError
+
+PROCESSOR = "preprocessor_config.json"
+RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers; bicubic stands for the others
+USUAL_SIZE = 224
+
+
+def preprocessing_of(
+    label: str, network: PreTrainedModel, model: Path | str, revision: str | None = None
+) -> Preprocessing:
+    """The preprocessing of a folder (`Path`) or hub id; without a processor file, `image_size` and ImageNet's mean and std.
+
+    The whole square image is resized to what the processor's crop would measure. Raises `UserError` that starts with
+    `label` for images that are no squares of three channels in the order red, green, blue.
+    """
+    processor = _content(label, model, revision)
+    if processor.get("do_flip_channel_order"):
+        raise UserError(f"{label} is not allowed: it takes images with the channels in the order blue, green, red")
+    cropped = processor.get("crop_size") and processor.get("do_center_crop", True)
+    wanted = processor.get("crop_size" if cropped else "size")
+    size = _side(label, wanted) or _side(label, getattr(vision_config(network), "image_size", None)) or USUAL_SIZE
+    mean, std = _normalisation(label, processor)
+    return Preprocessing(size, mean, std, RESAMPLE.get(processor.get("resample"), "bicubic"))
+
+
+def _content(label: str, model: Path | str, revision: str | None) -> dict[str, Any]:
+    """The processor file, empty where there is none; no processor is built from it, which could need torchvision."""
+    on_hub = not isinstance(model, Path)
+    try:
+        return ImageProcessingMixin.get_image_processor_dict(str(model), **({"revision": revision} if on_hub else {}))[
+            0
+        ]
+    except OSError as error:
+        if not on_hub:
+            if (model / PROCESSOR).exists():
+                raise UserError(f"{label}: its {PROCESSOR} cannot be read") from error
+            return {}
+        # For the hub "there is none" and "it cannot be reached" raise the same; the cache remembers which it was.
+        if try_to_load_from_cache(model, PROCESSOR, revision=revision) is _CACHED_NO_EXIST:
+            return {}
+        raise UserError(f"{label}: its {PROCESSOR} is not in the cache, and the hub cannot be reached") from error
+
+
+def _side(label: str, size: Any) -> int | None:
+    """Of an edge, [height, width], {height, width} or {shortest_edge}; None for what says neither."""
+    if isinstance(size, dict):
+        height = size.get("height", size.get("shortest_edge"))
+        size = (height, size.get("width", height))
+    if isinstance(size, (list, tuple)):
+        height, width = size[0], size[-1]
+        if height != width:
+            raise UserError(f"{label} is not allowed: it takes images of {height} by {width}, no squares")
+        return height
+    return size
+
+
+def _normalisation(label: str, processor: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std for values in [0, 1]; the processor's are for levels in [0, 255] that it has scaled and shifted."""
+    mean, std = (0.0,) * 3, (1.0,) * 3
+    if processor.get("do_normalize", "image_mean" in processor or not processor):
+        mean, std = processor.get("image_mean") or IMAGENET_MEAN, processor.get("image_std") or IMAGENET_STD
+    if len(mean) != 3 or len(std) != 3:
+        raise UserError(f"{label} is not allowed: it takes images of {len(mean)} channels, not 3")
+    scale = 255 * processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 255.0
+    shift = 1.0 if processor.get("rescale_offset") else 0.0
+    return tuple((m + shift) / scale for m in mean), tuple(s / scale for s in std)
