@@ -1,3 +1,20 @@
 """DistDiff: expand an image dataset with a pretrained diffusion model, guided by the real data's prototypes."""
 
+import importlib
+
 __version__ = "0.1.0"
+__all__ = [
+    "ImageExpander",
+    "fit_prototypes",
+    "load_encoder",
+    "load_generator",
+    "load_images",
+    "train_guide",
+]
+
+
+def __getattr__(name: str) -> object:
+    """The notebook functions of `distdiff.api`, imported when first used: commands must start in a second."""
+    if name in __all__:
+        return getattr(importlib.import_module("distdiff.api"), name)
+    raise AttributeError(f"module 'distdiff' has no attribute {name!r}")

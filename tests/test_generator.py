@@ -20,13 +20,13 @@ from torch import nn
 from distdiff.config.composition import load_option
 from distdiff.data.images import LabelledImages, to_tensor
 from distdiff.errors import UserError
-from distdiff.expansion.expander import build_guidance
 from distdiff.expansion.plan import plan_expansion
 from distdiff.expansion.synthesis import GuidedImg2Img
 from distdiff.generator.kinds import DIFFUSION_SCHEDULERS, STABLE_DIFFUSION
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.loading import load_generator
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
+from distdiff.guidance.loading import build_guidance
 from distdiff.guidance.schedule import StepSchedule
 
 IMG2IMG = {

@@ -29,9 +29,7 @@ def validate(config: DictConfig) -> DictConfig:
         OmegaConf.resolve(typed)
     except OmegaConfBaseException as error:
         raise UserError(explain_type(error)) from None
-    _refuse_strangers(schema, typed)
-    for key, value, limits in _constrained(schema, typed):
-        _check(key, value, limits)
+    check_values(schema, typed)
     if "prompt_template" in typed.dataset and "{}" not in typed.dataset.prompt_template:
         raise UserError(
             f"dataset.prompt_template={typed.dataset.prompt_template!r} is not allowed: it needs {{}} where the class name goes"
@@ -49,6 +47,13 @@ def validate(config: DictConfig) -> DictConfig:
                 typed.generator.num_steps, strength, typed.guidance.start_step, typed.guidance.period, counting
             )
     return typed
+
+
+def check_values(schema: type, config: DictConfig, prefix: str = "") -> None:
+    """Raises `UserError` for a key that `schema` lacks, one without a value, and a value beyond what the key allows."""
+    _refuse_strangers(schema, config, prefix)
+    for key, value, limits in _constrained(schema, config, prefix):
+        _check(key, value, limits)
 
 
 def _refuse_strangers(schema: type, config: DictConfig, prefix: str = "") -> None:

@@ -44,6 +44,14 @@ def load(
     return DatasetSplits(*carve(train, validation_fraction, "validation"), test)
 
 
+def read_class_folders(root: str) -> LabelledImages:
+    """All images of a folder with one folder a class, no split carved; a `UserError` where there are none."""
+    top = Path(root).expanduser()
+    if not top.is_dir():
+        raise UserError(f"dataset.root={root}: no such folder")
+    return _read(top.name, top, class_folders(top))
+
+
 def class_folders(folder: Path) -> tuple[str, ...]:
     """The names of the class folders, sorted; a `UserError` where there are none."""
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))

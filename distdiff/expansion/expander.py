@@ -27,14 +27,14 @@ from distdiff.expansion.plan import image_seed
 from distdiff.expansion.synthesis import Augmentation, GuidedImg2Img, Synthesizer
 from distdiff.generator import loading
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
-from distdiff.guidance.base import Guidance
 from distdiff.guidance.energy import HierarchicalEnergy, ImageEnergy
+from distdiff.guidance.loading import build_guidance
 from distdiff.prototypes.clustering import AUTO
-from distdiff.prototypes.hierarchical import FORMAT, Prototypes, fit_prototypes
+from distdiff.prototypes.fitting import fit_image_prototypes
+from distdiff.prototypes.hierarchical import FORMAT, Prototypes
 from distdiff.trainer import trainer_device
 
 REVISION = 2  # raise when a change here or in the guidance changes the images
-ENCODE_BATCH = 16
 
 
 class Expander:
@@ -84,8 +84,11 @@ class Expander:
             train = data.parts[0]
             encoder = self.encoder(data, seed, title.rsplit(": ", 1)[0])
             precision = torch.float64 if self.generator.dtype == torch.float64 else torch.float32
-            fit = "squash" if guidance.squashes_prototypes else data.fit
-            prototypes = self.prototypes(data, seed, encoder, fit).to("cpu", precision)
+            # The sampler's size, so that φ resizes real images as it does those that the energy shows it.
+            size, fit = self.config.generator.resolution, data.fit
+            if guidance.squashes_prototypes:
+                size, fit = encoder.input_size, "squash"
+            prototypes = self.prototypes(data, seed, encoder, size, fit).to("cpu", precision)
             energy = ImageEnergy(encoder.to(precision), HierarchicalEnergy(prototypes, **weights))
             generator = self.generator
             embedded = generator.embed(prompts(self.config.dataset, train.class_names))
@@ -134,12 +137,9 @@ class Expander:
     def _loaded_encoder_fingerprint(self) -> str:
         return encoder_fingerprint(self.config.encoder, self.config.classifier)
 
-    def prototypes(self, data: TrainingSet, seed: int, encoder: Encoder, fit: str) -> Prototypes:
-        """Class and group prototypes in φ's features of the real images, made square by `fit`.
-
-        They have the sampler's size, so that φ resizes them as it does the images that the energy shows it.
-        """
-        options, train, size = self.config.prototype, data.parts[0], self.config.generator.resolution
+    def prototypes(self, data: TrainingSet, seed: int, encoder: Encoder, size: int, fit: str) -> Prototypes:
+        """Class and group prototypes in φ's features of the real images, made squares of `size` by `fit`."""
+        options, train = self.config.prototype, data.parts[0]
         ingredients = {
             "format": FORMAT,
             "encoder": self.encoder_fingerprint(data, seed),
@@ -149,30 +149,21 @@ class Expander:
             "prototype": self.prototype_identity(data, seed),
         }
 
-        @torch.no_grad()
         def build(folder: Path) -> None:
-            device = trainer_device(self.config.trainer)
-            encoder.to(device, torch.float32)
-            features = []
-            for start in range(0, len(train), ENCODE_BATCH):
-                chunk = range(start, min(start + ENCODE_BATCH, len(train)))
-                images = torch.stack([train.tensor(i, size, fit) for i in chunk])
-                features.append(encoder(images.to(device)).cpu())
-            fitted = fit_prototypes(
-                torch.cat(features),
-                train.labels,
-                len(train.class_names),
-                options.num_groups,
-                options.linkage,
+            encoder.to(trainer_device(self.config.trainer), torch.float32)
+            fitted = fit_image_prototypes(
+                train,
+                encoder,
+                size,
+                fit,
+                num_groups=options.num_groups,
+                linkage=options.linkage,
                 max_groups=options.max_groups,
                 max_clustered=options.max_clustered,
                 seed=seed,
             )
-            facts = {
-                "class_names": list(train.class_names),
-                "encoder": {self.config.encoder.name: ingredients["encoder"]},
-            }
-            fitted.described(**facts).save(folder / "prototypes.safetensors")
+            named = fitted.described(encoder={self.config.encoder.name: ingredients["encoder"]})
+            named.save(folder / "prototypes.safetensors")
 
         return Prototypes.load(self.cache.get("prototypes", ingredients, build) / "prototypes.safetensors")
 
@@ -205,15 +196,8 @@ class Expander:
             return to_tensor(random_crop(train.image(position), size, rng))
 
         def build(folder: Path) -> None:
-            generator = self.generator
-            parts = [
-                generator.encode(torch.stack([pixels(position) for position in chunk]))
-                for chunk in np.array_split(np.arange(len(train)), -(-len(train) // ENCODE_BATCH))
-            ]
-            tensors = {
-                name: torch.cat([getattr(part, name) for part in parts]).cpu().contiguous() for name in ("mean", "std")
-            }
-            save_file(tensors, folder / "latents.safetensors")
+            posterior = self.generator.encode_all(map(pixels, range(len(train))))
+            save_file({"mean": posterior.mean, "std": posterior.std}, folder / "latents.safetensors")
 
         return Posterior(**load_file(self.cache.get("latents", ingredients, build) / "latents.safetensors"))
 
@@ -228,13 +212,3 @@ class Expander:
         if self.config.expansion.output_dir:  # a study has several
             return Path(self.config.expansion.output_dir) / f"{method}-seed{seed}"
         return Path(self.config.paths.expanded_dir) / f"{safe_name(self.config.dataset.name)}-{method}-{identity}"
-
-
-def build_guidance(config: DictConfig, prototype: DictConfig) -> tuple[Guidance, dict[str, float]]:
-    """The guidance method, and the energy's weights (zero for a level of prototypes that is switched off)."""
-    weights = {
-        "class_weight": config.class_weight * prototype.class_level,
-        "group_weight": config.group_weight * prototype.group_level,
-    }
-    methods_own = OmegaConf.masked_copy(config, [key for key in config if key not in ("name", *weights)])
-    return build(methods_own), weights

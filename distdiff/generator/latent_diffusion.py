@@ -1,6 +1,7 @@
 """A pretrained latent diffusion pipeline, reduced to the operations that guided img2img needs."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,8 @@ from distdiff.generator.denoiser import Denoiser
 from distdiff.generator.families import Family, family_of
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
+
+ENCODE_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,14 @@ class LatentDiffusion(nn.Module):
         mean, std = posterior.mean.to(self.latent_dtype), posterior.std.to(self.latent_dtype)
         scale, shift = self._scale_and_shift(mean)
         return Posterior((mean - shift) * scale, std * scale)
+
+    def encode_all(self, images: Iterable[torch.Tensor]) -> Posterior:
+        """Images (3, H, W), one after the other, to their posterior on the CPU; holds one batch of them at a time."""
+        parts, remaining = [], iter(images)
+        while batch := list(itertools.islice(remaining, ENCODE_BATCH)):
+            part = self.encode(torch.stack(batch))
+            parts.append((part.mean.cpu(), part.std.cpu()))
+        return Posterior(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents to images (B, 3, H, W), in [0, 1] up to the decoder's overshoot (not clipped: gradients pass)."""

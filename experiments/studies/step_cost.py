@@ -125,7 +125,7 @@ def build(options: argparse.Namespace):
 
 def build_method(name: str):
     from distdiff.config.composition import load_option
-    from distdiff.expansion.expander import build_guidance
+    from distdiff.guidance.loading import build_guidance
 
     return build_guidance(load_option("guidance", name), load_option("prototype", "hierarchical"))[0]
 

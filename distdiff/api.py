@@ -1,0 +1,170 @@
+"""DistDiff in a notebook: load a generator, fit prototypes on a folder, expand PIL images."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from PIL import Image
+
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import ClassifierTrainer, TrainingSet
+from distdiff.config.composition import compose_jobs, explain_type, load_option, options
+from distdiff.config.schema import GROUPS
+from distdiff.config.validation import check_generator, check_values
+from distdiff.data.fit import fit_image
+from distdiff.data.imagefolder import read_class_folders
+from distdiff.data.images import LabelledImages, to_image, to_tensor
+from distdiff.encoders import loading as encoders
+from distdiff.encoders.base import Encoder
+from distdiff.encoders.guide import GuideEncoder
+from distdiff.encoders.location import check_encoder
+from distdiff.errors import UserError
+from distdiff.expansion.plan import WorkItem, image_seed
+from distdiff.expansion.synthesis import GuidedImg2Img
+from distdiff.generator import loading as generators
+from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.guidance.base import Guidance
+from distdiff.guidance.energy import HierarchicalEnergy, ImageEnergy
+from distdiff.guidance.loading import build_guidance
+from distdiff.prototypes.fitting import fit_image_prototypes
+from distdiff.prototypes.hierarchical import Prototypes
+
+
+def load_images(root: str) -> LabelledImages:
+    """The images of a folder with one folder a class, read when needed; raises `UserError` where there are none."""
+    return read_class_folders(root)
+
+
+def load_generator(name: str, **keys: Any) -> LatentDiffusion:
+    """An option of `conf/generator` by name, or any pipeline by folder, hub id or checkpoint file; on a GPU where there is one.
+
+    `keys` are those of `conf/generator`: `num_steps=30, cfg_scale=5, scheduler="unipc"`, ... Raises `UserError` for a value
+    that is not allowed, and where the model cannot be loaded.
+    """
+    known = name in options("generator") and name != "local"
+    config = _configured("generator", name if known else "local", keys if known else {"model": name} | keys)
+    check_generator(config)
+    return generators.load_generator(config).to(_device())
+
+
+def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> Encoder:
+    """φ by a transformers vision model, a folder or hub id; `kind="clip"` takes CLIP's projected image embeddings."""
+    config = _configured("encoder", kind, {"model": model, "revision": revision})
+    check_encoder(config)
+    return encoders.load_encoder(config, load_option("classifier", "small_cnn")).to(_device())
+
+
+def train_guide(images: LabelledImages, classifier: str = "small_cnn", steps: int = 400, seed: int = 0) -> GuideEncoder:
+    """φ by a classifier of `conf/classifier` trained on `images` alone; trained once, then read from `paths.cache_dir`."""
+    trainer = "gpu" if torch.cuda.is_available() else "cpu"
+    overrides = [f"classifier={classifier}", f"trainer={trainer}", f"train.steps={int(steps)}", "logger=none"]
+    (config,) = compose_jobs("expand", overrides, multirun=False)
+    data = TrainingSet((images,), (images.fingerprint(),), config.dataset.fit)
+    trained = ClassifierTrainer(config, StageCache(config.paths.cache_dir)).train(data, seed, "guide")
+    return GuideEncoder(trained).to(_device())
+
+
+def fit_prototypes(
+    images: LabelledImages, encoder: Encoder, resolution: int, num_groups: int | str = 3, **keys: Any
+) -> Prototypes:
+    """Prototypes of `images` in the encoder's features, seen at the generator's `resolution` as the energy sees new ones.
+
+    `num_groups="auto"` lets the silhouette choose; `keys` are the others of `conf/prototype`.
+    """
+    config = _configured("prototype", "hierarchical", {"num_groups": num_groups} | keys)
+    names = ("num_groups", "linkage", "max_groups", "max_clustered")
+    return fit_image_prototypes(images, encoder, resolution, "crop", **{name: config[name] for name in names})
+
+
+class ImageExpander:
+    """Makes new images from PIL images, by guided img2img.
+
+    `guidance` is an option of `conf/guidance` by name, with `keys` for it, or a `Guidance` of your own.
+    """
+
+    def __init__(
+        self,
+        generator: LatentDiffusion,
+        encoder: Encoder,
+        prototypes: Prototypes,
+        guidance: str | Guidance = "direct",
+        prompt_template: str = "a photo of a {}.",
+        **keys: Any,
+    ) -> None:
+        """`prototypes` bring the class names; raises `UserError` for a key or value that is not allowed."""
+        self.generator = generator
+        self.class_names: list[str] = prototypes.metadata["class_names"]
+        if isinstance(guidance, Guidance):
+            self.guidance, weights = guidance, keys
+        else:
+            config = _configured("guidance", guidance, keys)
+            self.guidance, weights = build_guidance(config, load_option("prototype", "hierarchical"))
+        prototypes = prototypes.to("cpu", generator.latent_dtype)
+        energy = HierarchicalEnergy(prototypes, **weights)
+        self.energy = ImageEnergy(encoder.to(generator.latent_dtype), energy).to(generator.device)
+        words = [name.replace("_", " ") for name in self.class_names]
+        self.prompts = generator.embed([prompt_template.replace("{}", word) for word in words])
+
+    def __call__(
+        self,
+        images: Sequence[Image.Image],
+        classes: Sequence[str],
+        strength: float = 0.5,
+        copies: int = 1,
+        seed: int = 0,
+        batch_size: int = 8,
+    ) -> list[Image.Image]:
+        """`copies` new images of each image, image by image, each of its class; `.info` of each holds its energies.
+
+        Copy k of image i is seeded by (seed, class, i, k) alone. Raises `UserError` for a class without a prototype.
+        """
+        for name in classes:
+            if name not in self.class_names:
+                raise UserError(f"class {name!r} has no prototype: one of {', '.join(self.class_names)}")
+        size = self.generator.resolution
+        squares = (to_tensor(fit_image(image.convert("RGB"), size, "crop")) for image in images)
+        posterior = self.generator.encode_all(squares)
+        sampler = GuidedImg2Img(self.generator, self.guidance, self.energy, posterior, self.prompts, seed)
+        items = [
+            WorkItem(
+                position=position,
+                copy=copy,
+                seed=image_seed(seed, name, str(position), copy),
+                strength=strength,
+                label=self.class_names.index(name),
+                class_name=name,
+                source=str(position),
+                file_name=f"{name}/{position}__{copy:04d}.png",
+            )
+            for position, (_, name) in enumerate(zip(images, classes, strict=True))
+            for copy in range(copies)
+        ]
+        made = []
+        for start in range(0, len(items), batch_size):
+            batch = sampler(items[start : start + batch_size])
+            for position, pixels in enumerate(batch.images):
+                image = to_image(pixels)
+                image.info |= {name: column[position] for name, column in batch.columns.items()}
+                made.append(image)
+        return made
+
+
+def _configured(group: str, option: str, keys: dict[str, Any]) -> DictConfig:
+    """One option of a configuration group with some keys set; checked as the command line is."""
+    config = load_option(group, option)
+    known = list(config)  # `in` would leave out keys without a value
+    for key, value in keys.items():
+        if key not in known:
+            raise UserError(f"{group}.{key}={value} is not allowed: there is no such key; its keys: {', '.join(known)}")
+        try:
+            OmegaConf.update(config, key, value)
+        except OmegaConfBaseException as error:
+            raise UserError(f"{group}.{explain_type(error)}") from None
+    check_values(GROUPS[group], config, f"{group}.")
+    return config
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

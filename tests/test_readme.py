@@ -1,0 +1,41 @@
+"""The README's Python, run as it stands."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from PIL import Image
+from sklearn.datasets import load_digits
+
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Thirty scanned digits in class folders, in the working directory."""
+    digits = load_digits()
+    for number in range(30):
+        folder = tmp_path / "pictures" / str(digits.target[number])
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = (digits.images[number] / 16 * 255).astype("uint8")
+        Image.fromarray(pixels).resize((32, 32)).save(folder / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_readmes_python_runs(pictures: Path) -> None:
+    blocks = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(blocks) == 2
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    for name in ("new.png", "mine.png"):
+        with Image.open(pictures / name) as image:
+            assert image.size == (32, 32)
+    assert len(names["new"]) == 3
+    assert set(names["new"][0].info) >= {"energy_before", "energy_after", "group", "gradient_finite"}
+    lines = [line for line in blocks[0].splitlines() if line.strip()]
+    assert len(lines) <= 10, "ten lines were promised"
+    assert os.path.isdir("outputs/cache/classifiers")  # the guide is trained once
