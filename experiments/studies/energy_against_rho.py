@@ -4,7 +4,7 @@
 
 The same 100 images (20 real digits, 5 copies each, seed 0) are made by each method at each ρ; a method's row tells the
 median of E(final image), and how many of the 100 have less energy than unguided. Writes energy_against_rho.json, .md and
-.png to experiments/results. About 15 minutes on two cores.
+.png to experiments/results. About 10 minutes on two cores.
 """
 
 import json
