@@ -62,6 +62,8 @@ MISTAKES = {
     "generator.num_inference_steps=3": "here it is called generator.num_steps",
     "generator.guidance_scale=3": "here it is called generator.cfg_scale",
     "generator.torch_dtype=float16": "here it is called generator.dtype",
+    "generator.lora=a.safetensors": "generator.lora=a.safetensors is not allowed: a list, [a, b]",
+    "generator.scheduler=flow_euler": "for a Stable Diffusion model, one of auto, ddim,",
     "generator.dtype=int8": "generator.dtype=int8 is not allowed: one of float32,",
     "generator.model=/nowhere": "generator.model=/nowhere: no such file or folder",
     f"generator.model={ROOT}": "it has no model_index.json",

@@ -123,7 +123,11 @@ def _explain(config_name: str, parsed: list[Override], error: Exception) -> str:
 def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ()) -> str:
     """One line for a value of the wrong type: key, value, and the type that is allowed."""
     reason = str(error).splitlines()[0]
+    parsed = list(parsed)
     key = error.full_key or next((o.key_or_group for o in parsed), "")
+    if "is not a ListConfig" in reason:
+        given = next((f"={o.value()}" for o in parsed if o.key_or_group == key), "")
+        return f"{key}{given} is not allowed: a list, [a, b]"
     value = re.search(r"Value '(.*?)'", reason)
     wanted = next((words for name, words in TYPE_NAMES.items() if name in reason), None)
     if value is None or wanted is None:

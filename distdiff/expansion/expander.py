@@ -81,16 +81,14 @@ class Expander:
         }
 
         def synthesizer(title: str) -> Synthesizer:
-            train = data.parts[0]
+            train, generator = data.parts[0], self.generator  # loaded first: it may refuse what only it can know
             encoder = self.encoder(data, seed, title.rsplit(": ", 1)[0])
-            precision = torch.float64 if self.generator.dtype == torch.float64 else torch.float32
             # The sampler's size, so that φ resizes real images as it does those that the energy shows it.
             size, fit = self.config.generator.resolution, data.fit
             if guidance.squashes_prototypes:
                 size, fit = encoder.input_size, "squash"
-            prototypes = self.prototypes(data, seed, encoder, size, fit).to("cpu", precision)
-            energy = ImageEnergy(encoder.to(precision), HierarchicalEnergy(prototypes, **weights))
-            generator = self.generator
+            prototypes = self.prototypes(data, seed, encoder, size, fit).to("cpu", generator.latent_dtype)
+            energy = ImageEnergy(encoder.to(generator.latent_dtype), HierarchicalEnergy(prototypes, **weights))
             embedded = generator.embed(prompts(self.config.dataset, train.class_names))
             latents = self.latents(data, seed if guidance.freezes_source else None)
             return GuidedImg2Img(generator, guidance, energy, latents, embedded, seed)

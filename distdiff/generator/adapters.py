@@ -1,6 +1,7 @@
 """What is added to a pretrained pipeline: LoRA weights and textual inversion embeddings, by diffusers' own loaders."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 
 from distdiff.errors import UserError
 from distdiff.generator.location import model_path, split_scale
+from distdiff.hub import first_line, hub_reason
 
 
 def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
@@ -21,7 +23,7 @@ def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
         try:
             pipeline.load_lora_weights(str(local or path), adapter_name=f"lora{number}", use_safetensors=True)
         except Exception as error:  # whatever diffusers, peft and the hub raise for a file that does not fit
-            raise UserError(f"generator.lora={entry} cannot be loaded: {_first_line(error)}") from error
+            raise UserError(f"generator.lora={entry} cannot be loaded: {_reason(error, local)}") from error
         names.append(f"lora{number}")
         scales.append(scale)
     pipeline.set_adapters(names, scales)
@@ -41,7 +43,7 @@ def add_textual_inversions(pipeline: DiffusionPipeline, entries: Sequence[str]) 
             else:
                 pipeline.load_textual_inversion(str(path or entry), use_safetensors=True)
         except Exception as error:  # as above
-            raise UserError(f"generator.textual_inversion={entry} cannot be loaded: {_first_line(error)}") from error
+            raise UserError(f"generator.textual_inversion={entry} cannot be loaded: {_reason(error, path)}") from error
 
 
 def _add_to_both_encoders(pipeline: DiffusionPipeline, path: str) -> None:
@@ -49,7 +51,7 @@ def _add_to_both_encoders(pipeline: DiffusionPipeline, path: str) -> None:
     try:
         embeddings = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"give a local .safetensors file ({_first_line(error)})") from None
+        raise UserError(f"give a local .safetensors file ({first_line(error)})") from None
     token = f"<{path.rsplit('/', 1)[-1].removesuffix('.safetensors')}>"
     for name, encoder, tokenizer in (
         ("clip_l", pipeline.text_encoder, pipeline.tokenizer),
@@ -60,5 +62,5 @@ def _add_to_both_encoders(pipeline: DiffusionPipeline, path: str) -> None:
         pipeline.load_textual_inversion(embeddings[name], token=token, text_encoder=encoder, tokenizer=tokenizer)
 
 
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _reason(error: Exception, local: Path | None) -> str:
+    return hub_reason(error) if local is None and isinstance(error, OSError) else first_line(error)

@@ -108,7 +108,7 @@ class LatentDiffusion(nn.Module):
         while batch := list(itertools.islice(remaining, ENCODE_BATCH)):
             part = self.encode(torch.stack(batch))
             parts.append((part.mean.cpu(), part.std.cpu()))
-        return Posterior(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        return Posterior(*(torch.cat(tensors).contiguous() for tensors in zip(*parts, strict=True)))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents to images (B, 3, H, W), in [0, 1] up to the decoder's overshoot (not clipped: gradients pass)."""
