@@ -11,7 +11,7 @@ from distdiff.classification.training import ClassifierTrainer, few_shot_trainin
 from distdiff.config.composition import load_option
 from distdiff.data.loading import load_dataset
 from distdiff.expansion.expander import Expander
-from distdiff.expansion.plan import plan_expansion
+from distdiff.expansion.plan import ExpansionPlan
 
 IMAGES = 100
 
@@ -31,7 +31,7 @@ def final_energies(expander: Expander, method: str, **options: object) -> list[f
     for key, value in options.items():
         guidance[key] = value
     synthesizer = expander.guided(data, guidance, config.seed).synthesizer(f"{method}: expand")
-    items = plan_expansion(data.parts[0], IMAGES // len(data.parts[0]), config.expansion.strength, config.seed)
+    items = ExpansionPlan(data.parts[0], IMAGES // len(data.parts[0]), config.expansion.strength, config.seed)
     assert len(items) == IMAGES
     return synthesizer(items).columns["energy_after"]
 

@@ -20,7 +20,7 @@ from torch import nn
 from distdiff.config.composition import load_option
 from distdiff.data.images import LabelledImages, to_tensor
 from distdiff.errors import UserError
-from distdiff.expansion.plan import plan_expansion
+from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.synthesis import GuidedImg2Img
 from distdiff.generator.kinds import DIFFUSION_SCHEDULERS, STABLE_DIFFUSION
 from distdiff.generator.latent_diffusion import LatentDiffusion
@@ -51,7 +51,7 @@ def test_unguided_expansion_is_diffusers_img2img(pipelines, family, scheduler, s
     """Oracle: the family's own img2img pipeline with one generator an image, seeded as the plan says."""
     pipeline, images = pipelines[family], three_images()
     generator = LatentDiffusion(pipeline, num_steps=8, cfg_scale=cfg_scale, resolution=32, scheduler=scheduler)
-    items = plan_expansion(images, factor=2, strength=strength, seed=5)
+    items = ExpansionPlan(images, factor=2, strength=strength, seed=5)
     ours = synthesizer(generator, images)(items).images
 
     img2img = img2img_pipeline(pipeline, family, scheduler)
@@ -73,7 +73,7 @@ def test_a_few_step_model_without_classifier_free_guidance_is_diffusers_too(pipe
     pipeline, images = pipelines["sd"], three_images()
     pipeline.scheduler.register_to_config(timestep_spacing="trailing")
     generator = LatentDiffusion(pipeline, num_steps=2, cfg_scale=1.0, resolution=32, scheduler=scheduler)
-    items = plan_expansion(images, factor=1, strength=0.5, seed=5)
+    items = ExpansionPlan(images, factor=1, strength=0.5, seed=5)
     ours = synthesizer(generator, images)(items).images
     theirs = img2img_pipeline(pipeline, "sd", scheduler)(
         prompt=[PROMPTS[item.label] for item in items],
@@ -90,7 +90,7 @@ def test_a_few_step_model_without_classifier_free_guidance_is_diffusers_too(pipe
 
 def test_stable_diffusion_3_works_without_t5() -> None:
     generator = LatentDiffusion(small_sd3_pipeline(with_t5=False), num_steps=2, cfg_scale=2.0, resolution=32)
-    images = synthesizer(generator, three_images())(plan_expansion(three_images(), 1, 1.0, 0)).images
+    images = synthesizer(generator, three_images())(ExpansionPlan(three_images(), 1, 1.0, 0)).images
     assert torch.isfinite(images).all()
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint
@@ -14,7 +15,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.expansion.card import dataset_card
 from distdiff.expansion.directory import ExpandedDirectory
 from distdiff.expansion.module import ExpansionModule, PlannedBatches
-from distdiff.expansion.plan import batches, plan_expansion
+from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.synthesis import Synthesizer
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.trainer import build_trainer
@@ -43,24 +44,23 @@ class ExpansionJob:
     def run(self, title: str) -> None:
         """Makes the images that are not there yet, and finishes the directory; does nothing where it is complete."""
         directory, options = ExpandedDirectory(self.path), self.config.expansion
-        items = plan_expansion(self.sources, options.factor, options.strength, self.seed)
-        done = directory.rows()
-        missing = [item for item in items if item.file_name not in done]
-        if not missing and directory.manifest()["complete"]:
+        plan = ExpansionPlan(self.sources, options.factor, options.strength, self.seed)
+        missing = plan.missing(directory.rows())
+        if not len(missing) and directory.manifest()["complete"]:
             return
-        seconds = self._make(missing, title) if missing else 0.0
+        seconds = self._make(plan, missing, title) if len(missing) else 0.0
         counts = {"sources": len(self.sources), "factor": options.factor, "classes": len(self.sources.class_names)}
         card = dataset_card(self.method, self.ingredients, counts, self.config)
-        directory.finish([item.file_name for item in items], counts, seconds, card)
+        directory.finish(list(plan.file_names()), counts, seconds, card)
 
-    def _make(self, missing: list, title: str) -> float:
+    def _make(self, plan: ExpansionPlan, missing: np.ndarray, title: str) -> float:
         synthesizer = self.synthesizer(title)
-        planned = batches(missing, self.config.expansion.batch_size, synthesizer.group)
+        batches = plan.batches(missing, self.config.expansion.batch_size, synthesizer.group)
         trainer = build_trainer(
             self.config.trainer,
             callbacks=[ExpandedWriter(self.path), StageProgress(f"{title}: expand", "images", len(missing))],
             inference_mode=False,
         )
         started = time.perf_counter()
-        trainer.predict(ExpansionModule(synthesizer), PlannedBatches(planned).loader(), return_predictions=False)
+        trainer.predict(ExpansionModule(synthesizer), PlannedBatches(plan, batches).loader(), return_predictions=False)
         return time.perf_counter() - started

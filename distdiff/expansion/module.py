@@ -1,10 +1,11 @@
 """Expansion as a Lightning module: `Trainer.predict` hands it batches of work items."""
 
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from distdiff.expansion.plan import WorkItem
+from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.synthesis import Synthesized, Synthesizer
 
 
@@ -25,14 +26,16 @@ class ExpansionModule(L.LightningModule):
 class PlannedBatches(Dataset):
     """The plan's batches, one an index: what is drawn together was decided when it was planned."""
 
-    def __init__(self, planned: list[list[WorkItem]]) -> None:
-        self.planned = planned
+    def __init__(self, plan: ExpansionPlan, batches: list[np.ndarray]) -> None:
+        """`batches` hold indices into the plan."""
+        self.plan = plan
+        self.batches = batches
 
     def __len__(self) -> int:
-        return len(self.planned)
+        return len(self.batches)
 
     def __getitem__(self, index: int) -> list[WorkItem]:
-        return self.planned[index]
+        return [self.plan[item] for item in self.batches[index]]
 
     def loader(self) -> DataLoader:
         return DataLoader(self, batch_size=None, collate_fn=list, generator=torch.Generator())

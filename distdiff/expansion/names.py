@@ -28,12 +28,3 @@ def safe_name(name: str) -> str:
         tail = sha256(name.encode()).hexdigest()[:16]
         safe = encoded[: _MAX_BYTES - 17].decode(errors="ignore") + "-" + tail
     return safe
-
-
-def copy_name(class_name: str, source: str, copy: int) -> str:
-    """The path of one copy below the expanded dataset's directory.
-
-    >>> copy_name("cat", "a.jpg", 3)
-    'cat/a.jpg__0003.png'
-    """
-    return f"{safe_name(class_name)}/{safe_name(source)}__{copy:04d}.png"

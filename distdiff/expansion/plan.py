@@ -1,7 +1,7 @@
 """The work list: every source image times every copy, each with its own seed."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from distdiff.config.validation import strengths_of
 from distdiff.data.images import LabelledImages
-from distdiff.expansion.names import copy_name
+from distdiff.expansion.names import safe_name
 
 
 @dataclass(frozen=True)
@@ -26,34 +26,78 @@ class WorkItem:
     file_name: str
 
 
-def plan_expansion(images: LabelledImages, factor: int, strength: Any, seed: int) -> list[WorkItem]:
-    """All copies of all sources, copy by copy, so that a larger `factor` only appends."""
-    items = []
-    for copy in range(factor):
-        for position in range(len(images)):
-            label, source = int(images.labels[position]), images.keys[position]
-            class_name = images.class_names[label]
-            items.append(
-                WorkItem(
-                    position=position,
-                    copy=copy,
-                    seed=image_seed(seed, class_name, source, copy),
-                    strength=copy_strength(strength, seed, class_name, source, copy),
-                    label=label,
-                    class_name=class_name,
-                    source=source,
-                    file_name=copy_name(class_name, source, copy),
-                )
-            )
-    return items
+class ExpansionPlan(Sequence[WorkItem]):
+    """All copies of all sources, copy by copy, so that a larger `factor` only appends; items are made when asked for.
 
+    Item i is copy i // n of source i % n, for n sources: planning costs a name a source, not an object an image.
+    """
 
-def batches(items: list[WorkItem], batch_size: int, group: Callable[[float], float]) -> list[list[WorkItem]]:
-    """Puts items of one group (equal `group(strength)`) into batches, in order."""
-    groups: dict[float, list[WorkItem]] = {}
-    for item in items:
-        groups.setdefault(group(item.strength), []).append(item)
-    return [items[i : i + batch_size] for items in groups.values() for i in range(0, len(items), batch_size)]
+    def __init__(self, images: LabelledImages, factor: int, strength: Any, seed: int) -> None:
+        """`strength`: a number, a list (one a copy, repeating) or a `{low, high}` range, drawn an image."""
+        self.images = images
+        self.factor = factor
+        self.seed = seed
+        self._labels: list[int] = images.labels.tolist()
+        self._strengths = strengths_of(strength)
+        self._drawn = hasattr(strength, "keys")  # an image, from a range
+        folders = [safe_name(name) for name in images.class_names]
+        self._stems = [
+            f"{folders[label]}/{safe_name(key)}" for label, key in zip(self._labels, images.keys, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.images) * self.factor
+
+    def __getitem__(self, index: int) -> WorkItem:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        copy, position = divmod(int(index), len(self._stems))
+        label, source = self._labels[position], self.images.keys[position]
+        class_name = self.images.class_names[label]
+        return WorkItem(
+            position=position,
+            copy=copy,
+            seed=image_seed(self.seed, class_name, source, copy),
+            strength=self.strength_of(index),
+            label=label,
+            class_name=class_name,
+            source=source,
+            file_name=self.file_name(index),
+        )
+
+    def file_name(self, index: int) -> str:
+        """The path of an item's image below the expanded dataset's directory."""
+        copy, position = divmod(int(index), len(self._stems))
+        return f"{self._stems[position]}__{copy:04d}.png"
+
+    def file_names(self) -> Iterator[str]:
+        """Every item's path, in order."""
+        return (f"{stem}__{copy:04d}.png" for copy in range(self.factor) for stem in self._stems)
+
+    def strength_of(self, index: int) -> float:
+        """The number itself, the list's turn for the item's copy, or a uniform draw from `{low, high}` by its own seed."""
+        copy, position = divmod(index, len(self._stems))
+        if not self._drawn:
+            return float(self._strengths[copy % len(self._strengths)])
+        class_name = self.images.class_names[self._labels[position]]
+        low, high = self._strengths
+        seed = image_seed(self.seed, class_name, self.images.keys[position], copy, "strength")
+        return float(low + (high - low) * (seed * 2.0**-63))
+
+    def missing(self, done: Container[str]) -> np.ndarray:
+        """The indices of items whose file names are not among `done`, (m,) int64."""
+        indices = (index for index, name in enumerate(self.file_names()) if name not in done)
+        return np.fromiter(indices, dtype=np.int64)
+
+    def batches(self, indices: np.ndarray, batch_size: int, group: Callable[[float], float]) -> list[np.ndarray]:
+        """Puts items of one group (equal `group(strength)`) into batches, in order."""
+        if self._drawn:
+            keys = np.array([group(self.strength_of(index)) for index in indices.tolist()])
+        else:
+            of_turn = np.array([group(strength) for strength in self._strengths])
+            keys = of_turn[indices // len(self.images) % len(of_turn)]
+        members = [indices[keys == key] for key in dict.fromkeys(keys.tolist())]
+        return [part for same in members for part in np.split(same, range(batch_size, len(same), batch_size))]
 
 
 def image_seed(seed: int, class_name: str, source: str, copy: int | str, purpose: str = "image") -> int:
@@ -64,13 +108,3 @@ def image_seed(seed: int, class_name: str, source: str, copy: int | str, purpose
     text = "\0".join(map(str, (seed, class_name, source, copy)))
     digest = hashlib.blake2b(text.encode(), digest_size=8, person=purpose.encode())
     return int.from_bytes(digest.digest(), "big") >> 1
-
-
-def copy_strength(strength: Any, seed: int, class_name: str, source: str, copy: int) -> float:
-    """The number itself, the list's turn for this copy, or a uniform draw from `{low, high}`."""
-    values = strengths_of(strength)
-    if hasattr(strength, "keys"):
-        low, high = values
-        uniform = np.ldexp(image_seed(seed, class_name, source, copy, "strength"), -63)
-        return float(low + (high - low) * uniform)
-    return float(values[copy % len(values)])

@@ -23,7 +23,7 @@ from distdiff.config.launch import quiet
 from distdiff.config.validation import validate
 from distdiff.data.loading import load_dataset
 from distdiff.expansion.expander import Expander
-from distdiff.expansion.plan import plan_expansion
+from distdiff.expansion.plan import ExpansionPlan
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 NAME = "energy_against_rho"
@@ -75,7 +75,7 @@ def final_energies(expander: Expander, data: TrainingSet, guidance: DictConfig) 
     """E of the final images, (100,)."""
     config = expander.config
     synthesizer = expander.guided(data, guidance, config.seed).synthesizer(f"{guidance.name}: expand")
-    items = plan_expansion(data.parts[0], COPIES, config.expansion.strength, config.seed)
+    items = ExpansionPlan(data.parts[0], COPIES, config.expansion.strength, config.seed)
     return np.array(synthesizer(items).columns["energy_after"])
 
 
