@@ -58,8 +58,10 @@ def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> E
 
 def train_guide(images: LabelledImages, classifier: str = "small_cnn", steps: int = 400, seed: int = 0) -> GuideEncoder:
     """φ by a classifier of `conf/classifier` trained on `images` alone; trained once, then read from `paths.cache_dir`."""
+    if not isinstance(steps, int) or steps < 1:
+        raise UserError(f"steps={steps} is not allowed: an integer at least 1")
     trainer = "gpu" if torch.cuda.is_available() else "cpu"
-    overrides = [f"classifier={classifier}", f"trainer={trainer}", f"train.steps={int(steps)}", "logger=none"]
+    overrides = [f"classifier={classifier}", f"trainer={trainer}", f"train.steps={steps}", "logger=none"]
     (config,) = compose_jobs("expand", overrides, multirun=False)
     data = TrainingSet((images,), (images.fingerprint(),), config.dataset.fit)
     trained = ClassifierTrainer(config, StageCache(config.paths.cache_dir)).train(data, seed, "guide")
@@ -96,7 +98,13 @@ class ImageExpander:
         """`prototypes` bring the class names; raises `UserError` for a key or value that is not allowed."""
         self.generator = generator
         self.class_names: list[str] = prototypes.metadata["class_names"]
+        if "{}" not in prompt_template:
+            raise UserError(
+                f"prompt_template={prompt_template!r} is not allowed: it needs {{}} where the class name goes"
+            )
         if isinstance(guidance, Guidance):
+            if strange := keys.keys() - {"class_weight", "group_weight"}:
+                raise UserError(f"{', '.join(sorted(strange))}: give a guidance of your own its keys when you make it")
             self.guidance, weights = guidance, keys
         else:
             config = _configured("guidance", guidance, keys)
@@ -120,6 +128,7 @@ class ImageExpander:
 
         Copy k of image i is seeded by (seed, class, i, k) alone. Raises `UserError` for a class without a prototype.
         """
+        _check_call(len(images), len(classes), strength, copies, batch_size)
         for name in classes:
             if name not in self.class_names:
                 raise UserError(f"class {name!r} has no prototype: one of {', '.join(self.class_names)}")
@@ -149,6 +158,18 @@ class ImageExpander:
                 image.info |= {name: column[position] for name, column in batch.columns.items()}
                 made.append(image)
         return made
+
+
+def _check_call(num_images: int, num_classes: int, strength: float, copies: int, batch_size: int) -> None:
+    if num_images != num_classes or num_images == 0:
+        raise UserError(
+            f"{num_images} images and {num_classes} classes are not allowed: at least one image, a class each"
+        )
+    if not isinstance(strength, (int, float)) or not 0 < strength <= 1:
+        raise UserError(f"strength={strength} is not allowed: a number above 0, at most 1")
+    for name, value in (("copies", copies), ("batch_size", batch_size)):
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{name}={value} is not allowed: an integer at least 1")
 
 
 def _configured(group: str, option: str, keys: dict[str, Any]) -> DictConfig:

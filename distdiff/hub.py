@@ -4,6 +4,7 @@ from pathlib import Path
 
 from distdiff.errors import UserError
 
+UNREACHABLE = "the Hugging Face hub cannot be reached and the model is not in its cache; give a local folder"
 NO_SUCH_MODEL = ("401", "404", "gated", "not a valid model identifier")
 
 
@@ -23,12 +24,16 @@ def local_path(key: str, name: str) -> Path | None:
 
 def hub_reason(error: Exception) -> str:
     """Why the hub did not give a model, in words for people."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if isinstance(error.__context__, LocalEntryNotFoundError):  # diffusers speaks of a missing file then
+        return UNREACHABLE
     text = str(error)
     if any(sign in text.lower() for sign in NO_SUCH_MODEL):
         return "the hub has no such model, or it needs a login (huggingface-cli login); a local folder works too"
     if "not a valid git identifier" in text or "appear to have a file named" in text:
         return first_line(error)
-    return "the Hugging Face hub cannot be reached and the model is not in its cache; give a local folder"
+    return UNREACHABLE
 
 
 def first_line(error: Exception) -> str:

@@ -1,5 +1,7 @@
 """The notebook functions: the same sampler, the same refusals."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +11,22 @@ from PIL import Image
 import distdiff
 from distdiff.api import ImageExpander
 from distdiff.errors import UserError
+from distdiff.guidance.direct import Direct
 
 
 @pytest.fixture
-def expander(
-    pipeline_folder: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> ImageExpander:
+def build(pipeline_folder: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
     monkeypatch.chdir(tmp_path)
     images = distdiff.load_images(str(image_folder))
     generator = distdiff.load_generator(str(pipeline_folder), resolution=32, num_steps=4)
     encoder = distdiff.train_guide(images, steps=3)
     prototypes = distdiff.fit_prototypes(images, encoder, 32, num_groups="auto", max_groups=3)
-    return distdiff.ImageExpander(generator, encoder, prototypes, guidance="tfg", rho=0.5)
+    return functools.partial(distdiff.ImageExpander, generator, encoder, prototypes)
+
+
+@pytest.fixture
+def expander(build) -> ImageExpander:
+    return build(guidance="tfg", rho=0.5)
 
 
 def picture(value: int) -> Image.Image:
@@ -70,12 +76,25 @@ def test_mistakes_are_one_line(call, words: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_class_without_prototype_and_a_wrong_key_are_one_line(expander: ImageExpander) -> None:
-    with pytest.raises(UserError, match="class 'dog' has no prototype: one of cat, train"):
-        expander([picture(0)], ["dog"])
-    with pytest.raises(UserError, match=r"^guidance.rho=-1.0 is not allowed: a number at least 0$"):
-        distdiff.ImageExpander(expander.generator, expander.energy.encoder, _prototypes(expander), rho=-1)
-
-
-def _prototypes(expander: ImageExpander):
-    return expander.energy.energy.prototypes
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda make: make()([picture(0)], ["dog"]), "class 'dog' has no prototype: one of cat, train"),
+        (lambda make: make()([], []), "at least one image, a class each"),
+        (lambda make: make()([picture(0)], ["cat", "cat"]), "1 images and 2 classes are not allowed"),
+        (lambda make: make()([picture(0)], ["cat"], strength=2.0), "strength=2.0 is not allowed: a number above 0"),
+        (lambda make: make()([picture(0)], ["cat"], strength=float("nan")), "strength=nan is not allowed"),
+        (
+            lambda make: make()([picture(0)], ["cat"], batch_size=0),
+            "batch_size=0 is not allowed: an integer at least 1",
+        ),
+        (lambda make: make(rho=-1), "guidance.rho=-1.0 is not allowed: a number at least 0"),
+        (lambda make: make(guidance=Direct(), rho=3), "rho: give a guidance of your own its keys when you make it"),
+        (lambda make: make(prompt_template="photo"), "it needs {} where the class name goes"),
+    ],
+)
+def test_mistakes_with_an_expander_are_one_line(build, call, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        call(build)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,11 +1,13 @@
 """Expanded datasets: readable by `datasets`, independent of batch size, resumable, never overwritten by another."""
 
+import inspect
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import datasets
+import hydra
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -15,7 +17,7 @@ from PIL import Image
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
-from distdiff.config.composition import options
+from distdiff.config.composition import load_option, options
 from distdiff.data.images import LabelledImages, to_tensor
 from distdiff.data.loading import load_dataset
 from distdiff.errors import UserError
@@ -24,6 +26,8 @@ from distdiff.expansion.expander import Expander
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.names import SPLIT_WORDS, safe_name
 from distdiff.expansion.plan import ExpansionPlan
+from distdiff.guidance.base import Guidance
+from distdiff.guidance.direct import Direct
 
 
 @pytest.fixture
@@ -84,7 +88,7 @@ def test_the_published_method_crops_a_source_once_for_all_its_copies(job, tmp_pa
     features = energy.features(torch.stack([to_tensor(image) for image in squashed]))
     means = torch.stack([features[torch.from_numpy(made.sources.labels == label)].mean(0) for label in range(2)])
     expected = means / means.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(energy.energy.prototypes.classes, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(energy.energy.classes, expected, atol=1e-5, rtol=0)
     for position in range(len(made.sources)):
         scaled = made.sources.image(position).resize((32, round(40 * 32 / 36)), Image.Resampling.BILINEAR)
         places = [scaled.crop((0, top, size, top + size)) for top in range(scaled.height - size + 1)]
@@ -201,6 +205,25 @@ def test_limits_of_the_clustering_are_in_the_fingerprint_where_they_bind() -> No
     assert identity("prototype.num_groups=auto") == fixed | {"num_groups": "auto", "max_groups": 10}
     assert identity("prototype.max_clustered=149", seed=1) == fixed | {"max_clustered": 149, "seed": 1}
     assert identity("prototype.max_clustered=149", "prototype.num_groups=1") == fixed | {"num_groups": 1}
+
+
+def test_the_samplers_precision_is_the_generators_whatever_the_trainers(job, tmp_path: Path) -> None:
+    """`trainer.precision=bf16-mixed` is for classifiers; under its autocast the sampler would make other images."""
+    folders = []
+    for precision in ("32-true", "bf16-mixed"):
+        made = job("guidance=none", f"trainer.precision={precision}", f"expansion.output_dir={tmp_path}/{precision}")
+        made.run("test")
+        folders.append(contents(made.path))
+    assert folders[0] == folders[1]
+
+
+def test_a_method_that_does_not_say_what_it_uses_is_identified_by_every_key() -> None:
+    class Own(Direct):
+        uses = Guidance.uses
+
+    assert set(Own.uses) == set(inspect.signature(Guidance.__init__).parameters) - {"self"}
+    for method in ("freedom", "mpgd", "tfg", "transform", "transform_official", "direct", "none"):
+        assert set(hydra.utils.get_class(load_option("guidance", method)._target_).uses) <= set(Guidance.uses)
 
 
 def test_strengths_can_be_a_list_or_a_range(job, tmp_path: Path) -> None:

@@ -1,17 +1,25 @@
 """The wrapper around a diffusion pipeline: exact predictions, diffusers' own img2img, clear refusals."""
 
 import inspect
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 from conftest import compose
 from diffusers import (
+    DDIMScheduler,
     DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    EDMDPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     LatentConsistencyModelImg2ImgPipeline,
+    LCMScheduler,
     StableDiffusion3Img2ImgPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionXLImg2ImgPipeline,
+    UniPCMultistepScheduler,
 )
 from PIL import Image
 from pipelines import FAMILIES, SCHEDULERS, VALID, small_pipeline, small_sd3_pipeline
@@ -20,7 +28,7 @@ from torch import nn
 from distdiff.config.composition import load_option
 from distdiff.data.images import LabelledImages, to_tensor
 from distdiff.errors import UserError
-from distdiff.expansion.plan import ExpansionPlan
+from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.synthesis import GuidedImg2Img
 from distdiff.generator.kinds import DIFFUSION_SCHEDULERS, STABLE_DIFFUSION
 from distdiff.generator.latent_diffusion import LatentDiffusion
@@ -55,37 +63,84 @@ def test_unguided_expansion_is_diffusers_img2img(pipelines, family, scheduler, s
     ours = synthesizer(generator, images)(items).images
 
     img2img = img2img_pipeline(pipeline, family, scheduler)
-    theirs = img2img(
-        prompt=[PROMPTS[item.label] for item in items],
-        image=torch.stack([to_tensor(images.image(item.position)) for item in items]),
-        strength=strength,
-        num_inference_steps=8,
-        guidance_scale=cfg_scale,
-        generator=[torch.Generator().manual_seed(item.seed) for item in items],
-        output_type="pt",
-    ).images
+    theirs = img2img(**img2img_arguments(items, images, strength, 8, cfg_scale)).images
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("scheduler", ["euler", "lcm"])
-def test_a_few_step_model_without_classifier_free_guidance_is_diffusers_too(pipelines, scheduler: str) -> None:
-    """As Turbo and LCM-LoRA models run: two steps, trailing timesteps, no second pass."""
-    pipeline, images = pipelines["sd"], three_images()
-    pipeline.scheduler.register_to_config(timestep_spacing="trailing")
-    generator = LatentDiffusion(pipeline, num_steps=2, cfg_scale=1.0, resolution=32, scheduler=scheduler)
-    items = ExpansionPlan(images, factor=1, strength=0.5, seed=5)
-    ours = synthesizer(generator, images)(items).images
-    theirs = img2img_pipeline(pipeline, "sd", scheduler)(
-        prompt=[PROMPTS[item.label] for item in items],
-        image=torch.stack([to_tensor(images.image(item.position)) for item in items]),
-        strength=0.5,
-        num_inference_steps=2,
-        guidance_scale=0.0,
-        generator=[torch.Generator().manual_seed(item.seed) for item in items],
-        output_type="pt",
-    ).images
-    pipeline.scheduler.register_to_config(timestep_spacing="leading")
+OWN_SCHEDULERS = {
+    "ddim": DDIMScheduler,
+    "ddim, zero terminal SNR": lambda **k: DDIMScheduler(rescale_betas_zero_snr=True, timestep_spacing="trailing", **k),
+    "dpmpp_2m": DPMSolverMultistepScheduler,
+    "dpmpp_2m, Karras": lambda **k: DPMSolverMultistepScheduler(use_karras_sigmas=True, **k),
+    "unipc": UniPCMultistepScheduler,
+    "euler": EulerDiscreteScheduler,
+    "euler, trailing": lambda **k: EulerDiscreteScheduler(timestep_spacing="trailing", **k),
+    "lcm": LCMScheduler,
+}
+
+
+@pytest.mark.parametrize("cfg_scale", [1.0, 3.0])
+@pytest.mark.parametrize("name", OWN_SCHEDULERS)
+def test_a_pipelines_own_scheduler_is_taken_as_the_pipeline_takes_it(name: str, cfg_scale: float) -> None:
+    """Oracle: the pipeline with the very scheduler object it was made with, of which only the betas are said.
+
+    cfg_scale 1 with few steps and trailing timesteps is how Turbo and LCM-LoRA models run.
+    """
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    prediction = {"prediction_type": "v_prediction"} if "zero" in name else {}
+    parts = small_pipeline().components | {"scheduler": OWN_SCHEDULERS[name](**betas, **prediction)}
+    pipeline = StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    images, items = three_images(), ExpansionPlan(three_images(), 1, 0.5, seed=5)
+    ours = synthesizer(LatentDiffusion(pipeline, 4, cfg_scale, 32), images)(list(items)).images
+    theirs = pipeline(**img2img_arguments(items, images, 0.5, 4, cfg_scale)).images
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3"])
+def test_a_negative_prompt_is_the_pipelines_own(pipelines, family: str) -> None:
+    generator = LatentDiffusion(pipelines[family], 4, 3.0, 32, negative_prompt="a dog")
+    images, items = three_images(), ExpansionPlan(three_images(), 1, 0.75, seed=5)
+    ours = synthesizer(generator, images)(list(items)).images
+    arguments = img2img_arguments(items, images, 0.75, 4, 3.0)
+    img2img = img2img_pipeline(pipelines[family], family, SCHEDULERS[family][0])
+    theirs = img2img(**arguments, negative_prompt=["a dog"] * len(items)).images
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert (ours - img2img(**arguments).images).abs().max() > 1e-4
+
+
+def test_a_negative_prompt_that_would_change_nothing_is_refused(pipelines) -> None:
+    for family, cfg_scale in (("sd", 1.0), ("lcm", 8.0)):
+        with pytest.raises(UserError, match=r"generator.negative_prompt='a dog' is not allowed"):
+            LatentDiffusion(pipelines[family], 4, cfg_scale, 32, negative_prompt="a dog")
+
+
+def test_many_prompts_are_embedded_as_one_by_one(pipelines) -> None:
+    for family in ("sd", "sdxl", "sd3"):
+        generator = LatentDiffusion(pipelines[family], 4, 3.0, 32)
+        words = [f"a {number}" for number in range(40)]
+        together = generator.embed(words)
+        alone = generator.embed(words[37:38])
+        torch.testing.assert_close(together.positive.tokens[37:38], alone.positive.tokens)
+        torch.testing.assert_close(together.negative.tokens, alone.negative.tokens)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "words"),
+    [
+        (EDMDPMSolverMultistepScheduler(), "EDMDPMSolverMultistepScheduler with prediction type epsilon"),
+        (FlowMatchEulerDiscreteScheduler(), "FlowMatchEulerDiscreteScheduler"),
+        (
+            DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+            "DPMSolverMultistepScheduler with prediction type flow_prediction",
+        ),
+    ],
+)
+def test_a_model_of_another_kind_of_noise_is_refused(scheduler, words: str) -> None:
+    pipeline = small_pipeline()
+    pipeline.scheduler = scheduler
+    with pytest.raises(UserError, match=words):
+        LatentDiffusion(pipeline, 4, 3.0, 32)
 
 
 def test_stable_diffusion_3_works_without_t5() -> None:
@@ -234,8 +289,12 @@ def test_a_resolution_that_the_autoencoder_cannot_halve_is_one_line(pipelines) -
 
 def test_a_consistency_model_refuses_more_steps_than_a_strength_has(pipelines) -> None:
     generator = LatentDiffusion(pipelines["lcm"], 8, 1.0, 32)
-    with pytest.raises(UserError, match=r"generator.num_steps=8 is not allowed: at strength 0.1 .* from 1 to 5"):
+    message = r"generator.num_steps=8 is not allowed: at strength 0.1 .* from 1 to 5"
+    with pytest.raises(UserError, match=message):
         generator.denoiser(generator.embed(["a cat"]), strength=0.1)
+    plan = ExpansionPlan(three_images(), 2, [0.5, 0.1], seed=0)
+    with pytest.raises(UserError, match=message):  # before the first image
+        plan.batches(plan.missing(()), 2, synthesizer(generator, three_images()).group)
 
 
 @pytest.mark.parametrize(("family", "counting"), [("sd", "floor"), ("sdxl", "floor"), ("sd3", "ceil")])
@@ -287,6 +346,21 @@ def synthesizer(generator: LatentDiffusion, images: LabelledImages) -> GuidedImg
         generator.embed(PROMPTS),
         seed=5,
     )
+
+
+def img2img_arguments(
+    items: Sequence[WorkItem], images: LabelledImages, strength: float, num_steps: int, cfg_scale: float
+) -> dict[str, object]:
+    """What diffusers' img2img pipelines are called with to make the same images."""
+    return {
+        "prompt": [PROMPTS[item.label] for item in items],
+        "image": torch.stack([to_tensor(images.image(item.position)) for item in items]),
+        "strength": strength,
+        "num_inference_steps": num_steps,
+        "guidance_scale": cfg_scale,
+        "generator": [torch.Generator().manual_seed(item.seed) for item in items],
+        "output_type": "pt",
+    }
 
 
 def img2img_pipeline(pipeline: DiffusionPipeline, family: str, scheduler: str) -> DiffusionPipeline:

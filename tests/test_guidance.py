@@ -196,6 +196,12 @@ def test_official_is_the_published_update(bench: Bench) -> None:
     torch.testing.assert_close(ours, published, atol=1e-5, rtol=0)
 
 
+def test_official_knows_no_normalised_gradient(bench: Bench) -> None:
+    expected, _ = bench.step(METHODS["transform_official"](rho=0.5, epsilon=1e9))
+    ours, _ = bench.step(METHODS["transform_official"](rho=0.5, epsilon=1e9, gradient_norm="unit"))
+    torch.testing.assert_close(ours, expected, atol=0, rtol=0)
+
+
 def test_official_starts_where_the_published_code_does() -> None:
     for num_steps, strength in [(50, 0.5), (50, 0.7), (30, 0.33)]:
         assert TransformOfficial().schedule(num_steps, strength).first == int((1 - strength) * num_steps)

@@ -87,6 +87,9 @@ def test_a_checkpoint_of_the_original_repository_is_the_same_generator(pipeline_
     save_file(original_names(pipeline), tmp_path / "model.safetensors")
     generator = load(tmp_path / "model.safetensors", f"generator.checkpoint_config={pipeline_folder}")
     expected = load(pipeline_folder)
+    assert identity(tmp_path / "model.safetensors", f"generator.checkpoint_config={pipeline_folder}") != identity(
+        tmp_path / "model.safetensors"
+    )
     embedded = [part.embed(["a cat"]) for part in (generator, expected)]
     torch.testing.assert_close(embedded[0].positive.tokens, embedded[1].positive.tokens)
     latents = torch.randn(1, 4, 8, 8)
@@ -220,9 +223,14 @@ def test_an_overflowing_autoencoder_runs_in_float32(tmp_path: Path) -> None:
         ("generator.textual_inversion=[/nowhere]", "generator.textual_inversion=/nowhere: no such file or folder"),
         ("generator.guidance_decoder=/nowhere", "generator.guidance_decoder=/nowhere: no such file or folder"),
         ("generator.lora=[{junk}]", "cannot be loaded"),
+        ("generator.lora=['{junk}:inf']", "is not allowed: a finite scale behind the colon"),
+        ("generator.model={number}", "a folder, a hub id or one .safetensors file"),
+        ("generator.model={inpainting}", "it is no text-to-image checkpoint of Stable"),
+        ("generator.model={lonely}", "with generator.checkpoint_config=null, which is to name the folder"),
+        ("generator.negative_prompt=dog generator.cfg_scale=1", "it takes classifier-free guidance"),
         ("generator.textual_inversion=[{junk}]", "cannot be loaded"),
         ("generator.guidance_decoder={junk}", "no complete AutoencoderTiny"),
-        ("generator.model={junk}", "it is no Stable Diffusion 1, 2, XL or 3 checkpoint"),
+        ("generator.model={junk}", "it is no text-to-image checkpoint of Stable"),
         ("generator.model={text}", "a folder, a hub id or one .safetensors file"),
         ("generator.model={foreign}", "it is a FluxPipeline; one of StableDiffusionPipeline, "),
         ("generator.scheduler=flow_euler", "for a Stable Diffusion model, one of auto, ddim, "),
@@ -233,8 +241,13 @@ def test_what_cannot_be_loaded_is_one_line(override: str, words: str, pipeline_f
     (tmp_path / "notes.txt").write_text("notes")
     (tmp_path / "flux").mkdir()
     (tmp_path / "flux" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    places = {"junk": tmp_path / "junk.safetensors", "text": tmp_path / "notes.txt", "foreign": tmp_path / "flux"}
+    (tmp_path / "number.safetensors").write_bytes((1).to_bytes(8, "little") + b"7")
+    first = "model.diffusion_model.input_blocks.0.0.weight"
+    for name, channels in (("inpainting", 9), ("lonely", 4)):
+        save_file({first: torch.zeros(1, channels, 3, 3)}, tmp_path / f"{name}.safetensors")
+    places = {name: tmp_path / f"{name}.safetensors" for name in ("number", "inpainting", "lonely")}
+    places |= {"junk": tmp_path / "junk.safetensors", "text": tmp_path / "notes.txt", "foreign": tmp_path / "flux"}
     with pytest.raises(UserError) as caught:
-        load(pipeline_folder, override.format(**places))
+        load(pipeline_folder, *override.format(**places).split())
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)

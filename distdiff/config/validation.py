@@ -12,7 +12,7 @@ from distdiff.config.composition import explain_type
 from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
 from distdiff.encoders.location import check_encoder
 from distdiff.errors import UserError
-from distdiff.generator.kinds import LATENT_CONSISTENCY
+from distdiff.generator.kinds import AUTO, LATENT_CONSISTENCY
 from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.guidance.schedule import StepSchedule
 from distdiff.study.methods import check_methods
@@ -122,7 +122,7 @@ def describe(limits: dict[str, Any]) -> str:
 
 def generous_counting(scheduler: str) -> str:
     """The most generous rule that a model on the hub may have; its own is asked once it is loaded."""
-    return "all" if scheduler in LATENT_CONSISTENCY.schedulers else "ceil"
+    return "all" if scheduler in (AUTO, *LATENT_CONSISTENCY.schedulers) else "ceil"
 
 
 def check_generator(generator: DictConfig) -> None:
@@ -130,6 +130,11 @@ def check_generator(generator: DictConfig) -> None:
     kind = local_kind(generator.model)
     if kind is not None:
         kind.check_scheduler(generator.scheduler)
+    if generator.negative_prompt and generator.cfg_scale <= 1:
+        raise UserError(
+            f"generator.negative_prompt={generator.negative_prompt!r} is not allowed: it takes classifier-free guidance, "
+            f"generator.cfg_scale above 1 (here {generator.cfg_scale:g})"
+        )
     for entry in generator.lora:
         model_path(split_scale(entry)[0], "generator.lora")
     for entry in generator.textual_inversion:

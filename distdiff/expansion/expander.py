@@ -56,7 +56,7 @@ class Expander:
 
     @cached_property
     def generator_identity(self) -> dict[str, Any]:
-        """The `generator` keys that can change an image, weights by their content."""
+        """The `generator` keys that can change an image, weights by what is in them."""
         keys = OmegaConf.to_container(self.config.generator, resolve=True)
         no_part = ("usual_strength", "usual_batch_size", "gradient_checkpointing")
         return {key: value for key, value in keys.items() if key not in no_part} | loading.fingerprint(
@@ -179,7 +179,7 @@ class Expander:
         """The autoencoder's posterior of every source image, fitted by `dataset.fit` or, given a seed, cropped at random."""
         train, size = data.parts[0], self.config.generator.resolution
         ingredients = {
-            "model": self.generator_identity["model"],
+            **{key: self.generator_identity[key] for key in ("model", "checkpoint_config", "variant")},
             "dtype": self.config.generator.dtype,
             "resolution": size,
             "data": data.fingerprints,

@@ -60,6 +60,7 @@ class ExpansionJob:
             self.config.trainer,
             callbacks=[ExpandedWriter(self.path), StageProgress(f"{title}: expand", "images", len(missing))],
             inference_mode=False,
+            precision="32-true",  # `generator.dtype` is the sampler's; `trainer.precision` is for classifiers
         )
         started = time.perf_counter()
         trainer.predict(ExpansionModule(synthesizer), PlannedBatches(plan, batches).loader(), return_predictions=False)

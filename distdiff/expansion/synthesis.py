@@ -10,6 +10,7 @@ from torch import nn
 from distdiff.expansion.plan import WorkItem, image_seed
 from distdiff.generator.conditioning import Prompts
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
+from distdiff.generator.noise import draw
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.batch import GuidedBatch
 from distdiff.guidance.energy import ImageEnergy
@@ -58,6 +59,7 @@ class GuidedImg2Img(Synthesizer):
 
     def group(self, strength: float) -> float:
         """The first step; where the whole schedule depends on the strength, the strength."""
+        self.generator.check_strength(strength)
         if self.generator.counting == "all":
             return strength
         return self.schedule(strength).first
@@ -78,8 +80,8 @@ class GuidedImg2Img(Synthesizer):
         return Synthesized(
             images,
             {
-                "energy_before": energy_before.double().tolist(),
-                "energy_after": self.energy.energy(features, batch.labels).double().tolist(),
+                "energy_before": energy_before.tolist(),
+                "energy_after": self.energy.energy(features, batch.labels).tolist(),
                 "group": self.energy.energy.nearest_group(features, batch.labels).tolist(),
                 "gradient_finite": batch.guided.tolist(),
             },
@@ -144,8 +146,3 @@ class Augmentation(Synthesizer):
                 torch.manual_seed(item.seed)
                 images.append(self.policy(self.originals[item.position : item.position + 1])[0])
         return Synthesized(torch.stack(images).clamp(0, 1), {})
-
-
-def draw(sample, shape: Sequence[int], generators: list[torch.Generator]) -> torch.Tensor:
-    """One tensor of `shape` from each generator, float32 on the CPU, so that device and batch change nothing."""
-    return torch.stack([sample(tuple(shape), generator=generator) for generator in generators])

@@ -66,14 +66,16 @@ class Denoiser:
                 return signal * latents - noise * output
             case "flow":
                 return latents - noise * output
-            case _:  # "sample"
+            case "sample":
                 return output
+            case other:
+                raise ValueError(f"no clean latent is known for prediction type {other}")
 
     def advance(self, latents: torch.Tensor, output: torch.Tensor, index: int) -> torch.Tensor:
         """z_{t−1} by the scheduler's own update."""
         self._begin(index)
         self._follow_displacement(latents, index)
-        options = {"generator": self.generators} if self._steps_at_random() else {}
+        options = {"generator": self.generators} if self._takes_generators() else {}
         timestep = self.scheduler.timesteps[index]
         self._reached = self.scheduler.step(output, timestep, latents, **options, return_dict=False)[0]
         return self._reached
@@ -108,7 +110,7 @@ class Denoiser:
             self.scheduler.set_begin_index(index)
         self.scheduler.is_scale_input_called = True  # Euler asks; `predict` scaled it
 
-    def _steps_at_random(self) -> bool:
+    def _takes_generators(self) -> bool:
         return bool(self.generators) and "generator" in inspect.signature(self.scheduler.step).parameters
 
     def _follow_displacement(self, latents: torch.Tensor, index: int) -> None:

@@ -4,7 +4,8 @@ To add a kind: its `Kind` in `kinds.py`, and here a subclass of `Family` that na
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
@@ -15,7 +16,7 @@ from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import c
 from torch import nn
 
 from distdiff.errors import UserError
-from distdiff.generator.conditioning import Conditioning, Prompts
+from distdiff.generator.conditioning import Conditioning
 from distdiff.generator.kinds import (
     LATENT_CONSISTENCY,
     STABLE_DIFFUSION,
@@ -53,8 +54,16 @@ class Family(ABC):
         return self.pipeline.vae_scale_factor
 
     @abstractmethod
-    def embed(self, prompts: list[str], negative_prompt: str, device: torch.device) -> Prompts:
-        """Prompts to what the network takes; an empty `negative_prompt` is what the pipeline does without one."""
+    def embed(self, prompts: list[str], device: torch.device) -> Conditioning:
+        """Prompts to what the network takes, one each."""
+
+    @abstractmethod
+    def embed_negative(self, prompt: str, device: torch.device) -> Conditioning:
+        """The one conditioning that classifier-free guidance leads away from; empty: what the pipeline does without one."""
+
+    def check_strength(self, num_steps: int, strength: float, scheduler_config: Mapping[str, Any]) -> None:
+        """Raises `UserError` where the full schedule depends on the strength and has too few steps at this one."""
+        return None
 
     @abstractmethod
     def output(self, latents: torch.Tensor, timestep: torch.Tensor, condition: Conditioning) -> torch.Tensor:
@@ -83,11 +92,11 @@ class StableDiffusion(Family):
     def classifier_free(self) -> bool:
         return super().classifier_free and self.scale_embedding is None
 
-    def embed(self, prompts, negative_prompt, device):
-        positive, negative = self.pipeline.encode_prompt(
-            prompts, device, 1, self.classifier_free, self._negative(prompts, negative_prompt)
-        )
-        return Prompts(Conditioning(positive), Conditioning(negative[:1]) if self.classifier_free else None)
+    def embed(self, prompts, device):
+        return Conditioning(self.pipeline.encode_prompt(prompts, device, 1, False)[0])
+
+    def embed_negative(self, prompt, device):
+        return Conditioning(self.pipeline.encode_prompt([""], device, 1, True, [prompt] if prompt else None)[1])
 
     def output(self, latents, timestep, condition):
         return self.network(
@@ -101,9 +110,6 @@ class StableDiffusion(Family):
 
     def _added(self, latents: torch.Tensor, condition: Conditioning) -> dict[str, torch.Tensor] | None:
         return None
-
-    def _negative(self, prompts: list[str], negative_prompt: str) -> list[str] | None:
-        return [negative_prompt] * len(prompts) if negative_prompt else None
 
     def _scale_embedding(self) -> torch.Tensor | None:
         """The guidance scale as a distilled network takes it (Meng et al., 2023), (1, width), or None."""
@@ -124,14 +130,14 @@ class StableDiffusionXL(StableDiffusion):
     text_encoders = ("text_encoder", "text_encoder_2")
     decodes_in_float32 = True
 
-    def embed(self, prompts, negative_prompt, device):
-        positive, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
-            prompts,
-            device=device,
-            do_classifier_free_guidance=self.classifier_free,
-            negative_prompt=self._negative(prompts, negative_prompt),
-        )
-        return _pooled_prompts(positive, pooled, negative, negative_pooled, self.classifier_free)
+    def embed(self, prompts, device):
+        tokens, _, pooled, _ = self.pipeline.encode_prompt(prompts, device=device, do_classifier_free_guidance=False)
+        return Conditioning(tokens, pooled)
+
+    def embed_negative(self, prompt, device):
+        negative = {"negative_prompt": [prompt]} if prompt else {}
+        _, tokens, _, pooled = self.pipeline.encode_prompt([""], device=device, **negative)
+        return Conditioning(tokens, pooled)
 
     def _added(self, latents, condition):
         height, width = (side * self.pipeline.vae_scale_factor for side in latents.shape[-2:])
@@ -148,13 +154,16 @@ class LatentConsistency(StableDiffusion):
     def classifier_free(self) -> bool:
         return False
 
-    def set_timesteps(self, scheduler, num_steps, strength, resolution, device):
-        trained = scheduler.config.original_inference_steps
-        if num_steps > int(trained * strength):
+    def check_strength(self, num_steps, strength, scheduler_config):
+        steps = int(scheduler_config["original_inference_steps"] * strength)
+        if num_steps > steps:
             raise UserError(
-                f"generator.num_steps={num_steps} is not allowed: at strength {strength:g} this latent consistency "
-                f"model has {int(trained * strength)} steps, so a number from 1 to {int(trained * strength)}"
+                f"generator.num_steps={num_steps} is not allowed: at strength {strength:g} this latent consistency model has "
+                f"{steps} steps, so a number from 1 to {steps}"
             )
+
+    def set_timesteps(self, scheduler, num_steps, strength, resolution, device):
+        self.check_strength(num_steps, strength, scheduler.config)
         scheduler.set_timesteps(num_steps, device=device, strength=strength)
 
 
@@ -169,16 +178,15 @@ class StableDiffusion3(Family):
     def size_multiple(self) -> int:
         return self.pipeline.vae_scale_factor * self.network.config.patch_size
 
-    def embed(self, prompts, negative_prompt, device):
-        positive, negative, pooled, negative_pooled = self.pipeline.encode_prompt(
-            prompts,
-            None,
-            None,
-            device=device,
-            do_classifier_free_guidance=self.classifier_free,
-            negative_prompt=[negative_prompt] * len(prompts) if negative_prompt else None,
-        )
-        return _pooled_prompts(positive, pooled, negative, negative_pooled, self.classifier_free)
+    def embed(self, prompts, device):
+        encode = self.pipeline.encode_prompt
+        tokens, _, pooled, _ = encode(prompts, None, None, device=device, do_classifier_free_guidance=False)
+        return Conditioning(tokens, pooled)
+
+    def embed_negative(self, prompt, device):
+        negative = {"negative_prompt": [prompt]} if prompt else {}
+        _, tokens, _, pooled = self.pipeline.encode_prompt([""], None, None, device=device, **negative)
+        return Conditioning(tokens, pooled)
 
     def output(self, latents, timestep, condition):
         return self.network(
@@ -205,9 +213,3 @@ def family_of(pipeline: DiffusionPipeline, cfg_scale: float) -> Family:
     """The family that `pipeline` belongs to; raises `UserError` for one that is not supported."""
     kind = kind_of(type(pipeline).__name__, type(pipeline).__name__)
     return next(family for family in FAMILIES if family.kind is kind)(pipeline, cfg_scale)
-
-
-def _pooled_prompts(positive, pooled, negative, negative_pooled, classifier_free: bool) -> Prompts:
-    return Prompts(
-        Conditioning(positive, pooled), Conditioning(negative[:1], negative_pooled[:1]) if classifier_free else None
-    )

@@ -21,6 +21,7 @@ class Kind:
     pipelines: tuple[str, ...]
     schedulers: tuple[str, ...]
     counting: str
+    is_flow: bool = False  # trained by flow matching, not diffusion
 
     def check_scheduler(self, scheduler: str) -> None:
         """Raises `UserError` for a scheduler that makes no sense with such a model."""
@@ -40,6 +41,7 @@ STABLE_DIFFUSION_3 = Kind(
     ("StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline"),
     ("flow_euler",),
     "ceil",
+    is_flow=True,
 )
 LATENT_CONSISTENCY = Kind(
     "latent consistency",

@@ -1,5 +1,6 @@
 """A pretrained latent diffusion pipeline, reduced to the operations that guided img2img needs."""
 
+import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import nn
 
 from distdiff.errors import UserError
-from distdiff.generator.conditioning import Prompts
+from distdiff.generator.conditioning import Conditioning, Prompts
 from distdiff.generator.denoiser import Denoiser
 from distdiff.generator.families import Family, family_of
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
 
-ENCODE_BATCH = 16
+ENCODE_PIXELS = 16 * 256**2  # encoded at once: 2.7 GB of activations in float32 in Stable Diffusion's autoencoder
+ENCODE_BATCH, EMBED_BATCH = 16, 16
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,17 @@ class LatentDiffusion(nn.Module):
             raise UserError(
                 f"generator.resolution={resolution} is not allowed: for this model, a multiple of {self.family.size_multiple}"
             )
+        inputs, channels = self.network.config.in_channels, self.vae.config.latent_channels
+        if inputs != channels:
+            raise UserError(
+                f"generator.model is not allowed: its network takes {inputs} channels, not the autoencoder's {channels}; "
+                "it is no plain text-to-image model"
+            )
+        if negative_prompt and not self.family.classifier_free:
+            raise UserError(
+                f"generator.negative_prompt={negative_prompt!r} is not allowed: without classifier-free guidance "
+                "(generator.cfg_scale above 1, and no consistency model) it would change nothing"
+            )
         if self.family.decodes_in_float32 and self.dtype == torch.float16 and self.vae.config.force_upcast:
             self.vae.float()
         if gradient_checkpointing:  # takes effect only where gradients are asked for: in guided steps
@@ -94,6 +107,10 @@ class LatentDiffusion(nn.Module):
         """The rule by which img2img counts its steps (`Kind.counting`)."""
         return self.family.kind.counting
 
+    def check_strength(self, strength: float) -> None:
+        """Raises `UserError` for a strength that leaves too few steps."""
+        self.family.check_strength(self.num_steps, strength, self.scheduler_config)
+
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> Posterior:
         """Images (B, 3, H, W) in [0, 1] to the autoencoder's posterior."""
@@ -105,7 +122,8 @@ class LatentDiffusion(nn.Module):
     def encode_all(self, images: Iterable[torch.Tensor]) -> Posterior:
         """Images (3, H, W), one after the other, to their posterior on the CPU; holds one batch of them at a time."""
         parts, remaining = [], iter(images)
-        while batch := list(itertools.islice(remaining, ENCODE_BATCH)):
+        size = max(1, min(ENCODE_BATCH, ENCODE_PIXELS // self.resolution**2))
+        while batch := list(itertools.islice(remaining, size)):
             part = self.encode(torch.stack(batch))
             parts.append((part.mean.cpu(), part.std.cpu()))
         return Posterior(*(torch.cat(tensors).contiguous() for tensors in zip(*parts, strict=True)))
@@ -135,12 +153,19 @@ class LatentDiffusion(nn.Module):
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> Prompts:
-        """Prompts, and `negative_prompt` for classifier-free guidance, to what the network takes."""
+        """Prompts, and `negative_prompt` for classifier-free guidance, to what the network takes; a few at a time."""
         encoders = self._text_encoders()
         for encoder in encoders:
             encoder.to(self.device)
         try:
-            return self.family.embed(prompts, self.negative_prompt, self.device).to(self.dtype)
+            parts = [
+                self.family.embed(prompts[start : start + EMBED_BATCH], self.device)
+                for start in range(0, len(prompts), EMBED_BATCH)
+            ]
+            negative = None
+            if self.family.classifier_free:
+                negative = self.family.embed_negative(self.negative_prompt, self.device)
+            return Prompts(functools.reduce(Conditioning.followed_by, parts), negative).to(self.dtype)
         finally:
             for encoder in encoders:
                 encoder.to("cpu")

@@ -1,5 +1,7 @@
 """Loads a generator: a diffusers folder, a hub id or one checkpoint file, with its adapters; says in one line why not."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import diffusers
@@ -20,6 +22,7 @@ from distdiff.hub import first_line, hub_reason
 
 quiet_diffusers()
 quiet_transformers()
+LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 HUB_ERRORS = (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, ConnectionError)
 
 
@@ -41,37 +44,45 @@ def load_generator(config: DictConfig) -> LatentDiffusion:
 
 
 def fingerprint(config: DictConfig) -> dict[str, object]:
-    """Identifies all weights that the `generator` keys name: by content where they are local, else by hub id."""
+    """Identifies all weights that the `generator` keys name: local ones by content (`fingerprint_files`), others by hub id."""
     return {
         "model": _identity(config.model, config.revision),
         "lora": [(_identity(path), scale) for path, scale in map(split_scale, config.lora)],
         "textual_inversion": [_identity(path) for path in config.textual_inversion],
         "guidance_decoder": config.guidance_decoder and _identity(config.guidance_decoder),
+        "checkpoint_config": config.checkpoint_config and _identity(config.checkpoint_config),
     }
 
 
 def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
     path = model_path(config.model)
     dtype = getattr(torch, config.dtype)
+    if path is not None and path.is_file():
+        return _load_checkpoint(config, path, local_kind(config.model), dtype)
     with _reasons(config.model, is_local=path is not None):
-        if path is not None and path.is_file():
-            return _load_checkpoint(config, path, local_kind(config.model), dtype)
         where = path or config.model
         hub = {} if path else {"revision": config.revision}
         index = DiffusionPipeline.load_config(where, **hub)
         kind = kind_of(index["_class_name"], config.model)
         kind.check_scheduler(config.scheduler)
         return DiffusionPipeline.from_pretrained(
-            where, **hub, **_options(kind, config), variant=config.variant, torch_dtype=dtype, use_safetensors=True
+            where, **hub, **_options(kind, config), variant=config.variant, dtype=dtype, use_safetensors=True
         )
 
 
 def _load_checkpoint(config: DictConfig, path: Path, kind: Kind, dtype: torch.dtype) -> DiffusionPipeline:
     """One file of weights under the original repositories' names; what it lacks (tokenizers) comes from its kind's folder."""
     where = {"config": config.checkpoint_config} if config.checkpoint_config else {}
-    return getattr(diffusers, kind.pipelines[0]).from_single_file(
-        str(path), **where, **_options(kind, config), torch_dtype=dtype
-    )
+    try:
+        return getattr(diffusers, kind.pipelines[0]).from_single_file(
+            str(path), **where, **_options(kind, config), dtype=dtype
+        )
+    except (*HUB_ERRORS, *LOADING_ERRORS) as error:
+        raise UserError(
+            f"generator.model={config.model} cannot be read with generator.checkpoint_config="
+            f"{config.checkpoint_config or 'null'}, which is to name the folder (or hub id) of a diffusers pipeline of the "
+            f"same shape: {first_line(error)}"
+        ) from error
 
 
 def _options(kind: Kind, config: DictConfig) -> dict[str, object]:
@@ -88,9 +99,7 @@ def _load_guidance_decoder(config: DictConfig, latent_channels: int) -> Autoenco
     key = "generator.guidance_decoder"
     path = model_path(config.guidance_decoder, key)
     with _reasons(config.guidance_decoder, path is not None, key, "AutoencoderTiny"):
-        decoder = AutoencoderTiny.from_pretrained(
-            path or config.guidance_decoder, torch_dtype=getattr(torch, config.dtype)
-        )
+        decoder = AutoencoderTiny.from_pretrained(path or config.guidance_decoder, dtype=getattr(torch, config.dtype))
     if decoder.config.latent_channels != latent_channels:
         raise UserError(
             f"{key}={config.guidance_decoder} is not allowed: it decodes {decoder.config.latent_channels} latent channels, "
@@ -99,21 +108,19 @@ def _load_guidance_decoder(config: DictConfig, latent_channels: int) -> Autoenco
     return decoder
 
 
-class _reasons:
+@contextmanager
+def _reasons(model: str, is_local: bool, key: str = "generator.model", wanted: str = "pipeline") -> Iterator[None]:
     """Turns what loading raises into a `UserError` of one line that names `key` and the model."""
-
-    def __init__(self, model: str, is_local: bool, key: str = "generator.model", wanted: str = "pipeline") -> None:
-        self.model, self.is_local, self.key, self.wanted = model, is_local, key, wanted
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if error is None or isinstance(error, UserError):
-            return
-        if isinstance(error, HUB_ERRORS) or (isinstance(error, Exception) and not self.is_local):
-            raise UserError(f"{self.key}={self.model}: {hub_reason(error)}") from error
-        if isinstance(error, (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)):
-            raise UserError(f"{self.key}={self.model} is no complete {self.wanted}: {first_line(error)}") from error
+    try:
+        yield
+    except UserError:
+        raise
+    except HUB_ERRORS as error:
+        raise UserError(f"{key}={model}: {hub_reason(error)}") from error
+    except LOADING_ERRORS as error:
+        if not is_local:
+            raise UserError(f"{key}={model}: {hub_reason(error)}") from error
+        raise UserError(f"{key}={model} is no complete {wanted}: {first_line(error)}") from error
 
 
 def _identity(model: str, revision: str | None = None) -> str:

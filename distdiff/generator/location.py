@@ -4,6 +4,7 @@ No heavy imports: validation asks before any model loads.
 """
 
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from distdiff.hub import local_path
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 INDEX = "model_index.json"
 CHECKPOINT_SUFFIX = ".safetensors"
+FIRST_LAYER, LATENT_CHANNELS = "model.diffusion_model.input_blocks.0.0.weight", 4
+REFINER_MARK = "conditioner.embedders.0.model.ln_final.weight"
 # A tensor whose presence tells what a single-file checkpoint holds (the original repositories' names).
 CHECKPOINT_MARKS = {
     "model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight": STABLE_DIFFUSION_3,
     "conditioner.embedders.1.model.ln_final.weight": STABLE_DIFFUSION_XL,
-    "model.diffusion_model.input_blocks.0.0.weight": STABLE_DIFFUSION,
+    FIRST_LAYER: STABLE_DIFFUSION,
 }
 
 
@@ -65,9 +68,14 @@ def split_scale(entry: str) -> tuple[str, float]:
     """
     path, colon, scale = entry.rpartition(":")
     try:
-        return (path, float(scale)) if colon else (entry, 1.0)
+        number = float(scale) if colon else None
     except ValueError:
+        number = None
+    if number is None:
         return entry, 1.0
+    if not math.isfinite(number):
+        raise UserError(f"generator.lora={entry} is not allowed: a finite scale behind the colon")
+    return path, number
 
 
 def _checkpoint_kind(path: Path, model: str) -> Kind:
@@ -83,7 +91,13 @@ def _checkpoint_kind(path: Path, model: str) -> Kind:
             names = json.loads(file.read(min(length, path.stat().st_size)))
         except (struct.error, ValueError):
             raise unreadable from None
-    for mark, kind in CHECKPOINT_MARKS.items():
-        if mark in names:
-            return kind
-    raise UserError(f"generator.model={model} is not allowed: it is no Stable Diffusion 1, 2, XL or 3 checkpoint")
+    if not isinstance(names, dict):
+        raise unreadable
+    channels = names.get(FIRST_LAYER, {}).get("shape", [0, LATENT_CHANNELS])[1]
+    if channels == LATENT_CHANNELS and REFINER_MARK not in names:  # inpainting and refining are other tasks
+        for mark, kind in CHECKPOINT_MARKS.items():
+            if mark in names:
+                return kind
+    raise UserError(
+        f"generator.model={model} is not allowed: it is no text-to-image checkpoint of Stable Diffusion 1, 2, XL or 3"
+    )

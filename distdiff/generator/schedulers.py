@@ -14,7 +14,10 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
+from distdiff.errors import UserError
 from distdiff.generator.kinds import AUTO, Kind
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 CLASSES: dict[str, type[SchedulerMixin]] = {
     "ddim": DDIMScheduler,
@@ -34,17 +37,31 @@ FIXED_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def resolve_scheduler(name: str, kind: Kind, config: dict[str, Any]) -> str:
-    """`auto`: the pipeline's own scheduler where it is one of ours, else the first that suits its kind."""
+    """`auto`: the pipeline's own scheduler where it is one of ours, else the first that suits its kind.
+
+    Raises `UserError` for a pipeline whose own scheduler says that its network was trained on another kind of noise.
+    """
     kind.check_scheduler(name)
+    own, prediction_type = config["_class_name"], config.get("prediction_type", "epsilon")
+    is_flow = own.startswith("FlowMatch") or bool(config.get("use_flow_sigmas"))
+    if own.startswith("EDM") or is_flow != kind.is_flow or (not is_flow and prediction_type not in PREDICTION_TYPES):
+        raise UserError(
+            f"generator.model is not allowed: its scheduler, {own} with prediction type {prediction_type}, is not of the "
+            f"kind of {kind.name} models"
+        )
     if name != AUTO:
         return name
-    own = config.get("_class_name")
     return next((ours for ours in kind.schedulers if CLASSES[ours].__name__ == own), kind.schedulers[0])
 
 
 def build_scheduler(name: str, config: dict[str, Any]) -> SchedulerMixin:
-    """The scheduler called `name`, with the noise schedule that the pipeline's own `config` describes."""
-    return CLASSES[name].from_config({**config, **FIXED_OPTIONS.get(name, {})})
+    """The scheduler called `name`, with the noise schedule that the pipeline's own `config` describes.
+
+    Values that the pipeline left at its scheduler's defaults (`_use_default_values`) give way to the defaults of `name`, as
+    in diffusers, but for `steps_offset`: Stable Diffusion pipelines set it behind that list's back.
+    """
+    defaults = [key for key in config.get("_use_default_values", []) if key != "steps_offset"]
+    return CLASSES[name].from_config({**config, "_use_default_values": defaults}, **FIXED_OPTIONS.get(name, {}))
 
 
 @dataclass(frozen=True)

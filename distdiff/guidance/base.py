@@ -4,7 +4,8 @@ To add one: a file here with a subclass of `Guidance`, and a YAML file in `conf/
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,14 +15,40 @@ from distdiff.guidance.gradient import energy_gradient, per_sample, unit_norm
 from distdiff.guidance.schedule import StepSchedule
 
 
+@dataclass(frozen=True)
+class LatentGradient:
+    """At z_t: the network's output, ẑ0, the objective's values (B,) and ∇_{z_t} of them (B, C, h, w)."""
+
+    output: torch.Tensor
+    clean: torch.Tensor
+    values: torch.Tensor
+    gradient: torch.Tensor
+
+
+KEYS = (
+    "rho",
+    "epsilon",
+    "start_step",
+    "period",
+    "init",
+    "rho_schedule",
+    "gradient_norm",
+    "recurrence",
+    "mu",
+    "iterations",
+    "gamma",
+    "num_samples",
+)
+
+
 class Guidance(ABC):
     """Guides the steps that `guided_steps` names; every other step is the sampler's own.
 
-    Takes the keys of `conf/guidance`, as attributes; a method that has no use for a key ignores it, and leaves it out of
-    `uses`.
+    Takes the keys of `conf/guidance`, as attributes; a method that has no use for a key ignores it, and may leave it out
+    of `uses`.
     """
 
-    uses: ClassVar[tuple[str, ...]] = ()  # the keys that change what this method draws
+    uses: ClassVar[tuple[str, ...]] = KEYS  # those that change what this method draws: a fingerprint holds them
     default_period: ClassVar[int | None] = (
         None  # P where `period` is null and so many steps are left; None: all of them
     )
@@ -114,6 +141,24 @@ class Guidance(ABC):
         if self.gradient_norm == "unit":
             gradients = unit_norm(gradients)
         return [torch.where(per_sample(batch.guided, tensor), tensor, 0) for tensor in gradients]
+
+    @torch.enable_grad()
+    def latent_gradient(
+        self,
+        latents: torch.Tensor,
+        index: int,
+        batch: GuidedBatch,
+        objective: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> LatentGradient:
+        """One pass forth and back through the network, from z_t (B, C, h, w); keeps no graph.
+
+        `objective` takes ẑ0 to what is differentiated, (B,); the energy where it is None.
+        """
+        latents = latents.detach().requires_grad_()
+        output, clean = batch.predict(latents, index)
+        values = (objective or batch.energy)(clean)
+        (gradient,) = self.gradient(values, [latents], batch)
+        return LatentGradient(output.detach(), clean.detach(), values.detach(), gradient)
 
 
 class OneStep(Guidance):

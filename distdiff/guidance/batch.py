@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from distdiff.generator.denoiser import Denoiser
+from distdiff.generator.noise import draw
 from distdiff.guidance.energy import ImageEnergy
 from distdiff.guidance.gradient import per_sample
 from distdiff.guidance.schedule import StepSchedule
@@ -58,6 +59,5 @@ class GuidedBatch:
         return torch.where(per_sample(self.guided, again), again, latents)
 
     def draw(self, sample, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-        """(B, *shape) from the samples' own generators, drawn as float32 on the CPU so that no device changes them."""
-        drawn = torch.stack([sample(tuple(shape), generator=generator) for generator in self.generators])
-        return drawn.to(like)
+        """(B, *shape) from the samples' own generators."""
+        return draw(sample, shape, self.generators).to(like)

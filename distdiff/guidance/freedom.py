@@ -1,7 +1,5 @@
 """FreeDoM: direct guidance, each guided step repeated with time travel (Yu et al., 2023)."""
 
-import torch
-
 from distdiff.guidance.base import Guidance
 
 
@@ -16,17 +14,13 @@ class Freedom(Guidance):
     default_period = 5
 
     def step(self, latents, index, batch):
-        denoiser, first_energies = batch.denoiser, None
+        first_energies = None
         rho = self.rho * self.share(index, batch.schedule)
         for travels_left in reversed(range(self.recurrence if rho > 0 else 1)):
-            with torch.enable_grad():
-                latents = latents.detach().requires_grad_()
-                output, clean = batch.predict(latents, index)
-                energies = batch.energy(clean)
-                (gradient,) = self.gradient(energies, [latents], batch)
-            stepper = denoiser.fork() if travels_left else denoiser  # only the last step counts for the scheduler
-            following = stepper.advance(latents.detach(), output.detach(), index) - rho * gradient
-            first_energies = energies.detach() if first_energies is None else first_energies
+            at = self.latent_gradient(latents, index, batch)
+            stepper = batch.denoiser.fork() if travels_left else batch.denoiser  # only the last step counts for it
+            following = stepper.advance(latents, at.output, index) - rho * at.gradient
+            first_energies = at.values if first_energies is None else first_energies
             if travels_left:
-                latents = batch.travel_back(latents.detach(), following, index)
+                latents = batch.travel_back(latents, following, index)
         return following, first_energies

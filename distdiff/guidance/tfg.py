@@ -1,5 +1,6 @@
 """TFG: one training-free guidance that holds the others as special cases (Ye et al., 2024)."""
 
+import functools
 import math
 
 import torch
@@ -35,28 +36,28 @@ class Tfg(Guidance):
     )
     default_period = 5
 
+    @torch.no_grad()
     def step(self, latents, index, batch):
-        denoiser, first_energies = batch.denoiser, None
+        first_energies = None
         share = self.share(index, batch.schedule)
         rho, mu = self.rho * share, self.mu * share
         for travels_left in reversed(range(self.recurrence if rho or mu else 1)):
-            latents = latents.detach()
             spread = self.directions(latents, batch)
             if rho > 0:
-                output, clean, energies, latent_gradient = self.latent_gradient(latents, index, spread, batch)
-                move = -rho * latent_gradient
+                smoothed = functools.partial(self.smoothed_energy, index=index, spread=spread, batch=batch)
+                at = self.latent_gradient(latents, index, batch, smoothed)
+                output, clean, move = at.output, at.clean, -rho * at.gradient
+                energies = batch.energy(clean) if spread else at.values
             else:  # as in MPGD: no backward pass through the network
-                with torch.no_grad():
-                    output, clean = batch.predict(latents, index)
-                    energies, move = batch.energy(clean), 0.0
+                output, clean = batch.predict(latents, index)
+                energies, move = batch.energy(clean), 0.0
             shift = self.clean_shift(clean, mu, index, spread, batch)
-            stepper = denoiser.fork() if travels_left else denoiser  # only the last step counts for the scheduler
-            with torch.no_grad():
-                following = stepper.advance(latents, output, index)
-                following = following + move + denoiser.after_clean_shift(shift, index)
-                first_energies = energies if first_energies is None else first_energies
-                if travels_left:
-                    latents = batch.travel_back(latents, following, index)
+            stepper = batch.denoiser.fork() if travels_left else batch.denoiser  # only the last step counts for it
+            following = stepper.advance(latents, output, index)
+            following = following + move + batch.denoiser.after_clean_shift(shift, index)
+            first_energies = energies if first_energies is None else first_energies
+            if travels_left:
+                latents = batch.travel_back(latents, following, index)
         return following, first_energies
 
     def directions(self, latents: torch.Tensor, batch: GuidedBatch) -> list[torch.Tensor]:
@@ -64,20 +65,6 @@ class Tfg(Guidance):
         if self.gamma == 0:
             return []
         return [batch.draw(torch.randn, latents.shape[1:], latents) for _ in range(self.num_samples)]
-
-    @torch.enable_grad()
-    def latent_gradient(
-        self, latents: torch.Tensor, index: int, spread: list[torch.Tensor], batch: GuidedBatch
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The output and ẑ0 at z_t, E(ẑ0) (B,), and ∇_{z_t} Ẽ(ẑ0)."""
-        latents = latents.detach().requires_grad_()
-        output, clean = batch.predict(latents, index)
-        smoothed = self.smoothed_energy(clean, index, spread, batch)
-        (gradient,) = self.gradient(smoothed, [latents], batch)
-        output, clean = output.detach(), clean.detach()
-        with torch.no_grad():
-            energies = batch.energy(clean) if spread else smoothed.detach()
-        return output, clean, energies, gradient
 
     @torch.enable_grad()
     def clean_shift(

@@ -1,5 +1,7 @@
 """Transform guidance as the published code computes it (github.com/haoweiz23/DistDiff), kept for comparison."""
 
+from typing import Any
+
 import torch
 
 from distdiff.guidance.batch import GuidedBatch
@@ -22,6 +24,9 @@ class TransformOfficial(Transform):
     squashes_prototypes = True
     published_start = True
     batch_mean_over = PUBLISHED_BATCH
+
+    def __init__(self, **keys: Any) -> None:
+        super().__init__(**keys | {"gradient_norm": "none"})
 
     def energy_of_clean(self, clean: torch.Tensor, batch: GuidedBatch) -> torch.Tensor:
         return batch.published_energy(clean) / self.batch_mean_over
