@@ -118,7 +118,8 @@ class Guidance(ABC):
         Increasing: 2 (i + 1) / (P + 1) at the i-th guided step, i from 0; decreasing: the same, backwards.
 
         >>> schedule = StepSchedule.of(num_steps=10, strength=1.0, start_step=4, period=3)
-        >>> [OneStep(rho_schedule="increasing").share(index, schedule) for index in range(6, 9)]
+        >>> from distdiff.guidance.direct import Direct
+        >>> [Direct(rho_schedule="increasing").share(index, schedule) for index in range(6, 9)]
         [0.5, 1.0, 1.5]
         """
         if self.rho_schedule == "constant":
