@@ -1,5 +1,15 @@
-"""The one exception that means: the user can mend this, and the message says how."""
+"""What commands answer with one line: a mistake that the user can mend, and a stop that was asked for."""
+
+import signal
 
 
 class UserError(Exception):
     """A mistake in the input. Commands print the message as one line, without a traceback, and exit with status 2."""
+
+
+class Stopped(BaseException):
+    """Work was stopped by a signal at a place where nothing is lost; no error, so that nothing on the way swallows it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_status = 128 + number

@@ -62,6 +62,7 @@ MISTAKES = {
     "generator.num_inference_steps=3": "here it is called generator.num_steps",
     "generator.guidance_scale=3": "here it is called generator.cfg_scale",
     "generator.torch_dtype=float16": "here it is called generator.dtype",
+    "expansion.total_split=2": "splits are for experiments/expand.py",
     "generator.lora=a.safetensors": "generator.lora=a.safetensors is not allowed: a list, [a, b]",
     "generator.scheduler=flow_euler": "for a Stable Diffusion model, one of auto, ddim,",
     "generator.dtype=int8": "generator.dtype=int8 is not allowed: one of float32,",

@@ -2,6 +2,10 @@
 
 import inspect
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +16,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from conftest import compose
+from conftest import ROOT, compose
 from PIL import Image
 
 from distdiff.caching.stages import StageCache
@@ -20,12 +24,14 @@ from distdiff.classification.training import ClassifierTrainer, TrainingSet, few
 from distdiff.config.composition import load_option, options
 from distdiff.data.images import LabelledImages, to_tensor
 from distdiff.data.loading import load_dataset
-from distdiff.errors import UserError
+from distdiff.errors import Stopped, UserError
 from distdiff.expansion.directory import read_expanded
 from distdiff.expansion.expander import Expander
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.names import SPLIT_WORDS, safe_name
 from distdiff.expansion.plan import ExpansionPlan
+from distdiff.expansion.share import Share, working_on
+from distdiff.expansion.writer import ExpandedWriter
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.direct import Direct
 
@@ -132,8 +138,6 @@ def test_an_interrupted_expansion_goes_on_from_its_journal(job, monkeypatch) -> 
     whole = job("expansion.batch_size=2")
     calls = []
 
-    from distdiff.expansion.writer import ExpandedWriter
-
     write = ExpandedWriter.write_on_batch_end
 
     def die_after_two(self, *arguments):
@@ -153,7 +157,73 @@ def test_an_interrupted_expansion_goes_on_from_its_journal(job, monkeypatch) -> 
     job("expansion.batch_size=2").run("test")
     assert len(read_expanded(whole.path)) == 2 * len(whole.sources)
     assert {name: data for name, data in contents(whole.path).items() if name in finished} == finished
-    assert not (whole.path / ".journal.jsonl").exists()
+    assert not list(whole.path.glob(".*"))
+
+
+def test_a_signal_stops_between_batches_and_the_same_command_goes_on(job, monkeypatch, tmp_path: Path) -> None:
+    whole = job("expansion.batch_size=2", f"expansion.output_dir={tmp_path}/whole")
+    whole.run("test")
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        folder = f"expansion.output_dir={tmp_path}/{number}"
+        stopped, write = job("expansion.batch_size=2", folder), ExpandedWriter.write_on_batch_end
+
+        def signalled(self, *arguments, number=number, write=write):
+            os.kill(os.getpid(), number)
+            write(self, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ExpandedWriter, "write_on_batch_end", signalled)
+            with pytest.raises(Stopped) as caught:
+                stopped.run("test")
+        assert caught.value.exit_status == 128 + number
+        assert len(contents(stopped.path)) == 2  # the batch in progress, whole
+        job("expansion.batch_size=2", folder).run("test")
+        assert contents(stopped.path) == contents(whole.path)
+
+
+def test_two_splits_at_once_make_what_one_process_makes(
+    small_run: list[str], image_folder: Path, job, tmp_path: Path
+) -> None:
+    whole = job(f"expansion.output_dir={tmp_path}/whole")
+    whole.run("test")
+    command = [
+        sys.executable,
+        "experiments/expand.py",
+        *small_run,
+        "dataset=imagefolder",
+        f"dataset.root={image_folder}",
+    ]
+    command += [f"expansion.output_dir={tmp_path}/splits", "expansion.total_split=2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen([*command, f"expansion.split={split}"], cwd=ROOT, env=environment, text=True, stderr=-1)
+        for split in (0, 1)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors
+    splits = tmp_path / "splits"
+    assert json.loads((splits / "manifest.json").read_text())["complete"]
+    assert not list(splits.glob(".*"))
+    one, two = pixels(whole.path), pixels(splits)
+    assert one.keys() == two.keys()
+    assert max(np.abs(one[name] - two[name]).max() for name in one) <= 1
+    tables = [pyarrow.parquet.read_table(folder / "metadata.parquet") for folder in (whole.path, splits)]
+    for column in ("file_name", "label", "class_name", "source", "copy", "seed", "strength"):
+        assert tables[0][column] == tables[1][column]
+
+
+def test_a_split_that_is_taken_is_refused_and_the_others_are_not(job) -> None:
+    made = job("expansion.split=0", "expansion.total_split=2")
+    with working_on(made.path, Share(0, 2)):
+        with pytest.raises(UserError, match=r"another process \(\d+ on .*, since .*\) is at work on split 0 of 2"):
+            made.run("test")
+        with pytest.raises(UserError, match="in shares of another size"):
+            job().run("test")
+        lacking = job("expansion.split=1", "expansion.total_split=2").run("test")
+    assert lacking == len(made.sources)
+    assert made.run("test") == 0
+    assert json.loads((made.path / "manifest.json").read_text())["complete"]
 
 
 def test_a_larger_factor_continues_and_a_smaller_one_reads_a_part(job) -> None:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.config.composition import CONFIG_DIR, compose_jobs
 from distdiff.config.validation import validate
-from distdiff.errors import UserError
+from distdiff.errors import Stopped, UserError
 
 JOB_FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
 
@@ -47,6 +47,9 @@ def command(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], 
                     raise
                 _say(mistake)
                 sys.exit(USER_ERROR)
+            except Stopped as stop:
+                _say(f"{stop}; what is finished is kept, and the same command goes on from there")
+                sys.exit(stop.exit_status)
             except KeyboardInterrupt:
                 _say("interrupted; what is finished is kept, and the same command goes on from there")
                 sys.exit(INTERRUPTED)

@@ -127,6 +127,8 @@ class ExpansionConfig:
     strength: Any = allowed(0.5, above=0, at_most=1)  # a number, a list (one per copy, repeating) or {low: , high: }
     batch_size: int = allowed(8, at_least=1)
     output_dir: str | None = None
+    split: int | None = allowed(None, at_least=0)  # this process's part of an array job, from 0
+    total_split: int = allowed(1, at_least=1)
 
 
 @dataclass

@@ -40,6 +40,7 @@ def validate(config: DictConfig) -> DictConfig:
         check_generator(typed.generator)
         check_encoder(typed.encoder)
         check_strengths(typed.expansion.strength)
+        check_split(typed.expansion.split, typed.expansion.total_split, typed.command)
         kind = local_kind(typed.generator.model)
         counting = kind.counting if kind else generous_counting(typed.generator.scheduler)
         for strength in strengths_of(typed.expansion.strength):
@@ -155,6 +156,19 @@ def check_strengths(strength: Any) -> None:
             raise UserError(f"expansion.strength={strength} is not allowed: {form}")
     elif isinstance(strength, (str, bool)) or strength is None:
         raise UserError(f"expansion.strength={strength} is not allowed: {form}")
+
+
+def check_split(split: int | None, total_split: int, command: str) -> None:
+    """Refuses a part of an array job that there is not."""
+    if split is None and total_split == 1:
+        return
+    if command != "expand":
+        raise UserError(f"expansion.split={split} is not allowed here: splits are for experiments/expand.py")
+    if split is None or split >= total_split:
+        raise UserError(
+            f"expansion.split={split} is not allowed: with expansion.total_split={total_split}, "
+            f"an integer from 0 to {total_split - 1}"
+        )
 
 
 def strengths_of(strength: Any) -> list[float]:

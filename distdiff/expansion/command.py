@@ -25,7 +25,12 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     job.claim()
     logger = build_logger(config, run_dir)
     try:
-        job.run(config.guidance.name)
+        lacking = job.run(config.guidance.name)
+        if lacking:
+            console.print(
+                f"split {config.expansion.split} is done; {lacking:,} images of others are missing in {job.path}"
+            )
+            return job.path
         rows = pyarrow.parquet.read_table(job.path / METADATA).to_pylist()
         summarize(logger, energy_table(rows))
     finally:

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 from datasets import ClassLabel, Dataset, Features, Value
+from filelock import FileLock
 from PIL import Image
 
 from distdiff.caching.fingerprint import fingerprint, plain
 from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
-from distdiff.expansion.writer import JOURNAL, read_journal
+from distdiff.expansion.plan import ExpansionPlan
+from distdiff.expansion.share import forget_shares
+from distdiff.expansion.writer import JOURNALS, read_journals
 
-MANIFEST, METADATA, CLASSES = "manifest.json", "metadata.parquet", "classes.json"
+MANIFEST, METADATA, CLASSES, LOCK = "manifest.json", "metadata.parquet", "classes.json", ".lock"
+BEGUN = (LOCK, CLASSES, MANIFEST, f".{CLASSES}.part", f".{MANIFEST}.part")  # what another process may just be writing
 PACKAGES = ("distdiff", "torch", "diffusers", "transformers", "lightning", "scikit-learn")
 OPTIONAL_COLUMNS = {
     "energy_before": Value("float64"),
@@ -35,21 +39,27 @@ class ExpandedDirectory:
 
     def claim(self, ingredients: Mapping[str, Any], class_names: tuple[str, ...]) -> None:
         """Makes the directory, or checks that what is there has the same ingredients; raises `UserError` if not."""
-        manifest = self.manifest()
-        if manifest is None:
-            if self.path.is_dir() and any(self.path.iterdir()):
+        if self.manifest() is None:
+            if self.path.is_dir() and any(entry.name not in BEGUN for entry in self.path.iterdir()):
                 raise UserError(
                     f"expansion.output_dir={self.path} is not allowed: it holds other files; give an empty or a new one"
                 )
             self.path.mkdir(parents=True, exist_ok=True)
-            self._write(CLASSES, json.dumps(list(class_names), ensure_ascii=False))
-            self._write_manifest({"complete": False, "ingredients": plain(ingredients)})
-        elif manifest["fingerprint"] != fingerprint(ingredients):
+            with self.locked():
+                if self.manifest() is None:  # another split may have been faster
+                    self._write(CLASSES, json.dumps(list(class_names), ensure_ascii=False))
+                    self._write_manifest({"complete": False, "ingredients": plain(ingredients)})
+        manifest = self.manifest()
+        if manifest["fingerprint"] != fingerprint(ingredients):
             changed = differences(manifest["ingredients"], plain(ingredients))
             raise UserError(
                 f"expansion.output_dir={self.path} is not allowed: it was made with another configuration ({changed}); "
                 "give another directory, or that configuration"
             )
+
+    def locked(self) -> FileLock:
+        """For the moments in which a process changes what all share."""
+        return FileLock(self.path / LOCK)
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Metadata of the images that are there, by file name."""
@@ -58,28 +68,36 @@ class ExpandedDirectory:
         if finished.is_file():
             table = pyarrow.parquet.read_table(finished).to_pylist()
             rows = {row["file_name"]: row for row in table if (self.path / row["file_name"]).is_file()}
-        return rows | read_journal(self.path)
+        return rows | read_journals(self.path)
 
-    def finish(self, order: list[str], counts: dict[str, int], seconds: float, card: str) -> None:
-        """Writes the metadata in `order` (the plan's, then what an earlier, larger plan left) and marks it complete."""
-        rows = self.rows()
-        ordered = [rows.pop(name) for name in order] + sorted(
-            rows.values(), key=lambda row: (row["copy"], row["file_name"])
-        )
-        self._write_metadata(ordered)
-        self._write("README.md", card)
-        manifest = self.manifest()
-        spent = manifest.get("timing", {}).get("expand", 0.0) + seconds
-        total = counts | {"images": len(ordered), "factor": 1 + max(row["copy"] for row in ordered)}
-        self._write_manifest(
-            {
-                "complete": True,
-                "ingredients": manifest["ingredients"],
-                "counts": total,
-                "timing": {"expand": round(spent, 3)},
-            }
-        )
-        (self.path / JOURNAL).unlink(missing_ok=True)
+    def note_time(self, seconds: float) -> None:
+        """Adds to the seconds that making images took, all processes and runs together."""
+        with self.locked():
+            manifest = self.manifest()
+            timing = manifest.get("timing", {})
+            self._write_manifest(manifest | {"timing": {"expand": round(timing.get("expand", 0.0) + seconds, 3)}})
+
+    def finish(self, plan: ExpansionPlan, counts: dict[str, int], card: str) -> int:
+        """Completes the directory where all of the plan's images are there; returns how many are not.
+
+        Writes the metadata in the plan's order, then that of what an earlier, larger plan left.
+        """
+        with self.locked():
+            rows, names = self.rows(), list(plan.file_names())
+            lacking = sum(name not in rows for name in names)
+            if lacking:
+                return lacking
+            ordered = [rows.pop(name) for name in names]
+            ordered += sorted(rows.values(), key=lambda row: (row["copy"], row["file_name"]))
+            self._write_metadata(ordered)
+            self._write("README.md", card)
+            total = counts | {"images": len(ordered), "factor": 1 + max(row["copy"] for row in ordered)}
+            self._write_manifest(self.manifest() | {"complete": True, "counts": total})
+            for journal in self.path.glob(JOURNALS):
+                journal.unlink(missing_ok=True)
+            forget_shares(self.path)
+            (self.path / LOCK).unlink(missing_ok=True)
+        return 0
 
     def manifest(self) -> dict[str, Any] | None:
         path = self.path / MANIFEST
@@ -119,7 +137,7 @@ class ExpandedDirectory:
             "fingerprint": fingerprint(content["ingredients"]),
             "versions": {name: version(name) for name in PACKAGES},
         }
-        self._write(MANIFEST, json.dumps(identity | content, indent=2, ensure_ascii=False))
+        self._write(MANIFEST, json.dumps(content | identity, indent=2, ensure_ascii=False))
 
     def _write(self, name: str, text: str) -> None:
         aside = self.path / f".{name}.part"

@@ -16,6 +16,8 @@ from distdiff.expansion.card import dataset_card
 from distdiff.expansion.directory import ExpandedDirectory
 from distdiff.expansion.module import ExpansionModule, PlannedBatches
 from distdiff.expansion.plan import ExpansionPlan
+from distdiff.expansion.share import Share, working_on
+from distdiff.expansion.stopping import StopBetweenBatches
 from distdiff.expansion.synthesis import Synthesizer
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.trainer import build_trainer
@@ -41,24 +43,31 @@ class ExpansionJob:
         """Makes the directory, or checks that it is this job's; raises `UserError` if it is another's."""
         ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names)
 
-    def run(self, title: str) -> None:
-        """Makes the images that are not there yet, and finishes the directory; does nothing where it is complete."""
+    def run(self, title: str) -> int:
+        """Makes the images of this process's share that are not there yet; whoever makes the last finishes the directory.
+
+        Returns how many images are missing: those of other shares. Does nothing where the directory is complete.
+        """
         directory, options = ExpandedDirectory(self.path), self.config.expansion
         plan = ExpansionPlan(self.sources, options.factor, options.strength, self.seed)
-        missing = plan.missing(directory.rows())
-        if not len(missing) and directory.manifest()["complete"]:
-            return
-        seconds = self._make(plan, missing, title) if len(missing) else 0.0
-        counts = {"sources": len(self.sources), "factor": options.factor, "classes": len(self.sources.class_names)}
-        card = dataset_card(self.method, self.ingredients, counts, self.config)
-        directory.finish(list(plan.file_names()), counts, seconds, card)
+        if directory.manifest()["complete"] and not len(plan.missing(directory.rows())):
+            return 0
+        share = Share(options.split or 0, options.total_split)
+        with working_on(self.path, share):
+            missing = share.of(plan.missing(directory.rows()))
+            if len(missing):
+                directory.note_time(self._make(plan, missing, share, title))
+            counts = {"sources": len(self.sources), "factor": options.factor, "classes": len(self.sources.class_names)}
+            card = dataset_card(self.method, self.ingredients, counts, self.config)
+            return directory.finish(plan, counts, card)
 
-    def _make(self, plan: ExpansionPlan, missing: np.ndarray, title: str) -> float:
+    def _make(self, plan: ExpansionPlan, missing: np.ndarray, share: Share, title: str) -> float:
         synthesizer = self.synthesizer(title)
         batches = plan.batches(missing, self.config.expansion.batch_size, synthesizer.group)
+        progress = StageProgress(f"{title}: expand", "images", len(missing))
         trainer = build_trainer(
             self.config.trainer,
-            callbacks=[ExpandedWriter(self.path), StageProgress(f"{title}: expand", "images", len(missing))],
+            callbacks=[ExpandedWriter(self.path, share), progress, StopBetweenBatches()],
             inference_mode=False,
             precision="32-true",  # `generator.dtype` is the sampler's; `trainer.precision` is for classifiers
         )

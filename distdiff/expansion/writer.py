@@ -10,17 +10,19 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from distdiff.data.images import to_image
 from distdiff.expansion.plan import WorkItem
+from distdiff.expansion.share import Share
 from distdiff.expansion.synthesis import Synthesized
 
-JOURNAL = ".journal.jsonl"
+JOURNALS = ".journal-*.jsonl"
 
 
 class ExpandedWriter(BasePredictionWriter):
-    """Writes each image aside and renames it, then appends its metadata row to the directory's journal."""
+    """Writes each image aside and renames it, then appends its metadata row to the share's journal."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, share: Share) -> None:
         super().__init__(write_interval="batch")
         self.directory = directory
+        self.journal = directory / JOURNALS.replace("*", share.name)
 
     def write_on_batch_end(
         self,
@@ -40,7 +42,7 @@ class ExpandedWriter(BasePredictionWriter):
             to_image(prediction.images[position]).save(aside, format="PNG")
             os.replace(aside, path)
             rows.append(metadata_row(item) | {name: column[position] for name, column in prediction.columns.items()})
-        with open(self.directory / JOURNAL, "a", encoding="utf-8") as journal:
+        with open(self.journal, "a", encoding="utf-8") as journal:
             journal.writelines(json.dumps(row) + "\n" for row in rows)
 
 
@@ -57,17 +59,15 @@ def metadata_row(item: WorkItem) -> dict[str, Any]:
     }
 
 
-def read_journal(directory: Path) -> dict[str, dict[str, Any]]:
+def read_journals(directory: Path) -> dict[str, dict[str, Any]]:
     """Rows by file name, of images that are there; a line torn by a crash is left out, and its image made again."""
-    path = directory / JOURNAL
-    if not path.is_file():
-        return {}
     rows = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if (directory / row["file_name"]).is_file():
-            rows[row["file_name"]] = row
+    for path in sorted(directory.glob(JOURNALS)):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if (directory / row["file_name"]).is_file():
+                rows[row["file_name"]] = row
     return rows

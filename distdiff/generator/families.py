@@ -26,6 +26,8 @@ from distdiff.generator.kinds import (
     kind_of,
 )
 
+DISTILLED_STEPS = 50  # LCMScheduler's own default
+
 
 class Family(ABC):
     """One pipeline, seen through what its kind does in its own way."""
@@ -155,7 +157,7 @@ class LatentConsistency(StableDiffusion):
         return False
 
     def check_strength(self, num_steps, strength, scheduler_config):
-        steps = int(scheduler_config["original_inference_steps"] * strength)
+        steps = int(scheduler_config.get("original_inference_steps", DISTILLED_STEPS) * strength)
         if num_steps > steps:
             raise UserError(
                 f"generator.num_steps={num_steps} is not allowed: at strength {strength:g} this latent consistency model has "

@@ -1,0 +1,91 @@
+"""Who works on an expanded dataset's directory: one process, or several with a share each."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from distdiff.errors import UserError
+
+LOCKS = ".share-*.lock"
+
+
+@dataclass(frozen=True)
+class Share:
+    """Part `split` of `total` parts of a plan, counted from 0: every `total`-th item."""
+
+    split: int = 0
+    total: int = 1
+
+    def of(self, indices: np.ndarray) -> np.ndarray:
+        """Those of a plan's `indices` that are this share's, whatever of the plan is done already."""
+        return indices[indices % self.total == self.split]
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-of-{self.total}"
+
+    @property
+    def words(self) -> str:
+        return "this directory" if self.total == 1 else f"split {self.split} of {self.total} of this directory"
+
+
+@contextmanager
+def working_on(directory: Path, share: Share) -> Iterator[None]:
+    """Holds `share` of a directory; raises `UserError` where another process holds it, or works with other shares.
+
+    The system gives a lock back when its holder ends, however it ends, so none is ever stale.
+    """
+    for path in sorted(directory.glob(LOCKS)):
+        if not path.name.endswith(f"-of-{share.total}.lock"):
+            with _held(path, directory, "this directory, in shares of another size"):
+                pass
+    path = directory / LOCKS.replace("*", share.name)
+    with _held(path, directory, share.words):
+        _holder(path).write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": _now()}))
+        yield
+        _holder(path).unlink(missing_ok=True)
+
+
+def forget_shares(directory: Path) -> None:
+    """Removes the locks of a finished directory."""
+    for path in [*directory.glob(LOCKS), *directory.glob(f"{LOCKS}.holder")]:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _held(path: Path, directory: Path, words: str) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"expansion.output_dir={directory}: another process{_who(path)} is at work on {words}"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _who(path: Path) -> str:
+    try:
+        holder = json.loads(_holder(path).read_text())
+        return f" ({holder['process']} on {holder['host']}, since {holder['since']})"
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _holder(path: Path) -> Path:
+    return path.with_name(f"{path.name}.holder")
+
+
+def _now() -> str:
+    return datetime.now().isoformat(sep=" ", timespec="seconds")
