@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from distdiff.guidance.base import Guidance
+from distdiff.guidance.base import KEYS, Guidance
 from distdiff.guidance.batch import GuidedBatch
 
 
@@ -22,18 +22,7 @@ class Tfg(Guidance):
     its ρ. At ρ = μ = 0 there is nothing to travel back for.
     """
 
-    uses = (
-        "rho",
-        "start_step",
-        "period",
-        "rho_schedule",
-        "gradient_norm",
-        "recurrence",
-        "mu",
-        "iterations",
-        "gamma",
-        "num_samples",
-    )
+    uses = tuple(key for key in KEYS if key not in ("epsilon", "init"))
     default_period = 5
 
     @torch.no_grad()
