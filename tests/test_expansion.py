@@ -31,7 +31,7 @@ from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.names import SPLIT_WORDS, safe_name
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.share import Share, working_on
-from distdiff.expansion.writer import ExpandedWriter
+from distdiff.expansion.writer import ExpandedWriter, append_rows, read_journals
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.direct import Direct
 
@@ -158,6 +158,50 @@ def test_an_interrupted_expansion_goes_on_from_its_journal(job, monkeypatch) -> 
     assert len(read_expanded(whole.path)) == 2 * len(whole.sources)
     assert {name: data for name, data in contents(whole.path).items() if name in finished} == finished
     assert not list(whole.path.glob(".*"))
+
+
+def test_an_expansion_killed_twice_ends_as_if_it_had_not_been(
+    small_run: list[str], image_folder: Path, job, tmp_path: Path
+) -> None:
+    """Short form of experiments/studies/kill_and_resume.py: SIGKILL as soon as some images are there."""
+    whole = job("expansion.factor=6", f"expansion.output_dir={tmp_path}/whole")
+    whole.run("test")
+    target = tmp_path / "killed"
+    command = [
+        sys.executable,
+        "experiments/expand.py",
+        *small_run,
+        "dataset=imagefolder",
+        f"dataset.root={image_folder}",
+    ]
+    command += [f"expansion.output_dir={target}", "expansion.factor=6", "expansion.batch_size=1"]
+    written: dict[str, int] = {}
+    for images in (3, 10, 10**9):
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+        while process.poll() is None and len(list(target.glob("[!.]*/*.png"))) < images:
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        now = {path.name: path.stat().st_mtime_ns for path in target.glob("[!.]*/*.png")}
+        assert written.items() <= now.items()  # nothing that was there is written again
+        written = now
+    assert process.returncode == 0
+    files = [sorted(path.relative_to(folder) for path in folder.rglob("*")) for folder in (whole.path, target)]
+    assert files[0] == files[1]
+    one, two = pixels(whole.path), pixels(target)
+    assert max(np.abs(one[name] - two[name]).max() for name in one) <= 1
+
+
+def test_a_torn_journal_line_costs_only_its_own_image(tmp_path: Path) -> None:
+    journal = tmp_path / ".journal-0-of-1.jsonl"
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).touch()
+    append_rows(journal, [{"file_name": "a.png"}])
+    with open(journal, "a") as file:
+        file.write('{"file_name": "b.p')
+    append_rows(journal, [{"file_name": "c.png"}])
+    assert list(read_journals(tmp_path)) == ["a.png", "c.png"]
 
 
 def test_a_signal_stops_between_batches_and_the_same_command_goes_on(job, monkeypatch, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """An expanded dataset's directory: whose it is, what is in it, and how it is finished and read."""
 
+import contextlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +20,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.share import forget_shares
-from distdiff.expansion.writer import JOURNALS, read_journals
+from distdiff.expansion.writer import ASIDES, JOURNALS, read_journals
 
 MANIFEST, METADATA, CLASSES, LOCK = "manifest.json", "metadata.parquet", "classes.json", ".lock"
 BEGUN = (LOCK, CLASSES, MANIFEST, f".{CLASSES}.part", f".{MANIFEST}.part")  # what another process may just be writing
@@ -91,13 +93,21 @@ class ExpandedDirectory:
             ordered += sorted(rows.values(), key=lambda row: (row["copy"], row["file_name"]))
             self._write_metadata(ordered)
             self._write("README.md", card)
-            total = counts | {"images": len(ordered), "factor": 1 + max(row["copy"] for row in ordered)}
-            self._write_manifest(self.manifest() | {"complete": True, "counts": total})
             for journal in self.path.glob(JOURNALS):
                 journal.unlink(missing_ok=True)
             forget_shares(self.path)
-            (self.path / LOCK).unlink(missing_ok=True)
+            shutil.rmtree(self.path / ASIDES, ignore_errors=True)
+            total = counts | {"images": len(ordered), "factor": 1 + max(row["copy"] for row in ordered)}
+            self._write_manifest(
+                self.manifest() | {"complete": True, "counts": total}
+            )  # last: a crash before repeats this
+            self.forget_lock()
         return 0
+
+    def forget_lock(self) -> None:
+        """Removes the lock of a complete directory, as far as that may be written to."""
+        with contextlib.suppress(OSError):
+            (self.path / LOCK).unlink()
 
     def manifest(self) -> dict[str, Any] | None:
         path = self.path / MANIFEST

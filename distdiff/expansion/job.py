@@ -51,6 +51,7 @@ class ExpansionJob:
         directory, options = ExpandedDirectory(self.path), self.config.expansion
         plan = ExpansionPlan(self.sources, options.factor, options.strength, self.seed)
         if directory.manifest()["complete"] and not len(plan.missing(directory.rows())):
+            directory.forget_lock()
             return 0
         share = Share(options.split or 0, options.total_split)
         with working_on(self.path, share):

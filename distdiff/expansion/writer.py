@@ -14,15 +14,17 @@ from distdiff.expansion.share import Share
 from distdiff.expansion.synthesis import Synthesized
 
 JOURNALS = ".journal-*.jsonl"
+ASIDES = ".unfinished"  # one folder for images that are being written: what a crash leaves there goes with it
 
 
 class ExpandedWriter(BasePredictionWriter):
-    """Writes each image aside and renames it, then appends its metadata row to the share's journal."""
+    """Writes a batch's images aside, appends their metadata rows to the share's journal, and renames them into place."""
 
     def __init__(self, directory: Path, share: Share) -> None:
         super().__init__(write_interval="batch")
         self.directory = directory
         self.journal = directory / JOURNALS.replace("*", share.name)
+        self.asides = directory / ASIDES / share.name
 
     def write_on_batch_end(
         self,
@@ -34,16 +36,21 @@ class ExpandedWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        rows = []
+        finished, rows = [], []
         for position, item in enumerate(batch):
             path = self.directory / item.file_name
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{path.name}.part")
+            aside = self.asides / f"{position}.png"
             to_image(prediction.images[position]).save(aside, format="PNG")
-            os.replace(aside, path)
+            finished.append((aside, path))
             rows.append(metadata_row(item) | {name: column[position] for name, column in prediction.columns.items()})
-        with open(self.journal, "a", encoding="utf-8") as journal:
-            journal.writelines(json.dumps(row) + "\n" for row in rows)
+        # The rows first: a row counts only if its image is there, so an image that is there has always got one.
+        append_rows(self.journal, rows)
+        for aside, path in finished:
+            os.replace(aside, path)
+
+    def setup(self, *_: object, **__: object) -> None:
+        self.asides.mkdir(parents=True, exist_ok=True)
 
 
 def metadata_row(item: WorkItem) -> dict[str, Any]:
@@ -57,6 +64,14 @@ def metadata_row(item: WorkItem) -> dict[str, Any]:
         "seed": item.seed,
         "strength": item.strength,
     }
+
+
+def append_rows(journal: Path, rows: list[dict[str, Any]]) -> None:
+    """Adds a line of JSON a row, on a line of its own even where a crash tore the last one."""
+    with open(journal, "a+b") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        torn = file.read(1) not in (b"", b"\n")
+        file.write(("\n" if torn else "").encode() + "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def read_journals(directory: Path) -> dict[str, dict[str, Any]]:
