@@ -127,6 +127,13 @@ def test_a_mistake_exits_2_without_traceback_before_anything_is_written(tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    result = run_cli("experiments/run.py", f"paths.output_dir={tmp_path}/file")
+    assert result.returncode == 2
+    assert result.stderr.strip() == f"distdiff: paths.output_dir={tmp_path}/file: cannot write there (Not a directory)"
+
+
 @pytest.mark.parametrize("flag", [["--help"], ["--cfg", "job"]])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_and_cfg_import_nothing_heavy(command: str, flag: list[str]) -> None:

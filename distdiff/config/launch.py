@@ -42,8 +42,8 @@ def command(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], 
                         validate(job)
                 failures = _hydra_main(name, task)
             except (UserError, OmegaConfBaseException) as error:
-                mistake = error if isinstance(error, UserError) else error.__cause__
-                if not isinstance(mistake, UserError):
+                mistake = _mistake_behind(error)
+                if mistake is None:
                     raise
                 _say(mistake)
                 sys.exit(USER_ERROR)
@@ -81,6 +81,13 @@ def _hydra_main(name: str, task: Callable[[DictConfig], None]) -> list[UserError
 
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(job)()
     return failures
+
+
+def _mistake_behind(error: BaseException | None) -> UserError | None:
+    """The user's mistake itself, or the one that OmegaConf wrapped, perhaps more than once, while resolving a value."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _say(message: object) -> None:

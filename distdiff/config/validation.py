@@ -166,8 +166,8 @@ def check_split(split: int | None, total_split: int, command: str) -> None:
         raise UserError(f"expansion.split={split} is not allowed here: splits are for experiments/expand.py")
     if split is None or split >= total_split:
         raise UserError(
-            f"expansion.split={split} is not allowed: with expansion.total_split={total_split}, "
-            f"an integer from 0 to {total_split - 1}"
+            f"expansion.split={split} is not allowed: an integer from 0 to {total_split - 1}, one less than "
+            f"expansion.total_split={total_split}"
         )
 
 
