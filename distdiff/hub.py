@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from distdiff.errors import UserError
+from distdiff.errors import UserError, first_line
 
 UNREACHABLE = "the Hugging Face hub cannot be reached and the model is not in its cache; give a local folder"
 NO_SUCH_MODEL = ("401", "404", "gated", "not a valid model identifier")
@@ -34,8 +34,3 @@ def hub_reason(error: Exception) -> str:
     if "not a valid git identifier" in text or "appear to have a file named" in text:
         return first_line(error)
     return UNREACHABLE
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

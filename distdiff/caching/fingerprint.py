@@ -37,6 +37,11 @@ def fingerprint_files(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def fingerprint_model(path: Path | None, name: str, revision: str | None = None) -> str:
+    """Identifies weights: the local ones at `path` by their files, those of the hub id `name` by it and the revision."""
+    return f"{name}@{revision or 'main'}" if path is None else fingerprint_files(path)
+
+
 def plain(value: Any) -> Any:
     """OmegaConf nodes, tuples and mappings as what JSON knows."""
     if isinstance(value, (DictConfig, ListConfig)):

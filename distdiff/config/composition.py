@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from distdiff.config.schema import COMMANDS, GROUPS
-from distdiff.errors import UserError
+from distdiff.errors import UserError, first_line
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
 
@@ -110,14 +110,14 @@ def _explain(config_name: str, parsed: list[Override], error: Exception) -> str:
     try:
         base = compose(config_name, overrides=[o.input_line for o in chosen if not o.is_sweep_override()])
     except (HydraException, OmegaConfBaseException):
-        return _first_line(error)
+        return first_line(error)
     known = list(_keys(base))
     for override in parsed:
         key = override.key_or_group
         if key in groups or key in known or override.is_add() or key.startswith("hydra"):
             continue
         return f"{key}={override.value()} is not allowed: there is no such key; {_suggest(key, known)}"
-    return _first_line(error)
+    return first_line(error)
 
 
 def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ()) -> str:
@@ -160,7 +160,3 @@ def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
         node = config._get_node(name)
         if isinstance(node, DictConfig) and not node._is_none():
             yield from _keys(node, f"{prefix}{name}.")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -12,7 +12,7 @@ from distdiff.config.composition import explain_type
 from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
 from distdiff.encoders.location import check_encoder
 from distdiff.errors import UserError
-from distdiff.generator.kinds import AUTO, LATENT_CONSISTENCY
+from distdiff.generator.kinds import AUTO, LATENT_CONSISTENCY, Kind
 from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.guidance.schedule import StepSchedule
 from distdiff.study.methods import check_methods
@@ -37,11 +37,10 @@ def validate(config: DictConfig) -> DictConfig:
     if "study" in typed:
         check_methods(typed.study.methods)
     if "guidance" in typed:
-        check_generator(typed.generator)
+        kind = check_generator(typed.generator)
         check_encoder(typed.encoder)
         check_strengths(typed.expansion.strength)
         check_split(typed.expansion.split, typed.expansion.total_split, typed.command)
-        kind = local_kind(typed.generator.model)
         counting = kind.counting if kind else generous_counting(typed.generator.scheduler)
         for strength in strengths_of(typed.expansion.strength):
             StepSchedule.of(
@@ -126,8 +125,8 @@ def generous_counting(scheduler: str) -> str:
     return "all" if scheduler in (AUTO, *LATENT_CONSISTENCY.schedulers) else "ceil"
 
 
-def check_generator(generator: DictConfig) -> None:
-    """Refuses paths that do not exist, and a scheduler that makes no sense with a local model."""
+def check_generator(generator: DictConfig) -> Kind | None:
+    """Refuses paths that do not exist, and a scheduler that makes no sense with a local model; returns that model's kind."""
     kind = local_kind(generator.model)
     if kind is not None:
         kind.check_scheduler(generator.scheduler)
@@ -143,6 +142,7 @@ def check_generator(generator: DictConfig) -> None:
     for key in ("guidance_decoder", "checkpoint_config"):
         if generator[key] is not None:
             model_path(generator[key], f"generator.{key}")
+    return kind
 
 
 def check_strengths(strength: Any) -> None:

@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint as fingerprint_of
-from distdiff.caching.fingerprint import fingerprint_files
+from distdiff.caching.fingerprint import fingerprint_files, fingerprint_model
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.checkpoint import load_checkpoint
 from distdiff.encoders.guide import GuideEncoder
@@ -37,6 +37,5 @@ def fingerprint(config: DictConfig, classifier: DictConfig) -> str:
         ingredients |= {"checkpoint": fingerprint_files(path)}
         ingredients |= {} if path.is_dir() else {"classifier": classifier}
     else:
-        path = model_path(config.model)
-        ingredients["model"] = fingerprint_files(path) if path else f"{config.model}@{config.revision or 'main'}"
+        ingredients["model"] = fingerprint_model(model_path(config.model), config.model, config.revision)
     return fingerprint_of(ingredients)

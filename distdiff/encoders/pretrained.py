@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from distdiff.errors import UserError
-from distdiff.hub import first_line, hub_reason
+from distdiff.errors import UserError, first_line
+from distdiff.hub import hub_reason
 
 disable_progress_bar()
 set_verbosity_error()  # it reports unused heads at length; weights that miss are refused here

@@ -7,9 +7,9 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from distdiff.errors import UserError
+from distdiff.errors import UserError, first_line
 from distdiff.generator.location import model_path, split_scale
-from distdiff.hub import first_line, hub_reason
+from distdiff.hub import hub_reason
 
 
 def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:

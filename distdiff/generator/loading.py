@@ -12,13 +12,13 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar as quiet_transformers
 
-from distdiff.caching.fingerprint import fingerprint_files
-from distdiff.errors import UserError
+from distdiff.caching.fingerprint import fingerprint_model
+from distdiff.errors import UserError, first_line
 from distdiff.generator.adapters import add_loras, add_textual_inversions
 from distdiff.generator.kinds import LATENT_CONSISTENCY, STABLE_DIFFUSION, STABLE_DIFFUSION_3, Kind, kind_of
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.location import local_kind, model_path, split_scale
-from distdiff.hub import first_line, hub_reason
+from distdiff.hub import hub_reason
 
 quiet_diffusers()
 quiet_transformers()
@@ -124,5 +124,4 @@ def _reasons(model: str, is_local: bool, key: str = "generator.model", wanted: s
 
 
 def _identity(model: str, revision: str | None = None) -> str:
-    path = model_path(model)
-    return f"{model}@{revision or 'main'}" if path is None else fingerprint_files(path)
+    return fingerprint_model(model_path(model), model, revision)

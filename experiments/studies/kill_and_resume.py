@@ -49,7 +49,8 @@ def main() -> None:
                 stop = time.monotonic() + chance.uniform(0, options.longest)
                 while process.poll() is None and time.monotonic() < stop:
                     time.sleep(0.01)
-                os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 rewritten += changed(before, times(target))
             reached += len(times(target)) > 0
