@@ -5,24 +5,48 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.errors import UserError
+from distdiff.errors import UserError, first_line
+from distdiff.ranks.arrangement import device_indices
+from distdiff.ranks.world import world
 
 for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
     logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def build_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
-    """A trainer from the `trainer` keys and a stage's own arguments (`max_steps`, `callbacks`, …)."""
+    """A trainer on this process's one device, from the `trainer` keys and a stage's own arguments (`max_steps`, …)."""
     arguments = OmegaConf.to_container(config, resolve=True)
-    quiet = {"enable_model_summary": False, "enable_checkpointing": False, "logger": False, "barebones": False}
-    try:
-        return L.Trainer(**(quiet | arguments | stage))
-    except (L.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
-        raise UserError(f"trainer: {str(error).splitlines()[0]}") from None
+    indices = device_indices(config)
+    if indices is not None:  # several, one a rank
+        device = 1 if config.accelerator == "cpu" else [indices[world().local_rank % len(indices)]]
+        arguments |= {"devices": device, "strategy": "auto"}
+    return _trainer(arguments | {"num_nodes": 1, "plugins": [LightningEnvironment()]} | stage)
+
+
+def build_parallel_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
+    """A trainer over all ranks of the job under DDP; data must come in shards, one a rank."""
+    arguments = OmegaConf.to_container(config, resolve=True)
+    parallel = {
+        "devices": device_indices(config) if config.accelerator != "cpu" else config.devices,
+        "strategy": "ddp" if config.strategy == "auto" else config.strategy,
+        "plugins": [LightningEnvironment()],  # the ranks are there: it has nothing to launch
+        "sync_batchnorm": torch.cuda.is_available(),  # there is none on CPUs
+        "use_distributed_sampler": False,
+    }
+    return _trainer(arguments | parallel | stage)
 
 
 def trainer_device(config: DictConfig) -> torch.device:
     """The device that this process's share of the work runs on."""
     return build_trainer(config).strategy.root_device
+
+
+def _trainer(arguments: dict[str, Any]) -> L.Trainer:
+    quiet = {"enable_model_summary": False, "enable_checkpointing": False, "logger": False, "barebones": False}
+    try:
+        return L.Trainer(**(quiet | arguments))
+    except (L.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
+        raise UserError(f"trainer: {first_line(error)}") from None

@@ -1,16 +1,8 @@
 """Expands a dataset: python experiments/expand.py dataset=digits guidance=direct expansion.factor=5"""
 
-from omegaconf import DictConfig
+from distdiff.config.launch import command
 
-from distdiff.config.launch import command, run_directory
-
-
-@command("expand")
-def main(config: DictConfig) -> None:
-    from distdiff.expansion.command import expand
-
-    expand(config, run_directory())
-
+main = command("expand", "distdiff.expansion.command:expand", about=__doc__)
 
 if __name__ == "__main__":
     main()

@@ -1,16 +1,8 @@
 """Trains a small latent diffusion pipeline from an image dataset: python experiments/pretrain.py dataset=font_digits"""
 
-from omegaconf import DictConfig
+from distdiff.config.launch import command
 
-from distdiff.config.launch import command, run_directory
-
-
-@command("pretrain")
-def main(config: DictConfig) -> None:
-    from distdiff.pretraining.pretrain import pretrain
-
-    pretrain(config, run_directory())
-
+main = command("pretrain", "distdiff.pretraining.pretrain:pretrain", about=__doc__)
 
 if __name__ == "__main__":
     main()

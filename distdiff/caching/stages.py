@@ -4,12 +4,14 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from distdiff.caching.fingerprint import fingerprint, plain
+from distdiff.ranks.world import world
 
 
 class StageCache:
@@ -21,22 +23,46 @@ class StageCache:
     def get(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """The folder of `stage` for `ingredients`; `build(folder)` fills it where it is not there yet.
 
-        A second process that wants the same stage waits for the first. `ingredients.json` in the folder says what it
-        was made from.
+        A second process that wants the same stage waits for the first; of a job's ranks the leading one makes it, alone.
+        `ingredients.json` in the folder says what it was made from.
         """
-        folder = self.root / stage / fingerprint(ingredients)
-        if folder.is_dir():
-            return folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if folder.is_dir():
-                return folder
-            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-            try:
-                build(aside)
-                (aside / "ingredients.json").write_text(json.dumps(plain(ingredients), indent=2), encoding="utf-8")
-                aside.rename(folder)
-            except BaseException:
-                shutil.rmtree(aside, ignore_errors=True)
-                raise
+        return world().once(lambda: self._get(stage, ingredients, build))
+
+    def get_together(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path | None], None]) -> Path:
+        """As `get`, but all of a job's ranks build together; those that do not lead get None for a folder."""
+        ranks, folder = world(), self._folder(stage, ingredients)
+        if ranks.size == 1:
+            return self.get(stage, ingredients, build)
+        with self._lock(folder) if ranks.leads else nullcontext():
+            if not ranks.once(folder.is_dir):
+                if ranks.leads:
+                    self._make(folder, ingredients, build)
+                else:
+                    build(None)
+                ranks.barrier()
         return folder
+
+    def _get(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        folder = self._folder(stage, ingredients)
+        if not folder.is_dir():
+            with self._lock(folder):
+                if not folder.is_dir():
+                    self._make(folder, ingredients, build)
+        return folder
+
+    def _folder(self, stage: str, ingredients: Mapping[str, Any]) -> Path:
+        return self.root / stage / fingerprint(ingredients)
+
+    def _lock(self, folder: Path) -> FileLock:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(f"{folder}.lock")
+
+    def _make(self, folder: Path, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> None:
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            build(aside)
+            (aside / "ingredients.json").write_text(json.dumps(plain(ingredients), indent=2), encoding="utf-8")
+            aside.rename(folder)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise

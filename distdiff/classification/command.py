@@ -10,6 +10,7 @@ from distdiff.classification.training import ClassifierTrainer, few_shot_trainin
 from distdiff.console.progress import console
 from distdiff.data.loading import load_dataset
 from distdiff.expansion.directory import ExpandedDirectory, read_expanded
+from distdiff.ranks.world import world
 from distdiff.tracking.loggers import build_logger, finish, stage_logger, summarize
 
 
@@ -23,13 +24,14 @@ def train(config: DictConfig, run_dir: Path) -> float:
     classifiers = ClassifierTrainer(config, StageCache(config.paths.cache_dir))
     logger = build_logger(config, run_dir)
     try:
-        classifier = classifiers.train(data, config.seed, "train", stage_logger(logger, "train"))
+        classifier = classifiers.train_together(data, config.seed, "train", stage_logger(logger, "train"))
         accuracy = classifiers.accuracy(classifier, splits.test)
         summarize(logger, {"accuracy": accuracy, "num_train": len(data)})
     finally:
         finish(logger)
     results = {"dataset": config.dataset.name, "accuracy": accuracy, "num_train": len(data), "seed": config.seed}
-    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if world().leads:
+        (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     console.print(f"accuracy {accuracy:.4f} on {len(splits.test):,} test images, trained on {len(data):,}")
     return accuracy
 

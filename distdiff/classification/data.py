@@ -1,10 +1,10 @@
 """What a classifier trains on: original images, or original and expanded ones, as tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
 from distdiff.data.images import LabelledImages
 
@@ -35,6 +35,19 @@ class ImageTensors(Dataset):
         return image, label
 
 
+class BatchShards(Sampler[list[int]]):
+    """Every `num_shards`-th index of each batch, from `shard` on: the batches of one device, dealt to several."""
+
+    def __init__(self, batches: BatchSampler, shard: int, num_shards: int) -> None:
+        self.batches, self.shard, self.num_shards = batches, shard, num_shards
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch[self.shard :: self.num_shards] for batch in self.batches)
+
+
 class ClassificationData(L.LightningDataModule):
     """Training batches for a given number of steps, whatever the number of images, and evaluation batches."""
 
@@ -46,14 +59,21 @@ class ClassificationData(L.LightningDataModule):
         batch_size: int,
         seed: int,
         synthetic_probability: float | None = None,
+        shard: int = 0,
+        num_shards: int = 1,
     ) -> None:
+        """Of every training batch, `shard` takes each `num_shards`-th image."""
         super().__init__()
+        self.shard, self.num_shards = shard, num_shards
         self.train, self.evaluation = train, evaluation
         self.steps, self.batch_size, self.seed = steps, batch_size, seed
         self.synthetic_probability = synthetic_probability
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(self.train, self.batch_size, sampler=self._sampler())
+        if self.num_shards == 1:
+            return DataLoader(self.train, self.batch_size, sampler=self._sampler())
+        batches = BatchSampler(self._sampler(), self.batch_size, drop_last=False)
+        return DataLoader(self.train, batch_sampler=BatchShards(batches, self.shard, self.num_shards))
 
     def _sampler(self) -> Sampler[int]:
         # Equal steps for unequal amounts of data: epochs follow each other inside one sampler.

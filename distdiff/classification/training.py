@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_model, save_model
@@ -17,7 +18,9 @@ from distdiff.classification.networks import ImageClassifier
 from distdiff.config.instantiation import build
 from distdiff.console.progress import StageProgress
 from distdiff.data.images import LabelledImages, draw_few_shot
-from distdiff.trainer import build_trainer
+from distdiff.errors import UserError
+from distdiff.ranks.world import world
+from distdiff.trainer import build_parallel_trainer, build_trainer
 
 STAGE, REVISION = "classifiers", 1  # raise REVISION when a change here changes what is learnt
 WEIGHTS = "model.safetensors"
@@ -41,7 +44,7 @@ class TrainingSet:
 def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -> TrainingSet:
     """The few real images of a study seed, `dataset.per_class` a class, drawn from the training pool."""
     images = draw_few_shot(pool, config.dataset.per_class, seed)
-    return TrainingSet((images,), (images.fingerprint(),), config.dataset.fit)
+    return TrainingSet((images,), (world().once(images.fingerprint),), config.dataset.fit)
 
 
 class ClassifierTrainer:
@@ -73,18 +76,52 @@ class ClassifierTrainer:
     def train(
         self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False, steps: int | None = None
     ) -> ImageClassifier:
-        """The classifier after its last step, from the cache where it was trained before."""
+        """The classifier after its last step, from the cache where it was trained before; on one device."""
 
         def build(folder: Path) -> None:
-            save_model(self._fit(data, seed, title, logger, steps or self.config.train.steps), str(folder / WEIGHTS))
+            trainer = build_trainer(self.config.trainer, **self._stage(title, logger, steps))
+            save_model(self._fit(trainer, data, seed, steps), str(folder / WEIGHTS))
 
-        folder = self.cache.get(STAGE, self.ingredients(data, seed, steps), build)
+        return self._trained(self.cache.get(STAGE, self.ingredients(data, seed, steps), build), data)
+
+    def train_together(
+        self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False
+    ) -> ImageClassifier:
+        """As `train`, but by all of the job's ranks, each with its part of every batch (DDP).
+
+        Each rank draws its own augmentations, so the number of ranks is part of what identifies the result. What images
+        depend on, the guide, is trained on one device, so that the same images come from any number of them.
+        """
+        ranks = world()
+        if ranks.size == 1:
+            return self.train(data, seed, title, logger)
+
+        if self.config.train.batch_size % ranks.size:
+            raise UserError(
+                f"train.batch_size={self.config.train.batch_size} is not allowed: a multiple of the {ranks.size} ranks that "
+                "share each batch"
+            )
+
+        def build(folder: Path | None) -> None:
+            with ranks.process_group():
+                trainer = build_parallel_trainer(self.config.trainer, **self._stage(title, logger))
+                classifier = self._fit(trainer, data, seed)
+            if folder is not None:
+                save_model(classifier, str(folder / WEIGHTS))
+
+        ingredients = self.ingredients(data, seed) | {"ranks": ranks.size}
+        return self._trained(self.cache.get_together(STAGE, ingredients, build), data)
+
+    def _trained(self, folder: Path, data: TrainingSet) -> ImageClassifier:
         classifier = self._untrained(len(data.parts[0].class_names))
         load_model(classifier, str(folder / WEIGHTS))
         return classifier.eval()
 
     def accuracy(self, classifier: ImageClassifier, images: LabelledImages) -> float:
-        """The fraction of `images` that `classifier` labels rightly."""
+        """The fraction of `images` that `classifier` labels rightly; measured by the leading rank."""
+        return world().once(lambda: self._accuracy(classifier, images))
+
+    def _accuracy(self, classifier: ImageClassifier, images: LabelledImages) -> float:
         data = ImageTensors([images], self.config.classifier.input_size, self.config.dataset.fit)
         module = ClassifierTraining(classifier, build(self.config.augmentation), self.config.train)
         trainer = build_trainer(self.config.trainer, enable_progress_bar=False)
@@ -92,22 +129,27 @@ class ClassifierTrainer:
         (measured,) = trainer.test(module, loader, verbose=False)
         return measured["accuracy"]
 
-    def _fit(self, data: TrainingSet, seed: int, title: str, logger: Logger | bool, steps: int) -> ImageClassifier:
+    def _stage(self, title: str, logger: Logger | bool, steps: int | None = None) -> dict[str, Any]:
+        """What a trainer is told of a training."""
+        steps = steps or self.config.train.steps
+        callbacks = [StageProgress(title)]
+        return {
+            "max_steps": steps,
+            "logger": logger,
+            "callbacks": callbacks,
+            "log_every_n_steps": max(1, steps // 20),
+        }
+
+    def _fit(self, trainer: L.Trainer, data: TrainingSet, seed: int, steps: int | None = None) -> ImageClassifier:
         L.seed_everything(seed, verbose=False)
-        recipe = OmegaConf.merge(self.config.train, {"steps": steps})
+        recipe = OmegaConf.merge(self.config.train, {"steps": steps or self.config.train.steps})
         classifier = self._untrained(len(data.parts[0].class_names))
         module = ClassifierTraining(classifier, build(self.config.augmentation), recipe)
         tensors = ImageTensors(data.parts, self.config.classifier.input_size, data.fit)
-        trainer = build_trainer(
-            self.config.trainer,
-            max_steps=steps,
-            logger=logger,
-            callbacks=[StageProgress(title)],
-            log_every_n_steps=max(1, steps // 20),
-        )
-        trainer.fit(
-            module, ClassificationData(tensors, None, steps, recipe.batch_size, seed, recipe.synthetic_probability)
-        )
+        options = (recipe.steps, recipe.batch_size, seed, recipe.synthetic_probability)
+        if world().size > 1:
+            torch.manual_seed(seed + 1000 * world().rank)  # its own augmentations; weights are equal already
+        trainer.fit(module, ClassificationData(tensors, None, *options, shard=world().rank, num_shards=world().size))
         return classifier.cpu()
 
     def _untrained(self, num_classes: int) -> ImageClassifier:

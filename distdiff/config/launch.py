@@ -1,7 +1,7 @@
 """Turns a function of a configuration into a command: compose, validate, then import what is heavy and run."""
 
 import argparse
-import functools
+import itertools
 import os
 import sys
 import warnings
@@ -18,69 +18,124 @@ from omegaconf.errors import OmegaConfBaseException
 from distdiff.config.composition import CONFIG_DIR, compose_jobs
 from distdiff.config.validation import validate
 from distdiff.errors import Stopped, UserError
+from distdiff.ranks.task import leads, run_job
 
-JOB_FAILED, USER_ERROR, INTERRUPTED = 1, 2, 130
+JOB_FAILED, INTERRUPTED = 1, 130
+FAILED = "distdiff-error.txt"  # in the directory of a multirun's job that a mistake ended: launchers tell nothing else
 
 
-def command(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
-    """Decorates `task(config)` as the command `name`, configured by `conf/<name>.yaml`.
+def command(name: str, task: str, about: str) -> Callable[[], None]:
+    """The command `name`, configured by `conf/<name>.yaml`, which runs `task` (`module:function`) in every job.
 
-    Every job of a multirun is composed and validated before the first starts. A `UserError` ends the command with one
-    line and status 2; anything else is ours and keeps its traceback.
+    The task gets the job's configuration and its run directory. Every job of a multirun is composed and validated before
+    the first starts. A `UserError` ends the command with one line and status 2; anything else is ours and keeps its
+    traceback.
     """
 
-    def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
-        @functools.wraps(task)
-        def entry() -> None:
-            quiet()
-            arguments = get_args_parser().parse_args()
-            OmegaConf.register_new_resolver("run_directory", _run_directory(arguments), replace=True)
-            OmegaConf.register_new_resolver("about", lambda: task.__globals__["__doc__"], replace=True)
-            try:
-                if not _only_informs(arguments):
-                    for job in compose_jobs(name, arguments.overrides, arguments.multirun):
-                        validate(job)
-                failures = _hydra_main(name, task)
-            except (UserError, OmegaConfBaseException) as error:
-                mistake = _mistake_behind(error)
-                if mistake is None:
-                    raise
-                _say(mistake)
-                sys.exit(USER_ERROR)
-            except Stopped as stop:
-                _say(f"{stop}; what is finished is kept, and the same command goes on from there")
-                sys.exit(stop.exit_status)
-            except KeyboardInterrupt:
-                _say("interrupted; what is finished is kept, and the same command goes on from there")
-                sys.exit(INTERRUPTED)
-            if failures:
-                sys.exit(JOB_FAILED if arguments.multirun else USER_ERROR)
+    def entry() -> None:
+        quiet()
+        arguments = get_args_parser().parse_intermixed_args()
+        OmegaConf.register_new_resolver("about", lambda: about, replace=True)
+        sys.argv[1:] = [*(item for item in sys.argv[1:] if item not in arguments.overrides), *arguments.overrides]
+        try:
+            status = _run(name, task, arguments)
+        except (UserError, OmegaConfBaseException) as error:
+            mistake = _mistake_behind(error)
+            if mistake is None:
+                raise
+            say(mistake)
+            sys.exit(mistake.exit_status)
+        except Stopped as stop:
+            say(f"{stop}; what is finished is kept, and the same command goes on from there")
+            sys.exit(stop.exit_status)
+        except KeyboardInterrupt:
+            say("interrupted; what is finished is kept, and the same command goes on from there")
+            sys.exit(INTERRUPTED)
+        if status:
+            sys.exit(status)
 
-        return entry
-
-    return decorate
+    return entry
 
 
-def run_directory() -> Path:
-    """The directory of the run in progress."""
-    return Path(HydraConfig.get().runtime.output_dir)
+def say(message: object) -> None:
+    """One line to the user, apart from what a command prints."""
+    print(f"distdiff: {message}", file=sys.stderr)
 
 
-def _hydra_main(name: str, task: Callable[[DictConfig], None]) -> list[UserError]:
-    """Runs the job, or every job of a multirun; returns the user's mistakes that ended some of them."""
+def _run(name: str, task: str, arguments: argparse.Namespace) -> int:
+    """Does what the command line asks for; returns the exit status."""
+    if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
+        return _hydra_main(name, task)
+    jobs = [validate(job) for job in compose_jobs(name, arguments.overrides, arguments.multirun)]
+    if arguments.cfg:
+        return _hydra_main(name, task)
+    if not all(map(leads, jobs)):
+        return _follow(task, jobs)
+    directory = _settle_directory(jobs[0], arguments)
+    if not arguments.multirun:
+        return _hydra_main(name, task)
+    for path in directory.rglob(FAILED):  # of an earlier multirun in the same directory
+        path.unlink()
+    _hydra_main(name, task)
+    return JOB_FAILED if any(directory.rglob(FAILED)) else 0
+
+
+def _hydra_main(name: str, task: str) -> int:
+    """Runs the job, or every job of a multirun, through Hydra; returns the status of a single run's mistake, or 0."""
     # Hydra prints and swallows exceptions unless told otherwise; the caller above decides what a user sees.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    failures = []
+    statuses = [0]
 
     def job(config: DictConfig) -> None:
+        quiet()  # again: a launcher's process may be a new one
+        run_dir = Path(HydraConfig.get().runtime.output_dir)
         try:
-            task(validate(config))
-        except UserError as error:  # not raised: Hydra would add lines of its own
-            _say(error)
-            failures.append(error)
+            run_job(task, validate(config), run_dir)
+        except UserError as error:  # not raised: Hydra would add lines of its own, and end a multirun
+            say(error)
+            (run_dir / FAILED).write_text(f"{error}\n", encoding="utf-8")
+            statuses.append(error.exit_status)
 
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(job)()
-    return failures
+    return statuses[-1]
+
+
+def _follow(task: str, jobs: list[DictConfig]) -> int:
+    """Takes part in jobs that another process leads, which also has their directories and their console."""
+    status = 0
+    for job in jobs:
+        try:
+            run_job(task, job, None)
+        except UserError as error:
+            if not error.shared:
+                raise
+            status = error.exit_status if len(jobs) == 1 else JOB_FAILED
+    return status
+
+
+def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path:
+    """The directory of the run or multirun, made now: `<command>/<date>_<time>`, -1, -2, … where that is taken.
+
+    It becomes an override, so that every process that a launcher of Hydra starts has the same. Where the user overrides
+    it, that is what it is.
+    """
+    key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
+    given = [override for override in arguments.overrides if override.startswith(f"{key}=")]
+    if given:
+        return Path(given[-1].split("=", 1)[1].strip("'\""))
+    root = Path(job.paths.output_dir, job.command, *(["multirun"] if arguments.multirun else []))
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for attempt in itertools.count():
+        path = root / (stamp if attempt == 0 else f"{stamp}-{attempt}")
+        try:
+            path.mkdir(parents=True)  # whoever makes it has it
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"paths.output_dir={job.paths.output_dir}: cannot write there ({error.strerror})") from None
+        quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+        sys.argv.append(f"{key}='{quoted}'")
+        return path
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:
@@ -88,36 +143,6 @@ def _mistake_behind(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def _say(message: object) -> None:
-    print(f"distdiff: {message}", file=sys.stderr)
-
-
-def _only_informs(arguments: argparse.Namespace) -> bool:
-    return bool(arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion)
-
-
-def _run_directory(arguments: argparse.Namespace) -> Callable[[str, str], str]:
-    """The resolver behind `hydra.run.dir`: `<root>/<command>/<date>_<time>`, -1, -2, … where that is taken."""
-
-    @functools.cache  # Hydra asks several times; one process has one directory
-    def resolve(root: str, command_path: str) -> str:
-        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        for attempt in range(1000):
-            path = Path(root) / command_path / (stamp if attempt == 0 else f"{stamp}-{attempt}")
-            if arguments.cfg:
-                return str(path)
-            try:
-                path.mkdir(parents=True)  # whoever makes it has it
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise UserError(f"paths.output_dir={root}: cannot write there ({error.strerror})") from None
-            return str(path)
-        raise UserError(f"paths.output_dir={root}: no free directory for {stamp}")
-
-    return resolve
 
 
 def quiet() -> None:

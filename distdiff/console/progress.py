@@ -1,13 +1,19 @@
 """One progress line a stage: what runs, how far, how fast, how long still."""
 
+import contextlib
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from distdiff.ranks.world import Counter
+
+REFRESH = 0.2  # seconds
 
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
@@ -35,53 +41,23 @@ def stage_progress() -> Progress:
 
 
 class StageProgress(ProgressBar):
-    """Lightning's steps or predictions on one line named `title`.
+    """Lightning's training steps on one line named `title`."""
 
-    In prediction a batch counts as many `unit` as `size(batch)` says.
-    """
-
-    def __init__(self, title: str, unit: str = "steps", total: int | None = None) -> None:
+    def __init__(self, title: str) -> None:
         super().__init__()
         self.title = title
-        self.unit = unit
-        self.total = total
         self._progress: Progress | None = None
         self._task: Any = None
 
-    def _start(self, total: int) -> None:
-        if self._progress is None and self.trainer.is_global_zero:
-            self._progress = stage_progress()
-            self._progress.start()
-            self._task = self._progress.add_task(self.title, total=total, unit=self.unit)
-
-    def advance(self, count: int = 1) -> None:
-        """Counts `count` more units as done."""
-        if self._progress is not None:
-            self._progress.advance(self._task, count)
-
-    def _stop(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._start(self.total or trainer.max_steps)
+        self._progress = stage_progress()
+        self._progress.start()
+        self._task = self._progress.add_task(self.title, total=trainer.max_steps, unit="steps")
 
     def on_train_batch_end(self, *_: Any) -> None:
-        self.advance()
+        self._progress.advance(self._task)
 
     def on_train_end(self, *_: Any) -> None:
-        self._stop()
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._start(self.total or 0)
-
-    def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Sequence[Any], *_: Any
-    ) -> None:
-        self.advance(len(batch))
-
-    def on_predict_end(self, *_: Any) -> None:
         self._stop()
 
     def on_exception(self, *_: Any) -> None:
@@ -89,3 +65,44 @@ class StageProgress(ProgressBar):
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         console.print(*args)
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+class SharedProgress(Callback):
+    """Images made by all ranks together, on one line named `title`, while the context lasts."""
+
+    def __init__(self, title: str, total: int, counter: Counter) -> None:
+        super().__init__()
+        self.counter = counter
+        self._progress = stage_progress()
+        self._task = self._progress.add_task(title, total=total, unit="images")
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Sequence[Any], *_: Any
+    ) -> None:
+        self.counter.add(len(batch))
+
+    def __enter__(self) -> "SharedProgress":
+        self._progress.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._progress.stop()
+
+    def _follow(self) -> None:
+        while not self._ended.wait(REFRESH):
+            self._show()
+        self._show()
+
+    def _show(self) -> None:
+        with contextlib.suppress(RuntimeError):  # another rank's store may be gone: the job says so itself
+            self._progress.update(self._task, completed=self.counter.add(0))

@@ -11,6 +11,7 @@ from distdiff.console.progress import console
 from distdiff.data.loading import load_dataset
 from distdiff.expansion.directory import METADATA, ExpandedDirectory, link
 from distdiff.expansion.expander import Expander
+from distdiff.ranks.world import world
 from distdiff.report.energy import energy_table
 from distdiff.tracking.loggers import build_logger, finish, summarize
 from distdiff.trainer import build_trainer
@@ -35,7 +36,8 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
         summarize(logger, energy_table(rows))
     finally:
         finish(logger)
-    link(run_dir / "expanded", job.path)
+    if world().leads:
+        link(run_dir / "expanded", job.path)
     rate = ExpandedDirectory(job.path).images_per_second()
     console.print(f"expanded {job.path}  ({len(rows):,} images, {rate:.1f} images/s)")
     return job.path

@@ -104,6 +104,13 @@ class ExpandedDirectory:
             self.forget_lock()
         return 0
 
+    def holds(self, plan: ExpansionPlan) -> bool:
+        """Whether the directory is complete, and has all of the plan's images."""
+        complete = self.manifest()["complete"] and not len(plan.missing(self.rows()))
+        if complete:
+            self.forget_lock()
+        return complete
+
     def forget_lock(self) -> None:
         """Removes the lock of a complete directory, as far as that may be written to."""
         with contextlib.suppress(OSError):

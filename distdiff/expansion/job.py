@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint
-from distdiff.console.progress import StageProgress
+from distdiff.console.progress import SharedProgress
 from distdiff.data.images import LabelledImages
 from distdiff.expansion.card import dataset_card
 from distdiff.expansion.directory import ExpandedDirectory
@@ -20,6 +21,7 @@ from distdiff.expansion.share import Share, working_on
 from distdiff.expansion.stopping import StopBetweenBatches
 from distdiff.expansion.synthesis import Synthesizer
 from distdiff.expansion.writer import ExpandedWriter
+from distdiff.ranks.world import world
 from distdiff.trainer import build_trainer
 
 
@@ -41,37 +43,46 @@ class ExpansionJob:
 
     def claim(self) -> None:
         """Makes the directory, or checks that it is this job's; raises `UserError` if it is another's."""
-        ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names)
+        world().once(lambda: ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names))
 
     def run(self, title: str) -> int:
         """Makes the images of this process's share that are not there yet; whoever makes the last finishes the directory.
 
         Returns how many images are missing: those of other shares. Does nothing where the directory is complete.
         """
-        directory, options = ExpandedDirectory(self.path), self.config.expansion
+        directory, options, ranks = ExpandedDirectory(self.path), self.config.expansion, world()
         plan = ExpansionPlan(self.sources, options.factor, options.strength, self.seed)
-        if directory.manifest()["complete"] and not len(plan.missing(directory.rows())):
-            directory.forget_lock()
+        if ranks.once(lambda: directory.holds(plan)):
             return 0
-        share = Share(options.split or 0, options.total_split)
-        with working_on(self.path, share):
-            missing = share.of(plan.missing(directory.rows()))
+        share = Share(options.split or 0, options.total_split, ranks.rank, ranks.size)
+        with ExitStack() as holding:
+            # The leading rank first: where it is refused, all are.
+            ranks.once(lambda: holding.enter_context(working_on(self.path, share)))
+            if not ranks.leads:
+                holding.enter_context(working_on(self.path, share))
+            missing = share.whole.of(ranks.once(lambda: plan.missing(directory.rows())))
             if len(missing):
-                directory.note_time(self._make(plan, missing, share, title))
+                seconds = self._make(plan, missing, share, title)
+                ranks.once(lambda: directory.note_time(seconds))
             counts = {"sources": len(self.sources), "factor": options.factor, "classes": len(self.sources.class_names)}
             card = dataset_card(self.method, self.ingredients, counts, self.config)
-            return directory.finish(plan, counts, card)
+            return ranks.once(lambda: directory.finish(plan, counts, card))
 
     def _make(self, plan: ExpansionPlan, missing: np.ndarray, share: Share, title: str) -> float:
-        synthesizer = self.synthesizer(title)
-        batches = plan.batches(missing, self.config.expansion.batch_size, synthesizer.group)
-        progress = StageProgress(f"{title}: expand", "images", len(missing))
-        trainer = build_trainer(
-            self.config.trainer,
-            callbacks=[ExpandedWriter(self.path, share), progress, StopBetweenBatches()],
-            inference_mode=False,
-            precision="32-true",  # `generator.dtype` is the sampler's; `trainer.precision` is for classifiers
-        )
+        """Makes this rank's part of `missing`, and returns when all ranks have made theirs: after how many seconds."""
+        ranks, synthesizer = world(), self.synthesizer(title)
+        batches = plan.batches(share.of(missing), self.config.expansion.batch_size, synthesizer.group)
         started = time.perf_counter()
-        trainer.predict(ExpansionModule(synthesizer), PlannedBatches(plan, batches).loader(), return_predictions=False)
+        with SharedProgress(f"{title}: expand", len(missing), ranks.counter()) as progress:
+            trainer = build_trainer(
+                self.config.trainer,
+                callbacks=[ExpandedWriter(self.path, share), progress, StopBetweenBatches()],
+                enable_progress_bar=False,
+                inference_mode=False,
+                precision="32-true",  # `generator.dtype` is the sampler's; `trainer.precision` is for classifiers
+            )
+            if batches:
+                loader = PlannedBatches(plan, batches).loader()
+                trainer.predict(ExpansionModule(synthesizer), loader, return_predictions=False)
+            ranks.barrier()
         return time.perf_counter() - started

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,18 +20,25 @@ LOCKS = ".share-*.lock"
 
 @dataclass(frozen=True)
 class Share:
-    """Part `split` of `total` parts of a plan, counted from 0: every `total`-th item."""
+    """Part `split` of `total` parts of a plan, counted from 0: every `total`-th item; of those, what is `rank`'s."""
 
     split: int = 0
     total: int = 1
+    rank: int = 0
+    ranks: int = 1
 
     def of(self, indices: np.ndarray) -> np.ndarray:
         """Those of a plan's `indices` that are this share's, whatever of the plan is done already."""
-        return indices[indices % self.total == self.split]
+        return indices[(indices % self.total == self.split) & (indices // self.total % self.ranks == self.rank)]
+
+    @property
+    def whole(self) -> "Share":
+        """What all ranks do together."""
+        return Share(self.split, self.total)
 
     @property
     def name(self) -> str:
-        return f"{self.split}-of-{self.total}"
+        return f"{self.split}-of-{self.total}" + (f"-rank-{self.rank}-of-{self.ranks}" if self.ranks > 1 else "")
 
     @property
     def words(self) -> str:
@@ -44,8 +52,12 @@ def working_on(directory: Path, share: Share) -> Iterator[None]:
     The system gives a lock back when its holder ends, however it ends, so none is ever stale.
     """
     for path in sorted(directory.glob(LOCKS)):
-        if not path.name.endswith(f"-of-{share.total}.lock"):
+        other = _share(path)
+        if other.total != share.total:
             with _held(path, directory, "this directory, in shares of another size"):
+                pass
+        elif other.split == share.split and other.ranks != share.ranks:
+            with _held(path, directory, share.words):
                 pass
     path = directory / LOCKS.replace("*", share.name)
     with _held(path, directory, share.words):
@@ -73,6 +85,12 @@ def _held(path: Path, directory: Path, words: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _share(lock: Path) -> Share:
+    """The share whose lock it is."""
+    numbers = list(map(int, re.findall(r"\d+", lock.name)))
+    return Share(*numbers)
 
 
 def _who(path: Path) -> str:

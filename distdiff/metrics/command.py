@@ -13,6 +13,7 @@ from distdiff.errors import UserError
 from distdiff.expansion.directory import read_expanded
 from distdiff.metrics.fidelity import Fidelity, measure
 from distdiff.metrics.judge import train_judge
+from distdiff.ranks.world import world
 
 
 def measure_expanded(config: DictConfig, run_dir: Path) -> Fidelity:
@@ -21,13 +22,13 @@ def measure_expanded(config: DictConfig, run_dir: Path) -> Fidelity:
         raise UserError("measure.expanded has no value: give the directory of an expanded dataset")
     splits = load_dataset(config.dataset)
     images = read_expanded(config.measure.expanded, splits.train.class_names)
-    pool = TrainingSet((splits.train,), (splits.train.fingerprint(),), config.dataset.fit)
+    pool = TrainingSet((splits.train,), (world().once(splits.train.fingerprint),), config.dataset.fit)
     judge = train_judge(ClassifierTrainer(config, StageCache(config.paths.cache_dir)), pool, config.measure.judge_steps)
-    fidelity = measure(
-        images, splits.train, judge, config.classifier.input_size, config.dataset.fit, config.measure.num_neighbours
-    )
+    size, fit = config.classifier.input_size, config.dataset.fit
+    fidelity = world().once(lambda: measure(images, splits.train, judge, size, fit, config.measure.num_neighbours))
     results = {"dataset": config.dataset.name, "expanded": str(config.measure.expanded), **fidelity.as_dict()}
-    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if world().leads:
+        (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     for name, value in fidelity.as_dict().items():
         console.print(f"{name:<18} {value:.4f}")
     return fidelity

@@ -19,6 +19,7 @@ from distdiff.expansion.expander import Expander
 from distdiff.expansion.job import ExpansionJob
 from distdiff.metrics.fidelity import measure
 from distdiff.metrics.judge import train_judge
+from distdiff.ranks.world import world
 from distdiff.report.energy import energy_table
 from distdiff.report.html import write_report
 from distdiff.report.samples import sample_grid
@@ -56,14 +57,15 @@ class Study:
         """Writes results, report and sample grid into the run's directory, logs and prints them."""
         with self.timer("load data"):
             splits = load_dataset(self.config.dataset)
-            pool = TrainingSet((splits.train,), (splits.train.fingerprint(),), self.config.dataset.fit)
+            pool = TrainingSet((splits.train,), (world().once(splits.train.fingerprint),), self.config.dataset.fit)
             # Every directory is claimed before anything is trained: a clash must cost nothing.
             seeds = range(self.config.seed, self.config.seed + self.config.study.seeds)
             plans = [self._plan(splits, seed) for seed in seeds]
         logger = build_logger(self.config, self.run_dir)
         try:
             results = self._compare(splits, plans, pool, logger)
-            self._publish(results, splits, logger)
+            if world().leads:
+                self._publish(results, splits, logger)
         finally:
             finish(logger)
         return results
@@ -115,12 +117,13 @@ class Study:
             images = read_expanded(job.path, splits.train.class_names, self.config.expansion.factor)
             training = plan.data.with_part(images, f"{job.fingerprint}x{self.config.expansion.factor}")
             result.expanded = str(job.path)
-            link(self.run_dir / "expanded" / f"{method}-seed{plan.seed}", job.path)
+            if world().leads:
+                link(self.run_dir / "expanded" / f"{method}-seed{plan.seed}", job.path)
             with self.timer("measure"):
                 self._measure(result, images, splits.train, judge)
         with self.timer(f"train {method}"):
             curves = stage_logger(logger, f"train/{method}/seed{plan.seed}")
-            classifier = self.classifiers.train(training, plan.seed, f"{title}: train", curves)
+            classifier = self.classifiers.train_together(training, plan.seed, f"{title}: train", curves)
         with self.timer("test"):
             result.accuracy = self.classifiers.accuracy(classifier, getattr(splits, self.config.study.split))
         result.num_train = len(training)
@@ -129,14 +132,8 @@ class Study:
     def _measure(
         self, result: SeedResult, images: LabelledImages, real: LabelledImages, judge: ImageClassifier
     ) -> None:
-        fidelity = measure(
-            images,
-            real,
-            judge,
-            self.config.classifier.input_size,
-            self.config.dataset.fit,
-            self.config.measure.num_neighbours,
-        )
+        size, fit = self.config.classifier.input_size, self.config.dataset.fit
+        fidelity = world().once(lambda: measure(images, real, judge, size, fit, self.config.measure.num_neighbours))
         for name, value in fidelity.as_dict().items():
             setattr(result, name, value)
         result.images_per_second = ExpandedDirectory(Path(result.expanded)).images_per_second()
@@ -156,6 +153,11 @@ class Study:
         print_results(results)
         console.print(f"\nreport   {self.run_dir / 'report.html'}")
         console.print(f"results  {self.run_dir / 'results.json'}")
+
+
+def run_study(config: DictConfig, run_dir: Path) -> None:
+    """`experiments/run.py`."""
+    Study(config, run_dir).run()
 
 
 def _log_row(logger: Logger | None, row: MethodResult) -> None:

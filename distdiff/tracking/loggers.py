@@ -9,11 +9,12 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.config.instantiation import build
+from distdiff.ranks.world import world
 
 
 def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
-    """The run's logger with the whole configuration as its hyperparameters; None for `logger=none`."""
-    if config.logger._target_ is None:
+    """The run's logger with the whole configuration as its hyperparameters; None for `logger=none`, and on other ranks."""
+    if config.logger._target_ is None or not world().leads:
         return None
     logger = build(config.logger, run_dir=run_dir, command=config.command)
     logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))

@@ -1,0 +1,134 @@
+"""How many processes a job has, and how they come to be: started by us, by `srun`, by `torchrun`, or there is just one."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One of `size` processes of a job, `local_rank` on its node; they meet at `rendezvous`, a file or host:port."""
+
+    rank: int
+    size: int
+    local_rank: int
+    node: int
+    rendezvous: str
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+
+@dataclass(frozen=True)
+class Node:
+    """One of `num_nodes` hosts, whose `devices` ranks are still to be started."""
+
+    node: int
+    num_nodes: int
+    devices: int
+    rendezvous: str | None  # None: a file, on one node
+
+    @property
+    def leads(self) -> bool:
+        return self.node == 0
+
+    def rank(self, local_rank: int, rendezvous: str) -> Rank:
+        return Rank(
+            self.node * self.devices + local_rank, self.num_nodes * self.devices, local_rank, self.node, rendezvous
+        )
+
+
+def arrangement(trainer: DictConfig, environment: Mapping[str, str] = os.environ) -> Rank | Node | None:
+    """This process's part in a job with these `trainer` keys; None where the job is this process alone.
+
+    Raises `UserError` where the processes that are there are not those that the keys ask for.
+    """
+    devices, num_nodes = count_devices(trainer), trainer.num_nodes
+    size = devices * num_nodes
+    if size == 1:
+        return None
+    started = started_by_slurm(environment) or started_by_torchrun(environment)
+    if started is None:
+        return _by_hand(devices, num_nodes, environment)
+    if started.size == size:
+        return started
+    if started.size == num_nodes:
+        return Node(started.rank, num_nodes, devices, started.rendezvous)
+    raise UserError(
+        f"trainer.devices={trainer.devices} on trainer.num_nodes={num_nodes} is not allowed: {started.size} processes were "
+        f"started; start {size}, one a device" + (f", or {num_nodes}, one a node" if num_nodes > 1 else "")
+    )
+
+
+def count_devices(trainer: DictConfig) -> int:
+    """Devices a node, as Lightning reads `trainer.devices`: a number, a list of indices, or all there are."""
+    indices = device_indices(trainer)
+    return 1 if indices is None else len(indices)
+
+
+def device_indices(trainer: DictConfig) -> list[int] | None:
+    """The node's devices that are asked for; None leaves the one device to Lightning."""
+    devices = trainer.devices
+    if OmegaConf.is_list(devices) or (isinstance(devices, str) and "," in devices):
+        parts = devices.split(",") if isinstance(devices, str) else devices
+        return [int(part) for part in parts if str(part).strip()]
+    if str(devices) not in ("auto", "-1"):
+        return list(range(int(devices))) if int(devices) > 1 else None
+    if trainer.accelerator == "cpu":
+        return None
+    import torch  # seconds, so only where nothing else can tell
+
+    return list(range(torch.cuda.device_count())) or None
+
+
+def started_by_slurm(environment: Mapping[str, str]) -> Rank | None:
+    """The rank that `srun` gave this process, if it started several; `sbatch` alone starts one."""
+    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) == 1:
+        return None
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
+    host = environment.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
+    # Steps of one job that run at once must not meet each other.
+    port = 15000 + (int(environment["SLURM_JOB_ID"]) * 31 + int(environment.get("SLURM_STEP_ID", 0))) % 20000
+    return Rank(
+        rank=int(environment["SLURM_PROCID"]),
+        size=int(environment["SLURM_STEP_NUM_TASKS"]),
+        local_rank=int(environment["SLURM_LOCALID"]),
+        node=int(environment["SLURM_NODEID"]),
+        rendezvous=f"{host}:{environment.get('MASTER_PORT', port)}",
+    )
+
+
+def started_by_torchrun(environment: Mapping[str, str]) -> Rank | None:
+    """The rank that `torchrun` gave this process, if it started several."""
+    if "TORCHELASTIC_RUN_ID" not in environment or int(environment["WORLD_SIZE"]) == 1:
+        return None
+    # torchrun's own store listens on MASTER_PORT.
+    return Rank(
+        rank=int(environment["RANK"]),
+        size=int(environment["WORLD_SIZE"]),
+        local_rank=int(environment["LOCAL_RANK"]),
+        node=int(environment["GROUP_RANK"]),
+        rendezvous=f"{environment['MASTER_ADDR']}:{int(environment['MASTER_PORT']) + 1}",
+    )
+
+
+def _by_hand(devices: int, num_nodes: int, environment: Mapping[str, str]) -> Node:
+    if num_nodes == 1:
+        return Node(0, 1, devices, None)
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in environment]
+    if missing:
+        raise UserError(
+            f"trainer.num_nodes={num_nodes} is not allowed without {', '.join(missing)} in the environment: start the command "
+            "once a node with them, or with srun"
+        )
+    node = int(environment["NODE_RANK"])
+    if not 0 <= node < num_nodes:
+        raise UserError(f"NODE_RANK={node} is not allowed: an integer from 0 to {num_nodes - 1}")
+    return Node(node, num_nodes, devices, f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}")

@@ -1,0 +1,127 @@
+"""Starts a node's ranks, each a process of its own, watches them, and ends all where one is lost.
+
+Lightning's own launcher runs the command line again for every rank; under Hydra that starts a second multirun, or a second
+run directory (hydra issue 2070, Lightning issues 11300 and 18175). Here a rank gets the finished configuration of one job
+instead, so single runs, multiruns and Hydra's launchers are alike.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.errors import RankLost, Stopped, UserError
+from distdiff.ranks.arrangement import Node
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+GRACE = 300  # seconds that ranks have to finish their batch once another is lost
+JOB, OUTCOME = "job.json", "outcome-{}.json"
+
+
+def run_ranks(node: Node, task: str, config: DictConfig, run_dir: Path | None) -> None:
+    """Runs `task` (`module:function`) with `config` in each of a node's ranks, and returns when all are done.
+
+    Raises the `UserError` of a rank, `Stopped` after a signal, and `RankLost` where a rank crashed or was killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="distdiff-ranks-") as folder:
+        place = Path(folder)
+        job = {
+            "task": task,
+            "config": OmegaConf.to_container(config, resolve=True),
+            "run_dir": run_dir and str(run_dir),
+        }
+        (place / JOB).write_text(json.dumps(job), encoding="utf-8")
+        os.chmod(place / JOB, 0o600)
+        ranks = [_start(node, local_rank, place) for local_rank in range(node.devices)]
+        with _forwarding(ranks) as received:
+            lost = _watch(ranks)
+        outcomes = [_outcome(place, local_rank) for local_rank in range(node.devices)]
+    if received:
+        raise Stopped(received[0])
+    # The cause before what it led to in other ranks: a mistake, a rank that was killed, a signal to one, a rank left alone.
+    for outcome in outcomes:
+        if outcome.get("status") == UserError.exit_status:
+            raise UserError(outcome["message"])
+    if lost is not None and not outcomes[lost]:
+        raise RankLost(_obituary(node, lost, ranks[lost].returncode))
+    for outcome in outcomes:
+        if "stopped" in outcome:
+            raise Stopped(outcome["stopped"])
+    for outcome in filter(None, outcomes):
+        raise RankLost(outcome["message"])
+
+
+def _start(node: Node, local_rank: int, place: Path) -> subprocess.Popen:
+    rank = node.rank(local_rank, node.rendezvous or str(place / "rendezvous"))
+    threads = max(
+        1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) // node.devices
+    )
+    command = [sys.executable, "-m", "distdiff.ranks.member", str(place), json.dumps(asdict(rank))]
+    return subprocess.Popen(
+        command,
+        env={"OMP_NUM_THREADS": str(threads)} | os.environ,
+        stdin=subprocess.PIPE,  # closes when this process ends, however it ends: the rank's sign to end too
+        start_new_session=True,  # Ctrl-C comes here alone, and from here once to each
+    )
+
+
+@contextmanager
+def _forwarding(ranks: list[subprocess.Popen]) -> Iterator[list[int]]:
+    """Hands signals on to all ranks, which finish their batch; yields the list of those that came."""
+    received: list[int] = []
+
+    def forward(number: int, _: object) -> None:
+        received.append(number)
+        _signal(ranks, number)
+
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _watch(ranks: list[subprocess.Popen]) -> int | None:
+    """Waits for all; once one has failed, the others are asked to stop, then made to. Returns which failed first."""
+    lost, deadline = None, float("inf")
+    try:
+        while any(rank.poll() is None for rank in ranks):
+            if lost is None:
+                lost = next((number for number, rank in enumerate(ranks) if rank.poll()), None)
+                if lost is not None:
+                    _signal(ranks, signal.SIGTERM)
+                    deadline = time.monotonic() + GRACE
+            if time.monotonic() > deadline:
+                _signal(ranks, signal.SIGKILL)
+            time.sleep(0.05)
+    except BaseException:
+        _signal(ranks, signal.SIGKILL)
+        raise
+    return lost if lost is not None else next((number for number, rank in enumerate(ranks) if rank.returncode), None)
+
+
+def _signal(ranks: list[subprocess.Popen], number: int) -> None:
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.send_signal(number)
+
+
+def _outcome(place: Path, local_rank: int) -> dict:
+    path = place / OUTCOME.format(local_rank)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _obituary(node: Node, local_rank: int, status: int) -> str:
+    who = f"rank {node.node * node.devices + local_rank} of {node.num_nodes * node.devices}"
+    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    return f"{who} {how}; what is finished is kept, and the same command goes on from there"

@@ -1,0 +1,40 @@
+"""Runs one job: here, or as one of several processes."""
+
+from importlib import import_module
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from distdiff.ranks.arrangement import Node, Rank, arrangement
+from distdiff.ranks.launcher import run_ranks
+
+
+def run_job(task: str, config: DictConfig, run_dir: Path | None) -> None:
+    """Runs `task` (`module:function` of a configuration and a run directory) in as many processes as `trainer` asks for.
+
+    `run_dir` is None in processes that do not lead: they are told it by the one that does.
+    """
+    place = arrangement(config.trainer)
+    if isinstance(place, Node):
+        run_ranks(place, task, config, run_dir)
+    else:
+        perform(task, config, run_dir, place)
+
+
+def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | None) -> None:
+    """Runs `task` in this process, as the rank at `place`, if it is one."""
+    if place is not None:
+        from distdiff.console.progress import console
+        from distdiff.ranks.world import join
+
+        world = join(place)
+        console.quiet = not world.leads
+        run_dir = world.once(lambda: run_dir)
+    module, function = task.split(":")
+    getattr(import_module(module), function)(config, run_dir)
+
+
+def leads(config: DictConfig) -> bool:
+    """Whether this process has a run directory and a console of its own; the others of its job follow it."""
+    place = arrangement(config.trainer)
+    return place is None or place.leads

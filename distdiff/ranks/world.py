@@ -1,0 +1,163 @@
+"""The processes of a job, as its code sees them: who leads, what is done once for all, where all wait for each other.
+
+Every rank runs the same code. There is no process group of torch's around it, so that nothing but what is written here
+(and training under DDP, while it lasts) waits for other ranks.
+"""
+
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed
+
+from distdiff.errors import RankLost, UserError, first_line
+from distdiff.ranks.arrangement import Rank
+
+T = TypeVar("T")
+# The slowest rank may be hours behind; one that is gone is noticed at once, by its closed connection.
+PATIENCE = timedelta(days=30)
+JOINING = timedelta(minutes=30)
+
+
+class World:
+    """A job's processes; this one is `rank` of `size`. Alone, nothing here does or costs anything."""
+
+    def __init__(self, place: Rank | None = None) -> None:
+        self.place = place
+        self._alone = place is None
+        self._trainings = self._counters = 0
+        if place is not None:
+            self._store = _store(place)
+            self._group = distributed.ProcessGroupGloo(
+                distributed.PrefixStore("ranks", self._store), place.rank, place.size, PATIENCE
+            )
+
+    @property
+    def rank(self) -> int:
+        return 0 if self._alone else self.place.rank
+
+    @property
+    def size(self) -> int:
+        return 1 if self._alone else self.place.size
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def local_rank(self) -> int:
+        return 0 if self.place is None else self.place.local_rank
+
+    def barrier(self) -> None:
+        """Returns when every rank has come here."""
+        if self.size > 1:
+            _wait(self._group.barrier())
+
+    def once(self, make: Callable[[], T]) -> T:
+        """What `make` returns on the leading rank, alone there, while the others wait; a `UserError` is raised on all."""
+        if self.size == 1:
+            return make()
+        outcome: tuple[T | None, UserError | None] = (None, None)
+        if self.leads:
+            with self.alone():
+                try:
+                    outcome = (make(), None)
+                except UserError as error:
+                    outcome = (None, error)
+        result, error = self._broadcast(outcome)
+        if error is not None:
+            error.shared = True
+            raise error
+        return result
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Code within sees one process."""
+        before, self._alone = self._alone, True
+        try:
+            yield
+        finally:
+            self._alone = before
+
+    def counter(self) -> "Counter":
+        """A new sum over all ranks; to be asked for by all of them, in the same order as others."""
+        self._counters += 1
+        return Counter(None if self.size == 1 else distributed.PrefixStore(f"counter{self._counters}", self._store))
+
+    @contextmanager
+    def process_group(self) -> Iterator[None]:
+        """torch's process group of all ranks, for as long as a training under DDP lasts."""
+        self._trainings += 1
+        store = distributed.PrefixStore(f"training{self._trainings}", self._store)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(backend, store=store, rank=self.place.rank, world_size=self.place.size)
+        try:
+            yield
+        finally:
+            distributed.destroy_process_group()
+
+    def _broadcast(self, value: Any) -> Any:
+        """The leading rank's `value`; pickled on the way between our own processes, never on disk."""
+        message = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8) if self.leads else None
+        length = torch.tensor([len(message) if self.leads else 0])
+        _wait(self._group.broadcast(length, 0))
+        message = message if self.leads else torch.empty(int(length), dtype=torch.uint8)
+        _wait(self._group.broadcast(message, 0))
+        return value if self.leads else pickle.loads(message.numpy().tobytes())
+
+
+class Counter:
+    """A number that every rank may add to and read; nobody waits."""
+
+    def __init__(self, store: distributed.Store | None) -> None:
+        self._store = store
+        self._own = 0
+
+    def add(self, count: int) -> int:
+        """The sum after `count` more."""
+        self._own += count
+        return self._own if self._store is None else self._store.add("sum", count)
+
+
+_world = World()
+
+
+def world() -> World:
+    """The processes of this one's job."""
+    return _world
+
+
+def join(place: Rank) -> World:
+    """Makes this process one of several, once in its life; returns when all are there."""
+    global _world
+    if _world.place == place:  # the next job of a multirun whose ranks were started from outside
+        return _world
+    # What Lightning reads where it looks for itself.
+    os.environ |= {"RANK": str(place.rank), "LOCAL_RANK": str(place.local_rank), "NODE_RANK": str(place.node)}
+    os.environ |= {"WORLD_SIZE": str(place.size)}
+    _world = World(place)
+    _world.barrier()
+    return _world
+
+
+def _store(place: Rank) -> distributed.Store:
+    if os.sep in place.rendezvous:
+        return distributed.FileStore(place.rendezvous, place.size)
+    host, port = place.rendezvous.rsplit(":", 1)
+    try:
+        return distributed.TCPStore(host, int(port), place.size, is_master=place.rank == 0, timeout=JOINING)
+    except (RuntimeError, OSError) as error:
+        raise RankLost(f"the ranks cannot meet at {place.rendezvous}: {first_line(error)}") from None
+
+
+def _wait(work: distributed.Work) -> None:
+    try:
+        work.wait()
+    except RuntimeError:
+        raise RankLost(
+            "another rank is gone; what is finished is kept, and the same command goes on from there"
+        ) from None
