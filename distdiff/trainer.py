@@ -22,8 +22,8 @@ def build_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
     indices = device_indices(config)
     if indices is not None:  # several, one a rank
         device = 1 if config.accelerator == "cpu" else [indices[world().local_rank % len(indices)]]
-        arguments |= {"devices": device, "strategy": "auto"}
-    return _trainer(arguments | {"num_nodes": 1, "plugins": [LightningEnvironment()]} | stage)
+        arguments["devices"] = device
+    return _trainer(arguments | {"strategy": "auto", "num_nodes": 1, "plugins": [LightningEnvironment()]} | stage)
 
 
 def build_parallel_trainer(config: DictConfig, **stage: Any) -> L.Trainer:

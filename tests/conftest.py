@@ -48,7 +48,11 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_run(pipeline_folder: Path, tmp_path: Path) -> list[str]:
-    """Overrides of a run that takes seconds: a random pipeline, few steps, everything below `tmp_path`."""
+    return small_overrides(pipeline_folder, tmp_path)
+
+
+def small_overrides(pipeline_folder: Path, place: Path) -> list[str]:
+    """Overrides of a run that takes seconds: a random pipeline, few steps, everything below `place`."""
     return [
         "generator=local",
         f"generator.model={pipeline_folder}",
@@ -59,7 +63,7 @@ def small_run(pipeline_folder: Path, tmp_path: Path) -> list[str]:
         "expansion.batch_size=8",
         "train.steps=3",
         "logger=none",
-        f"paths.output_dir={tmp_path}/outputs",
+        f"paths.output_dir={place}/outputs",
     ]
 
 

@@ -76,6 +76,12 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
 
 
+def swept_keys(overrides: Iterable[str]) -> set[str]:
+    """The keys and groups that have several values."""
+    given = _parse([item for item in overrides if "=" in item])
+    return {override.get_key_element() for override in given if override.is_sweep_override()}
+
+
 def _parse(overrides: list[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(overrides)

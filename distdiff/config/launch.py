@@ -12,10 +12,11 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distdiff.config.composition import CONFIG_DIR, compose_jobs
+from distdiff.config.composition import CONFIG_DIR, compose_jobs, swept_keys
 from distdiff.config.validation import validate
 from distdiff.errors import Stopped, UserError
 from distdiff.ranks.task import leads, run_job
@@ -84,11 +85,15 @@ def _hydra_main(name: str, task: str) -> int:
     """Runs the job, or every job of a multirun, through Hydra; returns the status of a single run's mistake, or 0."""
     # Hydra prints and swallows exceptions unless told otherwise; the caller above decides what a user sees.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    statuses = [0]
+    statuses, swept = [0], swept_keys(sys.argv[1:])
 
     def job(config: DictConfig) -> None:
         quiet()  # again: a launcher's process may be a new one
-        run_dir = Path(HydraConfig.get().runtime.output_dir)
+        hydra_config = HydraConfig.get()
+        run_dir = Path(hydra_config.runtime.output_dir)
+        if hydra_config.mode == RunMode.MULTIRUN:
+            given = [item for item in hydra_config.overrides.task if item.split("=")[0] in swept]
+            print(f"job {hydra_config.job.num}: {' '.join(given)}", flush=True)
         try:
             run_job(task, validate(config), run_dir)
         except UserError as error:  # not raised: Hydra would add lines of its own, and end a multirun

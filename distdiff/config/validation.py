@@ -15,6 +15,7 @@ from distdiff.errors import UserError
 from distdiff.generator.kinds import AUTO, LATENT_CONSISTENCY, Kind
 from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.guidance.schedule import StepSchedule
+from distdiff.ranks.arrangement import count_devices
 from distdiff.study.methods import check_methods
 
 # YAML 1.1 has no octal surprise here, but `guidance.rho=nan` is a float to OmegaConf: refuse it by name.
@@ -34,6 +35,7 @@ def validate(config: DictConfig) -> DictConfig:
         raise UserError(
             f"dataset.prompt_template={typed.dataset.prompt_template!r} is not allowed: it needs {{}} where the class name goes"
         )
+    check_devices(typed.trainer, typed.command)
     if "study" in typed:
         check_methods(typed.study.methods)
     if "guidance" in typed:
@@ -156,6 +158,20 @@ def check_strengths(strength: Any) -> None:
             raise UserError(f"expansion.strength={strength} is not allowed: {form}")
     elif isinstance(strength, (str, bool)) or strength is None:
         raise UserError(f"expansion.strength={strength} is not allowed: {form}")
+
+
+def check_devices(trainer: DictConfig, command: str) -> None:
+    """Refuses devices that are no number, no list of numbers and not `auto`, and several where a command takes one."""
+    try:
+        several = trainer.num_nodes > 1 or (str(trainer.devices) not in ("auto", "-1") and count_devices(trainer) > 1)
+    except ValueError:
+        several = None
+    if several is None or str(trainer.devices) == "0":
+        raise UserError(
+            f"trainer.devices={trainer.devices} is not allowed: a number, a list of indices, [0, 2], or auto"
+        )
+    if several and command == "pretrain":
+        raise UserError(f"trainer.devices={trainer.devices} is not allowed here: pretrain.py trains on one device")
 
 
 def check_split(split: int | None, total_split: int, command: str) -> None:

@@ -63,6 +63,9 @@ class StageProgress(ProgressBar):
     def on_exception(self, *_: Any) -> None:
         self._stop()
 
+    def disable(self) -> None:
+        """On ranks that do not lead, where the console is quiet anyway."""
+
     def print(self, *args: Any, **kwargs: Any) -> None:
         console.print(*args)
 

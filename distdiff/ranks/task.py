@@ -23,15 +23,17 @@ def run_job(task: str, config: DictConfig, run_dir: Path | None) -> None:
 
 def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | None) -> None:
     """Runs `task` in this process, as the rank at `place`, if it is one."""
-    if place is not None:
-        from distdiff.console.progress import console
-        from distdiff.ranks.world import join
-
-        world = join(place)
-        console.quiet = not world.leads
-        run_dir = world.once(lambda: run_dir)
     module, function = task.split(":")
-    getattr(import_module(module), function)(config, run_dir)
+    if place is None:
+        getattr(import_module(module), function)(config, run_dir)
+        return
+    from distdiff.console.progress import console
+    from distdiff.ranks.world import join
+
+    world = join(place)
+    console.quiet = not world.leads
+    getattr(import_module(module), function)(config, world.once(lambda: run_dir))
+    world.part()
 
 
 def leads(config: DictConfig) -> bool:

@@ -6,6 +6,7 @@ Every rank runs the same code. There is no process group of torch's around it, s
 
 import os
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,7 +21,9 @@ from distdiff.ranks.arrangement import Rank
 T = TypeVar("T")
 # The slowest rank may be hours behind; one that is gone is noticed at once, by its closed connection.
 PATIENCE = timedelta(days=30)
+LEFT_ALONE = "another rank is gone; what is finished is kept, and the same command goes on from there"
 JOINING = timedelta(minutes=30)
+PARTING = 60  # seconds
 
 
 class World:
@@ -88,6 +91,14 @@ class World:
         self._counters += 1
         return Counter(None if self.size == 1 else distributed.PrefixStore(f"counter{self._counters}", self._store))
 
+    def part(self) -> None:
+        """To be called by every rank at the job's end: the leading one keeps what the others meet at until all are here."""
+        here = self.counter()
+        deadline = time.monotonic() + PARTING
+        here.add(1)
+        while self.leads and here.add(0) < self.size and time.monotonic() < deadline:
+            time.sleep(0.01)
+
     @contextmanager
     def process_group(self) -> Iterator[None]:
         """torch's process group of all ranks, for as long as a training under DDP lasts."""
@@ -97,6 +108,10 @@ class World:
         distributed.init_process_group(backend, store=store, rank=self.place.rank, world_size=self.place.size)
         try:
             yield
+        except RuntimeError as error:
+            if "peer" not in str(error):
+                raise
+            raise RankLost(LEFT_ALONE) from None
         finally:
             distributed.destroy_process_group()
 
@@ -158,6 +173,4 @@ def _wait(work: distributed.Work) -> None:
     try:
         work.wait()
     except RuntimeError:
-        raise RankLost(
-            "another rank is gone; what is finished is kept, and the same command goes on from there"
-        ) from None
+        raise RankLost(LEFT_ALONE) from None

@@ -1,0 +1,220 @@
+"""Several processes a job: the same images as from one, whoever starts them, and none is left hanging."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from conftest import ROOT, compose, small_overrides
+from PIL import Image
+
+from distdiff.classification.data import BatchShards
+from distdiff.errors import UserError
+from distdiff.expansion.share import Share
+from distdiff.ranks.arrangement import Node, Rank, arrangement
+from distdiff.ranks.world import World
+
+SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
+SLURM |= {"SLURM_JOB_ID": "5", "SLURM_JOB_NODELIST": "node[3-4]", "MASTER_PORT": "1234"}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "GROUP_RANK": "0"}
+TORCHRUN |= {"MASTER_ADDR": "a", "MASTER_PORT": "10"}
+BY_HAND = {"MASTER_ADDR": "a", "MASTER_PORT": "10", "NODE_RANK": "1"}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "environment", "expected"),
+    [
+        ([], {}, None),
+        ([], SLURM, None),  # one process a task: array jobs and splits
+        (["trainer=ddp_cpu"], {}, Node(0, 1, 2, None)),
+        (["trainer=ddp_cpu", "trainer.devices=1"], {}, None),
+        (["trainer=ddp_cpu", "trainer.num_nodes=2"], BY_HAND, Node(1, 2, 2, "a:10")),
+        (["trainer=ddp_cpu", "trainer.num_nodes=2"], SLURM, Rank(3, 4, 1, 1, "node3:1234")),
+        (["trainer=ddp_cpu"], TORCHRUN, Rank(1, 2, 1, 0, "a:11")),
+        (["trainer=gpu", "trainer.devices=[1,3]"], {}, Node(0, 1, 2, None)),
+        (["trainer=gpu", "trainer.devices=3", "trainer.num_nodes=4"], SLURM, Node(3, 4, 3, "node3:1234")),
+    ],
+)
+def test_a_process_knows_its_part(trainer: list[str], environment: dict[str, str], expected: object) -> None:
+    assert arrangement(compose("expand", trainer).trainer, environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("trainer", "environment", "message"),
+    [
+        (
+            ["trainer=ddp_cpu", "trainer.num_nodes=2"],
+            {},
+            "without MASTER_ADDR, MASTER_PORT, NODE_RANK in the environment",
+        ),
+        (["trainer=ddp_cpu", "trainer.num_nodes=2"], BY_HAND | {"NODE_RANK": "2"}, "NODE_RANK=2 is not allowed"),
+        (["trainer=ddp_cpu", "trainer.devices=3"], SLURM, "4 processes were started; start 3, one a device"),
+    ],
+)
+def test_processes_that_do_not_match_are_refused(trainer: list[str], environment: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        arrangement(compose("expand", trainer).trainer, environment)
+
+
+def in_threads(size: int, run: Callable[[World], object], folder: Path) -> list[object]:
+    """What `run` returns on each of `size` ranks, here threads of one process."""
+    results: list[object] = [None] * size
+
+    def rank(number: int) -> None:
+        try:
+            results[number] = run(World(Rank(number, size, number, 0, str(folder / "store"))))
+        except UserError as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=rank, args=(number,)) for number in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    return results
+
+
+def test_what_is_done_once_is_done_by_the_leading_rank_alone(tmp_path: Path) -> None:
+    made = []
+
+    def run(world: World) -> tuple[object, ...]:
+        def make() -> dict[str, int]:
+            made.append((world.rank, world.size, world.once(lambda: "within")))
+            return {"size": world.size}
+
+        counter = world.counter()
+        counter.add(10 + world.rank)
+        world.barrier()
+        return world.once(make), world.rank, world.size, counter.add(0)
+
+    assert in_threads(3, run, tmp_path) == [({"size": 1}, rank, 3, 33) for rank in range(3)]
+    assert made == [(0, 1, "within")]
+
+
+def test_a_mistake_found_once_is_raised_on_all_ranks(tmp_path: Path) -> None:
+    def run(world: World) -> None:
+        def make() -> None:
+            raise UserError("no such folder")
+
+        world.once(make)
+
+    errors = in_threads(2, run, tmp_path)
+    assert [str(error) for error in errors] == ["no such folder"] * 2
+    assert all(error.shared for error in errors)
+
+
+def test_shares_of_ranks_are_disjoint_and_leave_nothing_out() -> None:
+    indices = np.arange(101)
+    for total in (1, 3):
+        for ranks in (1, 2, 5):
+            shares = [Share(split, total, rank, ranks) for split in range(total) for rank in range(ranks)]
+            parts = [share.of(indices) for share in shares]
+            assert sorted(np.concatenate(parts)) == list(range(101))
+            assert len({share.name for share in shares}) == len(shares)
+            assert max(map(len, parts)) - min(map(len, parts)) <= 2
+
+
+def test_ranks_share_every_training_batch() -> None:
+    batches = [[0, 1, 2, 3], [4, 5, 6, 7]]
+    shards = [list(BatchShards(batches, shard, 2)) for shard in range(2)]
+    assert shards == [[[0, 2], [4, 6]], [[1, 3], [5, 7]]]
+
+
+@pytest.fixture(scope="module")
+def command(pipeline_folder: Path, image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Makes 36 images."""
+    small_run = small_overrides(pipeline_folder, tmp_path_factory.mktemp("ranks"))
+    script = [sys.executable, "experiments/expand.py", *small_run, "dataset=imagefolder"]
+    return [*script, f"dataset.root={image_folder}", "expansion.factor=6"]
+
+
+@pytest.fixture(scope="module")
+def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes."""
+    folder = tmp_path_factory.mktemp("one") / "whole"
+    subprocess.run([*command, f"expansion.output_dir={folder}"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def assert_same(whole: Path, made: Path) -> None:
+    """Equal files and metadata, pixels within 1 of 255 levels."""
+    files = [sorted(path.relative_to(folder) for path in folder.rglob("*")) for folder in (whole, made)]
+    assert files[0] == files[1]
+    for name in files[0]:
+        if name.suffix == ".png":
+            one, two = (np.asarray(Image.open(folder / name)).astype(int) for folder in (whole, made))
+            assert np.abs(one - two).max() <= 1
+    tables = [pyarrow.parquet.read_table(folder / "metadata.parquet") for folder in (whole, made)]
+    for column in ("file_name", "label", "class_name", "source", "copy", "seed", "strength", "group"):
+        assert tables[0][column] == tables[1][column]
+    assert json.loads((made / "manifest.json").read_text())["complete"]
+
+
+def test_two_ranks_make_what_one_process_makes_and_survive_the_death_of_one(
+    command: list[str], whole: Path, tmp_path: Path
+) -> None:
+    """Rank 1 is killed on the way: the other ends, the command says why, and again it goes on."""
+    made = tmp_path / "made"
+    command = [*command, "trainer=ddp_cpu", f"expansion.output_dir={made}", "expansion.batch_size=1"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and len(list(made.glob("[!.]*/*.png"))) < 4:
+        time.sleep(0.002)
+    holder = json.loads((made / ".share-0-of-1-rank-1-of-2.lock.holder").read_text())
+    os.kill(holder["process"], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.startswith("distdiff: rank 1 of 2 was killed by SIGKILL; what is finished is kept")
+    finished = {path: path.stat().st_mtime_ns for path in made.glob("[!.]*/*.png")}
+    assert 4 <= len(finished) < 36
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{36 - len(finished)}/{36 - len(finished)}" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert_same(whole, made)
+
+
+@pytest.mark.parametrize("starter", ["srun", "by hand"])
+def test_ranks_that_others_started_are_one_run(starter: str, command: list[str], whole: Path, tmp_path: Path) -> None:
+    """Two tasks of one SLURM step, and two hosts with a rank each; both here on one machine."""
+    made, outputs = tmp_path / "made", tmp_path / "ranks"
+    command = [*command, "trainer=ddp_cpu", f"expansion.output_dir={made}", f"paths.output_dir={outputs}"]
+    environments = [
+        {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0"}
+        | {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "127.0.0.1"}
+        for rank in range(2)
+    ]
+    if starter == "by hand":
+        command += ["trainer.devices=1", "trainer.num_nodes=2"]
+        port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
+        environments = [port | {"NODE_RANK": str(node)} for node in range(2)]
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=-1, stderr=-1, text=True)
+        for environment in environments
+    ]
+    outputs_of = [process.communicate(timeout=180) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs_of
+    assert outputs_of[1] == ("", "")
+    assert "36/36" in outputs_of[0][0]
+    assert len(list((outputs / "expand").iterdir())) == 1
+    assert_same(whole, made)
+
+
+def test_a_multirun_of_two_ranks_a_job_trains_a_classifier_in_each(tmp_path: Path) -> None:
+    command = [sys.executable, "experiments/train.py", "-m", "trainer=ddp_cpu", "train.steps=60", "seed=0,1"]
+    command += ["logger=none", f"paths.output_dir={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (sweep,) = (tmp_path / "train/multirun").iterdir()
+    results = [json.loads((sweep / str(job) / "results.json").read_text()) for job in range(2)]
+    assert [result["seed"] for result in results] == [0, 1]
+    assert all(result["accuracy"] > 0.3 for result in results)  # 0.1 by chance
+    stages = [json.loads(path.read_text()) for path in (tmp_path / "cache/classifiers").glob("*/ingredients.json")]
+    assert [stage["ranks"] for stage in stages] == [2, 2]
