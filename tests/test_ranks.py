@@ -11,13 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 from conftest import ROOT, compose, small_overrides
-from PIL import Image
 
 from distdiff.classification.data import BatchShards
 from distdiff.errors import UserError
+from distdiff.expansion.comparison import differences
 from distdiff.expansion.share import Share
 from distdiff.ranks.arrangement import Node, Rank, arrangement
 from distdiff.ranks.world import World
@@ -144,20 +143,6 @@ def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def assert_same(whole: Path, made: Path) -> None:
-    """Equal files and metadata, pixels within 1 of 255 levels."""
-    files = [sorted(path.relative_to(folder) for path in folder.rglob("*")) for folder in (whole, made)]
-    assert files[0] == files[1]
-    for name in files[0]:
-        if name.suffix == ".png":
-            one, two = (np.asarray(Image.open(folder / name)).astype(int) for folder in (whole, made))
-            assert np.abs(one - two).max() <= 1
-    tables = [pyarrow.parquet.read_table(folder / "metadata.parquet") for folder in (whole, made)]
-    for column in ("file_name", "label", "class_name", "source", "copy", "seed", "strength", "group"):
-        assert tables[0][column] == tables[1][column]
-    assert json.loads((made / "manifest.json").read_text())["complete"]
-
-
 def test_two_ranks_make_what_one_process_makes_and_survive_the_death_of_one(
     command: list[str], whole: Path, tmp_path: Path
 ) -> None:
@@ -178,7 +163,7 @@ def test_two_ranks_make_what_one_process_makes_and_survive_the_death_of_one(
     assert done.returncode == 0, done.stderr
     assert f"{36 - len(finished)}/{36 - len(finished)}" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert_same(whole, made)
+    assert differences(whole, made) == []
 
 
 @pytest.mark.parametrize("starter", ["srun", "by hand"])
@@ -204,7 +189,7 @@ def test_ranks_that_others_started_are_one_run(starter: str, command: list[str],
     assert outputs_of[1] == ("", "")
     assert "36/36" in outputs_of[0][0]
     assert len(list((outputs / "expand").iterdir())) == 1
-    assert_same(whole, made)
+    assert differences(whole, made) == []
 
 
 def test_a_multirun_of_two_ranks_a_job_trains_a_classifier_in_each(tmp_path: Path) -> None:

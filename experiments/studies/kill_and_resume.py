@@ -3,12 +3,14 @@
     python experiments/studies/kill_and_resume.py --runs 20
 
 Every run expands 20 real digits with the embedded generator (few steps, so that the moments spread over loading, training
-the guide, sampling, writing and finishing); each of its attempts but the last is killed between 0 and `--longest` seconds
-after it began. What must hold for every final dataset: the files, metadata and pixels are those of the uninterrupted one,
-no other file is in the directory, and no image was written again once it was there. Exits with status 1 where it does not.
+the guide, sampling, writing and finishing), every other one by two ranks; each of its attempts but the last is killed between
+0 and `--longest` seconds after it began: all of its processes, or, of two ranks, just one. What must hold for every final
+dataset: the files, metadata and pixels are those of the uninterrupted one, no other file is in the directory, and no image
+was written again once it was there; and no process outlives its command. Exits with status 1 where it does not.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -18,13 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet
-from PIL import Image
+from distdiff.expansion.comparison import differences
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS_A_RUN = 3
-SAME_COLUMNS = ("file_name", "label", "class_name", "source", "copy", "seed", "strength", "group", "gradient_finite")
 
 
 def main() -> None:
@@ -42,34 +41,45 @@ def main() -> None:
         expand(place / "whole", place / "cache", options.copies).wait()
         reached, failures = 0, 0
         for run in range(options.runs):
-            target, rewritten = place / f"run{run}", []
+            target, rewritten, ranks = place / f"run{run}", [], 1 + run % 2
             for _ in range(KILLS_A_RUN):
                 before = times(target)
-                process = expand(target, place / f"cache{run}", options.copies)
+                process = expand(target, place / f"cache{run}", options.copies, ranks)
                 stop = time.monotonic() + chance.uniform(0, options.longest)
                 while process.poll() is None and time.monotonic() < stop:
                     time.sleep(0.01)
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
+                members = [int(number) for number in children(process.pid)]
+                victims = [chance.choice(members)] if members and chance.random() < 0.5 else [process.pid, *members]
+                for victim in victims:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(victim, signal.SIGKILL)
                 process.wait()
                 rewritten += changed(before, times(target))
             reached += len(times(target)) > 0
             before = times(target)
-            status = expand(target, place / f"cache{run}", options.copies).wait()
+            status = expand(target, place / f"cache{run}", options.copies, ranks).wait()
             rewritten += changed(before, times(target))
             problems = [*differences(place / "whole", target), *(f"written again: {name}" for name in rewritten)]
             problems += [f"exit status {status}"] if status else []
             failures += bool(problems)
-            print(f"run {run}: {'; '.join(problems) or 'the same'}", flush=True)
+            print(f"run {run}, {ranks} ranks: {'; '.join(problems) or 'the same'}", flush=True)
     print(f"{options.runs - failures} of {options.runs} runs, each killed {KILLS_A_RUN} times, ended the same")
     print(f"({reached} of them had images before their last attempt)")
     sys.exit(1 if failures else 0)
 
 
-def expand(target: Path, cache: Path, copies: int) -> subprocess.Popen:
+def children(process: int) -> list[str]:
+    """The ranks that a command has started."""
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return []
+
+
+def expand(target: Path, cache: Path, copies: int, ranks: int = 1) -> subprocess.Popen:
     command = [sys.executable, "experiments/expand.py", f"expansion.output_dir={target}", f"expansion.factor={copies}"]
     command += ["expansion.batch_size=4", "generator.num_steps=10", "train.steps=20", "logger=none"]
     command += [f"paths.output_dir={target.parent}/outputs", f"paths.cache_dir={cache}"]
+    command += ["trainer=ddp_cpu", f"trainer.devices={ranks}"] if ranks > 1 else []
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, stdout=quiet, stderr=quiet)
@@ -82,24 +92,6 @@ def times(folder: Path) -> dict[str, int]:
 
 def changed(before: dict[str, int], after: dict[str, int]) -> list[str]:
     return [name for name, moment in before.items() if after.get(name) != moment]
-
-
-def differences(whole: Path, target: Path) -> list[str]:
-    """What is not the same in two directories, in words."""
-    files = [
-        {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        for folder in (whole, target)
-    ]
-    if files[0] != files[1]:
-        return [f"files differ: {sorted(files[0] ^ files[1])[:4]}"]
-    tables = [pyarrow.parquet.read_table(folder / "metadata.parquet") for folder in (whole, target)]
-    problems = [f"metadata differ: {name}" for name in SAME_COLUMNS if tables[0][name] != tables[1][name]]
-    for name in files[0]:
-        if name.endswith(".png"):
-            pixels = [np.asarray(Image.open(folder / name)).astype(int) for folder in (whole, target)]
-            if np.abs(pixels[0] - pixels[1]).max() > 1:
-                problems.append(f"pixels differ: {name}")
-    return problems
 
 
 if __name__ == "__main__":

@@ -1,0 +1,66 @@
+#!/bin/bash
+# A real SLURM on this one machine, and on it what clusters are used for: a sweep of three jobs through Hydra's submitit
+# launcher, an array of two splits, and an expansion by two tasks under DDP; then compares the last two with one process.
+# Needs Debian, root and `apt-get install slurm-wlm munge`, `pip install -e '.[slurm]'`; 2 CPUs, some minutes.
+#   PYTHON=.venv/bin/python experiments/slurm/try_on_one_machine.sh
+set -eu
+cd "$(dirname "$0")/../.."
+export PYTHON=${PYTHON:-.venv/bin/python} OMP_NUM_THREADS=1
+place=$(mktemp -d /tmp/distdiff-slurm-XXXX)
+host=$(hostname -s)
+
+mkdir -p /run/munge /etc/slurm "${place}/state" "${place}/spool"
+chown munge /run/munge
+[ -f /etc/munge/munge.key ] || mungekey --create
+pgrep -x munged > /dev/null || su -s /bin/sh munge -c munged
+cat > /etc/slurm/slurm.conf << CONF
+ClusterName=one
+SlurmctldHost=${host}
+SlurmUser=root
+AuthType=auth/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+StateSaveLocation=${place}/state
+SlurmdSpoolDir=${place}/spool
+SlurmctldLogFile=${place}/slurmctld.log
+SlurmdLogFile=${place}/slurmd.log
+ReturnToService=2
+MpiDefault=none
+NodeName=${host} CPUs=2 State=UNKNOWN
+PartitionName=all Nodes=${host} Default=YES MaxTime=INFINITE State=UP
+CONF
+pkill -x slurmd || true
+pkill -x slurmctld || true
+sleep 1
+slurmctld -c
+slurmd
+end() { pkill -x slurmd; pkill -x slurmctld; }
+trap end EXIT
+for _ in $(seq 30); do sinfo -h -o %T 2> /dev/null | grep -q idle && break; sleep 1; done
+sinfo
+
+small="generator.num_steps=8 train.steps=20 expansion.factor=4 logger=none paths.output_dir=${place}/outputs"
+
+echo "== one process"
+"${PYTHON}" experiments/expand.py ${small} expansion.output_dir="${place}/whole"
+
+echo "== a sweep of three jobs, through Hydra's submitit launcher"
+"${PYTHON}" experiments/expand.py -m hydra/launcher=cluster hydra.launcher.cpus_per_task=1 \
+    guidance.rho=0.1,0.3,1 ${small}
+echo "exit status $?"
+ls -d "${place}"/outputs/expand/multirun/*/[0-9] "${place}"/outputs/expanded/*
+
+echo "== an array of two splits"
+sbatch --wait --array=0-1 --gpus=0 --cpus-per-task=1 --output="${place}/array-%a.log" \
+    experiments/slurm/expand_array.sbatch ${small} trainer=cpu expansion.output_dir="${place}/array"
+cat "${place}"/array-*.log
+
+echo "== two tasks under DDP"
+TRAINER=ddp_cpu sbatch --wait --nodes=1 --ntasks-per-node=2 --gpus-per-node=0 --cpus-per-task=1 \
+    --output="${place}/ddp.log" experiments/slurm/expand_ddp.sbatch ${small} expansion.output_dir="${place}/ddp"
+cat "${place}/ddp.log"
+
+echo "== the same datasets?"
+"${PYTHON}" experiments/studies/compare_expanded.py "${place}/whole" "${place}/array" "${place}/ddp"

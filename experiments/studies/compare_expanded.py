@@ -1,0 +1,26 @@
+"""Whether expanded datasets are the same: files, metadata, and pixels within 1 of 255 levels.
+
+    python experiments/studies/compare_expanded.py outputs/expanded/one outputs/expanded/other ...
+
+Exits with status 1 where one differs from the first.
+"""
+
+import sys
+from pathlib import Path
+
+from distdiff.config.launch import quiet
+
+
+def main() -> None:
+    quiet()
+    from distdiff.expansion.comparison import differences
+
+    first, *others = map(Path, sys.argv[1:])
+    problems = {other: differences(first, other) for other in others}
+    for other, found in problems.items():
+        print(f"{other} against {first}: {'; '.join(found) or 'the same'}")
+    sys.exit(1 if any(problems.values()) else 0)
+
+
+if __name__ == "__main__":
+    main()
