@@ -47,6 +47,8 @@ FOREIGN_NAMES = {
     "gradient_scale": "guidance.rho",
 }
 
+LAUNCHERS = {"cluster": "slurm", "submitit_slurm": "slurm", "submitit_local": "slurm", "joblib": "joblib"}  # extras
+
 
 def compose_jobs(config_name: str, overrides: list[str], multirun: bool) -> Iterator[DictConfig]:
     """Yields the configuration of every job that `overrides` ask for, one unless `multirun`.
@@ -106,11 +108,13 @@ def _explain(config_name: str, parsed: list[Override], error: Exception) -> str:
     if isinstance(cause, ValidationError):
         return explain_type(cause, parsed)
     loader = GlobalHydra.instance().config_loader()
-    groups = set(loader.list_groups(""))
+    groups = {*loader.list_groups(""), "hydra/launcher"}
     chosen = [o for o in parsed if o.key_or_group in groups]
     for override in chosen:
         names = loader.get_group_options(override.key_or_group, ObjectType.CONFIG)
         value = override.value()
+        if override.key_or_group == "hydra/launcher" and _is_missing(value, names):
+            return f"hydra/launcher={value} is not installed: pip install -e '.[{LAUNCHERS[value]}]'"
         if not override.is_sweep_override() and isinstance(value, str) and value not in names:
             return f"{override.key_or_group}={value} is not allowed: {_one_of(value, names)}"
     try:
@@ -139,6 +143,11 @@ def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ())
     if value is None or wanted is None:
         return f"{key}: {reason}"
     return f"{key}={value.group(1)} is not allowed: {wanted}"
+
+
+def _is_missing(launcher: str, names: list[str]) -> bool:
+    """Whether a launcher is one that a package would bring that is not there."""
+    return launcher in LAUNCHERS and {"cluster": "submitit_slurm"}.get(launcher, launcher) not in names
 
 
 def _suggest(key: str, known: list[str]) -> str:
