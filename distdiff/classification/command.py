@@ -11,7 +11,7 @@ from distdiff.console.progress import console
 from distdiff.data.loading import load_dataset
 from distdiff.expansion.directory import ExpandedDirectory, read_expanded
 from distdiff.ranks.world import world
-from distdiff.tracking.loggers import build_logger, finish, stage_logger, summarize
+from distdiff.tracking.loggers import stage_logger, summarize, tracked
 
 
 def train(config: DictConfig, run_dir: Path) -> float:
@@ -22,13 +22,10 @@ def train(config: DictConfig, run_dir: Path) -> float:
         images = read_expanded(directory, data.parts[0].class_names)
         data = data.with_part(images, ExpandedDirectory(directory).identity())
     classifiers = ClassifierTrainer(config, StageCache(config.paths.cache_dir))
-    logger = build_logger(config, run_dir)
-    try:
+    with tracked(config, run_dir) as logger:
         classifier = classifiers.train_together(data, config.seed, "train", stage_logger(logger, "train"))
         accuracy = classifiers.accuracy(classifier, splits.test)
         summarize(logger, {"accuracy": accuracy, "num_train": len(data)})
-    finally:
-        finish(logger)
     results = {"dataset": config.dataset.name, "accuracy": accuracy, "num_train": len(data), "seed": config.seed}
     if world().leads:
         (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -132,6 +132,13 @@ class ExpansionConfig:
 
 
 @dataclass
+class PreviewConfig:
+    sources: int = allowed(4, at_least=1)
+    strengths: list[float] | None = allowed(None, above=0, at_most=1)
+    rhos: list[float] | None = allowed(None, at_least=0)
+
+
+@dataclass
 class ClassifierConfig:
     _target_: str = MISSING
     name: str = MISSING
@@ -238,6 +245,11 @@ class ExpandCommand(CommandConfig):
 
 
 @dataclass
+class PreviewCommand(ExpandCommand):
+    preview: PreviewConfig = field(default_factory=PreviewConfig)
+
+
+@dataclass
 class RunCommand(ExpandCommand):
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
@@ -265,6 +277,7 @@ class PretrainCommand(CommandConfig):
 COMMANDS: dict[str, type[CommandConfig]] = {
     "run": RunCommand,
     "expand": ExpandCommand,
+    "preview": PreviewCommand,
     "train": TrainCommand,
     "measure": MeasureCommand,
     "pretrain": PretrainCommand,

@@ -48,6 +48,8 @@ def validate(config: DictConfig) -> DictConfig:
             StepSchedule.of(
                 typed.generator.num_steps, strength, typed.guidance.start_step, typed.guidance.period, counting
             )
+    if "preview" in typed:
+        check_preview(typed.preview, typed, counting)
     return typed
 
 
@@ -172,6 +174,20 @@ def check_devices(trainer: DictConfig, command: str) -> None:
         )
     if several and command == "pretrain":
         raise UserError(f"trainer.devices={trainer.devices} is not allowed here: pretrain.py trains on one device")
+
+
+def check_preview(preview: DictConfig, config: DictConfig, counting: str) -> None:
+    """Refuses an empty list, and a strength that leaves too few steps."""
+    for name in ("strengths", "rhos"):
+        if preview[name] is not None and not preview[name]:
+            raise UserError(f"preview.{name}=[] is not allowed: a list of numbers, or null")
+    for strength in preview.strengths or ():
+        try:
+            StepSchedule.of(
+                config.generator.num_steps, strength, config.guidance.start_step, config.guidance.period, counting
+            )
+        except UserError as error:
+            raise UserError(str(error).replace("expansion.strength=", "preview.strengths=")) from None
 
 
 def check_split(split: int | None, total_split: int, command: str) -> None:

@@ -13,7 +13,7 @@ from distdiff.expansion.directory import METADATA, ExpandedDirectory, link
 from distdiff.expansion.expander import Expander
 from distdiff.ranks.world import world
 from distdiff.report.energy import energy_table
-from distdiff.tracking.loggers import build_logger, finish, summarize
+from distdiff.tracking.loggers import stage_logger, summarize, tracked
 from distdiff.trainer import build_trainer
 
 
@@ -24,9 +24,8 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
     job = Expander(config, ClassifierTrainer(config, cache), cache).guided(data, config.guidance, config.seed)
     job.claim()
-    logger = build_logger(config, run_dir)
-    try:
-        lacking = job.run(config.guidance.name)
+    with tracked(config, run_dir) as logger:
+        lacking = job.run(config.guidance.name, stage_logger(logger, "expand"))
         if lacking:
             console.print(
                 f"split {config.expansion.split} is done; {lacking:,} images of others are missing in {job.path}"
@@ -34,8 +33,6 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
             return job.path
         rows = pyarrow.parquet.read_table(job.path / METADATA).to_pylist()
         summarize(logger, energy_table(rows))
-    finally:
-        finish(logger)
     if world().leads:
         link(run_dir / "expanded", job.path)
     rate = ExpandedDirectory(job.path).images_per_second()

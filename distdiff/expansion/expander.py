@@ -14,6 +14,7 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.config.composition import load_option
 from distdiff.config.instantiation import build
+from distdiff.console.counting import counted
 from distdiff.data.fit import random_crop
 from distdiff.data.images import to_tensor
 from distdiff.data.loading import prompts
@@ -81,19 +82,26 @@ class Expander:
         }
 
         def synthesizer(title: str) -> Synthesizer:
-            train, generator = data.parts[0], self.generator  # loaded first: it may refuse what only it can know
-            encoder = self.encoder(data, seed, title.rsplit(": ", 1)[0])
-            # The sampler's size, so that φ resizes real images as it does those that the energy shows it.
-            size, fit = self.config.generator.resolution, data.fit
-            if guidance.squashes_prototypes:
-                size, fit = encoder.input_size, "squash"
-            prototypes = self.prototypes(data, seed, encoder, size, fit).to("cpu", generator.latent_dtype)
-            energy = ImageEnergy(encoder.to(generator.latent_dtype), HierarchicalEnergy(prototypes, **weights))
-            embedded = generator.embed(prompts(self.config.dataset, train.class_names))
-            latents = self.latents(data, seed if guidance.freezes_source else None)
-            return GuidedImg2Img(generator, guidance, energy, latents, embedded, seed)
+            return self.sampler(data, guidance_config, seed, title)
 
         return self._job(guidance_config.name, ingredients, data, seed, synthesizer)
+
+    def sampler(
+        self, data: TrainingSet, guidance_config: DictConfig, seed: int, title: str, positions: np.ndarray | None = None
+    ) -> GuidedImg2Img:
+        """Guided img2img of all sources, or of those at `positions` alone, which count from 0 then."""
+        guidance, weights = build_guidance(guidance_config, self.config.prototype)
+        train, generator = data.parts[0], self.generator  # loaded first: it may refuse what only it can know
+        encoder = self.encoder(data, seed, title.rsplit(": ", 1)[0])
+        # The sampler's size, so that φ resizes real images as it does those that the energy shows it.
+        size, fit = self.config.generator.resolution, data.fit
+        if guidance.squashes_prototypes:
+            size, fit = encoder.input_size, "squash"
+        prototypes = self.prototypes(data, seed, encoder, size, fit).to("cpu", generator.latent_dtype)
+        energy = ImageEnergy(encoder.to(generator.latent_dtype), HierarchicalEnergy(prototypes, **weights))
+        embedded = generator.embed(prompts(self.config.dataset, train.class_names))
+        latents = self.latents(data, seed if guidance.freezes_source else None, positions)
+        return GuidedImg2Img(generator, guidance, energy, latents, embedded, seed)
 
     def augmented(self, data: TrainingSet, policy: str, seed: int) -> ExpansionJob:
         """As many copies made by an augmentation policy of `conf/augmentation`, no generator involved."""
@@ -175,8 +183,11 @@ class Expander:
             identity |= {"max_clustered": options.max_clustered, "seed": seed}
         return identity
 
-    def latents(self, data: TrainingSet, crop_seed: int | None) -> Posterior:
-        """The autoencoder's posterior of every source image, fitted by `dataset.fit` or, given a seed, cropped at random."""
+    def latents(self, data: TrainingSet, crop_seed: int | None, positions: np.ndarray | None = None) -> Posterior:
+        """The autoencoder's posterior of every source image, fitted by `dataset.fit` or, given a seed, cropped at random.
+
+        Of the sources at `positions` alone where these are given: nothing else is encoded for them.
+        """
         train, size = data.parts[0], self.config.generator.resolution
         ingredients = {
             **{key: self.generator_identity[key] for key in ("model", "checkpoint_config", "variant")},
@@ -193,11 +204,15 @@ class Expander:
             rng = np.random.default_rng(image_seed(crop_seed, class_name, train.keys[position], "source", "crop"))
             return to_tensor(random_crop(train.image(position), size, rng))
 
+        if positions is not None and not self.cache.has("latents", ingredients):
+            return self.generator.encode_all(map(pixels, positions))
+
         def build(folder: Path) -> None:
-            posterior = self.generator.encode_all(map(pixels, range(len(train))))
+            posterior = self.generator.encode_all(map(pixels, counted(range(len(train)), "sources: encode")))
             save_file({"mean": posterior.mean, "std": posterior.std}, folder / "latents.safetensors")
 
-        return Posterior(**load_file(self.cache.get("latents", ingredients, build) / "latents.safetensors"))
+        posterior = Posterior(**load_file(self.cache.get("latents", ingredients, build) / "latents.safetensors"))
+        return posterior if positions is None else posterior.select(torch.as_tensor(positions))
 
     def _job(self, method: str, ingredients: dict[str, Any], data: TrainingSet, seed: int, synthesizer) -> ExpansionJob:
         path = self.directory_for(method, seed, fingerprint(ingredients))

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint
@@ -15,11 +17,13 @@ from distdiff.console.progress import SharedProgress
 from distdiff.data.images import LabelledImages
 from distdiff.expansion.card import dataset_card
 from distdiff.expansion.directory import ExpandedDirectory
+from distdiff.expansion.estimate import SayEstimate
 from distdiff.expansion.module import ExpansionModule, PlannedBatches
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.share import Share, working_on
 from distdiff.expansion.stopping import StopBetweenBatches
 from distdiff.expansion.synthesis import Synthesizer
+from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.ranks.world import world
 from distdiff.trainer import build_trainer
@@ -45,10 +49,11 @@ class ExpansionJob:
         """Makes the directory, or checks that it is this job's; raises `UserError` if it is another's."""
         world().once(lambda: ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names))
 
-    def run(self, title: str) -> int:
+    def run(self, title: str, logger: Logger | bool = False) -> int:
         """Makes the images of this process's share that are not there yet; whoever makes the last finishes the directory.
 
-        Returns how many images are missing: those of other shares. Does nothing where the directory is complete.
+        Returns how many images are missing: those of other shares. Does nothing where the directory is complete. `logger`
+        shows how it goes.
         """
         directory, options, ranks = ExpandedDirectory(self.path), self.config.expansion, world()
         plan = ExpansionPlan(self.sources, options.factor, options.strength, self.seed)
@@ -62,21 +67,24 @@ class ExpansionJob:
                 holding.enter_context(working_on(self.path, share))
             missing = share.whole.of(ranks.once(lambda: plan.missing(directory.rows())))
             if len(missing):
-                seconds = self._make(plan, missing, share, title)
+                seconds = self._make(plan, missing, share, title, logger)
                 ranks.once(lambda: directory.note_time(seconds))
             counts = {"sources": len(self.sources), "factor": options.factor, "classes": len(self.sources.class_names)}
             card = dataset_card(self.method, self.ingredients, counts, self.config)
             return ranks.once(lambda: directory.finish(plan, counts, card))
 
-    def _make(self, plan: ExpansionPlan, missing: np.ndarray, share: Share, title: str) -> float:
+    def _make(self, plan: ExpansionPlan, missing: np.ndarray, share: Share, title: str, logger: Logger | bool) -> float:
         """Makes this rank's part of `missing`, and returns when all ranks have made theirs: after how many seconds."""
         ranks, synthesizer = world(), self.synthesizer(title)
         batches = plan.batches(share.of(missing), self.config.expansion.batch_size, synthesizer.group)
         started = time.perf_counter()
         with SharedProgress(f"{title}: expand", len(missing), ranks.counter()) as progress:
+            reports: list[Callback] = [SayEstimate(len(missing), ranks.size)]
+            if logger:
+                reports.append(TrackExpansion(logger, made=lambda: progress.counter.add(0)))
             trainer = build_trainer(
                 self.config.trainer,
-                callbacks=[ExpandedWriter(self.path, share), progress, StopBetweenBatches()],
+                callbacks=[ExpandedWriter(self.path, share), progress, *reports, StopBetweenBatches()],
                 enable_progress_bar=False,
                 inference_mode=False,
                 precision="32-true",  # `generator.dtype` is the sampler's; `trainer.precision` is for classifiers

@@ -1,7 +1,10 @@
 """Prototypes of images: φ's features of all of them, summarised."""
 
+import itertools
+
 import torch
 
+from distdiff.console.counting import counted
 from distdiff.data.images import LabelledImages
 from distdiff.encoders.base import Encoder
 from distdiff.prototypes.hierarchical import Prototypes, fit_prototypes
@@ -34,8 +37,8 @@ def image_features(images: LabelledImages, encoder: Encoder, size: int, fit: str
     """φ of every image, (n, D) on the CPU."""
     device = next(encoder.parameters()).device
     features = []
-    for start in range(0, len(images), BATCH):
-        chunk = range(start, min(start + BATCH, len(images)))
+    positions = counted(range(len(images)), "prototypes: features")
+    while chunk := list(itertools.islice(positions, BATCH)):
         pixels = torch.stack([images.tensor(position, size, fit) for position in chunk])
         features.append(encoder(pixels.to(device)).cpu())
     return torch.cat(features)

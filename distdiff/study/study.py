@@ -27,7 +27,7 @@ from distdiff.report.table import print_results
 from distdiff.study.methods import ORIGINAL, UNGUIDED
 from distdiff.study.results import MEASURES, MethodResult, SeedResult, StudyResults
 from distdiff.study.timing import StageTimer
-from distdiff.tracking.loggers import build_logger, finish, log_image, stage_logger, summarize
+from distdiff.tracking.loggers import log_image, stage_logger, summarize, tracked
 from distdiff.trainer import build_trainer
 
 
@@ -61,13 +61,10 @@ class Study:
             # Every directory is claimed before anything is trained: a clash must cost nothing.
             seeds = range(self.config.seed, self.config.seed + self.config.study.seeds)
             plans = [self._plan(splits, seed) for seed in seeds]
-        logger = build_logger(self.config, self.run_dir)
-        try:
+        with tracked(self.config, self.run_dir) as logger:
             results = self._compare(splits, plans, pool, logger)
             if world().leads:
                 self._publish(results, splits, logger)
-        finally:
-            finish(logger)
         return results
 
     def _compare(
@@ -113,7 +110,7 @@ class Study:
         training = plan.data
         if job := plan.jobs.get(method):
             with self.timer(f"expand {method}"):
-                job.run(title)
+                job.run(title, stage_logger(logger, f"expand/{method}/seed{plan.seed}"))
             images = read_expanded(job.path, splits.train.class_names, self.config.expansion.factor)
             training = plan.data.with_part(images, f"{job.fingerprint}x{self.config.expansion.factor}")
             result.expanded = str(job.path)

@@ -1,15 +1,23 @@
-"""Lightning loggers as the `logger` group names them: W&B (online or offline, never a prompt), CSV, or none."""
+"""Lightning loggers as the `logger` group names them: W&B (online or offline, never a prompt), TensorBoard, CSV, or none."""
 
 import netrc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+import numpy as np
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from distdiff.config.instantiation import build
+from distdiff.errors import Stopped, UserError
 from distdiff.ranks.world import world
+
+# What the logged steps of a stage are (optimizer steps, images) is a chart's horizontal axis.
+STEP, STEPPED = "trainer/global_step", ("train/*", "expand/*", "autoencoder/*", "denoiser/*")
 
 
 def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
@@ -21,19 +29,41 @@ def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
     return logger
 
 
+@contextmanager
+def tracked(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
+    """The run's logger, whose run ends with the block: as failed where an error or a signal ends that."""
+    logger = build_logger(config, run_dir)
+    try:
+        yield logger
+    except BaseException as error:
+        finish(logger, error.exit_status if isinstance(error, Stopped) else 1)
+        raise
+    finish(logger)
+
+
 def stage_logger(logger: Logger | None, prefix: str) -> Logger | bool:
-    """The same run, every metric's name behind `prefix/`: what a stage's own trainer logs to."""
+    """The same run, every metric's name behind `prefix/` (CSV: in a folder of that name): what a stage's trainer logs to."""
+    stage: Logger
     if isinstance(logger, WandbLogger):
-        return WandbLogger(experiment=logger.experiment, prefix=prefix)
-    if isinstance(logger, CSVLogger):
+        stage = WandbLogger(experiment=logger.experiment, prefix=prefix)
+    elif isinstance(logger, TensorBoardLogger):
+        stage = TensorBoardLogger(logger.save_dir, name="", version=logger.version, prefix=prefix)
+    elif isinstance(logger, CSVLogger):
         return CSVLogger(logger.save_dir, name="", version=f"metrics/{prefix}")
-    return False
+    else:
+        return False
+    stage.LOGGER_JOIN_CHAR = "/"  # dashboards make sections of it
+    return stage
 
 
-def log_image(logger: Logger | None, name: str, path: Path) -> None:
-    """Shows a picture file on the dashboard, where the logger has one."""
+def log_image(logger: Logger | None, name: str, picture: Path | Image.Image, step: int | None = None) -> None:
+    """Shows a picture, or a file of one, on the dashboard, where the logger has one."""
     if isinstance(logger, WandbLogger):
-        logger.log_image(name, [str(path)])
+        logger.log_image(name, [str(picture) if isinstance(picture, Path) else picture], step)
+    elif isinstance(logger, TensorBoardLogger):
+        pixels = np.asarray(picture if isinstance(picture, Image.Image) else Image.open(picture).convert("RGB"))
+        behind = f"{logger._prefix}/" if logger._prefix else ""
+        logger.experiment.add_image(behind + name, pixels, step, dataformats="HWC")
 
 
 def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
@@ -45,15 +75,25 @@ def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
         logger.save()
 
 
-def finish(logger: Logger | None) -> None:
-    """Ends the run, so that the next job of a multirun begins its own."""
+def finish(logger: Logger | None, exit_status: int = 0) -> None:
+    """Ends the run, so that the next job of a multirun begins its own; W&B shows one of a status above 0 as failed."""
     if isinstance(logger, WandbLogger):
-        logger.experiment.finish()
+        logger.experiment.finish(exit_code=exit_status)
+    elif logger is not None:
+        logger.finalize("failed" if exit_status else "success")
 
 
 def csv(run_dir: Path, **_: Any) -> CSVLogger:
     """Metrics as CSV files under the run's directory."""
     return CSVLogger(run_dir, name="", version="metrics")
+
+
+def tensorboard(run_dir: Path, **_: Any) -> TensorBoardLogger:
+    """Event files under the run's directory; raises `UserError` where the package is missing."""
+    try:
+        return TensorBoardLogger(run_dir, name="", version="tensorboard")
+    except ModuleNotFoundError:
+        raise UserError("logger=tensorboard needs a package that is not installed: pip install tensorboard") from None
 
 
 def wandb(
@@ -75,6 +115,9 @@ def wandb(
         reinit="finish_previous",
         settings=client.Settings(silent=True, console="off", disable_git=True, disable_job_creation=True),
     )
+    run.define_metric(STEP)
+    for names in STEPPED:
+        run.define_metric(names, step_metric=STEP)
     return WandbLogger(experiment=run, save_dir=run_dir)
 
 

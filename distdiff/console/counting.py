@@ -1,0 +1,21 @@
+"""A progress bar around a loop that is long for large datasets."""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from distdiff.console.progress import stage_progress
+
+T = TypeVar("T")
+WORTH_A_BAR = 500  # items
+
+
+def counted(items: Sequence[T], title: str, unit: str = "images") -> Iterator[T]:
+    """The items one by one, with a progress bar named `title` where there are many."""
+    if len(items) < WORTH_A_BAR:
+        yield from items
+        return
+    with stage_progress() as progress:
+        bar = progress.add_task(title, total=len(items), unit=unit)
+        for item in items:
+            yield item
+            progress.advance(bar)

@@ -1,0 +1,113 @@
+"""What a whole expansion will take: time and disk, from a few of its images."""
+
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+
+from distdiff.console.progress import console
+from distdiff.data.images import to_image
+from distdiff.expansion.plan import WorkItem
+from distdiff.expansion.synthesis import Synthesized
+
+ENCODED = 8  # so many images of a batch are encoded to learn their size
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`images` to make, at `images_per_second` over all devices and `bytes_per_image` on disk."""
+
+    images: int
+    images_per_second: float
+    bytes_per_image: float
+
+    @property
+    def seconds(self) -> float:
+        return self.images / self.images_per_second
+
+    @property
+    def bytes(self) -> float:
+        return self.images * self.bytes_per_image
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self) | {"hours": self.seconds / 3600, "bytes": round(self.bytes)}
+
+    def __str__(self) -> str:
+        """
+        >>> print(Estimate(images=100_000, images_per_second=2.5, bytes_per_image=400_000))
+        100,000 images: about 11.1 hours at 2.5 images/s, 40 GB on disk
+        """
+        rate = f"{self.images_per_second:.3g} images/s"
+        return f"{self.images:,} images: about {duration(self.seconds)} at {rate}, {size(self.bytes)} on disk"
+
+
+class SayEstimate(Callback):
+    """Prints the `Estimate` for `images` images once, early on, where more than `shortest` seconds are to go.
+
+    After the second batch, as the first warms up; after the first where that took more than `patience` seconds.
+    """
+
+    def __init__(self, images: int, shortest: float = 60.0, patience: float = 30.0) -> None:
+        self.images = images
+        self.shortest = shortest
+        self.patience = patience
+        self._said = False
+        self._started = 0.0
+
+    def on_predict_batch_start(self, *_: Any) -> None:
+        self._started = time.perf_counter()
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Synthesized,
+        batch: Sequence[WorkItem],
+        batch_idx: int,
+        *_: Any,
+    ) -> None:
+        seconds = time.perf_counter() - self._started
+        if self._said or not trainer.is_global_zero or (batch_idx == 0 and seconds <= self.patience):
+            return
+        self._said = True
+        sample = [to_image(pixels) for pixels in outputs.images[:ENCODED]]
+        estimate = Estimate(self.images, len(batch) * trainer.world_size / seconds, mean_size(sample))
+        if estimate.seconds > self.shortest and sample:
+            console.print(str(estimate))
+
+
+def mean_size(images: Sequence[Image.Image]) -> float:
+    """Bytes an image takes on disk, in the mean."""
+    sizes = []
+    for image in images:
+        encoded = io.BytesIO()
+        image.save(encoded, format="PNG")
+        sizes.append(len(encoded.getvalue()))
+    return sum(sizes) / len(sizes)
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(42), duration(600), duration(36_000), duration(864_000)
+    ('42 seconds', '10 minutes', '10 hours', '10 days')
+    """
+    for unit, length in (("day", 2 * 86_400), ("hour", 5_400), ("minute", 90)):
+        if seconds >= length:
+            return f"{seconds / {'day': 86_400, 'hour': 3_600, 'minute': 60}[unit]:.3g} {unit}s"
+    return f"{seconds:.2g} seconds"
+
+
+def size(count: float) -> str:
+    """
+    >>> size(900), size(2_500_000), size(4e13)
+    ('900 bytes', '2.5 MB', '40 TB')
+    """
+    for unit, length in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= length:
+            return f"{count / length:.3g} {unit}"
+    return f"{count:.0f} bytes"

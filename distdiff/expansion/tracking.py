@@ -1,0 +1,119 @@
+"""Shows on the run's dashboard how an expansion goes, while it goes."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import lightning as L
+import psutil
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from PIL import Image
+
+from distdiff.data.images import to_image
+from distdiff.expansion.plan import WorkItem
+from distdiff.expansion.synthesis import Synthesized
+from distdiff.report.grid import grid
+from distdiff.tracking.loggers import log_image
+
+EVERY, GRID_EVERY = 15.0, 120.0  # seconds
+GRID_IMAGES, GRID_COLUMNS, GRID_SIDE = 16, 8, 128
+ENERGIES = ("energy_before", "energy_after")
+
+
+class TrackExpansion(Callback):
+    """Logs every `every` seconds, and at the end however it ends, against the number of images made since the start.
+
+    `images`; `images_per_second` and the medians of `energy_before` and `energy_after` since the last time; `failures` so
+    far; `memory_gb`: the most that tensors took on the GPU, else what the process takes now. Every `grid_every` seconds
+    `samples`, a grid of the latest images. The first time is after the first batch. With several ranks the first one
+    logs: its own images, times their number.
+    """
+
+    def __init__(
+        self,
+        logger: Logger,
+        failures: Callable[[], int] = lambda: 0,
+        every: float = EVERY,
+        grid_every: float = GRID_EVERY,
+    ) -> None:
+        self.logger = logger
+        self.failures = failures
+        self.every = every
+        self.grid_every = grid_every
+        self._images = 0
+        self._logged_images = 0
+        self._logged_at = 0.0
+        self._grid_at = -math.inf
+        self._ranks = 1
+        self._window: dict[str, list[float]] = {name: [] for name in ENERGIES}
+        self._latest: list[Image.Image] = []
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._logged_at = time.perf_counter()
+        self._ranks = trainer.world_size
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Synthesized,
+        batch: Sequence[WorkItem],
+        *_: Any,
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        first = self._images == 0
+        self._images += len(outputs.images)
+        for name, values in self._window.items():
+            values += [value for value in outputs.columns.get(name, ()) if math.isfinite(value)]
+        now = time.perf_counter()
+        if now - self._grid_at >= self.grid_every:
+            self._latest = [thumbnail(pixels) for pixels in outputs.images[:GRID_IMAGES]]
+        if first or now - self._logged_at >= self.every:
+            self._log(pl_module.device)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._log(pl_module.device)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if trainer.is_global_zero:
+            self._log(pl_module.device)
+
+    def _log(self, device: torch.device) -> None:
+        if self._images == self._logged_images:
+            return
+        now, step = time.perf_counter(), self._images * self._ranks
+        values: dict[str, float] = {
+            "images": step,
+            "images_per_second": (self._images - self._logged_images) * self._ranks / (now - self._logged_at),
+            "failures": self.failures(),
+            "memory_gb": memory_gb(device),
+        }
+        values |= {name: median(window) for name, window in self._window.items() if window}
+        self.logger.log_metrics(values, step)
+        if self._latest:
+            log_image(self.logger, "samples", grid(self._latest, min(GRID_COLUMNS, len(self._latest))), step)
+            self._grid_at = now
+        self.logger.save()
+        self._logged_images, self._logged_at, self._latest = self._images, now, []
+        for window in self._window.values():
+            window.clear()
+
+
+def thumbnail(pixels: torch.Tensor) -> Image.Image:
+    """(3, H, W) in [0, 1] as an image of at most `GRID_SIDE` pixels a side."""
+    image = to_image(pixels)
+    image.thumbnail((GRID_SIDE, GRID_SIDE))
+    return image
+
+
+def memory_gb(device: torch.device) -> float:
+    """The most memory that tensors took on a CUDA device so far; elsewhere what this process takes, in 10^9 bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return psutil.Process().memory_info().rss / 1e9

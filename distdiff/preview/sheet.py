@@ -1,0 +1,54 @@
+"""The contact sheet of one source."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+from distdiff.preview.tiles import Tile
+
+SMALLEST, LARGEST = 128, 512  # pixels a side of a tile
+GAP, TITLE, HEADER, CAPTION = 6, 30, 22, 20
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Pillow's own lacks Greek
+
+
+def contact_sheet(source: Image.Image, rows: Sequence[Sequence[Tile]], title: str) -> Image.Image:
+    """The source, then its images: a row a strength, a column a ρ, the energy before and after below each."""
+    side = tile_side(source.width)
+    columns = 1 + len(rows[0])
+    sheet = Image.new("RGB", place(columns, len(rows), side), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.truetype(str(FONT), 11)
+    draw.text((GAP, GAP), title, "black", ImageFont.truetype(str(FONT), 14))
+    draw.text((GAP, TITLE), "source", "black", font)
+    sheet.paste(_resized(source, side), place(0, 0, side))
+    for column, tile in enumerate(rows[0], start=1):
+        name = "unguided" if tile.rho is None else f"ρ = {tile.rho:g}"
+        draw.text((place(column, 0, side)[0], TITLE), name, "black", font)
+    for row, tiles in enumerate(rows):
+        left, top = place(0, row, side)
+        draw.text((left, top + side + 2), f"strength {tiles[0].item.strength:g}", "black", font)
+        for column, tile in enumerate(tiles, start=1):
+            left, top = place(column, row, side)
+            sheet.paste(_resized(tile.image, side), (left, top))
+            draw.text((left, top + side + 2), energies(tile), "black", font)
+    return sheet
+
+
+def place(column: int, row: int, side: int) -> tuple[int, int]:
+    """The upper left corner of a tile; one beyond the last of both is the sheet's size."""
+    return GAP + column * (side + GAP), TITLE + HEADER + row * (side + CAPTION + GAP)
+
+
+def tile_side(size: int) -> int:
+    """Images of `size` pixels are shown at this size: small ones a whole number of times larger."""
+    return min(LARGEST, size * -(-SMALLEST // size))
+
+
+def energies(tile: Tile) -> str:
+    return f"E {tile.values['energy_before']:.2f} → {tile.values['energy_after']:.2f}"
+
+
+def _resized(image: Image.Image, side: int) -> Image.Image:
+    method = Image.Resampling.NEAREST if side >= image.width else Image.Resampling.LANCZOS
+    return image if image.width == side else image.resize((side, side), method)
