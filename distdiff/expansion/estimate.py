@@ -77,7 +77,8 @@ class SayEstimate(Callback):
         self._said = True
         sample = [to_image(pixels) for pixels in outputs.images[:ENCODED]]
         estimate = Estimate(self.images, len(batch) * trainer.world_size / seconds, mean_size(sample))
-        if estimate.seconds > self.shortest and sample:
+        left = (self.images - (batch_idx + 1) * len(batch) * trainer.world_size) / estimate.images_per_second
+        if left > self.shortest:
             console.print(str(estimate))
 
 
