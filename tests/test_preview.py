@@ -160,7 +160,7 @@ def test_a_preview_that_cannot_be_is_refused_before_anything_loads(override: str
 
 def test_an_expansion_says_early_what_it_will_take_and_only_where_that_is_long(given, monkeypatch, tmp_path) -> None:
     for shortest, lines in ((0.01, 1), (1e9, 0)):
-        monkeypatch.setattr(SayEstimate.__init__, "__defaults__", (shortest, 30.0))
+        monkeypatch.setattr(SayEstimate.__init__, "__defaults__", (1, shortest, 30.0))
         folder = tmp_path / str(lines)
         folder.mkdir()
         config = compose("expand", [*given, f"expansion.output_dir={folder}/data", "expansion.batch_size=2"])

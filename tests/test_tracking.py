@@ -99,7 +99,7 @@ def test_an_expansion_is_charted_as_it_goes(given, monkeypatch, tmp_path: Path) 
 class Rank:
     """Stands in for the trainer and for the module."""
 
-    is_global_zero, world_size, device = True, 2, torch.device("cpu")
+    device = torch.device("cpu")
 
 
 def test_charts_cost_a_log_at_most_every_few_seconds_and_the_end_is_always_logged(monkeypatch) -> None:
@@ -116,7 +116,7 @@ def test_charts_cost_a_log_at_most_every_few_seconds_and_the_end_is_always_logge
         def save(self):
             pass
 
-    tracker = TrackExpansion(Logger(), failures=lambda: 7, every=15, grid_every=30)
+    tracker = TrackExpansion(Logger(), made=lambda: 4 * number, failures=lambda: 7, every=15, grid_every=30)
     tracker.on_predict_start(Rank(), Rank())
     for number in range(1, 11):
         now[0] = next(clock) + 4

@@ -22,7 +22,7 @@ class StageCache:
 
     def has(self, stage: str, ingredients: Mapping[str, Any]) -> bool:
         """Is `stage` there for `ingredients`?"""
-        return (self.root / stage / fingerprint(ingredients)).is_dir()
+        return self._folder(stage, ingredients).is_dir()
 
     def get(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """The folder of `stage` for `ingredients`; `build(folder)` fills it where it is not there yet.

@@ -47,13 +47,14 @@ class Estimate:
 
 
 class SayEstimate(Callback):
-    """Prints the `Estimate` for `images` images once, early on, where more than `shortest` seconds are to go.
+    """Prints the `Estimate` for the `images` images of all `ranks` once, early on, where more than `shortest` seconds are to go.
 
     After the second batch, as the first warms up; after the first where that took more than `patience` seconds.
     """
 
-    def __init__(self, images: int, shortest: float = 60.0, patience: float = 30.0) -> None:
+    def __init__(self, images: int, ranks: int = 1, shortest: float = 60.0, patience: float = 30.0) -> None:
         self.images = images
+        self.ranks = ranks
         self.shortest = shortest
         self.patience = patience
         self._said = False
@@ -72,12 +73,12 @@ class SayEstimate(Callback):
         *_: Any,
     ) -> None:
         seconds = time.perf_counter() - self._started
-        if self._said or not trainer.is_global_zero or (batch_idx == 0 and seconds <= self.patience):
+        if self._said or (batch_idx == 0 and seconds <= self.patience):
             return
         self._said = True
         sample = [to_image(pixels) for pixels in outputs.images[:ENCODED]]
-        estimate = Estimate(self.images, len(batch) * trainer.world_size / seconds, mean_size(sample))
-        left = (self.images - (batch_idx + 1) * len(batch) * trainer.world_size) / estimate.images_per_second
+        estimate = Estimate(self.images, len(batch) * self.ranks / seconds, mean_size(sample))
+        left = (self.images - (batch_idx + 1) * len(batch) * self.ranks) / estimate.images_per_second
         if left > self.shortest:
             console.print(str(estimate))
 

@@ -1,5 +1,6 @@
 """Shows on the run's dashboard how an expansion goes, while it goes."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -29,32 +30,32 @@ class TrackExpansion(Callback):
 
     `images`; `images_per_second` and the medians of `energy_before` and `energy_after` since the last time; `failures` so
     far; `memory_gb`: the most that tensors took on the GPU, else what the process takes now. Every `grid_every` seconds
-    `samples`, a grid of the latest images. The first time is after the first batch. With several ranks the first one
-    logs: its own images, times their number.
+    `samples`, a grid of the latest images. The first time is after the first batch. With several ranks the leading one
+    logs: `made()` counts the images of all, everything else is its own.
     """
 
     def __init__(
         self,
         logger: Logger,
+        made: Callable[[], int],
         failures: Callable[[], int] = lambda: 0,
         every: float = EVERY,
         grid_every: float = GRID_EVERY,
     ) -> None:
         self.logger = logger
+        self.made = made
         self.failures = failures
         self.every = every
         self.grid_every = grid_every
-        self._images = 0
+        self._fresh = 0  # own images since the last time
         self._logged_images = 0
         self._logged_at = 0.0
         self._grid_at = -math.inf
-        self._ranks = 1
         self._window: dict[str, list[float]] = {name: [] for name in ENERGIES}
         self._latest: list[Image.Image] = []
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._logged_at = time.perf_counter()
-        self._ranks = trainer.world_size
 
     def on_predict_batch_end(
         self,
@@ -64,10 +65,8 @@ class TrackExpansion(Callback):
         batch: Sequence[WorkItem],
         *_: Any,
     ) -> None:
-        if not trainer.is_global_zero:
-            return
-        first = self._images == 0
-        self._images += len(outputs.images)
+        first = self._logged_images == 0
+        self._fresh += len(outputs.images)
         for name, values in self._window.items():
             values += [value for value in outputs.columns.get(name, ()) if math.isfinite(value)]
         now = time.perf_counter()
@@ -77,30 +76,29 @@ class TrackExpansion(Callback):
             self._log(pl_module.device)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.is_global_zero:
-            self._log(pl_module.device)
+        self._log(pl_module.device)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if trainer.is_global_zero:
+        with contextlib.suppress(RuntimeError):  # another rank's store may be gone: the job says so itself
             self._log(pl_module.device)
 
     def _log(self, device: torch.device) -> None:
-        if self._images == self._logged_images:
+        if not self._fresh:
             return
-        now, step = time.perf_counter(), self._images * self._ranks
+        now, images = time.perf_counter(), self.made()
         values: dict[str, float] = {
-            "images": step,
-            "images_per_second": (self._images - self._logged_images) * self._ranks / (now - self._logged_at),
+            "images": images,
+            "images_per_second": (images - self._logged_images) / (now - self._logged_at),
             "failures": self.failures(),
             "memory_gb": memory_gb(device),
         }
         values |= {name: median(window) for name, window in self._window.items() if window}
-        self.logger.log_metrics(values, step)
+        self.logger.log_metrics(values, images)
         if self._latest:
-            log_image(self.logger, "samples", grid(self._latest, min(GRID_COLUMNS, len(self._latest))), step)
+            log_image(self.logger, "samples", grid(self._latest, min(GRID_COLUMNS, len(self._latest))), images)
             self._grid_at = now
         self.logger.save()
-        self._logged_images, self._logged_at, self._latest = self._images, now, []
+        self._fresh, self._logged_images, self._logged_at, self._latest = 0, images, now, []
         for window in self._window.values():
             window.clear()
 

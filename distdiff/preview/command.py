@@ -24,20 +24,27 @@ from distdiff.expansion.synthesis import GuidedImg2Img
 from distdiff.guidance.loading import build_guidance
 from distdiff.preview.sheet import contact_sheet
 from distdiff.preview.tiles import Tile, draw_tiles, rhos_to_show, spread_over_classes, strengths_to_show
+from distdiff.ranks.arrangement import count_devices
+from distdiff.ranks.world import world
 from distdiff.tracking.loggers import log_image, tracked
-from distdiff.trainer import build_trainer
+from distdiff.trainer import trainer_device
 
 
-def preview(config: DictConfig, run_dir: Path) -> dict[str, Any]:
-    """Writes a contact sheet a source and `preview.json` into the run's directory; returns what the latter holds.
+def preview(config: DictConfig, run_dir: Path) -> None:
+    """Writes a contact sheet a source and `preview.json` into the run's directory.
 
     Guide and prototypes are made of all sources, as the expansion will find them in the cache; latents of those shown.
+    Of several ranks the leading one does it alone.
     """
-    trainer = build_trainer(config.trainer)  # says now if there is no such device
+    world().once(lambda: _preview(config, run_dir))
+
+
+def _preview(config: DictConfig, run_dir: Path) -> None:
+    device = trainer_device(config.trainer)  # says now if there is no such device
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
     positions = spread_over_classes(data.parts[0].labels, config.preview.sources)
-    sources, device = data.parts[0].select(positions), trainer.strategy.root_device
+    sources = data.parts[0].select(positions)
     strengths, rhos = strengths_to_show(config), rhos_to_show(config)
     with tracked(config, run_dir) as logger:
         expander = Expander(config, ClassifierTrainer(config, cache), cache)
@@ -55,7 +62,7 @@ def preview(config: DictConfig, run_dir: Path) -> dict[str, Any]:
         sampler.guidance, _ = build_guidance(config.guidance, config.prototype)
         total = len(data) * config.expansion.factor
         speed = measure_speed(sampler, sources, total, config)
-        devices = trainer.num_devices * trainer.num_nodes
+        devices = count_devices(config.trainer) * config.trainer.num_nodes
         estimate = Estimate(total, devices / speed["seconds_per_image"], mean_size([tile.image for tile in drawn]))
     result = {
         "dataset": config.dataset.name,
@@ -73,7 +80,6 @@ def preview(config: DictConfig, run_dir: Path) -> dict[str, Any]:
         f"{config.expansion.strength}: {estimate}"
     )
     console.print(f"preview  {run_dir}  ({len(sheets)} sheets)")
-    return result
 
 
 def measure_speed(sampler: GuidedImg2Img, sources: LabelledImages, total: int, config: DictConfig) -> dict[str, Any]:
