@@ -24,6 +24,8 @@ def test_every_option_of_every_group_composes_and_validates(command: str) -> Non
     base = compose(command, [])
     for group in GROUPS.keys() & set(base):
         for option in options(group):
+            if (command, group) == ("pretrain", "trainer") and option.startswith("ddp"):
+                continue  # trains on one device
             compose(command, [f"{group}={option}", *GIVEN.get(f"{group}={option}", [])])
 
 
