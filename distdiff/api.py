@@ -16,6 +16,7 @@ from distdiff.config.validation import check_generator, check_values
 from distdiff.data.fit import fit_image
 from distdiff.data.imagefolder import read_class_folders
 from distdiff.data.images import LabelledImages, to_image, to_tensor
+from distdiff.data.reading import to_rgb
 from distdiff.encoders import loading as encoders
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.guide import GuideEncoder
@@ -133,7 +134,7 @@ class ImageExpander:
             if name not in self.class_names:
                 raise UserError(f"class {name!r} has no prototype: one of {', '.join(self.class_names)}")
         size = self.generator.resolution
-        squares = (to_tensor(fit_image(image.convert("RGB"), size, "crop")) for image in images)
+        squares = (to_tensor(fit_image(to_rgb(image), size, "crop")) for image in images)
         posterior = self.generator.encode_all(squares)
         sampler = GuidedImg2Img(self.generator, self.guidance, self.energy, posterior, self.prompts, seed)
         items = [

@@ -5,14 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.reading import EXTENSIONS, read_image
 from distdiff.data.splits import carve
 from distdiff.errors import UserError
-
-Image.init()
-EXTENSIONS = frozenset(Image.registered_extensions())
 
 
 def load(
@@ -90,11 +88,7 @@ def _read(name: str, folder: Path, classes: tuple[str, ...]) -> LabelledImages:
     paths = [folder / classes[label] / key for label, key in found]
 
     def read(index: int) -> Image.Image:
-        try:
-            with Image.open(paths[index]) as image:
-                return ImageOps.exif_transpose(image).convert("RGB")
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-            raise UserError(f"dataset: cannot read {paths[index]}: {error}") from None
+        return read_image(paths[index])
 
     return LabelledImages(
         name=name,

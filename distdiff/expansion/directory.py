@@ -17,6 +17,7 @@ from PIL import Image
 
 from distdiff.caching.fingerprint import fingerprint, plain
 from distdiff.data.images import LabelledImages
+from distdiff.data.reading import read_image
 from distdiff.errors import UserError
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.share import forget_shares
@@ -186,8 +187,7 @@ def read_expanded(
     files = [_inside(root, row["file_name"]) for row in rows]
 
     def read(index: int) -> Image.Image:
-        with Image.open(files[index]) as image:
-            return image.convert("RGB")
+        return read_image(files[index])
 
     return LabelledImages(
         name=root.name,
