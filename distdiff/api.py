@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, TrainingSet
+from distdiff.classification.training import ClassifierTrainer, training_set
 from distdiff.config.composition import compose_jobs, explain_type, load_option, options
 from distdiff.config.schema import GROUPS
 from distdiff.config.validation import check_generator, check_values
@@ -64,7 +64,7 @@ def train_guide(images: LabelledImages, classifier: str = "small_cnn", steps: in
     trainer = "gpu" if torch.cuda.is_available() else "cpu"
     overrides = [f"classifier={classifier}", f"trainer={trainer}", f"train.steps={steps}", "logger=none"]
     (config,) = compose_jobs("expand", overrides, multirun=False)
-    data = TrainingSet((images,), (images.fingerprint(),), config.dataset.fit)
+    data = training_set(images, config.dataset.fit)
     trained = ClassifierTrainer(config, StageCache(config.paths.cache_dir)).train(data, seed, "guide")
     return GuideEncoder(trained).to(_device())
 

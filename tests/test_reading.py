@@ -1,6 +1,7 @@
 """What a user's image files may be: every kind of pixels comes out as seen, every damage is one line with its reason."""
 
 import io
+import pickle
 import struct
 import zlib
 from pathlib import Path
@@ -155,8 +156,9 @@ def test_a_file_that_cannot_be_read_is_named_once_with_the_reason(
     assert isinstance(caught.value, UserError)
     assert message == f"cannot read {path}: {caught.value.reason}"
     assert message.count(name) == 1
+    assert str(pickle.loads(pickle.dumps(caught.value))) == message  # it travels between ranks
     assert "\n" not in message
-    with pytest.raises(UnreadableImage, match="^cannot read row 7: "):
+    with pytest.raises(UnreadableImage, match=r"^cannot read row 7: "):
         read_image(io.BytesIO(path.read_bytes()), "row 7")
 
 
@@ -166,7 +168,7 @@ def test_a_bit_that_flipped_in_a_png_is_found(picture: Image.Image) -> None:
     for place in range(8, len(whole) - 12, 5):
         content = bytearray(whole)
         content[place] ^= 1 << place % 8
-        with pytest.raises(UnreadableImage, match="it is damaged|it is no image"):
+        with pytest.raises(UnreadableImage, match=r"it is damaged|it is no image"):
             read_image(io.BytesIO(content), "flipped")
 
 

@@ -3,15 +3,18 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from safetensors import SafetensorError
 
 from distdiff.caching.fingerprint import fingerprint, plain
+from distdiff.errors import first_line
+from distdiff.locking import held
 from distdiff.ranks.world import world
+from distdiff.writing import writing_to
 
 
 class StageCache:
@@ -57,16 +60,29 @@ class StageCache:
     def _folder(self, stage: str, ingredients: Mapping[str, Any]) -> Path:
         return self.root / stage / fingerprint(ingredients)
 
-    def _lock(self, folder: Path) -> FileLock:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(f"{folder}.lock")
+    @contextmanager
+    def _lock(self, folder: Path) -> Iterator[None]:
+        with ExitStack() as holding:
+            with self._writing():
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                holding.enter_context(held(f"{folder}.lock"))
+            yield
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing_to(self.root, "paths.cache_dir")
 
     def _make(self, folder: Path, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> None:
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        with self._writing():
+            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             build(aside)
-            (aside / "ingredients.json").write_text(json.dumps(plain(ingredients), indent=2), encoding="utf-8")
-            aside.rename(folder)
+            with self._writing():
+                (aside / "ingredients.json").write_text(json.dumps(plain(ingredients), indent=2), encoding="utf-8")
+                aside.rename(folder)
+        except SafetensorError as error:  # its way to say that it could not write
+            shutil.rmtree(aside, ignore_errors=True)
+            with self._writing():
+                raise OSError(first_line(error)) from error
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise

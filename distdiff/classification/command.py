@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
 from distdiff.console.progress import console
+from distdiff.data.checking import readable
 from distdiff.data.loading import load_dataset
 from distdiff.expansion.directory import ExpandedDirectory, read_expanded
 from distdiff.ranks.world import world
@@ -17,6 +18,7 @@ from distdiff.tracking.loggers import stage_logger, summarize, tracked
 def train(config: DictConfig, run_dir: Path) -> float:
     """Trains, tests and writes `results.json`; returns the test accuracy."""
     splits = load_dataset(config.dataset)
+    test, _ = readable(splits.test, "test")
     data = few_shot_training_set(config, splits.train, config.seed)
     for directory in expanded_directories(config):
         images = read_expanded(directory, data.parts[0].class_names)
@@ -24,12 +26,12 @@ def train(config: DictConfig, run_dir: Path) -> float:
     classifiers = ClassifierTrainer(config, StageCache(config.paths.cache_dir))
     with tracked(config, run_dir) as logger:
         classifier = classifiers.train_together(data, config.seed, "train", stage_logger(logger, "train"))
-        accuracy = classifiers.accuracy(classifier, splits.test)
+        accuracy = classifiers.accuracy(classifier, test)
         summarize(logger, {"accuracy": accuracy, "num_train": len(data)})
     results = {"dataset": config.dataset.name, "accuracy": accuracy, "num_train": len(data), "seed": config.seed}
     if world().leads:
         (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    console.print(f"accuracy {accuracy:.4f} on {len(splits.test):,} test images, trained on {len(data):,}")
+    console.print(f"accuracy {accuracy:.4f} on {len(test):,} test images, trained on {len(data):,}")
     return accuracy
 
 

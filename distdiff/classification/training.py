@@ -1,6 +1,6 @@
 """Trains a classifier once for everything that can change it, and measures its accuracy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import ImageClassifier
 from distdiff.config.instantiation import build
 from distdiff.console.progress import StageProgress
+from distdiff.data.checking import checked, readable, say_unreadable
 from distdiff.data.images import LabelledImages, draw_few_shot
 from distdiff.errors import UserError
 from distdiff.ranks.world import world
@@ -41,10 +42,27 @@ class TrainingSet:
         return TrainingSet((*self.parts, images), (*self.fingerprints, identity), self.fit)
 
 
+def training_set(images: LabelledImages, fit: str) -> TrainingSet:
+    """Those of `images` that can be read."""
+    images, identity = readable(images, "training")
+    return TrainingSet((images,), (identity,), fit)
+
+
 def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -> TrainingSet:
-    """The few real images of a study seed, `dataset.per_class` a class, drawn from the training pool."""
-    images = draw_few_shot(pool, config.dataset.per_class, seed)
-    return TrainingSet((images,), (world().once(images.fingerprint),), config.dataset.fit)
+    """The few real images of a study seed, `dataset.per_class` a class, drawn from the training pool.
+
+    In place of an image that cannot be read comes the next of the draw.
+    """
+    per_class, lost = config.dataset.per_class, ()
+    while True:
+        images, identity = checked(draw_few_shot(pool, per_class, seed, lost))
+        found = tuple(image for image in images.unreadable if image not in lost)
+        lost += found
+        if per_class is None or not found:
+            break
+    images = replace(images, unreadable=lost)
+    world().once(lambda: say_unreadable(images, "training"))
+    return TrainingSet((images,), (identity,), config.dataset.fit)
 
 
 class ClassifierTrainer:

@@ -129,6 +129,8 @@ class ExpansionConfig:
     output_dir: str | None = None
     split: int | None = allowed(None, at_least=0)  # this process's part of an array job, from 0
     total_split: int = allowed(1, at_least=1)
+    # Unreadable sources, or failed images, that do not end a run: below 1 a share, from 1 on a number; null: any.
+    max_failures: float | None = allowed(0.25, at_least=0)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """A labelled set of images, read on demand, and its three splits."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +9,16 @@ import torch
 from PIL import Image
 
 from distdiff.data.fit import fit_image
+from distdiff.data.reading import UnreadableImage
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that was left out."""
+
+    key: str
+    class_name: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,7 @@ class LabelledImages:
     keys: tuple[str, ...]
     read: Callable[[int], Image.Image]
     indices: np.ndarray  # (n,) int64
+    unreadable: tuple[Unreadable, ...] = ()  # what `without` left out
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -50,14 +61,37 @@ class LabelledImages:
             indices=self.indices[positions],
         )
 
-    def fingerprint(self) -> str:
-        """A hash of pixels, labels, keys and class names: equal exactly where the content is."""
+    def examine(self) -> tuple[dict[int, str], str]:
+        """Why images cannot be read, by position, and the fingerprint of all others.
+
+        That is a hash of pixels, labels, keys and class names: equal exactly where the content is.
+        """
         digest = hashlib.sha256(repr(self.class_names).encode())
+        lost = {}
         for position in range(len(self)):
-            image = self.image(position)
+            try:
+                image = self.image(position)
+            except UnreadableImage as error:
+                lost[position] = error.reason
+                continue
             digest.update(f"{self.keys[position]}|{self.labels[position]}|{image.size}|".encode())
             digest.update(image.tobytes())
-        return digest.hexdigest()[:16]
+        return lost, digest.hexdigest()[:16]
+
+    def without(self, lost: Mapping[int, str]) -> "LabelledImages":
+        """All but those at the positions `lost`, which `unreadable` notes with their reasons."""
+        if not lost:
+            return self
+        noted = (
+            Unreadable(self.keys[position], self.class_names[self.labels[position]], reason)
+            for position, reason in lost.items()
+        )
+        left = self.select([position for position in range(len(self)) if position not in lost])
+        return replace(left, unreadable=(*self.unreadable, *noted))
+
+    def fingerprint(self) -> str:
+        """A hash of the content of all that can be read."""
+        return self.examine()[1]
 
 
 @dataclass(frozen=True)
@@ -69,15 +103,21 @@ class DatasetSplits:
     test: LabelledImages
 
 
-def draw_few_shot(pool: LabelledImages, per_class: int | None, seed: int) -> LabelledImages:
-    """Draws `per_class` images of every class without replacement (all of a smaller class), by `seed` alone."""
+def draw_few_shot(
+    pool: LabelledImages, per_class: int | None, seed: int, passed_over: Sequence[Unreadable] = ()
+) -> LabelledImages:
+    """Draws `per_class` images of every class without replacement (all of a smaller class), by `seed` alone.
+
+    The next of the draw takes the place of one that is `passed_over`.
+    """
     if per_class is None:
         return pool
-    chosen = []
-    for label in range(len(pool.class_names)):
+    chosen, without = [], {(image.class_name, image.key) for image in passed_over}
+    for label, name in enumerate(pool.class_names):
         positions = np.flatnonzero(pool.labels == label)
         generator = np.random.default_rng([seed, label])
-        chosen.extend(sorted(generator.permutation(positions)[:per_class]))
+        order = [p for p in generator.permutation(positions) if (name, pool.keys[p]) not in without]
+        chosen.extend(sorted(order[:per_class]))
     return pool.select(chosen)
 
 

@@ -22,9 +22,12 @@ BACKGROUND = (255, 255, 255)  # what shows through where an image is transparent
 class UnreadableImage(UserError):
     """An image file that cannot be read: `reason` without its name, the message with it."""
 
-    def __init__(self, name: object, reason: str) -> None:
-        super().__init__(f"cannot read {name}: {reason}")
-        self.reason = reason
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"cannot read {self.name}: {self.reason}"
 
 
 def read_image(file: Path | str | BinaryIO, name: str | None = None) -> Image.Image:

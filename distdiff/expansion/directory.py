@@ -4,7 +4,8 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,28 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 from datasets import ClassLabel, Dataset, Features, Value
-from filelock import FileLock
 from PIL import Image
 
 from distdiff.caching.fingerprint import fingerprint, plain
-from distdiff.data.images import LabelledImages
+from distdiff.data.images import LabelledImages, Unreadable
 from distdiff.data.reading import read_image
 from distdiff.errors import UserError
+from distdiff.expansion.failures import FAILURE_JOURNALS, list_failures, read_failures
 from distdiff.expansion.plan import ExpansionPlan
-from distdiff.expansion.share import forget_shares
+from distdiff.expansion.share import Share, forget_shares
 from distdiff.expansion.writer import ASIDES, JOURNALS, read_journals
+from distdiff.locking import LEASE, held
+from distdiff.writing import on_disk
 
 MANIFEST, METADATA, CLASSES, LOCK = "manifest.json", "metadata.parquet", "classes.json", ".lock"
-BEGUN = (LOCK, CLASSES, MANIFEST, f".{CLASSES}.part", f".{MANIFEST}.part")  # what another process may just be writing
+BEGUN = (
+    LOCK,
+    f"{LOCK}{LEASE}",
+    CLASSES,
+    MANIFEST,
+    f".{CLASSES}.part",
+    f".{MANIFEST}.part",
+)  # what another process may just be writing
 PACKAGES = ("distdiff", "torch", "diffusers", "transformers", "lightning", "scikit-learn")
 OPTIONAL_COLUMNS = {
     "energy_before": Value("float64"),
@@ -40,6 +50,7 @@ class ExpandedDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @on_disk
     def claim(self, ingredients: Mapping[str, Any], class_names: tuple[str, ...]) -> None:
         """Makes the directory, or checks that what is there has the same ingredients; raises `UserError` if not."""
         if self.manifest() is None:
@@ -60,9 +71,9 @@ class ExpandedDirectory:
                 "give another directory, or that configuration"
             )
 
-    def locked(self) -> FileLock:
+    def locked(self) -> AbstractContextManager[None]:
         """For the moments in which a process changes what all share."""
-        return FileLock(self.path / LOCK)
+        return held(self.path / LOCK)
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Metadata of the images that are there, by file name."""
@@ -73,6 +84,11 @@ class ExpandedDirectory:
             rows = {row["file_name"]: row for row in table if (self.path / row["file_name"]).is_file()}
         return rows | read_journals(self.path)
 
+    def settled(self) -> set[str]:
+        """The names of images that need not be made: they are there, or failed."""
+        return self.rows().keys() | read_failures(self.path).keys()
+
+    @on_disk
     def note_time(self, seconds: float) -> None:
         """Adds to the seconds that making images took, all processes and runs together."""
         with self.locked():
@@ -80,25 +96,34 @@ class ExpandedDirectory:
             timing = manifest.get("timing", {})
             self._write_manifest(manifest | {"timing": {"expand": round(timing.get("expand", 0.0) + seconds, 3)}})
 
+    def list_failures(self, share: Share, unreadable: Iterable[Unreadable]) -> None:
+        """Moves a share's failures from its journal to the list of all; where that cannot be written they stay there."""
+        with contextlib.suppress(OSError), self.locked():
+            list_failures(self.path, unreadable, FAILURE_JOURNALS.replace("*", share.name))
+
+    @on_disk
     def finish(self, plan: ExpansionPlan, counts: dict[str, int], card: str) -> int:
         """Completes the directory where all of the plan's images are there; returns how many are not.
 
-        Writes the metadata in the plan's order, then that of what an earlier, larger plan left.
+        Failed samples are accounted for, not lacking. Writes the metadata in the plan's order, then that of what an
+        earlier, larger plan left.
         """
         with self.locked():
-            rows, names = self.rows(), list(plan.file_names())
-            lacking = sum(name not in rows for name in names)
+            rows, names, failed = self.rows(), list(plan.file_names()), read_failures(self.path)
+            lacking = sum(name not in rows and name not in failed for name in names)
             if lacking:
                 return lacking
-            ordered = [rows.pop(name) for name in names]
+            ordered = [rows.pop(name) for name in names if name in rows]
             ordered += sorted(rows.values(), key=lambda row: (row["copy"], row["file_name"]))
             self._write_metadata(ordered)
+            list_failures(self.path, plan.images.unreadable)
             self._write("README.md", card)
             for journal in self.path.glob(JOURNALS):
                 journal.unlink(missing_ok=True)
             forget_shares(self.path)
             shutil.rmtree(self.path / ASIDES, ignore_errors=True)
-            total = counts | {"images": len(ordered), "factor": 1 + max(row["copy"] for row in ordered)}
+            factor = max(plan.factor, *(1 + row["copy"] for row in ordered), 1)
+            total = counts | {"images": len(ordered), "factor": factor}
             self._write_manifest(
                 self.manifest() | {"complete": True, "counts": total}
             )  # last: a crash before repeats this
@@ -106,8 +131,8 @@ class ExpandedDirectory:
         return 0
 
     def holds(self, plan: ExpansionPlan) -> bool:
-        """Whether the directory is complete, and has all of the plan's images."""
-        complete = self.manifest()["complete"] and not len(plan.missing(self.rows()))
+        """Whether the directory is complete, and has all of the plan's images but those that failed."""
+        complete = self.manifest()["complete"] and not len(plan.missing(self.settled()))
         if complete:
             self.forget_lock()
         return complete

@@ -18,6 +18,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.expansion.card import dataset_card
 from distdiff.expansion.directory import ExpandedDirectory
 from distdiff.expansion.estimate import SayEstimate
+from distdiff.expansion.failures import FailureJournal, FailureLimit, read_failures, say_failures
 from distdiff.expansion.module import ExpansionModule, PlannedBatches
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.share import Share, working_on
@@ -27,6 +28,7 @@ from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.ranks.world import world
 from distdiff.trainer import build_trainer
+from distdiff.writing import writing_to
 
 
 @dataclass
@@ -41,13 +43,18 @@ class ExpansionJob:
     path: Path
     config: DictConfig
     fingerprint: str = field(init=False)
+    limit: FailureLimit = field(init=False)
 
     def __post_init__(self) -> None:
         self.fingerprint = fingerprint(self.ingredients)
+        self.limit = FailureLimit(self.config.expansion.max_failures)
 
     def claim(self) -> None:
-        """Makes the directory, or checks that it is this job's; raises `UserError` if it is another's."""
-        world().once(lambda: ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names))
+        """Makes the directory, or checks that it is this job's; raises `UserError` if it is another's.
+
+        And where too many sources cannot be read.
+        """
+        world().once(self._claim)
 
     def run(self, title: str, logger: Logger | bool = False) -> int:
         """Makes the images of this process's share that are not there yet; whoever makes the last finishes the directory.
@@ -55,9 +62,11 @@ class ExpansionJob:
         Returns how many images are missing: those of other shares. Does nothing where the directory is complete. `logger`
         shows how it goes.
         """
+        self.claim()  # again: hours may have passed, and the directory may be gone
         directory, options, ranks = ExpandedDirectory(self.path), self.config.expansion, world()
         plan = ExpansionPlan(self.sources, options.factor, options.strength, self.seed)
         if ranks.once(lambda: directory.holds(plan)):
+            say_failures(self.path)
             return 0
         share = Share(options.split or 0, options.total_split, ranks.rank, ranks.size)
         with ExitStack() as holding:
@@ -65,32 +74,61 @@ class ExpansionJob:
             ranks.once(lambda: holding.enter_context(working_on(self.path, share)))
             if not ranks.leads:
                 holding.enter_context(working_on(self.path, share))
-            missing = share.whole.of(ranks.once(lambda: plan.missing(directory.rows())))
+            missing = share.whole.of(ranks.once(lambda: plan.missing(directory.settled())))
             if len(missing):
-                seconds = self._make(plan, missing, share, title, logger)
+                try:
+                    seconds = self._make(plan, missing, share, title, logger)
+                except BaseException:  # the run ends here: what failed so far is to be seen
+                    directory.list_failures(share, self.sources.unreadable)
+                    raise
                 ranks.once(lambda: directory.note_time(seconds))
-            counts = {"sources": len(self.sources), "factor": options.factor, "classes": len(self.sources.class_names)}
-            card = dataset_card(self.method, self.ingredients, counts, self.config)
-            return ranks.once(lambda: directory.finish(plan, counts, card))
+            lacking = ranks.once(lambda: self._finish(directory, plan))
+        say_failures(self.path)
+        return lacking
+
+    def _claim(self) -> None:
+        self.limit.check_sources(self.sources)
+        ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names)
+
+    def _finish(self, directory: ExpandedDirectory, plan: ExpansionPlan) -> int:
+        counts = {
+            "sources": len(self.sources),
+            "factor": plan.factor,
+            "classes": len(self.sources.class_names),
+            "unreadable": len(self.sources.unreadable),
+            "failed": len(read_failures(self.path).keys() & set(plan.file_names())),
+        }
+        return directory.finish(plan, counts, dataset_card(self.method, self.ingredients, counts, self.config))
 
     def _make(self, plan: ExpansionPlan, missing: np.ndarray, share: Share, title: str, logger: Logger | bool) -> float:
         """Makes this rank's part of `missing`, and returns when all ranks have made theirs: after how many seconds."""
-        ranks, synthesizer = world(), self.synthesizer(title)
+        ranks, failures = world(), self._failure_journal(plan, missing, share)
+        ranks.once(failures.check)
+        synthesizer = self.synthesizer(title)
         batches = plan.batches(share.of(missing), self.config.expansion.batch_size, synthesizer.group)
         started = time.perf_counter()
         with SharedProgress(f"{title}: expand", len(missing), ranks.counter()) as progress:
             reports: list[Callback] = [SayEstimate(len(missing), ranks.size)]
             if logger:
-                reports.append(TrackExpansion(logger, made=lambda: progress.counter.add(0)))
+                reports.append(
+                    TrackExpansion(logger, made=lambda: progress.counter.add(0), failures=lambda: failures.failed)
+                )
             trainer = build_trainer(
                 self.config.trainer,
-                callbacks=[ExpandedWriter(self.path, share), progress, *reports, StopBetweenBatches()],
+                callbacks=[ExpandedWriter(self.path, share), failures, progress, *reports, StopBetweenBatches()],
                 enable_progress_bar=False,
                 inference_mode=False,
                 precision="32-true",  # `generator.dtype` is the sampler's; `trainer.precision` is for classifiers
             )
             if batches:
                 loader = PlannedBatches(plan, batches).loader()
-                trainer.predict(ExpansionModule(synthesizer), loader, return_predictions=False)
+                with writing_to(self.path):
+                    trainer.predict(ExpansionModule(synthesizer), loader, return_predictions=False)
             ranks.barrier()
         return time.perf_counter() - started
+
+    def _failure_journal(self, plan: ExpansionPlan, missing: np.ndarray, share: Share) -> FailureJournal:
+        names = set(plan.file_names())
+        failed = len(names & read_failures(self.path).keys())
+        tried = len(names & ExpandedDirectory(self.path).settled())
+        return FailureJournal(self.path, share, self.limit, failed, tried, len(missing))

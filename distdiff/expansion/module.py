@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from distdiff.expansion.memory import WithinMemory
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.synthesis import Synthesized, Synthesizer
 
@@ -15,12 +16,13 @@ class ExpansionModule(L.LightningModule):
     def __init__(self, synthesizer: Synthesizer) -> None:
         super().__init__()
         self.synthesizer = synthesizer
+        self.within_memory = WithinMemory(synthesizer)
 
     def transfer_batch_to_device(self, batch: list[WorkItem], *_: object) -> list[WorkItem]:
         return batch  # names and numbers only; the synthesizer owns the tensors
 
     def predict_step(self, batch: list[WorkItem], _: int) -> Synthesized:
-        return self.synthesizer(batch)
+        return self.within_memory(batch).judged()
 
 
 class PlannedBatches(Dataset):

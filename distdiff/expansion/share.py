@@ -5,15 +5,16 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from distdiff.errors import UserError
+from distdiff.locking import Timeout, held
+from distdiff.writing import writing_to
 
 LOCKS = ".share-*.lock"
 
@@ -49,7 +50,7 @@ class Share:
 def working_on(directory: Path, share: Share) -> Iterator[None]:
     """Holds `share` of a directory; raises `UserError` where another process holds it, or works with other shares.
 
-    The system gives a lock back when its holder ends, however it ends, so none is ever stale.
+    A lock ends with its holder, however that ends.
     """
     for path in sorted(directory.glob(LOCKS)):
         other = _share(path)
@@ -61,7 +62,9 @@ def working_on(directory: Path, share: Share) -> Iterator[None]:
                 pass
     path = directory / LOCKS.replace("*", share.name)
     with _held(path, directory, share.words):
-        _holder(path).write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": _now()}))
+        with writing_to(directory):
+            holder = {"host": socket.gethostname(), "process": os.getpid(), "since": _now()}
+            _holder(path).write_text(json.dumps(holder))
         yield
         _holder(path).unlink(missing_ok=True)
 
@@ -74,17 +77,15 @@ def forget_shares(directory: Path) -> None:
 
 @contextmanager
 def _held(path: Path, directory: Path, words: str) -> Iterator[None]:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"expansion.output_dir={directory}: another process{_who(path)} is at work on {words}"
-        ) from None
-    try:
+    with ExitStack() as stack:
+        try:
+            with writing_to(directory):
+                stack.enter_context(held(path, timeout=0))
+        except Timeout:
+            raise UserError(
+                f"expansion.output_dir={directory}: another process{_who(path)} is at work on {words}"
+            ) from None
         yield
-    finally:
-        lock.release()
 
 
 def _share(lock: Path) -> Share:

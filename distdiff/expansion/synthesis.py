@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -16,13 +16,28 @@ from distdiff.guidance.batch import GuidedBatch
 from distdiff.guidance.energy import ImageEnergy
 from distdiff.guidance.schedule import StepSchedule
 
+NOT_FINITE, CONSTANT = "the sample holds values that are not finite", "all pixels of the sample are equal"
+
 
 @dataclass(frozen=True)
 class Synthesized:
-    """A batch of results: images (B, 3, H, W) in [0, 1], and columns of metadata, a list of B values each."""
+    """A batch of results: images (B, 3, H, W) in [0, 1], and columns of metadata, a list of B values each.
+
+    `failures`: by position, why an image is none to keep.
+    """
 
     images: torch.Tensor
     columns: dict[str, list]
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def judged(self) -> "Synthesized":
+        """The same, with samples that are not finite, or of a single colour once in 255 levels, among the failures."""
+        finite = self.images.isfinite().flatten(1).all(1)
+        levels = self.images.nan_to_num().clamp(0, 1).mul(255).round().flatten(2)
+        constant = (levels.amax(2) == levels.amin(2)).all(1)
+        found = {place: CONSTANT for place in constant.nonzero().flatten().tolist()}
+        found |= {place: NOT_FINITE for place in (~finite).nonzero().flatten().tolist()}
+        return replace(self, failures=dict(sorted((found | self.failures).items())))
 
 
 class Synthesizer(nn.Module, ABC):

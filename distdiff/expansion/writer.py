@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,10 @@ class ExpandedWriter(BasePredictionWriter):
     ) -> None:
         finished, rows = [], []
         for position, item in enumerate(batch):
+            if position in prediction.failures:
+                continue
             path = self.directory / item.file_name
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)  # without parents: a directory that was removed must not half come back
             aside = self.asides / f"{position}.png"
             to_image(prediction.images[position]).save(aside, format="PNG")
             finished.append((aside, path))
@@ -50,7 +53,8 @@ class ExpandedWriter(BasePredictionWriter):
             os.replace(aside, path)
 
     def setup(self, *_: object, **__: object) -> None:
-        self.asides.mkdir(parents=True, exist_ok=True)
+        self.asides.parent.mkdir(exist_ok=True)
+        self.asides.mkdir(exist_ok=True)
 
 
 def metadata_row(item: WorkItem) -> dict[str, Any]:
@@ -76,13 +80,14 @@ def append_rows(journal: Path, rows: list[dict[str, Any]]) -> None:
 
 def read_journals(directory: Path) -> dict[str, dict[str, Any]]:
     """Rows by file name, of images that are there; a line torn by a crash is left out, and its image made again."""
-    rows = {}
-    for path in sorted(directory.glob(JOURNALS)):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if (directory / row["file_name"]).is_file():
-                rows[row["file_name"]] = row
-    return rows
+    rows = (row for path in sorted(directory.glob(JOURNALS)) for row in read_rows(path))
+    return {row["file_name"]: row for row in rows if (directory / row["file_name"]).is_file()}
+
+
+def read_rows(journal: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a journal, without lines that a crash tore."""
+    for line in journal.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue

@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, TrainingSet
+from distdiff.classification.training import ClassifierTrainer, training_set
 from distdiff.console.progress import console
 from distdiff.data.loading import load_dataset
 from distdiff.errors import UserError
@@ -22,10 +22,10 @@ def measure_expanded(config: DictConfig, run_dir: Path) -> Fidelity:
         raise UserError("measure.expanded has no value: give the directory of an expanded dataset")
     splits = load_dataset(config.dataset)
     images = read_expanded(config.measure.expanded, splits.train.class_names)
-    pool = TrainingSet((splits.train,), (world().once(splits.train.fingerprint),), config.dataset.fit)
+    pool = training_set(splits.train, config.dataset.fit)
     judge = train_judge(ClassifierTrainer(config, StageCache(config.paths.cache_dir)), pool, config.measure.judge_steps)
-    size, fit = config.classifier.input_size, config.dataset.fit
-    fidelity = world().once(lambda: measure(images, splits.train, judge, size, fit, config.measure.num_neighbours))
+    real, size, fit = pool.parts[0], config.classifier.input_size, config.dataset.fit
+    fidelity = world().once(lambda: measure(images, real, judge, size, fit, config.measure.num_neighbours))
     results = {"dataset": config.dataset.name, "expanded": str(config.measure.expanded), **fidelity.as_dict()}
     if world().leads:
         (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from distdiff.config.schema import PretrainConfig
 from distdiff.console.progress import StageProgress, console
-from distdiff.data.images import DatasetSplits, to_image
+from distdiff.data.checking import readable
+from distdiff.data.images import LabelledImages, to_image
 from distdiff.data.loading import load_dataset, prompts
 from distdiff.pretraining.autoencoder import AutoencoderTraining
 from distdiff.pretraining.denoiser import DenoiserTraining
@@ -36,9 +37,8 @@ def pretrain(config: DictConfig, run_dir: Path) -> Path:
     class_prompts = prompts(config.dataset, splits.train.class_names)
     tokenizer = build_tokenizer(class_prompts)
 
-    images = {
-        name: getattr(splits, name).tensors(options.image_size, config.dataset.fit) for name in ("train", "validation")
-    }
+    found = {name: readable(getattr(splits, name), name)[0] for name in ("train", "validation")}
+    images = {name: part.tensors(options.image_size, config.dataset.fit) for name, part in found.items()}
     autoencoder = build_autoencoder(options)
     first = AutoencoderTraining(autoencoder, options.autoencoder_learning_rate, options.kl_weight)
     losses = _fit(
@@ -79,8 +79,8 @@ def pretrain(config: DictConfig, run_dir: Path) -> Path:
         second,
         options.denoiser_steps,
         options.denoiser_batch_size,
-        _latent_dataset(latents["train"], scale, splits, "train"),
-        _latent_dataset(latents["validation"], scale, splits, "validation"),
+        _latent_dataset(latents["train"], scale, found["train"]),
+        _latent_dataset(latents["validation"], scale, found["validation"]),
         logger,
         callbacks=[EMAWeightAveraging(decay=options.ema_decay), sampler],
     )
@@ -125,11 +125,9 @@ def _encode(autoencoder: AutoencoderKL, pixels: torch.Tensor) -> tuple[torch.Ten
     return torch.cat([p.mean for p in posteriors]), torch.cat([p.std for p in posteriors])
 
 
-def _latent_dataset(
-    latents: tuple[torch.Tensor, torch.Tensor], scale: float, splits: DatasetSplits, split: str
-) -> TensorDataset:
+def _latent_dataset(latents: tuple[torch.Tensor, torch.Tensor], scale: float, images: LabelledImages) -> TensorDataset:
     mean, std = latents
-    return TensorDataset(mean * scale, std * scale, torch.from_numpy(getattr(splits, split).labels))
+    return TensorDataset(mean * scale, std * scale, torch.from_numpy(images.labels))
 
 
 def _tokens(tokenizer: object, texts: list[str]) -> torch.Tensor:

@@ -9,10 +9,11 @@ from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.networks import ImageClassifier
-from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
+from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set, training_set
 from distdiff.config.composition import load_option, options
 from distdiff.console.progress import console
-from distdiff.data.images import DatasetSplits, LabelledImages, draw_few_shot
+from distdiff.data.checking import readable
+from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.loading import load_dataset
 from distdiff.expansion.directory import METADATA, ExpandedDirectory, link, read_expanded
 from distdiff.expansion.expander import Expander
@@ -57,18 +58,19 @@ class Study:
         """Writes results, report and sample grid into the run's directory, logs and prints them."""
         with self.timer("load data"):
             splits = load_dataset(self.config.dataset)
-            pool = TrainingSet((splits.train,), (world().once(splits.train.fingerprint),), self.config.dataset.fit)
+            pool = training_set(splits.train, self.config.dataset.fit)
+            held_out, _ = readable(getattr(splits, self.config.study.split), self.config.study.split)
             # Every directory is claimed before anything is trained: a clash must cost nothing.
             seeds = range(self.config.seed, self.config.seed + self.config.study.seeds)
             plans = [self._plan(splits, seed) for seed in seeds]
         with tracked(self.config, self.run_dir) as logger:
-            results = self._compare(splits, plans, pool, logger)
+            results = self._compare(held_out, plans, pool, logger)
             if world().leads:
-                self._publish(results, splits, logger)
+                self._publish(results, plans[0].data.parts[0], logger)
         return results
 
     def _compare(
-        self, splits: DatasetSplits, plans: list[SeedPlan], pool: TrainingSet, logger: Logger | None
+        self, held_out: LabelledImages, plans: list[SeedPlan], pool: TrainingSet, logger: Logger | None
     ) -> StudyResults:
         rows = {method: MethodResult(method) for method in self.methods}
         with self.timer("judge"):
@@ -77,7 +79,7 @@ class Study:
             with self.timer("guide"):
                 self.expander.encoder(plan.data, plan.seed, f"seed {plan.seed}")
             for method, row in rows.items():
-                row.seeds.append(self._one(method, plan, splits, judge, logger))
+                row.seeds.append(self._one(method, plan, pool.parts[0], held_out, judge, logger))
                 _log_row(logger, row)
         return StudyResults(
             dataset=self.config.dataset.name,
@@ -103,7 +105,13 @@ class Study:
         return self.expander.augmented(data, method, seed)
 
     def _one(
-        self, method: str, plan: SeedPlan, splits: DatasetSplits, judge: ImageClassifier, logger: Logger | None
+        self,
+        method: str,
+        plan: SeedPlan,
+        real: LabelledImages,
+        held_out: LabelledImages,
+        judge: ImageClassifier,
+        logger: Logger | None,
     ) -> SeedResult:
         title = f"seed {plan.seed}: {method}"
         result = SeedResult(plan.seed, accuracy=0.0, num_train=0)
@@ -111,18 +119,18 @@ class Study:
         if job := plan.jobs.get(method):
             with self.timer(f"expand {method}"):
                 job.run(title, stage_logger(logger, f"expand/{method}/seed{plan.seed}"))
-            images = read_expanded(job.path, splits.train.class_names, self.config.expansion.factor)
+            images = read_expanded(job.path, real.class_names, self.config.expansion.factor)
             training = plan.data.with_part(images, f"{job.fingerprint}x{self.config.expansion.factor}")
             result.expanded = str(job.path)
             if world().leads:
                 link(self.run_dir / "expanded" / f"{method}-seed{plan.seed}", job.path)
             with self.timer("measure"):
-                self._measure(result, images, splits.train, judge)
+                self._measure(result, images, real, judge)
         with self.timer(f"train {method}"):
             curves = stage_logger(logger, f"train/{method}/seed{plan.seed}")
             classifier = self.classifiers.train_together(training, plan.seed, f"{title}: train", curves)
         with self.timer("test"):
-            result.accuracy = self.classifiers.accuracy(classifier, getattr(splits, self.config.study.split))
+            result.accuracy = self.classifiers.accuracy(classifier, held_out)
         result.num_train = len(training)
         return result
 
@@ -138,9 +146,8 @@ class Study:
         result.energy_before = energies.get("energy_before_median")
         result.energy_after = energies.get("energy_after_median")
 
-    def _publish(self, results: StudyResults, splits: DatasetSplits, logger: Logger | None) -> None:
+    def _publish(self, results: StudyResults, images: LabelledImages, logger: Logger | None) -> None:
         with self.timer("report"):
-            images = draw_few_shot(splits.train, self.config.dataset.per_class, self.config.seed)
             picture = self.run_dir / "samples.png"
             legend = sample_grid(results, images, self.config.generator.resolution, self.config.dataset.fit, picture)
             log_image(logger, "samples", picture)

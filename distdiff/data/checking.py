@@ -1,0 +1,49 @@
+"""Leaves out what cannot be read before anything is learnt from a data set, and says so."""
+
+import numpy as np
+
+from distdiff.console.progress import console
+from distdiff.data.images import LabelledImages
+from distdiff.errors import UserError
+from distdiff.ranks.world import world
+
+NAMED = 5  # unreadable images that a message names; the others are counted
+
+
+def readable(images: LabelledImages, split: str) -> tuple[LabelledImages, str]:
+    """The images that can be read, the others noted in their `unreadable`, and the fingerprint of their content.
+
+    Raises `UserError` where none of a class's images is left.
+    """
+    left, identity = checked(images)
+    world().once(lambda: say_unreadable(left, split))
+    return left, identity
+
+
+def checked(images: LabelledImages) -> tuple[LabelledImages, str]:
+    """As `readable`, without a word. The leading rank of a job reads the images, once for all."""
+    lost, identity = world().once(images.examine)
+    return images.without(lost), identity
+
+
+def say_unreadable(images: LabelledImages, split: str) -> None:
+    """One line on the images of a split that are left out; a `UserError` where a class has no other."""
+    if not images.unreadable:
+        return
+    left, lost = {images.class_names[label] for label in np.unique(images.labels)}, images.unreadable
+    if without := [image for image in lost if image.class_name not in left]:
+        raise UserError(
+            f"dataset {images.name}: no {split} image of class {without[0].class_name} can be read: "
+            f"{describe_unreadable(without)}"
+        )
+    total = len(images) + len(lost)
+    console.print(
+        f"{len(lost):,} of {total:,} {split} images cannot be read and are left out: {describe_unreadable(lost)}",
+        markup=False,
+    )
+
+
+def describe_unreadable(unreadable: list | tuple) -> str:
+    """The first few by name, with their reasons, and how many more there are."""
+    named = "; ".join(f"{image.class_name}/{image.key}: {image.reason}" for image in unreadable[:NAMED])
+    return named + (f"; and {len(unreadable) - NAMED:,} more" if len(unreadable) > NAMED else "")

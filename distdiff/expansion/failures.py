@@ -1,0 +1,160 @@
+"""What could not be made: unreadable sources and failed samples, journaled as they come, listed in `failures.parquet`."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pyarrow as pa
+import pyarrow.parquet as parquet
+from lightning.pytorch.callbacks import Callback
+
+from distdiff.console.progress import console
+from distdiff.data.checking import describe_unreadable
+from distdiff.data.images import LabelledImages, Unreadable
+from distdiff.errors import UserError
+from distdiff.expansion.plan import WorkItem
+from distdiff.expansion.share import Share
+from distdiff.expansion.synthesis import Synthesized
+from distdiff.expansion.writer import append_rows, read_rows
+
+FAILURES, FAILURE_JOURNALS = "failures.parquet", ".failures-*.jsonl"
+READ, SAMPLE = "read", "sample"
+SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("class_name", pa.string()),
+        ("file_name", pa.string()),  # the image that was not made; null where a source's copies are all lacking
+        ("copy", pa.int64()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+PATIENCE = 100  # a share of so many images is waited for, as far as that many are planned, before it counts
+
+
+def read_failures(directory: Path) -> dict[str, dict[str, Any]]:
+    """Failed samples by the name of the image that is not there; they would fail again, so a resume does not try them.
+
+    Deleting `failures.parquet` makes the same command try them again.
+    """
+    listed = directory / FAILURES
+    rows = parquet.read_table(listed).to_pylist() if listed.is_file() else []
+    for journal in sorted(directory.glob(FAILURE_JOURNALS)):
+        rows += read_rows(journal)
+    return {row["file_name"]: row for row in rows if row["stage"] == SAMPLE}
+
+
+def list_failures(directory: Path, unreadable: Iterable[Unreadable], journals: str | None = None) -> int:
+    """Writes `failures.parquet` anew, with what `journals` (null: all) hold, and removes those; returns its rows' number.
+
+    To be called by one process at a time. Without failures there is no such file.
+    """
+    merged = list(directory.glob(journals or FAILURE_JOURNALS))
+    rows = [
+        {"source": image.key, "class_name": image.class_name, "stage": READ, "reason": image.reason}
+        for image in unreadable
+    ]
+    samples = read_failures(directory).values()
+    rows += sorted(samples, key=lambda row: (row["copy"], row["file_name"]))
+    if rows:
+        aside = directory / f".{FAILURES}.part"
+        parquet.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), aside)
+        os.replace(aside, directory / FAILURES)
+    else:
+        (directory / FAILURES).unlink(missing_ok=True)
+    for journal in merged:
+        journal.unlink(missing_ok=True)
+    return len(rows)
+
+
+def say_failures(directory: Path) -> None:
+    """One line on what `failures.parquet` lists, with the commonest reasons, where there is one."""
+    if not (directory / FAILURES).is_file():
+        return
+    rows = parquet.read_table(directory / FAILURES).to_pylist()
+    for stage, what in ((READ, "source images could not be read"), (SAMPLE, "images failed")):
+        reasons = Counter(row["reason"] for row in rows if row["stage"] == stage)
+        if reasons:
+            common = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.most_common(3))
+            more = "; …" if len(reasons) > 3 else ""
+            console.print(f"{reasons.total():,} {what} ({common}{more}), see {directory / FAILURES}", markup=False)
+
+
+class FailureLimit:
+    """`expansion.max_failures`: below 1 a share, from 1 on a number, None for any."""
+
+    def __init__(self, allowed: float | None) -> None:
+        self.allowed = allowed
+
+    def exceeded(self, failed: int, tried: int, planned: int) -> bool:
+        """Whether `failed` of `tried` are too many; a share is one of at least `PATIENCE`, or of all where fewer are planned.
+
+        >>> FailureLimit(0.25).exceeded(20, tried=20, planned=1000), FailureLimit(0.25).exceeded(26, 26, 1000)
+        (False, True)
+        >>> FailureLimit(3).exceeded(3, 4, 5), FailureLimit(3).exceeded(4, 5, 5), FailureLimit(None).exceeded(9, 9, 9)
+        (False, True, False)
+        """
+        if self.allowed is None:
+            return False
+        if self.allowed >= 1:
+            return failed > self.allowed
+        return failed > self.allowed * max(tried, min(planned, PATIENCE))
+
+    def check_sources(self, sources: LabelledImages) -> None:
+        """Raises `UserError` where too many sources cannot be read."""
+        lost, total = sources.unreadable, len(sources) + len(sources.unreadable)
+        if self.exceeded(len(lost), total, total):
+            raise UserError(
+                f"{len(lost):,} of {total:,} source images cannot be read, more than "
+                f"expansion.max_failures={self.allowed:g} allows: {describe_unreadable(lost)}"
+            )
+
+
+class FailureJournal(Callback):
+    """Journals the samples that failed, and ends the run with a `UserError` where they are too many."""
+
+    def __init__(
+        self, directory: Path, share: Share, limit: FailureLimit, failed: int, tried: int, planned: int
+    ) -> None:
+        """`failed` of `tried` images, in earlier runs, count; `planned` are those still to make."""
+        self.directory = directory
+        self.journal = directory / FAILURE_JOURNALS.replace("*", share.name)
+        self.limit, self.failed, self.tried, self.planned = limit, failed, tried, tried + planned
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Synthesized,
+        batch: Sequence[WorkItem],
+        *_: object,
+    ) -> None:
+        self.tried += len(batch)
+        self.failed += len(outputs.failures)
+        if not outputs.failures:
+            return
+        append_rows(self.journal, [failure_row(batch[place], reason) for place, reason in outputs.failures.items()])
+        self.check(f"the last one: {next(reversed(outputs.failures.values()))}")
+
+    def check(self, remark: str = f"see {FAILURES}") -> None:
+        """Raises `UserError` where too many failed."""
+        if self.failed and self.limit.exceeded(self.failed, self.tried, self.planned):
+            raise UserError(
+                f"{self.failed:,} of {self.tried:,} images failed, more than "
+                f"expansion.max_failures={self.limit.allowed:g} allows ({remark}); in {self.directory}, delete {FAILURES} "
+                "to have them tried again"
+            )
+
+
+def failure_row(item: WorkItem, reason: str) -> dict[str, Any]:
+    return {
+        "source": item.source,
+        "class_name": item.class_name,
+        "file_name": item.file_name,
+        "copy": item.copy,
+        "stage": SAMPLE,
+        "reason": reason,
+    }

@@ -1,0 +1,67 @@
+"""Makes a batch in as many parts as memory allows."""
+
+from collections.abc import Sequence
+
+import torch
+from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
+
+from distdiff.console.progress import console
+from distdiff.errors import UserError
+from distdiff.expansion.plan import WorkItem
+from distdiff.expansion.synthesis import Synthesized, Synthesizer
+
+# What libraries below torch say; torch's own allocators raise errors that can be told by type or by Lightning.
+_SAID = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "not enough memory", "out of memory")
+
+
+class WithinMemory:
+    """Calls a synthesizer on at most `limit` items at a time, halved for good whenever memory runs out."""
+
+    def __init__(self, synthesizer: Synthesizer) -> None:
+        self.synthesizer = synthesizer
+        self.limit: int | None = None  # as many as come
+
+    def __call__(self, items: Sequence[WorkItem]) -> Synthesized:
+        """Raises `UserError` where there is not enough memory for one item."""
+        made: list[Synthesized] = []
+        done = 0
+        while done < len(items):
+            part = items[done : done + (self.limit or len(items))]
+            result = self._try(part)
+            if result is None:
+                self._halve(len(part))
+            else:
+                made.append(result)
+                done += len(part)
+        return made[0] if len(made) == 1 else joined(made)
+
+    def _try(self, part: Sequence[WorkItem]) -> Synthesized | None:
+        try:
+            return self.synthesizer(part)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out_of_memory(error):
+                raise
+        return None  # what the failed attempt held is free once its error is, and that is here
+
+    def _halve(self, size: int) -> None:
+        garbage_collection_cuda()
+        if size == 1:
+            raise UserError(
+                "out of memory with a single image at a time: set generator.gradient_checkpointing=true, a smaller "
+                "generator.resolution, or generator.dtype=float16 (expansion.batch_size was lowered to 1 already)"
+            )
+        self.limit = size // 2
+        console.print(f"out of memory with {size} images at a time; going on with {self.limit}", markup=False)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether torch, on any device, or Python failed to get memory."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or is_oom_error(error):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
+
+
+def joined(parts: Sequence[Synthesized]) -> Synthesized:
+    """Parts of a batch as one, in order."""
+    columns = {name: [value for part in parts for value in part.columns[name]] for name in parts[0].columns}
+    return Synthesized(torch.cat([part.images for part in parts]), columns)

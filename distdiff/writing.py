@@ -1,0 +1,37 @@
+"""A disk that is full, gone or read-only ends a command with one line."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from distdiff.errors import UserError, first_line
+from distdiff.locking import Timeout
+
+
+@contextmanager
+def writing_to(folder: Path | str, key: str = "expansion.output_dir") -> Iterator[None]:
+    """Turns what the system says against reading or writing below `folder`, which `key` names, into a `UserError`."""
+    try:
+        yield
+    except Timeout:  # an OSError by its class, and no word of the system's
+        raise
+    except OSError as error:
+        said = error.strerror or first_line(error)
+        reason = said if Path(folder).is_dir() else f"{said}: the directory is gone"
+        raise UserError(
+            f"{key}={folder}: cannot write there ({reason}); what is finished is kept, and the same command goes on "
+            "from there once it can"
+        ) from None
+
+
+def on_disk(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a method that reads and writes below its object's `path`."""
+
+    @functools.wraps(method)
+    def wrapped(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        with writing_to(self.path):
+            return method(self, *arguments, **keywords)
+
+    return wrapped
