@@ -26,6 +26,8 @@ def held(path: Path | str, timeout: float = -1) -> Iterator[None]:
     file made exclusively, that names its holder's host and process and shows signs of life. A lease is taken over at once
     from a process of this host that is dead, and from another host after it was watched for `LEASE_SECONDS` in vain.
     """
+    if not Path(path).parent.is_dir():  # FileLock would make it, and bring back half of a directory that was removed
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     lock = FileLock(path, fallback_to_soft=False)
     try:
         lock.acquire(timeout=timeout)

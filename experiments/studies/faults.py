@@ -1,0 +1,235 @@
+"""What happens to an expansion on a full disk, in a removed or read-only directory, and with odd and damaged images.
+
+    python experiments/studies/faults.py > experiments/results/faults.md
+
+Needs root on Linux (it mounts small tmpfs file systems) and takes some minutes. Prints Markdown: for every image file what
+became of it, for every fault of the disk what the command said, how it exited, what it left, and what the same command
+made once the disk was well again. Exits with status 1 where that is not what one left alone makes.
+"""
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+from PIL import Image
+from sklearn.datasets import load_digits
+
+ROOT = Path(__file__).resolve().parents[2]
+SIDE = 256  # the odd images are larger than the digits, so that their damage is not in a header
+
+
+def main() -> None:
+    problems = []
+    with tempfile.TemporaryDirectory(prefix="distdiff-faults-") as folder:
+        place = Path(folder)
+        data = place / "data"
+        plain_digits(data)
+        odd = odd_images(data / "train")
+        whole = place / "whole"
+        status, said = run(whole, place, data)
+        print("# What happens when something is wrong\n\nBy `python experiments/studies/faults.py`.\n")
+        print(f"## Image files\n\nAn expansion of {len(odd)} odd files among 24 plain ones: exit status {status}.\n")
+        print("| file | what happened |\n|---|---|")
+        for name, fate in fates(whole, odd).items():
+            print(f"| {name} | {fate} |")
+        print(f"\nIts summary:\n\n```\n{summary(said)}\n```\n\n## Disks\n")
+        problems += [f"exit status {status} with odd images"] if status else []
+        for title, cause, mend in (
+            ("Full disk (tmpfs of 1 MB, mostly taken)", None, grow),
+            ("Directory removed while running", remove, nothing),
+            ("Read-only while running (tmpfs remounted)", read_only, writable),
+        ):
+            problems += disk(title, cause, mend, place, data, whole)
+    print(
+        "\n".join(f"PROBLEM: {problem}" for problem in problems) or "Every final dataset is that of the run left alone."
+    )
+    sys.exit(1 if problems else 0)
+
+
+def disk(title: str, cause: Callable | None, mend: Callable, place: Path, data: Path, whole: Path) -> list[str]:
+    """Runs into a fault, mends it, runs the same command again; says what differs from `whole`."""
+    mounted = place / f"disk-{title.split()[0].lower()}"
+    mounted.mkdir()
+    size = "1m" if cause is None else "64m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mounted)], check=True)
+    try:
+        if cause is None:
+            (mounted / "ballast").write_bytes(bytes(900 * 1024))
+        target = mounted / "expanded"
+        status, said = run(target, place, data, cause)
+        left = images(target) if target.is_dir() else []
+        torn = [path.name for path in left if not loads(path)]
+        stray = sorted(path.name for path in mounted.rglob("*") if path.is_file() and path.name.startswith("."))
+        before = {path: path.stat().st_mtime_ns for path in left}
+        print(f"### {title}\n\n```\n{said.strip().splitlines()[-1]}\n```\n")
+        print(
+            f"Exit status {status}; {len(left)} images left, {len(torn)} of them torn; other files: {', '.join(stray)}."
+        )
+        mend(mounted)
+        again, _ = run(target, place, data)
+        rewritten = sum(path.stat().st_mtime_ns != moment for path, moment in before.items())
+        same = names(target) == names(whole) and all(
+            np.abs(pixels(target / name) - pixels(whole / name)).max() <= 1
+            for name in names(whole)
+            if name.endswith("png")
+        )
+        print(
+            f"Mended, the same command: exit status {again}, {rewritten} images written again, same as left alone: {same}.\n"
+        )
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+    fine = (status, again, torn, rewritten, same) == (2, 0, [], 0, True)
+    return [] if fine and "Traceback" not in said else [title]
+
+
+def run(target: Path, place: Path, data: Path, fault: Callable | None = None) -> tuple[int, str]:
+    """The command's exit status and all that it printed; `fault(folder)` comes once some images are there."""
+    command = [sys.executable, "experiments/expand.py", "dataset=imagefolder", f"dataset.root={data}"]
+    command += ["dataset.image_size=32", "generator.num_steps=6", "train.steps=20", "logger=none", "expansion.factor=3"]
+    command += [f"expansion.output_dir={target}", "expansion.batch_size=4", f"paths.output_dir={place}/outputs"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            if fault is not None and len(images(target)) >= 8:
+                fault(target)
+                fault = None
+            time.sleep(0.005)
+        output.seek(0)
+        return process.returncode, output.read()
+
+
+def remove(target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+
+
+def read_only(target: Path) -> None:
+    remount(target.parent, "ro")
+
+
+def writable(mounted: Path) -> None:
+    remount(mounted, "rw")
+
+
+def grow(mounted: Path) -> None:
+    remount(mounted, "size=64m")
+
+
+def nothing(_: Path) -> None:
+    pass
+
+
+def remount(mounted: Path, option: str) -> None:
+    deadline = time.monotonic() + 20  # busy while a file is open for writing, which here is most of the time
+    while subprocess.run(["mount", "-o", f"remount,{option}", str(mounted)], stderr=subprocess.DEVNULL).returncode:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"cannot remount {mounted}")
+
+
+def plain_digits(data: Path) -> None:
+    digits = load_digits()
+    for label in (0, 1):
+        (data / str(label)).mkdir(parents=True)
+        for number, pixels in enumerate(digits.images[digits.target == label][:12]):
+            Image.fromarray((pixels * 15).astype(np.uint8)).resize((32, 32)).save(
+                data / str(label) / f"{number:02d}.png"
+            )
+
+
+def odd_images(train: Path) -> list[str]:
+    """Writes them to the first class; returns their names."""
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE]
+    picture = Image.fromarray(np.stack([columns, rows, 255 - columns // 2 - rows // 2], -1).astype(np.uint8))
+    clear = picture.copy()
+    clear.putalpha(Image.fromarray(columns.astype(np.uint8)))
+    folder, turned = train / "0", Image.Exif()
+    turned[0x0112] = 6
+    made: dict[str, Callable[[Path], None]] = {
+        "16-bit.png": lambda path: Image.fromarray((columns * 257).astype(np.uint16)).save(path),
+        "cmyk.jpg": lambda path: picture.convert("CMYK").save(path),
+        "palette.png": lambda path: picture.quantize(16).save(path),
+        "palette-transparent.png": lambda path: picture.quantize(16).save(path, transparency=0),
+        "alpha.png": lambda path: clear.save(path),
+        "animated.gif": lambda path: picture.quantize(9).save(path, save_all=True, append_images=[picture.rotate(90)]),
+        "one-bit.png": lambda path: picture.convert("1").save(path),
+        "grey-alpha.png": lambda path: clear.convert("LA").save(path),
+        "float.tif": lambda path: Image.fromarray(columns.astype(np.float32) / 255).save(path),
+        "turned-by-exif.jpg": lambda path: picture.save(path, exif=turned),
+        "truncated.jpg": lambda path: damaged(picture, path, lambda whole: whole[: len(whole) // 2]),
+        "truncated.png": lambda path: damaged(picture, path, lambda whole: whole[: len(whole) // 2]),
+        "corrupt.png": lambda path: damaged(picture, path, one_bit),
+        "bomb-30000x30000.png": lambda path: path.write_bytes(bomb(30_000)),
+        "zero-bytes.png": lambda path: path.write_bytes(b""),
+        "text.jpg": lambda path: path.write_text("Dear committee,\n" * 20),
+    }
+    for name, write in made.items():
+        write(folder / name)
+    return list(made)
+
+
+def damaged(picture: Image.Image, path: Path, damage: Callable[[bytes], bytes]) -> None:
+    picture.save(path)
+    path.write_bytes(damage(path.read_bytes()))
+
+
+def one_bit(whole: bytes) -> bytes:
+    middle = len(whole) // 2
+    return whole[:middle] + bytes([whole[middle] ^ 16]) + whole[middle + 1 :]
+
+
+def bomb(side: int) -> bytes:
+    """A whole, valid PNG of side x side black pixels, in about 100 kB."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    packed, row = zlib.compressobj(9), bytes(1 + side // 8)
+    pixels = b"".join(packed.compress(row) for _ in range(side)) + packed.flush()
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def fates(whole: Path, odd: list[str]) -> dict[str, str]:
+    """By name, from the expanded dataset: expanded, or left out with the reason."""
+    made = set(pyarrow.parquet.read_table(whole / "metadata.parquet")["source"].to_pylist())
+    failed = whole / "failures.parquet"
+    lost = pyarrow.parquet.read_table(failed).to_pylist() if failed.is_file() else []
+    reasons = {row["source"]: f"left out: {row['reason']}" for row in lost}
+    return {name: "expanded" if name in made else reasons[name] for name in odd}
+
+
+def summary(said: str) -> str:
+    return "\n".join(line for line in said.splitlines() if "read" in line or "failed" in line or "expanded" in line)
+
+
+def images(folder: Path) -> list[Path]:
+    return list(folder.glob("[!.]*/*.png"))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def loads(path: Path) -> bool:
+    try:
+        pixels(path)
+    except (OSError, SyntaxError):
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,474 @@
+"""What goes wrong in a long expansion costs only itself, is listed with its reason, and never leaves a torn file."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import filelock._unix
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from conftest import compose
+from filelock import SoftFileLease
+from filelock._marker import OwnerRecord, encode_marker
+from PIL import Image
+
+from distdiff import locking
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import few_shot_training_set, training_set
+from distdiff.data.checking import readable
+from distdiff.data.images import LabelledImages, to_tensor
+from distdiff.data.loading import load_dataset
+from distdiff.errors import UserError
+from distdiff.expansion.command import expand
+from distdiff.expansion.directory import read_expanded
+from distdiff.expansion.job import ExpansionJob
+from distdiff.expansion.memory import WithinMemory, ran_out_of_memory
+from distdiff.expansion.plan import WorkItem
+from distdiff.expansion.share import Share, working_on
+from distdiff.expansion.synthesis import Synthesized, Synthesizer
+from distdiff.expansion.writer import ExpandedWriter
+from distdiff.locking import LEASE, Timeout, held
+
+
+class Copies(Synthesizer):
+    """The source itself, and for names in `bad` the pixels given there."""
+
+    def __init__(self, sources: LabelledImages, bad: dict[str, torch.Tensor] | None = None) -> None:
+        super().__init__()
+        self.sources, self.bad, self.asked = sources, bad or {}, []
+
+    def forward(self, items: list[WorkItem]) -> Synthesized:
+        self.asked += [item.file_name for item in items]
+        pixels = [self.bad.get(item.file_name, to_tensor(self.sources.image(item.position))) for item in items]
+        return Synthesized(torch.stack(pixels), {})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of 10 images of 8x8 pixels."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number}.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def job(folder: Path, small_run: list[str], tmp_path: Path) -> Callable[..., ExpansionJob]:
+    """An expansion of the folder by `Copies`, with some overrides."""
+
+    def make(*overrides: str, bad: dict[str, torch.Tensor] | None = None) -> ExpansionJob:
+        given = [*small_run, "dataset=imagefolder", f"dataset.root={folder}", "expansion.batch_size=4"]
+        config = compose("expand", [*given, *overrides])
+        data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+        synthesizer = Copies(data.parts[0], bad)
+        path, ingredients = tmp_path / "expanded", {"data": data.fingerprints, "seed": 0}
+        made = ExpansionJob("copies", 0, data.parts[0], ingredients, lambda _: synthesizer, path, config)
+        made.claim()
+        made.maker = synthesizer
+        return made
+
+    return make
+
+
+def spoil(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def failures(path: Path) -> list[dict]:
+    return pyarrow.parquet.read_table(path / "failures.parquet").to_pylist()
+
+
+def names(path: Path) -> set[str]:
+    return {file.relative_to(path).as_posix() for file in path.glob("[ab]/*.png")}
+
+
+# Sources that cannot be read
+
+
+def test_unreadable_sources_are_left_out_listed_and_said(folder: Path, job, capsys) -> None:
+    spared = job().sources
+    shutil.rmtree(job().path)
+    lost = [(spared.class_names[spared.labels[i]], spared.keys[i]) for i in (0, len(spared) - 1)]
+    for class_name, key in lost:
+        spoil(folder / class_name / key)
+    made = job()
+    assert made.run("test") == 0
+    assert len(made.sources) == len(spared) - 2
+    rows = failures(made.path)
+    assert [(row["class_name"], row["source"], row["stage"]) for row in rows] == [(*place, "read") for place in lost]
+    assert all("damaged" in row["reason"] and row["file_name"] is row["copy"] is None for row in rows)
+    said = capsys.readouterr().out
+    assert f"2 of {len(spared)} training images cannot be read and are left out: {lost[0][0]}/{lost[0][1]}" in said
+    assert "2 source images could not be read" in said
+    manifest = json.loads((made.path / "manifest.json").read_text())
+    assert manifest["complete"]
+    assert manifest["counts"] | {"unreadable": 2, "failed": 0, "images": 2 * len(made.sources)} == manifest["counts"]
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(made.path), split="train")
+    assert len(loaded) == 2 * len(made.sources)
+
+
+def test_the_fingerprint_is_that_of_what_can_be_read(folder: Path) -> None:
+    config = compose("expand", ["dataset=imagefolder", f"dataset.root={folder}"])
+    everything = load_dataset(config.dataset).train
+    first = f"{everything.class_names[everything.labels[0]]}/{everything.keys[0]}"
+    without = everything.select(range(1, len(everything))).fingerprint()
+    assert everything.fingerprint() != without
+    spoil(folder / first)
+    assert everything.fingerprint() == without == training_set(everything, "crop").fingerprints[0]
+
+
+def test_the_next_of_a_few_shot_draw_takes_an_unreadable_ones_place(folder: Path) -> None:
+    config = compose("expand", ["dataset=imagefolder", f"dataset.root={folder}", "dataset.per_class=3"])
+    pool = load_dataset(config.dataset).train
+    before = few_shot_training_set(config, pool, 5).parts[0]
+    config.dataset.per_class = 4
+    larger = few_shot_training_set(config, pool, 5).parts[0]
+    config.dataset.per_class = 3
+    spoil(folder / "a" / before.keys[1])
+    after = few_shot_training_set(config, pool, 5).parts[0]
+    chosen, wanted = ({k for k, y in zip(part.keys, part.labels, strict=True) if y == 0} for part in (after, larger))
+    assert chosen == wanted - {before.keys[1]}
+    assert [image.key for image in after.unreadable] == [before.keys[1]]
+    assert after.keys[3:] == before.keys[3:]
+
+
+def test_too_many_unreadable_sources_end_a_run_before_anything_is_made(folder: Path, job, tmp_path: Path) -> None:
+    for number in range(6):
+        spoil(folder / "a" / f"{number}.png")
+    with pytest.raises(
+        UserError, match=r"^[345] of 12 source images cannot be read, more than expansion.max_failures=0.2 "
+    ):
+        job("expansion.max_failures=0.2")
+    assert not (tmp_path / "expanded").exists()
+    assert job("expansion.max_failures=null").run("test") == 0
+    for value in ("-1", "nan", "many"):
+        with pytest.raises(UserError, match=f"expansion.max_failures={value}"):
+            job(f"expansion.max_failures={value}")
+
+
+def test_an_unreadable_test_image_is_left_out_and_a_class_without_any_is_one_line(folder: Path, capsys) -> None:
+    test = load_dataset(compose("train", ["dataset=imagefolder", f"dataset.root={folder}"]).dataset).test
+    spoil(folder / test.class_names[test.labels[0]] / test.keys[0])
+    left, _ = readable(test, "test")
+    assert left.keys == test.keys[1:]
+    assert f"1 of {len(test)} test images cannot be read" in capsys.readouterr().out
+    for label, key in zip(test.labels, test.keys, strict=True):
+        if label == 1:
+            spoil(folder / "b" / key)
+    with pytest.raises(UserError, match="no test image of class b can be read: b/"):
+        readable(test, "test")
+
+
+# Samples that are none
+
+
+def test_samples_that_are_not_finite_or_constant_are_failures_and_the_rest_is_complete(job, capsys) -> None:
+    plan = [
+        f"a/{key}__0000.png" for key, label in zip(job().sources.keys, job().sources.labels, strict=True) if not label
+    ]
+    bad = {plan[0]: torch.full((3, 8, 8), torch.nan), plan[1]: torch.rand(3, 1, 1).expand(3, 8, 8)}
+    made = job(bad=bad)
+    assert made.run("test") == 0
+    assert [(row["file_name"], row["stage"], row["copy"], row["reason"]) for row in failures(made.path)] == [
+        (plan[0], "sample", 0, "the sample holds values that are not finite"),
+        (plan[1], "sample", 0, "all pixels of the sample are equal"),
+    ]
+    assert not names(made.path) & bad.keys()
+    assert len(read_expanded(made.path)) == len(names(made.path)) == 2 * len(made.sources) - 2
+    assert "2 images failed (1 x the sample holds values that are not finite; 1 x all" in capsys.readouterr().out
+    assert not list(made.path.glob(".*"))
+    again = job(bad=bad)
+    assert again.run("test") == 0
+    assert not again.maker.asked  # the same seed gives the same sample
+    (made.path / "failures.parquet").unlink()
+    retried = job()
+    assert retried.run("test") == 0
+    assert set(retried.maker.asked) == bad.keys() <= names(made.path)
+    assert not (made.path / "failures.parquet").exists()
+
+
+def test_too_many_failed_samples_end_a_run_and_a_higher_limit_goes_on(job) -> None:
+    bad = {f"{name}/{number}.png__0000.png": torch.zeros(3, 8, 8) for name in "ab" for number in range(10)}
+    with pytest.raises(UserError, match=r"images failed, more than expansion.max_failures=2 allows .*all pixels"):
+        job("expansion.max_failures=2", bad=bad).run("test")
+    stopped = failures(job().path)
+    assert len(stopped) == 4  # the batch in which it came to light
+    with pytest.raises(UserError, match="4 of 4 images failed"):
+        job("expansion.max_failures=2", bad=bad).run("test")
+    made = job("expansion.max_failures=0.5", bad=bad)
+    assert made.run("test") == 0
+    assert len(failures(made.path)) == len(made.sources)
+    assert len(names(made.path)) == len(made.sources)
+    assert not {row["file_name"] for row in stopped} & set(made.maker.asked)
+
+
+def test_failures_of_a_killed_run_are_kept_but_for_a_torn_line(job) -> None:
+    made = job()
+    row = {"source": "0.png", "class_name": "a", "file_name": None, "copy": 1, "stage": "sample", "reason": "why"}
+    rows = [row | {"file_name": f"a/{key}__0001.png", "source": key} for key in made.sources.keys[:2]]
+    journal = made.path / ".failures-0-of-1.jsonl"
+    journal.write_text(json.dumps(rows[0]) + "\n" + json.dumps(rows[1])[:40])
+    assert made.run("test") == 0
+    assert failures(made.path) == [rows[0]]
+    assert len(names(made.path)) == 2 * len(made.sources) - 1
+
+
+# Memory
+
+
+class Greedy(Synthesizer):
+    def __init__(self, fits: int, error: BaseException) -> None:
+        super().__init__()
+        self.fits, self.error, self.sizes = fits, error, []
+
+    def forward(self, items: list[int]) -> Synthesized:
+        self.sizes.append(len(items))
+        if len(items) > self.fits:
+            raise self.error
+        return Synthesized(torch.tensor(items).float().view(-1, 1, 1, 1), {"number": list(items)})
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    MemoryError(),
+]
+
+
+def test_out_of_memory_halves_the_batch_for_good_and_loses_nothing(capsys) -> None:
+    greedy = Greedy(3, OUT_OF_MEMORY[0])
+    within = WithinMemory(greedy)
+    for first in (0, 9):
+        items = list(range(first, first + 9))
+        made = within(items)
+        assert made.columns == {"number": items}
+        assert made.images.flatten().tolist() == items
+    assert greedy.sizes == [9, 4, 2, 2, 2, 2, 1, 2, 2, 2, 2, 1]
+    said = [line for line in capsys.readouterr().out.splitlines() if "memory" in line]
+    assert said == [
+        "out of memory with 9 images at a time; going on with 4",
+        "out of memory with 4 images at a time; going on with 2",
+    ]
+    with pytest.raises(UserError, match=r"generator.gradient_checkpointing=true.*resolution.*expansion.batch_size"):
+        WithinMemory(Greedy(0, OUT_OF_MEMORY[0]))([1])
+
+
+def test_memory_that_torch_itself_cannot_get_is_recognised_and_other_errors_are_not() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    assert all(map(ran_out_of_memory, [caught.value, *OUT_OF_MEMORY]))
+    assert not ran_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        WithinMemory(Greedy(0, RuntimeError("shapes")))([1, 2])
+
+
+# Disks
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(job, monkeypatch) -> None:
+    """RLIMIT_FSIZE lets the third kilobyte of any file fail as a full disk does; every PNG here is smaller than one."""
+    made = job("expansion.factor=3")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+        with pytest.raises(UserError, match=r"^expansion.output_dir=.*expanded: cannot write there \(File too large\)"):
+            made.run("test")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, previous)
+    kept = {name: (made.path / name).read_bytes() for name in names(made.path)}
+    assert 0 < len(kept) < 3 * len(made.sources)
+    again = job("expansion.factor=3")
+    assert again.run("test") == 0
+    assert not kept.keys() & set(again.maker.asked)
+    assert {name: (made.path / name).read_bytes() for name in kept} == kept
+    for name in names(made.path):
+        with Image.open(made.path / name) as image:
+            image.load()
+    assert not list(made.path.glob(".*"))
+
+
+@pytest.mark.parametrize("place", ["PIL.Image.Image.save", "os.replace", "distdiff.expansion.writer.append_rows"])
+def test_wherever_the_disk_is_full_nothing_counts_that_is_not_there(place: str, job, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(place, no_space)
+        with pytest.raises(
+            UserError, match=r"cannot write there \(No space left on device\); what is finished is kept"
+        ):
+            job().run("test")
+    made = job()
+    assert not names(made.path)
+    assert made.run("test") == 0
+    assert len(names(made.path)) == 2 * len(made.sources)
+
+
+def test_a_directory_that_is_removed_meanwhile_does_not_half_come_back(job, monkeypatch) -> None:
+    made, write = job(), ExpandedWriter.write_on_batch_end
+
+    def remove_first(self, *arguments):
+        if len(names(made.path)) == 8:
+            shutil.rmtree(made.path)
+        write(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExpandedWriter, "write_on_batch_end", remove_first)
+        with pytest.raises(UserError, match=r"cannot write there \(No such file or directory: the directory is gone\)"):
+            made.run("test")
+    assert not made.path.exists()
+    made = job()
+    shutil.rmtree(made.path)  # between the claim and the run
+    assert made.run("test") == 0
+    assert len(names(made.path)) == 2 * len(made.sources)
+
+
+def test_a_place_that_cannot_be_written_is_one_line_with_status_2(tmp_path: Path, folder: Path, small_run) -> None:
+    (tmp_path / "file").write_text("no folder")
+    config = compose(
+        "expand",
+        [*small_run, "dataset=imagefolder", f"dataset.root={folder}", f"expansion.output_dir={tmp_path}/file/x"],
+    )
+    with pytest.raises(UserError, match=r"^expansion.output_dir=.*/file/x: cannot write there \(Not a directory"):
+        expand(config, tmp_path / "run")
+
+
+def test_a_full_disk_under_the_cache_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    cache = StageCache(tmp_path)
+    monkeypatch.setattr("pathlib.Path.write_text", no_space)
+    with pytest.raises(UserError, match=r"^paths.cache_dir=.*No space left on device"):
+        cache.get("stage", {"a": 1}, lambda folder: None)
+    assert [path.suffix for path in (tmp_path / "stage").iterdir()] == [".lock"]
+
+
+# Locks where the file system has none
+
+
+@pytest.fixture
+def without_flock(monkeypatch) -> None:
+    def missing(_: int) -> bool:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(filelock._unix, "lock_fd_nonblocking", missing)
+    monkeypatch.setattr(locking, "LEASE_SECONDS", 0.6)
+
+
+def leave(path: Path, **owner: object) -> Path:
+    """The lease of a process that ended without giving it back."""
+    marker = Path(f"{path}{LEASE}")
+    record = OwnerRecord(pid=1, hostname="another-host", mode="lease", token="ab" * 16, lease_duration=0.6)
+    marker.write_bytes(encode_marker(record._replace(**owner)))
+    return marker
+
+
+def test_without_flock_a_lock_is_a_file_that_shows_signs_of_life(without_flock, tmp_path: Path) -> None:
+    path, marker = tmp_path / ".lock", tmp_path / f".lock{LEASE}"
+    with held(path):
+        began = marker.stat().st_mtime_ns
+        for _ in range(2):
+            with pytest.raises(Timeout), held(path, timeout=0):
+                pass
+            time.sleep(0.5)  # longer than a lease lasts, both together
+        assert marker.stat().st_mtime_ns > began
+    assert not marker.exists()
+    with held(path, timeout=0):
+        assert marker.exists()
+
+
+def test_a_lease_of_a_dead_process_of_this_host_is_taken_over_at_once(without_flock, tmp_path: Path) -> None:
+    ended = "import sys, time; from filelock import SoftFileLease; import os, signal\n"
+    ended += (
+        "lease = SoftFileLease(sys.argv[1], lease_duration=0.6); lease.acquire(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", ended, str(tmp_path / f".lock{LEASE}")], check=False)
+    assert (tmp_path / f".lock{LEASE}").exists()
+    began = time.monotonic()
+    with held(tmp_path / ".lock", timeout=0.2):
+        assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_lease_of_another_host_is_taken_over_when_it_shows_no_life(
+    exchange: bool, without_flock, monkeypatch, tmp_path: Path, capsys
+) -> None:
+    if not exchange:  # as NFS and some parallel file systems are
+        monkeypatch.setattr("filelock._soft.exchange_names", lambda *_: False)
+    marker = leave(tmp_path / ".lock")
+    with pytest.raises(Timeout), held(tmp_path / ".lock", timeout=0):  # it may have shown some just now
+        pass
+    time.sleep(0.7)
+    for timeout in (0, -1):
+        began = time.monotonic()
+        with held(tmp_path / ".lock", timeout=timeout):
+            assert 0.5 < time.monotonic() - began < 3
+        leave(tmp_path / ".lock")
+        os.utime(marker, (0, 0))
+    assert "no sign of life from its holder" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", f".lock{LEASE}"]
+
+
+def test_a_lease_of_another_host_that_shows_life_is_respected(without_flock, tmp_path: Path) -> None:
+    """Its clock is an hour behind: only that the file changes counts."""
+    marker = leave(tmp_path / ".lock")
+    script = "import os, sys, time\nfor i in range(40):\n os.utime(sys.argv[1], (i, i)); time.sleep(0.1)"
+    process = subprocess.Popen([sys.executable, "-c", script, str(marker)])
+    try:
+        while marker.stat().st_mtime > 100:
+            time.sleep(0.01)
+        with pytest.raises(Timeout), held(tmp_path / ".lock", timeout=0):
+            pass
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_shares_and_stages_are_guarded_without_flock_too(without_flock, tmp_path: Path, job) -> None:
+    made = job()
+    leave(made.path / ".share-0-of-1.lock")
+    with pytest.raises(UserError, match="another process is at work on this directory"):
+        made.run("test")
+    (made.path / f".share-0-of-1.lock{LEASE}").unlink()
+    with working_on(made.path, Share()), pytest.raises(UserError, match=rf"another process \({os.getpid()} on .*\)"):
+        job().run("test")
+    assert made.run("test") == 0
+    assert not list(made.path.glob(".*"))
+    cache = StageCache(tmp_path / "cache")
+    assert cache.get("stage", {"a": 1}, lambda folder: (folder / "made").touch()).joinpath("made").exists()
+    assert not list((tmp_path / "cache").rglob(f"*{LEASE}"))
+
+
+def test_losing_a_lease_stops_the_process_as_sigterm_does(without_flock, tmp_path: Path, capsys) -> None:
+    received = []
+    previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    try:
+        with held(tmp_path / ".lock"):
+            (tmp_path / f".lock{LEASE}").unlink()
+            other = SoftFileLease(tmp_path / f".lock{LEASE}", lease_duration=0.6)
+            other.acquire(timeout=5)
+            for _ in range(100):
+                if received:
+                    break
+                time.sleep(0.03)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert received == [signal.SIGTERM]
+    assert "the lease is lost" in capsys.readouterr().out
