@@ -19,11 +19,11 @@ def writing_to(folder: Path | str, key: str = "expansion.output_dir") -> Iterato
         raise
     except OSError as error:
         said = error.strerror or first_line(error)
-        reason = said if Path(folder).is_dir() else f"{said}: the directory is gone"
-        raise UserError(
-            f"{key}={folder}: cannot write there ({reason}); what is finished is kept, and the same command goes on "
-            "from there once it can"
-        ) from None
+        if Path(folder).is_dir():
+            onward = "what is finished is kept, and the same command goes on from there once it can"
+        else:
+            onward = "there is no such directory now; the same command makes it anew where it can"
+        raise UserError(f"{key}={folder}: cannot write there ({said}); {onward}") from None
 
 
 def on_disk(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -332,7 +332,9 @@ def test_a_directory_that_is_removed_meanwhile_does_not_half_come_back(job, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(ExpandedWriter, "write_on_batch_end", remove_first)
-        with pytest.raises(UserError, match=r"cannot write there \(No such file or directory: the directory is gone\)"):
+        with pytest.raises(
+            UserError, match=r"cannot write there \(No such file or directory\); there is no such directory now"
+        ):
             made.run("test")
     assert not made.path.exists()
     made = job()
