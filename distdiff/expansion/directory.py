@@ -23,18 +23,11 @@ from distdiff.expansion.failures import FAILURE_JOURNALS, list_failures, read_fa
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.share import Share, forget_shares
 from distdiff.expansion.writer import ASIDES, JOURNALS, read_journals
-from distdiff.locking import LEASE, held
+from distdiff.locking import held
 from distdiff.writing import on_disk
 
 MANIFEST, METADATA, CLASSES, LOCK = "manifest.json", "metadata.parquet", "classes.json", ".lock"
-BEGUN = (
-    LOCK,
-    f"{LOCK}{LEASE}",
-    CLASSES,
-    MANIFEST,
-    f".{CLASSES}.part",
-    f".{MANIFEST}.part",
-)  # what another process may just be writing
+BEGUN = (CLASSES, MANIFEST, f".{CLASSES}.part", f".{MANIFEST}.part")  # what another process may just be writing
 PACKAGES = ("distdiff", "torch", "diffusers", "transformers", "lightning", "scikit-learn")
 OPTIONAL_COLUMNS = {
     "energy_before": Value("float64"),
@@ -54,7 +47,9 @@ class ExpandedDirectory:
     def claim(self, ingredients: Mapping[str, Any], class_names: tuple[str, ...]) -> None:
         """Makes the directory, or checks that what is there has the same ingredients; raises `UserError` if not."""
         if self.manifest() is None:
-            if self.path.is_dir() and any(entry.name not in BEGUN for entry in self.path.iterdir()):
+            if self.path.is_dir() and any(
+                entry.name not in BEGUN and not entry.name.startswith(LOCK) for entry in self.path.iterdir()
+            ):
                 raise UserError(
                     f"expansion.output_dir={self.path} is not allowed: it holds other files; give an empty or a new one"
                 )

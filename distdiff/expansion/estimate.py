@@ -73,10 +73,11 @@ class SayEstimate(Callback):
         *_: Any,
     ) -> None:
         seconds = time.perf_counter() - self._started
-        if self._said or (batch_idx == 0 and seconds <= self.patience):
+        made = [place for place in range(len(batch)) if place not in outputs.failures]
+        if self._said or not made or (batch_idx == 0 and seconds <= self.patience):
             return
         self._said = True
-        sample = [to_image(pixels) for pixels in outputs.images[:ENCODED]]
+        sample = [to_image(pixels) for pixels in outputs.images[made[:ENCODED]]]
         estimate = Estimate(self.images, len(batch) * self.ranks / seconds, mean_size(sample))
         left = (self.images - (batch_idx + 1) * len(batch) * self.ranks) / estimate.images_per_second
         if left > self.shortest:

@@ -15,7 +15,7 @@ from distdiff.console.progress import console
 from distdiff.data.checking import describe_unreadable
 from distdiff.data.images import LabelledImages, Unreadable
 from distdiff.errors import UserError
-from distdiff.expansion.plan import WorkItem
+from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.share import Share
 from distdiff.expansion.synthesis import Synthesized
 from distdiff.expansion.writer import append_rows, read_rows
@@ -45,6 +45,12 @@ def read_failures(directory: Path) -> dict[str, dict[str, Any]]:
     for journal in sorted(directory.glob(FAILURE_JOURNALS)):
         rows += read_rows(journal)
     return {row["file_name"]: row for row in rows if row["stage"] == SAMPLE}
+
+
+def num_failed(directory: Path, plan: ExpansionPlan) -> int:
+    """How many of the plan's images failed."""
+    failed = read_failures(directory)
+    return sum(name in failed for name in plan.file_names()) if failed else 0
 
 
 def list_failures(directory: Path, unreadable: Iterable[Unreadable], journals: str | None = None) -> int:
@@ -116,13 +122,11 @@ class FailureLimit:
 class FailureJournal(Callback):
     """Journals the samples that failed, and ends the run with a `UserError` where they are too many."""
 
-    def __init__(
-        self, directory: Path, share: Share, limit: FailureLimit, failed: int, tried: int, planned: int
-    ) -> None:
-        """`failed` of `tried` images, in earlier runs, count; `planned` are those still to make."""
+    def __init__(self, directory: Path, share: Share, limit: FailureLimit, plan: ExpansionPlan, settled: int) -> None:
+        """`settled` of the plan's images are there already, or failed: those count."""
         self.directory = directory
         self.journal = directory / FAILURE_JOURNALS.replace("*", share.name)
-        self.limit, self.failed, self.tried, self.planned = limit, failed, tried, tried + planned
+        self.limit, self.failed, self.tried, self.planned = limit, num_failed(directory, plan), settled, len(plan)
 
     def on_predict_batch_end(
         self,

@@ -18,7 +18,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.expansion.card import dataset_card
 from distdiff.expansion.directory import ExpandedDirectory
 from distdiff.expansion.estimate import SayEstimate
-from distdiff.expansion.failures import FailureJournal, FailureLimit, read_failures, say_failures
+from distdiff.expansion.failures import FailureJournal, FailureLimit, num_failed, say_failures
 from distdiff.expansion.module import ExpansionModule, PlannedBatches
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.share import Share, working_on
@@ -74,17 +74,20 @@ class ExpansionJob:
             ranks.once(lambda: holding.enter_context(working_on(self.path, share)))
             if not ranks.leads:
                 holding.enter_context(working_on(self.path, share))
-            missing = share.whole.of(ranks.once(lambda: plan.missing(directory.settled())))
+            lacking = ranks.once(lambda: plan.missing(directory.settled()))
+            missing = share.whole.of(lacking)
             if len(missing):
+                failures = FailureJournal(self.path, share, self.limit, plan, settled=len(plan) - len(lacking))
+                ranks.once(failures.check)
                 try:
-                    seconds = self._make(plan, missing, share, title, logger)
+                    seconds = self._make(plan, missing, share, title, failures, logger)
                 except BaseException:  # the run ends here: what failed so far is to be seen
                     directory.list_failures(share, self.sources.unreadable)
                     raise
                 ranks.once(lambda: directory.note_time(seconds))
-            lacking = ranks.once(lambda: self._finish(directory, plan))
+            num_lacking = ranks.once(lambda: self._finish(directory, plan))
         say_failures(self.path)
-        return lacking
+        return num_lacking
 
     def _claim(self) -> None:
         self.limit.check_sources(self.sources)
@@ -96,15 +99,21 @@ class ExpansionJob:
             "factor": plan.factor,
             "classes": len(self.sources.class_names),
             "unreadable": len(self.sources.unreadable),
-            "failed": len(read_failures(self.path).keys() & set(plan.file_names())),
+            "failed": num_failed(self.path, plan),
         }
         return directory.finish(plan, counts, dataset_card(self.method, self.ingredients, counts, self.config))
 
-    def _make(self, plan: ExpansionPlan, missing: np.ndarray, share: Share, title: str, logger: Logger | bool) -> float:
+    def _make(
+        self,
+        plan: ExpansionPlan,
+        missing: np.ndarray,
+        share: Share,
+        title: str,
+        failures: FailureJournal,
+        logger: Logger | bool,
+    ) -> float:
         """Makes this rank's part of `missing`, and returns when all ranks have made theirs: after how many seconds."""
-        ranks, failures = world(), self._failure_journal(plan, missing, share)
-        ranks.once(failures.check)
-        synthesizer = self.synthesizer(title)
+        ranks, synthesizer = world(), self.synthesizer(title)
         batches = plan.batches(share.of(missing), self.config.expansion.batch_size, synthesizer.group)
         started = time.perf_counter()
         with SharedProgress(f"{title}: expand", len(missing), ranks.counter()) as progress:
@@ -126,9 +135,3 @@ class ExpansionJob:
                     trainer.predict(ExpansionModule(synthesizer), loader, return_predictions=False)
             ranks.barrier()
         return time.perf_counter() - started
-
-    def _failure_journal(self, plan: ExpansionPlan, missing: np.ndarray, share: Share) -> FailureJournal:
-        names = set(plan.file_names())
-        failed = len(names & read_failures(self.path).keys())
-        tried = len(names & ExpandedDirectory(self.path).settled())
-        return FailureJournal(self.path, share, self.limit, failed, tried, len(missing))

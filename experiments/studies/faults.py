@@ -72,7 +72,7 @@ def disk(title: str, cause: Callable | None, mend: Callable, place: Path, data: 
         before = {path: path.stat().st_mtime_ns for path in left}
         print(f"### {title}\n\n```\n{said.strip().splitlines()[-1]}\n```\n")
         print(
-            f"Exit status {status}; {len(left)} images left, {len(torn)} of them torn; other files: {', '.join(stray)}."
+            f"Exit status {status}; {len(left)} images left, {len(torn)} of them torn; dot files: {', '.join(stray) or 'none'}."
         )
         mend(mounted)
         again, _ = run(target, place, data)
@@ -105,7 +105,7 @@ def run(target: Path, place: Path, data: Path, fault: Callable | None = None) ->
                 fault = None
             time.sleep(0.005)
         output.seek(0)
-        return process.returncode, output.read()
+        return process.returncode, output.read().replace(str(place), "<folder>")
 
 
 def remove(target: Path) -> None:
