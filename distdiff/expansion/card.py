@@ -2,13 +2,20 @@
 
 from typing import Any
 
+from datasets import DatasetInfo, Features
+from datasets.info import DatasetInfosDict
+from datasets.utils.metadata import MetadataConfigs
+from huggingface_hub import DatasetCard
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint
+from distdiff.expansion.storage.options import IMAGEFOLDER
 
 
 def dataset_card(method: str, ingredients: dict[str, Any], counts: dict[str, int], config: DictConfig) -> str:
     """What it is, what it was made from, and how to read it."""
+    by_folders = config.expansion.format == IMAGEFOLDER
+    call = 'load_dataset("imagefolder", data_dir="<this folder>"' if by_folders else 'load_dataset("<this folder>"'
     images = counts["sources"] * counts["factor"]
     return f"""---
 task_categories:
@@ -26,9 +33,18 @@ The originals are not included. Made by DistDiff with seed {ingredients["seed"]}
 ```python
 from datasets import load_dataset
 
-images = load_dataset("imagefolder", data_dir="<this folder>", split="train")
+images = {call}, split="train")
 ```
 
 A `~` in a name follows a word such as `train` or `val` that `datasets` would take for a split; `class_name` and `source`
 in the metadata hold the names as they were.
 """
+
+
+def loadable_card(text: str, files: str, features: Features | None) -> str:
+    """A card that tells `datasets` which files are the data, and what their columns are where these do not say."""
+    card = DatasetCard(text)
+    MetadataConfigs({"default": {"data_files": [{"split": "train", "path": files}]}}).to_dataset_card_data(card.data)
+    if features is not None:
+        DatasetInfosDict({"default": DatasetInfo(features=features)}).to_dataset_card_data(card.data)
+    return str(card)

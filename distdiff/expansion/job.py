@@ -22,6 +22,7 @@ from distdiff.expansion.module import ExpansionModule, PlannedBatches
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.share import Share, working_on
 from distdiff.expansion.stopping import StopBetweenBatches
+from distdiff.expansion.storage.options import StorageOptions
 from distdiff.expansion.synthesis import Synthesizer
 from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import ExpandedWriter
@@ -47,7 +48,8 @@ class ExpansionJob:
 
     def claim(self) -> None:
         """Makes the directory, or checks that it is this job's; raises `UserError` if it is another's."""
-        world().once(lambda: ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names))
+        directory, options = ExpandedDirectory(self.path), StorageOptions.of(self.config)
+        world().once(lambda: directory.claim(self.ingredients, self.sources.class_names, options))
 
     def run(self, title: str, logger: Logger | bool = False) -> int:
         """Makes the images of this process's share that are not there yet; whoever makes the last finishes the directory.
@@ -56,7 +58,8 @@ class ExpansionJob:
         shows how it goes.
         """
         directory, options, ranks = ExpandedDirectory(self.path), self.config.expansion, world()
-        plan = ExpansionPlan(self.sources, options.factor, options.strength, self.seed)
+        extension = directory.storage.options.encoding.extension
+        plan = ExpansionPlan(self.sources, options.factor, options.strength, self.seed, extension)
         if ranks.once(lambda: directory.holds(plan)):
             return 0
         share = Share(options.split or 0, options.total_split, ranks.rank, ranks.size)

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from distdiff.errors import UserError
 
 LOCKS = ".share-*.lock"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ def working_on(directory: Path, share: Share) -> Iterator[None]:
         _holder(path).write_text(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": _now()}))
         yield
         _holder(path).unlink(missing_ok=True)
+
+
+def locked(directory: Path) -> FileLock:
+    """For the moments in which a process changes what all share."""
+    return FileLock(directory / LOCK)
 
 
 def forget_shares(directory: Path) -> None:
