@@ -41,10 +41,14 @@ in the metadata hold the names as they were.
 """
 
 
-def loadable_card(text: str, files: str, features: Features | None) -> str:
-    """A card that tells `datasets` which files are the data, and what their columns are where these do not say."""
+def loadable_card(text: str, name: str, files: str, features: Features | None) -> str:
+    """A card that tells `datasets` which files are the data, and what their columns are where these do not say.
+
+    `datasets` caches what it read by the last part of the folder's path and the configuration's `name`, whatever the files
+    hold: contents that differ must have names that differ.
+    """
     card = DatasetCard(text)
-    MetadataConfigs({"default": {"data_files": [{"split": "train", "path": files}]}}).to_dataset_card_data(card.data)
+    MetadataConfigs({name: {"data_files": [{"split": "train", "path": files}]}}).to_dataset_card_data(card.data)
     if features is not None:
-        DatasetInfosDict({"default": DatasetInfo(features=features)}).to_dataset_card_data(card.data)
+        DatasetInfosDict({name: DatasetInfo(features=features)}).to_dataset_card_data(card.data)
     return str(card)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
-from datasets import Dataset, Features
+from datasets import Features
 from filelock import FileLock
 from PIL import Image
 
@@ -106,12 +107,12 @@ class ExpandedDirectory:
             ordered += sorted(rows.values(), key=lambda row: (row["copy"], row["file_name"]))
             features = metadata_features(class_names_of(self.path), ordered[0])
             self._write_metadata(ordered, Features(features | self.storage.columns))
-            self._write("README.md", self.storage.card(card, features))
+            total = counts | {"images": len(ordered), "factor": 1 + max(row["copy"] for row in ordered)}
+            self._write("README.md", self.storage.card(card, self.identity(total["factor"]), features))
             for journal in self.path.glob(JOURNALS):
                 journal.unlink(missing_ok=True)
             forget_shares(self.path)
             shutil.rmtree(self.path / ASIDES, ignore_errors=True)
-            total = counts | {"images": len(ordered), "factor": 1 + max(row["copy"] for row in ordered)}
             self._write_manifest(
                 self.manifest() | {"complete": True, "counts": total}
             )  # last: a crash before repeats this
@@ -163,7 +164,7 @@ class ExpandedDirectory:
         columns = {name: [row[name] for row in rows] for name in features}
         aside = self.path / f".{METADATA}.part"
         # The `datasets` schema inside the file is what makes labels come back as names, not numbers.
-        Dataset.from_dict(columns, features=features).to_parquet(aside)
+        pyarrow.parquet.write_table(pyarrow.table(columns, schema=features.arrow_schema), aside)
         os.replace(aside, self.path / METADATA)
 
     def _write_manifest(self, content: dict[str, Any]) -> None:

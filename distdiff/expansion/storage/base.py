@@ -44,8 +44,8 @@ class Storage(ABC):
         """Reads the image file of row i of a finished directory; raises `UserError` for a place outside of it."""
 
     @abstractmethod
-    def card(self, text: str, features: Features) -> str:
-        """The dataset card with what `datasets` needs to load the directory."""
+    def card(self, text: str, identity: str, features: Features) -> str:
+        """The dataset card with what `datasets` needs to load the directory, whose content has this identity."""
 
 
 def inside(root: Path, name: str) -> Path:

@@ -43,7 +43,7 @@ class ImageFolder(Storage):
             check_inside(self.directory, name)
         return lambda index: inside(self.directory, names[index]).read_bytes()
 
-    def card(self, text: str, features: Features) -> str:
+    def card(self, text: str, identity: str, features: Features) -> str:
         return text  # `datasets` finds its way by the folders and metadata.parquet
 
 

@@ -90,8 +90,8 @@ class Sharded(Storage):
             for shard in self._recovered(folder.name):
                 self._seal(shard)
 
-    def card(self, text: str, features: Features) -> str:
-        return loadable_card(text, f"{DATA}/*.{self.suffix}", self.card_features(features))
+    def card(self, text: str, identity: str, features: Features) -> str:
+        return loadable_card(text, identity, f"{DATA}/*.{self.suffix}", self.card_features(features))
 
     def card_features(self, features: Features) -> Features | None:
         """What the card must say of the columns because the shards do not."""
