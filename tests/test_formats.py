@@ -6,6 +6,7 @@ import os
 import random
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import datasets
@@ -205,6 +206,35 @@ def test_another_image_in_a_lost_ones_place_is_not_taken_for_it(job, storage: st
         assert shard.stat().st_size == there["train/c.png"]["end"] + 1024
     else:
         assert pyarrow.parquet.read_table(shard)["file_name"].to_pylist() == list(there)
+
+
+@pytest.mark.parametrize("storage", SHARDED)
+def test_shares_that_write_and_close_shards_at_once_lose_nothing(job, storage: str) -> None:
+    path, images = job("made", f"expansion.format={storage}")[0].path, 60
+
+    def write(share: int) -> dict[str, bytes]:
+        chance, made, written = random.Random(share), ExpandedDirectory(path).storage, {}
+        made.begin(f"{share}-of-3")
+        for number in range(0, images, 4):
+            batch = []
+            for position in range(number, number + 4):
+                name = f"train/{share} {position}.png"
+                row = metadata_row(WorkItem(0, position, 1, 0.5, 0, "train", name, name))
+                batch.append((row, chance.randbytes(chance.randrange(1, 3000))))
+            made.write(batch)
+            written |= {row["file_name"]: image for row, image in batch}
+            assert written.keys() <= ExpandedDirectory(path).rows().keys()
+        return written
+
+    with ThreadPoolExecutor(3) as pool:
+        written = {name: image for images in pool.map(write, range(3)) for name, image in images.items()}
+    directory = ExpandedDirectory(path)
+    directory.storage.seal()
+    rows = directory.rows()
+    assert rows.keys() == written.keys()
+    read = directory.storage.reader(list(rows.values()))
+    assert all(read(index) == written[name] for index, name in enumerate(rows))
+    assert len(list(path.glob("data/*"))) == 3 * images / 5
 
 
 @pytest.mark.parametrize("storage", SHARDED)

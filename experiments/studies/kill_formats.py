@@ -71,9 +71,8 @@ def main() -> None:
                     f"{storage}: the same after {killed} kills, {before} images made before the last attempt",
                     flush=True,
                 )
-    print(
-        f"{options.runs * len(FORMATS)} datasets the same after {kills} kills; none of {early} finished images was lost or made again"
-    )
+    print(f"{options.runs * len(FORMATS)} datasets the same after {kills} kills; of {early} images that were there,")
+    print("none was lost or made again")
 
 
 def until_done(storage: str, folder: Path, chance: random.Random) -> tuple[int, int]:

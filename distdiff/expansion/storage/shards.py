@@ -21,7 +21,7 @@ from datasets import Features
 from distdiff.errors import UserError
 from distdiff.expansion.card import loadable_card
 from distdiff.expansion.columns import METADATA
-from distdiff.expansion.journal import Row, append_rows, journal_of, read_journals, read_rows, replace_rows
+from distdiff.expansion.journal import Row, append_rows, journal_of, read_rows, replace_rows
 from distdiff.expansion.share import locked
 from distdiff.expansion.storage.base import ASIDES, Storage, inside
 from distdiff.expansion.storage.tar import header, member
@@ -131,12 +131,10 @@ class Sharded(Storage):
 
         Rows of images that are lost leave the journal first: other images will lie at their place.
         """
-        journal, folder = journal_of(self.directory, share), self.directory / ASIDES / share
-        rows = list(read_rows(journal)) if journal.is_file() else []
-        reach = self._reach()
+        rows, folder, reach = self._journaled(share), self.directory / ASIDES / share, self._reach()
         there = [row for row in rows if _is_there(row, reach)]
         if len(there) < len(rows):
-            replace_rows(journal, there)
+            replace_rows(journal_of(self.directory, share), there)
         for path in sorted(folder.iterdir()):
             name = f"{path.stem}.{self.suffix}"
             held = [row for row in there if row["shard"] == f"{DATA}/{name}"]
@@ -144,6 +142,10 @@ class Sharded(Storage):
                 path.unlink()  # half made from a tar, empty, or made into a shard already
             else:
                 yield OpenShard(name, path, held)
+
+    def _journaled(self, share: str) -> list[Row]:
+        journal = journal_of(self.directory, share)
+        return list(read_rows(journal)) if journal.is_file() else []
 
     def _reach(self) -> dict[str, float]:
         """How many bytes of each shard are there; of a closed one all."""
@@ -157,7 +159,7 @@ class Sharded(Storage):
 
     def _highest_number(self) -> int:
         """Of the share's shards so far, those that are gone included: rows may still name them."""
-        names = {row["shard"] for row in read_journals(self.directory)} | set(self._reach())
+        names = {row["shard"] for row in self._journaled(self.share)} | set(self._reach())
         if (self.directory / METADATA).is_file():
             column = pyarrow.parquet.read_table(self.directory / METADATA, columns=["shard"])["shard"]
             names |= set(pyarrow.compute.unique(column).to_pylist())
