@@ -127,6 +127,11 @@ class ExpansionConfig:
     strength: Any = allowed(0.5, above=0, at_most=1)  # a number, a list (one per copy, repeating) or {low: , high: }
     batch_size: int = allowed(8, at_least=1)
     output_dir: str | None = None
+    format: str = allowed("imagefolder", choices=("imagefolder", "webdataset", "parquet"))
+    image_format: str = allowed("png", choices=("png", "jpeg", "webp"))
+    quality: int | None = allowed(None, at_least=1, at_most=100)  # null: 95 for jpeg, lossless for webp
+    save_size: int | None = allowed(None, at_least=8)  # null: the generator's resolution
+    shard_size: int = allowed(1000, at_least=1)  # images a shard, for webdataset and parquet
     split: int | None = allowed(None, at_least=0)  # this process's part of an array job, from 0
     total_split: int = allowed(1, at_least=1)
     # Unreadable sources, or failed images, that do not end a run: below 1 a share, from 1 on a number; null: any.

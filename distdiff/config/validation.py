@@ -42,6 +42,7 @@ def validate(config: DictConfig) -> DictConfig:
         kind = check_generator(typed.generator)
         check_encoder(typed.encoder)
         check_strengths(typed.expansion.strength)
+        check_quality(typed.expansion.quality, typed.expansion.image_format)
         check_split(typed.expansion.split, typed.expansion.total_split, typed.command)
         counting = kind.counting if kind else generous_counting(typed.generator.scheduler)
         for strength in strengths_of(typed.expansion.strength):
@@ -188,6 +189,14 @@ def check_preview(preview: DictConfig, config: DictConfig, counting: str) -> Non
             )
         except UserError as error:
             raise UserError(str(error).replace("expansion.strength=", "preview.strengths=")) from None
+
+
+def check_quality(quality: int | None, image_format: str) -> None:
+    """Refuses a quality where there is nothing to choose."""
+    if quality is not None and image_format == "png":
+        raise UserError(
+            f"expansion.quality={quality} is not allowed: png is lossless; it is for expansion.image_format=jpeg or webp"
+        )
 
 
 def check_split(split: int | None, total_split: int, command: str) -> None:

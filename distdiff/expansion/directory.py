@@ -1,51 +1,56 @@
 """An expanded dataset's directory: whose it is, what is in it, and how it is finished and read."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Features
 from PIL import Image
 
 from distdiff.caching.fingerprint import fingerprint, plain
 from distdiff.data.images import LabelledImages, Unreadable
 from distdiff.data.reading import read_image
 from distdiff.errors import UserError
+from distdiff.expansion.columns import CLASSES, METADATA, class_names_of, metadata_features
 from distdiff.expansion.failures import FAILURE_JOURNALS, list_failures, read_failures
+from distdiff.expansion.journal import JOURNALS, Row, read_journals
 from distdiff.expansion.plan import ExpansionPlan
-from distdiff.expansion.share import Share, forget_shares
-from distdiff.expansion.writer import ASIDES, JOURNALS, read_journals
-from distdiff.locking import held
+from distdiff.expansion.share import LOCK, Share, forget_shares, locked
+from distdiff.expansion.storage.base import ASIDES, Storage
+from distdiff.expansion.storage.loading import storage_of
+from distdiff.expansion.storage.options import StorageOptions
 from distdiff.writing import on_disk
 
-MANIFEST, METADATA, CLASSES, LOCK = "manifest.json", "metadata.parquet", "classes.json", ".lock"
+MANIFEST = "manifest.json"
 BEGUN = (CLASSES, MANIFEST, f".{CLASSES}.part", f".{MANIFEST}.part")  # what another process may just be writing
 PACKAGES = ("distdiff", "torch", "diffusers", "transformers", "lightning", "scikit-learn")
-OPTIONAL_COLUMNS = {
-    "energy_before": Value("float64"),
-    "energy_after": Value("float64"),
-    "group": Value("int64"),
-    "gradient_finite": Value("bool"),  # False: went on without guidance
-}
 
 
 class ExpandedDirectory:
-    """`<dir>/<class>/<source key>__<copy>.png` with `metadata.parquet`, `classes.json`, `manifest.json` and a card."""
+    """Images in one of the storage formats, with `metadata.parquet`, `classes.json`, `manifest.json` and a card."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @on_disk
-    def claim(self, ingredients: Mapping[str, Any], class_names: tuple[str, ...]) -> None:
-        """Makes the directory, or checks that what is there has the same ingredients; raises `UserError` if not."""
+    def claim(
+        self,
+        ingredients: Mapping[str, Any],
+        class_names: tuple[str, ...],
+        options: StorageOptions = StorageOptions(),  # noqa: B008 (frozen)
+    ) -> None:
+        """Makes the directory, or checks that what is there has the same ingredients and storage; else `UserError`."""
         if self.manifest() is None:
             if self.path.is_dir() and any(
                 entry.name not in BEGUN and not entry.name.startswith(LOCK) for entry in self.path.iterdir()
@@ -57,10 +62,15 @@ class ExpandedDirectory:
             with self.locked():
                 if self.manifest() is None:  # another split may have been faster
                     self._write(CLASSES, json.dumps(list(class_names), ensure_ascii=False))
-                    self._write_manifest({"complete": False, "ingredients": plain(ingredients)})
+                    self._write_manifest(
+                        {"complete": False, "ingredients": plain(ingredients), "storage": options.as_dict()}
+                    )
         manifest = self.manifest()
-        if manifest["fingerprint"] != fingerprint(ingredients):
-            changed = differences(manifest["ingredients"], plain(ingredients))
+        if manifest["fingerprint"] != fingerprint(ingredients) or self.storage.options != options:
+            changed = differences(
+                manifest["ingredients"] | {"expansion": self.storage.options.as_dict()},
+                plain(ingredients) | {"expansion": options.as_dict()},
+            )
             raise UserError(
                 f"expansion.output_dir={self.path} is not allowed: it was made with another configuration ({changed}); "
                 "give another directory, or that configuration"
@@ -68,16 +78,18 @@ class ExpandedDirectory:
 
     def locked(self) -> AbstractContextManager[None]:
         """For the moments in which a process changes what all share."""
-        return held(self.path / LOCK)
+        return locked(self.path)
+
+    @cached_property
+    def storage(self) -> Storage:
+        """Where the images of a directory that was claimed are."""
+        return storage_of(self.path, StorageOptions(**self.manifest().get("storage", {})))
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Metadata of the images that are there, by file name."""
         finished = self.path / METADATA
-        rows = {}
-        if finished.is_file():
-            table = pyarrow.parquet.read_table(finished).to_pylist()
-            rows = {row["file_name"]: row for row in table if (self.path / row["file_name"]).is_file()}
-        return rows | read_journals(self.path)
+        rows = pyarrow.parquet.read_table(finished).to_pylist() if finished.is_file() else []
+        return self.storage.present([*rows, *read_journals(self.path)])
 
     def settled(self) -> set[str]:
         """The names of images that need not be made: they are there, or failed."""
@@ -108,17 +120,21 @@ class ExpandedDirectory:
             lacking = sum(name not in rows and name not in failed for name in names)
             if lacking:
                 return lacking
+            self.storage.seal()
             ordered = [rows.pop(name) for name in names if name in rows]
             ordered += sorted(rows.values(), key=lambda row: (row["copy"], row["file_name"]))
-            self._write_metadata(ordered)
+            features = metadata_features(class_names_of(self.path), ordered[0] if ordered else ())
+            self._write_metadata(ordered, Features(features | self.storage.columns))
             list_failures(self.path, plan.images.unreadable)
-            self._write("README.md", card)
+            total = counts | {
+                "images": len(ordered),
+                "factor": max(plan.factor, *(1 + row["copy"] for row in ordered), 1),
+            }
+            self._write("README.md", self.storage.card(card, self.identity(total["factor"]), features))
             for journal in self.path.glob(JOURNALS):
                 journal.unlink(missing_ok=True)
             forget_shares(self.path)
             shutil.rmtree(self.path / ASIDES, ignore_errors=True)
-            factor = max(plan.factor, *(1 + row["copy"] for row in ordered), 1)
-            total = counts | {"images": len(ordered), "factor": factor}
             self._write_manifest(
                 self.manifest() | {"complete": True, "counts": total}
             )  # last: a crash before repeats this
@@ -141,10 +157,23 @@ class ExpandedDirectory:
         path = self.path / MANIFEST
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
-    def identity(self) -> str:
-        """What its images depend on, and how many there are: enough to tell two contents apart."""
+    def identity(self, factor: int | None = None) -> str:
+        """What its images, of copies below `factor` if given, depend on: enough to tell two contents apart."""
         manifest = self.manifest()
-        return f"{manifest['fingerprint']}x{manifest['counts']['factor']}"
+        parts = (
+            f"{manifest['fingerprint']}x{factor or manifest['counts']['factor']}",
+            self.storage.options.encoding.words,
+        )
+        return "-".join(filter(None, parts))
+
+    def images(self, rows: Sequence[Row]) -> Callable[[int], Image.Image]:
+        """Reads the image of row i as RGB; raises `UserError` for rows that lead out of the directory."""
+        read = self.storage.reader(rows)
+
+        def image(index: int) -> Image.Image:
+            return read_image(io.BytesIO(read(index)), rows[index]["file_name"])
+
+        return image
 
     def images_per_second(self) -> float | None:
         """Images over the seconds that making them took, all runs together."""
@@ -152,21 +181,11 @@ class ExpandedDirectory:
         seconds = manifest.get("timing", {}).get("expand")
         return manifest["counts"]["images"] / seconds if seconds else None
 
-    def _write_metadata(self, rows: list[dict[str, Any]]) -> None:
-        class_names = json.loads((self.path / CLASSES).read_text(encoding="utf-8"))
-        features = {
-            "file_name": Value("string"),
-            "label": ClassLabel(names=class_names),
-            "class_name": Value("string"),
-            "source": Value("string"),
-            "copy": Value("int64"),
-            "seed": Value("int64"),
-            "strength": Value("float64"),
-        } | {name: kind for name, kind in OPTIONAL_COLUMNS.items() if rows and name in rows[0]}
+    def _write_metadata(self, rows: list[Row], features: Features) -> None:
         columns = {name: [row[name] for row in rows] for name in features}
         aside = self.path / f".{METADATA}.part"
         # The `datasets` schema inside the file is what makes labels come back as names, not numbers.
-        Dataset.from_dict(columns, features=Features(features)).to_parquet(aside)
+        pyarrow.parquet.write_table(pyarrow.table(columns, schema=features.arrow_schema), aside)
         os.replace(aside, self.path / METADATA)
 
     def _write_manifest(self, content: dict[str, Any]) -> None:
@@ -191,7 +210,8 @@ def read_expanded(
     Labels follow `class_names` where given. Raises `UserError` for a directory that is none, or is not complete.
     """
     root = Path(path)
-    manifest = ExpandedDirectory(root).manifest()
+    directory = ExpandedDirectory(root)
+    manifest = directory.manifest()
     if manifest is None:
         raise UserError(f"{root} is no expanded dataset: it has no {MANIFEST}")
     if not manifest["complete"]:
@@ -199,22 +219,17 @@ def read_expanded(
     rows = [
         row for row in pyarrow.parquet.read_table(root / METADATA).to_pylist() if factor is None or row["copy"] < factor
     ]
-    names = class_names or tuple(json.loads((root / CLASSES).read_text(encoding="utf-8")))
+    names = class_names or class_names_of(root)
     number = {name: label for label, name in enumerate(names)}
     unknown = sorted({row["class_name"] for row in rows} - set(names))
     if unknown:
         raise UserError(f"{root} has classes that the dataset lacks: {', '.join(unknown)}")
-    files = [_inside(root, row["file_name"]) for row in rows]
-
-    def read(index: int) -> Image.Image:
-        return read_image(files[index])
-
     return LabelledImages(
         name=root.name,
         class_names=names,
         labels=np.array([number[row["class_name"]] for row in rows], dtype=np.int64),
         keys=tuple(row["file_name"] for row in rows),
-        read=read,
+        read=directory.images(rows),
         indices=np.arange(len(rows)),
     )
 
@@ -232,10 +247,3 @@ def differences(before: Any, now: Any, prefix: str = "") -> str:
         parts = [differences(before.get(key), now.get(key), f"{prefix}{key}.") for key in sorted({*before, *now})]
         return ", ".join(part for part in parts if part)
     return "" if before == now else f"{prefix.rstrip('.')}: {before} there, {now} here"
-
-
-def _inside(root: Path, name: str) -> Path:
-    path = (root / name).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise UserError(f"{root}: {METADATA} names a file outside of it, {name!r}")
-    return path

@@ -1,9 +1,9 @@
 """What a whole expansion will take: time and disk, from a few of its images."""
 
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 import lightning as L
@@ -12,6 +12,7 @@ from PIL import Image
 
 from distdiff.console.progress import console
 from distdiff.data.images import to_image
+from distdiff.expansion.encoding import ImageEncoding
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import Synthesized
 
@@ -52,8 +53,11 @@ class SayEstimate(Callback):
     After the second batch, as the first warms up; after the first where that took more than `patience` seconds.
     """
 
-    def __init__(self, images: int, ranks: int = 1, shortest: float = 60.0, patience: float = 30.0) -> None:
+    def __init__(
+        self, images: int, encoding: ImageEncoding, ranks: int = 1, shortest: float = 60.0, patience: float = 30.0
+    ) -> None:
         self.images = images
+        self.encoding = encoding
         self.ranks = ranks
         self.shortest = shortest
         self.patience = patience
@@ -78,20 +82,15 @@ class SayEstimate(Callback):
             return
         self._said = True
         sample = [to_image(pixels) for pixels in outputs.images[made[:ENCODED]]]
-        estimate = Estimate(self.images, len(batch) * self.ranks / seconds, mean_size(sample))
+        estimate = Estimate(self.images, len(batch) * self.ranks / seconds, mean_size(sample, self.encoding))
         left = (self.images - (batch_idx + 1) * len(batch) * self.ranks) / estimate.images_per_second
         if left > self.shortest:
             console.print(str(estimate))
 
 
-def mean_size(images: Sequence[Image.Image]) -> float:
+def mean_size(images: Sequence[Image.Image], encoding: ImageEncoding) -> float:
     """Bytes an image takes on disk, in the mean."""
-    sizes = []
-    for image in images:
-        encoded = io.BytesIO()
-        image.save(encoded, format="PNG")
-        sizes.append(len(encoded.getvalue()))
-    return sum(sizes) / len(sizes)
+    return fmean(len(encoding.encode_image(image)) for image in images)
 
 
 def duration(seconds: float) -> str:

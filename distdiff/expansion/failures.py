@@ -15,10 +15,10 @@ from distdiff.console.progress import console
 from distdiff.data.checking import describe_unreadable
 from distdiff.data.images import LabelledImages, Unreadable
 from distdiff.errors import UserError
+from distdiff.expansion.journal import append_rows, read_rows
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.share import Share
 from distdiff.expansion.synthesis import Synthesized
-from distdiff.expansion.writer import append_rows, read_rows
 
 FAILURES, FAILURE_JOURNALS = "failures.parquet", ".failures-*.jsonl"
 READ, SAMPLE = "read", "sample"

@@ -23,6 +23,7 @@ from distdiff.expansion.module import ExpansionModule, PlannedBatches
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.share import Share, working_on
 from distdiff.expansion.stopping import StopBetweenBatches
+from distdiff.expansion.storage.options import StorageOptions
 from distdiff.expansion.synthesis import Synthesizer
 from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import ExpandedWriter
@@ -64,7 +65,8 @@ class ExpansionJob:
         """
         self.claim()  # again: hours may have passed, and the directory may be gone
         directory, options, ranks = ExpandedDirectory(self.path), self.config.expansion, world()
-        plan = ExpansionPlan(self.sources, options.factor, options.strength, self.seed)
+        extension = directory.storage.options.encoding.extension
+        plan = ExpansionPlan(self.sources, options.factor, options.strength, self.seed, extension)
         if ranks.once(lambda: directory.holds(plan)):
             say_failures(self.path)
             return 0
@@ -91,7 +93,8 @@ class ExpansionJob:
 
     def _claim(self) -> None:
         self.limit.check_sources(self.sources)
-        ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names)
+        options = StorageOptions.of(self.config)
+        ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names, options)
 
     def _finish(self, directory: ExpandedDirectory, plan: ExpansionPlan) -> int:
         counts = {
@@ -117,7 +120,7 @@ class ExpansionJob:
         batches = plan.batches(share.of(missing), self.config.expansion.batch_size, synthesizer.group)
         started = time.perf_counter()
         with SharedProgress(f"{title}: expand", len(missing), ranks.counter()) as progress:
-            reports: list[Callback] = [SayEstimate(len(missing), ranks.size)]
+            reports: list[Callback] = [SayEstimate(len(missing), StorageOptions.of(self.config).encoding, ranks.size)]
             if logger:
                 reports.append(
                     TrackExpansion(logger, made=lambda: progress.counter.add(0), failures=lambda: failures.failed)

@@ -32,11 +32,12 @@ class ExpansionPlan(Sequence[WorkItem]):
     Item i is copy i // n of source i % n, for n sources: planning costs a name a source, not an object an image.
     """
 
-    def __init__(self, images: LabelledImages, factor: int, strength: Any, seed: int) -> None:
+    def __init__(self, images: LabelledImages, factor: int, strength: Any, seed: int, extension: str = "png") -> None:
         """`strength`: a number, a list (one a copy, repeating) or a `{low, high}` range, drawn an image."""
         self.images = images
         self.factor = factor
         self.seed = seed
+        self.extension = extension  # of the images' file names
         self._labels: list[int] = images.labels.tolist()
         self._strengths = strengths_of(strength)
         self._drawn = hasattr(strength, "keys")  # an image, from a range
@@ -68,11 +69,11 @@ class ExpansionPlan(Sequence[WorkItem]):
     def file_name(self, index: int) -> str:
         """The path of an item's image below the expanded dataset's directory."""
         copy, position = divmod(int(index), len(self._stems))
-        return f"{self._stems[position]}__{copy:04d}.png"
+        return f"{self._stems[position]}__{copy:04d}.{self.extension}"
 
     def file_names(self) -> Iterator[str]:
         """Every item's path, in order."""
-        return (f"{stem}__{copy:04d}.png" for copy in range(self.factor) for stem in self._stems)
+        return (f"{stem}__{copy:04d}.{self.extension}" for copy in range(self.factor) for stem in self._stems)
 
     def strength_of(self, index: int) -> float:
         """The number itself, the list's turn for the item's copy, or a uniform draw from `{low, high}` by its own seed."""

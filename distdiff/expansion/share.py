@@ -5,7 +5,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from distdiff.locking import Timeout, held
 from distdiff.writing import writing_to
 
 LOCKS = ".share-*.lock"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ def working_on(directory: Path, share: Share) -> Iterator[None]:
             _holder(path).write_text(json.dumps(holder))
         yield
         _holder(path).unlink(missing_ok=True)
+
+
+def locked(directory: Path) -> AbstractContextManager[None]:
+    """For the moments in which a process changes what all share."""
+    return held(directory / LOCK)
 
 
 def forget_shares(directory: Path) -> None:

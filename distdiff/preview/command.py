@@ -20,6 +20,7 @@ from distdiff.expansion.estimate import Estimate, mean_size
 from distdiff.expansion.expander import Expander
 from distdiff.expansion.names import safe_name
 from distdiff.expansion.plan import ExpansionPlan
+from distdiff.expansion.storage.options import StorageOptions
 from distdiff.expansion.synthesis import GuidedImg2Img
 from distdiff.guidance.loading import build_guidance
 from distdiff.preview.sheet import contact_sheet
@@ -63,7 +64,8 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
         total = len(data) * config.expansion.factor
         speed = measure_speed(sampler, sources, total, config)
         devices = count_devices(config.trainer) * config.trainer.num_nodes
-        estimate = Estimate(total, devices / speed["seconds_per_image"], mean_size([tile.image for tile in drawn]))
+        size = mean_size([tile.image for tile in drawn], StorageOptions.of(config).encoding)
+        estimate = Estimate(total, devices / speed["seconds_per_image"], size)
     result = {
         "dataset": config.dataset.name,
         "method": config.guidance.name,
@@ -94,7 +96,7 @@ def measure_speed(sampler: GuidedImg2Img, sources: LabelledImages, total: int, c
         plan = ExpansionPlan(sources, math.ceil(batch_size / len(sources)), strength, config.seed)
         started = time.perf_counter()
         made = sampler(list(islice(plan, batch_size)))
-        mean_size([to_image(pixels) for pixels in made.images])
+        mean_size([to_image(pixels) for pixels in made.images], StorageOptions.of(config).encoding)
         return time.perf_counter() - started
 
     warm_up = None if sampler.generator.device.type == "cpu" else seconds(strengths[0])

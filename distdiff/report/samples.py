@@ -7,7 +7,7 @@ from PIL import Image
 
 from distdiff.data.fit import fit_image
 from distdiff.data.images import LabelledImages
-from distdiff.expansion.directory import METADATA
+from distdiff.expansion.directory import METADATA, ExpandedDirectory
 from distdiff.report.grid import grid
 from distdiff.study.results import StudyResults
 
@@ -28,16 +28,14 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
         directory = row.seeds[0].expanded
         if directory is None:
             continue
-        made = pyarrow.parquet.read_table(
-            Path(directory) / METADATA, columns=["file_name", "class_name", "source", "copy"]
-        )
+        made = pyarrow.parquet.read_table(Path(directory) / METADATA, filters=[("copy", "<", COPIES)]).to_pylist()
+        read = ExpandedDirectory(Path(directory)).images(made)
         for copy in range(COPIES):
             line: dict[int, Image.Image] = {}
-            for entry in made.to_pylist():
+            for index, entry in enumerate(made):
                 column = wanted.get((entry["class_name"], entry["source"]))
                 if entry["copy"] == copy and column is not None:
-                    with Image.open(Path(directory) / entry["file_name"]) as image:
-                        line[column] = image.convert("RGB")
+                    line[column] = read(index)
             if len(line) == len(positions):
                 rows.append([line[column] for column in range(len(positions))])
                 titles.append(f"{row.method}, copy {copy}")

@@ -1,0 +1,44 @@
+"""How an expanded image becomes a file: PNG, JPEG or WebP, in the size that it is to be saved in."""
+
+import io
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
+from distdiff.data.images import to_image
+
+EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+JPEG_QUALITY = 95  # where none is given
+
+
+@dataclass(frozen=True)
+class ImageEncoding:
+    """`quality` None: lossless (PNG, WebP). `save_size`: pixels a side, None the image's own."""
+
+    image_format: str = "png"
+    quality: int | None = None
+    save_size: int | None = None
+
+    @property
+    def extension(self) -> str:
+        return EXTENSIONS[self.image_format]
+
+    @property
+    def words(self) -> str:
+        """What changes the pixels, in a word; empty where nothing does."""
+        lossy = "" if self.quality is None else f"{self.image_format}{self.quality}"
+        return "-".join(filter(None, (lossy, f"{self.save_size}px" if self.save_size else "")))
+
+    def encode(self, pixels: torch.Tensor) -> bytes:
+        """(3, H, W) in [0, 1] -> the bytes of an image file."""
+        return self.encode_image(to_image(pixels))
+
+    def encode_image(self, image: Image.Image) -> bytes:
+        """An RGB image -> the bytes of an image file; resized by Lanczos' filter, wide enough not to alias."""
+        if self.save_size and image.size != (self.save_size, self.save_size):
+            image = image.resize((self.save_size, self.save_size), Image.Resampling.LANCZOS)
+        options = {"lossless": True} if self.quality is None else {"quality": self.quality}
+        file = io.BytesIO()
+        image.save(file, format=self.image_format.upper(), **({} if self.image_format == "png" else options))
+        return file.getvalue()
