@@ -24,7 +24,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from distdiff.config.composition import compose_jobs
 from distdiff.config.validation import validate
-from distdiff.errors import Stopped, UserError, UserError
+from distdiff.errors import Stopped, UserError
 from distdiff.expansion import tracking
 from distdiff.expansion.command import expand
 from distdiff.expansion.synthesis import Synthesized
