@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -288,6 +289,18 @@ def test_a_directory_of_another_configuration_is_refused_and_untouched(job) -> N
     with pytest.raises(UserError, match=r"^expansion.output_dir=.*\(guidance.rho: 0.3 there, 5.0 here\)"):
         job("guidance.rho=5")
     assert {path: path.read_bytes() for path in made.path.rglob("*") if path.is_file()} == before
+
+
+def test_images_of_another_dataset_and_of_test_images_are_not_trained_on(job) -> None:
+    made = job()
+    made.run("test")
+    assert len(read_expanded(made.path, made.sources)) == 2 * len(made.sources)
+    others = made.sources.select([0, *range(2, len(made.sources))])  # as if one were held out
+    with pytest.raises(UserError, match=r"not expanded from the training images .*: 1 of its 6 sources are not among"):
+        read_expanded(made.path, others)
+    renamed = replace(made.sources, class_names=("cat", "dog"))
+    with pytest.raises(UserError, match="has classes that dataset=imagefolder lacks: train"):
+        read_expanded(made.path, renamed)
 
 
 def test_a_directory_with_other_files_is_refused(job, tmp_path: Path) -> None:

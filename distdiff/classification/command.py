@@ -21,7 +21,7 @@ def train(config: DictConfig, run_dir: Path) -> float:
     test, _ = readable(splits.test, "test")
     data = few_shot_training_set(config, splits.train, config.seed)
     for directory in expanded_directories(config):
-        images = read_expanded(directory, data.parts[0].class_names)
+        images = read_expanded(directory, splits.train)
         data = data.with_part(images, ExpandedDirectory(directory).identity())
     classifiers = ClassifierTrainer(config, StageCache(config.paths.cache_dir))
     with tracked(config, run_dir) as logger:

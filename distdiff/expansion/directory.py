@@ -202,12 +202,11 @@ class ExpandedDirectory:
         os.replace(aside, self.path / name)
 
 
-def read_expanded(
-    path: Path | str, class_names: tuple[str, ...] | None = None, factor: int | None = None
-) -> LabelledImages:
+def read_expanded(path: Path | str, real: LabelledImages | None = None, factor: int | None = None) -> LabelledImages:
     """The images of a finished expanded dataset, of copies below `factor` if given.
 
-    Labels follow `class_names` where given. Raises `UserError` for a directory that is none, or is not complete.
+    Where `real` images are given, that it is to be trained or compared with, labels follow theirs, and its sources must
+    be among them. Raises `UserError` where they are not, and for a directory that is none, or is not complete.
     """
     root = Path(path)
     directory = ExpandedDirectory(root)
@@ -219,11 +218,10 @@ def read_expanded(
     rows = [
         row for row in pyarrow.parquet.read_table(root / METADATA).to_pylist() if factor is None or row["copy"] < factor
     ]
-    names = class_names or class_names_of(root)
+    if real is not None:
+        _check_sources(root, rows, real)
+    names = class_names_of(root) if real is None else real.class_names
     number = {name: label for label, name in enumerate(names)}
-    unknown = sorted({row["class_name"] for row in rows} - set(names))
-    if unknown:
-        raise UserError(f"{root} has classes that the dataset lacks: {', '.join(unknown)}")
     return LabelledImages(
         name=root.name,
         class_names=names,
@@ -232,6 +230,21 @@ def read_expanded(
         read=directory.images(rows),
         indices=np.arange(len(rows)),
     )
+
+
+def _check_sources(root: Path, rows: Sequence[Row], real: LabelledImages) -> None:
+    """Refuses what was expanded from other images, another dataset's or those that this one is tested on."""
+    unknown = sorted({row["class_name"] for row in rows} - set(real.class_names))
+    if unknown:
+        raise UserError(f"{root} has classes that dataset={real.name} lacks: {', '.join(unknown[:5])}")
+    known = {(real.class_names[label], key) for label, key in zip(real.labels, real.keys, strict=True)}
+    sources = {(row["class_name"], row["source"]) for row in rows}
+    if strange := sorted(sources - known):
+        raise UserError(
+            f"{root} was not expanded from the training images of dataset={real.name}: {len(strange):,} of its "
+            f"{len(sources):,} sources are not among them, such as {'/'.join(strange[0])}; give the dataset keys that it "
+            "was expanded with"
+        )
 
 
 def link(place: Path, target: Path) -> None:

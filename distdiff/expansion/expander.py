@@ -25,6 +25,7 @@ from distdiff.encoders.loading import load_encoder, trains_guide
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.names import safe_name
 from distdiff.expansion.plan import image_seed
+from distdiff.expansion.storage.options import StorageOptions
 from distdiff.expansion.synthesis import Augmentation, GuidedImg2Img, Synthesizer
 from distdiff.generator import loading
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
@@ -219,9 +220,10 @@ class Expander:
         return ExpansionJob(method, seed, data.parts[0], ingredients, synthesizer, path, self.config)
 
     def directory_for(self, method: str, seed: int, identity: str) -> Path:
-        """`expansion.output_dir`, or by name and fingerprint below `paths.expanded_dir`."""
+        """`expansion.output_dir`, or by name, fingerprint and storage, if not the default one, below `paths.expanded_dir`."""
         if self.config.expansion.output_dir and self.config.command == "expand":
             return Path(self.config.expansion.output_dir)
         if self.config.expansion.output_dir:  # a study has several
             return Path(self.config.expansion.output_dir) / f"{method}-seed{seed}"
-        return Path(self.config.paths.expanded_dir) / f"{safe_name(self.config.dataset.name)}-{method}-{identity}"
+        parts = (safe_name(self.config.dataset.name), method, identity, StorageOptions.of(self.config).words)
+        return Path(self.config.paths.expanded_dir) / "-".join(filter(None, parts))

@@ -21,7 +21,7 @@ def measure_expanded(config: DictConfig, run_dir: Path) -> Fidelity:
     if config.measure.expanded is None:
         raise UserError("measure.expanded has no value: give the directory of an expanded dataset")
     splits = load_dataset(config.dataset)
-    images = read_expanded(config.measure.expanded, splits.train.class_names)
+    images = read_expanded(config.measure.expanded, splits.train)
     pool = training_set(splits.train, config.dataset.fit)
     judge = train_judge(ClassifierTrainer(config, StageCache(config.paths.cache_dir)), pool, config.measure.judge_steps)
     real, size, fit = pool.parts[0], config.classifier.input_size, config.dataset.fit

@@ -119,7 +119,7 @@ class Study:
         if job := plan.jobs.get(method):
             with self.timer(f"expand {method}"):
                 job.run(title, stage_logger(logger, f"expand/{method}/seed{plan.seed}"))
-            images = read_expanded(job.path, real.class_names, self.config.expansion.factor)
+            images = read_expanded(job.path, real, self.config.expansion.factor)
             training = plan.data.with_part(images, ExpandedDirectory(job.path).identity(self.config.expansion.factor))
             result.expanded = str(job.path)
             if world().leads:

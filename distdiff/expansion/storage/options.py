@@ -37,5 +37,12 @@ class StorageOptions:
     def encoding(self) -> ImageEncoding:
         return ImageEncoding(self.image_format, self.quality, self.save_size)
 
+    @property
+    def words(self) -> str:
+        """What is not as usual, for a name: `parquet-jpeg95`; empty for PNG files in folders."""
+        by_folders, encoding = self.format == IMAGEFOLDER, self.encoding
+        lossless = encoding.image_format if encoding.quality is None and encoding.image_format != "png" else ""
+        return "-".join(filter(None, ("" if by_folders else self.format, lossless, encoding.words)))
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
