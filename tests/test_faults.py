@@ -308,7 +308,9 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(job, monkeypatch) 
     assert not list(made.path.glob(".*"))
 
 
-@pytest.mark.parametrize("place", ["PIL.Image.Image.save", "os.replace", "distdiff.expansion.writer.append_rows"])
+@pytest.mark.parametrize(
+    "place", ["PIL.Image.Image.save", "os.replace", "distdiff.expansion.storage.imagefolder.append_rows"]
+)
 def test_wherever_the_disk_is_full_nothing_counts_that_is_not_there(place: str, job, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(place, no_space)
