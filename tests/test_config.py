@@ -14,6 +14,8 @@ from distdiff.errors import UserError
 
 GIVEN = {
     "dataset=imagefolder": ["dataset.root=x"],
+    "dataset=parquet": ["dataset.root=x"],
+    "dataset=hub": ["dataset.hub_id=a/b"],
     "encoder=hf": ["encoder.model=facebook/dinov2-small"],
     "generator=local": [f"generator.model={ROOT}/distdiff/assets/tiny_digits"],
 }

@@ -10,6 +10,7 @@ from distdiff.classification.training import ClassifierTrainer, few_shot_trainin
 from distdiff.console.progress import console
 from distdiff.data.checking import readable
 from distdiff.data.loading import load_dataset
+from distdiff.data.splits import check_measurable
 from distdiff.expansion.directory import ExpandedDirectory, read_expanded
 from distdiff.ranks.world import world
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
@@ -19,6 +20,7 @@ def train(config: DictConfig, run_dir: Path) -> float:
     """Trains, tests and writes `results.json`; returns the test accuracy."""
     splits = load_dataset(config.dataset)
     test, _ = readable(splits.test, "test")
+    check_measurable(test, "test")
     data = few_shot_training_set(config, splits.train, config.seed)
     for directory in expanded_directories(config):
         images = read_expanded(directory, splits.train)

@@ -51,12 +51,27 @@ class DatasetConfig:
     image_size: int = allowed(at_least=8)
     fit: str = allowed("crop", choices=("crop", "squash", "pad"))
     prompt_template: str = "a photo of a {}."
-    class_names: dict[str, str] | None = None  # folder name -> the words a prompt uses
+    class_names: Any = None  # the words a prompt uses: {class: words}, or a .json, .csv or .txt file of them
+    prompts_file: str | None = None  # several sentences a class, .json or .csv: one is drawn for each new image
     train_split: str = "train"
     validation_split: str = "validation"
     test_split: str = "test"
-    validation_fraction: float = allowed(0.2, above=0, at_most=0.9)  # where there is no validation split
+    validation_fraction: float = allowed(0.2, at_least=0, at_most=0.9)  # where there is no validation split; 0: none
     test_fraction: float = allowed(0.2, above=0, at_most=0.9)  # where there is no test split
+    fraction: float = allowed(1.0, above=0, at_most=1)  # of every class's training images
+    max_images: int | None = allowed(None, at_least=1)  # training images in all, in proportion to the classes
+    indices: list[int] | None = allowed(None, at_least=0)  # positions in the training images that are used
+    split: str = allowed("official", choices=("official", "published"))  # the authors', or that of the published code
+    url: str | None = None  # where the set's authors, or the published code's, have it
+    counts: Any = None  # what is in a whole copy, by split: classes, and images of each part
+    check_counts: bool = True
+    hub_id: str | None = None  # owner/name of a dataset on the Hugging Face hub
+    hub_config: str | None = None
+    hub_data_dir: str | None = None  # a folder in the hub's repository
+    revision: str | None = None
+    image_column: str | None = None  # null: the only column of images
+    label_column: str | None = None  # null: the only column of class labels
+    cache_dir: str = "${paths.cache_dir}"  # where archives are unpacked
     horizontal_flip: bool = True  # may a mirrored image keep its label?
     num_images: int | None = allowed(None, at_least=1)  # for datasets that are rendered
 

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.config.composition import explain_type
 from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
+from distdiff.data.names import check_names
 from distdiff.encoders.location import check_encoder
 from distdiff.errors import UserError
 from distdiff.generator.kinds import AUTO, LATENT_CONSISTENCY, Kind
@@ -36,6 +37,7 @@ def validate(config: DictConfig) -> DictConfig:
             f"dataset.prompt_template={typed.dataset.prompt_template!r} is not allowed: it needs {{}} where the class name goes"
         )
     check_devices(typed.trainer, typed.command)
+    check_names(typed.dataset)
     if "study" in typed:
         check_methods(typed.study.methods)
     if "guidance" in typed:

@@ -1,45 +1,41 @@
-"""A folder of class folders, with or without split folders above them."""
+"""A folder of images: class folders, split folders above them, or a metadata table; or an archive of such a folder."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
+from distdiff.data.archive import is_archive, unpacked
+from distdiff.data.classes import agree_on_classes
+from distdiff.data.files import from_class_folders
 from distdiff.data.images import DatasetSplits, LabelledImages
-from distdiff.data.reading import EXTENSIONS, read_image
-from distdiff.data.splits import carve
+from distdiff.data.metadata import find_metadata, read_metadata
+from distdiff.data.notes import note
+from distdiff.data.splits import TEST, TRAIN, VALIDATION, complete
+from distdiff.data.walk import holds_images, subfolders
 from distdiff.errors import UserError
+
+VALIDATION_NAMES = ("validation", "valid", "val")
 
 
 def load(
     name: str,
     root: str,
+    cache_dir: str,
     train_split: str,
     validation_split: str,
     test_split: str,
     validation_fraction: float,
     test_fraction: float,
+    label_column: str | None = None,
     **_: object,
 ) -> DatasetSplits:
-    """Reads `root`; a split without a folder of its own is carved from the training images, stratified."""
+    """Reads `root`; a split that it does not have is carved from the training images, class by class."""
     top = Path(root).expanduser()
-    if not top.is_dir():
-        raise UserError(f"dataset.root={root}: no such folder")
-    if not _is_split(top / train_split):
-        train = _read(name, top, class_folders(top))
-        rest, test = carve(train, test_fraction, "test")
-        return DatasetSplits(*carve(rest, validation_fraction, "validation"), test)
-    classes = class_folders(top / train_split)
-    train = _read(name, top / train_split, classes)
-    if _is_split(top / test_split):
-        test = _read(name, top / test_split, classes)
-    else:
-        train, test = carve(train, test_fraction, "test")
-    if _is_split(top / validation_split):
-        return DatasetSplits(train, _read(name, top / validation_split, classes), test)
-    return DatasetSplits(*carve(train, validation_fraction, "validation"), test)
+    if is_archive(top):
+        top = unpacked(top, cache_dir)
+    elif not top.is_dir():
+        raise UserError(f"dataset.root={root}: no such folder or archive")
+    names = {train_split: TRAIN, **dict.fromkeys((validation_split, *VALIDATION_NAMES), VALIDATION), test_split: TEST}
+    return complete(read_parts(name, top, names, label_column), validation_fraction, test_fraction)
 
 
 def read_class_folders(root: str) -> LabelledImages:
@@ -47,54 +43,71 @@ def read_class_folders(root: str) -> LabelledImages:
     top = Path(root).expanduser()
     if not top.is_dir():
         raise UserError(f"dataset.root={root}: no such folder")
-    return _read(top.name, top, class_folders(top))
+    return agree_on_classes(_read_class_folders(top.name, {TRAIN: top}, _class_folders(top)))[TRAIN]
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """The names of the class folders, sorted; a `UserError` where there are none."""
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+def read_parts(
+    name: str, top: Path, split_names: dict[str, str], label_column: str | None = None
+) -> dict[str, LabelledImages]:
+    """The splits that a folder has, at least `train`; `split_names` says which split a folder's name means."""
+    table = find_metadata(top)
+    parts = read_metadata(name, table, label_column, split_names) if table else None
+    if parts is not None:
+        if TRAIN not in parts:
+            raise UserError(f"{table}: no row is in the split {TRAIN}")
+        return parts
+    folders = _split_folders(top, split_names)
+    if TRAIN not in folders:
+        return _read_class_folders(name, {TRAIN: top}, _class_folders(top))
+    tables = {split: find_metadata(folder) for split, folder in folders.items()}
+    if tables[TRAIN] and (parts := _tables(name, tables, label_column)):
+        return parts
+    classes = sorted({cls for folder in folders.values() for cls in subfolders(folder)})
+    return _read_class_folders(name, folders, classes)
+
+
+def _read_class_folders(name: str, folders: dict[str, Path], classes: Sequence[str]) -> dict[str, LabelledImages]:
+    parts = {split: from_class_folders(name, folder, classes) for split, folder in folders.items()}
+    if not len(parts[TRAIN]):
+        raise UserError(f"dataset.root={folders[TRAIN]}: no images in its class folders")
+    return parts
+
+
+def _tables(name: str, tables: dict[str, Path | None], label_column: str | None) -> dict[str, LabelledImages] | None:
+    """One metadata file in each split's folder; None where that of `train` has no labels."""
+    parts = {}
+    for split, table in tables.items():
+        read = read_metadata(name, table, label_column, {TRAIN: split, split: split}) if table else {}
+        if read is None and split == TRAIN:
+            return None
+        parts |= read or {}
+    return parts
+
+
+def _class_folders(top: Path) -> Sequence[str]:
+    names = subfolders(top)
     if not names:
         raise UserError(
-            f"dataset.root={folder}: no class folders in it; each class's images go into a folder of its own"
+            f"dataset.root={top}: no class folders in it; each class's images go into a folder of its own, or a "
+            f"metadata.csv with the columns file_name and label beside them"
         )
-    return tuple(names)
+    if holds_images(top):
+        note(top.name, f"images that lie in {top} itself have no class and are left out")
+    return names
 
 
-def image_keys(folder: Path) -> Iterator[str]:
-    """Paths of the image files below a class folder, relative to it, sorted; dot files are left out."""
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for file in sorted(files):
-            if _is_image(file):
-                yield (Path(parent) / file).relative_to(folder).as_posix()
+def _split_folders(top: Path, split_names: dict[str, str]) -> dict[str, Path]:
+    """The folders of `top` that are splits.
+
+    A folder called `train` may be a class of that name: it is a split if it holds folders and no images, or a metadata
+    file, and no folder beside it with another name holds images.
+    """
+    names = subfolders(top)
+    found = {split_names[name]: top / name for name in names if name in split_names and _is_split(top / name)}
+    if any(holds_images(top / name) for name in names if name not in split_names):
+        return {}
+    return found
 
 
 def _is_split(folder: Path) -> bool:
-    """A folder called `train` is a split if it holds folders and no images: it may be a class of that name."""
-    if not folder.is_dir():
-        return False
-    entries = list(os.scandir(folder))
-    return any(entry.is_dir() for entry in entries) and not any(_is_image(entry.name) for entry in entries)
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
-
-
-def _read(name: str, folder: Path, classes: tuple[str, ...]) -> LabelledImages:
-    found = [(label, key) for label, cls in enumerate(classes) for key in image_keys(folder / cls)]
-    if not found:
-        raise UserError(f"dataset.root={folder}: no images in its class folders")
-    paths = [folder / classes[label] / key for label, key in found]
-
-    def read(index: int) -> Image.Image:
-        return read_image(paths[index])
-
-    return LabelledImages(
-        name=name,
-        class_names=classes,
-        labels=np.array([label for label, _ in found], dtype=np.int64),
-        keys=tuple(key for _, key in found),
-        read=read,
-        indices=np.arange(len(found)),
-    )
+    return find_metadata(folder) is not None or (bool(subfolders(folder)) and not holds_images(folder))

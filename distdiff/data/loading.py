@@ -1,17 +1,28 @@
-"""From a dataset's configuration to its splits."""
+"""From a dataset's configuration to its splits and prompts."""
+
+from dataclasses import replace
 
 from omegaconf import DictConfig
 
 from distdiff.config.instantiation import build
 from distdiff.data.images import DatasetSplits
+from distdiff.data.names import class_sentences, class_words
+from distdiff.data.subset import reduced
 
 
 def load_dataset(config: DictConfig) -> DatasetSplits:
-    """Calls the loader that `config._target_` names with the dataset's keys."""
-    return build(config)
+    """Calls the loader that `config._target_` names with the dataset's keys; of its training images those asked for."""
+    splits = build(config)
+    return replace(splits, train=reduced(splits.train, config.indices, config.fraction, config.max_images))
 
 
 def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:
     """One prompt a class: `prompt_template` with the class's words (`class_names`, or the name with its `_` as spaces)."""
-    words = config.class_names or {}
-    return [config.prompt_template.replace("{}", words.get(name, name.replace("_", " "))) for name in class_names]
+    return [config.prompt_template.replace("{}", word) for word in class_words(class_names, config.class_names)]
+
+
+def sentences(config: DictConfig, class_names: tuple[str, ...]) -> list[list[str]]:
+    """The prompts that a class's images are made with: those of `prompts_file`, or the template's one."""
+    if config.prompts_file is None:
+        return [[prompt] for prompt in prompts(config, class_names)]
+    return class_sentences(config.prompts_file, class_names, class_words(class_names, config.class_names))

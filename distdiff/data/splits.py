@@ -1,26 +1,78 @@
 """Splits that depend on nothing but the data and a fixed number, never on a study's seed."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from distdiff.data.classes import agree_on_classes
 from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.notes import some
 from distdiff.errors import UserError
 
 FIXED = 0  # the split's own seed: changing the study's seed must never move an image into or out of the test set
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
-def carve(images: LabelledImages, size: int | float, what: str) -> tuple[LabelledImages, LabelledImages]:
-    """(rest, carved), stratified by class; `size` is a count or a fraction."""
-    positions = np.arange(len(images))
-    try:
-        rest, carved = train_test_split(positions, test_size=size, stratify=images.labels, random_state=FIXED)
-    except ValueError as error:
-        raise UserError(f"dataset {images.name}: cannot carve a {what} split of {size} out of it ({error})") from None
-    return images.select(np.sort(rest)), images.select(np.sort(carved))
+def complete(parts: Mapping[str, LabelledImages], validation_fraction: float, test_fraction: float) -> DatasetSplits:
+    """The splits that there are, and those that are not carved out of the training images; test first.
+
+    `parts` has at least `train`. Classes are those that the training images have.
+    """
+    parts = agree_on_classes(dict(parts))
+    train, validation, test = (parts.get(split) for split in (TRAIN, VALIDATION, TEST))
+    if test is None:
+        train, test = carve(train, test_fraction)
+    if validation is None:
+        train, validation = carve(train, validation_fraction)
+    return DatasetSplits(train, validation, test)
+
+
+def carve(images: LabelledImages, fraction: float) -> tuple[LabelledImages, LabelledImages]:
+    """(rest, carved): `fraction` of every class, rounded, at least one image where that leaves one; 0 carves nothing."""
+    carved = [
+        np.random.default_rng([FIXED, label]).permutation(positions)[:count]
+        for label in range(len(images.class_names))
+        for positions in [np.flatnonzero(images.labels == label)]
+        for count in [held_out(len(positions), fraction)]
+    ]
+    chosen = np.sort(np.concatenate(carved))
+    return images.select(np.setdiff1d(np.arange(len(images)), chosen)), images.select(chosen)
+
+
+def held_out(count: int, fraction: float) -> int:
+    """How many of a class's `count` images a carved split gets.
+
+    >>> [held_out(count, 0.2) for count in (1, 2, 4, 10)], held_out(10, 0.0)
+    ([0, 1, 1, 2], 0)
+    """
+    if fraction == 0:
+        return 0
+    return min(max(1, round(fraction * count)), max(count - 1, 0))
+
+
+def check_measurable(images: LabelledImages, split: str) -> None:
+    """Raises `UserError` where a class has no image in the split that accuracy is measured on."""
+    counts = np.bincount(images.labels, minlength=len(images.class_names))
+    lacking = [name for name, count in zip(images.class_names, counts, strict=True) if not count]
+    if lacking:
+        raise UserError(
+            f"dataset {images.name}: no {split} image of {len(lacking)} of {len(images.class_names)} classes "
+            f"({some(lacking)}): accuracy needs one of each; add images, or a {split} split of your own"
+        )
 
 
 def split_three_ways(images: LabelledImages, validation: int | float, test: int | float) -> DatasetSplits:
-    """Carves a test split, then a validation split from what is left."""
-    rest, test_images = carve(images, test, "test")
-    train, validation_images = carve(rest, validation, "validation")
+    """Takes a test set, then a validation set of exact size (a count or a fraction), stratified."""
+    rest, test_images = _take(images, test)
+    train, validation_images = _take(rest, validation)
     return DatasetSplits(train, validation_images, test_images)
+
+
+def _take(images: LabelledImages, size: int | float) -> tuple[LabelledImages, LabelledImages]:
+    positions = np.arange(len(images))
+    try:
+        rest, taken = train_test_split(positions, test_size=size, stratify=images.labels, random_state=FIXED)
+    except ValueError:
+        raise UserError(f"dataset {images.name}: {len(images):,} images are too few to hold out {size:g}") from None
+    return images.select(np.sort(rest)), images.select(np.sort(taken))

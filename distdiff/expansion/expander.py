@@ -1,6 +1,8 @@
 """Turns the configuration into expansion jobs, and makes what they share once: encoder, prototypes, latents, generator."""
 
+from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from distdiff.config.instantiation import build
 from distdiff.console.counting import counted
 from distdiff.data.fit import random_crop
 from distdiff.data.images import to_tensor
-from distdiff.data.loading import prompts
+from distdiff.data.loading import sentences
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.encoders.loading import fingerprint as encoder_fingerprint
@@ -28,6 +30,7 @@ from distdiff.expansion.plan import image_seed
 from distdiff.expansion.storage.options import StorageOptions
 from distdiff.expansion.synthesis import Augmentation, GuidedImg2Img, Synthesizer
 from distdiff.generator import loading
+from distdiff.generator.conditioning import Prompts
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
 from distdiff.guidance.energy import HierarchicalEnergy, ImageEnergy
 from distdiff.guidance.loading import build_guidance
@@ -37,6 +40,13 @@ from distdiff.prototypes.hierarchical import FORMAT, Prototypes
 from distdiff.trainer import trainer_device
 
 REVISION = 2  # raise when a change here or in the guidance changes the images
+
+
+def embed_sentences(generator: LatentDiffusion, sentences: list[list[str]]) -> Prompts:
+    """The prompts of each class, each distinct sentence embedded once."""
+    number = {sentence: index for index, sentence in enumerate(dict.fromkeys(chain.from_iterable(sentences)))}
+    of_class = tuple(tuple(number[sentence] for sentence in own) for own in sentences)
+    return replace(generator.embed(list(number)), of_class=of_class)
 
 
 class Expander:
@@ -68,6 +78,7 @@ class Expander:
     def guided(self, data: TrainingSet, guidance_config: DictConfig, seed: int) -> ExpansionJob:
         """`expansion.factor` copies of each image by guided img2img."""
         guidance, weights = build_guidance(guidance_config, self.config.prototype)
+        prompts = sentences(self.config.dataset, data.parts[0].class_names)
         ingredients = {
             "revision": REVISION,
             "method": guidance_config.name,
@@ -75,7 +86,7 @@ class Expander:
             "prototype": self.prototype_identity(data, seed),
             "encoder": self.encoder_fingerprint(data, seed),
             "generator": self.generator_identity,
-            "prompts": prompts(self.config.dataset, data.parts[0].class_names),
+            "prompts": prompts if self.config.dataset.prompts_file else [prompt for (prompt,) in prompts],
             "data": data.fingerprints,
             "fit": data.fit,
             "strength": self.config.expansion.strength,
@@ -100,7 +111,7 @@ class Expander:
             size, fit = encoder.input_size, "squash"
         prototypes = self.prototypes(data, seed, encoder, size, fit).to("cpu", generator.latent_dtype)
         energy = ImageEnergy(encoder.to(generator.latent_dtype), HierarchicalEnergy(prototypes, **weights))
-        embedded = generator.embed(prompts(self.config.dataset, train.class_names))
+        embedded = embed_sentences(generator, sentences(self.config.dataset, train.class_names))
         latents = self.latents(data, seed if guidance.freezes_source else None, positions)
         return GuidedImg2Img(generator, guidance, energy, latents, embedded, seed)
 

@@ -63,7 +63,7 @@ class GuidedImg2Img(Synthesizer):
         prompts: Prompts,
         seed: int,
     ) -> None:
-        """`posterior` holds all sources' latents, `prompts` one a class."""
+        """`posterior` holds all sources' latents, `prompts` one or several a class."""
         super().__init__()
         self.generator = generator
         self.guidance = guidance
@@ -107,13 +107,22 @@ class GuidedImg2Img(Synthesizer):
         device, strength = self.generator.device, items[0].strength
         labels = torch.tensor([item.label for item in items], device=device)
         return GuidedBatch(
-            self.generator.denoiser(self.prompts.select(labels), strength, generators),
+            self.generator.denoiser(self.prompts.select(self.prompt_numbers(items)), strength, generators),
             self.energy,
             labels,
             self.schedule(strength),
             self.generators_for(items, "guidance"),
             self.generator.dtype,
         )
+
+    def prompt_numbers(self, items: Sequence[WorkItem]) -> torch.Tensor:
+        """Which of the prompts each item is made with, (B,): its class's only one, or one that its own seed draws."""
+        of_class = self.prompts.of_class
+        if of_class is None:
+            return torch.tensor([item.label for item in items])
+        seeds = [image_seed(self.seed, item.class_name, item.source, item.copy, "prompt") for item in items]
+        choices = [of_class[item.label] for item in items]
+        return torch.tensor([numbers[seed % len(numbers)] for numbers, seed in zip(choices, seeds, strict=True)])
 
     def denoise(self, latents: torch.Tensor, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """From z at the first step to the clean latent, and the energy (B,) at the first guided step."""

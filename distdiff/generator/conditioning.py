@@ -37,14 +37,22 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Prompts:
-    """One conditioning a prompt, and the one for classifier-free guidance (n = 1) where that is on."""
+    """One conditioning a prompt, and the one for classifier-free guidance (n = 1) where that is on.
+
+    `of_class[y]` are the numbers of the prompts of class y; None where there is one a class, in order.
+    """
 
     positive: Conditioning
     negative: Conditioning | None
+    of_class: tuple[tuple[int, ...], ...] | None = None
 
     def select(self, positions: torch.Tensor) -> "Prompts":
         """The prompts of a batch, by number."""
         return Prompts(self.positive.select(positions), self.negative)
 
     def to(self, *where: torch.device | torch.dtype) -> "Prompts":
-        return Prompts(self.positive.to(*where), None if self.negative is None else self.negative.to(*where))
+        return replace(
+            self,
+            positive=self.positive.to(*where),
+            negative=None if self.negative is None else self.negative.to(*where),
+        )

@@ -16,6 +16,7 @@ from distdiff.console.progress import StageProgress, console
 from distdiff.data.checking import readable
 from distdiff.data.images import LabelledImages, to_image
 from distdiff.data.loading import load_dataset, prompts
+from distdiff.data.splits import check_measurable
 from distdiff.pretraining.autoencoder import AutoencoderTraining
 from distdiff.pretraining.denoiser import DenoiserTraining
 from distdiff.pretraining.networks import build_autoencoder, build_scheduler, build_text_encoder, build_unet
@@ -34,6 +35,7 @@ def pretrain(config: DictConfig, run_dir: Path) -> Path:
     L.seed_everything(config.seed, verbose=False)
     logger = build_logger(config, run_dir)
     splits = load_dataset(config.dataset)
+    check_measurable(splits.validation, "validation")
     class_prompts = prompts(config.dataset, splits.train.class_names)
     tokenizer = build_tokenizer(class_prompts)
 

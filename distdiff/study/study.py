@@ -15,6 +15,7 @@ from distdiff.console.progress import console
 from distdiff.data.checking import readable
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.loading import load_dataset
+from distdiff.data.splits import check_measurable
 from distdiff.expansion.directory import METADATA, ExpandedDirectory, link, read_expanded
 from distdiff.expansion.expander import Expander
 from distdiff.expansion.job import ExpansionJob
@@ -60,6 +61,7 @@ class Study:
             splits = load_dataset(self.config.dataset)
             pool = training_set(splits.train, self.config.dataset.fit)
             held_out, _ = readable(getattr(splits, self.config.study.split), self.config.study.split)
+            check_measurable(held_out, self.config.study.split)
             # Every directory is claimed before anything is trained: a clash must cost nothing.
             seeds = range(self.config.seed, self.config.seed + self.config.study.seeds)
             plans = [self._plan(splits, seed) for seed in seeds]

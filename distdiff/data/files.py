@@ -1,0 +1,46 @@
+"""Labelled image files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from distdiff.data.images import LabelledImages
+from distdiff.data.notes import note, printable, some
+from distdiff.data.reading import read_image
+from distdiff.data.walk import walk
+
+
+def from_files(
+    name: str, class_names: Sequence[str], labels: Sequence[int], keys: Sequence[str], paths: Sequence[Path]
+) -> LabelledImages:
+    """Image files with a label and a key each; a key is unique inside its class."""
+
+    def read(index: int) -> Image.Image:
+        return read_image(paths[index])
+
+    return LabelledImages(
+        name=name,
+        class_names=tuple(class_names),
+        labels=np.array(labels, dtype=np.int64),
+        keys=tuple(map(printable, keys)),
+        read=read,
+        indices=np.arange(len(paths)),
+    )
+
+
+def from_class_folders(name: str, top: Path, folders: Sequence[str]) -> LabelledImages:
+    """The images of `top`'s class folders, keyed by their path below the class folder; says what is no image."""
+    labels, keys, paths, others = [], [], [], []
+    for label, folder in enumerate(folders):
+        if not (top / folder).is_dir():  # a split need not have every class
+            continue
+        found = walk(top / folder)
+        labels += [label] * len(found.images)
+        keys += found.images
+        paths += [f"{top}/{folder}/{key}" for key in found.images]
+        others += [f"{folder}/{other}" for other in found.others]
+    if others:
+        note(name, f"{len(others):,} files that are no images are left out of {top}: {some(others)}")
+    return from_files(name, [printable(folder) for folder in folders], labels, keys, paths)
