@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from distdiff.caching.stages import StageCache
 from distdiff.data.walk import holds_images, subfolders
-from distdiff.errors import UserError
+from distdiff.errors import UserError, first_line
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 CONTENT = "content"
@@ -45,7 +45,7 @@ def _unpack(archive: Path, folder: Path) -> None:
             with tarfile.open(archive) as opened:
                 _write(archive, folder, _tar_files(archive, opened))
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, RuntimeError, NotImplementedError) as error:
-        raise UserError(f"dataset.root={archive}: cannot unpack it ({error})") from None
+        raise UserError(f"dataset.root={archive}: cannot unpack it ({first_line(error)})") from None
 
 
 def _zip_files(archive: Path, opened: zipfile.ZipFile) -> Iterator[tuple[str, BinaryIO]]:

@@ -66,7 +66,7 @@ def read_local(name: str, root: str, **keys: Any) -> dict[str, LabelledImages]:
     except Exception as error:
         raise UserError(f"dataset.root={root}: cannot read it ({first_line(error)})") from None
     if isinstance(tables, datasets.Dataset):
-        tables = {keys["train_split"]: tables}
+        tables = {TRAIN: tables}
     return read_tables(name, f"dataset.root={root}", tables, top if top.is_dir() else top.parent, **keys)
 
 
@@ -187,22 +187,21 @@ def _load_files(root: str, top: Path, keys: Mapping[str, Any]) -> Mapping[str, d
     if len(kinds) != 1 or None in kinds:
         found = "both" if len(kinds) > 1 else "neither"
         raise UserError(f"dataset.root={root}: parquet or arrow files are needed, {found} found")
+    words = [word for split in USUAL_NAMES for word in (*keys[f"{split}_split"].split("+"), *USUAL_NAMES[split])]
     by_split: dict[str, list[str]] = {}
     for path in files:
-        split = _split_of(path.relative_to(top) if path != top else Path(path.name), keys)
+        split = _split_of(path.relative_to(top) if path != top else Path(path.name), words)
         by_split.setdefault(split, []).append(glob.escape(str(path)))  # a name may hold [ or *
     return datasets.load_dataset(kinds.pop(), data_files=by_split)
 
 
-def _split_of(path: Path, keys: Mapping[str, Any]) -> str:
-    """The split that a file's name begins with, or that its folder is called; `train` without one."""
-    wanted = {key: keys[f"{split}_split"] for split, usual in USUAL_NAMES.items() for key in usual}
-    wanted |= {keys[f"{split}_split"]: keys[f"{split}_split"] for split in USUAL_NAMES}
+def _split_of(path: Path, words: Sequence[str]) -> str:
+    """The split that a file's name begins with, or its folder's; `train` where neither does."""
     for part in (path.name, path.parent.name):
-        for word, split in wanted.items():
+        for word in words:
             if re.match(rf"{re.escape(word)}(?![A-Za-z0-9])", part):
-                return split
-    return keys["train_split"]
+                return word
+    return TRAIN
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from distdiff.data.notes import printable
 from distdiff.data.sets.named import PUBLISHED, LayoutError, Parts, find, inside, lines, listed, named_set
 from distdiff.data.splits import TEST, TRAIN, VALIDATION
 from distdiff.data.walk import subfolders
+from distdiff.errors import first_line
 
 FLOWER_NAMES = Path(__file__).parents[2] / "assets" / "class_names" / "oxford_flowers.txt"
 
@@ -88,7 +89,7 @@ def _matrix(file: Path, key: str) -> np.ndarray:
     except KeyError:
         raise LayoutError(f"its {file.name} has no {key}") from None
     except Exception as error:  # scipy raises what a damaged file makes it stumble over
-        raise LayoutError(f"its {file.name} cannot be read ({error})") from None
+        raise LayoutError(f"its {file.name} cannot be read ({first_line(error)})") from None
 
 
 def _number(value: Any, count: int) -> int:

@@ -12,6 +12,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.data.sets.class_folders import read_splits
 from distdiff.data.sets.named import PUBLISHED, LayoutError, Parts, find, named_set
 from distdiff.data.splits import TEST, TRAIN, VALIDATION
+from distdiff.errors import first_line
 
 CLASS_NAMES = {
     "pathmnist": (
@@ -72,7 +73,7 @@ def _read(top: Path, name: str, split: str, which: str) -> Parts:
     except KeyError as error:
         raise LayoutError(f"{file.name} is no MedMNIST file: {error.args[0]}") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise LayoutError(f"{file.name} cannot be read ({error})") from None
+        raise LayoutError(f"{file.name} cannot be read ({first_line(error)})") from None
 
 
 def _labelled(name: str, class_names: Sequence[str], pixels: np.ndarray, labels: np.ndarray) -> LabelledImages:
