@@ -13,9 +13,6 @@ from distdiff.config.validation import validate
 from distdiff.errors import UserError
 
 GIVEN = {
-    "dataset=imagefolder": ["dataset.root=x"],
-    "dataset=parquet": ["dataset.root=x"],
-    "dataset=hub": ["dataset.hub_id=a/b"],
     "encoder=hf": ["encoder.model=facebook/dinov2-small"],
     "generator=local": [f"generator.model={ROOT}/distdiff/assets/tiny_digits"],
 }
@@ -87,6 +84,13 @@ MISTAKES = {
     "study.methods=[magic]": "study.methods=magic is not allowed: one of original,",
     "dataset.per_class=x": "dataset.per_class=x is not allowed: an integer",
     "dataset.prompt_template=photo": "it needs {} where the class name goes",
+    "dataset.class_names=names.yaml": "dataset.class_names=names.yaml is not allowed: a file .json or .csv or .txt",
+    "dataset.class_names=/nowhere.txt": "dataset.class_names=/nowhere.txt: no such file",
+    "dataset.class_names=[a,b]": "is not allowed: {class: words}, or a .json, .csv, .txt file of them",
+    "dataset.prompts_file=/nowhere.json": "dataset.prompts_file=/nowhere.json: no such file",
+    "dataset.split=theirs": "dataset.split=theirs is not allowed: one of official, published",
+    "dataset.fraction=0": "dataset.fraction=0.0 is not allowed: a number above 0, at most 1",
+    "dataset.indices=[-1]": "dataset.indices[0]=-1 is not allowed: a number at least 0",
     "+foo=1": "foo is not allowed: there is no such key",
     "rho=1": "did you mean guidance.rho?",
     "guidance": "write key=value",

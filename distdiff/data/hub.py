@@ -20,6 +20,7 @@ from distdiff.data.reading import UnreadableImage, read_image
 from distdiff.data.splits import TEST, TRAIN, VALIDATION, complete
 from distdiff.errors import UserError, first_line
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 FORMATS = {".parquet": "parquet", ".arrow": "arrow"}
 USUAL_NAMES = {VALIDATION: ("validation", "valid", "val", "dev"), TEST: ("test",), TRAIN: ("train",)}
 USUAL_LABELS, USUAL_IMAGES = ("label", "labels"), ("image", "img")
@@ -35,7 +36,8 @@ def load(
 ) -> DatasetSplits:
     """The dataset `hub_id` where that is given, else the files at `root`; what has no split of its own is carved."""
     if hub_id is None and root is None:
-        raise UserError("dataset.hub_id has no value: give one, owner/name, or local files by dataset=parquet")
+        key, form = ("hub_id", "<owner/name>") if name == "hub" else ("root", "<file or folder>")
+        raise UserError(f"dataset.{key} has no value: give one, dataset.{key}={form}")
     parts = read_hub(name, hub_id=hub_id, **keys) if hub_id else read_local(name, root, **keys)
     return complete(parts, validation_fraction, test_fraction)
 
@@ -44,6 +46,11 @@ def read_hub(
     name: str, hub_id: str, hub_config: str | None, hub_data_dir: str | None, revision: str | None, **keys: Any
 ) -> dict[str, LabelledImages]:
     """The splits of a dataset on the hub, or in its cache; raises `UserError` where neither has it."""
+    if not HUB_ID.fullmatch(hub_id) or Path(hub_id).exists():  # `datasets` would take a local folder for it
+        raise UserError(
+            f"dataset.hub_id={hub_id} is not allowed: owner/name on the Hugging Face hub; local files are read by "
+            f"dataset=imagefolder or dataset=parquet with dataset.root=..."
+        )
     try:
         tables = datasets.load_dataset(hub_id, hub_config, revision=revision, data_dir=hub_data_dir)
     except Exception as error:  # `datasets` raises what its many readers raise

@@ -18,7 +18,7 @@ VALIDATION_NAMES = ("validation", "valid", "val")
 
 def load(
     name: str,
-    root: str,
+    root: str | None,
     cache_dir: str,
     train_split: str,
     validation_split: str,
@@ -29,6 +29,8 @@ def load(
     **_: object,
 ) -> DatasetSplits:
     """Reads `root`; a split that it does not have is carved from the training images, class by class."""
+    if root is None:
+        raise UserError("dataset.root has no value: give one, dataset.root=<folder or archive>")
     top = Path(root).expanduser()
     if is_archive(top):
         top = unpacked(top, cache_dir)
