@@ -418,9 +418,9 @@ def test_a_hub_id_is_no_path(hub_id: str, tmp_path) -> None:
     assert f"dataset.hub_id={hub_id} is not allowed" in error_of("hub", tmp_path, hub_id=hub_id)
 
 
-@pytest.mark.parametrize(("option", "key"), [("imagefolder", "root"), ("parquet", "root"), ("hub", "hub_id")])
+@pytest.mark.parametrize(("option", "key"), [("imagefolder", "root"), ("parquet", "hub_id"), ("hub", "hub_id")])
 def test_a_source_without_a_place_asks_for_it(option: str, key: str, tmp_path) -> None:
-    assert f"dataset.{key} has no value: give one, dataset.{key}=<" in error_of(option, tmp_path)
+    assert f"give one, dataset.{key}=<" in error_of(option, tmp_path)
 
 
 def test_a_named_set_from_the_hub_is_renamed_joined_and_counted(tmp_path, monkeypatch) -> None:
@@ -443,9 +443,12 @@ def test_a_named_set_from_the_hub_is_renamed_joined_and_counted(tmp_path, monkey
 # Folders as people have them.
 
 
-@pytest.mark.parametrize("validation", ["validation", "valid", "val"])
-def test_split_folders_by_their_usual_names(validation: str, tmp_path) -> None:
-    for split, count in (("train", 5), (validation, 2), ("test", 3)):
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [("train", "validation", "test"), ("Training", "valid", "Testing"), ("TRAIN", "Val", "Test")],
+)
+def test_split_folders_by_their_usual_names(train: str, validation: str, test: str, tmp_path) -> None:
+    for split, count in ((train, 5), (validation, 2), (test, 3)):
         for name in ("cat", "dog"):
             for number in range(count):
                 picture(tmp_path / split / name / f"{number}.png")
@@ -478,12 +481,14 @@ def test_oddities_of_a_folder_do_no_harm(tmp_path, capsys) -> None:
     (root / "cat/gone.png").symlink_to(tmp_path / "nowhere.png")
     (root / "cat/linked.png").symlink_to(root / "cat/a.png")
     (root / "cat/loop").symlink_to(root, target_is_directory=True)
+    (root / "cat/itself.png").symlink_to(root / "cat/itself.png")
+    (root / "itself").symlink_to(root / "itself")
     (root / "loop").symlink_to(root, target_is_directory=True)
     (root / "empty").mkdir()
     splits = load("imagefolder", tmp_path, root=str(root), validation_fraction=0)
     said = " ".join(capsys.readouterr().out.split())
     assert splits.train.class_names == ("c:\\..\\up", "cat", "train")
-    assert "3 files that are no images are left out" in said
+    assert "4 files that are no images are left out" in said
     assert "1 classes without a training image are left out: empty" in said
     found = contents(splits.train)
     for name, keys in contents(splits.test).items():
@@ -497,6 +502,23 @@ def test_oddities_of_a_folder_do_no_harm(tmp_path, capsys) -> None:
         stems = [safe_name(key) for key in images.keys]
         assert all("/" not in stem and not stem.startswith(".") for stem in stems)
     assert len({safe_name(key) for key in found["cat"]}) == len(found["cat"])
+
+
+def test_a_test_folder_without_classes_is_no_class(tmp_path) -> None:
+    for name in ("cat", "dog"):
+        for number in range(5):
+            picture(tmp_path / "train" / name / f"{number}.png")
+    picture(tmp_path / "test/1.png")
+    splits = load("imagefolder", tmp_path, root=str(tmp_path))
+    assert splits.train.class_names == ("cat", "dog")
+    assert sizes(splits) == (6, 2, 2)
+
+
+def test_a_folder_too_many_is_said(tmp_path, capsys) -> None:
+    for name in ("cat", "dog"):
+        picture(tmp_path / "photos" / name / "1.png")
+    load("imagefolder", tmp_path, root=str(tmp_path))
+    assert f"if cat, dog are classes, dataset.root={tmp_path}/photos" in capsys.readouterr().out.replace("\n", "")
 
 
 def test_one_class_only_is_a_dataset(tmp_path) -> None:
@@ -575,7 +597,7 @@ METADATA_MISTAKES = {
     "label": ({"label": None}, "row 1: None is no label"),
     "split": (
         {"split": "holdout"},
-        "row 1: split 'holdout' is not allowed: one of train, validation, valid, val, test",
+        "row 1: split 'holdout' is not allowed: one of train, training, validation, valid, val, test, testing",
     ),
 }
 

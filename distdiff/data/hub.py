@@ -36,8 +36,10 @@ def load(
 ) -> DatasetSplits:
     """The dataset `hub_id` where that is given, else the files at `root`; what has no split of its own is carved."""
     if hub_id is None and root is None:
-        key, form = ("hub_id", "<owner/name>") if name == "hub" else ("root", "<file or folder>")
-        raise UserError(f"dataset.{key} has no value: give one, dataset.{key}={form}")
+        raise UserError(
+            "dataset.hub_id and dataset.root have no value: give one, dataset.hub_id=<owner/name> or, of parquet or arrow "
+            "files, dataset.root=<file or folder>"
+        )
     parts = read_hub(name, hub_id=hub_id, **keys) if hub_id else read_local(name, root, **keys)
     return complete(parts, validation_fraction, test_fraction)
 

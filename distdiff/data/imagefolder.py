@@ -8,12 +8,12 @@ from distdiff.data.classes import agree_on_classes
 from distdiff.data.files import from_class_folders
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.metadata import find_metadata, read_metadata
-from distdiff.data.notes import note
+from distdiff.data.notes import note, some
 from distdiff.data.splits import TEST, TRAIN, VALIDATION, complete
 from distdiff.data.walk import holds_images, subfolders
 from distdiff.errors import UserError
 
-VALIDATION_NAMES = ("validation", "valid", "val")
+USUAL_NAMES = {TRAIN: ("train", "training"), VALIDATION: ("validation", "valid", "val"), TEST: ("test", "testing")}
 
 
 def load(
@@ -36,7 +36,8 @@ def load(
         top = unpacked(top, cache_dir)
     elif not top.is_dir():
         raise UserError(f"dataset.root={root}: no such folder or archive")
-    names = {train_split: TRAIN, **dict.fromkeys((validation_split, *VALIDATION_NAMES), VALIDATION), test_split: TEST}
+    names = {usual: split for split, of in USUAL_NAMES.items() for usual in of}
+    names |= {train_split.lower(): TRAIN, validation_split.lower(): VALIDATION, test_split.lower(): TEST}
     return complete(read_parts(name, top, names, label_column), validation_fraction, test_fraction)
 
 
@@ -51,7 +52,7 @@ def read_class_folders(root: str) -> LabelledImages:
 def read_parts(
     name: str, top: Path, split_names: dict[str, str], label_column: str | None = None
 ) -> dict[str, LabelledImages]:
-    """The splits that a folder has, at least `train`; `split_names` says which split a folder's name means."""
+    """The splits that a folder has, at least `train`; `split_names` says which split a folder's name means, in any case."""
     table = find_metadata(top)
     parts = read_metadata(name, table, label_column, split_names) if table else None
     if parts is not None:
@@ -93,6 +94,8 @@ def _class_folders(top: Path) -> Sequence[str]:
             f"dataset.root={top}: no class folders in it; each class's images go into a folder of its own, or a "
             f"metadata.csv with the columns file_name and label beside them"
         )
+    if len(names) == 1 and not holds_images(top / names[0]) and len(inner := subfolders(top / names[0])) > 1:
+        note(top.name, f"all is in one class, {names[0]}; if {some(inner)} are classes, dataset.root={top / names[0]}")
     if holds_images(top):
         note(top.name, f"images that lie in {top} itself have no class and are left out")
     return names
@@ -105,8 +108,9 @@ def _split_folders(top: Path, split_names: dict[str, str]) -> dict[str, Path]:
     file, and no folder beside it with another name holds images.
     """
     names = subfolders(top)
-    found = {split_names[name]: top / name for name in names if name in split_names and _is_split(top / name)}
-    if any(holds_images(top / name) for name in names if name not in split_names):
+    called = {name: split_names[name.lower()] for name in names if name.lower() in split_names}
+    found = {split: top / name for name, split in called.items() if _is_split(top / name)}
+    if any(holds_images(top / name) for name in names if name not in called):
         return {}
     return found
 

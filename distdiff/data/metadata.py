@@ -41,7 +41,7 @@ def read_metadata(
             if label_column is None and FILE in row:
                 return None
             raise UserError(f"{file}: it needs the columns {FILE} and {wanted}; it has {', '.join(map(str, row))}")
-        split = TRAIN_VALUE if row.get(SPLIT) is None else str(row[SPLIT])
+        split = TRAIN_VALUE if row.get(SPLIT) is None else str(row[SPLIT]).lower()
         if split not in splits:
             raise UserError(f"{file}, row {number}: {SPLIT} {split!r} is not allowed: one of {', '.join(splits)}")
         place = _inside(file, number, row[FILE])

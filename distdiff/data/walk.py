@@ -1,6 +1,7 @@
 """Lists the image files of folders: one `scandir` a folder, links followed but never in circles."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,14 +27,14 @@ def subfolders(folder: Path) -> list[str]:
     """Names of the folders in `folder`, sorted; not those with a leading dot, nor links to where `folder` itself lies."""
     above = {_identity(place) for place in (folder, *folder.resolve().parents)}
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+        names = [entry.name for entry in entries if _is(entry.is_dir) and not entry.name.startswith(".")]
     return sorted(name for name in names if _identity(folder / name) not in above)
 
 
 def holds_images(folder: Path) -> bool:
     """Whether an image file lies directly in `folder`."""
     with os.scandir(folder) as entries:
-        return any(is_image(entry.name) and entry.is_file() for entry in entries)
+        return any(is_image(entry.name) and _is(entry.is_file) for entry in entries)
 
 
 def is_image(name: str) -> bool:
@@ -47,16 +48,23 @@ def _walk(folder: str, prefix: str, found: Walk, visited: set[tuple[int, int]]) 
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
-                    (folders if entry.is_dir() else files).append(entry)
+                    (folders if _is(entry.is_dir) else files).append(entry)
     except PermissionError:
         found.others.append(prefix)
     for entry in sorted(files, key=lambda entry: entry.name):
-        (found.images if is_image(entry.name) and entry.is_file() else found.others).append(prefix + entry.name)
+        (found.images if is_image(entry.name) and _is(entry.is_file) else found.others).append(prefix + entry.name)
     for entry in sorted(folders, key=lambda entry: entry.name):
         identity = _identity(entry.path)
         if identity not in visited:
             visited.add(identity)
             _walk(entry.path, f"{prefix}{entry.name}/", found, visited)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # a link to itself
+        return False
 
 
 def _identity(path: str | Path) -> tuple[int, int]:
