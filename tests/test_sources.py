@@ -488,8 +488,8 @@ def test_oddities_of_a_folder_do_no_harm(tmp_path, capsys) -> None:
     splits = load("imagefolder", tmp_path, root=str(root), validation_fraction=0)
     said = " ".join(capsys.readouterr().out.split())
     assert splits.train.class_names == ("c:\\..\\up", "cat", "train")
-    assert "4 files that are no images are left out" in said
-    assert "1 classes without a training image are left out: empty" in said
+    assert "4 files left out of" in said
+    assert "1 class left out, without a training image: empty" in said
     found = contents(splits.train)
     for name, keys in contents(splits.test).items():
         found[name] += keys
@@ -592,8 +592,8 @@ def test_a_metadata_file_gives_labels_and_splits(kind: str, tmp_path) -> None:
 METADATA_MISTAKES = {
     "elsewhere": ({"file_name": "../secret.png"}, "row 1: file_name '../secret.png' is not allowed"),
     "absolute": ({"file_name": "/etc/passwd"}, "row 1: file_name '/etc/passwd' is not allowed"),
-    "missing": ({"file_name": "images/e.png"}, "1 files that it lists are not there: images/e.png"),
-    "twice": ({"file_name": "images/a.png"}, "1 files are listed more than once: images/a.png"),
+    "missing": ({"file_name": "images/e.png"}, "1 file that it lists cannot be found: images/e.png"),
+    "twice": ({"file_name": "images/a.png"}, "listed more than once: images/a.png"),
     "label": ({"label": None}, "row 1: None is no label"),
     "split": (
         {"split": "holdout"},
@@ -610,6 +610,16 @@ def test_a_wrong_row_of_metadata_is_one_line(mistake: str, tmp_path) -> None:
     change, said = METADATA_MISTAKES[mistake]
     write_metadata(tmp_path / "photos", "jsonl", [METADATA[0] | change, *METADATA[1:]])
     assert said in error_of("imagefolder", tmp_path, root=str(tmp_path / "photos"))
+
+
+def test_metadata_above_split_folders_follows_them(tmp_path) -> None:
+    rows = [
+        {"file_name": f"{split}/{label}.png", "label": label} for split in ("train", "test") for label in ("a", "b")
+    ]
+    for row in rows:
+        picture(tmp_path / row["file_name"])
+    write_metadata(tmp_path, "csv", rows)
+    assert sizes(load("imagefolder", tmp_path, root=str(tmp_path), validation_fraction=0)) == (2, 0, 2)
 
 
 def test_metadata_in_split_folders_and_without_labels(tmp_path) -> None:
@@ -714,6 +724,12 @@ def test_class_ids_are_mapped_by_a_file(name: str, tmp_path) -> None:
     assert prompts(config, ("n01", "n02")) == ["a photo of a tench.", "a photo of a dog."]
 
 
+def test_class_names_may_be_numbers(tmp_path) -> None:
+    assert (
+        prompts(configured("digits", tmp_path, class_names={0: "zero"}), ("0", "1"))[0] == "a photo of the digit zero."
+    )
+
+
 def test_class_names_that_fit_no_class_are_refused(tmp_path) -> None:
     (tmp_path / "w.txt").write_text("a b\n")
     with pytest.raises(UserError, match="it names none of the 2 classes, such as 'n01'"):
@@ -733,7 +749,7 @@ def test_a_prompts_file_has_several_sentences_a_class(name: str, text: str, tmp_
     (tmp_path / name).write_text(text)
     config = configured("imagefolder", tmp_path, prompts_file=str(tmp_path / name))
     assert sentences(config, ("cat", "sea_horse")) == [["one cat"], ["a sea horse in the sea", "a small sea horse"]]
-    with pytest.raises(UserError, match="no sentence for 1 classes, such as 'dog'"):
+    with pytest.raises(UserError, match="no sentence for 1 class, such as 'dog'"):
         sentences(config, ("cat", "dog"))
 
 

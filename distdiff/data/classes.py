@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from distdiff.data.images import LabelledImages
-from distdiff.data.notes import note, some
+from distdiff.data.notes import note
+from distdiff.data.words import counted, some
 from distdiff.errors import UserError
 
 
@@ -35,8 +36,8 @@ def agree_on_classes(parts: dict[str, LabelledImages]) -> dict[str, LabelledImag
     empty = sorted({name for part in parts.values() for name in part.class_names} - set(names))
     if empty:
         lost = sum(int(np.isin(part.labels, _numbers(part, empty)).sum()) for part in parts.values())
-        held = f" (with {lost:,} images of other splits)" if lost else ""
-        note(train.name, f"{len(empty)} classes without a training image are left out{held}: {some(empty)}")
+        held = f", and their {counted(lost, 'image')} of other splits" if lost else ""
+        note(train.name, f"{counted(len(empty), 'class')} left out, without a training image{held}: {some(empty)}")
     return {split: keep_classes(part, names) for split, part in parts.items()}
 
 

@@ -7,9 +7,10 @@ import numpy as np
 from PIL import Image
 
 from distdiff.data.images import LabelledImages
-from distdiff.data.notes import note, printable, some
+from distdiff.data.notes import note
 from distdiff.data.reading import read_image
 from distdiff.data.walk import walk
+from distdiff.data.words import counted, printable, some
 
 
 def from_files(
@@ -42,5 +43,5 @@ def from_class_folders(name: str, top: Path, folders: Sequence[str]) -> Labelled
         paths += [f"{top}/{folder}/{key}" for key in found.images]
         others += [f"{folder}/{other}" for other in found.others]
     if others:
-        note(name, f"{len(others):,} files that are no images are left out of {top}: {some(others)}")
+        note(name, f"{counted(len(others), 'file')} left out of {top}, not an image: {some(others)}")
     return from_files(name, [printable(folder) for folder in folders], labels, keys, paths)

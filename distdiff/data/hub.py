@@ -15,9 +15,10 @@ from PIL import Image
 
 from distdiff.data.classes import in_order
 from distdiff.data.images import DatasetSplits, LabelledImages
-from distdiff.data.notes import note, printable
+from distdiff.data.notes import note
 from distdiff.data.reading import UnreadableImage, read_image
 from distdiff.data.splits import TEST, TRAIN, VALIDATION, complete
+from distdiff.data.words import counted, printable
 from distdiff.errors import UserError, first_line
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -114,7 +115,7 @@ def _part(
     class_names, labels = _labels(source, table, label_column)
     labelled = np.flatnonzero(labels >= 0)
     if len(labelled) < len(labels):
-        note(name, f"{len(labels) - len(labelled):,} images of {source} without a label are left out")
+        note(name, f"{counted(len(labels) - len(labelled), 'image')} of {source} left out, without a label")
     try:
         cells = table.select_columns([image_column]).cast_column(image_column, ImageFeature(decode=False))
     except Exception as error:

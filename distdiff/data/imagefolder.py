@@ -8,9 +8,10 @@ from distdiff.data.classes import agree_on_classes
 from distdiff.data.files import from_class_folders
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.metadata import find_metadata, read_metadata
-from distdiff.data.notes import note, some
+from distdiff.data.notes import note
 from distdiff.data.splits import TEST, TRAIN, VALIDATION, complete
 from distdiff.data.walk import holds_images, subfolders
+from distdiff.data.words import some
 from distdiff.errors import UserError
 
 USUAL_NAMES = {TRAIN: ("train", "training"), VALIDATION: ("validation", "valid", "val"), TEST: ("test", "testing")}
@@ -63,7 +64,7 @@ def read_parts(
     if TRAIN not in folders:
         return _read_class_folders(name, {TRAIN: top}, _class_folders(top))
     tables = {split: find_metadata(folder) for split, folder in folders.items()}
-    if tables[TRAIN] and (parts := _tables(name, tables, label_column)):
+    if tables[TRAIN] and (parts := _tables(name, tables, split_names, label_column)):
         return parts
     classes = sorted({cls for folder in folders.values() for cls in subfolders(folder)})
     return _read_class_folders(name, folders, classes)
@@ -76,11 +77,13 @@ def _read_class_folders(name: str, folders: dict[str, Path], classes: Sequence[s
     return parts
 
 
-def _tables(name: str, tables: dict[str, Path | None], label_column: str | None) -> dict[str, LabelledImages] | None:
+def _tables(
+    name: str, tables: dict[str, Path | None], split_names: dict[str, str], label_column: str | None
+) -> dict[str, LabelledImages] | None:
     """One metadata file in each split's folder; None where that of `train` has no labels."""
     parts = {}
     for split, table in tables.items():
-        read = read_metadata(name, table, label_column, {TRAIN: split, split: split}) if table else {}
+        read = read_metadata(name, table, label_column, dict.fromkeys(split_names, split), split) if table else {}
         if read is None and split == TRAIN:
             return None
         parts |= read or {}

@@ -13,7 +13,7 @@ from pyarrow import ArrowException
 from distdiff.data.classes import in_order
 from distdiff.data.files import from_files
 from distdiff.data.images import LabelledImages
-from distdiff.data.notes import some
+from distdiff.data.words import counted, some
 from distdiff.errors import UserError, first_line
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -26,30 +26,32 @@ def find_metadata(folder: Path) -> Path | None:
 
 
 def read_metadata(
-    name: str, file: Path, label_column: str | None, splits: Mapping[str, str]
+    name: str, file: Path, label_column: str | None, splits: Mapping[str, str], default: str = "train"
 ) -> dict[str, LabelledImages] | None:
-    """The images that a metadata file lists, by the values of its column `split`, all `train` without one.
+    """The images that a metadata file lists, by its column `split`, or by the split folders that they lie in.
 
-    `splits` says which of our splits a value means. Labels are text, sorted as numbers where all are. None where the
-    file has no column of labels and none is asked for. Raises `UserError` with the row that is wrong.
+    `splits` says which of our splits a value means; rows without one are of the `default`. Labels are text, sorted as
+    numbers where all are. None where the file has no column of labels and none is asked for. Raises `UserError` with the
+    row that is wrong.
     """
     wanted = label_column or LABEL
-    rows: dict[str, list[tuple[str, str]]] = {}
+    listed: list[tuple[str | None, str, str]] = []
     missing = []
     for number, row in enumerate(_rows(file), start=1):
         if wanted not in row or FILE not in row:
             if label_column is None and FILE in row:
                 return None
             raise UserError(f"{file}: it needs the columns {FILE} and {wanted}; it has {', '.join(map(str, row))}")
-        split = TRAIN_VALUE if row.get(SPLIT) is None else str(row[SPLIT]).lower()
-        if split not in splits:
+        split = None if row.get(SPLIT) in (None, "") else str(row[SPLIT]).lower()
+        if split is not None and split not in splits:
             raise UserError(f"{file}, row {number}: {SPLIT} {split!r} is not allowed: one of {', '.join(splits)}")
         place = _inside(file, number, row[FILE])
         if not (file.parent / place).is_file():
             missing.append(place)
-        rows.setdefault(splits[split], []).append((place, _label(file, number, row[wanted])))
+        listed.append((split, place, _label(file, number, row[wanted])))
+    rows = _by_split(listed, splits, default)
     if missing:
-        raise UserError(f"{file}: {len(missing):,} files that it lists are not there: {some(missing)}")
+        raise UserError(f"{file}: {counted(len(missing), 'file')} that it lists cannot be found: {some(missing)}")
     if not rows:
         raise UserError(f"{file}: it has no rows")
     _check_unique(file, rows)
@@ -67,7 +69,17 @@ def read_metadata(
     }
 
 
-TRAIN_VALUE = "train"  # of a row without a split
+def _by_split(
+    listed: list[tuple[str | None, str, str]], splits: Mapping[str, str], default: str
+) -> dict[str, list[tuple[str, str]]]:
+    """(file, label) by split: of the column; without one, of the files' first folder where each is in such a folder."""
+    folders = [place.partition("/")[0].lower() if "/" in place else "" for _, place, _ in listed]
+    in_folders = all(split is None for split, _, _ in listed) and all(folder in splits for folder in folders)
+    rows: dict[str, list[tuple[str, str]]] = {}
+    for (split, place, label), folder in zip(listed, folders, strict=True):
+        value = folder if in_folders else split
+        rows.setdefault(default if value is None else splits[value], []).append((place, label))
+    return rows
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
@@ -116,4 +128,4 @@ def _check_unique(file: Path, rows: Mapping[str, list[tuple[str, str]]]) -> None
     seen: set[str] = set()
     twice = [place for part in rows.values() for place, _ in part if place in seen or seen.add(place)]
     if twice:
-        raise UserError(f"{file}: {len(twice):,} files are listed more than once: {some(twice)}")
+        raise UserError(f"{file}: listed more than once: {some(twice)}")

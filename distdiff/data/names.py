@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from distdiff.data.words import counted
 from distdiff.errors import UserError, first_line
 
 WORD_FILES, PROMPT_FILES = (".json", ".csv", ".txt"), (".json", ".csv")
@@ -18,7 +19,7 @@ def check_names(dataset: DictConfig) -> None:
     names = dataset.class_names
     if isinstance(names, str):
         _file("dataset.class_names", names, WORD_FILES)
-    elif names is not None and not (OmegaConf.is_dict(names) and all(isinstance(word, str) for word in names.values())):
+    elif names is not None and not OmegaConf.is_dict(names):
         raise UserError(
             f"dataset.class_names={names} is not allowed: {{class: words}}, or a {', '.join(WORD_FILES)} file of them"
         )
@@ -34,7 +35,7 @@ def class_words(class_names: Sequence[str], given: Mapping[str, str] | str | Non
     if isinstance(given, str):
         words = _words_of_file(given, class_names)
     else:
-        words = dict(given or {})
+        words = {str(name): str(word) for name, word in (given or {}).items()}  # `{0: zero}` has a number
         if strange := [name for name in words if name not in class_names]:
             raise UserError(f"dataset.class_names: there is no class {strange[0]!r}; one of {', '.join(class_names)}")
     return [words.get(name, name.replace("_", " ")) for name in class_names]
@@ -52,7 +53,7 @@ def class_sentences(file: str, class_names: Sequence[str], words: Sequence[str])
             sentences.setdefault(name, []).append(_text("dataset.prompts_file", file, name, one))
     if lacking := [name for name in class_names if name not in sentences]:
         raise UserError(
-            f"dataset.prompts_file={file}: it has no sentence for {len(lacking)} classes, such as {lacking[0]!r}"
+            f"dataset.prompts_file={file}: it has no sentence for {counted(len(lacking), 'class')}, such as {lacking[0]!r}"
         )
     return [
         [sentence.replace("{}", word) for sentence in dict.fromkeys(sentences[name])]

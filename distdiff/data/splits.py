@@ -7,7 +7,7 @@ from sklearn.model_selection import train_test_split
 
 from distdiff.data.classes import agree_on_classes
 from distdiff.data.images import DatasetSplits, LabelledImages
-from distdiff.data.notes import some
+from distdiff.data.words import some
 from distdiff.errors import UserError
 
 FIXED = 0  # the split's own seed: changing the study's seed must never move an image into or out of the test set

@@ -9,10 +9,10 @@ import numpy as np
 from scipy.io import loadmat
 
 from distdiff.data.files import from_class_folders
-from distdiff.data.notes import printable
 from distdiff.data.sets.named import PUBLISHED, LayoutError, Parts, find, inside, lines, listed, named_set
 from distdiff.data.splits import TEST, TRAIN, VALIDATION
 from distdiff.data.walk import subfolders
+from distdiff.data.words import printable
 from distdiff.errors import first_line
 
 FLOWER_NAMES = Path(__file__).parents[2] / "assets" / "class_names" / "oxford_flowers.txt"

@@ -11,8 +11,9 @@ import numpy as np
 from distdiff.data.files import from_files
 from distdiff.data.hub import read_hub
 from distdiff.data.images import DatasetSplits, LabelledImages
-from distdiff.data.notes import note, some
+from distdiff.data.notes import note
 from distdiff.data.splits import TRAIN, complete
+from distdiff.data.words import some
 from distdiff.errors import UserError
 
 OFFICIAL, PUBLISHED = "official", "published"
