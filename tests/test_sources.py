@@ -514,6 +514,18 @@ def test_a_test_folder_without_classes_is_no_class(tmp_path) -> None:
     assert sizes(splits) == (6, 2, 2)
 
 
+def test_split_folders_may_be_named_and_must_be_there(tmp_path) -> None:
+    for split in ("trn", "val", "tst"):
+        for name in ("cat", "dog"):
+            picture(tmp_path / split / name / "1.png")
+    keys = {"root": str(tmp_path), "train_split": "trn"}
+    assert sizes(load("imagefolder", tmp_path, **keys, test_split="tst")) == (2, 2, 2)
+    assert sizes(load("imagefolder", tmp_path, **keys, test_split="val")) == (2, 0, 2)
+    assert "dataset.test_split=holdout: there is no such folder" in error_of(
+        "imagefolder", tmp_path, **keys, test_split="holdout"
+    )
+
+
 def test_a_folder_too_many_is_said(tmp_path, capsys) -> None:
     for name in ("cat", "dog"):
         picture(tmp_path / "photos" / name / "1.png")

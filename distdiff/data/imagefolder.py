@@ -37,6 +37,9 @@ def load(
         top = unpacked(top, cache_dir)
     elif not top.is_dir():
         raise UserError(f"dataset.root={root}: no such folder or archive")
+    for split, given in ((TRAIN, train_split), (VALIDATION, validation_split), (TEST, test_split)):
+        if given not in USUAL_NAMES[split] and not (top / given).is_dir() and find_metadata(top) is None:
+            raise UserError(f"dataset.{split}_split={given}: there is no such folder in {top}")
     names = {usual: split for split, of in USUAL_NAMES.items() for usual in of}
     names |= {train_split.lower(): TRAIN, validation_split.lower(): VALIDATION, test_split.lower(): TEST}
     return complete(read_parts(name, top, names, label_column), validation_fraction, test_fraction)
