@@ -34,6 +34,7 @@ from distdiff.expansion.names import SPLIT_WORDS, safe_name
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.share import Share, working_on
 from distdiff.expansion.writer import ExpandedWriter
+from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.direct import Direct
 
@@ -289,6 +290,26 @@ def test_a_directory_of_another_configuration_is_refused_and_untouched(job) -> N
     with pytest.raises(UserError, match=r"^expansion.output_dir=.*\(guidance.rho: 0.3 there, 5.0 here\)"):
         job("guidance.rho=5")
     assert {path: path.read_bytes() for path in made.path.rglob("*") if path.is_file()} == before
+
+
+def test_prompts_are_embedded_once_for_all_that_need_them(job, monkeypatch, tmp_path: Path) -> None:
+    embed, calls = LatentDiffusion.embed, []
+
+    def counting(self, prompts):
+        calls.append(prompts)
+        return embed(self, prompts)
+
+    monkeypatch.setattr(LatentDiffusion, "embed", counting)
+    guided = ["generator.cfg_scale=2", "generator.negative_prompt=blurry"]
+    for number, (given, times) in enumerate((([], 1), (["guidance=none"], 1), (guided, 2), (guided, 2))):
+        sampler = job(*given, f"expansion.output_dir={tmp_path}/{number}").synthesizer("test")
+        assert calls == [["a photo of a cat.", "a photo of a train."]] * times
+        fresh = embed(sampler.generator, calls[0])
+        assert torch.equal(sampler.prompts.positive.tokens, fresh.positive.tokens)
+        if given is guided:
+            assert torch.equal(sampler.prompts.negative.tokens, fresh.negative.tokens)
+        else:
+            assert sampler.prompts.negative is None
 
 
 def test_images_of_another_dataset_and_of_test_images_are_not_trained_on(job) -> None:

@@ -42,13 +42,6 @@ from distdiff.trainer import trainer_device
 REVISION = 2  # raise when a change here or in the guidance changes the images
 
 
-def embed_sentences(generator: LatentDiffusion, sentences: list[list[str]]) -> Prompts:
-    """The prompts of each class, each distinct sentence embedded once."""
-    number = {sentence: index for index, sentence in enumerate(dict.fromkeys(chain.from_iterable(sentences)))}
-    of_class = tuple(tuple(number[sentence] for sentence in own) for own in sentences)
-    return replace(generator.embed(list(number)), of_class=of_class)
-
-
 class Expander:
     """Knows how training sets are expanded under the `generator`, `prototype` and `expansion` keys."""
 
@@ -111,7 +104,7 @@ class Expander:
             size, fit = encoder.input_size, "squash"
         prototypes = self.prototypes(data, seed, encoder, size, fit).to("cpu", generator.latent_dtype)
         energy = ImageEnergy(encoder.to(generator.latent_dtype), HierarchicalEnergy(prototypes, **weights))
-        embedded = embed_sentences(generator, sentences(self.config.dataset, train.class_names))
+        embedded = self.prompts(train.class_names)
         latents = self.latents(data, seed if guidance.freezes_source else None, positions)
         return GuidedImg2Img(generator, guidance, energy, latents, embedded, seed)
 
@@ -194,6 +187,34 @@ class Expander:
         if options.num_groups != 1 and largest > options.max_clustered:
             identity |= {"max_clustered": options.max_clustered, "seed": seed}
         return identity
+
+    def prompts(self, class_names: tuple[str, ...]) -> Prompts:
+        """The prompts of each class as the generator's text encoders give them, each distinct sentence embedded once."""
+        of_classes = sentences(self.config.dataset, class_names)
+        number = {sentence: i for i, sentence in enumerate(dict.fromkeys(chain.from_iterable(of_classes)))}
+        generator = self.generator
+        keys = (
+            "model",
+            "checkpoint_config",
+            "variant",
+            "use_t5",
+            "lora",
+            "textual_inversion",
+            "negative_prompt",
+            "dtype",
+        )
+        ingredients = {
+            **{key: self.generator_identity[key] for key in keys},
+            "classifier_free": generator.family.classifier_free,
+            "prompts": list(number),
+        }
+
+        def build(folder: Path) -> None:
+            generator.embed(list(number)).save(folder / "prompts.safetensors")
+
+        embedded = Prompts.load(self.cache.get("prompts", ingredients, build) / "prompts.safetensors")
+        of_class = tuple(tuple(number[sentence] for sentence in own) for own in of_classes)
+        return replace(embedded.to(generator.device), of_class=of_class)
 
     def latents(self, data: TrainingSet, crop_seed: int | None, positions: np.ndarray | None = None) -> Posterior:
         """The autoencoder's posterior of every source image, fitted by `dataset.fit` or, given a seed, cropped at random.

@@ -1,8 +1,11 @@
 """What prompts become: the tensors that tell a denoising network what to draw."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,28 @@ class Prompts:
     def select(self, positions: torch.Tensor) -> "Prompts":
         """The prompts of a batch, by number."""
         return Prompts(self.positive.select(positions), self.negative)
+
+    def save(self, path: Path) -> None:
+        """Writes the tensors as safetensors; `of_class` is the caller's to keep."""
+        tensors = {f"{name}.{part}": tensor for name, part, tensor in self._tensors()}
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Prompts":
+        """What `save` wrote, on the CPU."""
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for name, tensor in load_file(path).items():
+            owner, part = name.split(".")
+            parts.setdefault(owner, {})[part] = tensor
+        negative = Conditioning(**parts["negative"]) if "negative" in parts else None
+        return cls(Conditioning(**parts["positive"]), negative)
+
+    def _tensors(self) -> Iterator[tuple[str, str, torch.Tensor]]:
+        for name, conditioning in (("positive", self.positive), ("negative", self.negative)):
+            for part in ("tokens", "pooled"):
+                tensor = getattr(conditioning, part, None)
+                if tensor is not None:
+                    yield name, part, tensor
 
     def to(self, *where: torch.device | torch.dtype) -> "Prompts":
         return replace(
