@@ -23,8 +23,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 run: .venv  ## the whole study: guide, prototypes, expand, measure, train, report
 	@$(BIN)/python experiments/run.py
 
-test: .venv lint  ## lint, then every test
-	@$(BIN)/python -m pytest
+test: .venv lint  ## lint, then every test, two files at a time
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv  ## check style
 	@$(BIN)/ruff check .

@@ -35,15 +35,19 @@ class StandIn(Synthesizer):
         return Synthesized(images, columns)
 
 
-def standin_job(
-    config: DictConfig, path: Path, sources: int, class_names: tuple[str, ...] = ("train", "b.c")
-) -> tuple[ExpansionJob, StandIn]:
+def standin_job(config: DictConfig, path: Path, sources: int) -> tuple[ExpansionJob, StandIn]:
     """An expansion of `sources` images of two classes that claims `path`."""
     labels = np.arange(sources) % 2
     keys = tuple(f"sub.dir/image {i}_val_.v{i % 3}.jpg" for i in range(sources))
-    images = LabelledImages("any", class_names, labels, keys, read=None, indices=np.arange(sources))
+    return standin_job_of(
+        LabelledImages("any", ("train", "b.c"), labels, keys, read=None, indices=np.arange(sources)), config, path
+    )
+
+
+def standin_job_of(images: LabelledImages, config: DictConfig, path: Path) -> tuple[ExpansionJob, StandIn]:
+    """An expansion of `images` that claims `path`."""
     synthesizer = StandIn()
-    ingredients = {"seed": 0, "sources": sources}
+    ingredients = {"seed": 0, "sources": len(images)}
     job = ExpansionJob("none", 0, images, ingredients, lambda title: synthesizer, path, config)
     job.claim()
     return job, synthesizer

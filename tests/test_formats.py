@@ -17,9 +17,10 @@ import torch
 import webdataset
 from conftest import compose
 from PIL import Image
-from standin import StandIn, standin_job
+from standin import StandIn, standin_job, standin_job_of
 
 from distdiff.classification.command import train
+from distdiff.data.loading import load_dataset
 from distdiff.errors import UserError
 from distdiff.expansion.directory import ExpandedDirectory, read_expanded
 from distdiff.expansion.encoding import ImageEncoding
@@ -379,7 +380,8 @@ def test_a_classifier_trains_on_shards(tmp_path: Path) -> None:
     folders = []
     for storage in SHARDED:
         config = compose("expand", ["dataset.per_class=1", f"expansion.format={storage}", "expansion.shard_size=4"])
-        made, _ = standin_job(config, tmp_path / storage, 4, class_names=("3", "5"))
+        sources = load_dataset(config.dataset).train.select(range(4))
+        made, _ = standin_job_of(sources, config, tmp_path / storage)
         made.run("test")
         folders.append(str(made.path))
     run = ["train.steps=2", "logger=none", "dataset.per_class=1", f"paths.output_dir={tmp_path}/outputs"]
