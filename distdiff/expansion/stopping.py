@@ -1,6 +1,8 @@
 """Ends an expansion between two batches when a signal asks for it, so that nothing is lost or torn."""
 
+import os
 import signal
+import time
 from types import FrameType
 from typing import Any
 
@@ -9,17 +11,20 @@ from lightning.pytorch.callbacks import Callback
 
 from distdiff.errors import Stopped
 
+TOGETHER = 2.0  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopBetweenBatches(Callback):
     """Notes SIGINT (Ctrl-C), SIGTERM and SIGUSR1, and raises `Stopped` after the batch in progress is written.
 
-    To be the last of a trainer's callbacks. A second signal of a kind does what it would do without this.
+    To be the last of a trainer's callbacks. A second signal does what it would do without this, unless it comes
+    with the first: a launcher hands on what the system sends to all processes as well.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.moment = 0.0
         self.previous: dict[int, Any] = {}
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -35,8 +40,11 @@ class StopBetweenBatches(Callback):
             self._restore(number)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        self.received = number
-        self._restore(number)
+        if self.received is None:
+            self.received, self.moment = number, time.monotonic()
+        elif time.monotonic() - self.moment > TOGETHER:
+            self._restore(number)
+            os.kill(os.getpid(), number)
 
     def _restore(self, number: int) -> None:
         signal.signal(number, self.previous.pop(number, signal.SIG_DFL))
