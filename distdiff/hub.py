@@ -1,11 +1,14 @@
 """Models that a name finds in a local folder or on the Hugging Face hub (no heavy imports: validation asks first)."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from distdiff.errors import UserError, first_line
 
-UNREACHABLE = "the Hugging Face hub cannot be reached and the model is not in its cache; give a local folder"
-NO_SUCH_MODEL = ("401", "404", "gated", "not a valid model identifier")
+PAUSE = 1  # seconds before the hub is asked a second time: names are not always found at first
 
 
 def local_path(key: str, name: str) -> Path | None:
@@ -22,15 +25,93 @@ def local_path(key: str, name: str) -> Path | None:
     return path
 
 
+@contextmanager
+def hub_or_cache() -> Iterator[None]:
+    """While it lasts, a hub that cannot be connected to is not asked again: its cache gives what it has, as if offline.
+
+    The hub's client would ask for every file six times, with longer and longer pauses. Once it has answered it is as
+    patient as it always is: connecting is limited (HF_HUB_ETAG_TIMEOUT, 10 s), a slow transfer is not.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or _answers():
+        yield
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = False
+
+
+def _answers() -> bool:
+    try:
+        _connect()
+    except ConnectionError:
+        return False
+    return True
+
+
+@cache  # a failure is no result: the next model asks again
+def _connect() -> None:
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.errors import HTTPError
+
+    for attempt in range(2):
+        try:
+            get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)  # any status is an answer
+            return
+        except HTTPError as error:
+            reason = error
+        if attempt == 0:
+            time.sleep(PAUSE)
+    raise ConnectionError(str(reason)) from reason
+
+
+def cached_folder(name: str, file: str, revision: str | None = None) -> Path:
+    """The folder in the cache of a hub id whose `file` is there."""
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(name, file, revision=revision, local_files_only=True)).parent
+
+
 def hub_reason(error: Exception) -> str:
     """Why the hub did not give a model, in words for people."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
-    if isinstance(error.__context__, LocalEntryNotFoundError):  # diffusers speaks of a missing file then
-        return UNREACHABLE
-    text = str(error)
-    if any(sign in text.lower() for sign in NO_SUCH_MODEL):
-        return "the hub has no such model, or it needs a login (huggingface-cli login); a local folder works too"
-    if "not a valid git identifier" in text or "appear to have a file named" in text:
-        return first_line(error)
-    return UNREACHABLE
+    behind = list(_behind(error))
+
+    def is_any(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in behind)
+
+    if is_any(GatedRepoError):
+        return (
+            "it is gated: ask for access on its page on the hub, then log in (hf auth login); a local folder works too"
+        )
+    if is_any(RevisionNotFoundError):
+        return "the hub has it, but not this revision"
+    if is_any(RepositoryNotFoundError):
+        return "the hub has no such model, or it needs a login (hf auth login); a local folder works too"
+    refused = next((cause for cause in behind if isinstance(cause, HfHubHTTPError)), None)
+    if refused is not None and refused.response.status_code != 404:
+        return f"the hub answered with status {refused.response.status_code}; try again later, or give a local folder"
+    if is_any(LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, HTTPError) and refused is None:
+        why = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
+        return f"the Hugging Face hub cannot be reached{why} and the model is not in its cache; give a local folder"
+    return first_line(error)
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and all that led to it; libraries often raise one of their own over the hub's."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -248,6 +248,7 @@ class CommandConfig:
 
     command: str = MISSING
     seed: int = allowed(0, at_least=0)
+    fetch_only: bool = False  # download what the command will need, for nodes without a network, and end
     paths: PathsConfig = field(default_factory=PathsConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)

@@ -1,5 +1,7 @@
 """Encoders that need no training: CLIP, any vision model, and a classifier's checkpoint."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint as fingerprint_of
@@ -7,8 +9,9 @@ from distdiff.caching.fingerprint import fingerprint_files, fingerprint_model
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.checkpoint import load_checkpoint
 from distdiff.encoders.guide import GuideEncoder
-from distdiff.encoders.location import checkpoint_path, model_path
+from distdiff.encoders.location import MODEL, TRANSFORMERS_CONFIG, checkpoint_path, model_path
 from distdiff.encoders.vision import load_clip, load_vision_model
+from distdiff.hub import cached_folder
 
 REVISION = 1  # raise when a change here changes features
 LOADERS = {"clip": load_clip, "hf": load_vision_model}
@@ -27,6 +30,17 @@ def load_encoder(config: DictConfig, classifier: DictConfig) -> Encoder:
     if config.name == "guide":
         return GuideEncoder(load_checkpoint(config.checkpoint, classifier))
     return LOADERS[config.name](config.model, config.revision)
+
+
+def fetch_encoder(config: DictConfig, classifier: DictConfig) -> dict[str, Path]:
+    """Brings what `load_encoder` will take from the hub into its cache: `key=value` to the folder; empty where all is local.
+
+    It is loaded for that, which shows now whether it can serve. Raises `UserError` where it cannot.
+    """
+    if config.name == "guide" or model_path(config.model) is not None:
+        return {}
+    load_encoder(config, classifier)
+    return {f"{MODEL}={config.model}": cached_folder(config.model, TRANSFORMERS_CONFIG, config.revision)}
 
 
 def fingerprint(config: DictConfig, classifier: DictConfig) -> str:

@@ -1,18 +1,19 @@
 """Loads a transformers model's weights from a folder or the hub; says in one line why it cannot."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from huggingface_hub.errors import HTTPError
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from distdiff.errors import UserError, first_line
-from distdiff.hub import hub_reason
+from distdiff.hub import hub_or_cache, hub_reason
 
 disable_progress_bar()
 set_verbosity_error()  # it reports unused heads at length; weights that miss are refused here
@@ -27,6 +28,7 @@ LOADING_ERRORS = (
     ImportError,
     SafetensorError,
     UnpicklingError,
+    HTTPError,
 )
 
 
@@ -75,8 +77,9 @@ def some_of(names: Iterable[str]) -> str:
 def loading(label: str, on_hub: bool = False) -> Iterator[None]:
     """Turns what loading or a first forward pass raises into a `UserError` of one line that starts with `label`."""
     try:
-        yield
+        with hub_or_cache() if on_hub else nullcontext():
+            yield
     except LOADING_ERRORS as error:
-        if on_hub and isinstance(error, OSError):
+        if on_hub and isinstance(error, (OSError, HTTPError)):
             raise UserError(f"{label}: {hub_reason(error)}") from error
         raise UserError(f"{label} is no vision model that can be loaded: {first_line(error)}") from error

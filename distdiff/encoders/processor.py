@@ -10,6 +10,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 from distdiff.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from distdiff.encoders.pretrained import vision_config
 from distdiff.errors import UserError
+from distdiff.hub import hub_or_cache
 
 PROCESSOR = "preprocessor_config.json"
 RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers; bicubic stands for the others
@@ -38,9 +39,10 @@ def _content(label: str, model: Path | str, revision: str | None) -> dict[str, A
     """The processor file, empty where there is none; no processor is built from it, which could need torchvision."""
     on_hub = not isinstance(model, Path)
     try:
-        return ImageProcessingMixin.get_image_processor_dict(str(model), **({"revision": revision} if on_hub else {}))[
-            0
-        ]
+        if not on_hub:
+            return ImageProcessingMixin.get_image_processor_dict(str(model))[0]
+        with hub_or_cache():
+            return ImageProcessingMixin.get_image_processor_dict(model, revision=revision)[0]
     except OSError as error:
         if not on_hub:
             if (model / PROCESSOR).exists():

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from distdiff.errors import UserError, first_line
 from distdiff.generator.location import model_path, split_scale
-from distdiff.hub import hub_reason
+from distdiff.hub import hub_or_cache, hub_reason
 
 
 def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
@@ -21,7 +22,9 @@ def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
         path, scale = split_scale(entry)
         local = model_path(path, "generator.lora")
         try:
-            pipeline.load_lora_weights(str(local or path), adapter_name=f"lora{number}", use_safetensors=True)
+            pipeline.load_lora_weights(
+                str(local or fetch_adapter(path)), adapter_name=f"lora{number}", use_safetensors=True
+            )
         except Exception as error:  # whatever diffusers, peft and the hub raise for a file that does not fit
             raise UserError(f"generator.lora={entry} cannot be loaded: {_reason(error, local)}") from error
         names.append(f"lora{number}")
@@ -41,9 +44,15 @@ def add_textual_inversions(pipeline: DiffusionPipeline, entries: Sequence[str]) 
             if getattr(pipeline, "tokenizer_2", None) is not None:
                 _add_to_both_encoders(pipeline, str(path or entry))
             else:
-                pipeline.load_textual_inversion(str(path or entry), use_safetensors=True)
+                pipeline.load_textual_inversion(str(path or fetch_adapter(entry)), use_safetensors=True)
         except Exception as error:  # as above
             raise UserError(f"generator.textual_inversion={entry} cannot be loaded: {_reason(error, path)}") from error
+
+
+def fetch_adapter(name: str) -> Path:
+    """The folder in the cache with the safetensors files of a hub id: diffusers guesses a file's name only of folders offline."""
+    with hub_or_cache():
+        return Path(snapshot_download(name, allow_patterns="*.safetensors", ignore_patterns="*/*"))
 
 
 def _add_to_both_encoders(pipeline: DiffusionPipeline, path: str) -> None:

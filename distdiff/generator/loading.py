@@ -1,29 +1,36 @@
 """Loads a generator: a diffusers folder, a hub id or one checkpoint file, with its adapters; says in one line why not."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import diffusers
 import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline
+from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
 from diffusers.utils.logging import disable_progress_bar as quiet_diffusers
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
 from omegaconf import DictConfig
 from transformers.utils.logging import disable_progress_bar as quiet_transformers
 
 from distdiff.caching.fingerprint import fingerprint_model
 from distdiff.errors import UserError, first_line
-from distdiff.generator.adapters import add_loras, add_textual_inversions
+from distdiff.generator.adapters import add_loras, add_textual_inversions, fetch_adapter
 from distdiff.generator.kinds import LATENT_CONSISTENCY, STABLE_DIFFUSION, STABLE_DIFFUSION_3, Kind, kind_of
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.location import local_kind, model_path, split_scale
-from distdiff.hub import hub_reason
+from distdiff.hub import cached_folder, hub_or_cache, hub_reason
 
 quiet_diffusers()
 quiet_transformers()
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
-HUB_ERRORS = (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, ConnectionError)
+HUB_ERRORS = (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, HTTPError, ConnectionError)
+CHECKPOINT_CONFIG_FILES = [
+    "*.json",
+    "*.txt",
+    "*.model",
+]  # of a pipeline: how a checkpoint is to be read, and tokenizers
 
 
 def load_generator(config: DictConfig) -> LatentDiffusion:
@@ -41,6 +48,33 @@ def load_generator(config: DictConfig) -> LatentDiffusion:
         _load_guidance_decoder(config, pipeline.vae.config.latent_channels),
         config.gradient_checkpointing,
     )
+
+
+def fetch_generator(config: DictConfig) -> dict[str, Path]:
+    """Brings what `load_generator` will take from the hub into its cache, no weights into memory: `key=value` to the folder.
+
+    What is local is left out. Raises `UserError` where something cannot be had.
+    """
+    folders = {}
+    path = model_path(config.model)
+    if path is None:
+        with _reasons(config.model, is_local=False):
+            folder = DiffusionPipeline.download(config.model, **_pipeline_options(config, config.model))
+        folders[f"generator.model={config.model}"] = Path(folder)
+    elif path.is_file():
+        folders |= _fetch_checkpoint_config(config, path)
+    for key in ("lora", "textual_inversion"):
+        for entry in config[key]:
+            name = split_scale(entry)[0] if key == "lora" else entry
+            if model_path(name, f"generator.{key}") is None:
+                with _reasons(name, is_local=False, key=f"generator.{key}"):
+                    folders[f"generator.{key}={name}"] = fetch_adapter(name)
+    name = config.guidance_decoder
+    if name is not None and model_path(name, "generator.guidance_decoder") is None:
+        with _reasons(name, is_local=False, key="generator.guidance_decoder"):
+            AutoencoderTiny.from_pretrained(name)  # ten megabytes: small enough to be loaded
+            folders[f"generator.guidance_decoder={name}"] = cached_folder(name, "config.json")
+    return folders
 
 
 def fingerprint(config: DictConfig) -> dict[str, object]:
@@ -61,28 +95,44 @@ def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
         return _load_checkpoint(config, path, local_kind(config.model), dtype)
     with _reasons(config.model, is_local=path is not None):
         where = path or config.model
-        hub = {} if path else {"revision": config.revision}
-        index = DiffusionPipeline.load_config(where, **hub)
-        kind = kind_of(index["_class_name"], config.model)
-        kind.check_scheduler(config.scheduler)
-        return DiffusionPipeline.from_pretrained(
-            where, **hub, **_options(kind, config), variant=config.variant, dtype=dtype, use_safetensors=True
-        )
+        return DiffusionPipeline.from_pretrained(where, **_pipeline_options(config, where), dtype=dtype)
+
+
+def _pipeline_options(config: DictConfig, where: Path | str) -> dict[str, object]:
+    """Which files of a diffusers folder (`Path`) or hub id are wanted; raises `UserError` for a kind that is not supported."""
+    hub = {} if isinstance(where, Path) else {"revision": config.revision}
+    kind = kind_of(DiffusionPipeline.load_config(where, **hub)["_class_name"], config.model)
+    kind.check_scheduler(config.scheduler)
+    return {**hub, **_options(kind, config), "variant": config.variant, "use_safetensors": True}
 
 
 def _load_checkpoint(config: DictConfig, path: Path, kind: Kind, dtype: torch.dtype) -> DiffusionPipeline:
     """One file of weights under the original repositories' names; what it lacks (tokenizers) comes from its kind's folder."""
     where = {"config": config.checkpoint_config} if config.checkpoint_config else {}
+    is_local = bool(where) and model_path(config.checkpoint_config) is not None
     try:
-        return getattr(diffusers, kind.pipelines[0]).from_single_file(
-            str(path), **where, **_options(kind, config), dtype=dtype
-        )
+        with nullcontext() if is_local else hub_or_cache():
+            return getattr(diffusers, kind.pipelines[0]).from_single_file(
+                str(path), **where, **_options(kind, config), dtype=dtype
+            )
     except (*HUB_ERRORS, *LOADING_ERRORS) as error:
+        reason = hub_reason(error) if isinstance(error, HUB_ERRORS) and not is_local else first_line(error)
         raise UserError(
             f"generator.model={config.model} cannot be read with generator.checkpoint_config="
             f"{config.checkpoint_config or 'null'}, which is to name the folder (or hub id) of a diffusers pipeline of the "
-            f"same shape: {first_line(error)}"
+            f"same shape: {reason}"
         ) from error
+
+
+def _fetch_checkpoint_config(config: DictConfig, path: Path) -> dict[str, Path]:
+    name = config.checkpoint_config
+    if name is None:  # diffusers tells by the tensors' names and shapes, which it maps, not reads
+        name = fetch_diffusers_config(load_single_file_checkpoint(str(path)))["pretrained_model_name_or_path"]
+    key = "generator.checkpoint_config"
+    if model_path(name, key) is not None:
+        return {}
+    with _reasons(name, is_local=False, key=key):
+        return {f"{key}={name}": Path(snapshot_download(name, allow_patterns=CHECKPOINT_CONFIG_FILES))}
 
 
 def _options(kind: Kind, config: DictConfig) -> dict[str, object]:
@@ -112,7 +162,8 @@ def _load_guidance_decoder(config: DictConfig, latent_channels: int) -> Autoenco
 def _reasons(model: str, is_local: bool, key: str = "generator.model", wanted: str = "pipeline") -> Iterator[None]:
     """Turns what loading raises into a `UserError` of one line that names `key` and the model."""
     try:
-        yield
+        with nullcontext() if is_local else hub_or_cache():
+            yield
     except UserError:
         raise
     except HUB_ERRORS as error:

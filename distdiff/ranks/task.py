@@ -8,12 +8,18 @@ from omegaconf import DictConfig
 from distdiff.ranks.arrangement import Node, Rank, arrangement
 from distdiff.ranks.launcher import run_ranks
 
+FETCH = "distdiff.fetching:fetch"
+
 
 def run_job(task: str, config: DictConfig, run_dir: Path | None) -> None:
     """Runs `task` (`module:function` of a configuration and a run directory) in as many processes as `trainer` asks for.
 
-    `run_dir` is None in processes that do not lead: they are told it by the one that does.
+    `run_dir` is None in processes that do not lead: they are told it by the one that does. With `fetch_only` no job is
+    done: what it needs is downloaded, here, whatever devices it asks for.
     """
+    if config.fetch_only:
+        perform(FETCH, config, run_dir, None)
+        return
     place = arrangement(config.trainer)
     if isinstance(place, Node):
         run_ranks(place, task, config, run_dir)
@@ -38,5 +44,5 @@ def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | N
 
 def leads(config: DictConfig) -> bool:
     """Whether this process has a run directory and a console of its own; the others of its job follow it."""
-    place = arrangement(config.trainer)
+    place = None if config.fetch_only else arrangement(config.trainer)
     return place is None or place.leads

@@ -1,0 +1,146 @@
+"""A stand-in for the Hugging Face hub: the part of its HTTP interface that downloads use, on this machine.
+
+As on the real one, weights are answered with a redirect to where they lie, other files are not; a repository that is not
+there is answered like one that needs a login; a gated one shows its list of files and refuses them.
+"""
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+WEIGHTS = (".safetensors", ".bin", ".ckpt", ".parquet")
+API = re.compile(r"/api/(?:models|datasets)/(?P<name>[^/]+/[^/]+)(?:/(?P<what>revision|tree)/(?P<revision>[^/]+))?/?")
+FILE = re.compile(r"/(?:datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+
+
+@dataclass
+class Hub:
+    """Folders by `owner/name` and revision; what was asked for is kept."""
+
+    repositories: Mapping[str, Mapping[str, Path]]
+    gated: frozenset[str] = frozenset()
+    pauses: dict[str, float] = field(default_factory=dict)  # repository -> seconds before it sends a stored file
+    url: str = ""
+    asked: list[str] = field(default_factory=list)  # method, path and status
+
+    def sent(self) -> list[str]:
+        """The files that were downloaded, `owner/name@revision/file`, once for each time."""
+        revisions = {self.commit(name, key): key for name, known in self.repositories.items() for key in known}
+        asked = [line.split() for line in self.asked]
+        found = [FILE.fullmatch(path) for method, path, status in asked if (method, status) == ("GET", "200")]
+        return [
+            f"{match['name']}@{revisions.get(match['revision'], match['revision'])}/{match['file']}"
+            for match in filter(None, found)
+        ]
+
+    def commit(self, name: str, revision: str) -> str:
+        return hashlib.sha1(f"{name}@{revision}".encode()).hexdigest()
+
+    def folder(self, name: str, revision: str | None) -> tuple[str, Path] | None:
+        """The commit and folder of a branch, tag or commit."""
+        revisions = self.repositories[name]
+        for known, folder in revisions.items():
+            if revision in (known, self.commit(name, known)) or (revision is None and known == "main"):
+                return self.commit(name, known), folder
+        return None
+
+
+class Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+
+    def do_HEAD(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        if path == "/":
+            self._send(200)
+        elif match := API.fullmatch(path):
+            self._list(**match.groupdict())
+        elif match := FILE.fullmatch(path):
+            self._give(**match.groupdict())
+        else:
+            self._send(501)
+
+    do_GET = do_HEAD
+
+    def _list(self, name: str, what: str | None, revision: str | None) -> None:
+        found = self._find(name, revision)
+        if found is None:
+            return
+        commit, folder = found
+        files = [(path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")) if path.is_file()]
+        if what == "tree":
+            tree = [
+                {"type": "file", "path": file, "size": path.stat().st_size, "oid": etag(path)} for file, path in files
+            ]
+            self._send(200, json.dumps(tree).encode())
+            return
+        info = {"id": name, "modelId": name, "sha": commit, "private": False, "gated": name in self.hub.gated}
+        siblings = [{"rfilename": file} for file, _ in files]
+        self._send(200, json.dumps(info | {"tags": [], "downloads": 0, "likes": 0, "siblings": siblings}).encode())
+
+    def _give(self, name: str, revision: str, file: str) -> None:
+        found = self._find(name, revision)
+        if found is None:
+            return
+        commit, folder = found
+        path, about = folder / file, {"X-Repo-Commit": commit}
+        if name in self.hub.gated:
+            self._send(403, **about, **{"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"})
+        elif not path.is_file():
+            self._send(404, **about, **{"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"})
+        elif path.suffix in WEIGHTS and "stored" not in self.path:
+            linked = {"X-Linked-Etag": f'"{etag(path)}"', "X-Linked-Size": str(path.stat().st_size)}
+            self._send(302, **about, **linked, Location=f"{self.hub.url}/{name}/resolve/{revision}/{file}?stored")
+        else:
+            if "stored" in self.path and self.command == "GET":
+                time.sleep(self.hub.pauses.get(name, 0))
+            self._send(200, path.read_bytes(), ETag=f'"{etag(path)}"', **about)
+
+    def _find(self, name: str, revision: str | None) -> tuple[str, Path] | None:
+        if name not in self.hub.repositories:
+            self._send(401, **{"X-Error-Code": "RepoNotFound", "X-Error-Message": "Invalid username or password."})
+            return None
+        found = self.hub.folder(name, revision)
+        if found is None:
+            self._send(404, **{"X-Error-Code": "RevisionNotFound", "X-Error-Message": f"Invalid rev id: {revision}"})
+        return found
+
+    def _send(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.hub.asked.append(f"{self.command} {urlsplit(self.path).path} {status}")
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Not on the console of a test."""
+
+
+def etag(path: Path) -> str:
+    return hashlib.sha1(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def served(hub: Hub) -> Iterator[Hub]:
+    """Serves `hub` at `hub.url` while the context lasts."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("AnswerOfHub", (Answer,), {"hub": hub}))
+    server.daemon_threads = True
+    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
