@@ -14,10 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".parquet")
-API = re.compile(r"/api/(?:models|datasets)/(?P<name>[^/]+/[^/]+)(?:/(?P<what>revision|tree)/(?P<revision>[^/]+))?/?")
+API = re.compile(
+    r"/api/(?:models|datasets)/(?P<name>[^/]+/[^/]+)"
+    r"(?:/(?P<what>revision|tree|paths-info)/(?P<revision>[^/]+)(?:/(?P<below>.+))?)?"
+)
 FILE = re.compile(r"/(?:datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
 
@@ -62,29 +65,33 @@ class Answer(BaseHTTPRequestHandler):
         if path == "/":
             self._send(200)
         elif match := API.fullmatch(path):
-            self._list(**match.groupdict())
+            self._describe(**match.groupdict())
         elif match := FILE.fullmatch(path):
             self._give(**match.groupdict())
         else:
             self._send(501)
 
-    do_GET = do_HEAD
+    do_GET = do_POST = do_HEAD
 
-    def _list(self, name: str, what: str | None, revision: str | None) -> None:
+    def _describe(self, name: str, what: str | None, revision: str | None, below: str | None) -> None:
         found = self._find(name, revision)
         if found is None:
             return
         commit, folder = found
-        files = [(path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")) if path.is_file()]
         if what == "tree":
-            tree = [
-                {"type": "file", "path": file, "size": path.stat().st_size, "oid": etag(path)} for file, path in files
-            ]
-            self._send(200, json.dumps(tree).encode())
-            return
-        info = {"id": name, "modelId": name, "sha": commit, "private": False, "gated": name in self.hub.gated}
-        siblings = [{"rfilename": file} for file, _ in files]
-        self._send(200, json.dumps(info | {"tags": [], "downloads": 0, "likes": 0, "siblings": siblings}).encode())
+            recursive = "recursive=true" in self.path.lower()
+            within = folder / (below or "")
+            paths = sorted(within.rglob("*") if recursive else within.glob("*"))
+            self._send(200, json.dumps([entry(path, folder) for path in paths]).encode())
+        elif what == "paths-info":
+            asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())["paths"]
+            paths = [folder / path for path in asked if (folder / path).exists()]
+            self._send(200, json.dumps([entry(path, folder) for path in paths]).encode())
+        else:
+            info = {"id": name, "modelId": name, "sha": commit, "private": False, "gated": name in self.hub.gated}
+            files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+            siblings = [{"rfilename": file} for file in files]
+            self._send(200, json.dumps(info | {"tags": [], "downloads": 0, "likes": 0, "siblings": siblings}).encode())
 
     def _give(self, name: str, revision: str, file: str) -> None:
         found = self._find(name, revision)
@@ -98,7 +105,7 @@ class Answer(BaseHTTPRequestHandler):
             self._send(404, **about, **{"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"})
         elif path.suffix in WEIGHTS and "stored" not in self.path:
             linked = {"X-Linked-Etag": f'"{etag(path)}"', "X-Linked-Size": str(path.stat().st_size)}
-            self._send(302, **about, **linked, Location=f"{self.hub.url}/{name}/resolve/{revision}/{file}?stored")
+            self._send(302, **about, **linked, Location=f"{self.hub.url}{self.path}?stored")
         else:
             if "stored" in self.path and self.command == "GET":
                 time.sleep(self.hub.pauses.get(name, 0))
@@ -124,6 +131,14 @@ class Answer(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Not on the console of a test."""
+
+
+def entry(path: Path, folder: Path) -> dict[str, object]:
+    """A file or folder in a list of files."""
+    place = path.relative_to(folder).as_posix()
+    if path.is_dir():
+        return {"type": "directory", "path": place, "oid": "0" * 40}
+    return {"type": "file", "path": place, "size": path.stat().st_size, "oid": etag(path)}
 
 
 def etag(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: fetched where there is a network, used where there is none; one line where they cannot be had."""
+"""Models of the Hugging Face hub: fetched with a network, used without; one line where they cannot be had."""
 
 import os
 import subprocess
@@ -7,13 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, compose, small_overrides
+from datasets import ClassLabel, Dataset, Features
+from datasets import Image as ImageFeature
 from diffusers import StableDiffusionPipeline
 from hub import Hub, served
 from huggingface_hub import constants, hf_api
 from peft import LoraConfig, get_peft_model_state_dict
+from PIL import Image
 from pipelines import small_pipeline
 from safetensors.torch import save_file
 from test_loading import original_names, tiny_autoencoder
@@ -30,7 +34,7 @@ NOWHERE = "http://127.0.0.1:9"  # the port of `discard`, where nothing listens
 
 @pytest.fixture(scope="module")
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
-    """A pipeline in two revisions with files that nobody needs, a vision model, a decoder, a LoRA and a learned word."""
+    """A pipeline in two revisions with files that nobody needs, a vision model, a decoder, a LoRA, a learned word, images."""
     top = tmp_path_factory.mktemp("repositories")
     pipeline = small_pipeline()
     pipeline.save_pretrained(top / "sd")
@@ -50,10 +54,16 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str
     tiny_autoencoder(4).save_pretrained(top / "decoder")
     vision = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
     Dinov2Model(vision).save_pretrained(top / "vision")
+    (top / "images" / "data").mkdir(parents=True)
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=["cat", "dog"])})
+    for seed, split in enumerate(("train", "test")):
+        pixels = np.random.default_rng(seed).integers(0, 256, (10, 20, 20, 3), dtype=np.uint8)
+        table = {"image": list(map(Image.fromarray, pixels)), "label": [0, 1] * 5}
+        Dataset.from_dict(table, features).to_parquet(top / "images" / "data" / f"{split}-00000-of-00001.parquet")
     return {
         "tests/small-sd": {"main": top / "sd", "v2": top / "sd_v2"},
         "tests/gated-sd": {"main": top / "sd"},
-        **{f"tests/small-{name}": {"main": top / name} for name in ("lora", "word", "decoder", "vision")},
+        **{f"tests/small-{name}": {"main": top / name} for name in ("lora", "word", "decoder", "vision", "images")},
     }
 
 
@@ -110,6 +120,9 @@ def test_what_is_fetched_is_all_that_a_node_without_a_network_needs(
         "generator.textual_inversion=[tests/small-word]",
         "encoder=hf",
         "encoder.model=tests/small-vision",
+        "dataset=hub",
+        "dataset.hub_id=tests/small-images",
+        "dataset.image_size=32",
     ]
     hub.pauses["tests/small-lora"] = 1.5
     with served(hub):
@@ -122,7 +135,8 @@ def test_what_is_fetched_is_all_that_a_node_without_a_network_needs(
     keys = ["dataset", "generator.model", *(f"generator.{key}" for key in added), "encoder.model"]
     keys += ["dataset", "generator.checkpoint_config", *(f"generator.{key}" for key in added), "encoder.model"]
     assert [name.split("=")[0] for name, *_ in ready] == keys
-    for _, size, folder in (line for line in ready if line[0].startswith("generator.model")):
+    assert ready[0][:2] == ["dataset=hub", "20 images of tests/small-images"]
+    for *_, size, folder in ready:
         assert Path(folder).is_relative_to(tmp_path / "cache")
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
         assert float(size.removesuffix(" MB")) == pytest.approx(
@@ -133,6 +147,8 @@ def test_what_is_fetched_is_all_that_a_node_without_a_network_needs(
     weights = sorted(name for name in sent if not name.endswith((".json", ".txt")))
     assert weights == [
         "tests/small-decoder@main/diffusion_pytorch_model.safetensors",
+        "tests/small-images@main/data/test-00000-of-00001.parquet",
+        "tests/small-images@main/data/train-00000-of-00001.parquet",
         "tests/small-lora@main/pytorch_lora_weights.safetensors",
         "tests/small-sd@v2/text_encoder/model.safetensors",
         "tests/small-sd@v2/unet/diffusion_pytorch_model.safetensors",
@@ -143,7 +159,7 @@ def test_what_is_fetched_is_all_that_a_node_without_a_network_needs(
 
     status, out, err = expand(tmp_path, hub.url, *everything, HF_HUB_OFFLINE="1")
     assert (status, err) == (0, [])
-    assert len({line for line in out if line.startswith("expanded ") and "(10 images" in line}) == 2
+    assert len({line for line in out if line.startswith("expanded ") and "(2 images" in line}) == 2
 
 
 @pytest.mark.parametrize(
@@ -167,11 +183,9 @@ def test_what_the_hub_refuses_is_one_line(
     config = compose(
         "expand", ["generator=local", "generator.model=a/b", "encoder=hf", "encoder.model=a/b", *overrides]
     )
+    of_generator = overrides[0].startswith("generator")
     with pytest.raises(UserError) as caught:
-        if overrides[0].startswith("generator"):
-            load_generator(config.generator)
-        else:
-            load_encoder(config.encoder, config.classifier)
+        load_generator(config.generator) if of_generator else load_encoder(config.encoder, config.classifier)
     assert str(caught.value).startswith(overrides[0])
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)

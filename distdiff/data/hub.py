@@ -20,6 +20,7 @@ from distdiff.data.reading import UnreadableImage, read_image
 from distdiff.data.splits import TEST, TRAIN, VALIDATION, complete
 from distdiff.data.words import counted, printable
 from distdiff.errors import UserError, first_line
+from distdiff.hub import hub_or_cache
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 FORMATS = {".parquet": "parquet", ".arrow": "arrow"}
@@ -55,7 +56,8 @@ def read_hub(
             f"dataset=imagefolder or dataset=parquet with dataset.root=..."
         )
     try:
-        tables = datasets.load_dataset(hub_id, hub_config, revision=revision, data_dir=hub_data_dir)
+        with hub_or_cache():
+            tables = datasets.load_dataset(hub_id, hub_config, revision=revision, data_dir=hub_data_dir)
     except Exception as error:  # `datasets` raises what its many readers raise
         raise UserError(f"dataset.hub_id={hub_id}: {_reason(error)}") from None
     return read_tables(name, f"dataset.hub_id={hub_id}", tables, Path(datasets.config.HF_CACHE_HOME), **keys)
