@@ -1,7 +1,5 @@
 """`fetch_only=true`: what a command needs from the Hugging Face hub comes into its cache, for nodes without a network."""
 
-import os
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,8 +9,6 @@ from distdiff.data.loading import load_dataset
 
 def fetch(config: DictConfig, run_dir: Path) -> None:
     """Downloads the dataset and the models of any command; prints what each was, how large and where it is."""
-    if sys.stderr.isatty():  # gigabytes take a while; read when the hub's client is imported
-        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"
     splits = load_dataset(config.dataset)
     images = sum(map(len, (splits.train, splits.validation, splits.test)))
     if config.dataset.hub_id is None or config.dataset.root is not None:
