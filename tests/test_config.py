@@ -22,7 +22,8 @@ GIVEN = {
 def test_every_option_of_every_group_composes_and_validates(command: str) -> None:
     base = compose(command, [])
     for group in GROUPS.keys() & set(base):
-        for option in options(group):
+        # A dataset is the same to every command, and there are many.
+        for option in ("digits", "imagefolder") if group == "dataset" and command != "train" else options(group):
             if (command, group) == ("pretrain", "trainer") and option.startswith("ddp"):
                 continue  # trains on one device
             compose(command, [f"{group}={option}", *GIVEN.get(f"{group}={option}", [])])
