@@ -48,12 +48,12 @@ echo "== one process"
 
 echo "== a sweep of three jobs, through Hydra's submitit launcher"
 "${PYTHON}" experiments/expand.py -m hydra/launcher=cluster hydra.launcher.cpus_per_task=1 \
-    guidance.rho=0.1,0.3,1 ${small} 2>&1 | grep -v sacct || true  # no accounting here
+    guidance.rho=0.1,0.3,1 ${small} 2>&1 | grep -vi "sacct\|accounting" || true  # there is none here
 ls -d "${place}"/outputs/expand/multirun/*/[0-9] "${place}"/outputs/expanded/*
 
 echo "== a sweep of two jobs of two tasks each, DDP in each"
 "${PYTHON}" experiments/expand.py -m hydra/launcher=cluster hydra.launcher.cpus_per_task=1 \
-    hydra.launcher.tasks_per_node=2 trainer=ddp_cpu guidance.rho=2,3 ${small} 2>&1 | grep -v sacct
+    hydra.launcher.tasks_per_node=2 trainer=ddp_cpu guidance.rho=2,3 ${small} 2>&1 | grep -vi "sacct\|accounting" || true
 cat "${place}"/outputs/expand/multirun/*/.submitit/*/*_0_log.out | grep images
 
 echo "== an array of two splits"
