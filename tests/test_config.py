@@ -31,7 +31,7 @@ def test_every_option_of_every_group_composes_and_validates(command: str) -> Non
 
 def test_every_yaml_file_belongs_to_a_command_or_a_group() -> None:
     folders = {path.parent.name for path in CONFIG_DIR.glob("*/*.yaml")}
-    assert folders <= {*GROUPS, "expansion", "train", "measure", "study", "pretrain", "preview"}
+    assert folders <= {*GROUPS, "expansion", "train", "measure", "study", "pretrain", "preview", "export"}
     assert {path.stem for path in CONFIG_DIR.glob("*.yaml")} == {*COMMANDS, "settings"}
 
 
@@ -92,6 +92,10 @@ MISTAKES = {
     "dataset.split=theirs": "dataset.split=theirs is not allowed: one of official, published",
     "dataset.fraction=0": "dataset.fraction=0.0 is not allowed: a number above 0, at most 1",
     "dataset.indices=[-1]": "dataset.indices[0]=-1 is not allowed: a number at least 0",
+    "dataset.root=[a,b]": "dataset.root=['a', 'b'] is not allowed: a list of directories is for dataset=expanded",
+    "dataset.where=copy == 0": "dataset.where='copy == 0' is not allowed: it is for dataset=expanded",
+    "train.where=copy == 0": "train.where='copy == 0' is not allowed without train.expanded",
+    "train.where=copy = 0": "train.where='copy = 0' is not allowed: a condition on columns of metadata.parquet, of <",
     "+foo=1": "foo is not allowed: there is no such key",
     "rho=1": "did you mean guidance.rho?",
     "guidance": "write key=value",

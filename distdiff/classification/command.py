@@ -12,6 +12,7 @@ from distdiff.data.checking import readable
 from distdiff.data.loading import load_dataset
 from distdiff.data.splits import check_measurable
 from distdiff.expansion.directory import ExpandedDirectory, read_expanded
+from distdiff.expansion.filtering import RowFilter
 from distdiff.ranks.world import world
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
 
@@ -22,9 +23,11 @@ def train(config: DictConfig, run_dir: Path) -> float:
     test, _ = readable(splits.test, "test")
     check_measurable(test, "test")
     data = few_shot_training_set(config, splits.train, config.seed)
+    where = RowFilter.of("train.where", config.train.where)
     for directory in expanded_directories(config):
-        images = read_expanded(directory, splits.train)
-        data = data.with_part(images, ExpandedDirectory(directory).identity())
+        images = read_expanded(directory, splits.train, where=where)
+        identity = ExpandedDirectory(directory).identity()
+        data = data.with_part(images, f"{identity} where {where.words}" if where else identity)
     classifiers = ClassifierTrainer(config, StageCache(config.paths.cache_dir))
     with tracked(config, run_dir) as logger:
         classifier = classifiers.train_together(data, config.seed, "train", stage_logger(logger, "train"))
@@ -42,4 +45,4 @@ def expanded_directories(config: DictConfig) -> list[Path]:
     value = config.train.expanded
     if value is None:
         return []
-    return [Path(item) for item in (value if OmegaConf.is_list(value) else [value])]
+    return [Path(str(item)).expanduser() for item in (value if OmegaConf.is_list(value) else [value])]

@@ -75,7 +75,8 @@ class ClassifierTrainer:
     def ingredients(self, data: TrainingSet, seed: int, steps: int | None = None) -> dict[str, Any]:
         """Everything that can change the trained weights."""
         recipe = OmegaConf.to_container(self.config.train, resolve=True)
-        recipe.pop("expanded")
+        for choice in ("expanded", "where"):  # of images, which `data` identifies
+            recipe.pop(choice)
         return {
             "revision": REVISION,
             "classifier": self.config.classifier,

@@ -55,6 +55,7 @@ def compose_jobs(config_name: str, overrides: list[str], multirun: bool) -> Iter
 
     Raises `UserError` where Hydra cannot compose it.
     """
+    overrides = quote_conditions(overrides)
     parsed = _parse(overrides)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         for job in _sweep(parsed) if multirun else [overrides]:
@@ -82,6 +83,27 @@ def swept_keys(overrides: Iterable[str]) -> set[str]:
     """The keys and groups that have several values."""
     given = _parse([item for item in overrides if "=" in item])
     return {override.get_key_element() for override in given if override.is_sweep_override()}
+
+
+def quote_conditions(overrides: Iterable[str]) -> list[str]:
+    """`<group>.where=<condition>` as a text in Hydra's grammar where that does not know it; others as they are.
+
+    >>> quote_conditions(["seed=1", "train.where=strength < 0.5 and class_name == 'a'"])
+    ['seed=1', "train.where='strength < 0.5 and class_name == \\\\'a\\\\''"]
+    """
+    return [_quoted(override) for override in overrides]
+
+
+def _quoted(override: str) -> str:
+    key, equals, condition = override.partition("=")
+    if not equals or not key.endswith(".where"):
+        return override
+    try:
+        OverridesParser.create().parse_overrides([override])
+    except OverrideParseException:
+        escaped = condition.replace("\\'", "\\\\'").replace("'", "\\'")
+        return f"{key}='{escaped}'"
+    return override
 
 
 def _parse(overrides: list[str]) -> list[Override]:

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distdiff.config.composition import CONFIG_DIR, compose_jobs, swept_keys
+from distdiff.config.composition import CONFIG_DIR, compose_jobs, quote_conditions, swept_keys
 from distdiff.config.validation import validate
 from distdiff.errors import Stopped, UserError
 from distdiff.ranks.task import leads, run_job
@@ -37,7 +37,10 @@ def command(name: str, task: str, about: str) -> Callable[[], None]:
         quiet()
         arguments = get_args_parser().parse_intermixed_args()
         OmegaConf.register_new_resolver("about", lambda: about, replace=True)
-        sys.argv[1:] = [*(item for item in sys.argv[1:] if item not in arguments.overrides), *arguments.overrides]
+        sys.argv[1:] = [
+            *(item for item in sys.argv[1:] if item not in arguments.overrides),
+            *quote_conditions(arguments.overrides),
+        ]
         try:
             status = _run(name, task, arguments)
         except (UserError, OmegaConfBaseException) as error:

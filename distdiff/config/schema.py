@@ -46,7 +46,8 @@ class PathsConfig:
 class DatasetConfig:
     _target_: str = MISSING
     name: str = MISSING
-    root: str | None = None
+    root: Any = None  # a folder or file; for `expanded` also a list of folders
+    where: str | None = None  # for `expanded`: a condition on its metadata
     per_class: int | None = allowed(None, at_least=1)  # few-shot images a class; null takes all
     image_size: int = allowed(at_least=8)
     fit: str = allowed("crop", choices=("crop", "squash", "pad"))
@@ -185,6 +186,20 @@ class TrainConfig:
     label_smoothing: float = allowed(0.0, at_least=0, at_most=1)
     synthetic_probability: float | None = allowed(None, at_least=0, at_most=1)  # null: every image equally often
     expanded: Any = None  # a directory of expanded data, or a list of them
+    where: str | None = (
+        None  # a condition on the metadata of `expanded`, such as energy_after < 1.1 and strength >= 0.5
+    )
+
+
+@dataclass
+class ExportConfig:
+    source: Any = None  # a directory of expanded data, or a list of them
+    output_dir: str | None = None
+    where: str | None = None  # a condition on the metadata of the images that are exported
+    format: str = allowed("imagefolder", choices=("imagefolder", "parquet", "webdataset"))
+    shard_size: int = allowed(1000, at_least=1)  # images a shard, for webdataset and parquet
+    repo_id: str | None = None  # owner/name of a dataset on the Hugging Face hub, to which it is uploaded then
+    private: bool = True
 
 
 @dataclass
@@ -243,7 +258,7 @@ class PretrainConfig:
 
 
 @dataclass
-class CommandConfig:
+class BareCommand:
     """What every command has."""
 
     command: str = MISSING
@@ -251,6 +266,12 @@ class CommandConfig:
     fetch_only: bool = False  # download what the command will need, for nodes without a network, and end
     paths: PathsConfig = field(default_factory=PathsConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass
+class CommandConfig(BareCommand):
+    """What every command has that works on a dataset."""
+
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
 
@@ -297,13 +318,19 @@ class PretrainCommand(CommandConfig):
     logger: LoggerConfig = field(default_factory=LoggerConfig)
 
 
-COMMANDS: dict[str, type[CommandConfig]] = {
+@dataclass
+class ExportCommand(BareCommand):
+    export: ExportConfig = field(default_factory=ExportConfig)
+
+
+COMMANDS: dict[str, type[BareCommand]] = {
     "run": RunCommand,
     "expand": ExpandCommand,
     "preview": PreviewCommand,
     "train": TrainCommand,
     "measure": MeasureCommand,
     "pretrain": PretrainCommand,
+    "export": ExportCommand,
 }
 GROUPS: dict[str, type] = {
     "dataset": DatasetConfig,

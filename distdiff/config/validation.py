@@ -13,6 +13,7 @@ from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
 from distdiff.data.names import check_names
 from distdiff.encoders.location import check_encoder
 from distdiff.errors import UserError
+from distdiff.expansion.filtering import RowFilter
 from distdiff.generator.kinds import AUTO, LATENT_CONSISTENCY, Kind
 from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.guidance.schedule import StepSchedule
@@ -21,6 +22,7 @@ from distdiff.study.methods import check_methods
 
 # YAML 1.1 has no octal surprise here, but `guidance.rho=nan` is a float to OmegaConf: refuse it by name.
 NOT_NUMBERS = "a finite number"
+EXPANDED = "distdiff.expansion.dataset.load"  # what reads dataset=expanded
 
 
 def validate(config: DictConfig) -> DictConfig:
@@ -32,12 +34,14 @@ def validate(config: DictConfig) -> DictConfig:
     except OmegaConfBaseException as error:
         raise UserError(explain_type(error)) from None
     check_values(schema, typed)
-    if "prompt_template" in typed.dataset and "{}" not in typed.dataset.prompt_template:
+    check_directories(typed)
+    if "dataset" in typed and "prompt_template" in typed.dataset and "{}" not in typed.dataset.prompt_template:
         raise UserError(
             f"dataset.prompt_template={typed.dataset.prompt_template!r} is not allowed: it needs {{}} where the class name goes"
         )
     check_devices(typed.trainer, typed.command)
-    check_names(typed.dataset)
+    if "dataset" in typed:
+        check_names(typed.dataset)
     if "study" in typed:
         check_methods(typed.study.methods)
     if "guidance" in typed:
@@ -163,6 +167,34 @@ def check_strengths(strength: Any) -> None:
             raise UserError(f"expansion.strength={strength} is not allowed: {form}")
     elif isinstance(strength, (str, bool)) or strength is None:
         raise UserError(f"expansion.strength={strength} is not allowed: {form}")
+
+
+def check_directories(config: DictConfig) -> None:
+    """Refuses conditions that are none or have nothing to choose from, and lists where one directory is read."""
+    for group, key in (("dataset", "root"), ("train", "expanded"), ("export", "source")):
+        if group not in config:
+            continue
+        keys = config[group]
+        name, condition, several = (
+            f"{group}.{key}",
+            RowFilter.of(f"{group}.where", keys.where),
+            OmegaConf.is_list(keys[key]),
+        )
+        if several and (not keys[key] or not all(isinstance(item, (str, int, float)) for item in keys[key])):
+            raise UserError(f"{name}={keys[key]} is not allowed: a directory, or a list of them, [a, b]")
+        if OmegaConf.is_dict(keys[key]) or isinstance(keys[key], bool):
+            raise UserError(f"{name}={keys[key]} is not allowed: a directory")
+        if group == "dataset" and keys.get("_target_") != EXPANDED:
+            if several:
+                raise UserError(
+                    f"dataset.root={keys.root} is not allowed: a list of directories is for dataset=expanded"
+                )
+            if condition:
+                raise UserError(f"dataset.where={keys.where!r} is not allowed: it is for dataset=expanded")
+        if condition and keys[key] is None:
+            raise UserError(f"{group}.where={keys.where!r} is not allowed without {name}")
+        if isinstance(keys[key], (int, float)):
+            keys[key] = str(keys[key])  # a folder may be called 2024
 
 
 def check_devices(trainer: DictConfig, command: str) -> None:

@@ -28,15 +28,20 @@ def complete(parts: Mapping[str, LabelledImages], validation_fraction: float, te
     return DatasetSplits(train, validation, test)
 
 
-def carve(images: LabelledImages, fraction: float) -> tuple[LabelledImages, LabelledImages]:
-    """(rest, carved): `fraction` of every class, rounded, at least one image where that leaves one; 0 carves nothing."""
+def carve(
+    images: LabelledImages, fraction: float, groups: np.ndarray | None = None
+) -> tuple[LabelledImages, LabelledImages]:
+    """(rest, carved): `fraction` of every class, rounded, at least one image where that leaves one; 0 carves nothing.
+
+    `groups`, (n,) int64: images of one number stay together, and a fraction of a class is one of its groups.
+    """
+    groups = np.arange(len(images)) if groups is None else groups
     carved = [
-        np.random.default_rng([FIXED, label]).permutation(positions)[:count]
+        np.random.default_rng([FIXED, label]).permutation(of_class)[: held_out(len(of_class), fraction)]
         for label in range(len(images.class_names))
-        for positions in [np.flatnonzero(images.labels == label)]
-        for count in [held_out(len(positions), fraction)]
+        for of_class in [np.unique(groups[images.labels == label])]
     ]
-    chosen = np.sort(np.concatenate(carved))
+    chosen = np.flatnonzero(np.isin(groups, np.concatenate(carved)))
     return images.select(np.setdiff1d(np.arange(len(images)), chosen)), images.select(chosen)
 
 

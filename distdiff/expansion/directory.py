@@ -24,6 +24,7 @@ from distdiff.data.reading import read_image
 from distdiff.errors import UserError
 from distdiff.expansion.columns import CLASSES, METADATA, class_names_of, metadata_features
 from distdiff.expansion.failures import FAILURE_JOURNALS, list_failures, read_failures
+from distdiff.expansion.filtering import RowFilter, say_kept
 from distdiff.expansion.journal import JOURNALS, Row, read_journals
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.share import LOCK, Share, forget_shares, locked
@@ -202,22 +203,32 @@ class ExpandedDirectory:
         os.replace(aside, self.path / name)
 
 
-def read_expanded(path: Path | str, real: LabelledImages | None = None, factor: int | None = None) -> LabelledImages:
-    """The images of a finished expanded dataset, of copies below `factor` if given.
+def finished_directory(path: Path | str) -> ExpandedDirectory:
+    """The expanded dataset at `path`; raises `UserError` for a directory that is none, or is not complete."""
+    directory = ExpandedDirectory(Path(path).expanduser())
+    manifest = directory.manifest()
+    if manifest is None:
+        raise UserError(f"{path} is no expanded dataset: it has no {MANIFEST}")
+    if not manifest["complete"]:
+        raise UserError(f"{path} is not complete: run the command that made it again, it goes on from there")
+    return directory
+
+
+def read_expanded(
+    path: Path | str, real: LabelledImages | None = None, factor: int | None = None, where: RowFilter | None = None
+) -> LabelledImages:
+    """The images of a finished expanded dataset, of copies below `factor` and for which `where` is true, if given.
 
     Where `real` images are given, that it is to be trained or compared with, labels follow theirs, and its sources must
     be among them. Raises `UserError` where they are not, and for a directory that is none, or is not complete.
     """
-    root = Path(path)
-    directory = ExpandedDirectory(root)
-    manifest = directory.manifest()
-    if manifest is None:
-        raise UserError(f"{root} is no expanded dataset: it has no {MANIFEST}")
-    if not manifest["complete"]:
-        raise UserError(f"{root} is not complete: run the command that made it again, it goes on from there")
-    rows = [
-        row for row in pyarrow.parquet.read_table(root / METADATA).to_pylist() if factor is None or row["copy"] < factor
-    ]
+    directory = finished_directory(path)
+    root, table = directory.path, pyarrow.parquet.read_table(directory.path / METADATA)
+    if where is not None:
+        kept = where.apply(table)
+        say_kept(len(kept), len(table), where, [root.name])
+        table = kept
+    rows = [row for row in table.to_pylist() if factor is None or row["copy"] < factor]
     if real is not None:
         _check_sources(root, rows, real)
     names = class_names_of(root) if real is None else real.class_names

@@ -1,0 +1,65 @@
+"""`dataset=expanded`: an expanded dataset, or several, as a dataset of its own."""
+
+import io
+import re
+
+import numpy as np
+from PIL import Image
+
+from distdiff.data.classes import agree_on_classes
+from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.reading import read_image
+from distdiff.data.splits import TRAIN, carve
+from distdiff.errors import UserError
+from distdiff.expansion.encoding import EXTENSIONS
+from distdiff.expansion.filtering import RowFilter
+from distdiff.expansion.selection import select
+
+# What expansions and merges add to a source's key; more than once where an expanded dataset was expanded.
+_COPY = re.compile(rf"(__\d{{4,}}(-\d+)?\.({'|'.join(EXTENSIONS.values())}))+$")
+
+
+def load(
+    name: str,
+    root: str | list[str] | None,
+    where: str | None,
+    validation_fraction: float,
+    test_fraction: float,
+    **_: object,
+) -> DatasetSplits:
+    """Reads `root`, one directory or several; test, then validation images are carved out, as from a folder.
+
+    Copies of one source are all in one split, and of a class a fraction of its sources is carved out. Copies of copies go
+    with their first source.
+    """
+    if root is None:
+        raise UserError("dataset.root has no value: give one, dataset.root=<directory of an expanded dataset>")
+    selection = select("dataset.root", root, RowFilter.of("dataset.where", where))
+    rows = selection.rows
+
+    def read(index: int) -> Image.Image:
+        return read_image(io.BytesIO(selection.read(index)), rows[index]["file_name"])
+
+    images = LabelledImages(
+        name=name,
+        class_names=selection.class_names,
+        labels=np.array([row["label"] for row in rows], dtype=np.int64),
+        keys=selection.keys,
+        read=read,
+        indices=np.arange(len(rows)),
+    )
+    images = agree_on_classes({TRAIN: images})[TRAIN]
+    numbers: dict[tuple[str, str], int] = {}
+    groups = np.array([numbers.setdefault((row["class_name"], origin(row["source"])), len(numbers)) for row in rows])
+    rest, test = carve(images, test_fraction, groups[images.indices])
+    train, validation = carve(rest, validation_fraction, groups[rest.indices])
+    return DatasetSplits(train, validation, test)
+
+
+def origin(source: str) -> str:
+    """The key of the image that a source was made from, itself where it was not.
+
+    >>> origin("a.png"), origin("a.png__0003.png"), origin("a.png__0003-2.jpg__0000.png")
+    ('a.png', 'a.png', 'a.png')
+    """
+    return _COPY.sub("", source)
