@@ -9,6 +9,9 @@ from distdiff.data.loading import load_dataset
 
 def fetch(config: DictConfig, run_dir: Path) -> None:
     """Downloads the dataset and the models of any command; prints what each was, how large and where it is."""
+    if "dataset" not in config:
+        print(f"ready  {config.command} needs nothing from the hub", flush=True)
+        return
     splits = load_dataset(config.dataset)
     images = sum(map(len, (splits.train, splits.validation, splits.test)))
     if config.dataset.hub_id is None or config.dataset.root is not None:
