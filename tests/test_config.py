@@ -31,7 +31,7 @@ def test_every_option_of_every_group_composes_and_validates(command: str) -> Non
 
 def test_every_yaml_file_belongs_to_a_command_or_a_group() -> None:
     folders = {path.parent.name for path in CONFIG_DIR.glob("*/*.yaml")}
-    assert folders <= {*GROUPS, "expansion", "train", "measure", "study", "pretrain", "preview", "export"}
+    assert folders <= {*GROUPS, "expansion", "train", "measure", "study", "pretrain", "preview", "export", "describe"}
     assert {path.stem for path in CONFIG_DIR.glob("*.yaml")} == {*COMMANDS, "settings"}
 
 

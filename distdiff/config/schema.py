@@ -162,6 +162,14 @@ class PreviewConfig:
 
 
 @dataclass
+class DescribeConfig:
+    images_per_class: int = allowed(24, at_least=1)
+    tile_size: int = allowed(128, at_least=8, at_most=1024)
+    near_distance: int = allowed(6, at_least=0, at_most=32)
+    near_difference: float = allowed(4, at_least=0, at_most=255)
+
+
+@dataclass
 class ClassifierConfig:
     _target_: str = MISSING
     name: str = MISSING
@@ -294,6 +302,12 @@ class PreviewCommand(ExpandCommand):
 
 
 @dataclass
+class DescribeCommand(CommandConfig):
+    describe: DescribeConfig = field(default_factory=DescribeConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+
+@dataclass
 class RunCommand(ExpandCommand):
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
@@ -327,6 +341,7 @@ COMMANDS: dict[str, type[BareCommand]] = {
     "run": RunCommand,
     "expand": ExpandCommand,
     "preview": PreviewCommand,
+    "describe": DescribeCommand,
     "train": TrainCommand,
     "measure": MeasureCommand,
     "pretrain": PretrainCommand,

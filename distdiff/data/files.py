@@ -28,6 +28,7 @@ def from_files(
         keys=tuple(map(printable, keys)),
         read=read,
         indices=np.arange(len(paths)),
+        file=paths.__getitem__,
     )
 
 
@@ -43,5 +44,5 @@ def from_class_folders(name: str, top: Path, folders: Sequence[str]) -> Labelled
         paths += [f"{top}/{folder}/{key}" for key in found.images]
         others += [f"{folder}/{other}" for other in found.others]
     if others:
-        note(name, f"{counted(len(others), 'file')} left out of {top}, not an image: {some(others)}")
+        note(name, f"{counted(len(others), 'file')} left out of {top}, not an image: {some(others)}", others)
     return from_files(name, [printable(folder) for folder in folders], labels, keys, paths)

@@ -123,16 +123,20 @@ def _part(
     except Exception as error:
         raise UserError(f"{source}: its column {image_column} holds no images ({first_line(error)})") from None
 
-    def read(index: int) -> Image.Image:
+    def file(index: int) -> BytesIO | Path:
         cell, called = cells[index][image_column], f"row {index} of {source}"
         if cell is None:
             raise UnreadableImage(called, "there is no image")
         if cell["bytes"] is not None:
-            return read_image(BytesIO(cell["bytes"]), called)
+            return BytesIO(cell["bytes"])
         path = (files_below / cell["path"]).resolve()
         if not path.is_relative_to(files_below.resolve()):
             raise UnreadableImage(called, f"it is the path of a file that lies elsewhere, {cell['path']!r}")
-        return read_image(path)
+        return path
+
+    def read(index: int) -> Image.Image:
+        found = file(index)
+        return read_image(found, f"row {index} of {source}" if isinstance(found, BytesIO) else None)
 
     return LabelledImages(
         name=name,
@@ -141,6 +145,7 @@ def _part(
         keys=tuple(f"{index:06d}" for index in labelled.tolist()),
         read=read,
         indices=labelled,
+        file=file,
     )
 
 

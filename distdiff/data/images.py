@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -35,6 +37,7 @@ class LabelledImages:
     read: Callable[[int], Image.Image]
     indices: np.ndarray  # (n,) int64
     unreadable: tuple[Unreadable, ...] = ()  # what `without` left out
+    file: Callable[[int], Path | str | BinaryIO] | None = None  # what `read` decodes, where that is a file
 
     def __len__(self) -> int:
         return len(self.indices)

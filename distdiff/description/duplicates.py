@@ -1,0 +1,108 @@
+"""The same picture more than once: exactly or nearly, in one class or several, in one split or several."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from distdiff.data.splits import TEST, TRAIN, VALIDATION
+from distdiff.description.looking import Look
+from distdiff.description.similarity import MAX_PAIRS, near_pairs
+
+LEAKS = ((TEST, TRAIN), (VALIDATION, TRAIN), (TEST, VALIDATION))  # (what is measured on, where it is too)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images that are the same (`distance` None) or near; `first` comes first in the order of splits."""
+
+    first: Look
+    second: Look
+    distance: int | None
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Images of `split` that are in `other` too: with the same pixels, and others nearly so; `pairs` shows each sort."""
+
+    split: str
+    other: str
+    exact: int
+    near: int
+    pairs: tuple[Pair, ...]
+
+
+class Duplicates:
+    """All pairs among images that can be read, given in the order of splits.
+
+    Images with the same pixels are one picture; `near` are pairs of different pictures.
+    """
+
+    def __init__(self, looks: Sequence[Look], distance: int, difference: float) -> None:
+        by_pixels: dict[bytes, list[Look]] = {}
+        for look in looks:
+            by_pixels.setdefault(look.pixels, []).append(look)
+        self.pictures = list(by_pixels.values())
+        kept = [looks[0] for looks in self.pictures]
+        hashes = np.array([look.bits for look in kept], dtype=np.uint64)
+        near, distances = near_pairs(hashes, np.stack([look.small for look in kept]), distance, difference)
+        self.near = list(zip(near[:, 0].tolist(), near[:, 1].tolist(), distances.tolist(), strict=True))
+        self.cut_short = len(self.near) >= MAX_PAIRS
+
+    @property
+    def repeated(self) -> list[list[Look]]:
+        """Images with the same pixels, two or more of them."""
+        return [looks for looks in self.pictures if len(looks) > 1]
+
+    def conflicts(self) -> list[list[Look]]:
+        """Those of `repeated` that have more than one class."""
+        return [looks for looks in self.repeated if len({look.label for look in looks}) > 1]
+
+    def near_conflicts(self) -> int:
+        """How many near pairs have no class in common."""
+        labels = [{look.label for look in looks} for looks in self.pictures]
+        return sum(labels[a].isdisjoint(labels[b]) for a, b, _ in self.near)
+
+    def leaks(self) -> list[Leak]:
+        """For each of `LEAKS` how many images of its first split are in its second."""
+        return [self._leak(split, other) for split, other in LEAKS]
+
+    def _leak(self, split: str, other: str) -> Leak:
+        within, outside = ([_of(looks, name) for looks in self.pictures] for name in (split, other))
+        exact = {number for number, looks in enumerate(self.pictures) if within[number] and outside[number]}
+        pairs = [Pair(outside[number][0], within[number][0], None) for number in sorted(exact)]
+        near: set[int] = set()
+        for a, b, distance in self.near:
+            for mine, its in ((a, b), (b, a)):
+                if within[mine] and outside[its] and mine not in exact and mine not in near:
+                    near.add(mine)
+                    pairs.append(Pair(outside[its][0], within[mine][0], distance))
+        counts = [sum(len(within[number]) for number in numbers) for numbers in (exact, near)]
+        return Leak(split, other, *counts, tuple(pairs))
+
+    def pairs(self) -> list[Pair]:
+        """Each repeated image with the first of its kind; each near pair once for every two splits that it links."""
+        found = [Pair(looks[0], look, None) for looks in self.repeated for look in looks[1:]]
+        firsts = [list({look.split: look for look in reversed(looks)}.values()) for looks in self.pictures]
+        for a, b, distance in self.near:
+            found += [Pair(first, second, distance) for first, second in product(firsts[a], firsts[b])]
+        return found
+
+
+def write_pairs(file: Path, pairs: Sequence[Pair], class_names: Sequence[str]) -> None:
+    """One row a pair; `distance` is that of the hashes, and left out where the pixels are the same."""
+    sides = [(side, name) for side in ("first", "second") for name in ("split", "class", "key")]
+    with open(file, "w", encoding="utf-8", newline="") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["kind", "distance", *(f"{side}_{name}" for side, name in sides)])
+        for pair in pairs:
+            kind, distance = ("exact", "") if pair.distance is None else ("near", pair.distance)
+            cells = [(look.split, class_names[look.label], look.key) for look in (pair.first, pair.second)]
+            writer.writerow([kind, distance, *cells[0], *cells[1]])
+
+
+def _of(looks: Sequence[Look], split: str) -> list[Look]:
+    return [look for look in looks if look.split == split]

@@ -1,0 +1,107 @@
+"""One pass over a dataset that decodes each image once, on all cores."""
+
+import contextlib
+import hashlib
+import os
+import warnings
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from distdiff.console.counting import counted
+from distdiff.data.fit import fit_image
+from distdiff.data.images import LabelledImages
+from distdiff.data.reading import FORMATS, UnreadableImage
+from distdiff.description.similarity import difference_hash, miniature
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself; `mode` is Pillow's, such as RGB, L, P or I;16."""
+
+    format: str
+    mode: str
+    rotated: bool  # by its EXIF orientation
+
+
+@dataclass(frozen=True)
+class Look:
+    """One image of a split. Without `reason` it can be read and has everything but perhaps a header and a tile."""
+
+    split: str
+    position: int
+    label: int
+    key: str
+    reason: str | None = None
+    size: tuple[int, int] = (0, 0)  # width, height, upright
+    pixels: bytes = b""  # hash of size and RGB pixels
+    bits: int = 0  # perceptual hash
+    small: np.ndarray = field(default=None, repr=False)
+    header: Header | None = None
+    tile: Image.Image | None = field(default=None, repr=False)
+
+
+def look_over(
+    splits: Mapping[str, LabelledImages], shown: Mapping[str, set[int]], tile_size: int, fit: str
+) -> list[Look]:
+    """Every image of every split, in order; those at the positions `shown` with a tile of `tile_size` pixels."""
+    places = [(split, position) for split, images in splits.items() for position in range(len(images))]
+
+    def look(place: tuple[str, int]) -> Look:
+        split, position = place
+        side = tile_size if position in shown.get(split, ()) else None
+        return _look(splits[split], split, position, side, fit)
+
+    # Decoding, resizing and hashing release the interpreter's lock; a reader's closures could not go to processes.
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # readers' own filters are not safe between threads
+        try:
+            futures = [pool.submit(look, place) for place in places]
+            return [future.result() for future in counted(futures, "look at the images")]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def spread(labels: np.ndarray, count: int) -> set[int]:
+    """Positions of at most `count` images of every class, evenly spread over it."""
+    chosen: set[int] = set()
+    for label in np.unique(labels):
+        positions = np.flatnonzero(labels == label)
+        taken = np.linspace(0, len(positions) - 1, min(count, len(positions))).round().astype(int)
+        chosen |= set(positions[taken].tolist())
+    return chosen
+
+
+def _look(images: LabelledImages, split: str, position: int, side: int | None, fit: str) -> Look:
+    label, key = int(images.labels[position]), images.keys[position]
+    try:
+        image = images.image(position)
+    except UnreadableImage as error:
+        return Look(split, position, label, key, reason=error.reason)
+    return Look(
+        split,
+        position,
+        label,
+        key,
+        size=image.size,
+        pixels=hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest(),
+        bits=difference_hash(image),
+        small=miniature(image),
+        header=_header(images, position),
+        tile=None if side is None else fit_image(image, side, fit),
+    )
+
+
+def _header(images: LabelledImages, position: int) -> Header | None:
+    if images.file is None:
+        return None
+    file = images.file(int(images.indices[position]))
+    with Image.open(file, formats=FORMATS) as image:
+        orientation = 1
+        with contextlib.suppress(Exception):  # tags may be damaged where the pixels are not
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return Header(str(image.format), image.mode, orientation in range(2, 9))

@@ -1,0 +1,55 @@
+"""Which images look alike: a difference hash finds candidates fast, miniatures confirm them."""
+
+import numpy as np
+from PIL import Image
+
+MINIATURE = 16  # pixels a side
+EXPOSURE = 0.9  # not 1: black and white pages are not the same
+BLOCK = 1024  # hashes compared with all later ones at once
+CONFIRMED_AT_ONCE = 100_000  # pairs
+MAX_PAIRS = 1_000_000  # in a set of flat images everything may be near everything
+
+
+def difference_hash(image: Image.Image) -> int:
+    """64 bits, one for each of 8 x 8 neighbours in a row: is the right one lighter? (dHash, Krawetz 2013.)"""
+    levels = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    return int.from_bytes(np.packbits(levels[:, 1:] > levels[:, :-1]).tobytes(), "big")
+
+
+def miniature(image: Image.Image) -> np.ndarray:
+    """(16, 16, 3) int16: the image squashed, without nine tenths of each channel's mean, which is a matter of exposure."""
+    small = np.asarray(image.resize((MINIATURE, MINIATURE), Image.Resampling.BOX), dtype=np.float32)
+    return np.rint(small - EXPOSURE * small.mean(axis=(0, 1))).astype(np.int16)
+
+
+def near_pairs(
+    hashes: np.ndarray, miniatures: np.ndarray, distance: int, difference: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(pairs (m, 2) with the smaller index first, their Hamming distances (m,)), at most about `MAX_PAIRS` of them.
+
+    `hashes` (n,) uint64, `miniatures` (n, 16, 16, 3) int16. A pair is near where at most `distance` bits differ and the
+    miniatures by at most `difference` levels on average.
+    """
+    flat = miniatures.reshape(len(miniatures), -1)
+    pairs, distances, found = [np.empty((0, 2), np.int64)], [np.empty(0, np.uint8)], 0
+    for start in range(0, len(hashes), BLOCK):
+        bits = np.bitwise_count(hashes[start : start + BLOCK, None] ^ hashes[None, start:])
+        first, second = np.nonzero(np.triu(bits <= distance, k=1))
+        for begin in range(0, len(first), CONFIRMED_AT_ONCE):
+            a, b = first[begin : begin + CONFIRMED_AT_ONCE], second[begin : begin + CONFIRMED_AT_ONCE]
+            alike = _mean_difference(flat, a + start, b + start) <= difference
+            pairs.append(np.stack([a[alike], b[alike]], axis=1) + start)
+            distances.append(bits[a[alike], b[alike]])
+            found += int(alike.sum())
+            if found >= MAX_PAIRS:
+                return np.concatenate(pairs), np.concatenate(distances)
+    return np.concatenate(pairs), np.concatenate(distances)
+
+
+def _mean_difference(flat: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of each pair, a thousand pairs at a time to stay in a processor's cache."""
+    parts = [
+        np.abs(flat[first[begin : begin + 1000]] - flat[second[begin : begin + 1000]]).mean(axis=1)
+        for begin in range(0, len(first), 1000)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0)

@@ -1,0 +1,110 @@
+"""All that is said of a dataset, as `description.json` holds it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from distdiff.data.images import LabelledImages
+from distdiff.data.notes import Note
+from distdiff.data.splits import TRAIN
+from distdiff.description.duplicates import Duplicates, Leak, Pair
+from distdiff.description.looking import Look
+
+
+def summarize(
+    config: DictConfig,
+    splits: Mapping[str, LabelledImages],
+    looks: Sequence[Look],
+    duplicates: Duplicates,
+    prompts: Sequence[Sequence[str]],
+    notes: Sequence[Note],
+) -> dict[str, Any]:
+    """Counts, sizes, what is wrong and where, of `looks`, one an image of `splits` in their order."""
+    names = splits[TRAIN].class_names
+    read = [look for look in looks if look.reason is None]
+    return {
+        "dataset": config.dataset.name,
+        "images": len(looks),
+        "splits": {
+            split: {"images": len(images), "carved": split != TRAIN and images.read is splits[TRAIN].read}
+            for split, images in splits.items()
+        },
+        "classes": [
+            {
+                "name": name,
+                "images": {split: int((images.labels == label).sum()) for split, images in splits.items()},
+                "prompts": list(prompts[label]),
+            }
+            for label, name in enumerate(names)
+        ],
+        "per_class": config.dataset.per_class,
+        "balance": balance(splits[TRAIN]),
+        "sizes": sizes(read, config.dataset.image_size) | {"fit": config.dataset.fit},
+        "files": headers(read),
+        "left_out": [{"reason": note.message, "files": list(note.files)} for note in notes],
+        "unreadable": [
+            describe_image(look, names) | {"reason": look.reason} for look in looks if look.reason is not None
+        ],
+        "leaks": [describe_leak(leak, names) for leak in duplicates.leaks()],
+        "exact_duplicates": {
+            "pictures": len(duplicates.repeated),
+            "images": sum(map(len, duplicates.repeated)),
+            "conflicts": [[describe_image(look, names) for look in looks] for looks in duplicates.conflicts()],
+        },
+        "near_duplicates": {
+            "pairs": len(duplicates.near),
+            "conflicts": duplicates.near_conflicts(),
+            "cut_short": duplicates.cut_short,
+        },
+    }
+
+
+def balance(train: LabelledImages) -> dict[str, Any]:
+    """The smallest and the largest class of the training images."""
+    counts = np.bincount(train.labels, minlength=len(train.class_names))
+    ends = {"smallest": int(counts.argmin()), "largest": int(counts.argmax())}
+    return {end: {"name": train.class_names[label], "images": int(counts[label])} for end, label in ends.items()}
+
+
+def sizes(looks: Sequence[Look], image_size: int) -> dict[str, Any]:
+    """Least, median and greatest width and height in pixels, upright; how many have a side below `image_size`."""
+    sides = np.array([look.size for look in looks])
+    ends = {"min": sides.min(axis=0), "median": np.median(sides, axis=0), "max": sides.max(axis=0)}
+    return {
+        "width": {end: float(values[0]) for end, values in ends.items()},
+        "height": {end: float(values[1]) for end, values in ends.items()},
+        "image_size": image_size,
+        "smaller": int((sides.min(axis=1) < image_size).sum()),
+    }
+
+
+def headers(looks: Sequence[Look]) -> dict[str, Any] | None:
+    """Formats, modes and how many are turned by their EXIF orientation; None for a dataset that has no files."""
+    found = [look.header for look in looks if look.header is not None]
+    if not found:
+        return None
+    return {
+        "formats": dict(Counter(header.format for header in found).most_common()),
+        "modes": dict(Counter(header.mode for header in found).most_common()),
+        "rotated": sum(header.rotated for header in found),
+    }
+
+
+def describe_leak(leak: Leak, names: Sequence[str]) -> dict[str, Any]:
+    """A leak with its pairs by name."""
+    pairs = [describe_pair(pair, names) for pair in leak.pairs]
+    return {"split": leak.split, "in": leak.other, "exact": leak.exact, "near": leak.near, "pairs": pairs}
+
+
+def describe_pair(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
+    """Two images and the distance of their hashes, null where their pixels are the same."""
+    first, second = (describe_image(look, names) for look in (pair.first, pair.second))
+    return {"first": first, "second": second, "distance": pair.distance}
+
+
+def describe_image(look: Look, names: Sequence[str]) -> dict[str, str]:
+    """Where an image is."""
+    return {"split": look.split, "class": names[look.label], "key": look.key}
