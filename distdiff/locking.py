@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
 
-from distdiff.console.progress import console
+from distdiff.console.progress import announce
 
 LEASE = ".lease"  # added to a lock's name where the system has no locks: the file is the lock
 LEASE_SECONDS = 180.0  # a lease without a sign of life for so long is its holder's no more; one comes every third of it
@@ -47,9 +47,7 @@ def _lease(marker: Path, timeout: float) -> SoftFileLease:
         seen = _look(marker)
         patience = timeout
         if 0 <= timeout < LEASE_SECONDS and seen is not None and _silent(marker, seen):
-            console.print(
-                f"{marker}: no sign of life from its holder; watching it for {LEASE_SECONDS:g} s", markup=False
-            )
+            announce(f"{marker}: no sign of life from its holder; watching it for {LEASE_SECONDS:g} s")
             patience = LEASE_SECONDS * 1.1
         elif timeout < 0:
             patience = LEASE_SECONDS * 1.1
@@ -99,5 +97,5 @@ def _remove(marker: Path, seen: tuple[int, int]) -> bool:
 
 def _lost(loss: LeaseCompromise) -> None:
     """Ends this process as SIGTERM does, between batches: another one has the lease now, or nobody can tell."""
-    console.print(f"{loss.lock_file}: the lease is lost ({loss.reason}); stopping", markup=False)
+    announce(f"{loss.lock_file}: the lease is lost ({loss.reason}); stopping")
     os.kill(os.getpid(), signal.SIGTERM)

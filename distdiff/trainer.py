@@ -9,7 +9,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.errors import UserError, first_line
-from distdiff.ranks.arrangement import device_indices
+from distdiff.ranks.arrangement import count_devices, device_indices
 from distdiff.ranks.world import world
 
 for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
@@ -21,8 +21,10 @@ def build_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
     arguments = OmegaConf.to_container(config, resolve=True)
     indices = device_indices(config)
     if indices is not None:  # several, one a rank
-        device = 1 if config.accelerator == "cpu" else [indices[world().local_rank % len(indices)]]
-        arguments["devices"] = device
+        own = [indices[world().local_rank % len(indices)]]
+        if torch.cuda.device_count() == 1:  # a scheduler shows each process its own device alone
+            own = [0]
+        arguments["devices"] = 1 if config.accelerator == "cpu" else own
     return _trainer(arguments | {"strategy": "auto", "num_nodes": 1, "plugins": [LightningEnvironment()]} | stage)
 
 
@@ -30,10 +32,10 @@ def build_parallel_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
     """A trainer over all ranks of the job under DDP; data must come in shards, one a rank."""
     arguments = OmegaConf.to_container(config, resolve=True)
     parallel = {
-        "devices": device_indices(config) if config.accelerator != "cpu" else config.devices,
+        "devices": count_devices(config) if config.accelerator == "cpu" else (device_indices(config) or 1),
         "strategy": "ddp" if config.strategy == "auto" else config.strategy,
         "plugins": [LightningEnvironment()],  # the ranks are there: it has nothing to launch
-        "sync_batchnorm": torch.cuda.is_available(),  # there is none on CPUs
+        "sync_batchnorm": config.accelerator != "cpu",  # there is none on CPUs
         "use_distributed_sampler": False,
     }
     return _trainer(arguments | parallel | stage)

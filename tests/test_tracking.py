@@ -163,7 +163,7 @@ def test_a_wandb_run_ends_as_failed_where_its_job_is_stopped_or_fails(given, mon
     def broken(self, *arguments):
         raise OSError("no space left on device")
 
-    for name, writer, error, code in (("a", signalled, Stopped, 143), ("b", broken, UserError, 1)):
+    for name, writer, error, code in (("a", signalled, Stopped, 143), ("b", broken, OSError, 1)):
         monkeypatch.setattr(ExpandedWriter, "write_on_batch_end", writer)
         with pytest.raises(error):
             run(given, tmp_path / name, "logger=wandb", f"expansion.output_dir={tmp_path}/{name}-data")

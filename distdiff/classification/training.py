@@ -1,5 +1,6 @@
 """Trains a classifier once for everything that can change it, and measures its accuracy."""
 
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_model, save_model
 
@@ -19,7 +21,7 @@ from distdiff.config.instantiation import build
 from distdiff.console.progress import StageProgress
 from distdiff.data.checking import checked, readable, say_unreadable
 from distdiff.data.images import LabelledImages, draw_few_shot
-from distdiff.errors import UserError
+from distdiff.errors import Stopped, UserError
 from distdiff.ranks.world import world
 from distdiff.trainer import build_parallel_trainer, build_trainer
 
@@ -168,7 +170,11 @@ class ClassifierTrainer:
         options = (recipe.steps, recipe.batch_size, seed, recipe.synthetic_probability)
         if world().size > 1:
             torch.manual_seed(seed + 1000 * world().rank)  # its own augmentations; weights are equal already
-        trainer.fit(module, ClassificationData(tensors, None, *options, shard=world().rank, num_shards=world().size))
+        data_module = ClassificationData(tensors, None, *options, shard=world().rank, num_shards=world().size)
+        try:
+            trainer.fit(module, data_module)
+        except SystemExit as ending:  # so Lightning answers Ctrl-C, and SIGTERM without a status
+            raise Stopped(signal.SIGTERM if isinstance(ending, SIGTERMException) else signal.SIGINT) from None
         return classifier.cpu()
 
     def _untrained(self, num_classes: int) -> ImageClassifier:

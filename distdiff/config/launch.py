@@ -3,7 +3,9 @@
 import argparse
 import itertools
 import os
+import shutil
 import sys
+import uuid
 import warnings
 from collections.abc import Callable
 from datetime import datetime
@@ -19,10 +21,10 @@ from omegaconf.errors import OmegaConfBaseException
 from distdiff.config.composition import CONFIG_DIR, compose_jobs, quote_conditions, swept_keys
 from distdiff.config.validation import validate
 from distdiff.errors import Stopped, UserError
-from distdiff.ranks.task import leads, run_job
+from distdiff.ranks.task import is_one_of_several, leads, run_job
 
 JOB_FAILED, INTERRUPTED = 1, 130
-FAILED = "distdiff-error.txt"  # in the directory of a multirun's job that a mistake ended: launchers tell nothing else
+FAILED = "distdiff-error.txt"  # in the directory of a multirun's job that a mistake ended
 
 
 def command(name: str, task: str, about: str) -> Callable[[], None]:
@@ -75,17 +77,23 @@ def _run(name: str, task: str, arguments: argparse.Namespace) -> int:
         return _hydra_main(name, task)
     if not all(map(leads, jobs)):
         return _follow(task, jobs)
-    directory = _settle_directory(jobs[0], arguments)
+    _settle_directory(jobs[0], arguments)
     if not arguments.multirun:
         return _hydra_main(name, task)
-    for path in directory.rglob(FAILED):  # of an earlier multirun in the same directory
-        path.unlink()
-    _hydra_main(name, task)
-    return JOB_FAILED if any(directory.rglob(FAILED)) else 0
+    # A launcher's processes, perhaps on other hosts, tell nothing else.
+    failures = Path(jobs[0].paths.output_dir) / f".failed-{uuid.uuid4().hex}"
+    try:
+        _hydra_main(name, task, failures)
+        return JOB_FAILED if failures.is_dir() else 0
+    finally:
+        shutil.rmtree(failures, ignore_errors=True)
 
 
-def _hydra_main(name: str, task: str) -> int:
-    """Runs the job, or every job of a multirun, through Hydra; returns the status of a single run's mistake, or 0."""
+def _hydra_main(name: str, task: str, failures: Path | None = None) -> int:
+    """Runs the job, or every job of a multirun, through Hydra; returns the status of a single run's mistake, or 0.
+
+    The jobs of a multirun that a mistake ended leave a file in `failures`, and in their own directories.
+    """
     # Hydra prints and swallows exceptions unless told otherwise; the caller above decides what a user sees.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     statuses, swept = [0], swept_keys(sys.argv[1:])
@@ -101,8 +109,14 @@ def _hydra_main(name: str, task: str) -> int:
             run_job(task, validate(config), run_dir)
         except UserError as error:  # not raised: Hydra would add lines of its own, and end a multirun
             say(error)
-            (run_dir / FAILED).write_text(f"{error}\n", encoding="utf-8")
             statuses.append(error.exit_status)
+            if failures is None:
+                return
+            failures.mkdir(parents=True, exist_ok=True)
+            for path in (run_dir / FAILED, failures / f"{hydra_config.job.num}.txt"):
+                path.write_text(f"{error}\n", encoding="utf-8")
+            if is_one_of_several(config) and not error.shared:
+                sys.exit(JOB_FAILED)  # the others cannot know: they are left alone, and told so
 
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(job)()
     return statuses[-1]
@@ -121,16 +135,15 @@ def _follow(task: str, jobs: list[DictConfig]) -> int:
     return status
 
 
-def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path:
-    """The directory of the run or multirun, made now: `<command>/<date>_<time>`, -1, -2, … where that is taken.
+def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> None:
+    """Makes the directory of the run or multirun: `<command>/<date>_<time>`, -1, -2, … where that is taken.
 
     It becomes an override, so that every process that a launcher of Hydra starts has the same. Where the user overrides
-    it, that is what it is.
+    it, nothing is made.
     """
     key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
-    given = [override for override in arguments.overrides if override.startswith(f"{key}=")]
-    if given:
-        return Path(given[-1].split("=", 1)[1].strip("'\""))
+    if any(override.lstrip("+").startswith(f"{key}=") for override in arguments.overrides):
+        return
     root = Path(job.paths.output_dir, job.command, *(["multirun"] if arguments.multirun else []))
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for attempt in itertools.count():
@@ -143,7 +156,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path:
             raise UserError(f"paths.output_dir={job.paths.output_dir}: cannot write there ({error.strerror})") from None
         quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
         sys.argv.append(f"{key}='{quoted}'")
-        return path
+        return
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:

@@ -1,6 +1,7 @@
 """One progress line a stage: what runs, how far, how fast, how long still."""
 
 import contextlib
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +12,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from distdiff.ranks.world import Counter
+from distdiff.errors import RankLost
+from distdiff.ranks.world import Counter, world
 
-REFRESH = 0.2  # seconds
+REFRESH = 0.5  # seconds
 
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console = Console(highlight=False, soft_wrap=True, width=140)  # a log file has room for whole lines
+
+
+def announce(message: str) -> None:
+    """One line that any rank may have to say; those that do not lead have no console of their own."""
+    if world().leads:
+        console.print(message, markup=False)
+    else:
+        print(f"rank {world().rank}: {message}", file=sys.stderr, flush=True)
 
 
 class RateColumn(ProgressColumn):
@@ -93,12 +103,14 @@ class SharedProgress(Callback):
 
     def __enter__(self) -> "SharedProgress":
         self._progress.start()
-        self._thread.start()
+        if world().leads:  # nobody sees the others'
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self._progress.stop()
 
     def _follow(self) -> None:
@@ -107,5 +119,5 @@ class SharedProgress(Callback):
         self._show()
 
     def _show(self) -> None:
-        with contextlib.suppress(RuntimeError):  # another rank's store may be gone: the job says so itself
+        with contextlib.suppress(RankLost):  # the job says so itself
             self._progress.update(self._task, completed=self.counter.add(0))

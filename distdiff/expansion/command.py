@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pyarrow.parquet
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
@@ -31,10 +32,14 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
                 f"split {config.expansion.split} is done; {lacking:,} images of others are missing in {job.path}"
             )
             return job.path
-        rows = pyarrow.parquet.read_table(job.path / METADATA).to_pylist()
-        summarize(logger, energy_table(rows))
-    if world().leads:
-        link(run_dir / "expanded", job.path)
-    rate = ExpandedDirectory(job.path).images_per_second()
-    console.print(f"expanded {job.path}  ({len(rows):,} images, {rate:.1f} images/s)")
+        if world().leads:
+            _conclude(job.path, run_dir, logger)
     return job.path
+
+
+def _conclude(path: Path, run_dir: Path, logger: Logger | None) -> None:
+    rows = pyarrow.parquet.read_table(path / METADATA).to_pylist()
+    summarize(logger, energy_table(rows))
+    link(run_dir / "expanded", path)
+    rate = ExpandedDirectory(path).images_per_second()
+    console.print(f"expanded {path}  ({len(rows):,} images{f', {rate:.1f} images/s' if rate else ''})")

@@ -84,7 +84,10 @@ class ExpandedDirectory:
     @cached_property
     def storage(self) -> Storage:
         """Where the images of a directory that was claimed are."""
-        return storage_of(self.path, StorageOptions(**self.manifest().get("storage", {})))
+        manifest = self.manifest()
+        if manifest is None:
+            raise UserError(f"{self.path} is gone, or no expanded dataset: it has no {MANIFEST}")
+        return storage_of(self.path, StorageOptions(**manifest.get("storage", {})))
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Metadata of the images that are there, by file name."""
@@ -97,12 +100,13 @@ class ExpandedDirectory:
         return self.rows().keys() | read_failures(self.path).keys()
 
     @on_disk
-    def note_time(self, seconds: float) -> None:
-        """Adds to the seconds that making images took, all processes and runs together."""
+    def note_time(self, seconds: float, images: int) -> None:
+        """Adds to the seconds that making images took, and to the number of those images, all jobs and runs together."""
         with self.locked():
             manifest = self.manifest()
             timing = manifest.get("timing", {})
-            self._write_manifest(manifest | {"timing": {"expand": round(timing.get("expand", 0.0) + seconds, 3)}})
+            seconds, images = timing.get("expand", 0.0) + seconds, timing.get("images", 0) + images
+            self._write_manifest(manifest | {"timing": {"expand": round(seconds, 3), "images": images}})
 
     def list_failures(self, share: Share, unreadable: Iterable[Unreadable]) -> None:
         """Moves a share's failures from its journal to the list of all; where that cannot be written they stay there."""
@@ -177,10 +181,12 @@ class ExpandedDirectory:
         return image
 
     def images_per_second(self) -> float | None:
-        """Images over the seconds that making them took, all runs together."""
-        manifest = self.manifest()
-        seconds = manifest.get("timing", {}).get("expand")
-        return manifest["counts"]["images"] / seconds if seconds else None
+        """Images over the seconds that making them took, a job on its own, however many ranks it has.
+
+        None where no job lived to say. What a job made that was killed outright counts on neither side.
+        """
+        timing = self.manifest().get("timing", {})
+        return timing["images"] / timing["expand"] if timing.get("images") and timing["expand"] else None
 
     def _write_metadata(self, rows: list[Row], features: Features) -> None:
         columns = {name: [row[name] for row in rows] for name in features}

@@ -19,6 +19,8 @@ from distdiff.expansion.journal import append_rows, read_rows
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.share import Share
 from distdiff.expansion.synthesis import Synthesized
+from distdiff.ranks.world import world
+from distdiff.writing import writing_to
 
 FAILURES, FAILURE_JOURNALS = "failures.parquet", ".failures-*.jsonl"
 READ, SAMPLE = "read", "sample"
@@ -123,10 +125,17 @@ class FailureJournal(Callback):
     """Journals the samples that failed, and ends the run with a `UserError` where they are too many."""
 
     def __init__(self, directory: Path, share: Share, limit: FailureLimit, plan: ExpansionPlan, settled: int) -> None:
-        """`settled` of the plan's images are there already, or failed: those count."""
+        """`settled` of the plan's images are there already, or failed: those count. To be made by all ranks alike."""
         self.directory = directory
         self.journal = directory / FAILURE_JOURNALS.replace("*", share.name)
-        self.limit, self.failed, self.tried, self.planned = limit, num_failed(directory, plan), settled, len(plan)
+        self.limit, self.planned = limit, len(plan)
+        self._before = world().once(lambda: (num_failed(directory, plan), settled))
+        self._failed, self._tried = world().counter(), world().counter()
+
+    @property
+    def failed(self) -> int:
+        """Of the whole plan, on all ranks of this job and before."""
+        return self._before[0] + self._failed.add(0)
 
     def on_predict_batch_end(
         self,
@@ -136,18 +145,21 @@ class FailureJournal(Callback):
         batch: Sequence[WorkItem],
         *_: object,
     ) -> None:
-        self.tried += len(batch)
-        self.failed += len(outputs.failures)
+        self._tried.add(len(batch))
         if not outputs.failures:
             return
-        append_rows(self.journal, [failure_row(batch[place], reason) for place, reason in outputs.failures.items()])
+        self._failed.add(len(outputs.failures))
+        rows = [failure_row(batch[place], reason) for place, reason in outputs.failures.items()]
+        with writing_to(self.directory):
+            append_rows(self.journal, rows)
         self.check(f"the last one: {next(reversed(outputs.failures.values()))}")
 
     def check(self, remark: str = f"see {FAILURES}") -> None:
         """Raises `UserError` where too many failed."""
-        if self.failed and self.limit.exceeded(self.failed, self.tried, self.planned):
+        failed, tried = self.failed, self._before[1] + self._tried.add(0)
+        if failed and self.limit.exceeded(failed, tried, self.planned):
             raise UserError(
-                f"{self.failed:,} of {self.tried:,} images failed, more than "
+                f"{failed:,} of {tried:,} images failed, more than "
                 f"expansion.max_failures={self.limit.allowed:g} allows ({remark}); in {self.directory}, delete {FAILURES} "
                 "to have them tried again"
             )

@@ -1,8 +1,8 @@
 """One expansion: a directory with an identity, and how to fill it."""
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.console.progress import SharedProgress
 from distdiff.data.images import LabelledImages
+from distdiff.errors import UserError
 from distdiff.expansion.card import dataset_card
 from distdiff.expansion.directory import ExpandedDirectory
 from distdiff.expansion.estimate import SayEstimate
@@ -27,9 +28,8 @@ from distdiff.expansion.storage.options import StorageOptions
 from distdiff.expansion.synthesis import Synthesizer
 from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import ExpandedWriter
-from distdiff.ranks.world import world
+from distdiff.ranks.world import Counter, world
 from distdiff.trainer import build_trainer
-from distdiff.writing import writing_to
 
 
 @dataclass
@@ -82,11 +82,10 @@ class ExpansionJob:
                 failures = FailureJournal(self.path, share, self.limit, plan, settled=len(plan) - len(lacking))
                 ranks.once(failures.check)
                 try:
-                    seconds = self._make(plan, missing, share, title, failures, logger)
+                    self._make(plan, missing, share, title, failures, logger)
                 except BaseException:  # the run ends here: what failed so far is to be seen
                     directory.list_failures(share, self.sources.unreadable)
                     raise
-                ranks.once(lambda: directory.note_time(seconds))
             num_lacking = ranks.once(lambda: self._finish(directory, plan))
         say_failures(self.path)
         return num_lacking
@@ -114,12 +113,14 @@ class ExpansionJob:
         title: str,
         failures: FailureJournal,
         logger: Logger | bool,
-    ) -> float:
-        """Makes this rank's part of `missing`, and returns when all ranks have made theirs: after how many seconds."""
+    ) -> None:
+        """Makes this rank's part of `missing`, and returns when all ranks have made theirs."""
         ranks, synthesizer = world(), self.synthesizer(title)
         batches = plan.batches(share.of(missing), self.config.expansion.batch_size, synthesizer.group)
-        started = time.perf_counter()
-        with SharedProgress(f"{title}: expand", len(missing), ranks.counter()) as progress:
+        with (
+            SharedProgress(f"{title}: expand", len(missing), ranks.counter()) as progress,
+            self._timed(progress.counter),
+        ):
             reports: list[Callback] = [SayEstimate(len(missing), StorageOptions.of(self.config).encoding, ranks.size)]
             if logger:
                 reports.append(
@@ -134,7 +135,16 @@ class ExpansionJob:
             )
             if batches:
                 loader = PlannedBatches(plan, batches).loader()
-                with writing_to(self.path):
-                    trainer.predict(ExpansionModule(synthesizer), loader, return_predictions=False)
+                trainer.predict(ExpansionModule(synthesizer), loader, return_predictions=False)
             ranks.barrier()
-        return time.perf_counter() - started
+
+    @contextmanager
+    def _timed(self, made: Counter) -> Iterator[None]:
+        """Notes how long the block took and how many images were made in it, also where it is stopped."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            if world().leads:
+                with suppress(UserError):  # a disk that is full has been spoken of
+                    ExpandedDirectory(self.path).note_time(time.perf_counter() - started, made.add(0))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 
-from distdiff.console.progress import console
+from distdiff.console.progress import announce
 from distdiff.errors import UserError
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import Synthesized, Synthesizer
@@ -51,7 +51,7 @@ class WithinMemory:
                 "generator.resolution, or generator.dtype=float16 (expansion.batch_size was lowered to 1 already)"
             )
         self.limit = size // 2
-        console.print(f"out of memory with {size} images at a time; going on with {self.limit}", markup=False)
+        announce(f"out of memory with {size} images at a time; going on with {self.limit}")
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -53,21 +53,30 @@ def working_on(directory: Path, share: Share) -> Iterator[None]:
 
     A lock ends with its holder, however that ends.
     """
-    for path in sorted(directory.glob(LOCKS)):
-        other = _share(path)
-        if other.total != share.total:
-            with _held(path, directory, "this directory, in shares of another size"):
-                pass
-        elif other.split == share.split and other.ranks != share.ranks:
-            with _held(path, directory, share.words):
-                pass
     path = directory / LOCKS.replace("*", share.name)
-    with _held(path, directory, share.words):
-        with writing_to(directory):
+    with ExitStack() as holding:
+        with writing_to(directory), locked(directory):  # two that begin at once look at each other in turn
+            _check_others(directory, share)
+            holding.enter_context(_held(path, directory, share.words))
             holder = {"host": socket.gethostname(), "process": os.getpid(), "since": _now()}
             _holder(path).write_text(json.dumps(holder))
         yield
         _holder(path).unlink(missing_ok=True)
+
+
+def _check_others(directory: Path, share: Share) -> None:
+    """Refuses where a share is held that this one overlaps with; what is left of those that ended goes."""
+    for path in sorted(directory.glob(LOCKS)):
+        other = _share(path)
+        if other.total != share.total:
+            words = "this directory, in shares of another size"
+        elif other.split == share.split and other.ranks != share.ranks:
+            words = share.words
+        else:
+            continue
+        with _held(path, directory, words):
+            path.unlink(missing_ok=True)
+            _holder(path).unlink(missing_ok=True)
 
 
 def locked(directory: Path) -> AbstractContextManager[None]:

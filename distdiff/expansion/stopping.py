@@ -25,11 +25,13 @@ class StopBetweenBatches(Callback):
     def __init__(self) -> None:
         self.received: int | None = None
         self.moment = 0.0
-        self.previous: dict[int, Any] = {}
+        # Not what Lightning puts there meanwhile, whose SIGTERM waits for loops that prediction does not have.
+        self.previous: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After Lightning has set its own handlers, which would end the process or resubmit the job."""
-        self.previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        for number in SIGNALS:
+            signal.signal(number, self._note)
 
     def on_predict_batch_end(self, *_: object) -> None:
         if self.received is not None:

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from PIL import Image
 
 from distdiff.data.images import to_image
+from distdiff.errors import RankLost
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import Synthesized
 from distdiff.report.grid import grid
@@ -79,7 +80,7 @@ class TrackExpansion(Callback):
         self._log(pl_module.device)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        with contextlib.suppress(RuntimeError):  # another rank's store may be gone: the job says so itself
+        with contextlib.suppress(RankLost):  # the job says so itself
             self._log(pl_module.device)
 
     def _log(self, device: torch.device) -> None:

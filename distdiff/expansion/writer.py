@@ -10,6 +10,7 @@ from distdiff.expansion.directory import ExpandedDirectory
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.share import Share
 from distdiff.expansion.synthesis import Synthesized
+from distdiff.writing import writing_to
 
 
 class ExpandedWriter(BasePredictionWriter):
@@ -17,6 +18,7 @@ class ExpandedWriter(BasePredictionWriter):
 
     def __init__(self, directory: Path, share: Share) -> None:
         super().__init__(write_interval="batch")
+        self.directory = directory
         self.storage = ExpandedDirectory(directory).storage
         self.share = share
 
@@ -36,10 +38,12 @@ class ExpandedWriter(BasePredictionWriter):
                 continue
             row = metadata_row(item) | {name: column[position] for name, column in prediction.columns.items()}
             finished.append((row, encoding.encode(prediction.images[position])))
-        self.storage.write(finished)
+        with writing_to(self.directory):
+            self.storage.write(finished)
 
     def setup(self, *_: object, **__: object) -> None:
-        self.storage.begin(self.share.name)
+        with writing_to(self.directory):
+            self.storage.begin(self.share.name)
 
 
 def metadata_row(item: WorkItem) -> dict[str, Any]:

@@ -43,14 +43,16 @@ def run_ranks(node: Node, task: str, config: DictConfig, run_dir: Path | None) -
         os.chmod(place / JOB, 0o600)
         ranks = [_start(node, local_rank, place) for local_rank in range(node.devices)]
         with _forwarding(ranks) as received:
-            lost = _watch(ranks)
+            lost = _watch(ranks, received)
         outcomes = [_outcome(place, local_rank) for local_rank in range(node.devices)]
     if received:
         raise Stopped(received[0])
     # The cause before what it led to in other ranks: a mistake, a rank that was killed, a signal to one, a rank left alone.
     for outcome in outcomes:
         if outcome.get("status") == UserError.exit_status:
-            raise UserError(outcome["message"])
+            mistake = UserError(outcome["message"])
+            mistake.shared = outcome["shared"]  # by all ranks: those of other nodes end this job, and no other, too
+            raise mistake
     if lost is not None and not outcomes[lost]:
         raise RankLost(_obituary(node, lost, ranks[lost].returncode))
     for outcome in outcomes:
@@ -91,8 +93,9 @@ def _forwarding(ranks: list[subprocess.Popen]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _watch(ranks: list[subprocess.Popen]) -> int | None:
-    """Waits for all; once one has failed, the others are asked to stop, then made to. Returns which failed first."""
+def _watch(ranks: list[subprocess.Popen], received: list[int]) -> int | None:
+    """Waits for all; once one has failed, the others are asked to stop, then made to; they are made to as well where a
+    signal came and they do not end. Returns which failed first."""
     lost, deadline = None, float("inf")
     try:
         while any(rank.poll() is None for rank in ranks):
@@ -101,6 +104,8 @@ def _watch(ranks: list[subprocess.Popen]) -> int | None:
                 if lost is not None:
                     _signal(ranks, signal.SIGTERM)
                     deadline = time.monotonic() + GRACE
+            if received and deadline == float("inf"):
+                deadline = time.monotonic() + GRACE
             if time.monotonic() > deadline:
                 _signal(ranks, signal.SIGKILL)
             time.sleep(0.05)

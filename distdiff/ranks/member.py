@@ -29,7 +29,7 @@ def main() -> None:
         config = OmegaConf.merge(OmegaConf.structured(COMMANDS[job["config"]["command"]]), job["config"])
         perform(job["task"], validate(config), job["run_dir"] and Path(job["run_dir"]), place)
     except UserError as error:
-        outcome = {"status": error.exit_status, "message": str(error)}
+        outcome = {"status": error.exit_status, "message": str(error), "shared": error.shared}
     except Stopped as stop:
         outcome = {"status": stop.exit_status, "stopped": stop.number}
     except KeyboardInterrupt:

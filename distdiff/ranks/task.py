@@ -42,6 +42,11 @@ def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | N
     world.part()
 
 
+def is_one_of_several(config: DictConfig) -> bool:
+    """Whether this process was started as a rank, and goes on to the next job of a multirun with the same others."""
+    return not config.fetch_only and isinstance(arrangement(config.trainer), Rank)
+
+
 def leads(config: DictConfig) -> bool:
     """Whether this process has a run directory and a console of its own; the others of its job follow it."""
     place = None if config.fetch_only else arrangement(config.trainer)

@@ -35,9 +35,7 @@ class World:
         self._trainings = self._counters = 0
         if place is not None:
             self._store = _store(place)
-            self._group = distributed.ProcessGroupGloo(
-                distributed.PrefixStore("ranks", self._store), place.rank, place.size, PATIENCE
-            )
+            self._group = _group(place, distributed.PrefixStore("ranks", self._store))
 
     @property
     def rank(self) -> int:
@@ -135,7 +133,12 @@ class Counter:
     def add(self, count: int) -> int:
         """The sum after `count` more."""
         self._own += count
-        return self._own if self._store is None else self._store.add("sum", count)
+        if self._store is None:
+            return self._own
+        try:
+            return self._store.add("sum", count)
+        except RuntimeError:
+            raise RankLost(LEFT_ALONE) from None
 
 
 _world = World()
@@ -167,6 +170,15 @@ def _store(place: Rank) -> distributed.Store:
         return distributed.TCPStore(host, int(port), place.size, is_master=place.rank == 0, timeout=JOINING)
     except (RuntimeError, OSError) as error:
         raise RankLost(f"the ranks cannot meet at {place.rendezvous}: {first_line(error)}") from None
+
+
+def _group(place: Rank, store: distributed.Store) -> distributed.ProcessGroupGloo:
+    try:
+        return distributed.ProcessGroupGloo(store, place.rank, place.size, PATIENCE)
+    except RuntimeError as error:
+        raise RankLost(
+            f"the ranks cannot connect ({first_line(error)}); GLOO_SOCKET_IFNAME=<network interface> names the one to use"
+        ) from None
 
 
 def _wait(work: distributed.Work) -> None:

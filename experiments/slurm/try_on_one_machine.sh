@@ -9,11 +9,16 @@ export PYTHON=${PYTHON:-.venv/bin/python} OMP_NUM_THREADS=1
 place=$(mktemp -d /tmp/distdiff-slurm-XXXX)
 host=$(hostname -s)
 
-mkdir -p /run/munge /etc/slurm "${place}/state" "${place}/spool"
+if pgrep -x slurmd > /dev/null; then
+    echo "a SLURM runs here already: this is for a machine without one"
+    exit 1
+fi
+mkdir -p /run/munge "${place}/state" "${place}/spool"
 chown munge /run/munge
 [ -f /etc/munge/munge.key ] || mungekey --create
 pgrep -x munged > /dev/null || su -s /bin/sh munge -c munged
-cat > /etc/slurm/slurm.conf << CONF
+export SLURM_CONF=${place}/slurm.conf
+cat > "${SLURM_CONF}" << CONF
 ClusterName=one
 SlurmctldHost=${host}
 SlurmUser=root
@@ -26,17 +31,16 @@ StateSaveLocation=${place}/state
 SlurmdSpoolDir=${place}/spool
 SlurmctldLogFile=${place}/slurmctld.log
 SlurmdLogFile=${place}/slurmd.log
+SlurmctldPidFile=${place}/slurmctld.pid
+SlurmdPidFile=${place}/slurmd.pid
 ReturnToService=2
 MpiDefault=none
 NodeName=${host} CPUs=2 State=UNKNOWN
 PartitionName=all Nodes=${host} Default=YES MaxTime=INFINITE State=UP
 CONF
-pkill -x slurmd || true
-pkill -x slurmctld || true
-sleep 1
-slurmctld -c
-slurmd
-end() { pkill -x slurmd; pkill -x slurmctld; }
+end() { kill $(cat "${place}/slurmd.pid" "${place}/slurmctld.pid"); }
+slurmctld -c -f "${SLURM_CONF}"
+slurmd -f "${SLURM_CONF}"
 trap end EXIT
 for _ in $(seq 30); do sinfo -h -o %T 2> /dev/null | grep -q idle && break; sleep 1; done
 sinfo
@@ -65,6 +69,18 @@ echo "== two tasks under DDP"
 TRAINER=ddp_cpu sbatch --wait --nodes=1 --ntasks-per-node=2 --gpus-per-node=0 --cpus-per-task=1 \
     --output="${place}/ddp.log" experiments/slurm/expand_ddp.sbatch ${small} expansion.output_dir="${place}/ddp"
 cat "${place}/ddp.log"
+
+echo "== SIGUSR1 on the way, as before a time limit: the batch is finished, the job requeued, and it goes on"
+job=$(TRAINER=ddp_cpu sbatch --parsable --nodes=1 --ntasks-per-node=2 --gpus-per-node=0 --cpus-per-task=1 \
+    --output="${place}/requeued.log" experiments/slurm/expand_ddp.sbatch ${small} expansion.factor=30 \
+    expansion.batch_size=4 expansion.output_dir="${place}/requeued")
+until [ "$(ls "${place}"/requeued/*/*.png 2> /dev/null | wc -l)" -gt 20 ]; do sleep 0.2; done
+scancel --signal=USR1 "${job}"
+sleep 5
+echo "$(ls "${place}"/requeued/*/*.png | wc -l) of 600 images when it was stopped"
+scontrol update JobId="${job}" StartTime=now 2> /dev/null || true  # a requeued job would wait for two minutes
+while squeue -h -j "${job}" 2> /dev/null | grep -q .; do sleep 1; done
+cat "${place}/requeued.log"
 
 echo "== the same datasets?"
 "${PYTHON}" experiments/studies/compare_expanded.py "${place}/whole" "${place}/array" "${place}/ddp"
