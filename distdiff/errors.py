@@ -2,6 +2,8 @@
 
 import signal
 
+ONWARD = "what is finished is kept, and the same command goes on from there"
+
 
 class UserError(Exception):
     """A mistake in the input. Commands print the message as one line, without a traceback, and exit with status 2."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distdiff.errors import UserError, first_line
+from distdiff.errors import ONWARD, UserError, first_line
 from distdiff.locking import Timeout
 
 
@@ -20,7 +20,7 @@ def writing_to(folder: Path | str, key: str = "expansion.output_dir") -> Iterato
     except OSError as error:
         said = error.strerror or first_line(error)
         if Path(folder).is_dir():
-            onward = "what is finished is kept, and the same command goes on from there once it can"
+            onward = f"{ONWARD} once it can"
         else:
             onward = "there is no such directory now; the same command makes it anew where it can"
         raise UserError(f"{key}={folder}: cannot write there ({said}); {onward}") from None

@@ -153,11 +153,10 @@ class ClassifierTrainer:
     def _stage(self, title: str, logger: Logger | bool, steps: int | None = None) -> dict[str, Any]:
         """What a trainer is told of a training."""
         steps = steps or self.config.train.steps
-        callbacks = [StageProgress(title)]
         return {
             "max_steps": steps,
             "logger": logger,
-            "callbacks": callbacks,
+            "callbacks": [StageProgress(title)],
             "log_every_n_steps": max(1, steps // 20),
         }
 

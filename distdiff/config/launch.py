@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.config.composition import CONFIG_DIR, compose_jobs, quote_conditions, swept_keys
 from distdiff.config.validation import validate
-from distdiff.errors import Stopped, UserError
+from distdiff.errors import ONWARD, Stopped, UserError
 from distdiff.ranks.task import is_one_of_several, leads, run_job
 
 JOB_FAILED, INTERRUPTED = 1, 130
@@ -52,10 +52,10 @@ def command(name: str, task: str, about: str) -> Callable[[], None]:
             say(mistake)
             sys.exit(mistake.exit_status)
         except Stopped as stop:
-            say(f"{stop}; what is finished is kept, and the same command goes on from there")
+            say(f"{stop}; {ONWARD}")
             sys.exit(stop.exit_status)
         except KeyboardInterrupt:
-            say("interrupted; what is finished is kept, and the same command goes on from there")
+            say(f"interrupted; {ONWARD}")
             sys.exit(INTERRUPTED)
         if status:
             sys.exit(status)

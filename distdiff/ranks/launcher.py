@@ -19,7 +19,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.errors import RankLost, Stopped, UserError
+from distdiff.errors import ONWARD, RankLost, Stopped, UserError
 from distdiff.ranks.arrangement import Node
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -40,7 +40,6 @@ def run_ranks(node: Node, task: str, config: DictConfig, run_dir: Path | None) -
             "run_dir": run_dir and str(run_dir),
         }
         (place / JOB).write_text(json.dumps(job), encoding="utf-8")
-        os.chmod(place / JOB, 0o600)
         ranks = [_start(node, local_rank, place) for local_rank in range(node.devices)]
         with _forwarding(ranks) as received:
             lost = _watch(ranks, received)
@@ -103,8 +102,7 @@ def _watch(ranks: list[subprocess.Popen], received: list[int]) -> int | None:
                 lost = next((number for number, rank in enumerate(ranks) if rank.poll()), None)
                 if lost is not None:
                     _signal(ranks, signal.SIGTERM)
-                    deadline = time.monotonic() + GRACE
-            if received and deadline == float("inf"):
+            if (received or lost is not None) and deadline == float("inf"):
                 deadline = time.monotonic() + GRACE
             if time.monotonic() > deadline:
                 _signal(ranks, signal.SIGKILL)
@@ -129,4 +127,4 @@ def _outcome(place: Path, local_rank: int) -> dict:
 def _obituary(node: Node, local_rank: int, status: int) -> str:
     who = f"rank {node.node * node.devices + local_rank} of {node.num_nodes * node.devices}"
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    return f"{who} {how}; what is finished is kept, and the same command goes on from there"
+    return f"{who} {how}; {ONWARD}"

@@ -17,14 +17,11 @@ def run_job(task: str, config: DictConfig, run_dir: Path | None) -> None:
     `run_dir` is None in processes that do not lead: they are told it by the one that does. With `fetch_only` no job is
     done: what it needs is downloaded, here, whatever devices it asks for.
     """
-    if config.fetch_only:
-        perform(FETCH, config, run_dir, None)
-        return
-    place = arrangement(config.trainer)
+    place = _place(config)
     if isinstance(place, Node):
         run_ranks(place, task, config, run_dir)
     else:
-        perform(task, config, run_dir, place)
+        perform(FETCH if config.fetch_only else task, config, run_dir, place)
 
 
 def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | None) -> None:
@@ -44,10 +41,15 @@ def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | N
 
 def is_one_of_several(config: DictConfig) -> bool:
     """Whether this process was started as a rank, and goes on to the next job of a multirun with the same others."""
-    return not config.fetch_only and isinstance(arrangement(config.trainer), Rank)
+    return isinstance(_place(config), Rank)
 
 
 def leads(config: DictConfig) -> bool:
     """Whether this process has a run directory and a console of its own; the others of its job follow it."""
-    place = None if config.fetch_only else arrangement(config.trainer)
+    place = _place(config)
     return place is None or place.leads
+
+
+def _place(config: DictConfig) -> Rank | Node | None:
+    """This process's part in the job; downloading is done by one alone."""
+    return None if config.fetch_only else arrangement(config.trainer)

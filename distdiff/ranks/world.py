@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from distdiff.errors import RankLost, UserError, first_line
+from distdiff.errors import ONWARD, RankLost, UserError, first_line
 from distdiff.ranks.arrangement import Rank
 
 T = TypeVar("T")
 # The slowest rank may be hours behind; one that is gone is noticed at once, by its closed connection.
 PATIENCE = timedelta(days=30)
-LEFT_ALONE = "another rank is gone; what is finished is kept, and the same command goes on from there"
+LEFT_ALONE = f"another rank is gone; {ONWARD}"
 JOINING = timedelta(minutes=30)
 PARTING = 60  # seconds
 
