@@ -1,14 +1,20 @@
 """Classifiers: what they promise as classifiers and as guides, and what a batch is made of."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from conftest import compose
 
+from distdiff.caching.stages import StageCache
 from distdiff.classification.data import ClassificationData, ImageTensors
+from distdiff.classification.training import ClassifierTrainer, training_set
 from distdiff.config.instantiation import build
 from distdiff.data import digits
 from distdiff.encoders.guide import GuideEncoder
+from distdiff.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "resnet18", "resnet50"])
@@ -39,3 +45,11 @@ def test_without_a_ratio_every_image_comes_equally_often() -> None:
     data = ClassificationData(ImageTensors(parts, 32, "squash"), None, 30, 10, 0)
     counts = np.bincount(list(data._sampler()), minlength=30)
     assert counts.min() == counts.max() == 10
+
+
+def test_one_class_alone_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    pool = digits.load().train
+    only = replace(pool.select(np.flatnonzero(pool.labels == 0)), class_names=("zero",))
+    trainer = ClassifierTrainer(compose("run", []), StageCache(tmp_path))
+    with pytest.raises(UserError, match="one class, zero: a classifier needs two"):
+        trainer.fingerprint(training_set(only, "squash"), seed=0)

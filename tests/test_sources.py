@@ -488,7 +488,8 @@ def test_oddities_of_a_folder_do_no_harm(tmp_path, capsys) -> None:
     splits = load("imagefolder", tmp_path, root=str(root), validation_fraction=0)
     said = " ".join(capsys.readouterr().out.split())
     assert splits.train.class_names == ("c:\\..\\up", "cat", "train")
-    assert "4 files left out of" in said
+    assert "5 files left out of" in said
+    assert "1 folder with a leading dot left out of" in said
     assert "1 class left out, without a training image: empty" in said
     found = contents(splits.train)
     for name, keys in contents(splits.test).items():

@@ -75,7 +75,12 @@ class ClassifierTrainer:
         self.cache = cache
 
     def ingredients(self, data: TrainingSet, seed: int, steps: int | None = None) -> dict[str, Any]:
-        """Everything that can change the trained weights."""
+        """Everything that can change the trained weights; raises `UserError` where there is nothing to tell apart."""
+        if len(data.parts[0].class_names) < 2:
+            raise UserError(
+                f"dataset {data.parts[0].name} has one class, {data.parts[0].class_names[0]}: a classifier needs two; "
+                "expand.py expands one with encoder=clip or encoder=hf, which are not trained"
+            )
         recipe = OmegaConf.to_container(self.config.train, resolve=True)
         for choice in ("expanded", "where"):  # of images, which `data` identifies
             recipe.pop(choice)

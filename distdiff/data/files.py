@@ -9,7 +9,7 @@ from PIL import Image
 from distdiff.data.images import LabelledImages
 from distdiff.data.notes import note
 from distdiff.data.reading import read_image
-from distdiff.data.walk import walk
+from distdiff.data.walk import hidden_subfolders, walk
 from distdiff.data.words import counted, printable, some
 
 
@@ -43,6 +43,8 @@ def from_class_folders(name: str, top: Path, folders: Sequence[str]) -> Labelled
         keys += found.images
         paths += [f"{top}/{folder}/{key}" for key in found.images]
         others += [f"{folder}/{other}" for other in found.others]
+    if hidden := hidden_subfolders(top):
+        note(name, f"{counted(len(hidden), 'folder')} with a leading dot left out of {top}: {some(hidden)}", hidden)
     if others:
-        note(name, f"{counted(len(others), 'file')} left out of {top}, not an image: {some(others)}", others)
+        note(name, f"{counted(len(others), 'file')} left out of {top}, no image or hidden: {some(others)}", others)
     return from_files(name, [printable(folder) for folder in folders], labels, keys, paths)

@@ -10,14 +10,16 @@ from distdiff.data.reading import EXTENSIONS
 
 @dataclass
 class Walk:
-    """Paths below a folder, relative to it with `/`: `images`, and `others`, files that are no images or broken links."""
+    """Paths below a folder, relative to it with `/`: `images`, and `others`: files that are no images, broken links, and
+    hidden files that are called as images are.
+    """
 
     images: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
 
 
 def walk(folder: Path) -> Walk:
-    """All files below `folder`, those of a folder before those of its folders, sorted; dot files are left out."""
+    """All files below `folder`, those of a folder before those of its folders, sorted; nothing hidden is an image."""
     found = Walk()
     _walk(os.fspath(folder), "", found, {_identity(place) for place in (folder, *folder.resolve().parents)})
     return found
@@ -29,6 +31,13 @@ def subfolders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if _is(entry.is_dir) and not entry.name.startswith(".")]
     return sorted(name for name in names if _identity(folder / name) not in above)
+
+
+def hidden_subfolders(folder: Path) -> list[str]:
+    """Names of the folders in `folder` with a leading dot in which images lie, sorted."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if _is(entry.is_dir) and entry.name.startswith(".")]
+    return sorted(name for name in names if holds_images(folder / name))
 
 
 def holds_images(folder: Path) -> bool:
@@ -49,6 +58,8 @@ def _walk(folder: str, prefix: str, found: Walk, visited: set[tuple[int, int]]) 
             for entry in entries:
                 if not entry.name.startswith("."):
                     (folders if _is(entry.is_dir) else files).append(entry)
+                elif is_image(entry.name.lstrip(".")):
+                    found.others.append(prefix + entry.name)
     except PermissionError:
         found.others.append(prefix)
     for entry in sorted(files, key=lambda entry: entry.name):

@@ -10,6 +10,7 @@ from distdiff.console.progress import console
 from distdiff.data.loading import load_dataset, sentences
 from distdiff.data.notes import keeping
 from distdiff.data.splits import TEST, TRAIN, VALIDATION
+from distdiff.data.words import counted
 from distdiff.description.duplicates import Duplicates, write_pairs
 from distdiff.description.looking import Look, look_over, spread
 from distdiff.description.summary import summarize
@@ -49,7 +50,7 @@ def _describe(config: DictConfig, run_dir: Path) -> None:
         sheets = _write_grids(read, loaded.train.class_names, run_dir)
         for sheet in sheets:
             log_image(logger, f"classes/{sheet.stem}", sheet)
-    console.print(f"description  {run_dir}  ({len(sheets)} grids, duplicates.csv)", markup=False)
+    console.print(f"description  {run_dir}  ({counted(len(sheets), 'grid')}, duplicates.csv)", markup=False)
 
 
 def _write_grids(looks: list[Look], class_names: tuple[str, ...], run_dir: Path) -> list[Path]:

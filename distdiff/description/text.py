@@ -53,6 +53,8 @@ def classes_table(summary: Mapping[str, Any], title: str) -> Table:
 
 def subjects(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """(subject, what is said of it, whether something is wrong), the most important last, where it is seen."""
+    if len(summary["classes"]) == 1:
+        yield "classes", "one: nothing to tell apart; a classifier, and so the guide, needs two", True
     ends = summary["balance"]
     low, high = ends["smallest"], ends["largest"]
     ratio = f", {high['images'] / low['images']:.1f} times as many" if low["images"] else ""

@@ -9,22 +9,20 @@ made once the disk was well again. Exits with status 1 where that is not what on
 
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
+from odd_images import write_odd_images
 from PIL import Image
 from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[2]
-SIDE = 256  # the odd images are larger than the digits, so that their damage is not in a header
 
 
 def main() -> None:
@@ -33,7 +31,7 @@ def main() -> None:
         place = Path(folder)
         data = place / "data"
         plain_digits(data)
-        odd = odd_images(data / "train")
+        odd = write_odd_images(data / "train" / "0")
         whole = place / "whole"
         status, said = run(whole, place, data)
         print("# What happens when something is wrong\n\nBy `python experiments/studies/faults.py`.\n")
@@ -138,59 +136,6 @@ def plain_digits(data: Path) -> None:
             folder.mkdir(parents=True)
             for number, digit in enumerate(digits.images[digits.target == label][:12]):
                 Image.fromarray((digit * 15).astype(np.uint8)).resize((32, 32)).save(folder / f"{number:02d}.png")
-
-
-def odd_images(train: Path) -> list[str]:
-    """Writes them to the first class; returns their names."""
-    rows, columns = np.mgrid[0:SIDE, 0:SIDE]
-    picture = Image.fromarray(np.stack([columns, rows, 255 - columns // 2 - rows // 2], -1).astype(np.uint8))
-    clear = picture.copy()
-    clear.putalpha(Image.fromarray(columns.astype(np.uint8)))
-    folder, turned = train / "0", Image.Exif()
-    turned[0x0112] = 6
-    made: dict[str, Callable[[Path], None]] = {
-        "16-bit.png": lambda path: Image.fromarray((columns * 257).astype(np.uint16)).save(path),
-        "cmyk.jpg": lambda path: picture.convert("CMYK").save(path),
-        "palette.png": lambda path: picture.quantize(16).save(path),
-        "palette-transparent.png": lambda path: picture.quantize(16).save(path, transparency=0),
-        "alpha.png": lambda path: clear.save(path),
-        "animated.gif": lambda path: picture.quantize(9).save(path, save_all=True, append_images=[picture.rotate(90)]),
-        "one-bit.png": lambda path: picture.convert("1").save(path),
-        "grey-alpha.png": lambda path: clear.convert("LA").save(path),
-        "float.tif": lambda path: Image.fromarray(columns.astype(np.float32) / 255).save(path),
-        "turned-by-exif.jpg": lambda path: picture.save(path, exif=turned),
-        "truncated.jpg": lambda path: damaged(picture, path, lambda whole: whole[: len(whole) // 2]),
-        "truncated.png": lambda path: damaged(picture, path, lambda whole: whole[: len(whole) // 2]),
-        "corrupt.png": lambda path: damaged(picture, path, one_bit),
-        "bomb-30000x30000.png": lambda path: path.write_bytes(bomb(30_000)),
-        "zero-bytes.png": lambda path: path.write_bytes(b""),
-        "text.jpg": lambda path: path.write_text("Dear committee,\n" * 20),
-    }
-    for name, write in made.items():
-        write(folder / name)
-    return list(made)
-
-
-def damaged(picture: Image.Image, path: Path, damage: Callable[[bytes], bytes]) -> None:
-    picture.save(path)
-    path.write_bytes(damage(path.read_bytes()))
-
-
-def one_bit(whole: bytes) -> bytes:
-    middle = len(whole) // 2
-    return whole[:middle] + bytes([whole[middle] ^ 16]) + whole[middle + 1 :]
-
-
-def bomb(side: int) -> bytes:
-    """A whole, valid PNG of side x side black pixels, in about 100 kB."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    packed, row = zlib.compressobj(9), bytes(1 + side // 8)
-    pixels = b"".join(packed.compress(row) for _ in range(side)) + packed.flush()
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def fates(whole: Path, odd: list[str]) -> dict[str, str]:
