@@ -26,7 +26,7 @@ def test_every_classifier_gives_logits_and_differentiable_unit_features(name: st
     features = GuideEncoder(classifier)(images)
     assert features.shape == (2, classifier.feature_dim)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(2))
-    features[:, 0].sum().backward()
+    features.sum().backward()  # of one feature alone the gradient may be zero, behind a ReLU
     assert images.grad.abs().sum() > 0
 
 
