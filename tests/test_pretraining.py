@@ -38,6 +38,8 @@ def test_pretraining_writes_a_pipeline_that_diffusers_loads(tmp_path) -> None:
             "logger=csv",
         ],
     )
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- dataset.num_images=200\n- 'dataset.prompt_template=a {}'\n")
     folder = pretrain(config, tmp_path)
     pipeline = StableDiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
@@ -45,7 +47,13 @@ def test_pretraining_writes_a_pipeline_that_diffusers_loads(tmp_path) -> None:
     assert image.shape == (1, 3, 32, 32)
     assert (tmp_path / "samples-000002.png").is_file()
     card = (folder / "README.md").read_text()
-    for words in ("font_digits", "python experiments/pretrain.py", "seed 0", "denoiser/validation_loss", "SHA-256"):
+    for words in (
+        "font_digits",
+        "pretrain.py dataset.num_images=200 'dataset.prompt_template=a {}'",
+        "seed 0",
+        "denoiser/validation_loss",
+        "SHA-256",
+    ):
         assert words in card
 
 

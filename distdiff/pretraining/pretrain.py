@@ -1,6 +1,8 @@
 """Trains a small Stable Diffusion pipeline from scratch and writes it as a diffusers folder with a model card."""
 
 import hashlib
+import shlex
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import lightning as L
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from lightning.pytorch.callbacks import EMAWeightAveraging
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from distdiff.config.schema import PretrainConfig
@@ -89,7 +91,8 @@ def pretrain(config: DictConfig, run_dir: Path) -> Path:
     target = Path(options.output_dir or run_dir / "pipeline")
     pipeline.save_pretrained(target, safe_serialization=True)
     sampler.draw(target / "samples.png")
-    (target / "README.md").write_text(model_card(config, losses, target, images["train"].shape[0]), encoding="utf-8")
+    card = model_card(config, losses, target, images["train"].shape[0], overrides_of(run_dir))
+    (target / "README.md").write_text(card, encoding="utf-8")
     console.print(f"pipeline  {target}")
     return target
 
@@ -163,7 +166,15 @@ class SampleGrids(L.Callback):
         return path
 
 
-def model_card(config: DictConfig, losses: dict[str, float], folder: Path, num_images: int) -> str:
+def overrides_of(run_dir: Path) -> list[str]:
+    """What was typed, as Hydra noted it."""
+    noted = run_dir / ".hydra" / "overrides.yaml"
+    return list(OmegaConf.load(noted)) if noted.is_file() else []
+
+
+def model_card(
+    config: DictConfig, losses: dict[str, float], folder: Path, num_images: int, overrides: Sequence[str]
+) -> str:
     """Data, command, seed, losses and the hash of every weight file."""
     options = config.pretrain
     weights = sorted(folder.rglob("*.safetensors"))
@@ -182,7 +193,7 @@ pipeline_tag: text-to-image
 
 - **Data**: `dataset={config.dataset.name}`, {num_images:,} training images of {options.image_size}x{options.image_size}.
 - **Prompts**: `{config.dataset.prompt_template}`, dropped with probability {options.prompt_dropout:g} (for CFG).
-- **Command**: `python experiments/pretrain.py dataset={config.dataset.name}`, seed {config.seed}.
+- **Command**: `{shlex.join(["python", "experiments/pretrain.py", *overrides])}`, seed {config.seed}.
 - **Autoencoder**: {options.autoencoder_steps:,} steps of {options.autoencoder_batch_size} images.
 - **UNet and text encoder**: {options.denoiser_steps:,} steps of {options.denoiser_batch_size} latents, weights averaged \
 with decay {options.ema_decay:g}.
