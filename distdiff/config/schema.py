@@ -59,6 +59,9 @@ class DatasetConfig:
     test_split: str = "test"
     validation_fraction: float = allowed(0.2, at_least=0, at_most=0.9)  # where there is no validation split; 0: none
     test_fraction: float = allowed(0.2, above=0, at_most=0.9)  # where there is no test split
+    split_seed: int = allowed(0, at_least=0, at_most=2**32 - 1)  # draws validation images and folds, never test images
+    num_folds: int | None = allowed(None, at_least=2)  # the training images in folds, of which `fold` validates
+    fold: int = allowed(0, at_least=0)
     fraction: float = allowed(1.0, above=0, at_most=1)  # of every class's training images
     max_images: int | None = allowed(None, at_least=1)  # training images in all, in proportion to the classes
     indices: list[int] | None = allowed(None, at_least=0)  # positions in the training images that are used

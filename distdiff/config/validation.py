@@ -42,6 +42,7 @@ def validate(config: DictConfig) -> DictConfig:
     check_devices(typed.trainer, typed.command)
     if "dataset" in typed:
         check_names(typed.dataset)
+        check_folds(typed.dataset.num_folds, typed.dataset.fold)
     if "study" in typed:
         check_methods(typed.study.methods)
     if "guidance" in typed:
@@ -243,6 +244,17 @@ def check_split(split: int | None, total_split: int, command: str) -> None:
         raise UserError(
             f"expansion.split={split} is not allowed: an integer from 0 to {total_split - 1}, one less than "
             f"expansion.total_split={total_split}"
+        )
+
+
+def check_folds(num_folds: int | None, fold: int) -> None:
+    """Refuses a fold that there is not."""
+    if num_folds is None and fold:
+        raise UserError(f"dataset.fold={fold} is not allowed without dataset.num_folds, how many folds there are")
+    if num_folds is not None and fold >= num_folds:
+        raise UserError(
+            f"dataset.fold={fold} is not allowed: an integer from 0 to {num_folds - 1}, one less than "
+            f"dataset.num_folds={num_folds}"
         )
 
 

@@ -5,13 +5,13 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from distdiff.data.images import DatasetSplits, LabelledImages
-from distdiff.data.splits import split_three_ways
+from distdiff.data.splits import FIXED, split_three_ways
 
 NUM_TEST, NUM_VALIDATION = 600, 400
 SIDE = 32
 
 
-def load(**_: object) -> DatasetSplits:
+def load(split_seed: int = FIXED, **_: object) -> DatasetSplits:
     """The digits as 32x32 RGB, light on dark; 600 test, 400 validation and 797 images to draw training sets from."""
     digits = load_digits()
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
@@ -27,4 +27,4 @@ def load(**_: object) -> DatasetSplits:
         read=read,
         indices=np.arange(len(grey)),
     )
-    return split_three_ways(everything, NUM_VALIDATION, NUM_TEST)
+    return split_three_ways(everything, NUM_VALIDATION, NUM_TEST, split_seed)

@@ -23,7 +23,7 @@ CANVAS, GLYPH = 96, 80  # pixels drawn before shrinking to the image size
 SEED = 20240611
 
 
-def load(num_images: int, image_size: int, **_: object) -> DatasetSplits:
+def load(num_images: int, image_size: int, split_seed: int, **_: object) -> DatasetSplits:
     """`num_images` renders, classes in turn; each depends on its index alone."""
     images = LabelledImages(
         name="font_digits",
@@ -33,7 +33,7 @@ def load(num_images: int, image_size: int, **_: object) -> DatasetSplits:
         read=cache(lambda index: render(index % 10, np.random.default_rng([SEED, index]), image_size)),
         indices=np.arange(num_images),
     )
-    return split_three_ways(images, validation=0.05, test=0.05)
+    return split_three_ways(images, validation=0.05, test=0.05, split_seed=split_seed)
 
 
 def render(digit: int, rng: np.random.Generator, size: int) -> Image.Image:

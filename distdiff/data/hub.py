@@ -34,6 +34,7 @@ def load(
     hub_id: str | None,
     validation_fraction: float,
     test_fraction: float,
+    split_seed: int,
     **keys: Any,
 ) -> DatasetSplits:
     """The dataset `hub_id` where that is given, else the files at `root`; what has no split of its own is carved."""
@@ -43,7 +44,7 @@ def load(
             "files, dataset.root=<file or folder>"
         )
     parts = read_hub(name, hub_id=hub_id, **keys) if hub_id else read_local(name, root, **keys)
-    return complete(parts, validation_fraction, test_fraction)
+    return complete(parts, validation_fraction, test_fraction, split_seed)
 
 
 def read_hub(

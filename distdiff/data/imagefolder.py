@@ -26,6 +26,7 @@ def load(
     test_split: str,
     validation_fraction: float,
     test_fraction: float,
+    split_seed: int,
     label_column: str | None = None,
     **_: object,
 ) -> DatasetSplits:
@@ -42,7 +43,7 @@ def load(
             raise UserError(f"dataset.{split}_split={given}: there is no such folder in {top}")
     names = {usual: split for split, of in USUAL_NAMES.items() for usual in of}
     names |= {train_split.lower(): TRAIN, validation_split.lower(): VALIDATION, test_split.lower(): TEST}
-    return complete(read_parts(name, top, names, label_column), validation_fraction, test_fraction)
+    return complete(read_parts(name, top, names, label_column), validation_fraction, test_fraction, split_seed)
 
 
 def read_class_folders(root: str) -> LabelledImages:

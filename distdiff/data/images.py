@@ -38,6 +38,7 @@ class LabelledImages:
     indices: np.ndarray  # (n,) int64
     unreadable: tuple[Unreadable, ...] = ()  # what `without` left out
     file: Callable[[int], Path | str | BinaryIO] | None = None  # what `read` decodes, where that is a file
+    groups: np.ndarray | None = None  # (n,) int64: those of one number, all of one class, are never in two splits
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -62,6 +63,7 @@ class LabelledImages:
             labels=self.labels[positions],
             keys=tuple(self.keys[p] for p in positions),
             indices=self.indices[positions],
+            groups=None if self.groups is None else self.groups[positions],
         )
 
     def examine(self) -> tuple[dict[int, str], str]:

@@ -5,15 +5,22 @@ from dataclasses import replace
 from omegaconf import DictConfig
 
 from distdiff.config.instantiation import build
+from distdiff.data.folds import fold_as_validation
 from distdiff.data.images import DatasetSplits
 from distdiff.data.names import class_sentences, class_words
 from distdiff.data.subset import reduced
 
 
 def load_dataset(config: DictConfig) -> DatasetSplits:
-    """Calls the loader that `config._target_` names with the dataset's keys; of its training images those asked for."""
-    splits = build(config)
-    return replace(splits, train=reduced(splits.train, config.indices, config.fraction, config.max_images))
+    """Calls the loader that `config._target_` names with the dataset's keys; of its training images those asked for.
+
+    With `num_folds` these are parted, and one fold validates in place of anything else.
+    """
+    splits = build(config) if config.num_folds is None else build(config, validation_fraction=0)
+    splits = replace(splits, train=reduced(splits.train, config.indices, config.fraction, config.max_images))
+    if config.num_folds is None:
+        return splits
+    return fold_as_validation(splits, config.num_folds, config.fold, config.split_seed)
 
 
 def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:

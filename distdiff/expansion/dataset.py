@@ -6,10 +6,9 @@ import re
 import numpy as np
 from PIL import Image
 
-from distdiff.data.classes import agree_on_classes
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.reading import read_image
-from distdiff.data.splits import TRAIN, carve
+from distdiff.data.splits import TRAIN, complete
 from distdiff.errors import UserError
 from distdiff.expansion.encoding import EXTENSIONS
 from distdiff.expansion.filtering import RowFilter
@@ -25,6 +24,7 @@ def load(
     where: str | None,
     validation_fraction: float,
     test_fraction: float,
+    split_seed: int,
     **_: object,
 ) -> DatasetSplits:
     """Reads `root`, one directory or several; test, then validation images are carved out, as from a folder.
@@ -40,6 +40,8 @@ def load(
     def read(index: int) -> Image.Image:
         return read_image(io.BytesIO(selection.read(index)), rows[index]["file_name"])
 
+    numbers: dict[tuple[str, str], int] = {}
+    groups = [numbers.setdefault((row["class_name"], origin(row["source"])), len(numbers)) for row in rows]
     images = LabelledImages(
         name=name,
         class_names=selection.class_names,
@@ -47,13 +49,9 @@ def load(
         keys=selection.keys,
         read=read,
         indices=np.arange(len(rows)),
+        groups=np.array(groups, dtype=np.int64),
     )
-    images = agree_on_classes({TRAIN: images})[TRAIN]
-    numbers: dict[tuple[str, str], int] = {}
-    groups = np.array([numbers.setdefault((row["class_name"], origin(row["source"])), len(numbers)) for row in rows])
-    rest, test = carve(images, test_fraction, groups[images.indices])
-    train, validation = carve(rest, validation_fraction, groups[rest.indices])
-    return DatasetSplits(train, validation, test)
+    return complete({TRAIN: images}, validation_fraction, test_fraction, split_seed)
 
 
 def origin(source: str) -> str:

@@ -37,7 +37,7 @@ def pretrain(config: DictConfig, run_dir: Path) -> Path:
     L.seed_everything(config.seed, verbose=False)
     logger = build_logger(config, run_dir)
     splits = load_dataset(config.dataset)
-    check_measurable(splits.validation, "validation")
+    check_measurable(splits.validation, "validation", config.dataset.num_folds)
     class_prompts = prompts(config.dataset, splits.train.class_names)
     tokenizer = build_tokenizer(class_prompts)
 

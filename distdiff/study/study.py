@@ -61,7 +61,7 @@ class Study:
             splits = load_dataset(self.config.dataset)
             pool = training_set(splits.train, self.config.dataset.fit)
             held_out, _ = readable(getattr(splits, self.config.study.split), self.config.study.split)
-            check_measurable(held_out, self.config.study.split)
+            check_measurable(held_out, self.config.study.split, self.config.dataset.num_folds)
             # Every directory is claimed before anything is trained: a clash must cost nothing.
             seeds = range(self.config.seed, self.config.seed + self.config.study.seeds)
             plans = [self._plan(splits, seed) for seed in seeds]

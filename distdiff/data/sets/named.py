@@ -50,6 +50,7 @@ def named_set(
             check_counts: bool,
             validation_fraction: float,
             test_fraction: float,
+            split_seed: int,
             **keys: Any,
         ) -> DatasetSplits:
             if root is not None:
@@ -65,7 +66,8 @@ def named_set(
             if check_counts:
                 _check_counts(root or hub_id, parts, counts.get(split, counts[OFFICIAL]), url)
             # The published code trains on every training image, and has no validation images of its own.
-            return complete(parts, 0 if split == PUBLISHED else validation_fraction, test_fraction)
+            fraction = 0 if split == PUBLISHED else validation_fraction
+            return complete(parts, fraction, test_fraction, split_seed)
 
         return load
 
