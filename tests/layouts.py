@@ -1,0 +1,109 @@
+"""Makers of small datasets, in the layouts that people have and the authors of named sets distribute."""
+
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+import datasets
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+
+def picture(path: Path, value: int = 0, size: int = 8) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (size, size), (value % 256, value // 256, 77)).save(path)
+    return path
+
+
+def cars(top: Path) -> None:
+    names = np.array(["Acura RL Sedan 2012", "Ram C/V Cargo Van Minivan 2012", "BMW M3 Coupe 2012"], dtype=object)
+    (top / "devkit").mkdir(parents=True)
+    savemat(top / "devkit/cars_meta.mat", {"class_names": names.reshape(1, -1)})
+    kind = [(key, object) for key in ("bbox_x1", "class", "fname")]
+    for part, file, rows in (
+        ("train", "devkit/cars_train_annos.mat", [(1, 2), (2, 1), (3, 3), (4, 1)]),
+        ("test", "cars_test_annos_withlabels.mat", [(1, 3), (2, 1), (3, 2)]),
+    ):
+        annotations = np.array([[(5, label, f"{number:05d}.jpg") for number, label in rows]], dtype=kind)
+        savemat(top / file, {"annotations": annotations})
+        for number, label in rows:
+            picture(top / f"cars_{part}" / f"{number:05d}.jpg", 40 * label)
+
+
+def textures(top: Path) -> None:
+    lists = {
+        "train1": ["banded/banded_1.jpg", "zigzagged/z_1.jpg"],
+        "val1": ["banded/banded_2.jpg", "zigzagged/z_2.jpg"],
+    }
+    lists["test1"] = ["zigzagged/z_3.jpg", "banded/banded_3.jpg"]
+    (top / "labels").mkdir(parents=True)
+    for name, files in lists.items():
+        (top / "labels" / f"{name}.txt").write_text("".join(f"{file}\n" for file in files))
+        for file in files:
+            picture(top / "images" / file)
+
+
+def table(count: int, labels: list, **columns: list) -> datasets.Dataset:
+    images = [Image.new("RGB", (6, 6), (10 * number, 0, 0)) for number in range(count)]
+    rows = {"picture": images, "kind": labels, **columns}
+    features = {
+        "picture": datasets.Image(),
+        **{key: datasets.Dataset.from_dict({key: rows[key]}).features[key] for key in rows if key != "picture"},
+    }
+    return datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+
+
+def classed(data: datasets.Dataset, names: list[str]) -> datasets.Dataset:
+    return data.cast_column("kind", datasets.ClassLabel(names=names))
+
+
+def folder_of(tmp_path: Path, **counts: int) -> str:
+    for name, count in counts.items():
+        for number in range(count):
+            picture(tmp_path / "photos/train" / name / f"{number}.png")
+        picture(tmp_path / "photos/test" / name / "0.png")
+    return str(tmp_path / "photos")
+
+
+def write_metadata(top: Path, kind: str, rows: list[dict]) -> Path:
+    file = top / f"metadata.{kind}"
+    if kind == "csv":
+        lines = [",".join(rows[0]), *(",".join("" if v is None else str(v) for v in row.values()) for row in rows)]
+        file.write_text("\n".join(lines), encoding="utf-8-sig")
+    elif kind == "jsonl":
+        file.write_text("\n".join(map(json.dumps, rows)))
+    else:
+        data = datasets.Dataset.from_list(rows)
+        data.cast_column("label", datasets.ClassLabel(num_classes=11)).to_parquet(file)
+    return file
+
+
+def archived(path: Path, members: dict[str, bytes], link: str | None = None) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+            if link:
+                info = zipfile.ZipInfo(link)
+                info.external_attr = 0o120777 << 16
+                archive.writestr(info, "/etc")
+        return path
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        if link:
+            info = tarfile.TarInfo(link)
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc"
+            archive.addfile(info)
+    return path
+
+
+def png() -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "PNG")
+    return stream.getvalue()

@@ -1,0 +1,50 @@
+"""How tests load a dataset from a small copy of it, and look at what was read."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.config.composition import load_option
+from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.loading import load_dataset
+from distdiff.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+def configured(option: str, tmp_path: Path, **keys: object) -> DictConfig:
+    """`dataset=<option>` with some keys set, its paths below `tmp_path`."""
+    dataset = load_option("dataset", option)
+    for key, value in keys.items():
+        OmegaConf.update(dataset, key, value)
+    paths = {"data_dir": str(tmp_path / "data"), "cache_dir": str(tmp_path / "cache")}
+    return OmegaConf.create({"paths": paths, "dataset": dataset}).dataset
+
+
+def load(option: str, tmp_path: Path, **keys: object) -> DatasetSplits:
+    return load_dataset(configured(option, tmp_path, **keys))
+
+
+def contents(images: LabelledImages) -> dict[str, list[str]]:
+    """Keys by class."""
+    return {
+        name: [key for key, label in zip(images.keys, images.labels, strict=True) if label == number]
+        for number, name in enumerate(images.class_names)
+    }
+
+
+def sizes(splits: DatasetSplits) -> tuple[int, ...]:
+    return tuple(len(getattr(splits, split)) for split in SPLITS)
+
+
+def red(images: LabelledImages) -> list[int]:
+    """The value that `picture` painted each image with."""
+    return [images.image(position).getpixel((0, 0))[0] for position in range(len(images))]
+
+
+def error_of(option: str, tmp_path: Path, **keys: object) -> str:
+    with pytest.raises(UserError) as caught:
+        load(option, tmp_path, **keys)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

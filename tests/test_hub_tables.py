@@ -1,0 +1,111 @@
+"""Tables that `datasets` reads: the hub, parquet and arrow files, saved datasets."""
+
+import datasets
+import pytest
+from layouts import classed, picture, table
+from sources import contents, error_of, load, red, sizes
+
+from distdiff.errors import UserError
+
+
+def test_parquet_files_are_splits_by_name_and_columns_are_found_by_kind(tmp_path) -> None:
+    root = tmp_path / "odd [name]"
+    root.mkdir()
+    classed(table(6, [0, 1] * 3, id=list(range(6))), ["cat", "../dog"]).to_parquet(
+        root / "train-00000-of-00001.parquet"
+    )
+    classed(table(4, [1, 1, 0, -1], id=list(range(4))), ["cat", "../dog"]).to_parquet(
+        root / "test-00000-of-00001.parquet"
+    )
+    splits = load("parquet", tmp_path, root=str(root), validation_fraction=0)
+    assert contents(splits.train) == {"cat": ["000000", "000002", "000004"], "../dog": ["000001", "000003", "000005"]}
+    assert splits.test.labels.tolist() == [1, 1, 0]  # the one without a label is left out
+    assert red(splits.test) == [0, 10, 20]
+
+
+@pytest.mark.parametrize(("labels", "names"), [(["b", "a", "b", "a"], ("a", "b")), ([10, 9, 10, 9], ("9", "10"))])
+def test_labels_may_be_text_or_numbers(labels: list, names: tuple[str, ...], tmp_path) -> None:
+    table(4, labels).to_parquet(tmp_path / "all.parquet")
+    splits = load("parquet", tmp_path, root=str(tmp_path / "all.parquet"), label_column="kind")
+    assert splits.train.class_names == names
+    assert sizes(splits) == (2, 0, 2)
+
+
+def test_a_saved_dataset_and_arrow_files_are_read(tmp_path) -> None:
+    data = classed(table(8, [0, 1] * 4), ["a", "b"])
+    datasets.DatasetDict(train=data, valid=data).save_to_disk(tmp_path / "saved")
+    assert sizes(load("parquet", tmp_path, root=str(tmp_path / "saved"))) == (6, 8, 2)
+    arrow = next((tmp_path / "saved/train").glob("*.arrow"))
+    assert sizes(load("parquet", tmp_path, root=str(arrow))) == (4, 2, 2)
+
+
+def test_splits_join_and_none_is_used_twice(tmp_path) -> None:
+    data = classed(table(4, [0, 1, 0, 1]), ["a", "b"])
+    for split in ("train", "validation", "test"):
+        data.to_parquet(tmp_path / f"{split}.parquet")
+    assert sizes(load("parquet", tmp_path, root=str(tmp_path))) == (4, 4, 4)
+    joined = load("parquet", tmp_path, root=str(tmp_path), train_split="train+validation", validation_fraction=0)
+    assert sizes(joined) == (8, 0, 4)
+    assert len(set(joined.train.keys)) == 8
+    on_validation = load("parquet", tmp_path, root=str(tmp_path), test_split="validation", validation_fraction=0)
+    assert sizes(on_validation) == (4, 0, 4)
+
+
+TABLE_MISTAKES = {
+    "label": ({}, "none of its columns may be the label; dataset.label_column=... is one of picture, kind, number"),
+    "column": ({"label_column": "nope"}, "dataset.label_column=nope is not allowed"),
+    "image": ({"label_column": "number", "image_column": "kind"}, "its column kind holds no images"),
+    "values": ({"label_column": "picture"}, "its column picture holds no labels"),
+}
+
+
+@pytest.mark.parametrize("mistake", TABLE_MISTAKES)
+def test_a_column_that_does_not_fit_is_one_line(mistake: str, tmp_path) -> None:
+    table(2, [0.5, 1.5], number=[1, 2]).to_parquet(tmp_path / "train.parquet")
+    keys, said = TABLE_MISTAKES[mistake]
+    assert said in error_of("parquet", tmp_path, root=str(tmp_path), **keys)
+
+
+def test_a_path_in_a_table_is_not_followed(tmp_path) -> None:
+    secret = picture(tmp_path / "secret.png")
+    (tmp_path / "data").mkdir()
+    rows = {"image": [{"bytes": None, "path": str(secret)}] * 4, "label": ["a", "b"] * 2}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "data/train.parquet")
+    splits = load("parquet", tmp_path, root=str(tmp_path / "data"))
+    with pytest.raises(UserError, match="a file that lies elsewhere"):
+        splits.train.image(0)
+
+
+def test_offline_and_not_cached_is_one_line(tmp_path) -> None:
+    assert "cannot be reached and the dataset is not in its cache" in error_of("hub", tmp_path, hub_id="someone/photos")
+    assert "dataset.hub_id=tanganke/stanford_cars" in error_of("stanford_cars", tmp_path, root=None)
+    assert "dataset.split=published needs dataset.root" in error_of(
+        "caltech101", tmp_path, root=None, split="published"
+    )
+
+
+@pytest.mark.parametrize("hub_id", ["../photos", "/etc", "a/b/c", "~/x", "."])
+def test_a_hub_id_is_no_path(hub_id: str, tmp_path) -> None:
+    assert f"dataset.hub_id={hub_id} is not allowed" in error_of("hub", tmp_path, hub_id=hub_id)
+
+
+@pytest.mark.parametrize(("option", "key"), [("imagefolder", "root"), ("parquet", "hub_id"), ("hub", "hub_id")])
+def test_a_source_without_a_place_asks_for_it(option: str, key: str, tmp_path) -> None:
+    assert f"give one, dataset.{key}=<" in error_of(option, tmp_path)
+
+
+def test_a_named_set_from_the_hub_is_renamed_joined_and_counted(tmp_path, monkeypatch) -> None:
+    parts = {split: classed(table(2, [0, 1]), ["707-320", "F/A-18"]) for split in ("train", "validation", "test")}
+    hub = datasets.DatasetDict({split: part.rename_column("kind", "variant") for split, part in parts.items()})
+    asked = {}
+
+    def load_from_hub(path: str, *rest: object, **more: object) -> datasets.DatasetDict:
+        asked.update(path=path, **more)
+        return hub
+
+    monkeypatch.setattr(datasets, "load_dataset", load_from_hub)
+    splits = load("fgvc_aircraft", tmp_path, root=None, check_counts=False, validation_fraction=0)
+    assert asked["path"] == "HuggingFaceM4/FGVC-Aircraft"
+    assert sizes(splits) == (4, 0, 2)
+    assert sizes(load("fgvc_aircraft", tmp_path, root=None, check_counts=False, split="published")) == (2, 2, 2)
+    assert "has 2 classes, 4 train images, 2 test images" in error_of("fgvc_aircraft", tmp_path, root=None)

@@ -1,0 +1,96 @@
+"""Class names and what images of a class are prompted with."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import compose
+from sources import configured
+
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.data.loading import load_dataset, prompts, sentences
+from distdiff.errors import UserError
+from distdiff.expansion.expander import Expander
+from distdiff.expansion.job import ExpansionJob
+from distdiff.expansion.plan import ExpansionPlan
+
+WORD_FILES = {
+    "words.json": '{"n01": "tench", "n02": "dog"}',
+    "list.json": '["tench", "dog"]',
+    "words.csv": "n01,tench\nn02,dog\nn99,more",
+    "ids.txt": "n01 tench\nn02 dog\n",
+    "order.txt": "tench\ndog\n",
+}
+
+
+@pytest.mark.parametrize("name", WORD_FILES)
+def test_class_ids_are_mapped_by_a_file(name: str, tmp_path) -> None:
+    (tmp_path / name).write_text(WORD_FILES[name])
+    config = configured("imagefolder", tmp_path, class_names=str(tmp_path / name))
+    assert prompts(config, ("n01", "n02")) == ["a photo of a tench.", "a photo of a dog."]
+
+
+def test_class_names_may_be_numbers(tmp_path) -> None:
+    assert (
+        prompts(configured("digits", tmp_path, class_names={0: "zero"}), ("0", "1"))[0] == "a photo of the digit zero."
+    )
+
+
+def test_class_names_that_fit_no_class_are_refused(tmp_path) -> None:
+    (tmp_path / "w.txt").write_text("a b\n")
+    with pytest.raises(UserError, match="it names none of the 2 classes, such as 'n01'"):
+        prompts(configured("imagefolder", tmp_path, class_names=str(tmp_path / "w.txt")), ("n01", "n02"))
+    with pytest.raises(UserError, match="there is no class 'n03'; one of n01, n02"):
+        prompts(configured("imagefolder", tmp_path, class_names={"n03": "x"}), ("n01", "n02"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.json", '{"sea_horse": ["a {} in the sea", "a small {}"], "cat": "one cat"}'),
+        ("p.csv", "sea_horse,a {} in the sea\ncat,one cat\nsea_horse,a small {}\n"),
+    ],
+)
+def test_a_prompts_file_has_several_sentences_a_class(name: str, text: str, tmp_path) -> None:
+    (tmp_path / name).write_text(text)
+    config = configured("imagefolder", tmp_path, prompts_file=str(tmp_path / name))
+    assert sentences(config, ("cat", "sea_horse")) == [["one cat"], ["a sea horse in the sea", "a small sea horse"]]
+    with pytest.raises(UserError, match="no sentence for 1 class, such as 'dog'"):
+        sentences(config, ("cat", "dog"))
+
+
+def expansion(small_run: list[str], root: Path, *overrides: str) -> ExpansionJob:
+    config = compose("expand", [*small_run, "dataset=imagefolder", f"dataset.root={root}", "guidance=none", *overrides])
+    cache = StageCache(config.paths.cache_dir)
+    data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+    return Expander(config, ClassifierTrainer(config, cache), cache).guided(data, config.guidance, config.seed)
+
+
+def test_each_image_draws_its_sentence_by_its_own_seed(small_run, image_folder, tmp_path) -> None:
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps({"cat": ["a cat", "the {}", "shared"], "train": ["shared"]}))
+    plain, several = (expansion(small_run, image_folder, *more) for more in ([], [f"dataset.prompts_file={file}"]))
+    assert plain.ingredients["prompts"] == ["a photo of a cat.", "a photo of a train."]
+    assert several.ingredients["prompts"] == [["a cat", "the cat", "shared"], ["shared"]]
+    assert plain.fingerprint != several.fingerprint
+    synthesizer = several.synthesizer("test: expand")
+    assert len(synthesizer.prompts.positive) == 3  # each distinct sentence once
+    items = list(ExpansionPlan(several.sources, 8, 0.5, several.seed))
+    drawn = synthesizer.prompt_numbers(items).tolist()
+    for item, number in zip(items, drawn, strict=True):
+        assert synthesizer.prompt_numbers([item]).tolist() == [number]
+        assert number == 2 or item.class_name == "cat"
+    assert {number for item, number in zip(items, drawn, strict=True) if item.class_name == "cat"} == {0, 1, 2}
+
+
+def test_a_prompts_file_with_the_templates_sentence_changes_no_image(small_run, image_folder, tmp_path) -> None:
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps({name: "a photo of a {}." for name in ("cat", "train")}))
+    made = []
+    for more in ([], [f"dataset.prompts_file={file}"]):
+        job = expansion(small_run, image_folder, *more)
+        items = [ExpansionPlan(job.sources, 1, 0.5, job.seed)[index] for index in range(3)]
+        made.append(job.synthesizer("test: expand")(items).images)
+    assert torch.equal(*made)
