@@ -46,6 +46,75 @@ def textures(top: Path) -> None:
             picture(top / "images" / file)
 
 
+def pets(top: Path) -> None:
+    (top / "annotations").mkdir(parents=True)
+    (top / "annotations/trainval.txt").write_text(
+        "#image class species breed\nAbyssinian_1 1 1 1\nyorkshire_terrier_1 2 2 1\n"
+    )
+    (top / "annotations/test.txt").write_text("yorkshire_terrier_2 2 2 1\nAbyssinian_2 1 1 1\n")
+    for pet in ("Abyssinian_1", "Abyssinian_2", "yorkshire_terrier_1", "yorkshire_terrier_2"):
+        picture(top / "images" / f"{pet}.jpg")
+
+
+def aircraft(top: Path) -> None:
+    data = top / "data"
+    data.mkdir(parents=True)
+    (data / "variants.txt").write_text("707-320\nF/A-18\n")
+    for number, part in enumerate(("train", "val", "test")):
+        (data / f"images_variant_{part}.txt").write_text(f"1{number} F/A-18\n2{number} 707-320\n")
+        for image in (1, 2):
+            picture(data / "images" / f"{image}{number}.jpg")
+
+
+def flowers(top: Path) -> None:
+    for number in range(1, 7):
+        picture(top / "jpg" / f"image_{number:05d}.jpg", number)
+    savemat(top / "imagelabels.mat", {"labels": np.array([[1, 102, 1, 102, 1, 102]], dtype=np.uint8)})
+    savemat(top / "setid.mat", {"trnid": [[1, 2]], "valid": [[3, 4]], "tstid": [[6, 5]]})
+
+
+def published_flowers(top: Path) -> None:
+    for number in (1, 2, 10):
+        picture(top / f"train/{number}/a.jpg", number)
+        picture(top / f"valid/{number}/b.jpg", number)
+        picture(top / f"test/{number}/c.jpg", number)
+    (top / "cat_to_name.json").write_text(json.dumps({"10": "globe thistle", "1": "pink primrose", "2": "orchid"}))
+
+
+def caltech(top: Path) -> None:
+    for name in ("BACKGROUND_Google", "Faces_easy", "accordion", "ceiling_fan"):
+        for number in range(10):
+            picture(top / "101_ObjectCategories" / name / f"image_{number:04d}.jpg")
+
+
+def imagenette(top: Path) -> None:
+    for part in ("train", "val"):
+        for wnid in ("n01440764", "n03394916"):
+            picture(top / part / wnid / f"{wnid}_1.JPEG")
+
+
+def cifar100(top: Path) -> np.ndarray:
+    """The binary version, of six images in turn of two classes; their pixels, planes first."""
+    top.mkdir(parents=True)
+    (top / "fine_label_names.txt").write_text("apple\nsea_horse\n")
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
+    for part in ("train", "test"):
+        with open(top / f"{part}.bin", "wb") as file:
+            for number, image in enumerate(pixels):
+                file.write(bytes([9, number % 2]) + image.tobytes())
+    return pixels
+
+
+def medmnist(file: Path, channels: tuple[int, ...] = (3,), side: int = 28) -> dict[str, np.ndarray]:
+    rng, arrays = np.random.default_rng(0), {}
+    for part, count in (("train", 4), ("val", 2), ("test", 3)):
+        arrays[f"{part}_images"] = rng.integers(0, 256, (count, side, side, *channels), dtype=np.uint8)
+        arrays[f"{part}_labels"] = (np.arange(count) % 2).reshape(-1, 1).astype(np.uint8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(file, **arrays)
+    return arrays
+
+
 def table(count: int, labels: list, **columns: list) -> datasets.Dataset:
     images = [Image.new("RGB", (6, 6), (10 * number, 0, 0)) for number in range(count)]
     rows = {"picture": images, "kind": labels, **columns}

@@ -1,11 +1,20 @@
 """The sets of the paper and the published code, from small copies in the layouts of their authors."""
 
-import json
-
 import numpy as np
 import pytest
-from layouts import cars, picture, textures
-from scipy.io import savemat
+from layouts import (
+    aircraft,
+    caltech,
+    cars,
+    cifar100,
+    flowers,
+    imagenette,
+    medmnist,
+    pets,
+    picture,
+    published_flowers,
+    textures,
+)
 from sources import configured, contents, error_of, load, red, sizes
 
 from distdiff.config.composition import load_option
@@ -53,13 +62,7 @@ def test_dtd_trains_on_train_and_val_of_its_first_split(split: str, expected: tu
 
 
 def test_oxford_pets(tmp_path) -> None:
-    (tmp_path / "annotations").mkdir()
-    (tmp_path / "annotations/trainval.txt").write_text(
-        "#image class species breed\nAbyssinian_1 1 1 1\nyorkshire_terrier_1 2 2 1\n"
-    )
-    (tmp_path / "annotations/test.txt").write_text("yorkshire_terrier_2 2 2 1\nAbyssinian_2 1 1 1\n")
-    for pet in ("Abyssinian_1", "Abyssinian_2", "yorkshire_terrier_1", "yorkshire_terrier_2"):
-        picture(tmp_path / "images" / f"{pet}.jpg")
+    pets(tmp_path)
     splits = load("oxford_pets", tmp_path, root=str(tmp_path), check_counts=False)
     assert contents(splits.train) == {
         "abyssinian": ["Abyssinian_1.jpg"],
@@ -75,13 +78,7 @@ def test_oxford_pets(tmp_path) -> None:
     ("split", "expected"), [("official", {"train": 4}), ("published", {"train": 2, "validation": 2})]
 )
 def test_fgvc_aircraft_trains_with_val_or_as_published_without(split: str, expected: dict, tmp_path) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "variants.txt").write_text("707-320\nF/A-18\n")
-    for number, part in enumerate(("train", "val", "test")):
-        (data / f"images_variant_{part}.txt").write_text(f"1{number} F/A-18\n2{number} 707-320\n")
-        for image in (1, 2):
-            picture(data / "images" / f"{image}{number}.jpg")
+    aircraft(tmp_path)
     keys = {"root": str(tmp_path), "check_counts": False, "split": split, "validation_fraction": 0}
     splits = load("fgvc_aircraft", tmp_path, **keys)
     assert sizes(splits) == (expected["train"], expected.get("validation", 0), 2)
@@ -89,10 +86,7 @@ def test_fgvc_aircraft_trains_with_val_or_as_published_without(split: str, expec
 
 
 def test_oxford_flowers_by_the_authors_splits(tmp_path) -> None:
-    for number in range(1, 7):
-        picture(tmp_path / "jpg" / f"image_{number:05d}.jpg", number)
-    savemat(tmp_path / "imagelabels.mat", {"labels": np.array([[1, 102, 1, 102, 1, 102]], dtype=np.uint8)})
-    savemat(tmp_path / "setid.mat", {"trnid": [[1, 2]], "valid": [[3, 4]], "tstid": [[6, 5]]})
+    flowers(tmp_path)
     splits = load("oxford_flowers", tmp_path, root=str(tmp_path), check_counts=False)
     assert splits.train.class_names == ("pink primrose", "blackberry lily")
     assert [contents(getattr(splits, split)) for split in ("train", "test")] == [
@@ -103,20 +97,14 @@ def test_oxford_flowers_by_the_authors_splits(tmp_path) -> None:
 
 
 def test_oxford_flowers_as_published_test_on_valid(tmp_path) -> None:
-    for number in (1, 2, 10):
-        picture(tmp_path / f"train/{number}/a.jpg", number)
-        picture(tmp_path / f"valid/{number}/b.jpg", number)
-        picture(tmp_path / f"test/{number}/c.jpg", number)
-    (tmp_path / "cat_to_name.json").write_text(json.dumps({"10": "globe thistle", "1": "pink primrose", "2": "orchid"}))
+    published_flowers(tmp_path)
     splits = load("oxford_flowers", tmp_path, root=str(tmp_path), check_counts=False, split="published")
     assert contents(splits.test) == {"pink primrose": ["b.jpg"], "orchid": ["b.jpg"], "globe thistle": ["b.jpg"]}
     assert sizes(splits) == (3, 0, 3)
 
 
 def test_caltech101_leaves_out_background_and_cut_out_faces(tmp_path) -> None:
-    for name in ("BACKGROUND_Google", "Faces_easy", "accordion", "ceiling_fan"):
-        for number in range(10):
-            picture(tmp_path / "101_ObjectCategories" / name / f"image_{number:04d}.jpg")
+    caltech(tmp_path)
     splits = load("caltech101", tmp_path, root=str(tmp_path), check_counts=False)
     assert splits.train.class_names == ("accordion", "ceiling_fan")
     assert sizes(splits) == (12, 2, 6)
@@ -128,23 +116,14 @@ def test_caltech101_leaves_out_background_and_cut_out_faces(tmp_path) -> None:
 
 
 def test_imagenette_ids_have_names(tmp_path) -> None:
-    for part in ("train", "val"):
-        for wnid in ("n01440764", "n03394916"):
-            picture(tmp_path / "data/imagenette2-320" / part / wnid / f"{wnid}_1.JPEG")
+    imagenette(tmp_path / "data/imagenette2-320")
     splits = load("imagenette", tmp_path, check_counts=False)
     assert contents(splits.test) == {"tench": ["n01440764_1.JPEG"], "French horn": ["n03394916_1.JPEG"]}
 
 
 def test_cifar100_subset_is_read_from_the_binary_version(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(cifar, "PER_CLASS", 2)
-    folder = tmp_path / "cifar-100-binary"
-    folder.mkdir()
-    (folder / "fine_label_names.txt").write_text("apple\nsea_horse\n")
-    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), dtype=np.uint8)
-    for part in ("train", "test"):
-        with open(folder / f"{part}.bin", "wb") as file:
-            for number, image in enumerate(pixels):
-                file.write(bytes([9, number % 2]) + image.tobytes())
+    pixels = cifar100(tmp_path / "cifar-100-binary")
     splits = load("cifar100_subset", tmp_path, root=str(tmp_path), check_counts=False, validation_fraction=0)
     assert contents(splits.train) == {"apple": ["00000", "00002"], "sea_horse": ["00001", "00003"]}
     assert len(splits.test) == 6
@@ -153,18 +132,13 @@ def test_cifar100_subset_is_read_from_the_binary_version(tmp_path, monkeypatch) 
         picture(tmp_path / "CIFAR_10000" / name / "7.png")
     published = load("cifar100_subset", tmp_path, root=str(tmp_path), check_counts=False, split="published")
     assert contents(published.train) == {"apple": ["7.png"], "sea_horse": ["7.png"]}
-    (folder / "test.bin").write_bytes(b"abc")
+    (tmp_path / "cifar-100-binary/test.bin").write_bytes(b"abc")
     assert "no multiple of 3,074" in error_of("cifar100_subset", tmp_path, root=str(tmp_path))
 
 
 @pytest.mark.parametrize(("name", "channels"), [("pathmnist", (3,)), ("breastmnist", ()), ("bloodmnist", (3,))])
 def test_medmnist_from_its_npz(name: str, channels: tuple[int, ...], tmp_path) -> None:
-    rng, arrays = np.random.default_rng(0), {}
-    for part, count in (("train", 4), ("val", 2), ("test", 3)):
-        arrays[f"{part}_images"] = rng.integers(0, 256, (count, 28, 28, *channels), dtype=np.uint8)
-        arrays[f"{part}_labels"] = (np.arange(count) % 2).reshape(-1, 1).astype(np.uint8)
-    (tmp_path / "data" / name).mkdir(parents=True)
-    np.savez_compressed(tmp_path / "data" / name / f"{name}.npz", **arrays)
+    arrays = medmnist(tmp_path / "data" / name / f"{name}.npz", channels)
     splits = load(name, tmp_path, check_counts=False)
     assert sizes(splits) == (4, 2, 3)
     assert splits.train.labels.tolist() == [0, 1, 0, 1]
