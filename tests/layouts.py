@@ -151,7 +151,7 @@ def write_metadata(top: Path, kind: str, rows: list[dict]) -> Path:
 
 
 def archived(path: Path, members: dict[str, bytes], link: str | None = None) -> Path:
-    if path.suffix == ".zip":
+    if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in members.items():
                 archive.writestr(name, content)
@@ -160,7 +160,7 @@ def archived(path: Path, members: dict[str, bytes], link: str | None = None) -> 
                 info.external_attr = 0o120777 << 16
                 archive.writestr(info, "/etc")
         return path
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)

@@ -2,7 +2,7 @@
 
 import pytest
 from layouts import archived, png
-from sources import error_of, load, sizes
+from sources import contents, error_of, load, sizes
 
 
 @pytest.mark.parametrize("name", ["photos.zip", "photos.tar", "photos.tar.gz"])
@@ -15,6 +15,17 @@ def test_an_archive_is_unpacked_once(name: str, tmp_path) -> None:
     (kept,) = (tmp_path / "cache/archives").glob("*/content/photos/cat")
     (kept / "0.png").unlink()  # seen again, for nothing is unpacked a second time
     assert sum(sizes(load("imagefolder", tmp_path, root=str(path)))) == 7
+
+
+@pytest.mark.parametrize("name", ["photos.ZIP", "photos.tgz"])
+def test_an_archive_may_hold_split_folders_or_a_metadata_file(name: str, tmp_path) -> None:
+    keys = {"validation_fraction": 0}
+    folders = {f"data/{split}/{cls}/1.png": png() for split in ("train", "test") for cls in ("cat", "dog")}
+    assert sizes(load("imagefolder", tmp_path, root=str(archived(tmp_path / name, folders)), **keys)) == (2, 0, 2)
+    rows = "file_name,label,split\na.png,cat,train\nb.png,dog,train\nc.png,cat,test\n"
+    listed = {"metadata.csv": rows.encode(), **{f"{image}.png": png() for image in "abc"}}
+    splits = load("imagefolder", tmp_path, root=str(archived(tmp_path / f"2{name}", listed)), **keys)
+    assert contents(splits.test) == {"cat": ["c.png"], "dog": []}
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])

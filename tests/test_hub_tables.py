@@ -1,10 +1,13 @@
 """Tables that `datasets` reads: the hub, parquet and arrow files, saved datasets."""
 
+from collections.abc import Callable
+
 import datasets
 import pytest
 from layouts import classed, picture, table
 from sources import contents, error_of, load, red, sizes
 
+from distdiff.data.sets import cifar
 from distdiff.errors import UserError
 
 
@@ -35,8 +38,18 @@ def test_a_saved_dataset_and_arrow_files_are_read(tmp_path) -> None:
     data = classed(table(8, [0, 1] * 4), ["a", "b"])
     datasets.DatasetDict(train=data, valid=data).save_to_disk(tmp_path / "saved")
     assert sizes(load("parquet", tmp_path, root=str(tmp_path / "saved"))) == (6, 8, 2)
+    assert sizes(load("parquet", tmp_path, root=str(tmp_path / "saved/train"))) == (4, 2, 2)  # without its DatasetDict
     arrow = next((tmp_path / "saved/train").glob("*.arrow"))
     assert sizes(load("parquet", tmp_path, root=str(arrow))) == (4, 2, 2)
+
+
+def test_parquet_files_are_splits_by_their_folders_too(tmp_path) -> None:
+    data = classed(table(4, [0, 1] * 2), ["a", "b"])
+    for folder in ("train", "val", "test"):
+        (tmp_path / folder).mkdir()
+        data.to_parquet(tmp_path / folder / "0000.parquet")
+    data.to_parquet(tmp_path / "train/0001.parquet")
+    assert sizes(load("parquet", tmp_path, root=str(tmp_path))) == (8, 4, 4)
 
 
 def test_splits_join_and_none_is_used_twice(tmp_path) -> None:
@@ -94,16 +107,83 @@ def test_a_source_without_a_place_asks_for_it(option: str, key: str, tmp_path) -
     assert f"give one, dataset.{key}=<" in error_of(option, tmp_path)
 
 
-def test_a_named_set_from_the_hub_is_renamed_joined_and_counted(tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def on_hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict], dict[str, object]]:
+    """Puts tables, by split, where `datasets` finds any hub id; what it is asked for comes into the dictionary."""
+
+    def put(tables: dict[str, datasets.Dataset]) -> dict[str, object]:
+        asked: dict[str, object] = {}
+
+        def load_from_hub(path: str, name: str | None = None, **more: object) -> datasets.DatasetDict:
+            asked.update(path=path, name=name, **more)
+            return datasets.DatasetDict(tables)
+
+        monkeypatch.setattr(datasets, "load_dataset", load_from_hub)
+        return asked
+
+    return put
+
+
+def test_a_hub_dataset_is_read_by_the_config_revision_splits_and_columns_that_are_named(tmp_path, on_hub) -> None:
+    tables = {
+        name: classed(table(count, [0, 1] * (count // 2), other=[0.5] * count), ["cat", "dog"])
+        for name, count in (("fit", 4), ("more", 6), ("probe", 2))
+    }
+    for name, data in tables.items():
+        second = data.select_columns("picture").rename_column("picture", "thumbnail")
+        tables[name] = datasets.concatenate_datasets([data, second], axis=1)
+    asked = on_hub(tables)
+    keys = {"hub_id": "someone/photos", "train_split": "fit+more", "test_split": "probe", "label_column": "kind"}
+    where = {"hub_config": "small", "hub_data_dir": "320px", "revision": "v2"}
+    splits = load("hub", tmp_path, **keys, **where, image_column="picture", validation_fraction=0)
+    assert asked == {"path": "someone/photos", "name": "small", "data_dir": "320px", "revision": "v2"}
+    assert sizes(splits) == (10, 0, 2)
+    assert splits.train.class_names == ("cat", "dog")
+    assert red(splits.test) == [0, 10]
+    said = error_of("hub", tmp_path, **keys)
+    assert "dataset.hub_id=someone/photos: several (picture, thumbnail) of its columns may be the image" in said
+    said = error_of("hub", tmp_path, **keys | {"train_split": "all", "image_column": "picture"})
+    assert "it has no split 'all'; dataset.train_split=... is one of fit, more, probe" in said
+
+
+ON_HUB = {  # set -> its hub id, label column, classes there, the names that they get, images of train, validation and test
+    "caltech101": ("flwrlabs/caltech101", "label", ["accordion", "background_google"], ["accordion"], (1, 0, 1)),
+    "cifar100_subset": ("uoft-cs/cifar100", "fine_label", ["apple", "sea_horse"], ["apple", "sea_horse"], (2, 0, 4)),
+    "stanford_cars": (
+        "tanganke/stanford_cars",
+        "label",
+        ["BMW M3 2012", "F 150 2007"],
+        ["2012 BMW M3", "2007 F 150"],
+        (4, 0, 4),
+    ),
+    "dtd": ("tanganke/dtd", "label", ["banded", "zigzagged"], ["banded", "zigzagged"], (8, 0, 4)),
+    "imagenette": ("frgfm/imagenette", "label", ["n01440764", "n03394916"], ["tench", "French horn"], (4, 0, 4)),
+    "oxford_flowers": ("dpdl-benchmark/oxford_flowers102", "label", ["rose", "iris"], ["rose", "iris"], (4, 4, 4)),
+    "oxford_pets": ("timm/oxford-iiit-pet", "label", ["Abyssinian", "pug"], ["abyssinian", "pug"], (4, 0, 4)),
+}
+ON_HUB_SPLITS = {  # what these have there, where it is not train and test alone
+    "caltech101": ["train"],
+    "dtd": ["train", "validation", "test"],
+    "imagenette": ["train", "validation"],
+    "oxford_flowers": ["train", "validation", "test"],
+}
+
+
+@pytest.mark.parametrize("name", ON_HUB)
+def test_each_named_set_on_the_hub_is_the_one_on_disk(name: str, tmp_path, on_hub, monkeypatch) -> None:
+    monkeypatch.setattr(cifar, "PER_CLASS", 1)
+    hub_id, label, classes, names, expected = ON_HUB[name]
+    data = classed(table(4, [0, 1] * 2), classes).rename_column("kind", label)
+    asked = on_hub(dict.fromkeys(ON_HUB_SPLITS.get(name, ["train", "test"]), data))
+    splits = load(name, tmp_path, root=None, check_counts=False, validation_fraction=0)
+    assert asked["path"] == hub_id
+    assert splits.train.class_names == tuple(names)
+    assert sizes(splits) == expected
+
+
+def test_a_named_set_from_the_hub_is_renamed_joined_and_counted(tmp_path, on_hub) -> None:
     parts = {split: classed(table(2, [0, 1]), ["707-320", "F/A-18"]) for split in ("train", "validation", "test")}
-    hub = datasets.DatasetDict({split: part.rename_column("kind", "variant") for split, part in parts.items()})
-    asked = {}
-
-    def load_from_hub(path: str, *rest: object, **more: object) -> datasets.DatasetDict:
-        asked.update(path=path, **more)
-        return hub
-
-    monkeypatch.setattr(datasets, "load_dataset", load_from_hub)
+    asked = on_hub({split: part.rename_column("kind", "variant") for split, part in parts.items()})
     splits = load("fgvc_aircraft", tmp_path, root=None, check_counts=False, validation_fraction=0)
     assert asked["path"] == "HuggingFaceM4/FGVC-Aircraft"
     assert sizes(splits) == (4, 0, 2)

@@ -17,7 +17,7 @@ from layouts import (
 )
 from sources import configured, contents, error_of, load, red, sizes
 
-from distdiff.config.composition import load_option
+from distdiff.config.composition import CONFIG_DIR, load_option
 from distdiff.data.loading import prompts
 from distdiff.data.sets import cifar
 
@@ -153,6 +153,30 @@ def test_medmnist_from_its_npz(name: str, channels: tuple[int, ...], tmp_path) -
     assert sizes(published) == (2, 0, 2)
 
 
+def test_a_larger_medmnist_npz_is_found_and_may_be_named(tmp_path) -> None:
+    medmnist(tmp_path / "bloodmnist_64.npz", side=64)
+    for root in (tmp_path, tmp_path / "bloodmnist_64.npz"):
+        splits = load("bloodmnist", tmp_path, root=str(root), check_counts=False)
+        assert sizes(splits) == (4, 2, 3)
+        assert splits.train.image(0).size == (64, 64)
+        assert splits.train.class_names[:2] == ("basophil", "eosinophil")
+
+
+SAME_FILES = {
+    "stanford_cars": (cars, (4, 0, 3)),
+    "oxford_pets": (pets, (2, 0, 2)),
+    "imagenette": (imagenette, (2, 0, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SAME_FILES)
+def test_published_trains_on_every_training_image_of_the_same_files(name: str, tmp_path) -> None:
+    make, expected = SAME_FILES[name]
+    make(tmp_path / "data")
+    splits = load(name, tmp_path, root=str(tmp_path / "data"), check_counts=False, split="published")
+    assert sizes(splits) == expected
+
+
 def test_medmnist_never_unpickles(tmp_path) -> None:
     arrays = {
         f"{part}_{what}": np.array([{}], dtype=object)
@@ -174,6 +198,15 @@ PUBLISHED_TEMPLATES = {
 
 def test_templates_are_the_published_ones() -> None:
     assert {name: load_option("dataset", name).prompt_template for name in PUBLISHED_TEMPLATES} == PUBLISHED_TEMPLATES
+
+
+def test_templates_that_are_ours_are_marked() -> None:
+    for name, kind in (("oxford_flowers", "flower"), ("oxford_pets", "pet"), ("fgvc_aircraft", "aircraft")):
+        assert load_option("dataset", name).prompt_template == f"a photo of a {{}}, a type of {kind}."
+        (line,) = [
+            line for line in (CONFIG_DIR / f"dataset/{name}.yaml").read_text().splitlines() if "template" in line
+        ]
+        assert line.endswith("# ours: the published code has none")
 
 
 @pytest.mark.parametrize("name", [*PUBLISHED_TEMPLATES, "oxford_flowers", "oxford_pets", "fgvc_aircraft"])

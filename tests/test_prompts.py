@@ -32,6 +32,17 @@ def test_class_ids_are_mapped_by_a_file(name: str, tmp_path) -> None:
     assert prompts(config, ("n01", "n02")) == ["a photo of a tench.", "a photo of a dog."]
 
 
+def test_a_template_gets_the_words_of_a_class_wherever_it_asks_for_them(tmp_path) -> None:
+    config = configured(
+        "imagefolder", tmp_path, prompt_template="{}: a {} outdoors", class_names={"sea_cow": "manatee"}
+    )
+    assert prompts(config, ("sea_horse", "sea_cow")) == [
+        "sea horse: a sea horse outdoors",
+        "manatee: a manatee outdoors",
+    ]
+    assert sentences(config, ("sea_cow",)) == [["manatee: a manatee outdoors"]]
+
+
 def test_class_names_may_be_numbers(tmp_path) -> None:
     assert (
         prompts(configured("digits", tmp_path, class_names={0: "zero"}), ("0", "1"))[0] == "a photo of the digit zero."
