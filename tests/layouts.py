@@ -137,6 +137,14 @@ def folder_of(tmp_path: Path, **counts: int) -> str:
     return str(tmp_path / "photos")
 
 
+METADATA = [
+    {"file_name": "images/b.png", "label": 10, "split": "train"},
+    {"file_name": "images/a.png", "label": 9, "split": "train"},
+    {"file_name": "images/c.png", "label": 9, "split": "val"},
+    {"file_name": "images/d.png", "label": 10, "split": "test"},
+]
+
+
 def write_metadata(top: Path, kind: str, rows: list[dict]) -> Path:
     file = top / f"metadata.{kind}"
     if kind == "csv":

@@ -3,12 +3,17 @@
 from pathlib import Path
 
 import pytest
+from conftest import compose
 from omegaconf import DictConfig, OmegaConf
 
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
 from distdiff.config.composition import load_option
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.loading import load_dataset
 from distdiff.errors import UserError
+from distdiff.expansion.expander import Expander
+from distdiff.expansion.job import ExpansionJob
 
 SPLITS = ("train", "validation", "test")
 
@@ -48,3 +53,11 @@ def error_of(option: str, tmp_path: Path, **keys: object) -> str:
         load(option, tmp_path, **keys)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def expansion(small_run: list[str], root: Path, *overrides: str) -> ExpansionJob:
+    """An unguided expansion of the folder `root`, not begun."""
+    config = compose("expand", [*small_run, "dataset=imagefolder", f"dataset.root={root}", "guidance=none", *overrides])
+    cache = StageCache(config.paths.cache_dir)
+    data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+    return Expander(config, ClassifierTrainer(config, cache), cache).guided(data, config.guidance, config.seed)

@@ -95,6 +95,23 @@ def test_copies_of_copies_stay_with_their_first_source(expanded, tmp_path: Path)
     assert len(set.union(*sources)) == sum(map(len, sources)) == SOURCES
 
 
+def test_copies_of_a_source_are_in_one_fold(expanded) -> None:
+    path = expanded("once")
+    held, tests = [], []
+    for fold in range(5):
+        splits = splits_of(f"dataset.root={path}", "dataset.num_folds=5", f"dataset.fold={fold}")
+        train, validation = (
+            {(p.labels[i], origin(p.keys[i])) for i in range(len(p))} for p in (splits.train, splits.validation)
+        )
+        assert not train & validation
+        assert len(train | validation) == SOURCES - 2
+        assert len(splits.validation) == 2 * FACTOR
+        held += validation
+        tests.append(splits.test.keys)
+    assert len(set(held)) == len(held) == SOURCES - 2
+    assert set(tests) == {splits_of(f"dataset.root={path}").test.keys}
+
+
 def test_splits_without_groups_are_as_they_were() -> None:
     labels = np.arange(40) % 3
     images = LabelledImages("any", ("a", "b", "c"), labels, tuple(map(str, range(40))), None, np.arange(40))

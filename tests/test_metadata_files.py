@@ -2,15 +2,8 @@
 
 import datasets
 import pytest
-from layouts import picture, write_metadata
+from layouts import METADATA, picture, write_metadata
 from sources import contents, error_of, load, sizes
-
-METADATA = [
-    {"file_name": "images/b.png", "label": 10, "split": "train"},
-    {"file_name": "images/a.png", "label": 9, "split": "train"},
-    {"file_name": "images/c.png", "label": 9, "split": "val"},
-    {"file_name": "images/d.png", "label": 10, "split": "test"},
-]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

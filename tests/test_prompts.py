@@ -1,19 +1,13 @@
 """Class names and what images of a class are prompted with."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import compose
-from sources import configured
+from sources import configured, expansion
 
-from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
-from distdiff.data.loading import load_dataset, prompts, sentences
+from distdiff.data.loading import prompts, sentences
 from distdiff.errors import UserError
-from distdiff.expansion.expander import Expander
-from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.plan import ExpansionPlan
 
 WORD_FILES = {
@@ -70,13 +64,6 @@ def test_a_prompts_file_has_several_sentences_a_class(name: str, text: str, tmp_
     assert sentences(config, ("cat", "sea_horse")) == [["one cat"], ["a sea horse in the sea", "a small sea horse"]]
     with pytest.raises(UserError, match="no sentence for 1 class, such as 'dog'"):
         sentences(config, ("cat", "dog"))
-
-
-def expansion(small_run: list[str], root: Path, *overrides: str) -> ExpansionJob:
-    config = compose("expand", [*small_run, "dataset=imagefolder", f"dataset.root={root}", "guidance=none", *overrides])
-    cache = StageCache(config.paths.cache_dir)
-    data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-    return Expander(config, ClassifierTrainer(config, cache), cache).guided(data, config.guidance, config.seed)
 
 
 def test_each_image_draws_its_sentence_by_its_own_seed(small_run, image_folder, tmp_path) -> None:
