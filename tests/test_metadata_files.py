@@ -17,6 +17,18 @@ def test_a_metadata_file_gives_labels_and_splits(kind: str, tmp_path) -> None:
     assert contents(splits.test) == {"9": [], "10": ["images/d.png"]}
 
 
+def test_another_column_of_metadata_may_be_the_label(tmp_path) -> None:
+    rows = [{"file_name": f"{number}.png", "label": "x", "kind": ("cat", "dog")[number % 2]} for number in range(6)]
+    for row in rows:
+        picture(tmp_path / row["file_name"])
+    write_metadata(tmp_path, "csv", rows)
+    splits = load("imagefolder", tmp_path, root=str(tmp_path), label_column="kind")
+    assert splits.train.class_names == ("cat", "dog")
+    assert sizes(splits) == (2, 2, 2)
+    said = error_of("imagefolder", tmp_path, root=str(tmp_path), label_column="sort")
+    assert "it needs the columns file_name and sort; it has file_name, label, kind" in said
+
+
 METADATA_MISTAKES = {
     "elsewhere": ({"file_name": "../secret.png"}, "row 1: file_name '../secret.png' is not allowed"),
     "absolute": ({"file_name": "/etc/passwd"}, "row 1: file_name '/etc/passwd' is not allowed"),

@@ -223,6 +223,32 @@ def test_a_partial_copy_is_refused_with_both_counts(tmp_path) -> None:
     assert "3 classes, 4 train images, 3 test images" in message
 
 
+NUM_CLASSES = {  # what makes a small copy, and the classes of a whole one
+    "caltech101": (caltech, 100),
+    "cifar100_subset": (cifar100, 100),
+    "stanford_cars": (cars, 196),
+    "dtd": (textures, 47),
+    "imagenette": (imagenette, 10),
+    "pathmnist": (lambda top: medmnist(top / "pathmnist.npz"), 9),
+    "breastmnist": (lambda top: medmnist(top / "breastmnist.npz", ()), 2),
+    "bloodmnist": (lambda top: medmnist(top / "bloodmnist.npz"), 8),
+    "oxford_flowers": (flowers, 102),
+    "oxford_pets": (pets, 37),
+    "fgvc_aircraft": (aircraft, 100),
+}
+
+
+@pytest.mark.parametrize("name", NUM_CLASSES)
+def test_every_named_set_counts_its_classes_and_images(name: str, tmp_path) -> None:
+    make, num_classes = NUM_CLASSES[name]
+    make(tmp_path / "copy")
+    message = error_of(name, tmp_path, root=str(tmp_path / "copy"))
+    assert message.startswith(f"dataset {name} has {num_classes} classes, ")
+    assert f"{tmp_path / 'copy'} has 2 classes, " in message or name == "stanford_cars"
+    assert "get all of it from https://" in message
+    assert "or dataset.check_counts=false takes what is there" in message
+
+
 def test_a_listed_image_that_is_missing_is_counted_and_said(tmp_path, capsys) -> None:
     textures(tmp_path)
     (tmp_path / "images/banded/banded_1.jpg").unlink()
