@@ -280,7 +280,7 @@ def test_a_larger_factor_continues_and_a_smaller_one_reads_a_part(job) -> None:
     larger.run("test")
     assert first.items() <= contents(made.path).items()
     assert len(read_expanded(made.path)) == 3 * len(made.sources)
-    assert len(read_expanded(made.path, factor=2)) == 2 * len(made.sources)
+    assert len(read_expanded(made.path, plan=job("expansion.factor=2").plan)) == 2 * len(made.sources)
 
 
 def test_a_directory_of_another_configuration_is_refused_and_untouched(job) -> None:

@@ -27,7 +27,7 @@ from distdiff.expansion.encoding import ImageEncoding
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.journal import read_journals
 from distdiff.expansion.names import safe_name
-from distdiff.expansion.plan import WorkItem
+from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.storage.base import Storage
 from distdiff.expansion.storage.shards import member_key
 from distdiff.expansion.writer import ExpandedWriter, metadata_row
@@ -287,7 +287,7 @@ def test_shares_and_a_larger_factor_add_and_rewrite_nothing(job, monkeypatch, st
     one, two = pixels(whole.path), pixels(larger.path)
     assert list(one) == list(two)
     assert all((one[name] == two[name]).all() for name in one)
-    assert len(read_expanded(larger.path, factor=2)) == 2 * SOURCES
+    assert len(read_expanded(larger.path, plan=ExpansionPlan(larger.sources, 2, 0.5, larger.seed))) == 2 * SOURCES
     assert len(loaded(larger.path, storage)) == len(one)
 
 

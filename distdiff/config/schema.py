@@ -143,6 +143,7 @@ class GuidanceConfig:
 @dataclass
 class ExpansionConfig:
     factor: int = allowed(5, at_least=1)
+    balance: bool = False  # more copies in small classes, so that with the originals all have equally many images
     strength: Any = allowed(0.5, above=0, at_most=1)  # a number, a list (one per copy, repeating) or {low: , high: }
     batch_size: int = allowed(8, at_least=1)
     output_dir: str | None = None

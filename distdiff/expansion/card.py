@@ -9,12 +9,14 @@ from huggingface_hub import DatasetCard
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint
+from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.storage.options import IMAGEFOLDER
 
 
-def dataset_card(method: str, ingredients: dict[str, Any], counts: dict[str, int], config: DictConfig) -> str:
+def dataset_card(
+    method: str, ingredients: dict[str, Any], plan: ExpansionPlan, counts: dict[str, int], config: DictConfig
+) -> str:
     """What it is, what it was made from, and how to read it."""
-    images = counts["sources"] * counts["factor"] - counts["failed"]
     lost = (
         f"{counts['unreadable']:,} more source images could not be read and {counts['failed']:,} images failed: "
         "`failures.parquet` says which and why.\n"
@@ -30,7 +32,7 @@ tags:
 ---
 # {config.dataset.name}, expanded by `{method}`
 
-{images:,} images: {counts["factor"]} copies of each of {counts["sources"]:,} source images in {counts["classes"]} classes.
+{len(plan) - counts["failed"]:,} images: {plan.words}.
 {lost if counts["unreadable"] or counts["failed"] else ""}\
 The originals are not included. Made by DistDiff with seed {ingredients["seed"]}; `manifest.json` holds every setting
 (fingerprint `{fingerprint(ingredients)}`), `metadata.parquet` one row an image.

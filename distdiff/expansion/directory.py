@@ -127,14 +127,12 @@ class ExpandedDirectory:
                 return lacking
             self.storage.seal()
             ordered = [rows.pop(name) for name in names if name in rows]
-            ordered += sorted(rows.values(), key=lambda row: (row["copy"], row["file_name"]))
-            features = metadata_features(class_names_of(self.path), ordered[0] if ordered else ())
+            surplus = sorted(rows.values(), key=lambda row: (row["copy"], row["file_name"]))
+            ordered += surplus
+            features = metadata_features(class_names_of(self.path), set().union(*ordered))
             self._write_metadata(ordered, Features(features | self.storage.columns))
             list_failures(self.path, plan.images.unreadable)
-            total = counts | {
-                "images": len(ordered),
-                "factor": max(plan.factor, *(1 + row["copy"] for row in ordered), 1),
-            }
+            total = counts | {"images": len(ordered), "factor": plan.factor_with(surplus)}
             self._write("README.md", self.storage.card(card, self.identity(total["factor"]), features))
             for journal in self.path.glob(JOURNALS):
                 journal.unlink(missing_ok=True)
@@ -163,7 +161,7 @@ class ExpandedDirectory:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def identity(self, factor: int | None = None) -> str:
-        """What its images, of copies below `factor` if given, depend on: enough to tell two contents apart."""
+        """What its images, those of the plan of `factor` if given, depend on: enough to tell two contents apart."""
         manifest = self.manifest()
         parts = (
             f"{manifest['fingerprint']}x{factor or manifest['counts']['factor']}",
@@ -189,7 +187,7 @@ class ExpandedDirectory:
         return timing["images"] / timing["expand"] if timing.get("images") and timing["expand"] else None
 
     def _write_metadata(self, rows: list[Row], features: Features) -> None:
-        columns = {name: [row[name] for row in rows] for name in features}
+        columns = {name: [row.get(name) for row in rows] for name in features}  # rows of an older version may lack one
         aside = self.path / f".{METADATA}.part"
         # The `datasets` schema inside the file is what makes labels come back as names, not numbers.
         pyarrow.parquet.write_table(pyarrow.table(columns, schema=features.arrow_schema), aside)
@@ -221,9 +219,12 @@ def finished_directory(path: Path | str) -> ExpandedDirectory:
 
 
 def read_expanded(
-    path: Path | str, real: LabelledImages | None = None, factor: int | None = None, where: RowFilter | None = None
+    path: Path | str,
+    real: LabelledImages | None = None,
+    plan: ExpansionPlan | None = None,
+    where: RowFilter | None = None,
 ) -> LabelledImages:
-    """The images of a finished expanded dataset, of copies below `factor` and for which `where` is true, if given.
+    """The images of a finished expanded dataset, those of `plan` and for which `where` is true, if given.
 
     Where `real` images are given, that it is to be trained or compared with, labels follow theirs, and its sources must
     be among them. Raises `UserError` where they are not, and for a directory that is none, or is not complete.
@@ -234,7 +235,7 @@ def read_expanded(
         kept = where.apply(table)
         say_kept(len(kept), len(table), where, [root.name])
         table = kept
-    rows = [row for row in table.to_pylist() if factor is None or row["copy"] < factor]
+    rows = table.to_pylist() if plan is None else planned(table.to_pylist(), plan)
     if real is not None:
         _check_sources(root, rows, real)
     names = class_names_of(root) if real is None else real.class_names
@@ -247,6 +248,12 @@ def read_expanded(
         read=directory.images(rows),
         indices=np.arange(len(rows)),
     )
+
+
+def planned(rows: Sequence[Row], plan: ExpansionPlan) -> list[Row]:
+    """The metadata rows of the plan's images; a directory holds more where it was made with a larger factor."""
+    names = set(plan.file_names())
+    return [row for row in rows if row["file_name"] in names]
 
 
 def _check_sources(root: Path, rows: Sequence[Row], real: LabelledImages) -> None:

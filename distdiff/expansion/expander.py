@@ -69,7 +69,7 @@ class Expander:
         )
 
     def guided(self, data: TrainingSet, guidance_config: DictConfig, seed: int) -> ExpansionJob:
-        """`expansion.factor` copies of each image by guided img2img."""
+        """Copies of each image, as many as `expansion.factor` and `expansion.balance` say, by guided img2img."""
         guidance, weights = build_guidance(guidance_config, self.config.prototype)
         prompts = sentences(self.config.dataset, data.parts[0].class_names)
         ingredients = {
@@ -248,6 +248,8 @@ class Expander:
         return posterior if positions is None else posterior.select(torch.as_tensor(positions))
 
     def _job(self, method: str, ingredients: dict[str, Any], data: TrainingSet, seed: int, synthesizer) -> ExpansionJob:
+        if self.config.expansion.balance:  # else no word of it: fingerprints from before there was a choice stay
+            ingredients["balance"] = True
         path = self.directory_for(method, seed, fingerprint(ingredients))
         return ExpansionJob(method, seed, data.parts[0], ingredients, synthesizer, path, self.config)
 

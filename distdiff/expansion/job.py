@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ class ExpansionJob:
         self.fingerprint = fingerprint(self.ingredients)
         self.limit = FailureLimit(self.config.expansion.max_failures)
 
+    @cached_property
+    def plan(self) -> ExpansionPlan:
+        """Every image that the job is to make."""
+        options, extension = self.config.expansion, StorageOptions.of(self.config).encoding.extension
+        return ExpansionPlan(self.sources, options.factor, options.strength, self.seed, extension, options.balance)
+
     def claim(self) -> None:
         """Makes the directory, or checks that it is this job's; raises `UserError` if it is another's.
 
@@ -64,9 +71,7 @@ class ExpansionJob:
         shows how it goes.
         """
         self.claim()  # again: hours may have passed, and the directory may be gone
-        directory, options, ranks = ExpandedDirectory(self.path), self.config.expansion, world()
-        extension = directory.storage.options.encoding.extension
-        plan = ExpansionPlan(self.sources, options.factor, options.strength, self.seed, extension)
+        directory, options, ranks, plan = ExpandedDirectory(self.path), self.config.expansion, world(), self.plan
         if ranks.once(lambda: directory.holds(plan)):
             say_failures(self.path)
             return 0
@@ -103,7 +108,7 @@ class ExpansionJob:
             "unreadable": len(self.sources.unreadable),
             "failed": num_failed(self.path, plan),
         }
-        return directory.finish(plan, counts, dataset_card(self.method, self.ingredients, counts, self.config))
+        return directory.finish(plan, counts, dataset_card(self.method, self.ingredients, plan, counts, self.config))
 
     def _make(
         self,

@@ -1,7 +1,7 @@
-"""The work list: every source image times every copy, each with its own seed."""
+"""The work list: copies of every source image, each with its own seed."""
 
 import hashlib
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,10 @@ import numpy as np
 
 from distdiff.config.validation import strengths_of
 from distdiff.data.images import LabelledImages
+from distdiff.expansion.dealing import Balanced, Proportional
 from distdiff.expansion.names import safe_name
+
+CHUNK = 10_000  # file names made at a time
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,24 @@ class WorkItem:
 
 
 class ExpansionPlan(Sequence[WorkItem]):
-    """All copies of all sources, copy by copy, so that a larger `factor` only appends; items are made when asked for.
+    """All copies of all sources, in an order in which a larger `factor` only appends; items are made when asked for.
 
-    Item i is copy i // n of source i % n, for n sources: planning costs a name a source, not an object an image.
+    Planning costs a name a source, not an object an image: which copy of which source an item is, is computed.
     """
 
-    def __init__(self, images: LabelledImages, factor: int, strength: Any, seed: int, extension: str = "png") -> None:
-        """`strength`: a number, a list (one a copy, repeating) or a `{low, high}` range, drawn an image."""
+    def __init__(
+        self,
+        images: LabelledImages,
+        factor: int,
+        strength: Any,
+        seed: int,
+        extension: str = "png",
+        balance: bool = False,
+    ) -> None:
+        """`strength`: a number, a list (one a copy, repeating) or a `{low, high}` range, drawn an image.
+
+        `balance`: more copies of small classes than `factor` of each source, so that with their originals all are equal.
+        """
         self.images = images
         self.factor = factor
         self.seed = seed
@@ -45,45 +59,39 @@ class ExpansionPlan(Sequence[WorkItem]):
         self._stems = [
             f"{folders[label]}/{safe_name(key)}" for label, key in zip(self._labels, images.keys, strict=True)
         ]
+        self._deal = Balanced(images.labels, self._ranks(), factor) if balance else Proportional(len(images), factor)
 
     def __len__(self) -> int:
-        return len(self.images) * self.factor
+        return self._deal.count
 
     def __getitem__(self, index: int) -> WorkItem:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        copy, position = divmod(int(index), len(self._stems))
+        copy, position = map(int, self._deal.places(index))
         label, source = self._labels[position], self.images.keys[position]
         class_name = self.images.class_names[label]
         return WorkItem(
             position=position,
             copy=copy,
             seed=image_seed(self.seed, class_name, source, copy),
-            strength=self.strength_of(index),
+            strength=self._strength(copy, position),
             label=label,
             class_name=class_name,
             source=source,
-            file_name=self.file_name(index),
+            file_name=f"{self._stems[position]}__{copy:04d}.{self.extension}",
         )
 
-    def file_name(self, index: int) -> str:
-        """The path of an item's image below the expanded dataset's directory."""
-        copy, position = divmod(int(index), len(self._stems))
-        return f"{self._stems[position]}__{copy:04d}.{self.extension}"
+    @property
+    def words(self) -> str:
+        """What is made of the sources."""
+        return f"{self._deal.words} in {len(self.images.class_names)} classes"
 
     def file_names(self) -> Iterator[str]:
-        """Every item's path, in order."""
-        return (f"{stem}__{copy:04d}.{self.extension}" for copy in range(self.factor) for stem in self._stems)
-
-    def strength_of(self, index: int) -> float:
-        """The number itself, the list's turn for the item's copy, or a uniform draw from `{low, high}` by its own seed."""
-        copy, position = divmod(index, len(self._stems))
-        if not self._drawn:
-            return float(self._strengths[copy % len(self._strengths)])
-        class_name = self.images.class_names[self._labels[position]]
-        low, high = self._strengths
-        seed = image_seed(self.seed, class_name, self.images.keys[position], copy, "strength")
-        return float(low + (high - low) * (seed * 2.0**-63))
+        """Every item's path below the expanded dataset's directory, in order."""
+        for start in range(0, len(self), CHUNK):
+            copies, positions = self._deal.places(np.arange(start, min(start + CHUNK, len(self))))
+            for copy, position in zip(copies.tolist(), positions.tolist(), strict=True):
+                yield f"{self._stems[position]}__{copy:04d}.{self.extension}"
 
     def missing(self, done: Container[str]) -> np.ndarray:
         """The indices of items whose file names are not among `done`, (m,) int64."""
@@ -92,13 +100,40 @@ class ExpansionPlan(Sequence[WorkItem]):
 
     def batches(self, indices: np.ndarray, batch_size: int, group: Callable[[float], float]) -> list[np.ndarray]:
         """Puts items of one group (equal `group(strength)`) into batches, in order."""
+        copies, positions = self._deal.places(indices)
         if self._drawn:
-            keys = np.array([group(self.strength_of(index)) for index in indices.tolist()])
+            places = zip(copies.tolist(), positions.tolist(), strict=True)
+            keys = np.array([group(self._strength(copy, position)) for copy, position in places])
         else:
             of_turn = np.array([group(strength) for strength in self._strengths])
-            keys = of_turn[indices // len(self.images) % len(of_turn)]
+            keys = of_turn[copies % len(of_turn)]
         members = [indices[keys == key] for key in dict.fromkeys(keys.tolist())]
         return [part for same in members for part in np.split(same, range(batch_size, len(same), batch_size))]
+
+    def factor_with(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """The smallest factor, at least its own, whose plan has the images of these metadata rows too."""
+        if not rows:
+            return self.factor
+        places = enumerate(zip(self._labels, self.images.keys, strict=True))
+        position_of = {(self.images.class_names[label], key): position for position, (label, key) in places}
+        positions = np.array([position_of[row["class_name"], row["source"]] for row in rows])
+        copies = np.array([row["copy"] for row in rows])
+        return max(self.factor, int(self._deal.least_factor(copies, positions).max()))
+
+    def _strength(self, copy: int, position: int) -> float:
+        """The number itself, the list's turn for the copy, or a uniform draw from `{low, high}` by its own seed."""
+        if not self._drawn:
+            return float(self._strengths[copy % len(self._strengths)])
+        class_name = self.images.class_names[self._labels[position]]
+        low, high = self._strengths
+        seed = image_seed(self.seed, class_name, self.images.keys[position], copy, "strength")
+        return float(low + (high - low) * (seed * 2.0**-63))
+
+    def _ranks(self) -> np.ndarray:
+        """A random number of each source, (n,): whose names come first must not decide which gets a copy more."""
+        class_names, sources = self.images.class_names, zip(self._labels, self.images.keys, strict=True)
+        seeds = (image_seed(self.seed, class_names[label], key, "source", "deal") for label, key in sources)
+        return np.fromiter(seeds, dtype=np.int64, count=len(self._labels))
 
 
 def image_seed(seed: int, class_name: str, source: str, copy: int | str, purpose: str = "image") -> int:

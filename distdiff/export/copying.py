@@ -1,7 +1,7 @@
 """Copies a selection of expanded images into a directory that is an expanded dataset again."""
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ class CopyPlan:
 
     rows: list[Row]
     images: LabelledImages
-    factor: int = 1
 
     def file_names(self) -> Iterator[str]:
         return (row["file_name"] for row in self.rows)
@@ -43,6 +42,10 @@ class CopyPlan:
     def missing(self, done: Collection[str]) -> np.ndarray:
         """The positions of rows whose images are not among `done`, (m,) int64."""
         return np.array([i for i, row in enumerate(self.rows) if row["file_name"] not in done], dtype=np.int64)
+
+    def factor_with(self, rows: Sequence[Row]) -> int:
+        """At most so many copies of a source, these rows included."""
+        return max((1 + row["copy"] for row in (*self.rows, *rows)), default=1)
 
 
 def copy_images(selection: Selection, where: RowFilter | None, target: Path, storage: str, shard_size: int) -> None:

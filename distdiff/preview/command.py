@@ -61,7 +61,8 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
             contact_sheet(source, rows, _title(sources, position, config.guidance.name)).save(sheet)
             log_image(logger, f"preview/{sheet.stem}", sheet)
         sampler.guidance, _ = build_guidance(config.guidance, config.prototype)
-        total = len(data) * config.expansion.factor
+        keys = config.expansion
+        total = len(ExpansionPlan(data.parts[0], keys.factor, keys.strength, config.seed, balance=keys.balance))
         speed = measure_speed(sampler, sources, total, config)
         devices = count_devices(config.trainer) * config.trainer.num_nodes
         size = mean_size([tile.image for tile in drawn], StorageOptions.of(config).encoding)

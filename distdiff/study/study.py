@@ -16,7 +16,7 @@ from distdiff.data.checking import readable
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.loading import load_dataset
 from distdiff.data.splits import check_measurable
-from distdiff.expansion.directory import METADATA, ExpandedDirectory, link, read_expanded
+from distdiff.expansion.directory import METADATA, ExpandedDirectory, link, planned, read_expanded
 from distdiff.expansion.expander import Expander
 from distdiff.expansion.job import ExpansionJob
 from distdiff.metrics.fidelity import measure
@@ -121,13 +121,13 @@ class Study:
         if job := plan.jobs.get(method):
             with self.timer(f"expand {method}"):
                 job.run(title, stage_logger(logger, f"expand/{method}/seed{plan.seed}"))
-            images = read_expanded(job.path, real, self.config.expansion.factor)
+            images = read_expanded(job.path, real, job.plan)
             training = plan.data.with_part(images, ExpandedDirectory(job.path).identity(self.config.expansion.factor))
             result.expanded = str(job.path)
             if world().leads:
                 link(self.run_dir / "expanded" / f"{method}-seed{plan.seed}", job.path)
             with self.timer("measure"):
-                self._measure(result, images, real, judge)
+                self._measure(result, job, images, real, judge)
         with self.timer(f"train {method}"):
             curves = stage_logger(logger, f"train/{method}/seed{plan.seed}")
             classifier = self.classifiers.train_together(training, plan.seed, f"{title}: train", curves)
@@ -137,14 +137,19 @@ class Study:
         return result
 
     def _measure(
-        self, result: SeedResult, images: LabelledImages, real: LabelledImages, judge: ImageClassifier
+        self,
+        result: SeedResult,
+        job: ExpansionJob,
+        images: LabelledImages,
+        real: LabelledImages,
+        judge: ImageClassifier,
     ) -> None:
         size, fit = self.config.classifier.input_size, self.config.dataset.fit
         fidelity = world().once(lambda: measure(images, real, judge, size, fit, self.config.measure.num_neighbours))
         for name, value in fidelity.as_dict().items():
             setattr(result, name, value)
-        result.images_per_second = ExpandedDirectory(Path(result.expanded)).images_per_second()
-        energies = energy_table(pyarrow.parquet.read_table(Path(result.expanded) / METADATA).to_pylist())
+        result.images_per_second = ExpandedDirectory(job.path).images_per_second()
+        energies = energy_table(planned(pyarrow.parquet.read_table(job.path / METADATA).to_pylist(), job.plan))
         result.energy_before = energies.get("energy_before_median")
         result.energy_after = energies.get("energy_after_median")
 
