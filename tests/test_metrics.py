@@ -1,11 +1,19 @@
 """Measures and statistics, against closed forms and scipy."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from conftest import compose
 from scipy import stats
 from scipy.linalg import sqrtm
 
+from distdiff.errors import UserError
+from distdiff.expansion.command import expand
+from distdiff.export.command import export
+from distdiff.metrics.command import measure_expanded
 from distdiff.metrics.fidelity import coverage, frechet_distance
 from distdiff.study.results import MethodResult, SeedResult, StudyResults
 from distdiff.study.statistics import paired_difference
@@ -59,3 +67,40 @@ def test_the_headline_says_when_guidance_did_not_measurably_help() -> None:
 
 def test_the_headline_says_when_guidance_hurt() -> None:
     assert "hurt" in results([0.5, 0.5, 0.5], [0.8, 0.81, 0.79], [0.7, 0.705, 0.69]).headline()[1]
+
+
+def test_a_condition_measures_the_images_that_fulfil_it(small_run: list[str], tmp_path: Path, capsys) -> None:
+    """Oracle: an export of the same images, measured as a whole."""
+    data = ["dataset.per_class=null", "dataset.max_images=40", f"paths.output_dir={tmp_path}/outputs"]
+    made = expand(compose("expand", [*small_run, *data, "guidance=none"]), tmp_path)
+    condition = "copy == 1 and class_name in ['3', '4', '5']"
+    part = f"{tmp_path}/part"
+    copied = [f"export.source={made}", f"export.output_dir={part}", f"export.where={condition}"]
+    (tmp_path / "run").mkdir()
+    export(compose("export", copied), tmp_path / "run")
+
+    def measured(*keys: str) -> dict:
+        measure_expanded(compose("measure", [*data, "measure.judge_steps=3", *keys]), tmp_path / "run")
+        return json.loads((tmp_path / "run/results.json").read_text())
+
+    whole, exported = measured(f"measure.expanded={made}"), measured(f"measure.expanded={part}")
+    capsys.readouterr()
+    filtered = measured(f"measure.expanded={made}", f"measure.where={condition}")
+    assert "of 80 images of" in capsys.readouterr().out
+    same = ("frechet_distance", "label_consistency", "coverage")
+    assert {name: filtered[name] for name in same} == pytest.approx({name: exported[name] for name in same}, rel=1e-6)
+    assert filtered["frechet_distance"] != pytest.approx(whole["frechet_distance"], rel=1e-3)
+    assert (whole["where"], filtered["where"]) == (None, condition)
+    name = sorted((made / "3").iterdir())[0].name
+    for where, words in (
+        ("copy > 9", "it is true of none of the 80 images"),
+        ("energy < 1", "there is no column energy"),
+        (f"file_name == '3/{name}'", "it leaves one image, and a distance of distributions takes two"),
+    ):
+        with pytest.raises(UserError, match=r"^measure\.where=.* is not allowed: ") as caught:
+            measured(f"measure.expanded={made}", f'measure.where="{where}"')
+        assert words in str(caught.value)
+    with pytest.raises(UserError, match=r"^measure\.where='copy < 1' is not allowed without measure\.expanded"):
+        compose("measure", ["measure.where=copy < 1"])
+    with pytest.raises(UserError, match=r"^measure\.where='copy <' is not allowed: a condition on columns"):
+        compose("measure", [f"measure.expanded={made}", "measure.where=copy <"])

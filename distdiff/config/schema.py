@@ -217,6 +217,7 @@ class ExportConfig:
 @dataclass
 class MeasureConfig:
     expanded: str | None = None
+    where: str | None = None  # a condition on the metadata of `expanded`
     num_neighbours: int = allowed(5, at_least=1)
     judge_steps: int = allowed(600, at_least=1)
 

@@ -172,7 +172,7 @@ def check_strengths(strength: Any) -> None:
 
 def check_directories(config: DictConfig) -> None:
     """Refuses conditions that are none or have nothing to choose from, and lists where one directory is read."""
-    for group, key in (("dataset", "root"), ("train", "expanded"), ("export", "source")):
+    for group, key in (("dataset", "root"), ("train", "expanded"), ("measure", "expanded"), ("export", "source")):
         if group not in config:
             continue
         keys = config[group]
