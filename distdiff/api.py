@@ -1,6 +1,7 @@
 """DistDiff in a notebook: load a generator, fit prototypes on a folder, expand PIL images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -114,7 +115,8 @@ class ImageExpander:
         energy = HierarchicalEnergy(prototypes, **weights)
         self.energy = ImageEnergy(encoder.to(generator.latent_dtype), energy).to(generator.device)
         words = [name.replace("_", " ") for name in self.class_names]
-        self.prompts = generator.embed([prompt_template.replace("{}", word) for word in words])
+        sentences = [prompt_template.replace("{}", word) for word in words]
+        self.prompts = replace(generator.embed(sentences), sentences=tuple(sentences))
 
     def __call__(
         self,
@@ -125,7 +127,7 @@ class ImageExpander:
         seed: int = 0,
         batch_size: int = 8,
     ) -> list[Image.Image]:
-        """`copies` new images of each image, image by image, each of its class; `.info` of each holds its energies.
+        """`copies` new images of each image, image by image, each of its class; `.info` of each holds its energies and prompt.
 
         Copy k of image i is seeded by (seed, class, i, k) alone. Raises `UserError` for a class without a prototype.
         """

@@ -1,6 +1,7 @@
-"""`expansion.balance`: equal classes, in a plan that a larger factor only appends to, of the images that there would be anyway."""
+"""`expansion.balance`: equal classes, by a plan that a larger factor only appends to, of the same images as without."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,9 @@ def test_with_the_originals_all_classes_are_equal_and_sources_as_equal_as_can_be
     for label, size in enumerate(SIZES):
         own = [item for item in items if item.label == label]
         assert size + len(own) == (7 * (1 + factor) if size else 0)
-        copies = [[item.copy for item in own if item.position == p] for p in np.flatnonzero(plan.images.labels == label)]
+        copies = [
+            [item.copy for item in own if item.position == p] for p in np.flatnonzero(plan.images.labels == label)
+        ]
         assert all(sorted(numbers) == list(range(len(numbers))) for numbers in copies)
         numbers = sorted(map(len, copies))
         quota, more = divmod(len(own), max(size, 1))
@@ -55,7 +58,7 @@ def test_with_the_originals_all_classes_are_equal_and_sources_as_equal_as_can_be
 @pytest.mark.parametrize("sizes", [SIZES, (1, 2, 9), (4, 4, 4), (13,), (11, 1, 6, 10)])
 def test_a_larger_factor_only_appends(sizes: tuple[int, ...]) -> None:
     names = [list(plan_of(factor, sizes=sizes).file_names()) for factor in range(1, 7)]
-    for smaller, larger in zip(names, names[1:], strict=False):
+    for smaller, larger in pairwise(names):
         assert larger[: len(smaller)] == smaller
         assert len(larger) - len(smaller) == max(sizes) * np.count_nonzero(sizes)
 

@@ -85,6 +85,7 @@ def test_datasets_reads_every_image_with_its_label(job, method: str) -> None:
     assert np.isfinite(images["energy_before"]).all()
     assert np.isfinite(images["energy_after"]).all()
     assert all(images["gradient_finite"])
+    assert images["prompt"] == [f"a photo of a {name}." for name in images["class_name"]]
 
 
 def test_the_published_method_crops_a_source_once_for_all_its_copies(job, tmp_path: Path) -> None:

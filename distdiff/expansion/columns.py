@@ -21,6 +21,7 @@ OPTIONAL_COLUMNS = {
     "energy_after": Value("float64"),
     "group": Value("int64"),
     "gradient_finite": Value("bool"),  # False: went on without guidance
+    "prompt": Value("string"),  # the sentence that it was made with
 }
 
 

@@ -8,7 +8,7 @@ import pyarrow.parquet
 from distdiff.expansion.columns import METADATA
 from distdiff.expansion.directory import read_expanded
 
-EXACT = ("file_name", "label", "class_name", "source", "copy", "seed", "strength", "group", "gradient_finite")
+EXACT = ("file_name", "label", "class_name", "source", "copy", "seed", "strength", "group", "gradient_finite", "prompt")
 
 
 def differences(first: Path, second: Path) -> list[str]:

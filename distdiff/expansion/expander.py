@@ -214,7 +214,7 @@ class Expander:
 
         embedded = Prompts.load(self.cache.get("prompts", ingredients, build) / "prompts.safetensors")
         of_class = tuple(tuple(number[sentence] for sentence in own) for own in of_classes)
-        return replace(embedded.to(generator.device), of_class=of_class)
+        return replace(embedded.to(generator.device), of_class=of_class, sentences=tuple(number))
 
     def latents(self, data: TrainingSet, crop_seed: int | None, positions: np.ndarray | None = None) -> Posterior:
         """The autoencoder's posterior of every source image, fitted by `dataset.fit` or, given a seed, cropped at random.

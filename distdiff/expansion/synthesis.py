@@ -99,7 +99,8 @@ class GuidedImg2Img(Synthesizer):
                 "energy_after": self.energy.energy(features, batch.labels).tolist(),
                 "group": self.energy.energy.nearest_group(features, batch.labels).tolist(),
                 "gradient_finite": batch.guided.tolist(),
-            },
+            }
+            | self._sentences(items),
         )
 
     def batch(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> GuidedBatch:
@@ -123,6 +124,11 @@ class GuidedImg2Img(Synthesizer):
         seeds = [image_seed(self.seed, item.class_name, item.source, item.copy, "prompt") for item in items]
         choices = [of_class[item.label] for item in items]
         return torch.tensor([numbers[seed % len(numbers)] for numbers, seed in zip(choices, seeds, strict=True)])
+
+    def _sentences(self, items: Sequence[WorkItem]) -> dict[str, list[str]]:
+        """The metadata's column of the prompts, where their texts are known."""
+        texts = self.prompts.sentences
+        return {} if texts is None else {"prompt": [texts[number] for number in self.prompt_numbers(items).tolist()]}
 
     def denoise(self, latents: torch.Tensor, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """From z at the first step to the clean latent, and the energy (B,) at the first guided step."""

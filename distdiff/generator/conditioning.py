@@ -42,19 +42,21 @@ class Conditioning:
 class Prompts:
     """One conditioning a prompt, and the one for classifier-free guidance (n = 1) where that is on.
 
-    `of_class[y]` are the numbers of the prompts of class y; None where there is one a class, in order.
+    `of_class[y]` are the numbers of the prompts of class y; None where there is one a class, in order. `sentences` are the
+    prompts as texts, where these are known.
     """
 
     positive: Conditioning
     negative: Conditioning | None
     of_class: tuple[tuple[int, ...], ...] | None = None
+    sentences: tuple[str, ...] | None = None
 
     def select(self, positions: torch.Tensor) -> "Prompts":
         """The prompts of a batch, by number."""
         return Prompts(self.positive.select(positions), self.negative)
 
     def save(self, path: Path) -> None:
-        """Writes the tensors as safetensors; `of_class` is the caller's to keep."""
+        """Writes the tensors as safetensors; `of_class` and `sentences` are the caller's to keep."""
         tensors = {f"{name}.{part}": tensor for name, part, tensor in self._tensors()}
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)
 

@@ -24,17 +24,21 @@ class Parquet(Sharded):
     columns: ClassVar = {"shard": Value("string"), "row": Value("int64")}
 
     def close(self, shard: OpenShard) -> None:
-        features = metadata_features(class_names_of(self.directory), shard.rows[0])
+        features = metadata_features(class_names_of(self.directory), set().union(*shard.rows))
         schema = Features({"image": Image()} | features).arrow_schema
         aside = shard.path.with_suffix(".parquet")
         with open(shard.path, "rb") as tar, pyarrow.parquet.ParquetWriter(aside, schema) as writer:
             for start in range(0, len(shard.rows), ROW_GROUP):
                 group = shard.rows[start : start + ROW_GROUP]
-                columns = {name: [row[name] for row in group] for name in features}
+                columns = {name: [row.get(name) for row in group] for name in features}
                 columns["image"] = [{"bytes": _content(tar, row), "path": row["file_name"]} for row in group]
                 writer.write_table(pyarrow.table(columns, schema=schema))
         os.replace(aside, self.shard_path(shard))
         shard.path.unlink()
+
+    def card_features(self, features: Features) -> Features:
+        """Shards of an older version may lack a column: what `datasets` then takes from the first shard is not all."""
+        return Features({"image": Image()} | features)
 
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
         paths = self.shards(rows)
