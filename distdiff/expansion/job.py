@@ -103,7 +103,6 @@ class ExpansionJob:
     def _finish(self, directory: ExpandedDirectory, plan: ExpansionPlan) -> int:
         counts = {
             "sources": len(self.sources),
-            "factor": plan.factor,
             "classes": len(self.sources.class_names),
             "unreadable": len(self.sources.unreadable),
             "failed": num_failed(self.path, plan),
