@@ -1,4 +1,4 @@
-"""The README's Python, run as it stands."""
+"""The README's Python, run as it stands; every link between the pages leads somewhere."""
 
 import os
 import re
@@ -10,6 +10,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
+PAGES = [page for page in ROOT.rglob("*.md") if not {".venv", "outputs", "assets"} & set(page.relative_to(ROOT).parts)]
 
 
 @pytest.fixture
@@ -26,7 +28,8 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_readmes_python_runs(pictures: Path) -> None:
-    blocks = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    pages = (ROOT / "README.md", ROOT / "conf" / "guidance" / "README.md")
+    blocks = [block for page in pages for block in BLOCK.findall(page.read_text(encoding="utf-8"))]
     assert len(blocks) == 2
     names: dict[str, object] = {}
     for block in blocks:
@@ -39,3 +42,15 @@ def test_the_readmes_python_runs(pictures: Path) -> None:
     lines = [line for line in blocks[0].splitlines() if line.strip()]
     assert len(lines) <= 10, "ten lines were promised"
     assert os.path.isdir("outputs/cache/classifiers")  # the guide is trained once
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_what_is_there(page: Path) -> None:
+    for place, heading in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in place:
+            continue
+        target = page.parent / place if place else page
+        assert target.exists(), place
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading[1:] in {title.lower().replace(" ", "-") for title in titles}, heading
