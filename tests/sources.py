@@ -23,7 +23,7 @@ def configured(option: str, tmp_path: Path, **keys: object) -> DictConfig:
     dataset = load_option("dataset", option)
     for key, value in keys.items():
         OmegaConf.update(dataset, key, value)
-    paths = {"data_dir": str(tmp_path / "data"), "cache_dir": str(tmp_path / "cache")}
+    paths = {"data_dir": str(tmp_path / "data"), "cache_dir": str(tmp_path / "cache"), "image_cache_gb": 4}
     return OmegaConf.create({"paths": paths, "dataset": dataset}).dataset
 
 

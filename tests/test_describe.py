@@ -146,7 +146,9 @@ def test_what_is_wrong_is_said_on_the_console(troubled, tmp_path, capsys) -> Non
 
 def test_each_image_is_decoded_once(troubled, tmp_path, monkeypatch) -> None:
     decoded = []
-    monkeypatch.setattr("distdiff.data.files.read_image", lambda path: decoded.append(path) or read_image(path))
+    monkeypatch.setattr(
+        "distdiff.data.images.read_image", lambda path, *more: decoded.append(path) or read_image(path, *more)
+    )
     described(troubled, tmp_path / "run")
     assert len(decoded) == len(set(decoded)) == 26
 

@@ -11,7 +11,7 @@ from distdiff.console.progress import console
 from distdiff.data.checking import readable
 from distdiff.data.loading import load_dataset
 from distdiff.data.splits import check_measurable
-from distdiff.expansion.directory import ExpandedDirectory, read_expanded
+from distdiff.expansion.directory import read_expanded
 from distdiff.expansion.filtering import RowFilter
 from distdiff.ranks.world import world
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
@@ -26,8 +26,7 @@ def train(config: DictConfig, run_dir: Path) -> float:
     where = RowFilter.of("train.where", config.train.where)
     for directory in expanded_directories(config):
         images = read_expanded(directory, splits.train, where=where)
-        identity = ExpandedDirectory(directory).identity()
-        data = data.with_part(images, f"{identity} where {where.words}" if where else identity)
+        data = data.with_part(images, images.identity)
     classifiers = ClassifierTrainer(config, StageCache(config.paths.cache_dir))
     with tracked(config, run_dir) as logger:
         classifier = classifiers.train_together(data, config.seed, "train", stage_logger(logger, "train"))

@@ -1,38 +1,97 @@
 """What a classifier trains on: original images, or original and expanded ones, as tensors."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import lightning as L
+import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    WeightedRandomSampler,
+)
 
 from distdiff.data.images import LabelledImages
+from distdiff.data.prefetch import threads
+from distdiff.data.squares import to_floats
 
-CACHE_BYTES = 2 * 2**30  # decoded images kept in memory across epochs
+MEMORY = 2 * 2**30  # bytes of decoded images that are kept across epochs, of those that are not on disk
+AHEAD = 2  # batches that are decoded while one is trained on
 
 
 class ImageTensors(Dataset):
-    """((3, size, size) in [0, 1], label) of several sets of images, the originals first, decoded once while they fit."""
+    """((3, size, size) in [0, 1], label) of several sets of images, the originals first.
 
-    def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str) -> None:
-        self.where = [(part, position) for part in parts for position in range(len(part))]
+    An image comes from the image cache, from memory, from what `decoding` threads have made of the batches to come, or is
+    decoded here and now: the same pixels always.
+    """
+
+    def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str, samples: int) -> None:
+        """`samples`: how many images will be asked for; where these are fewer than there are, none is put on disk."""
+        self.where = [(number, position) for number, part in enumerate(parts) for position in range(len(part))]
+        self.labels = [part.labels.tolist() for part in parts]
         self.num_original = len(parts[0])
-        self.size, self.fit = size, fit
-        self.room = CACHE_BYTES // (3 * size * size)
-        self.decoded: dict[int, torch.Tensor] = {}
+        self.num_workers = parts[0].options.num_workers
+        self.squares = [part.squares(size, fit, keep=samples >= len(self.where)) for part in parts]
+        self.room = MEMORY // (3 * size * size)
+        self.decoded: dict[int, np.ndarray] = {}
+        self.pending: dict[int, Future[np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.where)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        part, position = self.where[index]
-        label = int(part.labels[position])
+        number, position = self.where[index]
+        return to_floats(self._square(index)), self.labels[number][position]
+
+    def prepare(self, indices: Sequence[int], pool: ThreadPoolExecutor) -> None:
+        """Has `pool` decode those images that are neither on disk nor in memory."""
+        for index in indices:
+            number, position = self.where[index]
+            squares = self.squares[number]
+            if not (squares.stored or index in self.decoded or index in self.pending):
+                self.pending[index] = pool.submit(squares.decode, position)
+
+    def _square(self, index: int) -> np.ndarray:
+        number, position = self.where[index]
+        if self.squares[number].stored:
+            return self.squares[number][position]
         if index in self.decoded:
-            return self.decoded[index].float() / 255, label
-        image = part.tensor(position, self.size, self.fit)
+            return self.decoded[index]
+        future = self.pending.pop(index, None)
+        square = self.squares[number].decode(position) if future is None else future.result()
         if len(self.decoded) < self.room:
-            self.decoded[index] = (image * 255).round().to(torch.uint8)
-        return image, label
+            self.decoded[index] = square
+        return square
+
+
+class AheadBatches(Sampler[list[int]]):
+    """The batches of a sampler, whose images are decoded by several threads before they are asked for."""
+
+    def __init__(self, batches: Sampler[list[int]], images: ImageTensors) -> None:
+        self.batches, self.images = batches, images
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        waiting: deque[list[int]] = deque()
+        with threads(self.images.num_workers) as pool:
+            try:
+                for batch in self.batches:
+                    self.images.prepare(batch, pool)
+                    waiting.append(batch)
+                    if len(waiting) > AHEAD:
+                        yield waiting.popleft()
+                yield from waiting
+            finally:
+                self.images.pending.clear()  # what was not asked for
 
 
 class BatchShards(Sampler[list[int]]):
@@ -70,10 +129,10 @@ class ClassificationData(L.LightningDataModule):
         self.synthetic_probability = synthetic_probability
 
     def train_dataloader(self) -> DataLoader:
-        if self.num_shards == 1:
-            return DataLoader(self.train, self.batch_size, sampler=self._sampler())
-        batches = BatchSampler(self._sampler(), self.batch_size, drop_last=False)
-        return DataLoader(self.train, batch_sampler=BatchShards(batches, self.shard, self.num_shards))
+        batches: Sampler[list[int]] = BatchSampler(self._sampler(), self.batch_size, drop_last=False)
+        if self.num_shards > 1:
+            batches = BatchShards(batches, self.shard, self.num_shards)
+        return DataLoader(self.train, batch_sampler=AheadBatches(batches, self.train))
 
     def _sampler(self) -> Sampler[int]:
         # Equal steps for unequal amounts of data: epochs follow each other inside one sampler.
@@ -87,4 +146,5 @@ class ClassificationData(L.LightningDataModule):
         return WeightedRandomSampler(weights, count, generator=generator)
 
     def test_dataloader(self) -> DataLoader:
-        return DataLoader(self.evaluation, batch_size=max(self.batch_size, 100))
+        batches = BatchSampler(SequentialSampler(self.evaluation), max(self.batch_size, 100), drop_last=False)
+        return DataLoader(self.evaluation, batch_sampler=AheadBatches(batches, self.evaluation))

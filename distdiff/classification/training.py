@@ -148,7 +148,7 @@ class ClassifierTrainer:
         return world().once(lambda: self._accuracy(classifier, images))
 
     def _accuracy(self, classifier: ImageClassifier, images: LabelledImages) -> float:
-        data = ImageTensors([images], self.config.classifier.input_size, self.config.dataset.fit)
+        data = ImageTensors([images], self.config.classifier.input_size, self.config.dataset.fit, len(images))
         module = ClassifierTraining(classifier, build(self.config.augmentation), self.config.train)
         trainer = build_trainer(self.config.trainer, enable_progress_bar=False)
         loader = ClassificationData(None, data, 0, self.config.train.batch_size, 0)
@@ -170,7 +170,8 @@ class ClassifierTrainer:
         recipe = OmegaConf.merge(self.config.train, {"steps": steps or self.config.train.steps})
         classifier = self._untrained(len(data.parts[0].class_names))
         module = ClassifierTraining(classifier, build(self.config.augmentation), recipe)
-        tensors = ImageTensors(data.parts, self.config.classifier.input_size, data.fit)
+        samples = recipe.steps * recipe.batch_size
+        tensors = ImageTensors(data.parts, self.config.classifier.input_size, data.fit, samples)
         options = (recipe.steps, recipe.batch_size, seed, recipe.synthetic_probability)
         if world().size > 1:
             torch.manual_seed(seed + 1000 * world().rank)  # its own augmentations; weights are equal already

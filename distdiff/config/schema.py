@@ -40,6 +40,7 @@ class PathsConfig:
     output_dir: str = MISSING
     expanded_dir: str = MISSING
     cache_dir: str = MISSING
+    image_cache_gb: float = allowed(4, at_least=0)  # of decoded images below cache_dir; 0: none
 
 
 @dataclass
@@ -75,7 +76,10 @@ class DatasetConfig:
     revision: str | None = None
     image_column: str | None = None  # null: the only column of images
     label_column: str | None = None  # null: the only column of class labels
-    cache_dir: str = "${paths.cache_dir}"  # where archives are unpacked
+    background: Any = "white"  # what shows through transparency: a colour, or [red, green, blue]
+    num_workers: int | None = allowed(None, at_least=1)  # threads that read images; null: a fair share of the cores
+    cache_dir: str = "${paths.cache_dir}"  # where archives are unpacked, and what was decoded is kept
+    image_cache_gb: float = allowed("${paths.image_cache_gb}", at_least=0)
     horizontal_flip: bool = True  # may a mirrored image keep its label?
     num_images: int | None = allowed(None, at_least=1)  # for datasets that are rendered
 

@@ -8,8 +8,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from distdiff.caching.fingerprint import plain
 from distdiff.config.composition import explain_type
 from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
+from distdiff.data.background import colour
 from distdiff.data.names import check_names
 from distdiff.encoders.location import check_encoder
 from distdiff.errors import UserError
@@ -43,6 +45,7 @@ def validate(config: DictConfig) -> DictConfig:
     if "dataset" in typed:
         check_names(typed.dataset)
         check_folds(typed.dataset.num_folds, typed.dataset.fold)
+        colour(plain(typed.dataset.background))
     if "study" in typed:
         check_methods(typed.study.methods)
     if "guidance" in typed:

@@ -1,5 +1,7 @@
 """Leaves out what cannot be read before anything is learnt from a data set, and says so."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from distdiff.console.progress import console
@@ -23,7 +25,7 @@ def readable(images: LabelledImages, split: str) -> tuple[LabelledImages, str]:
 def checked(images: LabelledImages) -> tuple[LabelledImages, str]:
     """As `readable`, without a word. The leading rank of a job reads the images, once for all."""
     lost, identity = world().once(images.examine)
-    return images.without(lost), identity
+    return replace(images.without(lost), identity=identity), identity
 
 
 def say_unreadable(images: LabelledImages, split: str) -> None:

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from distdiff.data.examined import top_folder
 from distdiff.data.images import LabelledImages
 from distdiff.data.notes import note
-from distdiff.data.reading import read_image
 from distdiff.data.walk import hidden_subfolders, walk
 from distdiff.data.words import counted, printable, some
 
@@ -17,18 +16,15 @@ def from_files(
     name: str, class_names: Sequence[str], labels: Sequence[int], keys: Sequence[str], paths: Sequence[Path]
 ) -> LabelledImages:
     """Image files with a label and a key each; a key is unique inside its class."""
-
-    def read(index: int) -> Image.Image:
-        return read_image(paths[index])
-
     return LabelledImages(
         name=name,
         class_names=tuple(class_names),
         labels=np.array(labels, dtype=np.int64),
         keys=tuple(map(printable, keys)),
-        read=read,
+        read=None,
         indices=np.arange(len(paths)),
         file=paths.__getitem__,
+        listing=top_folder(paths),
     )
 
 

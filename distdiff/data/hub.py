@@ -11,12 +11,11 @@ import datasets
 import numpy as np
 from datasets.features import ClassLabel
 from datasets.features import Image as ImageFeature
-from PIL import Image
 
 from distdiff.data.classes import in_order
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.notes import note
-from distdiff.data.reading import UnreadableImage, read_image
+from distdiff.data.reading import UnreadableImage
 from distdiff.data.splits import TEST, TRAIN, VALIDATION, complete
 from distdiff.data.words import counted, printable
 from distdiff.errors import UserError, first_line
@@ -124,29 +123,30 @@ def _part(
     except Exception as error:
         raise UserError(f"{source}: its column {image_column} holds no images ({first_line(error)})") from None
 
+    def called(index: int) -> str:
+        return f"row {index} of {source}"
+
     def file(index: int) -> BytesIO | Path:
-        cell, called = cells[index][image_column], f"row {index} of {source}"
+        cell = cells[index][image_column]
         if cell is None:
-            raise UnreadableImage(called, "there is no image")
+            raise UnreadableImage(called(index), "there is no image")
         if cell["bytes"] is not None:
             return BytesIO(cell["bytes"])
         path = (files_below / cell["path"]).resolve()
         if not path.is_relative_to(files_below.resolve()):
-            raise UnreadableImage(called, f"it is the path of a file that lies elsewhere, {cell['path']!r}")
+            raise UnreadableImage(called(index), f"it is the path of a file that lies elsewhere, {cell['path']!r}")
         return path
-
-    def read(index: int) -> Image.Image:
-        found = file(index)
-        return read_image(found, f"row {index} of {source}" if isinstance(found, BytesIO) else None)
 
     return LabelledImages(
         name=name,
         class_names=tuple(map(printable, class_names)),
         labels=labels[labelled],
         keys=tuple(f"{index:06d}" for index in labelled.tolist()),
-        read=read,
+        read=None,
         indices=labelled,
         file=file,
+        called=called,
+        listing=source,
     )
 
 

@@ -8,6 +8,7 @@ from distdiff.config.instantiation import build
 from distdiff.data.folds import fold_as_validation
 from distdiff.data.images import DatasetSplits
 from distdiff.data.names import class_sentences, class_words
+from distdiff.data.options import ReadingOptions
 from distdiff.data.subset import reduced
 
 
@@ -17,10 +18,16 @@ def load_dataset(config: DictConfig) -> DatasetSplits:
     With `num_folds` these are parted, and one fold validates in place of anything else.
     """
     splits = build(config) if config.num_folds is None else build(config, validation_fraction=0)
+    splits = _read_as(ReadingOptions.of(config), splits)
     splits = replace(splits, train=reduced(splits.train, config.indices, config.fraction, config.max_images))
     if config.num_folds is None:
         return splits
     return fold_as_validation(splits, config.num_folds, config.fold, config.split_seed)
+
+
+def _read_as(options: ReadingOptions, splits: DatasetSplits) -> DatasetSplits:
+    parts = {part: replace(images, options=options) for part, images in vars(splits).items()}
+    return replace(splits, **parts)
 
 
 def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:

@@ -2,10 +2,7 @@
 
 import contextlib
 import hashlib
-import os
-import warnings
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +11,8 @@ from PIL import ExifTags, Image
 from distdiff.console.counting import counted
 from distdiff.data.fit import fit_image
 from distdiff.data.images import LabelledImages
-from distdiff.data.reading import FORMATS, UnreadableImage
+from distdiff.data.prefetch import prefetched
+from distdiff.data.reading import UnreadableImage, open_image
 from distdiff.description.similarity import difference_hash, miniature
 
 
@@ -25,6 +23,7 @@ class Header:
     format: str
     mode: str
     rotated: bool  # by its EXIF orientation
+    size: tuple[int, int]  # upright, also where it is decoded smaller
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,9 @@ def look_over(
         side = tile_size if position in shown.get(split, ()) else None
         return _look(splits[split], split, position, side, fit)
 
-    # Decoding, resizing and hashing release the interpreter's lock; a reader's closures could not go to processes.
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # readers' own filters are not safe between threads
-        try:
-            futures = [pool.submit(look, place) for place in places]
-            return [future.result() for future in counted(futures, "look at the images")]
-        finally:
-            pool.shutdown(cancel_futures=True)
+    workers = next(iter(splits.values())).options.num_workers
+    looks = zip(prefetched(look, places, workers), counted(places, "look at the images"), strict=True)
+    return [look for look, _ in looks]
 
 
 def spread(labels: np.ndarray, count: int) -> set[int]:
@@ -82,16 +75,17 @@ def _look(images: LabelledImages, split: str, position: int, side: int | None, f
         image = images.image(position)
     except UnreadableImage as error:
         return Look(split, position, label, key, reason=error.reason)
+    header = _header(images, position)
     return Look(
         split,
         position,
         label,
         key,
-        size=image.size,
+        size=image.size if header is None else header.size,
         pixels=hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest(),
         bits=difference_hash(image),
         small=miniature(image),
-        header=_header(images, position),
+        header=header,
         tile=None if side is None else fit_image(image, side, fit),
     )
 
@@ -100,8 +94,9 @@ def _header(images: LabelledImages, position: int) -> Header | None:
     if images.file is None:
         return None
     file = images.file(int(images.indices[position]))
-    with Image.open(file, formats=FORMATS) as image:
+    with open_image(file) as image:
         orientation = 1
         with contextlib.suppress(Exception):  # tags may be damaged where the pixels are not
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        return Header(str(image.format), image.mode, orientation in range(2, 9))
+        size = image.size[::-1] if orientation in range(5, 9) else image.size
+        return Header(str(image.format), image.mode, orientation in range(2, 9), size)

@@ -29,7 +29,7 @@ def summarize(
         "dataset": config.dataset.name,
         "images": len(looks),
         "splits": {
-            split: {"images": len(images), "carved": split != TRAIN and images.read is splits[TRAIN].read}
+            split: {"images": len(images), "carved": split != TRAIN and images.shares_source(splits[TRAIN])}
             for split, images in splits.items()
         },
         "classes": [

@@ -4,10 +4,8 @@ import io
 import re
 
 import numpy as np
-from PIL import Image
 
 from distdiff.data.images import DatasetSplits, LabelledImages
-from distdiff.data.reading import read_image
 from distdiff.data.splits import TRAIN, complete
 from distdiff.errors import UserError
 from distdiff.expansion.encoding import EXTENSIONS
@@ -37,9 +35,6 @@ def load(
     selection = select("dataset.root", root, RowFilter.of("dataset.where", where))
     rows = selection.rows
 
-    def read(index: int) -> Image.Image:
-        return read_image(io.BytesIO(selection.read(index)), rows[index]["file_name"])
-
     numbers: dict[tuple[str, str], int] = {}
     groups = [numbers.setdefault((row["class_name"], origin(row["source"])), len(numbers)) for row in rows]
     images = LabelledImages(
@@ -47,9 +42,12 @@ def load(
         class_names=selection.class_names,
         labels=np.array([row["label"] for row in rows], dtype=np.int64),
         keys=selection.keys,
-        read=read,
+        read=None,
         indices=np.arange(len(rows)),
         groups=np.array(groups, dtype=np.int64),
+        file=lambda index: io.BytesIO(selection.read(index)),
+        called=lambda index: rows[index]["file_name"],
+        listing=f"dataset.root={root}",
     )
     return complete({TRAIN: images}, validation_fraction, test_fraction, split_seed)
 

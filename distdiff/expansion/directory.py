@@ -1,6 +1,7 @@
 """An expanded dataset's directory: whose it is, what is in it, and how it is finished and read."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -20,7 +21,8 @@ from PIL import Image
 
 from distdiff.caching.fingerprint import fingerprint, plain
 from distdiff.data.images import LabelledImages, Unreadable
-from distdiff.data.reading import read_image
+from distdiff.data.options import ReadingOptions
+from distdiff.data.reading import READING, read_image
 from distdiff.errors import UserError
 from distdiff.expansion.columns import CLASSES, METADATA, class_names_of, metadata_features
 from distdiff.expansion.failures import FAILURE_JOURNALS, list_failures, read_failures
@@ -239,14 +241,19 @@ def read_expanded(
     if real is not None:
         _check_sources(root, rows, real)
     names = class_names_of(root) if real is None else real.class_names
+    read = directory.storage.reader(rows)
     number = {name: label for label, name in enumerate(names)}
     return LabelledImages(
         name=root.name,
         class_names=names,
         labels=np.array([number[row["class_name"]] for row in rows], dtype=np.int64),
         keys=tuple(row["file_name"] for row in rows),
-        read=directory.images(rows),
+        read=None,
         indices=np.arange(len(rows)),
+        file=lambda index: io.BytesIO(read(index)),
+        called=lambda index: rows[index]["file_name"],
+        options=ReadingOptions() if real is None else real.options,
+        identity=_identity(directory, rows),
     )
 
 
@@ -254,6 +261,14 @@ def planned(rows: Sequence[Row], plan: ExpansionPlan) -> list[Row]:
     """The metadata rows of the plan's images; a directory holds more where it was made with a larger factor."""
     names = set(plan.file_names())
     return [row for row in rows if row["file_name"] in names]
+
+
+def _identity(directory: ExpandedDirectory, rows: Sequence[Row]) -> str:
+    """What these very images depend on: how they were made, which they are, and how a JPEG is read."""
+    manifest, encoding = directory.manifest(), directory.storage.options.encoding
+    names = hashlib.sha256("\n".join(row["file_name"] for row in rows).encode()).hexdigest()[:16]
+    reading = f"reading{READING}" if encoding.image_format == "jpeg" else ""  # the one that readers may reduce
+    return "-".join(filter(None, (manifest["fingerprint"], encoding.words, names, reading)))
 
 
 def _check_sources(root: Path, rows: Sequence[Row], real: LabelledImages) -> None:

@@ -1,5 +1,6 @@
 """Turns the configuration into expansion jobs, and makes what they share once: encoder, prototypes, latents, generator."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -18,8 +19,9 @@ from distdiff.config.composition import load_option
 from distdiff.config.instantiation import build
 from distdiff.console.counting import counted
 from distdiff.data.fit import random_crop
-from distdiff.data.images import to_tensor
+from distdiff.data.images import LabelledImages, to_tensor
 from distdiff.data.loading import sentences
+from distdiff.data.prefetch import prefetched
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.encoders.loading import fingerprint as encoder_fingerprint
@@ -230,18 +232,23 @@ class Expander:
             "fit": data.fit if crop_seed is None else {"random_crop": crop_seed},
         }
 
-        def pixels(position: int) -> torch.Tensor:
+        def pixels(images: LabelledImages) -> Iterator[torch.Tensor]:
             if crop_seed is None:
-                return train.tensor(position, size, data.fit)
-            class_name = train.class_names[train.labels[position]]
-            rng = np.random.default_rng(image_seed(crop_seed, class_name, train.keys[position], "source", "crop"))
-            return to_tensor(random_crop(train.image(position), size, rng))
+                return images.stream(size, data.fit)
+
+            def crop(position: int) -> torch.Tensor:
+                class_name = images.class_names[images.labels[position]]
+                rng = np.random.default_rng(image_seed(crop_seed, class_name, images.keys[position], "source", "crop"))
+                return to_tensor(random_crop(images.image(position), size, rng))
+
+            return prefetched(crop, range(len(images)), images.options.num_workers)
 
         if positions is not None and not self.cache.has("latents", ingredients):
-            return self.generator.encode_all(map(pixels, positions))
+            return self.generator.encode_all(pixels(train.select(positions)))
 
         def build(folder: Path) -> None:
-            posterior = self.generator.encode_all(map(pixels, counted(range(len(train)), "sources: encode")))
+            images = zip(pixels(train), counted(range(len(train)), "sources: encode"), strict=True)
+            posterior = self.generator.encode_all(image for image, _ in images)
             save_file({"mean": posterior.mean, "std": posterior.std}, folder / "latents.safetensors")
 
         posterior = Posterior(**load_file(self.cache.get("latents", ingredients, build) / "latents.safetensors"))

@@ -1,5 +1,6 @@
 """How close expanded images are to the real ones, in the features of a judge that saw real images only."""
 
+import itertools
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -45,9 +46,9 @@ def judge_features(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Features (n, D) and predicted labels (n,)."""
     features, labels = [], []
-    for start in range(0, len(images), BATCH):
-        pixels = torch.stack([images.tensor(i, size, fit) for i in range(start, min(start + BATCH, len(images)))])
-        part = judge.features(pixels)
+    pixels = images.stream(size, fit)
+    while chunk := list(itertools.islice(pixels, BATCH)):
+        part = judge.features(torch.stack(chunk))
         features.append(part)
         labels.append(judge.head(part).argmax(-1))
     return torch.cat(features), torch.cat(labels)

@@ -13,7 +13,6 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
 from distdiff.config.validation import strengths_of
 from distdiff.console.progress import console
-from distdiff.data.fit import fit_image
 from distdiff.data.images import LabelledImages, to_image
 from distdiff.data.loading import load_dataset
 from distdiff.expansion.estimate import Estimate, mean_size
@@ -56,7 +55,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
         drawn = [tile for rows in tiles for row in rows for tile in row]
         sheets = _sheet_names(sources)
         for position, rows in enumerate(tiles):
-            source = fit_image(sources.image(position), config.generator.resolution, data.fit)
+            source = sources.square(position, config.generator.resolution, data.fit)
             sheet = run_dir / sheets[position]
             contact_sheet(source, rows, _title(sources, position, config.guidance.name)).save(sheet)
             log_image(logger, f"preview/{sheet.stem}", sheet)

@@ -37,8 +37,7 @@ def image_features(images: LabelledImages, encoder: Encoder, size: int, fit: str
     """φ of every image, (n, D) on the CPU."""
     device = next(encoder.parameters()).device
     features = []
-    positions = counted(range(len(images)), "prototypes: features")
-    while chunk := list(itertools.islice(positions, BATCH)):
-        pixels = torch.stack([images.tensor(position, size, fit) for position in chunk])
-        features.append(encoder(pixels.to(device)).cpu())
+    pixels = zip(images.stream(size, fit), counted(range(len(images)), "prototypes: features"), strict=True)
+    while chunk := [image for image, _ in itertools.islice(pixels, BATCH)]:
+        features.append(encoder(torch.stack(chunk).to(device)).cpu())
     return torch.cat(features)

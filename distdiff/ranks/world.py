@@ -36,6 +36,8 @@ class World:
         if place is not None:
             self._store = _store(place)
             self._group = _group(place, distributed.PrefixStore("ranks", self._store))
+            self._neighbours = Counter(distributed.PrefixStore(f"cores {place.node} {_cores()}", self._store))
+            self._neighbours.add(1)
 
     @property
     def rank(self) -> int:
@@ -52,6 +54,10 @@ class World:
     @property
     def local_rank(self) -> int:
         return 0 if self.place is None else self.place.local_rank
+
+    def fair_share(self) -> int:
+        """How many threads this process may keep busy: its cores, divided by the ranks that have the same ones."""
+        return max(1, len(_cores()) // (1 if self._alone else self._neighbours.add(0)))
 
     def barrier(self) -> None:
         """Returns when every rank has come here."""
@@ -160,6 +166,11 @@ def join(place: Rank) -> World:
     _world = World(place)
     _world.barrier()
     return _world
+
+
+def _cores() -> list[int]:
+    """The cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def _store(place: Rank) -> distributed.Store:

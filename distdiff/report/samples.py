@@ -5,7 +5,6 @@ from pathlib import Path
 import pyarrow.parquet
 from PIL import Image
 
-from distdiff.data.fit import fit_image
 from distdiff.data.images import LabelledImages
 from distdiff.expansion.directory import METADATA, ExpandedDirectory
 from distdiff.report.grid import grid
@@ -19,7 +18,7 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
     positions = [
         int((originals.labels == label).argmax()) for label in range(min(len(originals.class_names), MAX_CLASSES))
     ]
-    rows = [[fit_image(originals.image(position), size, fit) for position in positions]]
+    rows = [[originals.square(position, size, fit) for position in positions]]
     titles = ["source"]
     wanted = {
         (originals.class_names[originals.labels[p]], originals.keys[p]): column for column, p in enumerate(positions)

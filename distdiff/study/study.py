@@ -122,7 +122,7 @@ class Study:
             with self.timer(f"expand {method}"):
                 job.run(title, stage_logger(logger, f"expand/{method}/seed{plan.seed}"))
             images = read_expanded(job.path, real, job.plan)
-            training = plan.data.with_part(images, ExpandedDirectory(job.path).identity(self.config.expansion.factor))
+            training = plan.data.with_part(images, images.identity)
             result.expanded = str(job.path)
             if world().leads:
                 link(self.run_dir / "expanded" / f"{method}-seed{plan.seed}", job.path)
