@@ -98,6 +98,17 @@ def test_what_is_done_once_is_done_by_the_leading_rank_alone(tmp_path: Path) -> 
     assert made == [(0, 1, "within")]
 
 
+def test_ranks_share_the_cores_that_they_have_in_common(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("distdiff.ranks.world._cores", lambda: list(range(12)))
+
+    def run(world: World) -> tuple[int, int]:
+        world.barrier()
+        return world.fair_share(), world.once(world.fair_share)
+
+    assert in_threads(3, run, tmp_path) == [(4, 12)] * 3  # the leading rank alone has all while the others wait
+    assert World().fair_share() == 12
+
+
 def test_a_mistake_found_once_is_raised_on_all_ranks(tmp_path: Path) -> None:
     def run(world: World) -> None:
         def make() -> None:

@@ -32,7 +32,7 @@ class ImageTensors(Dataset):
     decoded here and now: the same pixels always.
     """
 
-    def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str, samples: int) -> None:
+    def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str, samples: int = 0) -> None:
         """`samples`: how many images will be asked for; where these are fewer than there are, none is put on disk."""
         self.where = [(number, position) for number, part in enumerate(parts) for position in range(len(part))]
         self.labels = [part.labels.tolist() for part in parts]

@@ -4,6 +4,7 @@ Every rank runs the same code. There is no process group of torch's around it, s
 (and training under DDP, while it lasts) waits for other ranks.
 """
 
+import hashlib
 import os
 import pickle
 import time
@@ -36,7 +37,8 @@ class World:
         if place is not None:
             self._store = _store(place)
             self._group = _group(place, distributed.PrefixStore("ranks", self._store))
-            self._neighbours = Counter(distributed.PrefixStore(f"cores {place.node} {_cores()}", self._store))
+            cores = hashlib.sha256(repr(_cores()).encode()).hexdigest()[:16]
+            self._neighbours = Counter(distributed.PrefixStore(f"cores{place.node}-{cores}", self._store))
             self._neighbours.add(1)
 
     @property

@@ -1,0 +1,269 @@
+"""Measures how fast images are read and fitted, against a bare Pillow loop over the same files in as many processes.
+
+    python experiments/studies/reading_speed.py [--folder <folder of class folders>] [--repeats 7]
+
+Alternates ours and the bare loop, so that what else the machine does disturbs both; with a synthetic folder of 1,500 JPEGs of
+about 500x375 beside the folder given. Then: what reducing JPEGs while they are decoded changes and saves; how long the same
+data take to identify the first and the second time; how long until the first training batch, with and without the image cache.
+Writes experiments/results/reading_speed.md.
+"""
+
+import argparse
+import io
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from PIL import Image, ImageOps
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZES, JPEGS, WORKERS = (224, 64), 1500, 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, help="a folder of class folders")
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="distdiff-reading-") as scratch:
+        made = synthetic(Path(scratch) / "synthetic", JPEGS)
+        folders = {f"{JPEGS:,} synthetic JPEGs of about 500x375": made}
+        if options.folder:
+            folders[options.folder.name] = options.folder
+        parts = [speeds(folders, options.repeats)]
+        parts.append(reduction(options.folder))
+        for name, folder in folders.items():
+            parts.append(second_time(name, folder, Path(scratch)))
+    text = "\n\n".join([heading(), *parts]) + "\n"
+    (ROOT / "experiments/results/reading_speed.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def heading() -> str:
+    command = " ".join([str(Path(__file__).resolve().relative_to(ROOT)), *sys.argv[1:]])
+    load = os.getloadavg()[0]
+    shared = "shared with other work while this ran" if load > WORKERS + 0.5 else "nothing else ran"
+    return (
+        f"# How fast images are read\n\n`python {command}` on {os.cpu_count()} cores ({platform.machine()}, Pillow "
+        f"{Image.__version__}, load {load:.1f} at the end: {shared})."
+    )
+
+
+def photo(width: int, height: int, seed: int) -> Image.Image:
+    """Blotches of colour under noise: as many details for a decoder as a photo has."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    return Image.fromarray((smooth + rng.integers(-12, 13, (height, width, 1))).clip(0, 255).astype(np.uint8))
+
+
+def synthetic(folder: Path, count: int) -> Path:
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        path = folder / f"class_{number % 10}" / f"{number:04d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        width, height = rng.integers(440, 561), rng.integers(340, 411)
+        photo(int(width), int(height), number).save(path, quality=90)
+    return folder
+
+
+# Ours against a bare loop
+
+
+def bare(paths: Sequence[str], size: int) -> int:
+    """What anyone would write: open, convert, fit, an array each."""
+    for path in paths:
+        with Image.open(path) as image:
+            fitted = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+        np.asarray(fitted).copy()
+    return len(paths)
+
+
+def speeds(folders: dict[str, Path], repeats: int) -> str:
+    from distdiff.data.imagefolder import read_class_folders
+
+    lines = [
+        f"## Ours and a bare Pillow loop in {WORKERS} processes",
+        "",
+        f"Open, convert, crop to a square by Lanczos, an array: images a second in the median of {repeats} repeats, ours and the "
+        f"loop by turns; ours with `num_workers={WORKERS}`, without any cache. *Ratio*: ours by the loop, median (least to "
+        "greatest) of the repeats' own ratios. *Not reduced*: ours with JPEGs decoded whole, as the loop does.",
+        "",
+        "| files | size | ours | not reduced | loop | ratio | ratio, not reduced |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    spawn = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(WORKERS, mp_context=spawn) as pool:
+        for name, folder in folders.items():
+            images = read_class_folders(str(folder))
+            images = replace(images, options=replace(images.options, num_workers=WORKERS))
+            paths = [str(images.file(int(index))) for index in images.indices]
+            for size in SIZES:
+                whole = replace(images, read=images.image, indices=np.arange(len(images)), file=None)
+                runs: dict[str, Callable[[], int]] = {
+                    "ours": lambda images=images, size=size: sum(1 for _ in images.squares(size, "crop")),
+                    "whole": lambda images=whole, size=size: sum(1 for _ in images.squares(size, "crop")),
+                    "loop": lambda paths=paths, size=size: sum(
+                        pool.map(bare, [paths[part::WORKERS] for part in range(WORKERS)], [size] * WORKERS)
+                    ),
+                }
+                for run in runs.values():  # the processes, and the files in the system's memory
+                    run()
+                rates = {key: [] for key in runs}
+                for _ in range(repeats):
+                    for key, run in runs.items():
+                        started = time.perf_counter()
+                        count = run()
+                        rates[key].append(count / (time.perf_counter() - started))
+                shown = [f"{statistics.median(rates[key]):,.0f}" for key in ("ours", "whole", "loop")]
+                ratios = [spread(rates[key], rates["loop"]) for key in ("ours", "whole")]
+                lines.append(f"| {name} | {size} | {' | '.join([*shown, *ratios])} |")
+                print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def spread(ours: Sequence[float], loop: Sequence[float]) -> str:
+    ratios = [one / other for one, other in zip(ours, loop, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+# What reducing changes
+
+
+def reduction(folder: Path | None) -> str:
+    lines = [
+        "## JPEGs reduced while they are decoded",
+        "",
+        "Against decoding whole, then the same Lanczos; in levels of 255 over all pixels and channels, `fit=crop`; times are the "
+        "least of five, on one core. Where nothing is reduced (less than four times as large as wanted) the pixels are the same.",
+        "",
+        "| photo | size | mean difference | greatest | whole, ms | reduced, ms | times as fast |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    photos: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")) if folder else ():
+        if path.suffix.lower() in (".jpg", ".jpeg"):
+            with Image.open(path) as image:
+                if min(image.size) >= 2000:
+                    photos[f"{path.name} {image.width}x{image.height}"] = path
+    for width, height in ((4000, 3000), (1999, 1333), (500, 375)):
+        stream = io.BytesIO()
+        photo(width, height, 1).save(stream, "JPEG", quality=90)
+        photos[f"synthetic {width}x{height}"] = stream
+    for name, file in photos.items():
+        lines += [f"| {name} | {row} |" for size in (32, 224, 512) if (row := compared(file, size))]
+    print("\n".join(lines), flush=True)
+    return "\n".join([*lines, "", huge()])
+
+
+def compared(file: object, size: int) -> str:
+    from distdiff.data.fit import fit_image
+    from distdiff.data.reading import read_image, read_square
+
+    def timed(make: Callable[[], Image.Image]) -> tuple[np.ndarray, float]:
+        seconds = []
+        for _ in range(5):
+            started = time.perf_counter()
+            made = make()
+            seconds.append(time.perf_counter() - started)
+        return np.asarray(made).astype(int), min(seconds) * 1000
+
+    whole, slow = timed(lambda: fit_image(read_image(file), size, "crop"))
+    reduced, fast = timed(lambda: read_square(file, size, "crop"))
+    difference = np.abs(whole - reduced)
+    return f"{size} | {difference.mean():.2f} | {difference.max()} | {slow:.0f} | {fast:.0f} | {slow / fast:.1f}"
+
+
+def huge() -> str:
+    """Memory and time of 30,000 x 30,000 pixels, each in a process of its own."""
+    results = []
+    with tempfile.TemporaryDirectory(prefix="distdiff-huge-") as folder:
+        plain, progressive = Path(folder) / "plain.jpg", Path(folder) / "progressive.jpg"
+        image = Image.new("L", (30_000, 30_000), 90)  # 900 MB
+        image.paste(200, (7000, 7000, 20_000, 20_000))
+        image.save(plain, quality=80)
+        image.save(progressive, quality=80, progressive=True)
+        del image
+        for path in (plain, progressive):
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                results.append(pool.submit(read_huge, str(path)).result())
+    return f"A grey JPEG of 30,000 x 30,000 at 224: {results[0]}. The same, progressive: {results[1]}."
+
+
+def read_huge(path: str) -> str:
+    import resource
+
+    from distdiff.data.reading import UnreadableImage, read_square
+
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    try:
+        read_square(path, 224, "crop")
+        told = "read"
+    except UnreadableImage as error:
+        told = f"refused ({error.reason})"
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return f"{told} in {time.perf_counter() - started:.1f} s, {grown:,.0f} MiB more memory"
+
+
+# The second time
+
+
+def second_time(name: str, folder: Path, scratch: Path) -> str:
+    """Identity, first batch and first epoch of training at 224, in this order, in one process without its imports."""
+    rows = []
+    cache = Path(tempfile.mkdtemp(dir=scratch))
+    for what, gb in (("first run", 4.0), ("second run", 4.0), ("second run, image_cache_gb=0", 0.0)):
+        rows.append(f"| {what} | {' | '.join(f'{seconds:.2f}' for seconds in one_run(folder, cache, gb))} |")
+    for path in (cache / "examined").glob("*"):
+        path.unlink()
+    rows.append(
+        f"| nothing remembered, image_cache_gb=0 | {' | '.join(f'{s:.2f}' for s in one_run(folder, cache, 0))} |"
+    )
+    print("\n".join(rows), flush=True)
+    return "\n".join(
+        [
+            f"## {name}: the first and the second time",
+            "",
+            "Seconds from the start, one after the other, of a training at 224 in batches of 32: until all files are identified, "
+            "until the first batch is there, and until an epoch's batches have been taken (nothing is trained).",
+            "",
+            "| | identified | first batch | first epoch |",
+            "|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def one_run(folder: Path, cache: Path, gb: float) -> list[float]:
+    from distdiff.classification.data import ClassificationData, ImageTensors
+    from distdiff.data.checking import checked
+    from distdiff.data.imagefolder import read_class_folders
+    from distdiff.data.options import ReadingOptions
+
+    started, told = time.perf_counter(), []
+    images = read_class_folders(str(folder))
+    options = ReadingOptions(num_workers=WORKERS, cache_dir=cache, image_cache_bytes=int(gb * 1e9))
+    images, _ = checked(replace(images, options=options))
+    told.append(time.perf_counter() - started)
+    steps = -(-len(images) // 32)
+    tensors = ImageTensors([images], 224, "crop", samples=steps * 32)
+    for number, _ in enumerate(ClassificationData(tensors, None, steps, 32, 0).train_dataloader()):
+        if number == 0:
+            told.append(time.perf_counter() - started)
+    return [*told, time.perf_counter() - started]
+
+
+if __name__ == "__main__":
+    main()
