@@ -95,9 +95,9 @@ class ImageCache:
         """A file of `size` in the folder `aside`, after others have been removed for it."""
         with held(self.folder / "room.lock"):
             self._sweep()
-            kept = sorted(self._sizes().items(), key=lambda item: item[0].stat().st_mtime_ns)
-            excess = sum(taken for _, taken in kept) + size - self.max_bytes
-            for folder, taken in kept:
+            kept = self._kept()
+            excess = sum(taken for _, taken, _ in kept) + size - self.max_bytes
+            for _, taken, folder in sorted(kept):
                 if excess > 0 and not folder.name.startswith("."):
                     _remove(folder)
                     excess -= taken
@@ -110,13 +110,13 @@ class ImageCache:
                 file.truncate(size)  # so that others count it
         return path
 
-    def _sizes(self) -> dict[Path, int]:
-        """Bytes by folder, of those that are being filled too."""
-        sizes = {}
+    def _kept(self) -> list[tuple[int, int, Path]]:
+        """(when last used, bytes, folder) of all that there are, those that are being filled too."""
+        kept = []
         for path in self.folder.glob(f"*/{PIXELS}"):
-            with suppress(OSError):
-                sizes[path.parent] = path.stat().st_size
-        return sizes
+            with suppress(OSError):  # one that just failed
+                kept.append((path.parent.stat().st_mtime_ns, path.stat().st_size, path.parent))
+        return kept
 
     def _sweep(self) -> None:
         """Removes what a process left that was killed while it filled or removed a folder."""

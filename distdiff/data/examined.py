@@ -126,4 +126,4 @@ def _holds(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 def top_folder(paths: Iterable[Path | str]) -> str:
     """The deepest folder that holds all of these files: what their listing is called."""
-    return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths] or ["/"])
+    return os.path.commonpath([os.path.abspath(folder) for folder in {os.path.dirname(path) for path in paths} or "/"])
