@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from distdiff.data.fit import fit_image
 from distdiff.data.jpeg import SCALES, TooLarge, open_large, reduce
@@ -15,7 +15,8 @@ from distdiff.errors import UserError, first_line
 
 Image.init()
 # Formats that hold no pixels of their own, and EPS, which Pillow hands to another program.
-FORMATS = tuple(sorted(set(Image.OPEN) - {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}))
+_USUAL = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # first, as each format before costs a try
+FORMATS = (*_USUAL, *sorted(set(Image.OPEN) - {*_USUAL, "BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}))
 EXTENSIONS = frozenset(extension for extension, name in Image.registered_extensions().items() if name in FORMATS)
 # Twice Pillow's own limit, where it refuses: cameras reach it, and what must be held at once stays below 2 GB.
 MAX_PIXELS = 178_956_970
@@ -125,7 +126,9 @@ def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
 
     Raises what Pillow raises where the image is only decoded now and damaged, `ValueError` for values not finite.
     """
-    return _colours(ImageOps.exif_transpose(image), background)
+    image.load()
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return _colours(ImageOps.exif_transpose(image) if turned else image, background)  # which copies it in any case
 
 
 def _colours(image: Image.Image, background: Colour) -> Image.Image:
