@@ -3,6 +3,7 @@
 Threads, because a reader's closures could not go to processes, and because a process would have to send its pixels back.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,8 @@ from distdiff.ranks.world import world
 
 S = TypeVar("S")
 T = TypeVar("T")
-AHEAD = 4  # items a thread that are made, or being made, before they are asked for
+CHUNK = 4  # items that a thread makes at a time: to hand over each by itself costs as much as to read a tiny image
+AHEAD = 2  # chunks a thread that are made, or being made, before they are asked for
 
 
 @contextmanager
@@ -34,12 +36,25 @@ def prefetched(make: Callable[[S], T], items: Iterable[S], num_workers: int | No
     >>> list(prefetched(lambda number: number**2, range(4), num_workers=2))
     [0, 1, 4, 9]
     """
-    workers = num_workers or world().fair_share()
+    workers, items = num_workers or world().fair_share(), iter(items)
     with threads(workers) as pool:
-        waiting: deque[Future[T]] = deque()
-        for item in items:
-            waiting.append(pool.submit(make, item))
-            if len(waiting) > AHEAD * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        waiting: deque[Future[tuple[list[T], Exception | None]]] = deque()
+        while (chunk := list(itertools.islice(items, CHUNK))) or waiting:
+            if chunk:
+                waiting.append(pool.submit(_made, make, chunk))
+            if len(waiting) > AHEAD * workers or not chunk:
+                made, failure = waiting.popleft().result()
+                yield from made
+                if failure is not None:
+                    raise failure
+
+
+def _made(make: Callable[[S], T], items: Iterable[S]) -> tuple[list[T], Exception | None]:
+    """What is made of the items up to the first that fails, and how that does."""
+    made: list[T] = []
+    for item in items:
+        try:
+            made.append(make(item))
+        except Exception as error:
+            return made, error
+    return made, None
