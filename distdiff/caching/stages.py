@@ -22,6 +22,7 @@ class StageCache:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+        self.made = 0  # stages that were made by this process, not found
 
     def has(self, stage: str, ingredients: Mapping[str, Any]) -> bool:
         """Is `stage` there for `ingredients`?"""
@@ -79,6 +80,7 @@ class StageCache:
             with self._writing():
                 (aside / "ingredients.json").write_text(json.dumps(plain(ingredients), indent=2), encoding="utf-8")
                 aside.rename(folder)
+            self.made += 1
         except SafetensorError as error:  # its way to say that it could not write
             shutil.rmtree(aside, ignore_errors=True)
             with self._writing():

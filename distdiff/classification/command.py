@@ -1,12 +1,16 @@
 """`experiments/train.py`: one classifier on original, or on original and expanded images."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.classification.training import ClassifierTrainer, Tested, few_shot_training_set
 from distdiff.console.progress import console
 from distdiff.data.checking import readable
 from distdiff.data.loading import load_dataset
@@ -15,6 +19,8 @@ from distdiff.expansion.directory import read_expanded
 from distdiff.expansion.filtering import RowFilter
 from distdiff.ranks.world import world
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
+
+MOST_CLASSES = 20  # rows of the table; results.json has all
 
 
 def train(config: DictConfig, run_dir: Path) -> float:
@@ -30,13 +36,41 @@ def train(config: DictConfig, run_dir: Path) -> float:
     classifiers = ClassifierTrainer(config, StageCache(config.paths.cache_dir))
     with tracked(config, run_dir) as logger:
         classifier = classifiers.train_together(data, config.seed, "train", stage_logger(logger, "train"))
-        accuracy = classifiers.accuracy(classifier, test)
-        summarize(logger, {"accuracy": accuracy, "num_train": len(data)})
-    results = {"dataset": config.dataset.name, "accuracy": accuracy, "num_train": len(data), "seed": config.seed}
-    if world().leads:
-        (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    console.print(f"accuracy {accuracy:.4f} on {len(test):,} test images, trained on {len(data):,}")
-    return accuracy
+        tested = classifiers.test(classifier, test)
+        summarize(logger, {"accuracy": tested.accuracy, "num_train": len(data)})
+        if world().leads:
+            _conclude(config, tested, len(data), run_dir / "results.json")
+    return tested.accuracy
+
+
+def _conclude(config: DictConfig, tested: Tested, num_train: int, path: Path) -> None:
+    results = {
+        "dataset": config.dataset.name,
+        "accuracy": tested.accuracy,
+        "num_train": num_train,
+        "seed": config.seed,
+        "classes": [asdict(found) for found in tested.classes],
+    }
+    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    console.print()
+    console.print(classes_table(tested))
+    num_test = sum(found.num_test for found in tested.classes)
+    console.print(f"accuracy {tested.accuracy:.4f} on {num_test:,} test images, trained on {num_train:,}")
+    console.print(f"results  {path}", markup=False)
+
+
+def classes_table(tested: Tested) -> Table:
+    """The classes that were labelled worst, those of equal accuracy in their order."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("class, worst first")
+    table.add_column("accuracy", justify="right")
+    table.add_column("test images", justify="right")
+    classes = sorted(tested.classes, key=lambda found: found.accuracy)
+    for found in classes[:MOST_CLASSES]:
+        table.add_row(Text(found.class_name), f"{found.accuracy:.4f}", f"{found.num_test:,}")
+    if len(classes) > MOST_CLASSES:
+        table.add_row(Text(f"… {len(classes) - MOST_CLASSES:,} more, in results.json"))
+    return table
 
 
 def expanded_directories(config: DictConfig) -> list[Path]:

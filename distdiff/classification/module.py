@@ -19,6 +19,8 @@ class ClassifierTraining(L.LightningModule):
         self.augmentation = augmentation
         self.recipe = recipe
         self.accuracy = MulticlassAccuracy(classifier.head.out_features, average="micro")
+        self.class_accuracy = MulticlassAccuracy(classifier.head.out_features, average="none")
+        self.tested: torch.Tensor | None = None  # each class's accuracy, 0 for one without images
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         images, labels = batch
@@ -30,11 +32,15 @@ class ClassifierTraining(L.LightningModule):
 
     def test_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
         images, labels = batch
-        self.accuracy.update(self.classifier(images), labels)
+        logits = self.classifier(images)
+        self.accuracy.update(logits, labels)
+        self.class_accuracy.update(logits, labels)
 
     def on_test_epoch_end(self) -> None:
         self.log("accuracy", self.accuracy.compute())
+        self.tested = self.class_accuracy.compute().cpu()
         self.accuracy.reset()
+        self.class_accuracy.reset()
 
     def configure_optimizers(self) -> dict[str, object]:
         optimizer = torch.optim.AdamW(

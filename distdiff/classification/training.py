@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -65,6 +66,23 @@ def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -
     images = replace(images, unreadable=lost)
     world().once(lambda: say_unreadable(images, "training"))
     return TrainingSet((images,), (identity,), config.dataset.fit)
+
+
+@dataclass(frozen=True)
+class TestedClass:
+    """The fraction of a class's `num_test` images that was labelled rightly; 0 where there are none."""
+
+    class_name: str
+    accuracy: float
+    num_test: int
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The fraction of all images that was labelled rightly, and that of each class, in their order."""
+
+    accuracy: float
+    classes: tuple[TestedClass, ...]
 
 
 class ClassifierTrainer:
@@ -145,15 +163,21 @@ class ClassifierTrainer:
 
     def accuracy(self, classifier: ImageClassifier, images: LabelledImages) -> float:
         """The fraction of `images` that `classifier` labels rightly; measured by the leading rank."""
-        return world().once(lambda: self._accuracy(classifier, images))
+        return self.test(classifier, images).accuracy
 
-    def _accuracy(self, classifier: ImageClassifier, images: LabelledImages) -> float:
+    def test(self, classifier: ImageClassifier, images: LabelledImages) -> Tested:
+        """As `accuracy`, class by class too."""
+        return world().once(lambda: self._test(classifier, images))
+
+    def _test(self, classifier: ImageClassifier, images: LabelledImages) -> Tested:
         data = ImageTensors([images], self.config.classifier.input_size, self.config.dataset.fit, len(images))
         module = ClassifierTraining(classifier, build(self.config.augmentation), self.config.train)
         trainer = build_trainer(self.config.trainer, enable_progress_bar=False)
         loader = ClassificationData(None, data, 0, self.config.train.batch_size, 0)
         (measured,) = trainer.test(module, loader, verbose=False)
-        return measured["accuracy"]
+        counts = np.bincount(images.labels, minlength=len(images.class_names)).tolist()
+        classes = tuple(map(TestedClass, images.class_names, module.tested.tolist(), counts))
+        return Tested(measured["accuracy"], classes)
 
     def _stage(self, title: str, logger: Logger | bool, steps: int | None = None) -> dict[str, Any]:
         """What a trainer is told of a training."""

@@ -3,25 +3,26 @@
 import argparse
 import itertools
 import os
-import shutil
 import sys
 import uuid
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.config.composition import CONFIG_DIR, compose_jobs, quote_conditions, swept_keys
 from distdiff.config.validation import validate
-from distdiff.errors import ONWARD, Stopped, UserError
+from distdiff.console.record import discard_empty
+from distdiff.errors import ONWARD, Stopped, UserError, first_line
 from distdiff.ranks.task import is_one_of_several, leads, run_job
+from distdiff.tracking.sweep import SweepNotes, SweptJob, conclude
 
 JOB_FAILED, INTERRUPTED = 1, 130
 FAILED = "distdiff-error.txt"  # in the directory of a multirun's job that a mistake ended
@@ -77,22 +78,26 @@ def _run(name: str, task: str, arguments: argparse.Namespace) -> int:
         return _hydra_main(name, task)
     if not all(map(leads, jobs)):
         return _follow(task, jobs)
-    _settle_directory(jobs[0], arguments)
+    own = _settle_directory(jobs[0], arguments)
     if not arguments.multirun:
-        return _hydra_main(name, task)
-    # A launcher's processes, perhaps on other hosts, tell nothing else.
-    failures = Path(jobs[0].paths.output_dir) / f".failed-{uuid.uuid4().hex}"
+        status = _hydra_main(name, task)
+        if status == UserError.exit_status and own is not None:
+            discard_empty(own)
+        return status
+    notes = SweepNotes(Path(jobs[0].paths.output_dir).absolute() / f".sweep-{uuid.uuid4().hex}")
     try:
-        _hydra_main(name, task, failures)
-        return JOB_FAILED if failures.is_dir() else 0
+        _hydra_main(name, task, notes)
     finally:
-        shutil.rmtree(failures, ignore_errors=True)
+        ended = notes.jobs()
+        notes.forget()
+        conclude(ended)
+    return JOB_FAILED if any(job.error for job in ended) else 0
 
 
-def _hydra_main(name: str, task: str, failures: Path | None = None) -> int:
+def _hydra_main(name: str, task: str, notes: SweepNotes | None = None) -> int:
     """Runs the job, or every job of a multirun, through Hydra; returns the status of a single run's mistake, or 0.
 
-    The jobs of a multirun that a mistake ended leave a file in `failures`, and in their own directories.
+    The jobs of a multirun tell `notes` how they ended; one that a mistake ended leaves it in its own directory too.
     """
     # Hydra prints and swallows exceptions unless told otherwise; the caller above decides what a user sees.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -102,21 +107,31 @@ def _hydra_main(name: str, task: str, failures: Path | None = None) -> int:
         quiet()  # again: a launcher's process may be a new one
         hydra_config = HydraConfig.get()
         run_dir = Path(hydra_config.runtime.output_dir)
-        if hydra_config.mode == RunMode.MULTIRUN:
-            given = [item for item in hydra_config.overrides.task if item.split("=")[0] in swept]
-            print(f"job {hydra_config.job.num}: {' '.join(given)}", flush=True)
+        given = tuple(hydra_config.overrides.task)
+        if notes is not None:
+            shown = [item for item in given if item.split("=")[0] in swept]
+            print(f"job {hydra_config.job.num}: {' '.join(shown)}", flush=True)
+            sweep = str(Path(hydra_config.sweep.dir).absolute())
+            swept_job = SweptJob(hydra_config.job.num, sweep, str(run_dir), given)
+            notes.write(swept_job)  # a job that is killed says nothing later
+        ending = None
         try:
             run_job(task, validate(config), run_dir)
         except UserError as error:  # not raised: Hydra would add lines of its own, and end a multirun
             say(error)
             statuses.append(error.exit_status)
-            if failures is None:
+            ending = str(error)
+            if notes is None:
                 return
-            failures.mkdir(parents=True, exist_ok=True)
-            for path in (run_dir / FAILED, failures / f"{hydra_config.job.num}.txt"):
-                path.write_text(f"{error}\n", encoding="utf-8")
+            (run_dir / FAILED).write_text(f"{error}\n", encoding="utf-8")
             if is_one_of_several(config) and not error.shared:
                 sys.exit(JOB_FAILED)  # the others cannot know: they are left alone, and told so
+        except BaseException as error:
+            ending = f"{type(error).__name__}: {first_line(error)}"
+            raise
+        finally:
+            if notes is not None:
+                notes.write(replace(swept_job, error=ending))
 
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(job)()
     return statuses[-1]
@@ -135,15 +150,15 @@ def _follow(task: str, jobs: list[DictConfig]) -> int:
     return status
 
 
-def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> None:
-    """Makes the directory of the run or multirun: `<command>/<date>_<time>`, -1, -2, … where that is taken.
+def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | None:
+    """Makes the directory of the run or multirun: `<command>/<date>_<time>`, -1, -2, … where that is taken; returns it.
 
     It becomes an override, so that every process that a launcher of Hydra starts has the same. Where the user overrides
-    it, nothing is made.
+    it, nothing is made, and None returned.
     """
     key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
     if any(override.lstrip("+").startswith(f"{key}=") for override in arguments.overrides):
-        return
+        return None
     root = Path(job.paths.output_dir, job.command, *(["multirun"] if arguments.multirun else []))
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for attempt in itertools.count():
@@ -156,7 +171,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> None:
             raise UserError(f"paths.output_dir={job.paths.output_dir}: cannot write there ({error.strerror})") from None
         quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
         sys.argv.append(f"{key}='{quoted}'")
-        return
+        return path
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:

@@ -8,18 +8,14 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, ProgressBar
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from distdiff.console.output import console
 from distdiff.errors import RankLost
 from distdiff.ranks.world import Counter, world
 
 REFRESH = 0.5  # seconds
-
-console = Console(highlight=False, soft_wrap=True)
-if not console.is_terminal:
-    console = Console(highlight=False, soft_wrap=True, width=140)  # a log file has room for whole lines
 
 
 def announce(message: str) -> None:

@@ -10,8 +10,8 @@ from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.metadata import find_metadata, read_metadata
 from distdiff.data.notes import note
 from distdiff.data.splits import TEST, TRAIN, VALIDATION, complete
-from distdiff.data.walk import holds_images, subfolders
-from distdiff.data.words import some
+from distdiff.data.walk import holds_images, loose_images, subfolders
+from distdiff.data.words import counted, some
 from distdiff.errors import UserError
 
 USUAL_NAMES = {TRAIN: ("train", "training"), VALIDATION: ("validation", "valid", "val"), TEST: ("test", "testing")}
@@ -103,8 +103,9 @@ def _class_folders(top: Path) -> Sequence[str]:
         )
     if len(names) == 1 and not holds_images(top / names[0]) and len(inner := subfolders(top / names[0])) > 1:
         note(top.name, f"all is in one class, {names[0]}; if {some(inner)} are classes, dataset.root={top / names[0]}")
-    if holds_images(top):
-        note(top.name, f"images that lie in {top} itself have no class and are left out")
+    if loose := loose_images(top):
+        lying = f"{counted(len(loose), 'image')} in {top} itself, in no class folder, left out: {some(loose)}"
+        note(top.name, lying, loose)
     return names
 
 

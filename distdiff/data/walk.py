@@ -46,6 +46,12 @@ def holds_images(folder: Path) -> bool:
         return any(is_image(entry.name) and _is(entry.is_file) for entry in entries)
 
 
+def loose_images(folder: Path) -> list[str]:
+    """Names of the image files that lie directly in `folder`, sorted."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if is_image(entry.name) and _is(entry.is_file))
+
+
 def is_image(name: str) -> bool:
     """Whether a file's name is that of an image: extensions count in any case, dot files never."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS

@@ -1,5 +1,6 @@
 """`experiments/expand.py`: one expanded dataset."""
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet
@@ -33,13 +34,16 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
             )
             return job.path
         if world().leads:
-            _conclude(job.path, run_dir, logger)
+            _conclude(config, job.path, run_dir, logger)
     return job.path
 
 
-def _conclude(path: Path, run_dir: Path, logger: Logger | None) -> None:
+def _conclude(config: DictConfig, path: Path, run_dir: Path, logger: Logger | None) -> None:
     rows = pyarrow.parquet.read_table(path / METADATA).to_pylist()
-    summarize(logger, energy_table(rows))
+    energies, rate = energy_table(rows), ExpandedDirectory(path).images_per_second()
+    summarize(logger, energies)
     link(run_dir / "expanded", path)
-    rate = ExpandedDirectory(path).images_per_second()
+    results = {"dataset": config.dataset.name, "method": config.guidance.name, "expanded": str(path)}
+    results |= {"images": len(rows), "images_per_second": rate} | energies
+    (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     console.print(f"expanded {path}  ({len(rows):,} images{f', {rate:.1f} images/s' if rate else ''})")

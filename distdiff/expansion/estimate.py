@@ -46,11 +46,20 @@ class Estimate:
         rate = f"{self.images_per_second:.3g} images/s"
         return f"{self.images:,} images: about {duration(self.seconds)} at {rate}, {size(self.bytes)} on disk"
 
+    def at_most(self) -> str:
+        """The same where the pace is that of a start.
+
+        >>> Estimate(images=100, images_per_second=4, bytes_per_image=1000).at_most()
+        '100 images: at most about 25 seconds, 100 kB on disk'
+        """
+        return f"{self.images:,} images: at most about {duration(self.seconds)}, {size(self.bytes)} on disk"
+
 
 class SayEstimate(Callback):
-    """Prints the `Estimate` for the `images` images of all `ranks` once, early on, where more than `shortest` seconds are to go.
+    """Prints the `Estimate` for the `images` images of all `ranks` once, early on, where there is more than one batch.
 
-    After the second batch, as the first warms up; after the first where that took more than `patience` seconds.
+    After the second batch, as the first warms up; after the first where that took more than `patience` seconds, or where
+    at its pace all is made within `shortest` seconds: then no pace is named.
     """
 
     def __init__(
@@ -78,14 +87,16 @@ class SayEstimate(Callback):
     ) -> None:
         seconds = time.perf_counter() - self._started
         made = [place for place in range(len(batch)) if place not in outputs.failures]
-        if self._said or not made or (batch_idx == 0 and seconds <= self.patience):
+        together = len(batch) * self.ranks
+        if self._said or not made or (batch_idx == 0 and together >= self.images):
+            return
+        short = batch_idx == 0 and self.images / together * seconds <= self.shortest
+        if batch_idx == 0 and not short and seconds <= self.patience:
             return
         self._said = True
         sample = [to_image(pixels) for pixels in outputs.images[made[:ENCODED]]]
-        estimate = Estimate(self.images, len(batch) * self.ranks / seconds, mean_size(sample, self.encoding))
-        left = (self.images - (batch_idx + 1) * len(batch) * self.ranks) / estimate.images_per_second
-        if left > self.shortest:
-            console.print(str(estimate))
+        estimate = Estimate(self.images, together / seconds, mean_size(sample, self.encoding))
+        console.print(estimate.at_most() if short else str(estimate))
 
 
 def mean_size(images: Sequence[Image.Image], encoding: ImageEncoding) -> float:

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint
+from distdiff.console.output import console
 from distdiff.console.progress import SharedProgress
 from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
@@ -84,6 +85,7 @@ class ExpansionJob:
             lacking = ranks.once(lambda: plan.missing(directory.settled()))
             missing = share.whole.of(lacking)
             if len(missing):
+                self._say_going_on(len(plan) - len(lacking))
                 failures = FailureJournal(self.path, share, self.limit, plan, settled=len(plan) - len(lacking))
                 ranks.once(failures.check)
                 try:
@@ -99,6 +101,11 @@ class ExpansionJob:
         self.limit.check_sources(self.sources)
         options = StorageOptions.of(self.config)
         ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names, options)
+
+    def _say_going_on(self, settled: int) -> None:
+        """Says how many images an earlier run left, those that failed in it not counted."""
+        if world().leads and (there := settled - num_failed(self.path, self.plan)) > 0:
+            console.print(f"going on: {there:,} of {len(self.plan):,} images are there", markup=False)
 
     def _finish(self, directory: ExpandedDirectory, plan: ExpansionPlan) -> int:
         counts = {

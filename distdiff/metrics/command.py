@@ -1,19 +1,24 @@
 """`experiments/measure.py`: an expanded dataset against the real data."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich import box
+from rich.table import Table
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, training_set
 from distdiff.console.progress import console
+from distdiff.data.checking import readable
 from distdiff.data.loading import load_dataset
 from distdiff.errors import UserError
 from distdiff.expansion.directory import read_expanded
 from distdiff.expansion.filtering import RowFilter
-from distdiff.metrics.fidelity import Fidelity, measure
+from distdiff.metrics.fidelity import Fidelity, compare, judge_features
 from distdiff.metrics.judge import train_judge
+from distdiff.metrics.reference import Reference, reference
 from distdiff.ranks.world import world
 
 
@@ -28,12 +33,49 @@ def measure_expanded(config: DictConfig, run_dir: Path) -> Fidelity:
         raise where.wrong("it leaves one image, and a distance of distributions takes two")
     pool = training_set(splits.train, config.dataset.fit)
     judge = train_judge(ClassifierTrainer(config, StageCache(config.paths.cache_dir)), pool, config.measure.judge_steps)
-    real, size, fit = pool.parts[0], config.classifier.input_size, config.dataset.fit
-    fidelity = world().once(lambda: measure(images, real, judge, size, fit, config.measure.num_neighbours))
+    held_out, _ = readable(splits.test, "test")
+    size, fit, num_neighbours = config.classifier.input_size, config.dataset.fit, config.measure.num_neighbours
+
+    def compared() -> tuple[Fidelity, Reference]:
+        real, _ = judge_features(judge, pool.parts[0], size, fit)
+        return (
+            compare(images, real, judge, size, fit, num_neighbours),
+            reference(real, held_out, judge, size, fit, num_neighbours),
+        )
+
+    fidelity, among_real = world().once(compared)
     expanded = {"expanded": str(config.measure.expanded), "where": where.words if where else None}
-    results = {"dataset": config.dataset.name} | expanded | fidelity.as_dict()
+    results = {"dataset": config.dataset.name} | expanded | fidelity.as_dict() | {"reference": asdict(among_real)}
     if world().leads:
-        (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    for name, value in fidelity.as_dict().items():
-        console.print(f"{name:<18} {value:.4f}")
+        path = run_dir / "results.json"
+        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        console.print()
+        console.print(fidelity_table(fidelity, among_real), soft_wrap=False)
+        console.print(f"results  {path}", markup=False)
     return fidelity
+
+
+def fidelity_table(fidelity: Fidelity, among_real: Reference) -> Table:
+    """A row a measure: its value, which direction is better, and what real images give."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("measure", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("better", no_wrap=True)
+    table.add_column("real images", justify="right", no_wrap=True)
+    table.add_column("of these")
+    halves = f"one random half of {among_real.num_half:,} against the other"
+    told = {
+        "frechet_distance": ("lower", f"{halves}; falls with the number of images"),
+        "label_consistency": ("higher", f"the judge on {among_real.num_held_out:,} held-out images"),
+        "coverage": ("higher", f"{halves}; rises with the number of images"),
+    }
+    for name, (better, words) in told.items():
+        known = getattr(among_real, name)
+        table.add_row(
+            name,
+            f"{getattr(fidelity, name):.4f}",
+            better,
+            "–" if known is None else f"{known:.4f}",
+            "too few" if known is None else words,
+        )
+    return table

@@ -31,8 +31,20 @@ def measure(
     expanded: LabelledImages, real: LabelledImages, judge: ImageClassifier, size: int, fit: str, num_neighbours: int
 ) -> Fidelity:
     """Compares `expanded` with `real` images in the features of `judge`."""
-    expanded_features, predicted = judge_features(judge, expanded, size, fit)
     real_features, _ = judge_features(judge, real, size, fit)
+    return compare(expanded, real_features, judge, size, fit, num_neighbours)
+
+
+def compare(
+    expanded: LabelledImages,
+    real_features: torch.Tensor,
+    judge: ImageClassifier,
+    size: int,
+    fit: str,
+    num_neighbours: int,
+) -> Fidelity:
+    """As `measure`, where the features of the real images are known."""
+    expanded_features, predicted = judge_features(judge, expanded, size, fit)
     return Fidelity(
         frechet_distance=frechet_distance(real_features, expanded_features),
         label_consistency=float((predicted.numpy() == expanded.labels).mean()),

@@ -1,16 +1,14 @@
 """The contact sheet of one source."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from distdiff.preview.tiles import Tile
+from distdiff.report.grid import FONT
 
 SMALLEST, LARGEST = 128, 512  # pixels a side of a tile
 GAP, TITLE, HEADER, CAPTION = 6, 30, 22, 20
-FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Pillow's own lacks Greek
 
 
 def contact_sheet(source: Image.Image, rows: Sequence[Sequence[Tile]], title: str) -> Image.Image:

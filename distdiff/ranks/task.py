@@ -1,10 +1,13 @@
 """Runs one job: here, or as one of several processes."""
 
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from distdiff.console.output import LOG, console
+from distdiff.console.record import recording
 from distdiff.ranks.arrangement import Node, Rank, arrangement
 from distdiff.ranks.launcher import run_ranks
 
@@ -18,24 +21,27 @@ def run_job(task: str, config: DictConfig, run_dir: Path | None) -> None:
     done: what it needs is downloaded, here, whatever devices it asks for.
     """
     place = _place(config)
-    if isinstance(place, Node):
-        run_ranks(place, task, config, run_dir)
-    else:
-        perform(FETCH if config.fetch_only else task, config, run_dir, place)
+    with nullcontext() if run_dir is None else recording(config, run_dir):
+        if isinstance(place, Node):
+            run_ranks(place, task, config, run_dir)
+        else:
+            perform(FETCH if config.fetch_only else task, config, run_dir, place)
 
 
 def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | None) -> None:
     """Runs `task` in this process, as the rank at `place`, if it is one."""
     module, function = task.split(":")
     if place is None:
-        getattr(import_module(module), function)(config, run_dir)
+        with console.logging_to(run_dir / LOG):
+            getattr(import_module(module), function)(config, run_dir)
         return
-    from distdiff.console.progress import console
     from distdiff.ranks.world import join
 
     world = join(place)
     console.quiet = not world.leads
-    getattr(import_module(module), function)(config, world.once(lambda: run_dir))
+    run_dir = world.once(lambda: run_dir)
+    with console.logging_to(run_dir / LOG) if world.leads else nullcontext():
+        getattr(import_module(module), function)(config, run_dir)
     world.part()
 
 

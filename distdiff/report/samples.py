@@ -7,14 +7,17 @@ from PIL import Image
 
 from distdiff.data.images import LabelledImages
 from distdiff.expansion.directory import METADATA, ExpandedDirectory
-from distdiff.report.grid import grid
+from distdiff.report.grid import captioned, grid
 from distdiff.study.results import StudyResults
 
 COPIES, MAX_CLASSES, SIDE = 2, 10, 64
 
 
 def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit: str, path: Path) -> list[str]:
-    """Writes a grid, a column a class: the first source, then each method's first copies of it; returns its row titles."""
+    """Writes a grid, a column a class: the first source, then each method's first copies of it; returns its row titles.
+
+    Classes and rows are named on the picture.
+    """
     positions = [
         int((originals.labels == label).argmax()) for label in range(min(len(originals.class_names), MAX_CLASSES))
     ]
@@ -38,5 +41,6 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
             if len(line) == len(positions):
                 rows.append([line[column] for column in range(len(positions))])
                 titles.append(f"{row.method}, copy {copy}")
-    grid([image for row in rows for image in row], columns=len(positions), side=max(SIDE, size)).save(path)
+    sheet = grid([image for row in rows for image in row], columns=len(positions), side=max(SIDE, size))
+    captioned(sheet, [originals.class_names[originals.labels[p]] for p in positions], titles).save(path)
     return titles

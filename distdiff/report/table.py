@@ -40,6 +40,8 @@ COLUMNS = (
     "img/s",
 )
 
+NOTHING = "–"
+
 
 def cells(results: StudyResults, row: MethodResult) -> list[str]:
     """A method's row as text, in the order of `COLUMNS`."""
@@ -58,13 +60,13 @@ def cells(results: StudyResults, row: MethodResult) -> list[str]:
 
 
 def interval(difference: PairedDifference | None) -> str:
-    """`+0.012 ± 0.034`: the mean difference and the half width of its 95 % interval."""
+    """`+0.012 ± 0.034`: the mean difference and the half width of its 95 % interval; a dash without one."""
     if difference is None:
-        return ""
+        return NOTHING
     if difference.low is None:
         return f"{difference.mean:+.3f}"
     return f"{difference.mean:+.3f} ± {(difference.high - difference.low) / 2:.3f}"
 
 
 def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+    return NOTHING if value is None else format(value, form)

@@ -61,13 +61,17 @@ class MethodResult:
 
 @dataclass
 class StudyResults:
-    """Every method, the method that the `guidance` keys choose, and what each stage took."""
+    """Every method, the method that the `guidance` keys choose, and what each stage took.
+
+    `found` says of a stage where its result was from, if it was not made in it.
+    """
 
     dataset: str
     split: str
     chosen: str
     rows: list[MethodResult]
     timing: dict[str, float]
+    found: dict[str, str] = field(default_factory=dict)
 
     def row(self, method: str) -> MethodResult | None:
         return next((row for row in self.rows if row.method == method), None)
@@ -89,13 +93,23 @@ class StudyResults:
             lines.append(_sentence(f"Guidance {self.chosen!r}", difference, "unguided expansion"))
         return lines
 
+    def summary(self) -> dict[str, float]:
+        """The figures that jobs of a sweep are compared by."""
+        summary: dict[str, float] = {"accuracy_mean": (self.row(self.chosen) or self.rows[-1]).mean("accuracy")}
+        for baseline in (ORIGINAL, UNGUIDED):
+            if difference := self.difference(self.chosen, baseline):
+                summary[f"difference_to_{baseline}"] = difference.mean
+        return summary | {f"{row.method}/accuracy_mean": row.mean("accuracy") for row in self.rows}
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "dataset": self.dataset,
             "split": self.split,
             "headline": self.headline(),
+            "summary": self.summary(),
             "rows": [self._row_dict(row) for row in self.rows],
             "timing": {stage: round(seconds, 2) for stage, seconds in self.timing.items()},
+            "found": self.found,
         }
 
     def _row_dict(self, row: MethodResult) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from distdiff.data.checking import readable
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.loading import load_dataset
 from distdiff.data.splits import check_measurable
+from distdiff.encoders.loading import trains_guide
 from distdiff.expansion.directory import METADATA, ExpandedDirectory, link, planned, read_expanded
 from distdiff.expansion.expander import Expander
 from distdiff.expansion.job import ExpansionJob
@@ -26,7 +27,7 @@ from distdiff.report.energy import energy_table
 from distdiff.report.html import write_report
 from distdiff.report.samples import sample_grid
 from distdiff.report.table import print_results
-from distdiff.study.methods import ORIGINAL, UNGUIDED
+from distdiff.study.methods import ORIGINAL
 from distdiff.study.results import MEASURES, MethodResult, SeedResult, StudyResults
 from distdiff.study.timing import StageTimer
 from distdiff.tracking.loggers import log_image, stage_logger, summarize, tracked
@@ -53,7 +54,7 @@ class Study:
         self.cache = StageCache(config.paths.cache_dir)
         self.classifiers = ClassifierTrainer(config, self.cache)
         self.expander = Expander(config, self.classifiers, self.cache)
-        self.timer = StageTimer()
+        self.timer = StageTimer(self.cache)
 
     def run(self) -> StudyResults:
         """Writes results, report and sample grid into the run's directory, logs and prints them."""
@@ -89,7 +90,17 @@ class Study:
             chosen=self.config.guidance.name,
             rows=list(rows.values()),
             timing=self.timer.seconds,
+            found=self._found(),
         )
+
+    def _found(self) -> dict[str, str]:
+        """The stages in which nothing was trained, and where the classifier was from."""
+        guided = trains_guide(self.config.encoder)
+        classifiers = {"judge", *(["guide"] if guided else []), *(f"train {method}" for method in self.methods)}
+        found = {stage: "found in the cache" for stage in self.timer.seconds if not self.timer.made[stage]}
+        if guided and world().size == 1 and f"train {ORIGINAL}" in found:
+            found[f"train {ORIGINAL}"] = "the guide, trained before"
+        return {stage: words for stage, words in found.items() if stage in classifiers}
 
     def _plan(self, splits: DatasetSplits, seed: int) -> SeedPlan:
         """Draws a seed's training images and claims the directories of its expansions."""
@@ -158,7 +169,7 @@ class Study:
             picture = self.run_dir / "samples.png"
             legend = sample_grid(results, images, self.config.generator.resolution, self.config.dataset.fit, picture)
             log_image(logger, "samples", picture)
-            summarize(logger, _summary(results))
+            summarize(logger, results.summary())
         results.write(self.run_dir)
         write_report(results, self.config, picture, legend, self.run_dir / "report.html")
         print_results(results)
@@ -177,14 +188,3 @@ def _log_row(logger: Logger | None, row: MethodResult) -> None:
     latest = row.seeds[-1]
     values = {f"{row.method}/{name}": getattr(latest, name) for name in ("accuracy", *MEASURES)}
     logger.log_metrics({"seed": latest.seed} | {name: value for name, value in values.items() if value is not None})
-
-
-def _summary(results: StudyResults) -> dict[str, float]:
-    summary: dict[str, float] = {}
-    for row in results.rows:
-        summary[f"{row.method}/accuracy_mean"] = row.mean("accuracy")
-    summary["accuracy_mean"] = (results.row(results.chosen) or results.rows[-1]).mean("accuracy")
-    for baseline in (ORIGINAL, UNGUIDED):
-        if difference := results.difference(results.chosen, baseline):
-            summary[f"difference_to_{baseline}"] = difference.mean
-    return summary

@@ -2,6 +2,7 @@
 
 import netrc
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from distdiff.config.instantiation import build
+from distdiff.console.output import console
 from distdiff.errors import Stopped, UserError
 from distdiff.ranks.world import world
 
@@ -76,9 +78,16 @@ def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
 
 
 def finish(logger: Logger | None, exit_status: int = 0) -> None:
-    """Ends the run, so that the next job of a multirun begins its own; W&B shows one of a status above 0 as failed."""
+    """Ends the run, so that the next job of a multirun begins its own; W&B shows one of a status above 0 as failed.
+
+    Says of a W&B run that was kept offline where it lies and how to upload it.
+    """
     if isinstance(logger, WandbLogger):
-        logger.experiment.finish(exit_code=exit_status)
+        run = logger.experiment
+        run.finish(exit_code=exit_status)
+        if run.offline:
+            folder = shlex.quote(str(Path(run.settings.sync_dir).absolute()))
+            console.print(f"W&B      offline, to upload it: wandb sync {folder}", markup=False)
     elif logger is not None:
         logger.finalize("failed" if exit_status else "success")
 

@@ -1,0 +1,45 @@
+"""The console, and the log in a run's directory that says the same."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.control import Control
+from rich.live_render import LiveRender
+
+LOG = "log.txt"
+FILE_WIDTH = 140  # a log file has room for whole lines
+
+
+class LoggedConsole(Console):
+    """A console that writes what it prints, but no progress bars, to a file too while `logging_to` lasts."""
+
+    _log: Console | None = None
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **options)
+        if self._log is not None and not any(isinstance(item, Control | LiveRender) for item in objects):
+            with contextlib.suppress(OSError):  # a full disk is spoken of where it matters
+                self._log.print(*objects, **options)
+
+    @contextlib.contextmanager
+    def logging_to(self, path: Path) -> Iterator[None]:
+        """Adds what is printed within to `path`, line by line; where that cannot be written there is no log."""
+        before = self._log
+        with contextlib.ExitStack() as closing:
+            with contextlib.suppress(OSError):
+                file = closing.enter_context(open(path, "a", encoding="utf-8", errors="replace", buffering=1))
+                closing.callback(setattr, self, "_log", before)
+                self._log = _console(Console, FILE_WIDTH, file=file, force_terminal=False, color_system=None)
+            yield
+
+
+def _console(kind: type[Console], width: int | None = None, **options: Any) -> Any:
+    return kind(highlight=False, soft_wrap=True, width=width, **options)
+
+
+console: LoggedConsole = _console(LoggedConsole)
+if not console.is_terminal:
+    console = _console(LoggedConsole, FILE_WIDTH)

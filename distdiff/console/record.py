@@ -1,0 +1,50 @@
+"""What a run's directory says of the run itself: its resolved configuration, and in its log how it ended."""
+
+import contextlib
+import shutil
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.console.output import LOG
+from distdiff.errors import ONWARD, Stopped, UserError
+
+CONFIG = "config.yaml"
+HYDRA = ".hydra"  # what was composed, overrides and all
+
+
+@contextlib.contextmanager
+def recording(config: DictConfig, run_dir: Path) -> Iterator[None]:
+    """Writes `config.yaml`, and adds to the log what ends the block before its time."""
+    try:
+        (run_dir / CONFIG).write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{run_dir}: cannot write there ({error.strerror})") from None
+    try:
+        yield
+    except UserError as error:
+        _add(run_dir, f"distdiff: {error}\n")
+        raise
+    except (Stopped, KeyboardInterrupt) as stop:
+        _add(run_dir, f"distdiff: {stop if isinstance(stop, Stopped) else 'interrupted'}; {ONWARD}\n")
+        raise
+    except Exception:
+        _add(run_dir, traceback.format_exc())
+        raise
+
+
+def discard_empty(run_dir: Path) -> None:
+    """Removes the directory of a run that wrote nothing; one that holds anything but the record stays as it is."""
+    if any(entry.name not in (LOG, CONFIG, HYDRA) for entry in run_dir.iterdir()):
+        return
+    for name in (LOG, CONFIG):
+        (run_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(run_dir / HYDRA, ignore_errors=True)
+    run_dir.rmdir()
+
+
+def _add(run_dir: Path, text: str) -> None:
+    with contextlib.suppress(OSError), open(run_dir / LOG, "a", encoding="utf-8", errors="replace") as log:
+        log.write(text)

@@ -1,0 +1,123 @@
+"""What a multirun's jobs found, side by side: a table, and `sweep.csv` in the multirun's directory."""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from distdiff.console.output import console
+
+TABLE, RESULTS = "sweep.csv", "results.json"
+SHOWN = 6  # figures on the console; the file has all
+UNENDED = "it did not end"
+
+
+@dataclass(frozen=True)
+class SweptJob:
+    """A job of the multirun in `sweep`: its number, its own directory, what it was told, and what ended it if it failed."""
+
+    number: int
+    sweep: str
+    directory: str
+    overrides: tuple[str, ...]
+    error: str | None = UNENDED
+
+    def given(self) -> dict[str, str]:
+        """Its overrides by key."""
+        return dict(item.split("=", 1) for item in self.overrides if "=" in item)
+
+    def figures(self) -> dict[str, float]:
+        """The numbers in its results that a sweep compares; none where it wrote none, or not to this machine."""
+        path = Path(self.directory) / RESULTS
+        if self.error is not None or not path.is_file():
+            return {}
+        results = json.loads(path.read_text(encoding="utf-8"))
+        numbers = results.get("summary", results)
+        return {name: value for name, value in numbers.items() if type(value) in (int, float) and name != "seed"}
+
+
+class SweepNotes:
+    """A file a job in `folder`, which all processes of a multirun reach: a launcher's tell nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, job: SweptJob) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{job.number}.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+
+    def jobs(self) -> list[SweptJob]:
+        """The jobs that began, in order."""
+        found = [SweptJob(**json.loads(path.read_text(encoding="utf-8"))) for path in self.folder.glob("*.json")]
+        return sorted(found, key=lambda job: job.number)
+
+    def forget(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def conclude(jobs: Sequence[SweptJob]) -> None:
+    """Prints the jobs' figures and what ended those that failed; writes `sweep.csv`. Nothing where there is neither."""
+    figures = [job.figures() for job in jobs]
+    if not any(figures) and all(job.error is None for job in jobs):
+        return
+    differing = _differing([job.given() for job in jobs])
+    names = list(dict.fromkeys(name for found in figures for name in found))
+    console.print()
+    console.print(_table(jobs, differing, names[:SHOWN], figures), soft_wrap=False)
+    for job in jobs:
+        if job.error is not None:
+            console.print(f"job {job.number} failed: {job.error}", markup=False)
+    path = Path(jobs[0].sweep) / TABLE
+    try:
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["job", *differing, *names, "error", "directory"])
+            writer.writerows(_lines(jobs, differing, names, figures))
+    except OSError as error:
+        console.print(f"{path}: cannot write there ({error.strerror})", markup=False)
+        return
+    console.print(f"sweep    {path}", markup=False)
+
+
+def _differing(given: Sequence[Mapping[str, str]]) -> list[str]:
+    """The keys that are not the same in all jobs, in the order in which they were given."""
+    keys = dict.fromkeys(key for overrides in given for key in overrides)
+    return [key for key in keys if len({overrides.get(key) for overrides in given}) > 1]
+
+
+def _lines(
+    jobs: Sequence[SweptJob],
+    differing: Sequence[str],
+    names: Sequence[str],
+    figures: Sequence[Mapping[str, float]],
+) -> Iterator[list[Any]]:
+    for job, found in zip(jobs, figures, strict=True):
+        given = job.given()
+        told = [given.get(key, "") for key in differing]
+        yield [job.number, *told, *(found.get(name, "") for name in names), job.error or "", job.directory]
+
+
+def _table(
+    jobs: Sequence[SweptJob],
+    differing: Sequence[str],
+    names: Sequence[str],
+    figures: Sequence[Mapping[str, float]],
+) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("job", justify="right")
+    for key in differing:
+        table.add_column(Text(key))
+    for name in names:
+        table.add_column(Text(name.replace("/", "\n")), justify="right")
+    for job, found in zip(jobs, figures, strict=True):
+        told = [Text(job.given().get(key, "–")) for key in differing]
+        missing = "–" if job.error is None else "failed"
+        table.add_row(str(job.number), *told, *(f"{found[name]:,.4g}" if name in found else missing for name in names))
+    return table
