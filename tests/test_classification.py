@@ -9,9 +9,11 @@ import torch
 from conftest import compose
 
 from distdiff.caching.stages import StageCache
+from distdiff.classification.command import classes_table
 from distdiff.classification.data import ClassificationData, ImageTensors
-from distdiff.classification.training import ClassifierTrainer, training_set
+from distdiff.classification.training import Accuracies, ClassAccuracy, ClassifierTrainer, training_set
 from distdiff.config.instantiation import build
+from distdiff.console.output import console
 from distdiff.data import digits
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.errors import UserError
@@ -45,6 +47,29 @@ def test_without_a_ratio_every_image_comes_equally_often() -> None:
     data = ClassificationData(ImageTensors(parts, 32, "squash"), None, 30, 10, 0)
     counts = np.bincount(list(data._sampler()), minlength=30)
     assert counts.min() == counts.max() == 10
+
+
+def test_each_classs_accuracy_is_that_of_its_images(tmp_path: Path) -> None:
+    config = compose("train", ["train.batch_size=7"])
+    images = digits.load().test.select(range(40))
+    classifier = build(config.classifier, num_classes=10).eval()
+    tested = ClassifierTrainer(config, StageCache(tmp_path)).test(classifier, images)
+    with torch.no_grad():
+        pixels = torch.stack([images.tensor(i, config.classifier.input_size, config.dataset.fit) for i in range(40)])
+        right = classifier(pixels).argmax(1).numpy() == images.labels
+    assert tested.accuracy == pytest.approx(right.mean())
+    for label, found in enumerate(tested.classes):
+        of_class = images.labels == label
+        assert (found.class_name, found.num_test) == (images.class_names[label], of_class.sum())
+        assert found.accuracy == pytest.approx(right[of_class].mean())
+
+
+def test_the_twenty_worst_classes_are_shown_the_worst_first(capsys) -> None:
+    classes = [ClassAccuracy(f"class {n}", accuracy=n / 30, num_test=10) for n in reversed(range(25))]
+    console.print(classes_table(Accuracies(0.5, tuple(classes))))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.split()]
+    assert [line[1] for line in lines[2:-1]] == [str(n) for n in range(20)]
+    assert lines[-1] == ["…", "5", "more,", "in", "results.json"]
 
 
 def test_one_class_alone_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

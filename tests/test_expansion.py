@@ -138,7 +138,7 @@ def test_resume_writes_identical_files_and_leaves_finished_ones_alone(job, tmp_p
     assert json.loads((made.path / "manifest.json").read_text())["complete"]
 
 
-def test_an_interrupted_expansion_goes_on_from_its_journal(job, monkeypatch) -> None:
+def test_an_interrupted_expansion_goes_on_from_its_journal(job, monkeypatch, capsys) -> None:
     whole = job("expansion.batch_size=2")
     calls = []
 
@@ -158,7 +158,9 @@ def test_an_interrupted_expansion_goes_on_from_its_journal(job, monkeypatch) -> 
     with pytest.raises(UserError, match="is not complete"):
         read_expanded(whole.path)
     monkeypatch.setattr(ExpandedWriter, "write_on_batch_end", write)
+    assert "going on" not in capsys.readouterr().out
     job("expansion.batch_size=2").run("test")
+    assert f"going on: 4 of {2 * len(whole.sources)} images are there\n" in capsys.readouterr().out
     assert len(read_expanded(whole.path)) == 2 * len(whole.sources)
     assert {name: data for name, data in contents(whole.path).items() if name in finished} == finished
     assert not list(whole.path.glob(".*"))

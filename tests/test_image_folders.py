@@ -11,6 +11,7 @@ from sources import configured, contents, error_of, load, sizes
 
 from distdiff.classification.command import train
 from distdiff.data.loading import load_dataset
+from distdiff.data.notes import keeping
 from distdiff.errors import UserError
 from distdiff.expansion.command import expand
 from distdiff.expansion.names import safe_name
@@ -105,6 +106,24 @@ def test_a_folder_too_many_is_said(tmp_path, capsys) -> None:
         picture(tmp_path / "photos" / name / "1.png")
     load("imagefolder", tmp_path, root=str(tmp_path))
     assert f"if cat, dog are classes, dataset.root={tmp_path}/photos" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_images_in_no_class_folder_are_counted_and_named(tmp_path, capsys) -> None:
+    picture(tmp_path / "cat/1.png")
+    for name in "dbcae":
+        picture(tmp_path / f"{name}.png")
+    with keeping() as notes:
+        load("imagefolder", tmp_path, root=str(tmp_path))
+    assert capsys.readouterr().out == ""  # who keeps them prints them
+    (note,) = notes
+    assert note.message == (
+        f"5 images in {tmp_path} itself, in no class folder, left out: a.png, b.png, c.png and 2 more"
+    )
+    assert note.files == ("a.png", "b.png", "c.png", "d.png", "e.png")
+    (tmp_path / "cat/1.png").unlink()
+    with pytest.raises(UserError, match="no images in its class folders"), keeping():
+        load("imagefolder", tmp_path, root=str(tmp_path))  # an error leaves them to be printed here
+    assert "5 images in" in capsys.readouterr().out
 
 
 def test_one_class_only_is_a_dataset(tmp_path) -> None:

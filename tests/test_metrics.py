@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 import torch
 from conftest import compose
+from PIL import Image
 from scipy import stats
 from scipy.linalg import sqrtm
+from torch import nn
 
+from distdiff.data import digits
 from distdiff.errors import UserError
 from distdiff.expansion.command import expand
 from distdiff.export.command import export
 from distdiff.metrics.command import measure_expanded
 from distdiff.metrics.fidelity import coverage, frechet_distance
+from distdiff.metrics.reference import reference
+from distdiff.report.grid import captioned
+from distdiff.report.html import write_report
+from distdiff.report.table import cells
 from distdiff.study.results import MethodResult, SeedResult, StudyResults
 from distdiff.study.statistics import paired_difference
 
@@ -37,6 +44,61 @@ def test_coverage_is_the_fraction_of_real_points_reached() -> None:
     reach = np.linalg.norm(real[:, None] - generated[None], axis=-1).min(1)
     assert coverage(real, generated, 5) == pytest.approx((reach <= radii).mean())
     assert coverage(real, real, 5) == 1.0
+
+
+def test_the_reference_is_one_half_of_the_real_images_against_the_other() -> None:
+    class Judge(nn.Module):
+        """Says that all is of class 3."""
+
+        head = nn.Identity()
+
+        def features(self, pixels: torch.Tensor) -> torch.Tensor:
+            return nn.functional.one_hot(torch.full((len(pixels),), 3), 10).float()
+
+    real, held_out = (
+        torch.randn(401, 3, generator=torch.Generator().manual_seed(1)),
+        digits.load().test.select(range(50)),
+    )
+    among = reference(real, held_out, Judge(), 8, "squash", 5)
+    assert (among.num_half, among.num_held_out) == (200, 50)
+    assert among.label_consistency == pytest.approx((held_out.labels == 3).mean())
+    assert 0 < among.frechet_distance < 0.2  # of one distribution, not of one sample
+    assert 0.8 < among.coverage <= 1
+    assert reference(2 * real, held_out, Judge(), 8, "squash", 5).frechet_distance > among.frechet_distance
+    few = reference(real[:3], held_out.select([]), Judge(), 8, "squash", 5)
+    assert (few.frechet_distance, few.label_consistency, few.coverage) == (None, None, None)
+
+
+def test_a_row_has_a_dash_where_it_has_nothing_and_a_stage_that_found_its_result_says_so(tmp_path: Path) -> None:
+    found = results([0.5, 0.6], [0.8, 0.8], [0.8, 0.9])
+    original = cells(found, found.row("original"))
+    assert original[3] == "–"
+    assert original[4] == "-0.250 ± 0.635"
+    assert original[5:] == ["–"] * 5
+    found.timing = {"guide": 3.14, "train original": 0.01}
+    found.found = {"train original": "the guide, trained before"}
+    Image.new("RGB", (8, 8)).save(tmp_path / "samples.png")
+    write_report(found, compose("run", []), tmp_path / "samples.png", ["source"], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "<td>guide</td><td>3.1 s</td>" in page
+    assert "<td>train original</td><td>the guide, trained before</td>" in page
+
+
+def test_a_grid_has_its_captions_on_it() -> None:
+    sheet = Image.new("RGB", (3 * 66 - 2, 2 * 66 - 2), "red")
+    names = ["cat", "a class with a very long name", "dog"]
+    whole = captioned(sheet, names, ["source", "none, copy 0"])
+    left, top = whole.width - sheet.width, whole.height - sheet.height
+    assert whole.crop((left, top, *whole.size)).tobytes() == sheet.tobytes()
+    for column in range(3):
+        head = np.asarray(whole.crop((left + column * 66, 0, left + column * 66 + 62, top)).convert("L"))
+        assert head.min() < 100  # there is a word
+        gap = whole.crop((left + column * 66 + 62, 0, min(left + column * 66 + 66, whole.width), top))
+        assert np.asarray(gap).min() == 255
+    for row in range(2):
+        assert np.asarray(whole.crop((0, top + row * 66, left, top + row * 66 + 64)).convert("L")).min() < 100
+    other = captioned(sheet, ["dog", *names[1:]], ["source", "none, copy 0"])
+    assert other.tobytes() != whole.tobytes()
 
 
 def test_the_interval_is_scipys_paired_t_interval() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import compose
 from PIL import Image
 
@@ -12,9 +13,11 @@ from distdiff.console.progress import console
 from distdiff.data.fit import fit_image
 from distdiff.data.imagefolder import read_class_folders
 from distdiff.errors import UserError
+from distdiff.expansion import estimate
 from distdiff.expansion.command import expand
 from distdiff.expansion.estimate import Estimate, SayEstimate
 from distdiff.expansion.names import safe_name
+from distdiff.expansion.storage.options import StorageOptions
 from distdiff.expansion.synthesis import GuidedImg2Img, Synthesized
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.preview import command as preview_module
@@ -158,16 +161,40 @@ def test_a_preview_that_cannot_be_is_refused_before_anything_loads(override: str
     assert str(caught.value).startswith(message)
 
 
-def test_an_expansion_says_early_what_it_will_take_and_only_where_that_is_long(given, monkeypatch, tmp_path) -> None:
-    for shortest, lines in ((0.01, 1), (1e9, 0)):
-        monkeypatch.setattr(SayEstimate.__init__, "__defaults__", (1, shortest, 30.0))
-        folder = tmp_path / str(lines)
-        folder.mkdir()
-        config = compose("expand", [*given, f"expansion.output_dir={folder}/data", "expansion.batch_size=2"])
+def test_an_expansion_says_what_it_will_take(given, tmp_path: Path) -> None:
+    config = compose("expand", [*given, "expansion.batch_size=2"])
+    with console.capture() as output:
+        directory = expand(config, tmp_path)
+    total = json.loads((directory / "manifest.json").read_text())["counts"]["images"]
+    assert output.get().count(f"{total} images: less than a minute, ") == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "ranks", "seconds", "batch", "line"),
+    [
+        (100, 1, [2, 2, 2], 1, "100 images: less than a minute, 8.6 kB on disk"),
+        (1000, 1, [20, 5, 5], 2, "1,000 images: about 8.33 minutes at 2 images/s, 86 kB on disk"),
+        (1000, 1, [40, 5, 5], 1, "1,000 images: about 66.7 minutes at 0.25 images/s, 86 kB on disk"),
+        (800, 4, [2.0, 1.0], 2, "800 images: about 20 seconds at 40 images/s, 68.8 kB on disk"),
+        (10, 1, [2], 1, None),
+        (20, 2, [2], 1, None),
+    ],
+)
+def test_what_an_expansion_will_take_is_said_as_soon_as_it_is_known(
+    images: int, ranks: int, seconds: list[float], batch: int, line: str | None, monkeypatch
+) -> None:
+    """The clock is moved by hand, a batch of 10 black images of 86 bytes in so many `seconds`."""
+    now = [0.0]
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(estimate, "mean_size", lambda *_: 86.0)
+    speaker = SayEstimate(images, StorageOptions().encoding, ranks)
+    for number, length in enumerate(seconds):
         with console.capture() as output:
-            directory = expand(config, folder)
-        total = json.loads((directory / "manifest.json").read_text())["counts"]["images"]
-        assert output.get().count(f"{total} images: about") == lines
+            speaker.on_predict_batch_start()
+            now[0] += length
+            made = Synthesized(torch.zeros(10, 3, 8, 8), {})
+            speaker.on_predict_batch_end(None, None, made, [None] * 10, number)
+        assert output.get() == (f"{line}\n" if line and number + 1 == batch else ""), number
 
 
 def test_an_estimate_is_in_units_that_one_can_read() -> None:

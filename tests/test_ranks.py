@@ -1,5 +1,6 @@
 """Several processes a job: the same images as from one, whoever starts them, and none is left hanging."""
 
+import csv
 import json
 import os
 import signal
@@ -226,3 +227,8 @@ def test_jobs_in_a_launchers_processes_have_their_directories_and_their_failures
     (sweep,) = (tmp_path / "train/multirun").iterdir()
     assert (sweep / "0/results.json").is_file()
     assert (sweep / "1/distdiff-error.txt").read_text().startswith("missing is no expanded dataset")
+    with open(sweep / "sweep.csv", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert float(first["accuracy"]) == json.loads((sweep / "0/results.json").read_text())["accuracy"]
+    assert (second["train.expanded"], second["accuracy"]) == ("missing", "")
+    assert second["error"] == "missing is no expanded dataset: it has no manifest.json"

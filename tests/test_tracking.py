@@ -30,7 +30,7 @@ from distdiff.expansion.command import expand
 from distdiff.expansion.synthesis import Synthesized
 from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import ExpandedWriter
-from distdiff.tracking.loggers import build_logger
+from distdiff.tracking.loggers import build_logger, tracked
 
 EXPANSION = {"images", "images_per_second", "energy_before", "energy_after", "failures", "memory_gb"}
 
@@ -151,6 +151,16 @@ def test_wandb_gets_charts_pictures_and_the_end_of_the_run(given, tmp_path: Path
     }
     assert axes["expand/*"] == "trainer/global_step"
     assert len(pyarrow.parquet.read_table(directory / "metadata.parquet")) == 12
+
+
+def test_an_offline_run_is_said_with_the_command_that_uploads_it(tmp_path: Path, capsys) -> None:
+    for logger in ("wandb", "csv", "none"):
+        (tmp_path / logger).mkdir()
+        with tracked(compose("expand", [f"logger={logger}"]), tmp_path / logger):
+            pass
+    lines = capsys.readouterr().out.splitlines()
+    (folder,) = (tmp_path / "wandb").glob("wandb/offline-run-*")
+    assert lines == [f"W&B      offline, to upload it: wandb sync {folder}"]
 
 
 def test_a_wandb_run_ends_as_failed_where_its_job_is_stopped_or_fails(given, monkeypatch, tmp_path: Path) -> None:

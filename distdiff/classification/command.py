@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, Tested, few_shot_training_set
+from distdiff.classification.training import Accuracies, ClassifierTrainer, few_shot_training_set
 from distdiff.console.progress import console
 from distdiff.data.checking import readable
 from distdiff.data.loading import load_dataset
@@ -43,7 +43,7 @@ def train(config: DictConfig, run_dir: Path) -> float:
     return tested.accuracy
 
 
-def _conclude(config: DictConfig, tested: Tested, num_train: int, path: Path) -> None:
+def _conclude(config: DictConfig, tested: Accuracies, num_train: int, path: Path) -> None:
     results = {
         "dataset": config.dataset.name,
         "accuracy": tested.accuracy,
@@ -59,7 +59,7 @@ def _conclude(config: DictConfig, tested: Tested, num_train: int, path: Path) ->
     console.print(f"results  {path}", markup=False)
 
 
-def classes_table(tested: Tested) -> Table:
+def classes_table(tested: Accuracies) -> Table:
     """The classes that were labelled worst, those of equal accuracy in their order."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("class, worst first")

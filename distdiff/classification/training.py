@@ -69,7 +69,7 @@ def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -
 
 
 @dataclass(frozen=True)
-class TestedClass:
+class ClassAccuracy:
     """The fraction of a class's `num_test` images that was labelled rightly; 0 where there are none."""
 
     class_name: str
@@ -78,11 +78,11 @@ class TestedClass:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Accuracies:
     """The fraction of all images that was labelled rightly, and that of each class, in their order."""
 
     accuracy: float
-    classes: tuple[TestedClass, ...]
+    classes: tuple[ClassAccuracy, ...]
 
 
 class ClassifierTrainer:
@@ -165,19 +165,19 @@ class ClassifierTrainer:
         """The fraction of `images` that `classifier` labels rightly; measured by the leading rank."""
         return self.test(classifier, images).accuracy
 
-    def test(self, classifier: ImageClassifier, images: LabelledImages) -> Tested:
+    def test(self, classifier: ImageClassifier, images: LabelledImages) -> Accuracies:
         """As `accuracy`, class by class too."""
         return world().once(lambda: self._test(classifier, images))
 
-    def _test(self, classifier: ImageClassifier, images: LabelledImages) -> Tested:
+    def _test(self, classifier: ImageClassifier, images: LabelledImages) -> Accuracies:
         data = ImageTensors([images], self.config.classifier.input_size, self.config.dataset.fit, len(images))
         module = ClassifierTraining(classifier, build(self.config.augmentation), self.config.train)
         trainer = build_trainer(self.config.trainer, enable_progress_bar=False)
         loader = ClassificationData(None, data, 0, self.config.train.batch_size, 0)
         (measured,) = trainer.test(module, loader, verbose=False)
         counts = np.bincount(images.labels, minlength=len(images.class_names)).tolist()
-        classes = tuple(map(TestedClass, images.class_names, module.tested.tolist(), counts))
-        return Tested(measured["accuracy"], classes)
+        classes = tuple(map(ClassAccuracy, images.class_names, module.tested.tolist(), counts))
+        return Accuracies(measured["accuracy"], classes)
 
     def _stage(self, title: str, logger: Logger | bool, steps: int | None = None) -> dict[str, Any]:
         """What a trainer is told of a training."""

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, NewLine
 from rich.control import Control
 from rich.live_render import LiveRender
 
 LOG = "log.txt"
+BARS = (Control, LiveRender, NewLine)  # what a progress display prints, besides nothing
 FILE_WIDTH = 140  # a log file has room for whole lines
 
 
@@ -20,7 +21,7 @@ class LoggedConsole(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*objects, **options)
-        if self._log is not None and not any(isinstance(item, Control | LiveRender) for item in objects):
+        if self._log is not None and objects and not any(isinstance(item, BARS) for item in objects):
             with contextlib.suppress(OSError):  # a full disk is spoken of where it matters
                 self._log.print(*objects, **options)
 

@@ -16,6 +16,7 @@ from distdiff.expansion.encoding import ImageEncoding
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import Synthesized
 
+MINUTE = 60.0  # seconds
 ENCODED = 8  # so many images of a batch are encoded to learn their size
 
 
@@ -46,29 +47,26 @@ class Estimate:
         rate = f"{self.images_per_second:.3g} images/s"
         return f"{self.images:,} images: about {duration(self.seconds)} at {rate}, {size(self.bytes)} on disk"
 
-    def at_most(self) -> str:
-        """The same where the pace is that of a start.
+    def within(self, limit: str) -> str:
+        """The same where the pace is not yet known well.
 
-        >>> Estimate(images=100, images_per_second=4, bytes_per_image=1000).at_most()
-        '100 images: at most about 25 seconds, 100 kB on disk'
+        >>> Estimate(images=100, images_per_second=4, bytes_per_image=1000).within("a minute")
+        '100 images: less than a minute, 100 kB on disk'
         """
-        return f"{self.images:,} images: at most about {duration(self.seconds)}, {size(self.bytes)} on disk"
+        return f"{self.images:,} images: less than {limit}, {size(self.bytes)} on disk"
 
 
 class SayEstimate(Callback):
     """Prints the `Estimate` for the `images` images of all `ranks` once, early on, where there is more than one batch.
 
     After the second batch, as the first warms up; after the first where that took more than `patience` seconds, or where
-    at its pace all is made within `shortest` seconds: then no pace is named.
+    at half of its pace all is made within a minute: that it is, then, and no pace.
     """
 
-    def __init__(
-        self, images: int, encoding: ImageEncoding, ranks: int = 1, shortest: float = 60.0, patience: float = 30.0
-    ) -> None:
+    def __init__(self, images: int, encoding: ImageEncoding, ranks: int = 1, patience: float = 30.0) -> None:
         self.images = images
         self.encoding = encoding
         self.ranks = ranks
-        self.shortest = shortest
         self.patience = patience
         self._said = False
         self._started = 0.0
@@ -90,13 +88,13 @@ class SayEstimate(Callback):
         together = len(batch) * self.ranks
         if self._said or not made or (batch_idx == 0 and together >= self.images):
             return
-        short = batch_idx == 0 and self.images / together * seconds <= self.shortest
+        short = batch_idx == 0 and 2 * self.images / together * seconds <= MINUTE
         if batch_idx == 0 and not short and seconds <= self.patience:
             return
         self._said = True
         sample = [to_image(pixels) for pixels in outputs.images[made[:ENCODED]]]
         estimate = Estimate(self.images, together / seconds, mean_size(sample, self.encoding))
-        console.print(estimate.at_most() if short else str(estimate))
+        console.print(estimate.within("a minute") if short else str(estimate))
 
 
 def mean_size(images: Sequence[Image.Image], encoding: ImageEncoding) -> float:

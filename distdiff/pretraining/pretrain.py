@@ -10,13 +10,14 @@ import lightning as L
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from distdiff.config.schema import PretrainConfig
 from distdiff.console.progress import StageProgress, console
 from distdiff.data.checking import readable
-from distdiff.data.images import LabelledImages, to_image
+from distdiff.data.images import DatasetSplits, LabelledImages, to_image
 from distdiff.data.loading import load_dataset, prompts
 from distdiff.data.splits import check_measurable
 from distdiff.pretraining.autoencoder import AutoencoderTraining
@@ -24,7 +25,7 @@ from distdiff.pretraining.denoiser import DenoiserTraining
 from distdiff.pretraining.networks import build_autoencoder, build_scheduler, build_text_encoder, build_unet
 from distdiff.pretraining.tokenizer import build_tokenizer
 from distdiff.report.grid import grid
-from distdiff.tracking.loggers import build_logger, log_image, stage_logger
+from distdiff.tracking.loggers import log_image, stage_logger, tracked
 from distdiff.trainer import build_trainer
 
 ENCODE_BATCH = 250
@@ -33,11 +34,15 @@ GRID_STEPS = 25
 
 def pretrain(config: DictConfig, run_dir: Path) -> Path:
     """Runs both stages of latent diffusion training; returns the pipeline's folder."""
-    options: PretrainConfig = config.pretrain
     L.seed_everything(config.seed, verbose=False)
-    logger = build_logger(config, run_dir)
     splits = load_dataset(config.dataset)
     check_measurable(splits.validation, "validation", config.dataset.num_folds)
+    with tracked(config, run_dir) as logger:
+        return _pretrain(config, run_dir, splits, logger)
+
+
+def _pretrain(config: DictConfig, run_dir: Path, splits: DatasetSplits, logger: Logger | None) -> Path:
+    options: PretrainConfig = config.pretrain
     class_prompts = prompts(config.dataset, splits.train.class_names)
     tokenizer = build_tokenizer(class_prompts)
 

@@ -17,7 +17,7 @@ matplotlib.use("Agg")
 
 
 def write_report(results: StudyResults, config: DictConfig, samples: Path, legend: list[str], path: Path) -> None:
-    """Fills `report/page.html`; everything that came from a dataset is escaped."""
+    """Fills `report/page.html`; everything that came from a dataset is escaped. `legend` names the rows of `samples`."""
     page = Environment(loader=PackageLoader("distdiff", "report"), autoescape=True).get_template("page.html")
     text = page.render(
         results=results,

@@ -1,0 +1,47 @@
+"""Tasks that stand in for a command's own: what is around them is tested."""
+
+import json
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.table import Table
+
+from distdiff.console.progress import console, stage_progress
+from distdiff.errors import UserError
+
+
+def talk(config: DictConfig, run_dir: Path) -> None:
+    """Says a line, shows a bar, prints a table, and leaves nothing."""
+    console.print(f"seed {config.seed} [not markup]", markup=False)
+    with stage_progress() as progress:
+        bar = progress.add_task("a bar", total=2, unit="steps")
+        progress.advance(bar, 1)
+        console.print("while the bar is there")
+        progress.advance(bar, 1)
+    table = Table("column")
+    table.add_row("cell")
+    console.print(table)
+
+
+def refuse(config: DictConfig, run_dir: Path) -> None:
+    console.print("before")
+    raise UserError("dataset.root=nowhere: no such folder")
+
+
+def refuse_late(config: DictConfig, run_dir: Path) -> None:
+    (run_dir / "results.json").write_text("{}")
+    raise UserError("the disk is full")
+
+
+def crash(config: DictConfig, run_dir: Path) -> None:
+    raise ValueError("ours\nsecond line")
+
+
+def score(config: DictConfig, run_dir: Path) -> None:
+    """An accuracy of `seed` tenths; seed 2 is refused, seed 3 crashes."""
+    if config.seed == 2:
+        raise UserError("seed=2: not today")
+    if config.seed == 3:
+        raise ValueError("ours\nsecond line")
+    results = {"dataset": "d", "accuracy": config.seed / 10, "seed": config.seed, "classes": [{"accuracy": 1}]}
+    (run_dir / "results.json").write_text(json.dumps(results))
