@@ -11,7 +11,7 @@ from rich.table import Table
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, training_set
 from distdiff.console.progress import console
-from distdiff.data.checking import readable
+from distdiff.data.checking import checked
 from distdiff.data.loading import load_dataset
 from distdiff.errors import UserError
 from distdiff.expansion.directory import read_expanded
@@ -33,7 +33,7 @@ def measure_expanded(config: DictConfig, run_dir: Path) -> Fidelity:
         raise where.wrong("it leaves one image, and a distance of distributions takes two")
     pool = training_set(splits.train, config.dataset.fit)
     judge = train_judge(ClassifierTrainer(config, StageCache(config.paths.cache_dir)), pool, config.measure.judge_steps)
-    held_out, _ = readable(splits.test, "test")
+    held_out, _ = checked(splits.test)
     size, fit, num_neighbours = config.classifier.input_size, config.dataset.fit, config.measure.num_neighbours
 
     def compared() -> tuple[Fidelity, Reference]:

@@ -16,7 +16,7 @@ class Reference:
     """Real against real images: a random half of `num_half` against the other, and the judge on `num_held_out` held-out ones.
 
     None where there are too few. Frechet distance falls, and coverage rises, with the number of images: more expanded images
-    than `num_half` have it easier than these halves.
+    than `num_half` have it easier than these halves. Both halves are of the pool that the judge was trained on.
     """
 
     frechet_distance: float | None
