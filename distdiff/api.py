@@ -1,7 +1,9 @@
 """DistDiff in a notebook: load a generator, fit prototypes on a folder, expand PIL images."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,7 +38,10 @@ from distdiff.prototypes.hierarchical import Prototypes
 
 def load_images(root: str) -> LabelledImages:
     """The images of a folder with one folder a class, read when needed; raises `UserError` where there are none."""
-    return read_class_folders(root)
+    try:
+        return read_class_folders(root)
+    except UserError as error:
+        raise UserError(str(error).replace("dataset.root=", "root=")) from None
 
 
 def load_generator(name: str, **keys: Any) -> LatentDiffusion:
@@ -45,7 +50,15 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
     `keys` are those of `conf/generator`: `num_steps=30, cfg_scale=5, scheduler="unipc"`, ... Raises `UserError` for a value
     that is not allowed, and where the model cannot be loaded.
     """
-    known = name in options("generator") and name != "local"
+    presets = [option for option in options("generator") if option != "local"]
+    known = name in presets
+    if not known and "/" not in name and not Path(name).expanduser().exists():
+        close = difflib.get_close_matches(name, presets, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UserError(
+            f"name={name} is not allowed: {hint}one of {', '.join(presets)}, or a folder, a hub id owner/name or a "
+            ".safetensors file that is there"
+        )
     config = _configured("generator", name if known else "local", keys if known else {"model": name} | keys)
     check_generator(config)
     return generators.load_generator(config).to(_device())

@@ -11,6 +11,7 @@ from distdiff.classification.training import ClassifierTrainer, few_shot_trainin
 from distdiff.config.composition import load_option
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.loading import load_dataset
+from distdiff.data.naming import default_name
 from distdiff.errors import UserError
 from distdiff.expansion.expander import Expander
 from distdiff.expansion.job import ExpansionJob
@@ -24,7 +25,9 @@ def configured(option: str, tmp_path: Path, **keys: object) -> DictConfig:
     for key, value in keys.items():
         OmegaConf.update(dataset, key, value)
     paths = {"data_dir": str(tmp_path / "data"), "cache_dir": str(tmp_path / "cache"), "image_cache_gb": 4}
-    return OmegaConf.create({"paths": paths, "dataset": dataset}).dataset
+    config = OmegaConf.create({"paths": paths, "dataset": dataset}).dataset
+    config.name = config.name or default_name(config)
+    return config
 
 
 def load(option: str, tmp_path: Path, **keys: object) -> DatasetSplits:

@@ -1,15 +1,22 @@
 """Every configuration composes; every mistake is one line that names key, value and what is allowed."""
 
+import dataclasses
+import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, compose
+from hydra.utils import get_method
 
-from distdiff.config.composition import CONFIG_DIR, compose_jobs, options
+from distdiff.config.arguments import PATH_KEYS, in_grammar, read_flags
+from distdiff.config.composition import CONFIG_DIR, LOADER_KEYS, compose_jobs, load_option, options
 from distdiff.config.schema import COMMANDS, GROUPS
-from distdiff.config.validation import validate
+from distdiff.config.validation import validate, warnings_about
+from distdiff.data.hub import read_hub, read_tables
 from distdiff.errors import UserError
 
 GIVEN = {
@@ -93,7 +100,19 @@ MISTAKES = {
     "dataset.fraction=0": "dataset.fraction=0.0 is not allowed: a number above 0, at most 1",
     "dataset.indices=[-1]": "dataset.indices[0]=-1 is not allowed: a number at least 0",
     "dataset.root=[a,b]": "dataset.root=['a', 'b'] is not allowed: a list of directories is for dataset=expanded",
-    "dataset.where=copy == 0": "dataset.where='copy == 0' is not allowed: it is for dataset=expanded",
+    "dataset.where=copy == 0": "did you mean dataset=expanded dataset.where='copy == 0'?",
+    "dataset.root=/x": "dataset=digits does not read dataset.root; did you mean dataset=imagefolder dataset.root=/x?",
+    "dataset.hub_id=a/b": "dataset=imagefolder does not read dataset.hub_id; did you mean dataset=hub dataset.hub_id=a/b?",
+    "dataset.num_images=5": "dataset=digits does not read dataset.num_images; it is for dataset=font_digits",
+    "dataset.check_counts=false": "it is for dataset=bloodmnist, breastmnist, caltech101,",
+    "guidance.rho=0.1,1": "guidance.rho=0.1,1 has several values: a sweep needs -m: -m guidance.rho=0.1,1",
+    "expansion.strength=0.5,1": "a sweep needs -m: -m expansion.strength=0.5,1; a list has brackets: 'expansion.strength=[0.5,1]'",
+    "train.expanded=a,b": """a comma in a path is quoted: "train.expanded='a,b'\"""",
+    "expansion.strength=[0.5": "a bracket is not closed",
+    "preview.rhos=[1]": "run.py has no preview.rhos; preview.py has it",
+    "export.source=a": "run.py has no export.source; export.py has it",
+    "guidance.foo=1": "there is no such key; its keys: guidance.",
+    "expansion.accelerate=1": "there is no such key; its keys: expansion.factor",
     "train.where=copy == 0": "train.where='copy == 0' is not allowed without train.expanded",
     "train.where=copy = 0": "train.where='copy = 0' is not allowed: a condition on columns of metadata.parquet, of <",
     "+foo=1": "foo is not allowed: there is no such key",
@@ -102,10 +121,17 @@ MISTAKES = {
 }
 
 
+WITH = {
+    "dataset.split=theirs": ["dataset=dtd"],
+    "dataset.root=[a,b]": ["dataset=imagefolder"],
+    "dataset.hub_id=a/b": ["dataset=imagefolder"],
+}
+
+
 @pytest.mark.parametrize("override", MISTAKES)
 def test_a_mistake_is_one_line_with_what_is_allowed(override: str) -> None:
     with pytest.raises(UserError) as caught:
-        compose("run", [override])
+        compose("run", [*WITH.get(override, []), override])
     assert MISTAKES[override] in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -166,3 +192,142 @@ def test_help_and_cfg_import_nothing_heavy(command: str, flag: list[str]) -> Non
     result = run_cli("-c", script)
     assert result.returncode == 0, result.stderr
     assert command in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("~/pictures", f"{Path.home()}/pictures"),
+        ("~", str(Path.home())),
+        ("my pictures", "my pictures"),
+        ("/a/b (1)/c=d", "/a/b (1)/c=d"),
+        ("/a/b(1)", "/a/b(1)"),
+        ("/a/bob's & ~co/ü@#!;<é>", "/a/bob's & ~co/ü@#!;<é>"),
+        ("/a/[old] {x}", "/a/[old] {x}"),
+        ("'/a,b'", "/a,b"),
+        ("'~/a,b'", f"{Path.home()}/a,b"),
+        ("[~/a (1),'/b, c', /d's]", [f"{Path.home()}/a (1)", "/b, c", "/d's"]),
+        ("C:\\pictures\\x(1)", "C:\\pictures\\x(1)"),
+        ("2024", "2024"),
+    ],
+)
+def test_a_path_means_what_it_says(typed: str, meant: str | list[str]) -> None:
+    assert compose("describe", ["dataset=expanded", f"dataset.root={typed}"]).dataset.root == meant
+
+
+def test_home_is_found_in_every_key_that_takes_a_path_and_in_sweeps() -> None:
+    known = {key for schema in COMMANDS.values() for key in composed_keys(schema)} | {
+        "hydra.run.dir",
+        "hydra.sweep.dir",
+    }
+    assert known >= PATH_KEYS
+    for key in PATH_KEYS:
+        assert in_grammar([f"{key}=~/x", f"+{key}=[~/a,~/b]"]) == [
+            f"{key}='{Path.home()}/x'",
+            f"+{key}=['{Path.home()}/a','{Path.home()}/b']",
+        ]
+    jobs = compose_jobs("describe", ["dataset=imagefolder", "dataset.root=~/x,~/y z"], multirun=True)
+    assert [job.dataset.root for job in jobs] == [f"{Path.home()}/x", f"{Path.home()}/y z"]
+
+
+def composed_keys(schema: type, prefix: str = "") -> Iterator[str]:
+    for item in dataclasses.fields(schema):
+        yield f"{prefix}{item.name}"
+        if dataclasses.is_dataclass(item.type):
+            yield from composed_keys(item.type, f"{prefix}{item.name}.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["expansion.strength=[0.5,", "0.7]"], "quote it: 'expansion.strength=[0.5,0.7]'"),
+        (["train.expanded=[~/a,", "~/b]"], "quote it: 'train.expanded=[~/a,~/b]'"),
+        (["dataset.root=my", "pictures"], "a value with a space is quoted: 'dataset.root=my pictures'"),
+        (["train.steps=a&b"], """is quoted: "train.steps='a&b'\""""),
+    ],
+)
+def test_what_the_shell_cut_or_hydra_cannot_read_is_answered_with_the_quotes_it_takes(arguments, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        in_grammar(arguments)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dataset", "imagefolder"], "keys have no dashes: dataset=imagefolder"),
+        (["seed=1", "--seed=3", "-m"], "keys have no dashes: seed=3"),
+        (["--batch-size", "seed=1"], "keys have no dashes: batch_size=..."),
+        (["--config", "conf/expand.yaml"], "there is no --config: a command reads conf/<command>.yaml"),
+        (["--cfg", "all of it"], "invalid choice"),
+    ],
+)
+def test_a_key_with_dashes_is_answered_with_the_key(arguments: list[str], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_flags(arguments)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_hydras_flags_go_on_working() -> None:
+    flags = read_flags(["a=1", "-m", "--cfg", "job", "--resolve", "b=2", "--config-dir=x", "-p", "dataset"])
+    assert (flags.overrides, flags.multirun, flags.cfg, flags.resolve) == (["a=1", "b=2"], True, "job", True)
+    assert (flags.config_dir, flags.package, flags.help) == ("x", "dataset", False)
+
+
+def test_what_a_loader_reads_is_what_its_yaml_file_says() -> None:
+    forwarded = {"hub": (read_hub, read_tables), "parquet": (read_hub, read_tables)}
+    declared = {option: load_option("dataset", option) for option in options("dataset")}
+    for option, dataset in declared.items():
+        if dataset.reads is not None:
+            taken = {
+                name
+                for function in (get_method(dataset._target_), *forwarded.get(option, ()))
+                for name in inspect.signature(function).parameters
+            }
+            assert LOADER_KEYS & taken == set(dataset.reads), option
+    assert {"digits", "font_digits", "imagefolder", "hub", "parquet", "expanded"} == {
+        option for option, dataset in declared.items() if dataset.reads is not None
+    }
+
+
+def test_a_sweep_over_datasets_may_have_a_key_for_one_of_them() -> None:
+    jobs = list(compose_jobs("describe", ["dataset=digits,imagefolder", "dataset.root=/x"], multirun=True))
+    assert len(jobs) == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["dataset=imagefolder", "dataset.root=/data/my pets/"], "my pets"),
+        (["dataset=imagefolder", "dataset.root=photos.v2.tar.gz"], "photos.v2"),
+        (["dataset=imagefolder", "dataset.root=/data/photos.v2"], "photos.v2"),
+        (["dataset=imagefolder", "dataset.root=."], Path.cwd().name),
+        (["dataset=parquet", "dataset.root=/data/pets.parquet"], "pets"),
+        (["dataset=hub", "dataset.hub_id=someone/pets"], "pets"),
+        (["dataset=expanded", "dataset.root=[/a/one]"], "one"),
+        (["dataset=expanded", "dataset.root=[/a/one,/a/two]"], "expanded"),
+        (["dataset=imagefolder", "dataset.root=/data/pets", "dataset.name=mine"], "mine"),
+        (["dataset=dtd", "dataset.root=/data/other"], "dtd"),
+        ([], "digits"),
+    ],
+)
+def test_a_dataset_is_called_what_its_place_is_called(overrides: list[str], name: str) -> None:
+    assert compose("describe", overrides).dataset.name == name
+
+
+def test_the_embedded_generator_says_that_it_draws_digits_alone() -> None:
+    photos = ["dataset=imagefolder", "dataset.root=/data/photos"]
+    (warning,) = warnings_about(compose("preview", photos))
+    assert warning == (
+        "generator=tiny_digits draws nothing but digits: choose another, such as generator=sd15, for dataset photos"
+    )
+    for allowed in ([], ["dataset=font_digits"], [*photos, "generator=sd15"], [*photos, "dataset.subject=digits"]):
+        assert not list(warnings_about(compose("expand", allowed)))
+
+
+def test_help_into_a_pipe_that_closes_ends_quietly() -> None:
+    script = f"{sys.executable} experiments/run.py --help | head -n 1"
+    result = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (result.stdout, result.stderr) != ("", "")
+    assert result.stderr == ""

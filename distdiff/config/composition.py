@@ -1,10 +1,13 @@
 """Composes a command's configuration as Hydra does, but answers a mistake in one line with the nearest right name."""
 
+import dataclasses
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -12,10 +15,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from distdiff.config.arguments import in_grammar, refuse_sweeps
 from distdiff.config.schema import COMMANDS, GROUPS
 from distdiff.errors import UserError, first_line
 
@@ -47,6 +51,15 @@ FOREIGN_NAMES = {
     "gradient_scale": "guidance.rho",
 }
 
+# The keys of `dataset` that only some loaders read, as `reads` in their YAML files says; all others work with any.
+LOADER_KEYS = {
+    *("root", "where", "num_images", "split", "url", "counts", "check_counts", "image_column", "label_column"),
+    *("hub_id", "hub_config", "hub_data_dir", "revision"),
+    *(f"{split}_split" for split in ("train", "validation", "test")),
+    *("validation_fraction", "test_fraction"),
+}
+ANY_DATA = ("imagefolder", "hub", "expanded", "parquet")  # options that read what the user has
+
 LAUNCHERS = {"cluster": "slurm", "submitit_slurm": "slurm", "submitit_local": "slurm", "joblib": "joblib"}  # extras
 
 
@@ -55,14 +68,19 @@ def compose_jobs(config_name: str, overrides: list[str], multirun: bool) -> Iter
 
     Raises `UserError` where Hydra cannot compose it.
     """
-    overrides = quote_conditions(overrides)
+    overrides = in_grammar(overrides)
     parsed = _parse(overrides)
+    if not multirun:
+        refuse_sweeps(parsed, _list_keys(COMMANDS[config_name]))
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         for job in _sweep(parsed) if multirun else [overrides]:
             try:
-                yield compose(config_name, overrides=list(job))
+                config = compose(config_name, overrides=list(job))
             except (HydraException, OmegaConfBaseException) as error:
                 raise UserError(_explain(config_name, _parse(list(job)), error)) from None
+            if not any(override.key_or_group == "dataset" and override.is_sweep_override() for override in parsed):
+                _refuse_unread(config, parsed, partial(_chosen, config_name, list(job)))
+            yield config
     GlobalHydra.instance().clear()
 
 
@@ -81,36 +99,12 @@ def options(group: str) -> list[str]:
 
 def swept_keys(overrides: Iterable[str]) -> set[str]:
     """The keys and groups that have several values."""
-    given = _parse([item for item in overrides if "=" in item])
+    given = _parse([item for item in overrides if "=" in item and not item.startswith("-")])
     return {override.get_key_element() for override in given if override.is_sweep_override()}
 
 
-def quote_conditions(overrides: Iterable[str]) -> list[str]:
-    """`<group>.where=<condition>` as a text in Hydra's grammar where that does not know it; others as they are.
-
-    >>> quote_conditions(["seed=1", "train.where=strength < 0.5 and class_name == 'a'"])
-    ['seed=1', "train.where='strength < 0.5 and class_name == \\\\'a\\\\''"]
-    """
-    return [_quoted(override) for override in overrides]
-
-
-def _quoted(override: str) -> str:
-    key, equals, condition = override.partition("=")
-    if not equals or not key.endswith(".where"):
-        return override
-    try:
-        OverridesParser.create().parse_overrides([override])
-    except OverrideParseException:
-        escaped = condition.replace("\\'", "\\\\'").replace("'", "\\'")
-        return f"{key}='{escaped}'"
-    return override
-
-
 def _parse(overrides: list[str]) -> list[Override]:
-    try:
-        return OverridesParser.create().parse_overrides(overrides)
-    except OverrideParseException as error:
-        raise UserError(f"{error.override!r} is not an override: write key=value") from None
+    return OverridesParser.create().parse_overrides(overrides)
 
 
 def _sweep(parsed: list[Override]) -> Iterator[tuple[str, ...]]:
@@ -132,6 +126,13 @@ def _explain(config_name: str, parsed: list[Override], error: Exception) -> str:
     loader = GlobalHydra.instance().config_loader()
     groups = {*loader.list_groups(""), "hydra/launcher"}
     chosen = [o for o in parsed if o.key_or_group in groups]
+    own = dict(_schema_keys(COMMANDS[config_name]))
+    for override in parsed:
+        key = override.key_or_group
+        others = [f"{name}.py" for name, schema in COMMANDS.items() if key in dict(_schema_keys(schema))]
+        if key not in own and others and not override.is_add():
+            have = f"{' and '.join(filter(None, (', '.join(others[:-1]), others[-1])))} {'have' if others[1:] else 'has'} it"
+            return f"{override.input_line} is not allowed: {config_name}.py has no {key}; {have}"
     for override in chosen:
         names = loader.get_group_options(override.key_or_group, ObjectType.CONFIG)
         value = override.value()
@@ -176,13 +177,59 @@ def _suggest(key: str, known: list[str]) -> str:
     leaf = key.rsplit(".", 1)[-1]
     if leaf in FOREIGN_NAMES and FOREIGN_NAMES[leaf] in known:
         return f"here it is called {FOREIGN_NAMES[leaf]}"
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
-    if same_leaf or close:
-        return f"did you mean {(same_leaf or close)[0]}?"
+    # A group in common makes any two keys alike: their own names must be so too.
+    alike = [name for name in known if difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], leaf).ratio() >= 0.6]
+    close = difflib.get_close_matches(key, same_leaf or alike, n=1, cutoff=0 if same_leaf else 0.6)
+    if close:
+        return f"did you mean {close[0]}?"
     siblings = [name for name in known if name.startswith(key.split(".")[0] + ".")]
     siblings = siblings or [name for name in known if "." not in name]
     return "its keys: " + ", ".join(siblings)
+
+
+def _schema_keys(schema: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+    for item in dataclasses.fields(schema):
+        yield f"{prefix}{item.name}", item
+        if dataclasses.is_dataclass(item.type):
+            yield from _schema_keys(item.type, f"{prefix}{item.name}.")
+
+
+def _list_keys(schema: type) -> set[str]:
+    """The keys whose value may be a list."""
+    keys = _schema_keys(schema)
+    return {
+        key for key, item in keys if "list" in str(item.type) or (item.type is Any and "words" not in item.metadata)
+    }
+
+
+def _refuse_unread(config: DictConfig, parsed: list[Override], choice: Callable[[str], str]) -> None:
+    """Refuses keys of the dataset that were typed and that its loader has no use for; `choice` is a group's option."""
+    if "dataset" not in config or config.dataset.reads is None:
+        return
+    for override in parsed:
+        group, _, name = override.key_or_group.partition(".")
+        if group != "dataset" or name.partition(".")[0] not in LOADER_KEYS - set(config.dataset.reads):
+            continue
+        value = override.input_line.partition("=")[2]
+        reads = {option: load_option("dataset", option).reads for option in options("dataset")}
+        readers = [option for option in reads if name in (reads[option] or ())]
+        readers = readers or [option for option in reads if reads[option] is None]
+        general = [option for option in ANY_DATA if option in readers]
+        if general:
+            wanted = "expanded" if value.startswith("[") and "expanded" in general else general[0]
+            hint = f"did you mean dataset={wanted} {override.input_line}?"
+        else:
+            hint = f"it is for dataset={', '.join(readers)}"
+        raise UserError(
+            f"{override.input_line} is not allowed: dataset={choice('dataset')} does not read {override.key_or_group}; {hint}"
+        )
+
+
+def _chosen(config_name: str, overrides: list[str], group: str) -> str:
+    """The option of a group, by the command line, a preset or the command's own file."""
+    choices = compose(config_name, overrides=overrides, return_hydra_config=True).hydra.runtime.choices
+    return str(choices[group])
 
 
 def _one_of(value: str, names: list[str]) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import os
+import signal
 import sys
 import uuid
 import warnings
@@ -12,13 +13,13 @@ from datetime import datetime
 from pathlib import Path
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distdiff.config.composition import CONFIG_DIR, compose_jobs, quote_conditions, swept_keys
-from distdiff.config.validation import validate
+from distdiff.config.arguments import in_grammar, in_quotes, read_flags
+from distdiff.config.composition import CONFIG_DIR, compose_jobs, swept_keys
+from distdiff.config.validation import validate, warnings_about
 from distdiff.console.record import discard_empty
 from distdiff.errors import ONWARD, Stopped, UserError, first_line
 from distdiff.ranks.task import is_one_of_several, leads, run_job
@@ -38,13 +39,12 @@ def command(name: str, task: str, about: str) -> Callable[[], None]:
 
     def entry() -> None:
         quiet()
-        arguments = get_args_parser().parse_intermixed_args()
         OmegaConf.register_new_resolver("about", lambda: about, replace=True)
-        sys.argv[1:] = [
-            *(item for item in sys.argv[1:] if item not in arguments.overrides),
-            *quote_conditions(arguments.overrides),
-        ]
         try:
+            arguments = read_flags(sys.argv[1:])
+            flags = [item for item in sys.argv[1:] if item not in arguments.overrides]
+            arguments.overrides = in_grammar(arguments.overrides)
+            sys.argv[1:] = [*flags, *arguments.overrides]
             status = _run(name, task, arguments)
         except (UserError, OmegaConfBaseException) as error:
             mistake = _mistake_behind(error)
@@ -71,6 +71,8 @@ def say(message: object) -> None:
 
 def _run(name: str, task: str, arguments: argparse.Namespace) -> int:
     """Does what the command line asks for; returns the exit status."""
+    if arguments.help or arguments.hydra_help or arguments.info or arguments.cfg:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` reads what it wants of it
     if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
         return _hydra_main(name, task)
     jobs = [validate(job) for job in compose_jobs(name, arguments.overrides, arguments.multirun)]
@@ -78,6 +80,8 @@ def _run(name: str, task: str, arguments: argparse.Namespace) -> int:
         return _hydra_main(name, task)
     if not all(map(leads, jobs)):
         return _follow(task, jobs)
+    for warning in dict.fromkeys(itertools.chain.from_iterable(map(warnings_about, jobs))):
+        say(warning)
     own = _settle_directory(jobs[0], arguments)
     if not arguments.multirun:
         status = _hydra_main(name, task)
@@ -169,8 +173,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | 
             continue
         except OSError as error:
             raise UserError(f"paths.output_dir={job.paths.output_dir}: cannot write there ({error.strerror})") from None
-        quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
-        sys.argv.append(f"{key}='{quoted}'")
+        sys.argv.append(f"{key}={in_quotes(str(path))}")
         return path
 
 

@@ -46,10 +46,13 @@ class PathsConfig:
 @dataclass
 class DatasetConfig:
     _target_: str = MISSING
-    name: str = MISSING
+    name: str | None = None  # in titles and directories' names; null: what `root` or `hub_id` is called
+    subject: str | None = None  # what is on the images, where it is what a generator `draws` alone
+    reads: list[str] | None = None  # the keys that not every loader reads but this one does; null: any
     root: Any = None  # a folder or file; for `expanded` also a list of folders
     where: str | None = None  # for `expanded`: a condition on its metadata
     per_class: int | None = allowed(None, at_least=1)  # few-shot images a class; null takes all
+    # Renders have it, and describe.py counts images below it; all else sees `generator.resolution` or `classifier.input_size`.
     image_size: int = allowed(at_least=8)
     fit: str = allowed("crop", choices=("crop", "squash", "pad"))
     prompt_template: str = "a photo of a {}."
@@ -93,6 +96,7 @@ class GeneratorConfig:
     use_t5: bool = True  # Stable Diffusion 3: with its third and largest text encoder?
     lora: list[str] = allowed([])  # path:scale
     textual_inversion: list[str] = allowed([])
+    draws: str | None = None  # the only subject that it can draw; null: whatever a prompt says
     resolution: int = allowed(at_least=8)
     num_steps: int = allowed(50, at_least=1)
     cfg_scale: float = allowed(7.5, at_least=0)

@@ -13,6 +13,7 @@ from distdiff.config.composition import explain_type
 from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
 from distdiff.data.background import colour
 from distdiff.data.names import check_names
+from distdiff.data.naming import default_name
 from distdiff.encoders.location import check_encoder
 from distdiff.errors import UserError
 from distdiff.expansion.filtering import RowFilter
@@ -41,6 +42,8 @@ def validate(config: DictConfig) -> DictConfig:
         raise UserError(
             f"dataset.prompt_template={typed.dataset.prompt_template!r} is not allowed: it needs {{}} where the class name goes"
         )
+    if "dataset" in typed and typed.dataset.name is None:
+        typed.dataset.name = default_name(typed.dataset)
     check_devices(typed.trainer, typed.command)
     if "dataset" in typed:
         check_names(typed.dataset)
@@ -62,6 +65,16 @@ def validate(config: DictConfig) -> DictConfig:
     if "preview" in typed:
         check_preview(typed.preview, typed, counting)
     return typed
+
+
+def warnings_about(config: DictConfig) -> Iterator[str]:
+    """What a user may not have meant, though it is allowed; `config` is validated."""
+    if "generator" in config and config.generator.draws not in (None, config.dataset.subject):
+        name, draws = config.generator.model.rpartition(":")[2], config.generator.draws
+        yield (
+            f"generator={name} draws nothing but {draws}: choose another, such as generator=sd15, for dataset "
+            f"{config.dataset.name}"
+        )
 
 
 def check_values(schema: type, config: DictConfig, prefix: str = "") -> None:

@@ -9,15 +9,15 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from distdiff.caching.stages import StageCache
+from distdiff.data.naming import ARCHIVES
 from distdiff.data.walk import holds_images, subfolders
 from distdiff.errors import UserError, first_line
 
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 CONTENT = "content"
 
 
 def is_archive(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith(SUFFIXES)
+    return path.is_file() and path.name.lower().endswith(ARCHIVES)
 
 
 def unpacked(archive: Path, cache_dir: str) -> Path:

@@ -11,7 +11,7 @@ NUM_TEST, NUM_VALIDATION = 600, 400
 SIDE = 32
 
 
-def load(split_seed: int = FIXED, **_: object) -> DatasetSplits:
+def load(name: str = "digits", split_seed: int = FIXED, **_: object) -> DatasetSplits:
     """The digits as 32x32 RGB, light on dark; 600 test, 400 validation and 797 images to draw training sets from."""
     digits = load_digits()
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
@@ -20,7 +20,7 @@ def load(split_seed: int = FIXED, **_: object) -> DatasetSplits:
         return Image.fromarray(grey[index]).resize((SIDE, SIDE), Image.Resampling.BICUBIC).convert("RGB")
 
     everything = LabelledImages(
-        name="digits",
+        name=name,
         class_names=tuple(str(digit) for digit in range(10)),
         labels=digits.target.astype(np.int64),
         keys=tuple(f"{index:04d}" for index in range(len(grey))),

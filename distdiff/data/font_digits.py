@@ -23,10 +23,12 @@ CANVAS, GLYPH = 96, 80  # pixels drawn before shrinking to the image size
 SEED = 20240611
 
 
-def load(num_images: int, image_size: int, split_seed: int = FIXED, **_: object) -> DatasetSplits:
+def load(
+    num_images: int, image_size: int, name: str = "font_digits", split_seed: int = FIXED, **_: object
+) -> DatasetSplits:
     """`num_images` renders, classes in turn; each depends on its index alone."""
     images = LabelledImages(
-        name="font_digits",
+        name=name,
         class_names=tuple(str(digit) for digit in range(10)),
         labels=np.arange(num_images) % 10,
         keys=tuple(f"{index:05d}" for index in range(num_images)),

@@ -51,7 +51,7 @@ def read_class_folders(root: str) -> LabelledImages:
     top = Path(root).expanduser()
     if not top.is_dir():
         raise UserError(f"dataset.root={root}: no such folder")
-    return agree_on_classes(_read_class_folders(top.name, {TRAIN: top}, _class_folders(top)))[TRAIN]
+    return agree_on_classes(_read_class_folders(top.name, {TRAIN: top}, _class_folders(top.name, top)))[TRAIN]
 
 
 def read_parts(
@@ -66,7 +66,7 @@ def read_parts(
         return parts
     folders = _split_folders(top, split_names)
     if TRAIN not in folders:
-        return _read_class_folders(name, {TRAIN: top}, _class_folders(top))
+        return _read_class_folders(name, {TRAIN: top}, _class_folders(name, top))
     tables = {split: find_metadata(folder) for split, folder in folders.items()}
     if tables[TRAIN] and (parts := _tables(name, tables, split_names, label_column)):
         return parts
@@ -94,7 +94,7 @@ def _tables(
     return parts
 
 
-def _class_folders(top: Path) -> Sequence[str]:
+def _class_folders(name: str, top: Path) -> Sequence[str]:
     names = subfolders(top)
     if not names:
         raise UserError(
@@ -102,10 +102,10 @@ def _class_folders(top: Path) -> Sequence[str]:
             f"metadata.csv with the columns file_name and label beside them"
         )
     if len(names) == 1 and not holds_images(top / names[0]) and len(inner := subfolders(top / names[0])) > 1:
-        note(top.name, f"all is in one class, {names[0]}; if {some(inner)} are classes, dataset.root={top / names[0]}")
+        note(name, f"all is in one class, {names[0]}; if {some(inner)} are classes, dataset.root={top / names[0]}")
     if loose := loose_images(top):
         lying = f"{counted(len(loose), 'image')} in {top} itself, in no class folder, left out: {some(loose)}"
-        note(top.name, lying, loose)
+        note(name, lying, loose)
     return names
 
 

@@ -65,7 +65,7 @@ class Expander:
     def generator_identity(self) -> dict[str, Any]:
         """The `generator` keys that can change an image, weights by what is in them."""
         keys = OmegaConf.to_container(self.config.generator, resolve=True)
-        no_part = ("usual_strength", "usual_batch_size", "gradient_checkpointing")
+        no_part = ("draws", "usual_strength", "usual_batch_size", "gradient_checkpointing")
         return {key: value for key, value in keys.items() if key not in no_part} | loading.fingerprint(
             self.config.generator
         )

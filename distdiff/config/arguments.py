@@ -1,0 +1,178 @@
+"""Takes a command line as people type it: paths and conditions in the words of Hydra's grammar, slips answered in one line."""
+
+import argparse
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import OverrideParseException
+
+from distdiff.errors import UserError
+
+PATH_KEYS = {
+    *(
+        "paths.data_dir",
+        "paths.output_dir",
+        "paths.expanded_dir",
+        "paths.cache_dir",
+        "hydra.run.dir",
+        "hydra.sweep.dir",
+    ),
+    *("dataset.root", "dataset.class_names", "dataset.prompts_file", "dataset.cache_dir"),
+    *("generator.model", "generator.checkpoint_config", "generator.guidance_decoder"),
+    *("generator.lora", "generator.textual_inversion", "encoder.model", "encoder.checkpoint"),
+    *("expansion.output_dir", "pretrain.output_dir", "export.output_dir"),
+    *("train.expanded", "measure.expanded", "export.source"),
+}
+QUOTES, OPENING, CLOSING = "'\"", "[{(", "]})"
+
+
+def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
+    """Hydra's flags and, as `overrides`, all else; raises `UserError` for what has dashes and is none of its flags."""
+    parser = get_args_parser()
+    parser.allow_abbrev = False  # --config would be three of them
+
+    def refuse(message: str) -> None:
+        raise UserError(message)
+
+    parser.error = refuse
+    known, others = parser.parse_known_intermixed_args(list(arguments))
+    if not others:
+        return known
+    flag, equals, value = others[0].partition("=")
+    name = flag.lstrip("-").replace("-", "_")
+    if name == "config":
+        raise UserError(f"there is no {flag}: a command reads conf/<command>.yaml, and key=value changes what it says")
+    following = list(arguments[list(arguments).index(others[0]) + 1 :])
+    if not equals:
+        value = following[0] if following and following[0][0:1] != "-" and "=" not in following[0] else "..."
+    raise UserError(f"{flag} is no flag: keys have no dashes: {name}={value}")
+
+
+def in_grammar(overrides: Iterable[str]) -> list[str]:
+    """Overrides as Hydra's grammar has them: paths with what it has no words for, `~` for home, conditions as typed.
+
+    Raises `UserError` for a list that the shell has cut at its spaces, and for what is no override at all.
+
+    >>> in_grammar(["seed=1", "train.where=strength < 0.5", "dataset.root=/a (1)/b=c", "train.expanded=[/a,/b & c]"])
+    ['seed=1', "train.where='strength < 0.5'", "dataset.root='/a (1)/b=c'", "train.expanded=['/a','/b & c']"]
+    """
+    overrides = list(overrides)
+    for position, override in enumerate(overrides):
+        _refuse_cut(override, overrides[position + 1 :])
+    worded = [_worded(override) for override in overrides]
+    for override, before in zip(worded, [None, *overrides], strict=False):
+        if not _parses(override):
+            raise UserError(_unreadable(override, before))
+    return worded
+
+
+def refuse_sweeps(parsed: Iterable[Override], takes_list: Iterable[str]) -> None:
+    """Refuses several values of a key, for a single run; `takes_list` are the keys whose value may be a list."""
+    for override in parsed:
+        if not override.is_sweep_override():
+            continue
+        key, value = override.key_or_group, override.input_line.partition("=")[2]
+        hints = [f"a sweep needs -m: -m {override.input_line}"]
+        if key in takes_list and override.is_choice_sweep():
+            hints.append(f"a list has brackets: '{key}=[{value}]'")
+        if key in PATH_KEYS:
+            hints.append(f'a comma in a path is quoted: "{key}={in_quotes(value)}"')
+        raise UserError(f"{override.input_line} has several values: {'; '.join(hints)}")
+
+
+def in_quotes(text: str) -> str:
+    """`text` as a quoted value of Hydra's grammar.
+
+    >>> print(in_quotes("bob's"))
+    'bob\\'s'
+    """
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def _worded(override: str) -> str:
+    key, equals, value = override.partition("=")
+    name = key.lstrip("+")
+    if not equals or not value:
+        return override
+    if name in PATH_KEYS and ("~" in value or not _parses(override)):
+        return f"{key}={','.join(map(_path, _parts(value)))}"
+    if name.endswith(".where") and not _parses(override):
+        return f"{key}={in_quotes(value)}"
+    return override
+
+
+def _path(value: str) -> str:
+    """One value, or a list of them, of a key that takes a path."""
+    if value.startswith("[") and value.endswith("]"):
+        return f"[{','.join(map(_path, _parts(value[1:-1])))}]"
+    quoted = len(value) > 1 and value[0] in QUOTES and value[-1] == value[0]
+    text = value[1:-1] if quoted else value
+    if not text.startswith("~"):
+        return value if quoted or not value or _parses(f"key={value}") else in_quotes(value)
+    home = str(Path("~").expanduser())
+    expanded = home + text[1:] if text == "~" or text.startswith("~/") else text
+    return value[0] + expanded + value[0] if quoted else in_quotes(expanded)
+
+
+def _parts(value: str) -> list[str]:
+    """What commas part outside of quotes and brackets; a quote begins a part, or is none."""
+    parts, depth, quote = [""], 0, ""
+    for before, char in itertools.pairwise("," + value):
+        if quote:
+            quote = "" if char == quote and before != "\\" else quote
+        elif char in QUOTES and not parts[-1].strip("[ "):
+            quote = char
+        elif char == "," and depth == 0:
+            parts.append("")
+            continue
+        elif char == "[" and not parts[-1].strip("[ "):  # a bracket within a path is a character of it
+            depth += 1
+        elif char == "]" and depth:
+            depth -= 1
+        parts[-1] += char
+    return [part.strip() for part in parts]
+
+
+def _refuse_cut(override: str, following: Sequence[str]) -> None:
+    """`key=[0.5, 0.7]` without quotes comes as two arguments."""
+    key, equals, value = override.partition("=")
+    if not equals or value[0:1] not in ("[", "{") or not _open(value):
+        return
+    whole = next((joined for joined in _joined(value, following) if not _open(joined)), None)
+    if whole is not None:
+        raise UserError(f"{override} is cut off at a space: quote it: '{key}={whole}'")
+
+
+def _joined(value: str, following: Sequence[str]) -> Iterator[str]:
+    return itertools.accumulate(following, lambda left, right: f"{left}{right}", initial=value)
+
+
+def _open(value: str) -> bool:
+    return sum(map(value.count, OPENING)) > sum(map(value.count, CLOSING))
+
+
+def _parses(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_overrides([override])
+    except OverrideParseException:
+        return False
+    return True
+
+
+def _unreadable(override: str, before: str | None) -> str:
+    key, equals, value = override.partition("=")
+    if equals and _open(value):
+        return f"{override!r} cannot be read: a bracket is not closed"
+    if equals and key:
+        return (
+            f'{override!r} cannot be read: what is not letters, digits and -_./ is quoted: "{key}={in_quotes(value)}"'
+        )
+    if before and "=" in before and not equals:
+        return (
+            f"{override!r} is not an override: write key=value; a value with a space is quoted: '{before} {override}'"
+        )
+    return f"{override!r} is not an override: write key=value"
