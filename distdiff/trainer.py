@@ -51,7 +51,9 @@ def _trainer(arguments: dict[str, Any]) -> L.Trainer:
     try:
         return L.Trainer(**(quiet | arguments))
     except (L.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
-        reason = first_line(error)
-        if "gpu" in reason.lower() and not torch.cuda.is_available():
-            raise UserError("trainer: there is no GPU here; trainer=cpu runs on the processor") from None
-        raise UserError(f"trainer: {reason}") from None
+        wanted = arguments["accelerator"]
+        if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
+            raise UserError(
+                f"trainer.accelerator={wanted} is not allowed: there is no GPU here; trainer=cpu runs on the processor"
+            ) from None
+        raise UserError(f"trainer: {first_line(error)}") from None

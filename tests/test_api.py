@@ -65,7 +65,8 @@ def test_an_image_depends_on_its_seed_and_place_not_on_the_batch(expander: Image
             lambda: distdiff.load_generator("tiny_digits", scheduler="flow_euler"),
             "for a Stable Diffusion model, one of auto",
         ),
-        (lambda: distdiff.load_images("/nowhere"), "no such folder"),
+        (lambda: distdiff.load_generator("sd15x"), "did you mean 'sd15'? one of lcm, sd14, sd15,"),
+        (lambda: distdiff.load_images("picture"), "root=picture: no such folder"),
         (lambda: distdiff.load_encoder("/nowhere"), "encoder.model=/nowhere: no such file or folder"),
     ],
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,13 +107,13 @@ MISTAKES = {
     "dataset.num_images=5": "dataset=digits does not read dataset.num_images; it is for dataset=font_digits",
     "dataset.check_counts=false": "it is for dataset=bloodmnist, breastmnist, caltech101,",
     "guidance.rho=0.1,1": "guidance.rho=0.1,1 has several values: a sweep needs -m: -m guidance.rho=0.1,1",
-    "expansion.strength=0.5,1": "a sweep needs -m: -m expansion.strength=0.5,1; a list has brackets: 'expansion.strength=[0.5,1]'",
+    "expansion.strength=0.5,1": "-m expansion.strength=0.5,1; a list has brackets: 'expansion.strength=[0.5,1]'",
     "train.expanded=a,b": """a comma in a path is quoted: "train.expanded='a,b'\"""",
     "expansion.strength=[0.5": "a bracket is not closed",
     "preview.rhos=[1]": "run.py has no preview.rhos; preview.py has it",
     "export.source=a": "run.py has no export.source; export.py has it",
     "guidance.foo=1": "there is no such key; its keys: guidance.",
-    "expansion.accelerate=1": "there is no such key; its keys: expansion.factor",
+    "expansion.angle=9": "there is no such key; its keys: expansion.factor",
     "train.where=copy == 0": "train.where='copy == 0' is not allowed without train.expanded",
     "train.where=copy = 0": "train.where='copy = 0' is not allowed: a condition on columns of metadata.parquet, of <",
     "+foo=1": "foo is not allowed: there is no such key",
@@ -327,7 +328,17 @@ def test_the_embedded_generator_says_that_it_draws_digits_alone() -> None:
 
 
 def test_help_into_a_pipe_that_closes_ends_quietly() -> None:
-    script = f"{sys.executable} experiments/run.py --help | head -n 1"
+    script = f"set -o pipefail; {sys.executable} experiments/export.py --help | true"
     result = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert (result.stdout, result.stderr) != ("", "")
+    assert result.returncode == 128 + signal.SIGPIPE
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("trainer", ["gpu", "ddp"])
+def test_a_gpu_that_is_not_there_is_said_with_what_is(trainer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distdiff.trainer import build_trainer, torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=r"^trainer.accelerator=gpu is not allowed: there is no GPU here; trainer=cpu"):
+        build_trainer(compose("train", [f"trainer={trainer}"]).trainer)
