@@ -108,7 +108,7 @@ MISTAKES = {
     "dataset.check_counts=false": "it is for dataset=bloodmnist, breastmnist, caltech101,",
     "guidance.rho=0.1,1": "guidance.rho=0.1,1 has several values: a sweep needs -m: -m guidance.rho=0.1,1",
     "expansion.strength=0.5,1": "-m expansion.strength=0.5,1; a list has brackets: 'expansion.strength=[0.5,1]'",
-    "train.expanded=a,b": """a comma in a path is quoted: "train.expanded='a,b'\"""",
+    "train.expanded=a,b": """a comma in a text is quoted: "train.expanded='a,b'\"""",
     "expansion.strength=[0.5": "a bracket is not closed",
     "preview.rhos=[1]": "run.py has no preview.rhos; preview.py has it",
     "export.source=a": "run.py has no export.source; export.py has it",
@@ -216,6 +216,17 @@ def test_a_path_means_what_it_says(typed: str, meant: str | list[str]) -> None:
     assert compose("describe", ["dataset=expanded", f"dataset.root={typed}"]).dataset.root == meant
 
 
+def test_a_prompt_means_what_it_says() -> None:
+    typed = [
+        "dataset.prompt_template=a {}: it's (old)",
+        "generator.negative_prompt='blurry, dark'",
+        "dataset.name=a & b",
+    ]
+    config = compose("expand", [*typed, "generator.cfg_scale=2"])
+    assert config.dataset.prompt_template == "a {}: it's (old)"
+    assert (config.generator.negative_prompt, config.dataset.name) == ("blurry, dark", "a & b")
+
+
 def test_home_is_found_in_every_key_that_takes_a_path_and_in_sweeps() -> None:
     known = {key for schema in COMMANDS.values() for key in composed_keys(schema)} | {
         "hydra.run.dir",
@@ -300,7 +311,7 @@ def test_a_sweep_over_datasets_may_have_a_key_for_one_of_them() -> None:
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
-        (["dataset=imagefolder", "dataset.root=/data/my pets/"], "my pets"),
+        (["dataset=imagefolder", "dataset.root=/data/my pets (1)/"], "my_pets_1"),
         (["dataset=imagefolder", "dataset.root=photos.v2.tar.gz"], "photos.v2"),
         (["dataset=imagefolder", "dataset.root=/data/photos.v2"], "photos.v2"),
         (["dataset=imagefolder", "dataset.root=."], Path.cwd().name),

@@ -60,6 +60,17 @@ def job(small_run: list[str], image_folder: Path, tmp_path: Path) -> Callable[..
     return make
 
 
+def test_neither_a_datasets_name_nor_what_a_generator_is_said_to_draw_is_in_the_fingerprint(job) -> None:
+    named = job("dataset.name=a photo (1)", "expansion.output_dir=null")
+    drawn = job("generator.draws=cats", "dataset.subject=cats")
+    assert named.fingerprint == drawn.fingerprint == job().fingerprint
+    assert named.path.name == f"a photo (1)-direct-{named.fingerprint}"
+
+
+def test_an_expansions_directory_is_called_as_the_datas_folder_is(job, image_folder: Path) -> None:
+    assert job("expansion.output_dir=null").path.name.startswith(f"{image_folder.name}-direct-")
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
 
@@ -323,7 +334,7 @@ def test_images_of_another_dataset_and_of_test_images_are_not_trained_on(job) ->
     with pytest.raises(UserError, match=r"not expanded from the training images .*: 1 of its 6 sources are not among"):
         read_expanded(made.path, others)
     renamed = replace(made.sources, class_names=("cat", "dog"))
-    with pytest.raises(UserError, match="has classes that dataset=imagefolder lacks: train"):
+    with pytest.raises(UserError, match=r"has classes that dataset \w+ lacks: train"):
         read_expanded(made.path, renamed)
 
 

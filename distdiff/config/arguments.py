@@ -27,6 +27,7 @@ PATH_KEYS = {
     *("expansion.output_dir", "pretrain.output_dir", "export.output_dir"),
     *("train.expanded", "measure.expanded", "export.source"),
 }
+TEXT_KEYS = {"dataset.name", "dataset.prompt_template", "generator.negative_prompt"}
 QUOTES, OPENING, CLOSING = "'\"", "[{(", "]})"
 
 
@@ -53,12 +54,12 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def in_grammar(overrides: Iterable[str]) -> list[str]:
-    """Overrides as Hydra's grammar has them: paths with what it has no words for, `~` for home, conditions as typed.
+    """Overrides as Hydra's grammar has them: paths with what it has no words for, `~` for home, conditions and prompts as typed.
 
     Raises `UserError` for a list that the shell has cut at its spaces, and for what is no override at all.
 
     >>> in_grammar(["seed=1", "train.where=strength < 0.5", "dataset.root=/a (1)/b=c", "train.expanded=[/a,/b & c]"])
-    ['seed=1', "train.where='strength < 0.5'", "dataset.root='/a (1)/b=c'", "train.expanded=['/a','/b & c']"]
+    ['seed=1', "train.where='strength < 0.5'", "dataset.root='/a (1)/b=c'", "train.expanded=[/a,'/b & c']"]
     """
     overrides = list(overrides)
     for position, override in enumerate(overrides):
@@ -79,8 +80,8 @@ def refuse_sweeps(parsed: Iterable[Override], takes_list: Iterable[str]) -> None
         hints = [f"a sweep needs -m: -m {override.input_line}"]
         if key in takes_list and override.is_choice_sweep():
             hints.append(f"a list has brackets: '{key}=[{value}]'")
-        if key in PATH_KEYS:
-            hints.append(f'a comma in a path is quoted: "{key}={in_quotes(value)}"')
+        if key in PATH_KEYS | TEXT_KEYS:
+            hints.append(f'a comma in a text is quoted: "{key}={in_quotes(value)}"')
         raise UserError(f"{override.input_line} has several values: {'; '.join(hints)}")
 
 
@@ -100,7 +101,7 @@ def _worded(override: str) -> str:
         return override
     if name in PATH_KEYS and ("~" in value or not _parses(override)):
         return f"{key}={','.join(map(_path, _parts(value)))}"
-    if name.endswith(".where") and not _parses(override):
+    if (name.endswith(".where") or name in TEXT_KEYS) and not _parses(override):
         return f"{key}={in_quotes(value)}"
     return override
 
@@ -148,7 +149,10 @@ def _refuse_cut(override: str, following: Sequence[str]) -> None:
 
 
 def _joined(value: str, following: Sequence[str]) -> Iterator[str]:
-    return itertools.accumulate(following, lambda left, right: f"{left}{right}", initial=value)
+    def join(left: str, right: str) -> str:
+        return f"{left}{'' if left.endswith(',') else ' '}{right}"
+
+    return itertools.accumulate(following, join, initial=value)
 
 
 def _open(value: str) -> bool:

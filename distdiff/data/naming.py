@@ -1,13 +1,16 @@
-"""What a dataset is called where nobody says it."""
+"""What a dataset is called where nobody says it.
 
+No heavy imports: validation asks before anything loads.
+"""
+
+import re
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.data.words import printable
-
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 FILES = (*ARCHIVES, ".parquet", ".arrow")
+NAMELESS = "dataset"
 SEVERAL = "expanded"  # only expanded datasets are read several at once
 
 
@@ -15,12 +18,12 @@ def default_name(dataset: DictConfig) -> str:
     """The name of the folder at `root`, or of the file without its extension; else the last part of `hub_id`.
 
     >>> default_name(OmegaConf.create({"root": "~/pictures/my pets.tar.gz", "hub_id": None}))
-    'my pets'
+    'my_pets'
     """
     if dataset.hub_id is not None:
-        return printable(str(dataset.hub_id).rpartition("/")[2])
+        return _plain(str(dataset.hub_id).rpartition("/")[2])
     if dataset.root is None:
-        return "dataset"  # its loader says what is missing
+        return NAMELESS  # its loader says what is missing
     if OmegaConf.is_list(dataset.root):
         if len(dataset.root) > 1:
             return SEVERAL
@@ -29,4 +32,9 @@ def default_name(dataset: DictConfig) -> str:
         root = dataset.root
     name = Path(str(root)).expanduser().resolve().name
     suffix = next((suffix for suffix in FILES if name.lower().endswith(suffix)), "")
-    return printable(name.removesuffix(name[len(name) - len(suffix) :]) or "root")
+    return _plain(name[: len(name) - len(suffix)])
+
+
+def _plain(name: str) -> str:
+    """In letters, digits, dots and dashes: it will be typed as a part of a directory's name."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_") or NAMELESS

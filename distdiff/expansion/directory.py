@@ -275,12 +275,12 @@ def _check_sources(root: Path, rows: Sequence[Row], real: LabelledImages) -> Non
     """Refuses what was expanded from other images, another dataset's or those that this one is tested on."""
     unknown = sorted({row["class_name"] for row in rows} - set(real.class_names))
     if unknown:
-        raise UserError(f"{root} has classes that dataset={real.name} lacks: {', '.join(unknown[:5])}")
+        raise UserError(f"{root} has classes that dataset {real.name} lacks: {', '.join(unknown[:5])}")
     known = {(real.class_names[label], key) for label, key in zip(real.labels, real.keys, strict=True)}
     sources = {(row["class_name"], row["source"]) for row in rows}
     if strange := sorted(sources - known):
         raise UserError(
-            f"{root} was not expanded from the training images of dataset={real.name}: {len(strange):,} of its "
+            f"{root} was not expanded from the training images of dataset {real.name}: {len(strange):,} of its "
             f"{len(sources):,} sources are not among them, such as {'/'.join(strange[0])}; give the dataset keys that it "
             "was expanded with"
         )

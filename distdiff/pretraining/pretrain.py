@@ -196,7 +196,7 @@ pipeline_tag: text-to-image
 ---
 # A small latent diffusion pipeline, trained from scratch
 
-- **Data**: `dataset={config.dataset.name}`, {num_images:,} training images of {options.image_size}x{options.image_size}.
+- **Data**: {config.dataset.name}, {num_images:,} training images of {options.image_size}x{options.image_size}.
 - **Prompts**: `{config.dataset.prompt_template}`, dropped with probability {options.prompt_dropout:g} (for CFG).
 - **Command**: `{shlex.join(["python", "experiments/pretrain.py", *overrides])}`, seed {config.seed}.
 - **Autoencoder**: {options.autoencoder_steps:,} steps of {options.autoencoder_batch_size} images.
