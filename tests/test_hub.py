@@ -234,5 +234,5 @@ def test_every_command_fetches_and_does_nothing_else(
     config = compose(command, ["fetch_only=true", "trainer=gpu", "trainer.devices=4", "trainer.num_nodes=2"])
     assert leads(config)
     run_job(f"nowhere:{command}", config, tmp_path)
-    assert capsys.readouterr().out == "ready  dataset=digits  1,797 images\n"
+    assert capsys.readouterr().out == "ready  dataset digits  1,797 images\n"
     assert not list(tmp_path.iterdir())
