@@ -12,6 +12,7 @@ from distdiff.data.splits import TEST, TRAIN, VALIDATION
 from distdiff.data.words import counted
 
 SHOWN = 3  # images that a line names; description.json has all
+UNBALANCED = 1.5  # times as many images from which on a class is much larger than another
 MOST_CLASSES = 30  # rows; of more classes the largest and the smallest are shown
 
 
@@ -58,6 +59,8 @@ def subjects(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     ends = summary["balance"]
     low, high = ends["smallest"], ends["largest"]
     ratio = f", {high['images'] / low['images']:.1f} times as many" if low["images"] else ""
+    if high["images"] >= UNBALANCED * low["images"]:
+        ratio += "; expansion.balance=true evens them out"
     yield (
         "balance",
         f"{low['images']:,} ({low['name']}) to {high['images']:,} ({high['name']}) training images{ratio}",
