@@ -12,7 +12,7 @@ from distdiff.errors import UserError
 
 def talk(config: DictConfig, run_dir: Path) -> None:
     """Says a line, shows a bar, prints a table, and leaves nothing."""
-    console.print(f"seed {config.seed} [not markup]", markup=False)
+    console.print(f"seed {config.seed} [not markup]")
     with stage_progress() as progress:
         bar = progress.add_task("a bar", total=2, unit="steps")
         progress.advance(bar, 1)

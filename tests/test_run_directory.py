@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from distdiff.config.launch import command
 from distdiff.console.record import recording
-from distdiff.tracking.sweep import SweptJob, conclude
+from distdiff.tracking.sweep import SweepNotes, SweptJob, conclude
 
 QUIET = ["logger=none", "trainer=cpu"]
 
@@ -115,3 +115,25 @@ def test_a_sweep_without_figures_or_failures_has_no_table(capsys, tmp_path: Path
     assert not (tmp_path / "sweep.csv").exists()
     conclude([job])  # began, and no word of it since
     assert "job 0 failed: it did not end" in capsys.readouterr().out
+
+
+def test_a_configuration_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("mine: precious\n")
+    config = compose("train", QUIET)
+    with recording(config, tmp_path):
+        pass
+    assert (tmp_path / "config.yaml").read_text() == "mine: precious\n"
+    (tmp_path / "config.yaml").unlink()
+    for seed in (1, 2):
+        config.seed = seed
+        with recording(config, tmp_path):
+            pass
+        assert OmegaConf.load(tmp_path / "config.yaml").seed == seed
+
+
+def test_a_note_that_is_not_whole_hides_nothing(tmp_path: Path) -> None:
+    notes = SweepNotes(tmp_path / "notes")
+    job = SweptJob(0, str(tmp_path), str(tmp_path), ("seed=1",), error="stopped")
+    notes.write(job)
+    (tmp_path / "notes" / "1.json").write_text('{"number": 1')
+    assert notes.jobs() == [replace(job, overrides=["seed=1"])]

@@ -66,11 +66,26 @@ class ImageCache:
 
         None where they are not kept: they are larger than the limit, or the disk has no room for them or fails.
         """
+        if not 0 < count * int(np.prod(shape)) <= self.max_bytes:
+            return None
+        # All that may fail is done by the leading rank, inside: no rank may miss what the others are told.
+        folder = world().once(lambda: self._filled(ingredients, count, shape, fill))
+        if folder is None:
+            return None
+        try:
+            return StoredImages(folder / PIXELS, count, shape)
+        except (OSError, ValueError):  # gone since, or not seen from this host
+            return None
+
+    def _filled(
+        self,
+        ingredients: Mapping[str, Any],
+        count: int,
+        shape: tuple[int, ...],
+        fill: Callable[[], Iterator[np.ndarray]] | None,
+    ) -> Path | None:
+        """The folder of these images, filled where it is not there, once more where it is damaged; None as for `get`."""
         size = count * int(np.prod(shape))
-        if not 0 < size <= self.max_bytes:
-            return None
-        if fill is None and not world().once(lambda: self.stages.has(STAGE, ingredients)):
-            return None
 
         def build(folder: Path) -> None:
             if fill is None:
@@ -81,30 +96,37 @@ class ImageCache:
                 raise UserError(error.strerror or first_line(error)) from None
 
         try:
+            if fill is None and not self.stages.has(STAGE, ingredients):
+                return None
             folder = self.stages.get(STAGE, ingredients, build)
-            stored = StoredImages(folder / PIXELS, count, shape)
-        except (UserError, OSError, ValueError) as error:
-            if world().leads:
-                announce(f"decoded images are not kept in {self.folder}: {first_line(error)}")
+            try:
+                StoredImages(folder / PIXELS, count, shape)
+            except (OSError, ValueError):
+                _remove(folder)
+                folder = self.stages.get(STAGE, ingredients, build)
+        except (UserError, OSError) as error:
+            announce(f"decoded images are not kept in {self.folder}: {first_line(error)}")
             return None
         with suppress(OSError):
             os.utime(folder)  # when it was last used
-        return stored
+        return folder
 
     def _make_room(self, aside: Path, size: int) -> Path:
         """A file of `size` in the folder `aside`, after others have been removed for it."""
         with held(self.folder / "room.lock"):
             self._sweep()
-            kept = self._kept()
+            kept, going, freed = self._kept(), [], 0
             excess = sum(taken for _, taken, _ in kept) + size - self.max_bytes
             for _, taken, folder in sorted(kept):
-                if excess > 0 and not folder.name.startswith("."):
-                    _remove(folder)
-                    excess -= taken
-            if excess > 0:
+                if freed < excess and not folder.name.startswith("."):
+                    going.append(folder)
+                    freed += taken
+            if freed < excess:
                 raise OSError("other jobs are just filling it")
-            if shutil.disk_usage(self.folder).free < size + SPARED:
+            if shutil.disk_usage(self.folder).free + freed < size + SPARED:
                 raise OSError(f"{size / 1e9:.1f} GB do not fit on the disk")
+            for folder in going:  # not before it is sure that this makes room
+                _remove(folder)
             path = aside / PIXELS
             with open(path, "wb") as file:
                 file.truncate(size)  # so that others count it
@@ -134,6 +156,7 @@ def _write(path: Path, images: Iterator[np.ndarray], shape: tuple[int, ...]) -> 
         for image in images:
             file.write(image.tobytes())
         file.flush()
+        os.fsync(file.fileno())  # the file has its whole size from the start: after a crash zeros would pass for black
 
 
 def _remove(folder: Path) -> None:

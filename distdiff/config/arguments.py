@@ -60,6 +60,8 @@ def in_grammar(overrides: Iterable[str]) -> list[str]:
 
     >>> in_grammar(["seed=1", "train.where=strength < 0.5", "dataset.root=/a (1)/b=c", "train.expanded=[/a,/b & c]"])
     ['seed=1', "train.where='strength < 0.5'", "dataset.root='/a (1)/b=c'", "train.expanded=[/a,'/b & c']"]
+    >>> in_grammar(["dataset.class_names={a: b, c: d}", "dataset.root=choice(/a,/b & c)"])
+    ['dataset.class_names={a: b, c: d}', "dataset.root=choice(/a,'/b & c')"]
     """
     overrides = list(overrides)
     for position, override in enumerate(overrides):
@@ -99,7 +101,9 @@ def _worded(override: str) -> str:
     name = key.lstrip("+")
     if not equals or not value:
         return override
-    if name in PATH_KEYS and ("~" in value or not _parses(override)):
+    if name in PATH_KEYS and not value.startswith("{") and ("~" in value or not _parses(override)):
+        if value.startswith("choice(") and value.endswith(")"):
+            return f"{key}=choice({','.join(map(_path, _parts(value[7:-1])))})"
         return f"{key}={','.join(map(_path, _parts(value)))}"
     if (name.endswith(".where") or name in TEXT_KEYS) and not _parses(override):
         return f"{key}={in_quotes(value)}"

@@ -38,7 +38,7 @@ class LoggedConsole(Console):
 
 
 def _console(kind: type[Console], width: int | None = None, **options: Any) -> Any:
-    return kind(highlight=False, soft_wrap=True, width=width, **options)
+    return kind(highlight=False, markup=False, soft_wrap=True, width=width, **options)  # names may hold brackets
 
 
 console: LoggedConsole = _console(LoggedConsole)

@@ -12,14 +12,16 @@ from distdiff.console.output import LOG
 from distdiff.errors import ONWARD, Stopped, UserError
 
 CONFIG = "config.yaml"
+OURS = "# The resolved configuration of this run of distdiff.\n"
 HYDRA = ".hydra"  # what was composed, overrides and all
 
 
 @contextlib.contextmanager
 def recording(config: DictConfig, run_dir: Path) -> Iterator[None]:
-    """Writes `config.yaml`, and adds to the log what ends the block before its time."""
+    """Writes `config.yaml`, but over no one else's, and adds to the log what ends the block before its time."""
     try:
-        (run_dir / CONFIG).write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+        if _is_ours(run_dir / CONFIG):
+            (run_dir / CONFIG).write_text(OURS + OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{run_dir}: cannot write there ({error.strerror})") from None
     try:
@@ -39,10 +41,19 @@ def discard_empty(run_dir: Path) -> None:
     """Removes the directory of a run that wrote nothing; one that holds anything but the record stays as it is."""
     if any(entry.name not in (LOG, CONFIG, HYDRA) for entry in run_dir.iterdir()):
         return
-    for name in (LOG, CONFIG):
-        (run_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(run_dir / HYDRA, ignore_errors=True)
-    run_dir.rmdir()
+    with contextlib.suppress(OSError):
+        for name in (LOG, CONFIG):
+            (run_dir / name).unlink(missing_ok=True)
+        shutil.rmtree(run_dir / HYDRA, ignore_errors=True)
+        run_dir.rmdir()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether there is no file yet, or one of an earlier run; `hydra.run.dir` may be any folder of the user's."""
+    if not path.exists():
+        return True
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.readline() == OURS
 
 
 def _add(run_dir: Path, text: str) -> None:

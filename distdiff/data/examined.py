@@ -28,8 +28,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What changes with a file: its size, and when its bytes and its entry changed, in nanoseconds."""
+    """What changes with a file: which it is, its size, and when its bytes and its entry changed, in nanoseconds."""
 
+    device: int
+    inode: int
     size: int
     modified: int
     changed: int
@@ -37,14 +39,14 @@ class Stamp:
     @classmethod
     def of(cls, path: Path | str) -> "Stamp":
         stat = os.stat(path)
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
     @property
     def settled(self) -> bool:
         return time.time() - self.modified / 1e9 > SETTLED
 
     def as_list(self) -> list[int]:
-        return [self.size, self.modified, self.changed]
+        return [self.device, self.inode, self.size, self.modified, self.changed]
 
 
 @dataclass

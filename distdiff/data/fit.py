@@ -4,13 +4,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 
-def fit_image(image: Image.Image, size: int, fit: str, area: tuple[float, float] | None = None) -> Image.Image:
-    """Resizes to (size, size): `crop` keeps the centre, `squash` distorts, `pad` adds black bars. Lanczos, antialiased.
-
-    `area`: the width and height that the picture takes from the upper left corner on, where that is not all of `image`.
-    """
-    if area is not None and area != image.size:
-        return _fit_area(image, size, fit, *area)
+def fit_image(image: Image.Image, size: int, fit: str) -> Image.Image:
+    """Resizes to (size, size): `crop` keeps the centre, `squash` distorts, `pad` adds black bars. Lanczos, antialiased."""
     if image.size == (size, size):
         return image
     if fit == "crop":
@@ -20,7 +15,8 @@ def fit_image(image: Image.Image, size: int, fit: str, area: tuple[float, float]
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def _fit_area(image: Image.Image, size: int, fit: str, width: float, height: float) -> Image.Image:
+def fit_area(image: Image.Image, size: int, fit: str, width: float, height: float) -> Image.Image:
+    """As `fit_image`, but without its bars, of the picture that takes `width` and `height` from the upper left corner on."""
     shown, inner = (0, 0, width, height), (size, size)
     if fit == "crop":
         side = min(width, height)
@@ -28,12 +24,7 @@ def _fit_area(image: Image.Image, size: int, fit: str, width: float, height: flo
         shown = (left, top, left + side, top + side)
     elif fit == "pad":
         inner = tuple(max(1, round(size * side / max(width, height))) for side in (width, height))
-    resized = image.resize(inner, Image.Resampling.LANCZOS, box=shown)
-    if inner == (size, size):
-        return resized
-    square = Image.new(image.mode, (size, size))
-    square.paste(resized, tuple(round((size - side) / 2) for side in inner))
-    return square
+    return image.resize(inner, Image.Resampling.LANCZOS, box=shown)
 
 
 def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:

@@ -79,8 +79,8 @@ class LabelledImages:
         return torch.stack(list(self.stream(size, fit)))
 
     def stream(self, size: int, fit: str) -> Iterator[torch.Tensor]:
-        """All images one after the other, as `tensor` gives them, made ahead by several threads."""
-        return map(to_floats, self.squares(size, fit))
+        """All images one after the other, as `tensor` gives them, made ahead by several threads; once, so none is kept."""
+        return map(to_floats, self.squares(size, fit, keep=False))
 
     def squares(self, size: int, fit: str, keep: bool = True) -> Squares:
         """All images as squares; kept in the image cache, or with `keep=False` only read from it."""
@@ -150,6 +150,9 @@ class LabelledImages:
         return f"{image.size}|".encode() + image.tobytes()
 
     def _known(self, position: int, memory: Examined) -> Seen | None:
+        """What is remembered of a path; a stream would have to be read to be known."""
+        if self.called is not None:
+            return None
         try:
             file = self.file(int(self.indices[position]))
             return memory.file(os.path.abspath(file), Stamp.of(file)) if isinstance(file, (str, Path)) else None

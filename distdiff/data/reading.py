@@ -9,7 +9,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from distdiff.data.fit import fit_image
+from distdiff.data.fit import fit_area, fit_image
 from distdiff.data.jpeg import SCALES, TooLarge, open_large, reduce
 from distdiff.errors import UserError, first_line
 
@@ -18,7 +18,7 @@ Image.init()
 _USUAL = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # first, as each format before costs a try
 FORMATS = (*_USUAL, *sorted(set(Image.OPEN) - {*_USUAL, "BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}))
 EXTENSIONS = frozenset(extension for extension, name in Image.registered_extensions().items() if name in FORMATS)
-# Twice Pillow's own limit, where it refuses: cameras reach it, and what must be held at once stays below 2 GB.
+# Twice Pillow's own limit, where it refuses: cameras reach it, and a thread that reads one holds less than 2 GB.
 MAX_PIXELS = 178_956_970
 READING = 2  # raise when a file's pixels may come out otherwise than before: it is part of what identifies data
 GAP = 2  # what is shown as a square is decoded at least so many times larger (Pillow's `reducing_gap`)
@@ -69,9 +69,11 @@ def read_square(
     def square(image: Image.Image, area: tuple[float, float]) -> Image.Image:
         if area == image.size:
             return fit_image(to_rgb(image, background), size, fit)
-        fitted = fit_image(_colours(image, background), size, fit, area)
+        fitted = fit_area(_colours(image, background), size, fit, *area)
         fitted.info = image.info  # the tags that say which way is up
-        return ImageOps.exif_transpose(fitted)
+        return fit_image(
+            ImageOps.exif_transpose(fitted), size, fit
+        )  # bars come last: an odd one would turn to the other side
 
     return _decode(file, name, reduction, square)
 

@@ -8,7 +8,9 @@ import torch
 from PIL import __version__ as pillow
 
 from distdiff.caching.image_cache import ImageCache, StoredImages
+from distdiff.console.counting import counted
 from distdiff.data.prefetch import prefetched
+from distdiff.data.reading import READING
 
 if TYPE_CHECKING:
     from distdiff.data.images import LabelledImages
@@ -60,13 +62,16 @@ class Squares:
         cache = ImageCache(images.options.cache_dir, images.options.image_cache_bytes)
         ingredients = {
             "data": images.identity,
-            "background": images.options.background,
+            "reading": READING,
             "pillow": pillow,
             "size": self.size,
             "fit": self.fit,
         }
         shape = (self.size, self.size, 3)
-        return cache.get(ingredients, len(images), shape, self._decoded if keep else None)
+        return cache.get(ingredients, len(images), shape, self._counted if keep else None)
+
+    def _counted(self) -> Iterator[np.ndarray]:
+        return (square for square, _ in zip(self._decoded(), counted(range(len(self)), "images: decode"), strict=True))
 
 
 def to_floats(square: np.ndarray) -> torch.Tensor:

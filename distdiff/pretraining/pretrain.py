@@ -198,7 +198,12 @@ pipeline_tag: text-to-image
 
 - **Data**: {config.dataset.name}, {num_images:,} training images of {options.image_size}x{options.image_size}.
 - **Prompts**: `{config.dataset.prompt_template}`, dropped with probability {options.prompt_dropout:g} (for CFG).
-- **Command**: `{shlex.join(["python", "experiments/pretrain.py", *overrides])}`, seed {config.seed}.
+- **Command**, with seed {config.seed}:
+
+```bash
+{shlex.join(["python", "experiments/pretrain.py", *overrides])}
+```
+
 - **Autoencoder**: {options.autoencoder_steps:,} steps of {options.autoencoder_batch_size} images.
 - **UNet and text encoder**: {options.denoiser_steps:,} steps of {options.denoiser_batch_size} latents, weights averaged \
 with decay {options.ema_decay:g}.

@@ -35,10 +35,9 @@ class SweptJob:
 
     def figures(self) -> dict[str, float]:
         """The numbers in its results that a sweep compares; none where it wrote none, or not to this machine."""
-        path = Path(self.directory) / RESULTS
-        if self.error is not None or not path.is_file():
+        results = None if self.error is not None else _read(Path(self.directory) / RESULTS)
+        if results is None:
             return {}
-        results = json.loads(path.read_text(encoding="utf-8"))
         numbers = results.get("summary", results)
         return {name: value for name, value in numbers.items() if type(value) in (int, float) and name != "seed"}
 
@@ -51,15 +50,25 @@ class SweepNotes:
 
     def write(self, job: SweptJob) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / f"{job.number}.json").write_text(json.dumps(asdict(job)), encoding="utf-8")
+        aside = self.folder / f"{job.number}.part"
+        aside.write_text(json.dumps(asdict(job)), encoding="utf-8")
+        aside.replace(self.folder / f"{job.number}.json")
 
     def jobs(self) -> list[SweptJob]:
         """The jobs that began, in order."""
-        found = [SweptJob(**json.loads(path.read_text(encoding="utf-8"))) for path in self.folder.glob("*.json")]
-        return sorted(found, key=lambda job: job.number)
+        notes = filter(None, map(_read, self.folder.glob("*.json")))
+        return sorted((SweptJob(**note) for note in notes), key=lambda job: job.number)
 
     def forget(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What a file says, None where it is not there or not whole: a table is no reason to hide why a sweep ended."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def conclude(jobs: Sequence[SweptJob]) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from threading import Lock
 from typing import ClassVar
 
 import pyarrow
@@ -14,7 +15,7 @@ from distdiff.expansion.journal import Row
 from distdiff.expansion.storage.shards import OpenShard, Sharded
 
 ROW_GROUP = 25  # images read together, so a random image costs no more than these
-CACHED_GROUPS = 4
+CACHED_GROUPS = 16  # the window in which several threads read ahead
 
 
 class Parquet(Sharded):
@@ -49,9 +50,13 @@ class Parquet(Sharded):
             with pyarrow.parquet.ParquetFile(paths[shard]) as file:
                 return [image["bytes"] for image in file.read_row_group(number, columns=["image"])["image"].to_pylist()]
 
+        one = Lock()  # threads that want the same group wait for the first
+
         def read(index: int) -> bytes:
             shard, number, position = places[index]
-            return group(shard, number)[position]
+            with one:
+                images = group(shard, number)
+            return images[position]
 
         return read
 
