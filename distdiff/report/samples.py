@@ -22,7 +22,7 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
         int((originals.labels == label).argmax()) for label in range(min(len(originals.class_names), MAX_CLASSES))
     ]
     rows = [[originals.square(position, size, fit) for position in positions]]
-    titles = ["source"]
+    titles, blank = ["source"], Image.new("RGB", (size, size), "white")  # for a copy that failed, or is not planned
     wanted = {
         (originals.class_names[originals.labels[p]], originals.keys[p]): column for column, p in enumerate(positions)
     }
@@ -38,8 +38,8 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
                 column = wanted.get((entry["class_name"], entry["source"]))
                 if entry["copy"] == copy and column is not None:
                     line[column] = read(index)
-            if len(line) == len(positions):
-                rows.append([line[column] for column in range(len(positions))])
+            if line:
+                rows.append([line.get(column, blank) for column in range(len(positions))])
                 titles.append(f"{row.method}, copy {copy}")
     sheet = grid([image for row in rows for image in row], columns=len(positions), side=max(SIDE, size))
     captioned(sheet, [originals.class_names[originals.labels[p]] for p in positions], titles).save(path)
