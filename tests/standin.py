@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from omegaconf import DictConfig
 
@@ -11,6 +12,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import Synthesized, Synthesizer
+from distdiff.expansion.writer import ExpandedWriter
 
 SIZE = 32
 
@@ -51,3 +53,23 @@ def standin_job_of(images: LabelledImages, config: DictConfig, path: Path) -> tu
     job = ExpansionJob("none", 0, images, ingredients, lambda title: synthesizer, path, config)
     job.claim()
     return job, synthesizer
+
+
+class Killed(BaseException):
+    pass
+
+
+def interrupted(job: ExpansionJob, monkeypatch, batches: int) -> None:
+    """Runs until so many batches are written, and stops as a killed process does: nothing is closed."""
+    write, calls = ExpandedWriter.write_on_batch_end, []
+
+    def die(self, *arguments):
+        if len(calls) == batches:
+            raise Killed
+        calls.append(1)
+        write(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExpandedWriter, "write_on_batch_end", die)
+        with pytest.raises(Killed):
+            job.run("test")

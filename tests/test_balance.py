@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 from conftest import compose
 from PIL import Image
-from standin import standin_job_of
+from standin import interrupted, standin_job_of
 
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.data.images import LabelledImages
@@ -18,7 +18,6 @@ from distdiff.expansion.command import expand
 from distdiff.expansion.directory import ExpandedDirectory, read_expanded
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.share import Share
-from distdiff.expansion.writer import ExpandedWriter
 from distdiff.preview.command import preview
 from distdiff.study.study import Study
 
@@ -111,18 +110,7 @@ def test_splits_a_crash_and_a_larger_factor_make_each_image_once(tmp_path: Path,
 
     splits, factor = ("expansion.batch_size=4", "expansion.total_split=2"), "expansion.factor=1"
     first, made = job("made", *splits, factor, "expansion.split=0")
-    write, calls = ExpandedWriter.write_on_batch_end, []
-
-    def die(self, *arguments):
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        calls.append(1)
-        write(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ExpandedWriter, "write_on_batch_end", die)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            first.run("test")
+    interrupted(first, monkeypatch, batches=2)
     assert len(made.made) == 12  # the last batch of four was lost
     made = made.made[:8]
     for split in ("0", "1"):

@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -234,14 +235,17 @@ def test_the_background_identifies_only_what_it_changes(root: Path) -> None:
 # What was found out about files is remembered
 
 
+def calls_of(reader: Callable, monkeypatch) -> list:
+    """The files that labelled images hand to `reader` from now on."""
+    calls = []
+    monkeypatch.setattr(images_module, reader.__name__, lambda file, *more: calls.append(file) or reader(file, *more))
+    return calls
+
+
 @pytest.fixture
 def decoded(monkeypatch) -> list:
     """What was decoded to examine it."""
-    calls = []
-    monkeypatch.setattr(
-        images_module, "is_transparent", lambda file, *name: calls.append(file) or is_transparent(file, *name)
-    )
-    return calls
+    return calls_of(is_transparent, monkeypatch)
 
 
 def test_the_second_run_decodes_nothing_and_says_the_same(root: Path, decoded: list) -> None:
@@ -332,7 +336,7 @@ def test_items_come_in_order_and_only_some_ahead_and_a_failure_where_it_would_ha
 
     def make(number: int) -> int:
         begun.append(number)
-        time.sleep(0.002 * (number % 3))
+        time.sleep(0.002 * (number % 3))  # so that they are not done in the order in which they were begun
         if number == 30:
             raise ValueError("thirty")
         return number
@@ -401,11 +405,7 @@ def folders(root: Path) -> set[str]:
 
 @pytest.fixture
 def squares_decoded(monkeypatch) -> list:
-    calls = []
-    monkeypatch.setattr(
-        images_module, "read_square", lambda file, *more: calls.append(file) or read_square(file, *more)
-    )
-    return calls
+    return calls_of(read_square, monkeypatch)
 
 
 def test_kept_images_are_the_decoded_ones_bit_for_bit_and_decoded_once(root: Path, squares_decoded: list) -> None:

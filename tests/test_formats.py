@@ -17,7 +17,7 @@ import torch
 import webdataset
 from conftest import compose
 from PIL import Image
-from standin import StandIn, standin_job, standin_job_of
+from standin import Killed, StandIn, interrupted, standin_job, standin_job_of
 
 from distdiff.classification.command import train
 from distdiff.data.loading import load_dataset
@@ -30,7 +30,7 @@ from distdiff.expansion.names import safe_name
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.storage.base import Storage
 from distdiff.expansion.storage.shards import member_key
-from distdiff.expansion.writer import ExpandedWriter, metadata_row
+from distdiff.expansion.writer import metadata_row
 
 FORMATS, SHARDED = ("imagefolder", "webdataset", "parquet"), ("webdataset", "parquet")
 SOURCES, FACTOR = 7, 4
@@ -115,26 +115,6 @@ def test_keys_end_at_their_first_dot_and_stay_distinct() -> None:
     keys = [member_key(f"{safe_name(name)}/{safe_name(name)}__0000.webp") for name in names]
     assert len(set(keys)) == len(names)
     assert all("." not in key and extension == "webp" for key, extension in keys)
-
-
-class Killed(BaseException):
-    pass
-
-
-def interrupted(job: ExpansionJob, monkeypatch, batches: int) -> None:
-    """Runs until so many batches are written, and stops as a killed process does: nothing is closed."""
-    write, calls = ExpandedWriter.write_on_batch_end, []
-
-    def die(self, *arguments):
-        if len(calls) == batches:
-            raise Killed
-        calls.append(1)
-        write(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ExpandedWriter, "write_on_batch_end", die)
-        with pytest.raises(Killed):
-            job.run("test")
 
 
 @pytest.mark.parametrize("storage", SHARDED)

@@ -8,7 +8,7 @@ import datasets
 import pyarrow.parquet
 import pytest
 from conftest import compose
-from standin import SIZE, StandIn, standin_job
+from standin import SIZE, StandIn, interrupted, standin_job
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
@@ -17,7 +17,6 @@ from distdiff.expansion.command import expand
 from distdiff.expansion.directory import read_expanded
 from distdiff.expansion.expander import Expander
 from distdiff.expansion.filtering import RowFilter
-from distdiff.expansion.writer import ExpandedWriter
 
 FORMATS = ["imagefolder", "webdataset", "parquet"]
 
@@ -73,23 +72,12 @@ class WithPrompts(StandIn):
 @pytest.mark.parametrize("storage", FORMATS)
 def test_a_directory_from_before_there_were_prompts_goes_on(tmp_path: Path, monkeypatch, storage: str) -> None:
     """Its images stay, without a prompt, also those in a shard that was open; all of it can still be read."""
-    write, calls = ExpandedWriter.write_on_batch_end, []
-
-    def die(self, *arguments):
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        calls.append(1)
-        write(self, *arguments)
-
     keys = ["logger=none", f"expansion.format={storage}", "expansion.shard_size=8", "expansion.batch_size=5"]
     job, larger = (
         standin_job(compose("expand", [*keys, f"expansion.factor={factor}"]), tmp_path / "made", 20)[0]
         for factor in (1, 2)
     )
-    with monkeypatch.context() as patch:
-        patch.setattr(ExpandedWriter, "write_on_batch_end", die)
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            job.run("test")  # leaves ten images: a shard of eight, and two in the open one
+    interrupted(job, monkeypatch, batches=2)  # leaves ten images: a shard of eight, and two in the open one
     for going_on, total in ((job, 20), (larger, 40)):
         synthesizer = WithPrompts()
         going_on.synthesizer = lambda title, synthesizer=synthesizer: synthesizer

@@ -32,7 +32,7 @@ def recording(config: DictConfig, run_dir: Path) -> Iterator[None]:
     except (Stopped, KeyboardInterrupt) as stop:
         _add(run_dir, f"distdiff: {stop if isinstance(stop, Stopped) else 'interrupted'}; {ONWARD}\n")
         raise
-    except Exception:
+    except Exception:  # ours, whatever it is: the log has its traceback too, and it goes on
         _add(run_dir, traceback.format_exc())
         raise
 

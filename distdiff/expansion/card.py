@@ -21,7 +21,16 @@ def dataset_card(
         f"{counts['unreadable']:,} more source images could not be read and {counts['failed']:,} images failed: "
         "`failures.parquet` says which and why.\n"
     )
-    by_folders = config.expansion.format == IMAGEFOLDER
+    told = f"""{len(plan) - counts["failed"]:,} images: {plan.words}.
+{lost if counts["unreadable"] or counts["failed"] else ""}\
+The originals are not included. Made by DistDiff with seed {ingredients["seed"]}; `manifest.json` holds every setting
+(fingerprint `{fingerprint(ingredients)}`), `metadata.parquet` one row an image."""
+    return card_text(f"{config.dataset.name}, expanded by `{method}`", told, config.expansion.format)
+
+
+def card_text(title: str, told: str, storage: str) -> str:
+    """A card of generated images in this storage format: what `told` says of them, and how to read them."""
+    by_folders = storage == IMAGEFOLDER
     call = 'load_dataset("imagefolder", data_dir="<this folder>"' if by_folders else 'load_dataset("<this folder>"'
     return f"""---
 task_categories:
@@ -30,12 +39,9 @@ tags:
 - synthetic
 - distdiff
 ---
-# {config.dataset.name}, expanded by `{method}`
+# {title}
 
-{len(plan) - counts["failed"]:,} images: {plan.words}.
-{lost if counts["unreadable"] or counts["failed"] else ""}\
-The originals are not included. Made by DistDiff with seed {ingredients["seed"]}; `manifest.json` holds every setting
-(fingerprint `{fingerprint(ingredients)}`), `metadata.parquet` one row an image.
+{told}
 
 ```python
 from datasets import load_dataset
