@@ -56,7 +56,7 @@ def _conclude(config: DictConfig, tested: Accuracies, num_train: int, path: Path
     console.print(classes_table(tested))
     num_test = sum(found.num_test for found in tested.classes)
     console.print(f"accuracy {tested.accuracy:.4f} on {num_test:,} test images, trained on {num_train:,}")
-    console.print(f"results  {path}", markup=False)
+    console.print(f"results  {path}")
 
 
 def classes_table(tested: Accuracies) -> Table:

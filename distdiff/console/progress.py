@@ -21,7 +21,7 @@ REFRESH = 0.5  # seconds
 def announce(message: str) -> None:
     """One line that any rank may have to say; those that do not lead have no console of their own."""
     if world().leads:
-        console.print(message, markup=False)
+        console.print(message)
     else:
         print(f"rank {world().rank}: {message}", file=sys.stderr, flush=True)
 

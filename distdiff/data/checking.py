@@ -41,7 +41,6 @@ def say_unreadable(images: LabelledImages, split: str) -> None:
     total = len(images) + len(lost)
     console.print(
         f"{len(lost):,} of {total:,} {split} images cannot be read and are left out: {describe_unreadable(lost)}",
-        markup=False,
     )
 
 

@@ -45,4 +45,4 @@ def note(name: str, message: str, files: Sequence[str] = ()) -> None:
 
 
 def _print(made: Note) -> None:
-    console.print(f"dataset {made.dataset}: {made.message}", markup=False)
+    console.print(f"dataset {made.dataset}: {made.message}")

@@ -50,7 +50,7 @@ def _describe(config: DictConfig, run_dir: Path) -> None:
         sheets = _write_grids(read, loaded.train.class_names, run_dir)
         for sheet in sheets:
             log_image(logger, f"classes/{sheet.stem}", sheet)
-    console.print(f"description  {run_dir}  ({counted(len(sheets), 'grid')}, duplicates.csv)", markup=False)
+    console.print(f"description  {run_dir}  ({counted(len(sheets), 'grid')}, duplicates.csv)")
 
 
 def _write_grids(looks: list[Look], class_names: tuple[str, ...], run_dir: Path) -> list[Path]:

@@ -88,7 +88,7 @@ def say_failures(directory: Path) -> None:
         if reasons:
             common = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.most_common(3))
             more = "; …" if len(reasons) > 3 else ""
-            console.print(f"{reasons.total():,} {what} ({common}{more}), see {directory / FAILURES}", markup=False)
+            console.print(f"{reasons.total():,} {what} ({common}{more}), see {directory / FAILURES}")
 
 
 class FailureLimit:

@@ -198,4 +198,4 @@ def say_kept(kept: int, of: int, condition: RowFilter, names: Sequence[object]) 
     places = ", ".join(map(str, names))
     if not kept:
         raise condition.wrong(f"it is true of none of the {of:,} images of {places}")
-    console.print(f"{kept:,} of {of:,} images of {places} kept: {condition.key}={condition.words}", markup=False)
+    console.print(f"{kept:,} of {of:,} images of {places} kept: {condition.key}={condition.words}")

@@ -105,7 +105,7 @@ class ExpansionJob:
     def _say_going_on(self, settled: int) -> None:
         """Says how many images an earlier run left, those that failed in it not counted."""
         if world().leads and (there := settled - num_failed(self.path, self.plan)) > 0:
-            console.print(f"going on: {there:,} of {len(self.plan):,} images are there", markup=False)
+            console.print(f"going on: {there:,} of {len(self.plan):,} images are there")
 
     def _finish(self, directory: ExpandedDirectory, plan: ExpansionPlan) -> int:
         counts = {

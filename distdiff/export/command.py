@@ -37,7 +37,7 @@ def _export(config: DictConfig, run_dir: Path) -> Path:
     selection = select("export.source", keys.source, where)
     copy_images(selection, where, target, keys.format, keys.shard_size)
     link(run_dir / "exported", target)
-    console.print(f"exported {target}  ({len(selection.rows):,} images)", markup=False)
+    console.print(f"exported {target}  ({len(selection.rows):,} images)")
     if keys.repo_id is not None:
-        console.print(f"uploaded {upload(target, keys.repo_id, keys.private)}", markup=False)
+        console.print(f"uploaded {upload(target, keys.repo_id, keys.private)}")
     return target

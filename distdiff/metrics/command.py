@@ -51,7 +51,7 @@ def measure_expanded(config: DictConfig, run_dir: Path) -> Fidelity:
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         console.print()
         console.print(fidelity_table(fidelity, among_real), soft_wrap=False)
-        console.print(f"results  {path}", markup=False)
+        console.print(f"results  {path}")
     return fidelity
 
 

@@ -87,7 +87,7 @@ def finish(logger: Logger | None, exit_status: int = 0) -> None:
         run.finish(exit_code=exit_status)
         if run.offline:
             folder = shlex.quote(str(Path(run.settings.sync_dir).absolute()))
-            console.print(f"W&B      offline, to upload it: wandb sync {folder}", markup=False)
+            console.print(f"W&B      offline, to upload it: wandb sync {folder}")
     elif logger is not None:
         logger.finalize("failed" if exit_status else "success")
 

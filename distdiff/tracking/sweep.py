@@ -82,7 +82,7 @@ def conclude(jobs: Sequence[SweptJob]) -> None:
     console.print(_table(jobs, differing, names[:SHOWN], figures), soft_wrap=False)
     for job in jobs:
         if job.error is not None:
-            console.print(f"job {job.number} failed: {job.error}", markup=False)
+            console.print(f"job {job.number} failed: {job.error}")
     path = Path(jobs[0].sweep) / TABLE
     try:
         with open(path, "w", newline="", encoding="utf-8") as file:
@@ -90,9 +90,9 @@ def conclude(jobs: Sequence[SweptJob]) -> None:
             writer.writerow(["job", *differing, *names, "error", "directory"])
             writer.writerows(_lines(jobs, differing, names, figures))
     except OSError as error:
-        console.print(f"{path}: cannot write there ({error.strerror})", markup=False)
+        console.print(f"{path}: cannot write there ({error.strerror})")
         return
-    console.print(f"sweep    {path}", markup=False)
+    console.print(f"sweep    {path}")
 
 
 def _differing(given: Sequence[Mapping[str, str]]) -> list[str]:
