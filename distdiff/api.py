@@ -16,21 +16,21 @@ from distdiff.classification.training import ClassifierTrainer, training_set
 from distdiff.config.composition import compose_jobs, explain_type, load_option, options
 from distdiff.config.schema import GROUPS
 from distdiff.config.validation import check_generator, check_values
-from distdiff.data.fit import fit_image
-from distdiff.data.imagefolder import read_class_folders
 from distdiff.data.images import LabelledImages, to_image, to_tensor
-from distdiff.data.reading import to_rgb
+from distdiff.data.reading.decoding import to_rgb
+from distdiff.data.reading.fit import fit_image
+from distdiff.data.sources.imagefolder import read_class_folders
 from distdiff.encoders import loading as encoders
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.encoders.location import check_encoder
+from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
 from distdiff.errors import UserError
 from distdiff.expansion.plan import WorkItem, image_seed
 from distdiff.expansion.synthesis import GuidedImg2Img
-from distdiff.generator import loading as generators
+from distdiff.generator import pipelines as generators
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.guidance.base import Guidance
-from distdiff.guidance.energy import HierarchicalEnergy, ImageEnergy
 from distdiff.guidance.loading import build_guidance
 from distdiff.prototypes.fitting import fit_image_prototypes
 from distdiff.prototypes.hierarchical import Prototypes

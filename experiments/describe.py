@@ -1,8 +1,8 @@
 """Looks a dataset over before anything is made of it: python experiments/describe.py dataset=imagefolder dataset.root=~/images"""
 
-from distdiff.config.launch import command
+from distdiff.launching.command import command
 
-main = command("describe", "distdiff.description.command:describe", about=__doc__)
+main = command("describe", "distdiff.commands.describe:describe", about=__doc__)
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,8 @@
 """Shows what an expansion would make, and what it would take: python experiments/preview.py dataset=digits guidance=direct"""
 
-from distdiff.config.launch import command
+from distdiff.launching.command import command
 
-main = command("preview", "distdiff.preview.command:preview", about=__doc__)
+main = command("preview", "distdiff.commands.preview:preview", about=__doc__)
 
 if __name__ == "__main__":
     main()

@@ -7,11 +7,11 @@ from torch.nn import functional as F
 
 from distdiff.classification.networks import ImageClassifier
 from distdiff.encoders.guide import GuideEncoder
+from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.batch import GuidedBatch
 from distdiff.guidance.direct import Direct
-from distdiff.guidance.energy import HierarchicalEnergy, ImageEnergy
 from distdiff.guidance.freedom import Freedom
 from distdiff.guidance.mpgd import Mpgd
 from distdiff.guidance.none import Unguided

@@ -9,11 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
 from distdiff.config.composition import load_option
+from distdiff.data.datasets import load_dataset
 from distdiff.data.images import DatasetSplits, LabelledImages
-from distdiff.data.loading import load_dataset
 from distdiff.data.naming import default_name
 from distdiff.errors import UserError
-from distdiff.expansion.expander import Expander
+from distdiff.expansion.assembly import Expander
 from distdiff.expansion.job import ExpansionJob
 
 SPLITS = ("train", "validation", "test")

@@ -12,13 +12,13 @@ from PIL import Image
 from standin import interrupted, standin_job_of
 
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
+from distdiff.commands.expand import expand
+from distdiff.commands.preview import preview
 from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
-from distdiff.expansion.command import expand
-from distdiff.expansion.directory import ExpandedDirectory, read_expanded
 from distdiff.expansion.plan import ExpansionPlan
-from distdiff.expansion.share import Share
-from distdiff.preview.command import preview
+from distdiff.store.directory import ExpandedDirectory, read_expanded
+from distdiff.store.shares import Share
 from distdiff.study.study import Study
 
 SIZES = (3, 7, 1, 0, 5)  # images of each class

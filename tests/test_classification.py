@@ -9,12 +9,12 @@ import torch
 from conftest import compose
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.command import classes_table
 from distdiff.classification.data import ClassificationData, ImageTensors
 from distdiff.classification.training import Accuracies, ClassAccuracy, ClassifierTrainer, training_set
+from distdiff.commands.train import classes_table
 from distdiff.config.instantiation import build
 from distdiff.console.output import console
-from distdiff.data import digits
+from distdiff.data.sources import digits
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.errors import UserError
 

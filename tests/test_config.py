@@ -17,7 +17,7 @@ from distdiff.config.arguments import PATH_KEYS, in_grammar, read_flags
 from distdiff.config.composition import CONFIG_DIR, LOADER_KEYS, compose_jobs, load_option, options
 from distdiff.config.schema import COMMANDS, GROUPS
 from distdiff.config.validation import validate, warnings_about
-from distdiff.data.hub import read_hub, read_tables
+from distdiff.data.sources.tables import read_hub, read_tables
 from distdiff.errors import UserError
 
 GIVEN = {
@@ -347,7 +347,7 @@ def test_help_into_a_pipe_that_closes_ends_quietly() -> None:
 
 @pytest.mark.parametrize("trainer", ["gpu", "ddp"])
 def test_a_gpu_that_is_not_there_is_said_with_what_is(trainer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from distdiff.trainer import build_trainer, torch
+    from distdiff.ranks.trainer import build_trainer, torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

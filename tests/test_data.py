@@ -5,10 +5,10 @@ import pytest
 from conftest import compose
 from PIL import Image
 
-from distdiff.data import digits, font_digits
-from distdiff.data.fit import fit_image
+from distdiff.data.datasets import load_dataset, prompts
 from distdiff.data.images import draw_few_shot
-from distdiff.data.loading import load_dataset, prompts
+from distdiff.data.reading.fit import fit_image
+from distdiff.data.sources import digits, font_digits
 from distdiff.errors import UserError
 
 

@@ -22,18 +22,19 @@ from datasets import Image as ImageFeature
 from omegaconf import DictConfig
 from PIL import Image
 
-from distdiff.caching import image_cache
 from distdiff.classification.data import ClassificationData, ImageTensors
-from distdiff.data import examined, jpeg, reading
 from distdiff.data import images as images_module
-from distdiff.data.background import colour
-from distdiff.data.checking import checked
-from distdiff.data.fit import fit_image
+from distdiff.data.cache import examined, image_cache
+from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages
-from distdiff.data.loading import load_dataset
-from distdiff.data.options import ReadingOptions
-from distdiff.data.prefetch import prefetched
-from distdiff.data.reading import UnreadableImage, is_transparent, read_image, read_square
+from distdiff.data.readable import checked
+from distdiff.data.reading import decoding as reading
+from distdiff.data.reading import jpeg
+from distdiff.data.reading.background import colour
+from distdiff.data.reading.decoding import UnreadableImage, is_transparent, read_image, read_square
+from distdiff.data.reading.fit import fit_image
+from distdiff.data.reading.options import ReadingOptions
+from distdiff.data.reading.prefetch import prefetched
 from distdiff.errors import UserError
 
 FITS = ("crop", "squash", "pad")

@@ -12,8 +12,8 @@ from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from distdiff.data.reading import read_image
-from distdiff.description.command import describe
+from distdiff.commands.describe import describe
+from distdiff.data.reading.decoding import read_image
 from distdiff.description.similarity import difference_hash, miniature, near_pairs
 from distdiff.errors import UserError
 
@@ -253,6 +253,6 @@ def test_under_several_ranks_the_leading_one_alone_looks(tmp_path, monkeypatch) 
         def once(self, make: object) -> None:
             """What another rank makes."""
 
-    monkeypatch.setattr("distdiff.description.command.world", Follower)
+    monkeypatch.setattr("distdiff.commands.describe.world", Follower)
     assert describe(compose("describe", []), tmp_path) is None
     assert not list(tmp_path.iterdir())

@@ -49,13 +49,13 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
 from distdiff.config.instantiation import build
-from distdiff.data.loading import load_dataset
+from distdiff.data.datasets import load_dataset
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.loading import fingerprint, load_encoder
 from distdiff.errors import UserError
-from distdiff.expansion.expander import Expander
+from distdiff.expansion.assembly import Expander
 from distdiff.expansion.job import ExpansionJob
-from distdiff.trainer import build_trainer
+from distdiff.ranks.trainer import build_trainer
 
 SIZE = 28
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)

@@ -5,7 +5,7 @@ import torch
 from bench import CLASS_WEIGHT, GROUP_WEIGHT, GROUPS, Bench
 from torch.nn import functional as F
 
-from distdiff.guidance.energy import HierarchicalEnergy
+from distdiff.energy.hierarchical import HierarchicalEnergy
 
 
 @pytest.fixture(scope="module")

@@ -13,19 +13,19 @@ from conftest import compose
 from PIL import Image
 from standin import standin_job_of
 
-from distdiff.classification.command import train
+from distdiff.commands.export import export
+from distdiff.commands.train import train
+from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages
-from distdiff.data.loading import load_dataset
-from distdiff.data.splits import carve
+from distdiff.data.splits.carving import carve
 from distdiff.errors import UserError
-from distdiff.expansion.dataset import origin
-from distdiff.expansion.directory import ExpandedDirectory, read_expanded
-from distdiff.expansion.filtering import RowFilter
-from distdiff.expansion.names import safe_name
-from distdiff.expansion.storage.base import ASIDES
-from distdiff.expansion.storage.imagefolder import ImageFolder
-from distdiff.export import upload
-from distdiff.export.command import export
+from distdiff.store import upload
+from distdiff.store.dataset import origin
+from distdiff.store.directory import ExpandedDirectory, read_expanded
+from distdiff.store.filtering import RowFilter
+from distdiff.store.formats.base import ASIDES
+from distdiff.store.formats.imagefolder import ImageFolder
+from distdiff.store.names import safe_name
 
 SOURCES, FACTOR = 12, 3
 
@@ -201,7 +201,7 @@ def test_what_is_no_condition_is_said_in_one_line(condition: str) -> None:
 
 
 def test_what_a_condition_keeps_identifies_a_classifier(small_run, image_folder, tmp_path: Path, capsys) -> None:
-    from distdiff.expansion.command import expand
+    from distdiff.commands.expand import expand
 
     (tmp_path / "run").mkdir()
     data = ["dataset=imagefolder", f"dataset.root={image_folder}"]
@@ -288,7 +288,7 @@ def test_merged_datasets_keep_every_image_under_a_name_of_its_own(expanded, tmp_
 
 def test_an_interrupted_export_goes_on_and_another_one_is_refused(expanded, tmp_path: Path, monkeypatch) -> None:
     path = expanded("made")
-    monkeypatch.setattr("distdiff.export.copying.BATCH", 5)
+    monkeypatch.setattr("distdiff.store.copying.BATCH", 5)
     write, written = ImageFolder.write, []
 
     def die(self, batch):

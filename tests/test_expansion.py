@@ -23,20 +23,20 @@ from PIL import Image
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
 from distdiff.config.composition import load_option, options
+from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages, to_tensor
-from distdiff.data.loading import load_dataset
 from distdiff.errors import Stopped, UserError
-from distdiff.expansion.directory import read_expanded
-from distdiff.expansion.expander import Expander
+from distdiff.expansion.assembly import Expander
 from distdiff.expansion.job import ExpansionJob
-from distdiff.expansion.journal import append_rows, read_journals
-from distdiff.expansion.names import SPLIT_WORDS, safe_name
 from distdiff.expansion.plan import ExpansionPlan
-from distdiff.expansion.share import Share, working_on
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.direct import Direct
+from distdiff.store.directory import read_expanded
+from distdiff.store.journal import append_rows, read_journals
+from distdiff.store.names import SPLIT_WORDS, safe_name
+from distdiff.store.shares import Share, working_on
 
 
 @pytest.fixture

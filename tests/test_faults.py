@@ -26,19 +26,19 @@ from PIL import Image
 from distdiff import locking
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set, training_set
-from distdiff.data.checking import readable
+from distdiff.commands.expand import expand
+from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages, to_tensor
-from distdiff.data.loading import load_dataset
+from distdiff.data.readable import readable
 from distdiff.errors import UserError
-from distdiff.expansion.command import expand
-from distdiff.expansion.directory import read_expanded
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.memory import WithinMemory, ran_out_of_memory
 from distdiff.expansion.plan import WorkItem
-from distdiff.expansion.share import Share, working_on
 from distdiff.expansion.synthesis import Synthesized, Synthesizer
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.locking import LEASE, Timeout, held
+from distdiff.store.directory import read_expanded
+from distdiff.store.shares import Share, working_on
 
 
 class Copies(Synthesizer):
@@ -309,7 +309,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(job, monkeypatch) 
 
 
 @pytest.mark.parametrize(
-    "place", ["pathlib.Path.write_bytes", "os.replace", "distdiff.expansion.storage.imagefolder.append_rows"]
+    "place", ["pathlib.Path.write_bytes", "os.replace", "distdiff.store.formats.imagefolder.append_rows"]
 )
 def test_wherever_the_disk_is_full_nothing_counts_that_is_not_there(place: str, job, monkeypatch) -> None:
     with monkeypatch.context() as patch:

@@ -19,18 +19,18 @@ from conftest import compose
 from PIL import Image
 from standin import Killed, StandIn, interrupted, standin_job, standin_job_of
 
-from distdiff.classification.command import train
-from distdiff.data.loading import load_dataset
+from distdiff.commands.train import train
+from distdiff.data.datasets import load_dataset
 from distdiff.errors import UserError
-from distdiff.expansion.directory import ExpandedDirectory, read_expanded
-from distdiff.expansion.encoding import ImageEncoding
 from distdiff.expansion.job import ExpansionJob
-from distdiff.expansion.journal import read_journals
-from distdiff.expansion.names import safe_name
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
-from distdiff.expansion.storage.base import Storage
-from distdiff.expansion.storage.shards import member_key
 from distdiff.expansion.writer import metadata_row
+from distdiff.store.directory import ExpandedDirectory, read_expanded
+from distdiff.store.encoding import ImageEncoding
+from distdiff.store.formats.base import Storage
+from distdiff.store.formats.shards import member_key
+from distdiff.store.journal import read_journals
+from distdiff.store.names import safe_name
 
 FORMATS, SHARDED = ("imagefolder", "webdataset", "parquet"), ("webdataset", "parquet")
 SOURCES, FACTOR = 7, 4

@@ -32,7 +32,7 @@ from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.synthesis import GuidedImg2Img
 from distdiff.generator.kinds import DIFFUSION_SCHEDULERS, STABLE_DIFFUSION
 from distdiff.generator.latent_diffusion import LatentDiffusion
-from distdiff.generator.loading import load_generator
+from distdiff.generator.pipelines import load_generator
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
 from distdiff.guidance.loading import build_guidance
 from distdiff.guidance.schedule import StepSchedule

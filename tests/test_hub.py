@@ -27,8 +27,8 @@ from transformers import Dinov2Config, Dinov2Model
 from distdiff import hub as hub_module
 from distdiff.encoders.loading import load_encoder
 from distdiff.errors import UserError
-from distdiff.generator.loading import fetch_generator, fingerprint, load_generator
-from distdiff.ranks.task import leads, run_job
+from distdiff.generator.pipelines import fetch_generator, fingerprint, load_generator
+from distdiff.launching.job import leads, run_job
 
 NOWHERE = "http://127.0.0.1:9"  # the port of `discard`, where nothing listens
 

@@ -9,12 +9,12 @@ from conftest import compose
 from layouts import picture
 from sources import configured, contents, error_of, load, sizes
 
-from distdiff.classification.command import train
-from distdiff.data.loading import load_dataset
+from distdiff.commands.expand import expand
+from distdiff.commands.train import train
+from distdiff.data.datasets import load_dataset
 from distdiff.data.notes import keeping
 from distdiff.errors import UserError
-from distdiff.expansion.command import expand
-from distdiff.expansion.names import safe_name
+from distdiff.store.names import safe_name
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from distdiff.errors import UserError
 from distdiff.generator.latent_diffusion import LatentDiffusion
-from distdiff.generator.loading import fingerprint, load_generator
+from distdiff.generator.pipelines import fingerprint, load_generator
 
 
 def load(model: Path, *overrides: str) -> LatentDiffusion:

@@ -8,10 +8,10 @@ from diffusers import DiffusionPipeline
 from pipelines import FAMILIES, VALID
 
 from distdiff.encoders.guide import GuideEncoder
+from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import GuidedImg2Img, Synthesized
 from distdiff.generator.latent_diffusion import LatentDiffusion
-from distdiff.guidance.energy import HierarchicalEnergy, ImageEnergy
 
 NUM_STEPS, STRENGTH = 4, 0.75
 OPTIONS = {"start_step": 3, "rho": 30.0, "epsilon": 0.5}

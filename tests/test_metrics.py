@@ -12,14 +12,14 @@ from scipy import stats
 from scipy.linalg import sqrtm
 from torch import nn
 
-from distdiff.data import digits
+from distdiff.commands.expand import expand
+from distdiff.commands.export import export
+from distdiff.commands.measure import measure_expanded
+from distdiff.data.sources import digits
 from distdiff.errors import UserError
-from distdiff.expansion.command import expand
-from distdiff.export.command import export
-from distdiff.metrics.command import measure_expanded
 from distdiff.metrics.fidelity import coverage, frechet_distance
 from distdiff.metrics.reference import reference
-from distdiff.report.grid import captioned
+from distdiff.pictures import captioned
 from distdiff.report.html import write_report
 from distdiff.report.table import cells
 from distdiff.study.results import MethodResult, SeedResult, StudyResults

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from distdiff.data.sources import cifar
 from layouts import (
     aircraft,
     caltech,
@@ -18,8 +19,7 @@ from layouts import (
 from sources import configured, contents, error_of, load, red, sizes
 
 from distdiff.config.composition import CONFIG_DIR, load_option
-from distdiff.data.loading import prompts
-from distdiff.data.sets import cifar
+from distdiff.data.datasets import prompts
 
 
 def test_stanford_cars(tmp_path) -> None:

@@ -7,11 +7,11 @@ from diffusers import AutoencoderTiny
 from pipelines import small_pipeline
 
 from distdiff.encoders.guide import GuideEncoder
+from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
 from distdiff.expansion.plan import WorkItem, image_seed
 from distdiff.expansion.synthesis import GuidedImg2Img, Synthesized
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.guidance import gradient
-from distdiff.guidance.energy import HierarchicalEnergy, ImageEnergy
 
 HALF = [torch.float16, torch.bfloat16]
 

@@ -9,21 +9,21 @@ import torch
 from conftest import compose
 from PIL import Image
 
+from distdiff.commands import preview as preview_module
+from distdiff.commands.expand import expand
+from distdiff.commands.preview import preview
 from distdiff.console.progress import console
-from distdiff.data.fit import fit_image
-from distdiff.data.imagefolder import read_class_folders
+from distdiff.data.reading.fit import fit_image
+from distdiff.data.sources.imagefolder import read_class_folders
 from distdiff.errors import UserError
 from distdiff.expansion import estimate
-from distdiff.expansion.command import expand
 from distdiff.expansion.estimate import Estimate, SayEstimate
-from distdiff.expansion.names import safe_name
-from distdiff.expansion.storage.options import StorageOptions
 from distdiff.expansion.synthesis import GuidedImg2Img, Synthesized
 from distdiff.generator.latent_diffusion import LatentDiffusion
-from distdiff.preview import command as preview_module
-from distdiff.preview.command import preview
 from distdiff.preview.sheet import place, tile_side
 from distdiff.preview.tiles import spread_over_classes
+from distdiff.store.formats.options import StorageOptions
+from distdiff.store.names import safe_name
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from standin import SIZE, StandIn, interrupted, standin_job
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
-from distdiff.data.loading import load_dataset
-from distdiff.expansion.command import expand
-from distdiff.expansion.directory import read_expanded
-from distdiff.expansion.expander import Expander
-from distdiff.expansion.filtering import RowFilter
+from distdiff.commands.expand import expand
+from distdiff.data.datasets import load_dataset
+from distdiff.expansion.assembly import Expander
+from distdiff.store.directory import read_expanded
+from distdiff.store.filtering import RowFilter
 
 FORMATS = ["imagefolder", "webdataset", "parquet"]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sources import configured, expansion
 
-from distdiff.data.loading import prompts, sentences
+from distdiff.data.datasets import prompts, sentences
 from distdiff.errors import UserError
 from distdiff.expansion.plan import ExpansionPlan
 

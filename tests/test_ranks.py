@@ -17,10 +17,10 @@ from conftest import ROOT, compose, small_overrides
 
 from distdiff.classification.data import BatchShards
 from distdiff.errors import UserError
-from distdiff.expansion.comparison import differences
-from distdiff.expansion.share import Share
 from distdiff.ranks.arrangement import Node, Rank, arrangement
 from distdiff.ranks.world import World
+from distdiff.store.comparison import differences
+from distdiff.store.shares import Share
 
 SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
 SLURM |= {"SLURM_JOB_ID": "5", "SLURM_JOB_NODELIST": "node[3-4]", "MASTER_PORT": "1234"}

@@ -28,9 +28,9 @@ from sources import SPLITS, contents, error_of, expansion, load, sizes
 
 from distdiff.config.composition import compose_jobs
 from distdiff.config.validation import validate
-from distdiff.data.folds import take_fold
 from distdiff.data.images import LabelledImages
-from distdiff.data.splits import check_measurable
+from distdiff.data.splits.carving import check_measurable
+from distdiff.data.splits.folds import take_fold
 from distdiff.errors import UserError
 from distdiff.study.study import Study
 

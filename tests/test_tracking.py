@@ -22,11 +22,11 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
+from distdiff.commands.expand import expand
 from distdiff.config.composition import compose_jobs
 from distdiff.config.validation import validate
 from distdiff.errors import Stopped, UserError
 from distdiff.expansion import tracking
-from distdiff.expansion.command import expand
 from distdiff.expansion.synthesis import Synthesized
 from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import ExpandedWriter

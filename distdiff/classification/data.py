@@ -17,9 +17,9 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from distdiff.data.cache.squares import to_floats
 from distdiff.data.images import LabelledImages
-from distdiff.data.prefetch import threads
-from distdiff.data.squares import to_floats
+from distdiff.data.reading.prefetch import threads
 
 MEMORY = 2 * 2**30  # bytes of decoded images that are kept across epochs, of those that are not on disk
 AHEAD = 2  # batches that are decoded while one is trained on

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import ResNetConfig, ResNetModel
 
-from distdiff.data.preprocessing import Preprocessing
+from distdiff.classification.preprocessing import Preprocessing
 
 
 class ImageClassifier(nn.Module):

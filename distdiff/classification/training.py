@@ -20,11 +20,11 @@ from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import ImageClassifier
 from distdiff.config.instantiation import build
 from distdiff.console.progress import StageProgress
-from distdiff.data.checking import checked, readable, say_unreadable
 from distdiff.data.images import LabelledImages, draw_few_shot
+from distdiff.data.readable import checked, readable, say_unreadable
 from distdiff.errors import Stopped, UserError
+from distdiff.ranks.trainer import build_parallel_trainer, build_trainer
 from distdiff.ranks.world import world
-from distdiff.trainer import build_parallel_trainer, build_trainer
 
 STAGE, REVISION = "classifiers", 1  # raise REVISION when a change here changes what is learnt
 WEIGHTS = "model.safetensors"

@@ -11,21 +11,21 @@ from omegaconf.errors import OmegaConfBaseException
 from distdiff.caching.fingerprint import plain
 from distdiff.config.composition import explain_type
 from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
-from distdiff.data.background import colour
-from distdiff.data.names import check_names
 from distdiff.data.naming import default_name
+from distdiff.data.prompts import check_names
+from distdiff.data.reading.background import colour
 from distdiff.encoders.location import check_encoder
 from distdiff.errors import UserError
-from distdiff.expansion.filtering import RowFilter
 from distdiff.generator.kinds import AUTO, LATENT_CONSISTENCY, Kind
 from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.guidance.schedule import StepSchedule
 from distdiff.ranks.arrangement import count_devices
+from distdiff.store.filtering import RowFilter
 from distdiff.study.methods import check_methods
 
 # YAML 1.1 has no octal surprise here, but `guidance.rho=nan` is a float to OmegaConf: refuse it by name.
 NOT_NUMBERS = "a finite number"
-EXPANDED = "distdiff.expansion.dataset.load"  # what reads dataset=expanded
+EXPANDED = "distdiff.store.dataset.load"  # what reads dataset=expanded
 
 
 def validate(config: DictConfig) -> DictConfig:

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from distdiff.console.counting import counted
-from distdiff.data.examined import Examined, Seen, Stamp
-from distdiff.data.fit import fit_image
-from distdiff.data.options import ReadingOptions
-from distdiff.data.prefetch import prefetched
-from distdiff.data.reading import READING, UnreadableImage, is_transparent, read_image, read_square
-from distdiff.data.squares import Squares, to_floats
+from distdiff.data.cache.examined import Examined, Seen, Stamp
+from distdiff.data.cache.squares import Squares, to_floats
+from distdiff.data.reading.decoding import READING, UnreadableImage, is_transparent, read_image, read_square
+from distdiff.data.reading.fit import fit_image
+from distdiff.data.reading.options import ReadingOptions
+from distdiff.data.reading.prefetch import prefetched
 from distdiff.errors import first_line
 
 

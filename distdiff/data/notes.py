@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from distdiff.console.progress import console
-from distdiff.data.words import printable
+from distdiff.wording import printable
 
 
 @dataclass(frozen=True)

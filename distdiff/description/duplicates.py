@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distdiff.data.splits import TEST, TRAIN, VALIDATION
+from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 from distdiff.description.looking import Look
 from distdiff.description.similarity import MAX_PAIRS, near_pairs
 

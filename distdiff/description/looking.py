@@ -9,10 +9,10 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from distdiff.console.counting import counted
-from distdiff.data.fit import fit_image
 from distdiff.data.images import LabelledImages
-from distdiff.data.prefetch import prefetched
-from distdiff.data.reading import UnreadableImage, open_image
+from distdiff.data.reading.decoding import UnreadableImage, open_image
+from distdiff.data.reading.fit import fit_image
+from distdiff.data.reading.prefetch import prefetched
 from distdiff.description.similarity import difference_hash, miniature
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from distdiff.data.images import LabelledImages
 from distdiff.data.notes import Note
-from distdiff.data.splits import TRAIN
+from distdiff.data.splits.carving import TRAIN
 from distdiff.description.duplicates import Duplicates, Leak, Pair
 from distdiff.description.looking import Look
 

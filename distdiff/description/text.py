@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from distdiff.console.progress import console
-from distdiff.data.splits import TEST, TRAIN, VALIDATION
-from distdiff.data.words import counted
+from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
+from distdiff.wording import counted
 
 SHOWN = 3  # images that a line names; description.json has all
 UNBALANCED = 1.5  # times as many images from which on a class is much larger than another

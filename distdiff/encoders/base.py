@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from distdiff.data.preprocessing import Preprocessing
+from distdiff.classification.preprocessing import Preprocessing
 
 
 class Encoder(nn.Module, ABC):

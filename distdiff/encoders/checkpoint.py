@@ -14,8 +14,8 @@ from torch import nn
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
 from distdiff.classification.networks import ImageClassifier
+from distdiff.classification.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from distdiff.config.instantiation import build
-from distdiff.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from distdiff.encoders.location import CHECKPOINT, checkpoint_path
 from distdiff.encoders.pretrained import load_pretrained, loading, some_of
 from distdiff.encoders.processor import preprocessing_of

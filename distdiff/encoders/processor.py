@@ -7,7 +7,7 @@ from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 from transformers import PreTrainedModel
 from transformers.image_processing_base import ImageProcessingMixin
 
-from distdiff.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from distdiff.classification.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from distdiff.encoders.pretrained import vision_config
 from distdiff.errors import UserError
 from distdiff.hub import hub_or_cache

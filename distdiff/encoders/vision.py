@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, CLIPVisionModelWithProjection, PreTrainedModel
 
-from distdiff.data.preprocessing import Preprocessing
+from distdiff.classification.preprocessing import Preprocessing
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.location import MODEL, model_path
 from distdiff.encoders.pretrained import load_pretrained, loading, some_of

@@ -12,9 +12,9 @@ from PIL import Image
 
 from distdiff.console.progress import console
 from distdiff.data.images import to_image
-from distdiff.expansion.encoding import ImageEncoding
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import Synthesized
+from distdiff.store.encoding import ImageEncoding
 
 MINUTE = 60.0  # seconds
 ENCODED = 8  # so many images of a batch are encoded to learn their size

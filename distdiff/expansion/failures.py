@@ -12,14 +12,14 @@ import pyarrow.parquet as parquet
 from lightning.pytorch.callbacks import Callback
 
 from distdiff.console.progress import console
-from distdiff.data.checking import describe_unreadable
 from distdiff.data.images import LabelledImages, Unreadable
+from distdiff.data.readable import describe_unreadable
 from distdiff.errors import UserError
-from distdiff.expansion.journal import append_rows, read_rows
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
-from distdiff.expansion.share import Share
 from distdiff.expansion.synthesis import Synthesized
 from distdiff.ranks.world import world
+from distdiff.store.journal import append_rows, read_rows
+from distdiff.store.shares import Share
 from distdiff.writing import writing_to
 
 FAILURES, FAILURE_JOURNALS = "failures.parquet", ".failures-*.jsonl"

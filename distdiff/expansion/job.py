@@ -18,20 +18,20 @@ from distdiff.console.output import console
 from distdiff.console.progress import SharedProgress
 from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
-from distdiff.expansion.card import dataset_card
-from distdiff.expansion.directory import ExpandedDirectory
 from distdiff.expansion.estimate import SayEstimate
 from distdiff.expansion.failures import FailureJournal, FailureLimit, num_failed, say_failures
 from distdiff.expansion.module import ExpansionModule, PlannedBatches
 from distdiff.expansion.plan import ExpansionPlan
-from distdiff.expansion.share import Share, working_on
 from distdiff.expansion.stopping import StopBetweenBatches
-from distdiff.expansion.storage.options import StorageOptions
 from distdiff.expansion.synthesis import Synthesizer
 from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import ExpandedWriter
+from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import Counter, world
-from distdiff.trainer import build_trainer
+from distdiff.store.cards import dataset_card
+from distdiff.store.directory import ExpandedDirectory
+from distdiff.store.formats.options import StorageOptions
+from distdiff.store.shares import Share, working_on
 
 
 @dataclass

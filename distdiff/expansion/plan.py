@@ -10,7 +10,7 @@ import numpy as np
 from distdiff.config.validation import strengths_of
 from distdiff.data.images import LabelledImages
 from distdiff.expansion.dealing import Balanced, Proportional
-from distdiff.expansion.names import safe_name
+from distdiff.store.names import safe_name
 
 CHUNK = 10_000  # file names made at a time
 

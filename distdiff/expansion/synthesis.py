@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
+from distdiff.energy.hierarchical import ImageEnergy
 from distdiff.expansion.plan import WorkItem, image_seed
 from distdiff.generator.conditioning import Prompts
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
 from distdiff.generator.noise import draw
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.batch import GuidedBatch
-from distdiff.guidance.energy import ImageEnergy
 from distdiff.guidance.schedule import StepSchedule
 
 NOT_FINITE, CONSTANT = "the sample holds values that are not finite", "all pixels of the sample are equal"

@@ -6,10 +6,10 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from distdiff.expansion.directory import ExpandedDirectory
 from distdiff.expansion.plan import WorkItem
-from distdiff.expansion.share import Share
 from distdiff.expansion.synthesis import Synthesized
+from distdiff.store.directory import ExpandedDirectory
+from distdiff.store.shares import Share
 from distdiff.writing import writing_to
 
 

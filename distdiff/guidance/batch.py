@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
+from distdiff.energy.hierarchical import ImageEnergy
 from distdiff.generator.denoiser import Denoiser
 from distdiff.generator.noise import draw
-from distdiff.guidance.energy import ImageEnergy
 from distdiff.guidance.gradient import per_sample
 from distdiff.guidance.schedule import StepSchedule
 

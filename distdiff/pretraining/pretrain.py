@@ -16,17 +16,17 @@ from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from distdiff.config.schema import PretrainConfig
 from distdiff.console.progress import StageProgress, console
-from distdiff.data.checking import readable
+from distdiff.data.datasets import load_dataset, prompts
 from distdiff.data.images import DatasetSplits, LabelledImages, to_image
-from distdiff.data.loading import load_dataset, prompts
-from distdiff.data.splits import check_measurable
+from distdiff.data.readable import readable
+from distdiff.data.splits.carving import check_measurable
+from distdiff.pictures import grid
 from distdiff.pretraining.autoencoder import AutoencoderTraining
 from distdiff.pretraining.denoiser import DenoiserTraining
 from distdiff.pretraining.networks import build_autoencoder, build_scheduler, build_text_encoder, build_unet
 from distdiff.pretraining.tokenizer import build_tokenizer
-from distdiff.report.grid import grid
+from distdiff.ranks.trainer import build_trainer
 from distdiff.tracking.loggers import log_image, stage_logger, tracked
-from distdiff.trainer import build_trainer
 
 ENCODE_BATCH = 250
 GRID_STEPS = 25

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from distdiff.pictures import FONT
 from distdiff.preview.tiles import Tile
-from distdiff.report.grid import FONT
 
 SMALLEST, LARGEST = 128, 512  # pixels a side of a tile
 GAP, TITLE, HEADER, CAPTION = 6, 30, 22, 20

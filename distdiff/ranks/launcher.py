@@ -66,7 +66,7 @@ def _start(node: Node, local_rank: int, place: Path) -> subprocess.Popen:
     threads = max(
         1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) // node.devices
     )
-    command = [sys.executable, "-m", "distdiff.ranks.member", str(place), json.dumps(asdict(rank))]
+    command = [sys.executable, "-m", "distdiff.launching.member", str(place), json.dumps(asdict(rank))]
     return subprocess.Popen(
         command,
         env={"OMP_NUM_THREADS": str(threads)} | os.environ,

@@ -6,8 +6,8 @@ import pyarrow.parquet
 from PIL import Image
 
 from distdiff.data.images import LabelledImages
-from distdiff.expansion.directory import METADATA, ExpandedDirectory
-from distdiff.report.grid import captioned, grid
+from distdiff.pictures import captioned, grid
+from distdiff.store.directory import METADATA, ExpandedDirectory
 from distdiff.study.results import StudyResults
 
 COPIES, MAX_CLASSES, SIDE = 2, 10, 64

@@ -12,26 +12,26 @@ from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set, training_set
 from distdiff.config.composition import load_option, options
 from distdiff.console.progress import console
-from distdiff.data.checking import readable
+from distdiff.data.datasets import load_dataset
 from distdiff.data.images import DatasetSplits, LabelledImages
-from distdiff.data.loading import load_dataset
-from distdiff.data.splits import check_measurable
+from distdiff.data.readable import readable
+from distdiff.data.splits.carving import check_measurable
 from distdiff.encoders.loading import trains_guide
-from distdiff.expansion.directory import METADATA, ExpandedDirectory, link, planned, read_expanded
-from distdiff.expansion.expander import Expander
+from distdiff.expansion.assembly import Expander
 from distdiff.expansion.job import ExpansionJob
 from distdiff.metrics.fidelity import measure
 from distdiff.metrics.judge import train_judge
+from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
-from distdiff.report.energy import energy_table
 from distdiff.report.html import write_report
 from distdiff.report.samples import sample_grid
 from distdiff.report.table import print_results
+from distdiff.store.directory import METADATA, ExpandedDirectory, link, planned, read_expanded
+from distdiff.store.energies import energy_table
 from distdiff.study.methods import ORIGINAL
 from distdiff.study.results import MEASURES, MethodResult, SeedResult, StudyResults
 from distdiff.study.timing import StageTimer
 from distdiff.tracking.loggers import log_image, stage_logger, summarize, tracked
-from distdiff.trainer import build_trainer
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ Exits with status 1 where one differs from the first.
 import sys
 from pathlib import Path
 
-from distdiff.config.launch import quiet
+from distdiff.launching.command import quiet
 
 
 def main() -> None:
     quiet()
-    from distdiff.expansion.comparison import differences
+    from distdiff.store.comparison import differences
 
     first, *others = map(Path, sys.argv[1:])
     problems = {other: differences(first, other) for other in others}

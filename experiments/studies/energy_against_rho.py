@@ -19,11 +19,11 @@ from omegaconf import DictConfig
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
 from distdiff.config.composition import compose_jobs, load_option
-from distdiff.config.launch import quiet
 from distdiff.config.validation import validate
-from distdiff.data.loading import load_dataset
-from distdiff.expansion.expander import Expander
+from distdiff.data.datasets import load_dataset
+from distdiff.expansion.assembly import Expander
 from distdiff.expansion.plan import ExpansionPlan
+from distdiff.launching.command import quiet
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 NAME = "energy_against_rho"

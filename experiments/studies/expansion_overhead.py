@@ -73,7 +73,7 @@ class timed:
     def __init__(self, spent: Counter) -> None:
         from lightning import Trainer
 
-        from distdiff.expansion.directory import ExpandedDirectory
+        from distdiff.store.directory import ExpandedDirectory
 
         self.spent = spent
         self.kept = {

@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from distdiff.expansion.comparison import differences
+from distdiff.store.comparison import differences
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS_A_RUN = 3

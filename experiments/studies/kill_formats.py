@@ -27,9 +27,9 @@ import torch
 from distdiff.config.composition import compose_jobs
 from distdiff.config.validation import validate
 from distdiff.data.images import LabelledImages
-from distdiff.expansion.directory import ExpandedDirectory, read_expanded
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.synthesis import Synthesized, Synthesizer
+from distdiff.store.directory import ExpandedDirectory, read_expanded
 
 FORMATS = ("imagefolder", "webdataset", "parquet")
 SOURCES, COPIES, BATCH, SHARD, PAUSE = 60, 8, 3, 7, 0.005

@@ -21,8 +21,8 @@ import pyarrow.parquet
 from odd_images import write_odd_images
 from PIL import Image
 
-from distdiff.data import imagefolder
-from distdiff.data.words import printable
+from distdiff.data.sources import imagefolder
+from distdiff.wording import printable
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [

@@ -93,7 +93,7 @@ def bare(paths: Sequence[str], size: int) -> int:
 
 
 def speeds(folders: dict[str, Path], repeats: int, most: int) -> str:
-    from distdiff.data.imagefolder import read_class_folders
+    from distdiff.data.sources.imagefolder import read_class_folders
 
     lines = [
         f"## Ours and a bare Pillow loop in {WORKERS} processes",
@@ -173,8 +173,8 @@ def reduction(folder: Path | None) -> str:
 
 
 def compared(file: object, size: int) -> str:
-    from distdiff.data.fit import fit_image
-    from distdiff.data.reading import read_image, read_square
+    from distdiff.data.reading.decoding import read_image, read_square
+    from distdiff.data.reading.fit import fit_image
 
     def timed(make: Callable[[], Image.Image]) -> tuple[np.ndarray, float]:
         seconds = []
@@ -207,7 +207,7 @@ def huge() -> str:
 
 
 def read_huge(path: str) -> str:
-    from distdiff.data.reading import UnreadableImage, read_square
+    from distdiff.data.reading.decoding import UnreadableImage, read_square
 
     before, started = peak_memory(), time.perf_counter()
     try:
@@ -256,9 +256,9 @@ def second_time(name: str, folder: Path, scratch: Path) -> str:
 
 def one_run(folder: Path, cache: Path, gb: float) -> list[float]:
     from distdiff.classification.data import ClassificationData, ImageTensors
-    from distdiff.data.checking import checked
-    from distdiff.data.imagefolder import read_class_folders
-    from distdiff.data.options import ReadingOptions
+    from distdiff.data.readable import checked
+    from distdiff.data.reading.options import ReadingOptions
+    from distdiff.data.sources.imagefolder import read_class_folders
 
     started, told = time.perf_counter(), []
     images = read_class_folders(str(folder))

@@ -94,8 +94,8 @@ def build(options: argparse.Namespace):
 
     from distdiff.classification.networks import resnet50
     from distdiff.encoders.guide import GuideEncoder
+    from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
     from distdiff.generator.latent_diffusion import LatentDiffusion
-    from distdiff.guidance.energy import HierarchicalEnergy, ImageEnergy
     from distdiff.prototypes.hierarchical import Prototypes
 
     torch.manual_seed(0)

@@ -1,0 +1,65 @@
+"""`experiments/describe.py`: what is in a dataset, and what is wrong with it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from distdiff.console.progress import console
+from distdiff.data.datasets import load_dataset, sentences
+from distdiff.data.notes import keeping
+from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
+from distdiff.description.duplicates import Duplicates, write_pairs
+from distdiff.description.looking import Look, look_over, spread
+from distdiff.description.summary import summarize
+from distdiff.description.text import print_summary
+from distdiff.errors import UserError
+from distdiff.pictures import grid
+from distdiff.ranks.world import world
+from distdiff.store.names import safe_name
+from distdiff.tracking.loggers import log_image, tracked
+from distdiff.wording import counted
+
+
+def describe(config: DictConfig, run_dir: Path) -> None:
+    """Prints a summary; writes `description.json`, `duplicates.csv` and a grid a class into the run's directory.
+
+    Of several ranks the leading one does it alone.
+    """
+    world().once(lambda: _describe(config, run_dir))
+
+
+def _describe(config: DictConfig, run_dir: Path) -> None:
+    with keeping() as notes:
+        loaded = load_dataset(config.dataset)
+    splits = {TRAIN: loaded.train, VALIDATION: loaded.validation, TEST: loaded.test}
+    prompts = sentences(config.dataset, loaded.train.class_names)
+    shown = {TRAIN: spread(loaded.train.labels, config.describe.images_per_class)}
+    looks = look_over(splits, shown, config.describe.tile_size, config.dataset.fit)
+    read = [look for look in looks if look.reason is None]
+    if not read:
+        raise UserError(f"dataset {loaded.train.name}: none of its {len(looks):,} images can be read")
+    duplicates = Duplicates(read, config.describe.near_distance, config.describe.near_difference)
+    summary = summarize(config, splits, looks, duplicates, prompts, notes)
+    text = json.dumps(summary, indent=2, ensure_ascii=False)
+    (run_dir / "description.json").write_text(f"{text}\n", encoding="utf-8")
+    write_pairs(run_dir / "duplicates.csv", duplicates.pairs(), loaded.train.class_names)
+    print_summary(summary)
+    with tracked(config, run_dir) as logger:
+        sheets = _write_grids(read, loaded.train.class_names, run_dir)
+        for sheet in sheets:
+            log_image(logger, f"classes/{sheet.stem}", sheet)
+    console.print(f"description  {run_dir}  ({counted(len(sheets), 'grid')}, duplicates.csv)")
+
+
+def _write_grids(looks: list[Look], class_names: tuple[str, ...], run_dir: Path) -> list[Path]:
+    """One picture a class, of the tiles that there are."""
+    folder, sheets = run_dir / "classes", []
+    folder.mkdir(exist_ok=True)
+    for label, name in enumerate(class_names):
+        tiles = [look.tile for look in looks if look.label == label and look.tile is not None]
+        if tiles:
+            sheets.append(folder / f"{safe_name(name)}.png")
+            grid(tiles, columns=min(len(tiles), max(1, int(np.ceil(np.sqrt(1.5 * len(tiles))))))).save(sheets[-1])
+    return sheets

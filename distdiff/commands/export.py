@@ -1,0 +1,43 @@
+"""`experiments/export.py`: expanded datasets copied, merged and filtered into a new one, and uploaded."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from distdiff.console.progress import console
+from distdiff.errors import UserError
+from distdiff.ranks.world import world
+from distdiff.store.copying import copy_images
+from distdiff.store.directory import link
+from distdiff.store.filtering import RowFilter
+from distdiff.store.merging import listed, select
+from distdiff.store.upload import check_repo, upload
+
+
+def export(config: DictConfig, run_dir: Path) -> Path:
+    """Writes `export.output_dir`, which the run's directory links, and uploads it where `export.repo_id` says; returns it.
+
+    Of several ranks the leading one does it alone.
+    """
+    return world().once(lambda: _export(config, run_dir))
+
+
+def _export(config: DictConfig, run_dir: Path) -> Path:
+    keys = config.export
+    for key in ("source", "output_dir"):
+        if keys[key] is None:
+            raise UserError(f"export.{key} has no value: give one, export.{key}=<directory>")
+    if keys.repo_id is not None:
+        check_repo(keys.repo_id)
+    target = Path(keys.output_dir).expanduser()
+    for source in listed(keys.source):
+        if target.resolve().is_relative_to(Path(source).expanduser().resolve()):
+            raise UserError(f"export.output_dir={target} is not allowed: it lies in export.source={source}")
+    where = RowFilter.of("export.where", keys.where)
+    selection = select("export.source", keys.source, where)
+    copy_images(selection, where, target, keys.format, keys.shard_size)
+    link(run_dir / "exported", target)
+    console.print(f"exported {target}  ({len(selection.rows):,} images)")
+    if keys.repo_id is not None:
+        console.print(f"uploaded {upload(target, keys.repo_id, keys.private)}")
+    return target

@@ -1,0 +1,41 @@
+"""`fetch_only=true`: what a command needs from the Hugging Face hub comes into its cache, for nodes without a network."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from distdiff.data.datasets import load_dataset
+
+
+def fetch(config: DictConfig, run_dir: Path) -> None:
+    """Downloads the dataset and the models of any command; prints what each was, how large and where it is."""
+    if "dataset" not in config:
+        print(f"ready  {config.command} needs nothing from the hub", flush=True)
+        return
+    splits = load_dataset(config.dataset)
+    images = sum(map(len, (splits.train, splits.validation, splits.test)))
+    if config.dataset.hub_id is None or config.dataset.root is not None:
+        print(f"ready  dataset {config.dataset.name}  {images:,} images", flush=True)
+    else:
+        from datasets.config import HF_DATASETS_CACHE
+
+        folder = Path(HF_DATASETS_CACHE, config.dataset.hub_id.replace("/", "___"))
+        _report({f"dataset {config.dataset.name}  {images:,} images of {config.dataset.hub_id}": folder})
+    if "generator" not in config:
+        return
+    from distdiff.generator.pipelines import fetch_generator  # seconds to import, so only where they are needed
+
+    _report(fetch_generator(config.generator))
+    from distdiff.encoders.loading import fetch_encoder
+
+    _report(fetch_encoder(config.encoder, config.classifier))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files below a folder, links followed: the cache keeps a file once for all revisions that have it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _report(folders: dict[str, Path]) -> None:
+    for name, folder in folders.items():
+        print(f"ready  {name}  {size_of(folder) / 1e6:,.1f} MB  {folder}", flush=True)

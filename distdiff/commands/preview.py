@@ -1,0 +1,137 @@
+"""`experiments/preview.py`: what an expansion would look like and cost, before it is paid for."""
+
+import json
+import math
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.config.validation import strengths_of
+from distdiff.console.progress import console
+from distdiff.data.datasets import load_dataset
+from distdiff.data.images import LabelledImages, to_image
+from distdiff.expansion.assembly import Expander
+from distdiff.expansion.estimate import Estimate, mean_size
+from distdiff.expansion.plan import ExpansionPlan
+from distdiff.expansion.synthesis import GuidedImg2Img
+from distdiff.guidance.loading import build_guidance
+from distdiff.preview.sheet import contact_sheet
+from distdiff.preview.tiles import Tile, draw_tiles, rhos_to_show, spread_over_classes, strengths_to_show
+from distdiff.ranks.arrangement import count_devices
+from distdiff.ranks.trainer import trainer_device
+from distdiff.ranks.world import world
+from distdiff.store.formats.options import StorageOptions
+from distdiff.store.names import safe_name
+from distdiff.tracking.loggers import log_image, tracked
+
+
+def preview(config: DictConfig, run_dir: Path) -> None:
+    """Writes a contact sheet a source and `preview.json` into the run's directory.
+
+    Guide and prototypes are made of all sources, as the expansion will find them in the cache; latents of those shown.
+    Of several ranks the leading one does it alone.
+    """
+    world().once(lambda: _preview(config, run_dir))
+
+
+def _preview(config: DictConfig, run_dir: Path) -> None:
+    device = trainer_device(config.trainer)  # says now if there is no such device
+    cache = StageCache(config.paths.cache_dir)
+    data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+    positions = spread_over_classes(data.parts[0].labels, config.preview.sources)
+    sources = data.parts[0].select(positions)
+    strengths, rhos = strengths_to_show(config), rhos_to_show(config)
+    with tracked(config, run_dir) as logger:
+        expander = Expander(config, ClassifierTrainer(config, cache), cache)
+        sampler = expander.sampler(data, config.guidance, config.seed, "preview: expand", positions).to(device).eval()
+        for strength in strengths:
+            sampler.group(strength)  # refuses one that leaves no steps
+        tiles = draw_tiles(sampler, sources, strengths, rhos, config)
+        drawn = [tile for rows in tiles for row in rows for tile in row]
+        sheets = _sheet_names(sources)
+        for position, rows in enumerate(tiles):
+            source = sources.square(position, config.generator.resolution, data.fit)
+            sheet = run_dir / sheets[position]
+            contact_sheet(source, rows, _title(sources, position, config.guidance.name)).save(sheet)
+            log_image(logger, f"preview/{sheet.stem}", sheet)
+        sampler.guidance, _ = build_guidance(config.guidance, config.prototype)
+        keys = config.expansion
+        total = len(ExpansionPlan(data.parts[0], keys.factor, keys.strength, config.seed, balance=keys.balance))
+        speed = measure_speed(sampler, sources, total, config)
+        devices = count_devices(config.trainer) * config.trainer.num_nodes
+        size = mean_size([tile.image for tile in drawn], StorageOptions.of(config).encoding)
+        estimate = Estimate(total, devices / speed["seconds_per_image"], size)
+    result = {
+        "dataset": config.dataset.name,
+        "method": config.guidance.name,
+        "seed": config.seed,
+        "strengths": strengths,
+        "rhos": rhos,
+        "estimate": estimate.as_dict() | speed | {"device": str(device), "devices": devices},
+        "sources": [_described(sources, position, rows, sheets[position]) for position, rows in enumerate(tiles)],
+    }
+    (run_dir / "preview.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    several = f" on {devices} devices" if devices > 1 else ""
+    console.print(
+        f"the whole job{several}, in batches of {config.expansion.batch_size} at strength "
+        f"{config.expansion.strength}: {estimate}"
+    )
+    console.print(f"preview  {run_dir}  ({len(sheets)} sheets)")
+
+
+def measure_speed(sampler: GuidedImg2Img, sources: LabelledImages, total: int, config: DictConfig) -> dict[str, Any]:
+    """Seconds an image takes on this device, encoding included, in batches of the job's size at each of its strengths.
+
+    A strength that is drawn from a range is measured at both of its ends. On a GPU one batch before them warms up.
+    """
+    strengths = strengths_of(config.expansion.strength)
+    batch_size = max(1, min(config.expansion.batch_size, total // len(strengths)))
+
+    def seconds(strength: float) -> float:
+        plan = ExpansionPlan(sources, math.ceil(batch_size / len(sources)), strength, config.seed)
+        started = time.perf_counter()
+        made = sampler(list(islice(plan, batch_size)))
+        mean_size([to_image(pixels) for pixels in made.images], StorageOptions.of(config).encoding)
+        return time.perf_counter() - started
+
+    warm_up = None if sampler.generator.device.type == "cpu" else seconds(strengths[0])
+    measured = [seconds(strength) for strength in strengths]
+    return {
+        "seconds_per_image": sum(measured) / len(measured) / batch_size,
+        "batch_size": batch_size,
+        "warm_up_seconds": warm_up,
+    }
+
+
+def _sheet_names(sources: LabelledImages) -> list[str]:
+    """`<class>-<source>.png`, numbered where two would be the same."""
+    names: list[str] = []
+    for label, key in zip(sources.labels, sources.keys, strict=True):
+        stem = safe_name(f"{sources.class_names[label]}-{key}")
+        names.append(f"{stem}.png" if f"{stem}.png" not in names else f"{stem}-{len(names)}.png")
+    return names
+
+
+def _title(sources: LabelledImages, position: int, method: str) -> str:
+    return f"{sources.class_names[sources.labels[position]]}: {sources.keys[position]}   {method}"
+
+
+def _described(sources: LabelledImages, position: int, rows: list[list[Tile]], sheet: str) -> dict[str, Any]:
+    tiles = [
+        {"strength": tile.item.strength, "rho": tile.rho, "seed": tile.item.seed}
+        | {name: _finite(value) for name, value in tile.values.items()}
+        for row in rows
+        for tile in row
+    ]
+    class_name = sources.class_names[sources.labels[position]]
+    return {"class_name": class_name, "source": sources.keys[position], "sheet": sheet, "tiles": tiles}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,81 @@
+"""`experiments/train.py`: one classifier on original, or on original and expanded images."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import Accuracies, ClassifierTrainer, few_shot_training_set
+from distdiff.console.progress import console
+from distdiff.data.datasets import load_dataset
+from distdiff.data.readable import readable
+from distdiff.data.splits.carving import check_measurable
+from distdiff.ranks.world import world
+from distdiff.store.directory import read_expanded
+from distdiff.store.filtering import RowFilter
+from distdiff.tracking.loggers import stage_logger, summarize, tracked
+
+MOST_CLASSES = 20  # rows of the table; results.json has all
+
+
+def train(config: DictConfig, run_dir: Path) -> float:
+    """Trains, tests and writes `results.json`; returns the test accuracy."""
+    splits = load_dataset(config.dataset)
+    test, _ = readable(splits.test, "test")
+    check_measurable(test, "test")
+    data = few_shot_training_set(config, splits.train, config.seed)
+    where = RowFilter.of("train.where", config.train.where)
+    for directory in expanded_directories(config):
+        images = read_expanded(directory, splits.train, where=where)
+        data = data.with_part(images, images.identity)
+    classifiers = ClassifierTrainer(config, StageCache(config.paths.cache_dir))
+    with tracked(config, run_dir) as logger:
+        classifier = classifiers.train_together(data, config.seed, "train", stage_logger(logger, "train"))
+        tested = classifiers.test(classifier, test)
+        summarize(logger, {"accuracy": tested.accuracy, "num_train": len(data)})
+        if world().leads:
+            _conclude(config, tested, len(data), run_dir / "results.json")
+    return tested.accuracy
+
+
+def _conclude(config: DictConfig, tested: Accuracies, num_train: int, path: Path) -> None:
+    results = {
+        "dataset": config.dataset.name,
+        "accuracy": tested.accuracy,
+        "num_train": num_train,
+        "seed": config.seed,
+        "classes": [asdict(found) for found in tested.classes],
+    }
+    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    console.print()
+    console.print(classes_table(tested))
+    num_test = sum(found.num_test for found in tested.classes)
+    console.print(f"accuracy {tested.accuracy:.4f} on {num_test:,} test images, trained on {num_train:,}")
+    console.print(f"results  {path}")
+
+
+def classes_table(tested: Accuracies) -> Table:
+    """The classes that were labelled worst, those of equal accuracy in their order."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("class, worst first")
+    table.add_column("accuracy", justify="right")
+    table.add_column("test images", justify="right")
+    classes = sorted(tested.classes, key=lambda found: found.accuracy)
+    for found in classes[:MOST_CLASSES]:
+        table.add_row(Text(found.class_name), f"{found.accuracy:.4f}", f"{found.num_test:,}")
+    if len(classes) > MOST_CLASSES:
+        table.add_row(Text(f"… {len(classes) - MOST_CLASSES:,} more, in results.json"))
+    return table
+
+
+def expanded_directories(config: DictConfig) -> list[Path]:
+    """`train.expanded` as a list: nothing, one directory, or several."""
+    value = config.train.expanded
+    if value is None:
+        return []
+    return [Path(str(item)).expanduser() for item in (value if OmegaConf.is_list(value) else [value])]

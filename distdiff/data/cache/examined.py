@@ -1,0 +1,131 @@
+"""What was found out about image files, remembered across runs: a file that has not changed is not decoded again for it."""
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import __version__ as pillow
+
+from distdiff.caching.fingerprint import fingerprint
+from distdiff.data.reading.decoding import READING
+
+FOLDER = "examined"
+SETTLED = 2.0  # seconds; of a file that changed just now, the time of change may not tell the next change
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A readable image file: a hash of its bytes, and whether its background shows through somewhere."""
+
+    content: str
+    transparent: bool
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What changes with a file: which it is, its size, and when its bytes and its entry changed, in nanoseconds."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+    @classmethod
+    def of(cls, path: Path | str) -> "Stamp":
+        stat = os.stat(path)
+        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+    @property
+    def settled(self) -> bool:
+        return time.time() - self.modified / 1e9 > SETTLED
+
+    def as_list(self) -> list[int]:
+        return [self.device, self.inode, self.size, self.modified, self.changed]
+
+
+@dataclass
+class Examined:
+    """What is known of the files of one listing; one JSON file below `cache_dir`, or nothing where that is None.
+
+    A path counts only with the very stamp that it was remembered with. Contents count wherever they lie. A file that is
+    damaged, or was made by other readers than these, is as good as none.
+    """
+
+    cache_dir: Path | None
+    listing: str | None
+    files: dict[str, list[Any]] = field(default_factory=dict)  # absolute path -> [*stamp, content]
+    contents: dict[str, bool] = field(default_factory=dict)  # content -> transparent
+    _new: bool = False
+
+    def __post_init__(self) -> None:
+        self._load()
+
+    def file(self, path: str, stamp: Stamp) -> Seen | None:
+        match self.files.get(path):
+            case [*known, str(content)] if known == stamp.as_list():
+                return self.content(content)
+        return None
+
+    def content(self, content: str) -> Seen | None:
+        transparent = self.contents.get(content)
+        return Seen(content, transparent) if isinstance(transparent, bool) else None
+
+    def note(self, seen: Seen, path: str | None = None, stamp: Stamp | None = None) -> None:
+        """Remembers a readable file, by its path where that has settled."""
+        if self.contents.get(seen.content) is not seen.transparent:
+            self.contents[seen.content] = seen.transparent
+            self._new = True
+        if path is not None and stamp is not None and stamp.settled:
+            self.files[path] = [*stamp.as_list(), seen.content]
+            self._new = True
+
+    def save(self) -> None:
+        """Writes what is new, with what other processes wrote meanwhile; where that cannot be, it is not remembered."""
+        if self._path is None or not self._new:
+            return
+        files, contents = self.files, self.contents
+        self._load()
+        self.files, self.contents = self.files | files, self.contents | contents
+        aside = self._path.with_name(f".{self._path.name}-{os.getpid()}")
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                aside.write_text(json.dumps(self._made_by() | {"files": self.files, "contents": self.contents}))
+                aside.replace(self._path)
+            finally:
+                aside.unlink(missing_ok=True)
+
+    @property
+    def _path(self) -> Path | None:
+        if self.cache_dir is None or self.listing is None:
+            return None
+        return self.cache_dir / FOLDER / f"{fingerprint({'listing': self.listing})}.json"
+
+    def _made_by(self) -> dict[str, Any]:
+        return {"reading": READING, "pillow": pillow, "listing": self.listing}
+
+    def _load(self) -> None:
+        self.files, self.contents = {}, {}
+        if self._path is None:
+            return
+        with suppress(OSError, ValueError):
+            found = json.loads(self._path.read_text())
+            if isinstance(found, dict) and _holds(found, self._made_by()):
+                self.files, self.contents = (dict(found.get(name) or {}) for name in ("files", "contents"))
+
+
+def _holds(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return all(found.get(name) == value for name, value in wanted.items()) and all(
+        isinstance(found.get(name), dict) for name in ("files", "contents")
+    )
+
+
+def top_folder(paths: Iterable[Path | str]) -> str:
+    """The deepest folder that holds all of these files: what their listing is called."""
+    return os.path.commonpath([os.path.abspath(folder) for folder in {os.path.dirname(path) for path in paths} or "/"])

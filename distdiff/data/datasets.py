@@ -1,0 +1,42 @@
+"""From a dataset's configuration to its splits and prompts."""
+
+from dataclasses import replace
+
+from omegaconf import DictConfig
+
+from distdiff.config.instantiation import build
+from distdiff.data.images import DatasetSplits
+from distdiff.data.prompts import class_sentences, class_words
+from distdiff.data.reading.options import ReadingOptions
+from distdiff.data.splits.folds import fold_as_validation
+from distdiff.data.splits.subset import reduced
+
+
+def load_dataset(config: DictConfig) -> DatasetSplits:
+    """Calls the loader that `config._target_` names with the dataset's keys; of its training images those asked for.
+
+    With `num_folds` these are parted, and one fold validates in place of anything else.
+    """
+    splits = build(config) if config.num_folds is None else build(config, validation_fraction=0)
+    splits = _read_as(ReadingOptions.of(config), splits)
+    splits = replace(splits, train=reduced(splits.train, config.indices, config.fraction, config.max_images))
+    if config.num_folds is None:
+        return splits
+    return fold_as_validation(splits, config.num_folds, config.fold, config.split_seed)
+
+
+def _read_as(options: ReadingOptions, splits: DatasetSplits) -> DatasetSplits:
+    parts = {part: replace(images, options=options) for part, images in vars(splits).items()}
+    return replace(splits, **parts)
+
+
+def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:
+    """One prompt a class: `prompt_template` with the class's words (`class_names`, or the name with its `_` as spaces)."""
+    return [config.prompt_template.replace("{}", word) for word in class_words(class_names, config.class_names)]
+
+
+def sentences(config: DictConfig, class_names: tuple[str, ...]) -> list[list[str]]:
+    """The prompts that a class's images are made with: those of `prompts_file`, or the template's one."""
+    if config.prompts_file is None:
+        return [[prompt] for prompt in prompts(config, class_names)]
+    return class_sentences(config.prompts_file, class_names, class_words(class_names, config.class_names))

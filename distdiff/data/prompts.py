@@ -1,0 +1,116 @@
+"""The words that prompts use for classes, and sentences of the user's own."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.errors import UserError, first_line
+from distdiff.wording import counted
+
+WORD_FILES, PROMPT_FILES = (".json", ".csv", ".txt"), (".json", ".csv")
+
+
+def check_names(dataset: DictConfig) -> None:
+    """Refuses `class_names` and `prompts_file` that are neither what they may be nor a file that is there."""
+    names = dataset.class_names
+    if isinstance(names, str):
+        _file("dataset.class_names", names, WORD_FILES)
+    elif names is not None and not OmegaConf.is_dict(names):
+        raise UserError(
+            f"dataset.class_names={names} is not allowed: {{class: words}}, or a {', '.join(WORD_FILES)} file of them"
+        )
+    if dataset.prompts_file is not None:
+        _file("dataset.prompts_file", dataset.prompts_file, PROMPT_FILES)
+
+
+def class_words(class_names: Sequence[str], given: Mapping[str, str] | str | None) -> list[str]:
+    """One a class: what `given` says, a mapping or a file, or else the class's name with its `_` as spaces.
+
+    Raises `UserError` for a mapping with a class that there is not, and a file that fits no class.
+    """
+    if isinstance(given, str):
+        words = _words_of_file(given, class_names)
+    else:
+        words = {str(name): str(word) for name, word in (given or {}).items()}  # `{0: zero}` has a number
+        if strange := [name for name in words if name not in class_names]:
+            raise UserError(f"dataset.class_names: there is no class {strange[0]!r}; one of {', '.join(class_names)}")
+    return [words.get(name, name.replace("_", " ")) for name in class_names]
+
+
+def class_sentences(file: str, class_names: Sequence[str], words: Sequence[str]) -> list[list[str]]:
+    """The sentences of each class in a file: {class: sentence or [sentences]} as .json, or rows of class, sentence as .csv.
+
+    `{}` in a sentence stands for the class's words. Raises `UserError` for a class without any.
+    """
+    path = _file("dataset.prompts_file", file, PROMPT_FILES)
+    sentences: dict[str, list[str]] = {}
+    for name, sentence in _pairs("dataset.prompts_file", path):
+        for one in sentence if isinstance(sentence, list) else [sentence]:
+            sentences.setdefault(name, []).append(_text("dataset.prompts_file", file, name, one))
+    if lacking := [name for name in class_names if name not in sentences]:
+        raise UserError(
+            f"dataset.prompts_file={file}: it has no sentence for {counted(len(lacking), 'class')}, such as {lacking[0]!r}"
+        )
+    return [
+        [sentence.replace("{}", word) for sentence in dict.fromkeys(sentences[name])]
+        for name, word in zip(class_names, words, strict=True)
+    ]
+
+
+def _words_of_file(file: str, class_names: Sequence[str]) -> dict[str, str]:
+    """A table by class, or as many words as there are classes, in their order; more classes than there are may be named."""
+    path = _file("dataset.class_names", file, WORD_FILES)
+    pairs = _pairs("dataset.class_names", path)
+    known, by_class = set(class_names), path.suffix != ".txt" or all(word for _, word in pairs)
+    table = {name: _text("dataset.class_names", file, name, word) for name, word in pairs if by_class and name in known}
+    if table:
+        return table
+    in_order = [" ".join(pair).strip() if path.suffix == ".txt" else pair[-1] for pair in pairs]
+    if len(in_order) == len(class_names):
+        return {
+            name: _text("dataset.class_names", file, name, word)
+            for name, word in zip(class_names, in_order, strict=True)
+        }
+    raise UserError(
+        f"dataset.class_names={file}: it names none of the {len(class_names)} classes, such as {class_names[0]!r}, and "
+        f"has {len(pairs)} lines"
+    )
+
+
+def _pairs(key: str, path: Path) -> list[tuple[str, Any]]:
+    """(class, words) by line, row or entry; a list in JSON has no classes."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix == ".txt":
+            return [
+                (first, rest.strip()) for first, _, rest in (line.partition(" ") for line in text.splitlines() if line)
+            ]
+        if path.suffix == ".csv":
+            return [(row[0], row[-1].strip()) for row in csv.reader(text.splitlines()) if row]
+        content = json.loads(text)
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{key}={path}: cannot read it ({first_line(error)})") from None
+    if isinstance(content, list):
+        return [("", entry) for entry in content]
+    if not isinstance(content, dict):
+        raise UserError(f"{key}={path}: it is no table of classes, {{class: words}}")
+    return list(content.items())
+
+
+def _text(key: str, file: str, name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{key}={file}: {value!r} of {name!r} is not allowed: a text")
+    return value.strip()
+
+
+def _file(key: str, name: str, suffixes: Sequence[str]) -> Path:
+    path = Path(name).expanduser()
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{key}={name} is not allowed: a file {' or '.join(suffixes)}")
+    if not path.is_file():
+        raise UserError(f"{key}={name}: no such file")
+    return path

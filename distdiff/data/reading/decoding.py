@@ -1,0 +1,177 @@
+"""The one way from an image file to RGB: what a user's files hold, as people see it, or a reason in plain words why not."""
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from distdiff.data.reading.fit import fit_area, fit_image
+from distdiff.data.reading.jpeg import SCALES, TooLarge, open_large, reduce
+from distdiff.errors import UserError, first_line
+
+Image.init()
+# Formats that hold no pixels of their own, and EPS, which Pillow hands to another program.
+_USUAL = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # first, as each format before costs a try
+FORMATS = (*_USUAL, *sorted(set(Image.OPEN) - {*_USUAL, "BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}))
+EXTENSIONS = frozenset(extension for extension, name in Image.registered_extensions().items() if name in FORMATS)
+# Twice Pillow's own limit, where it refuses: cameras reach it, and a thread that reads one holds less than 2 GB.
+MAX_PIXELS = 178_956_970
+READING = 2  # raise when a file's pixels may come out otherwise than before: it is part of what identifies data
+GAP = 2  # what is shown as a square is decoded at least so many times larger (Pillow's `reducing_gap`)
+Colour = tuple[int, int, int]
+WHITE = (255, 255, 255)
+T = TypeVar("T")
+
+
+def silence_pillow() -> None:
+    """No warnings of half our limit, and of tags that no pixel depends on; set once, as filters are not a thread's own."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+silence_pillow()
+
+
+class UnreadableImage(UserError):
+    """An image file that cannot be read: `reason` without its name, the message with it."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"cannot read {self.name}: {self.reason}"
+
+
+def read_image(file: Path | str | BinaryIO, name: str | None = None, background: Colour = WHITE) -> Image.Image:
+    """The image of a file (of an animation the first) as RGB, upright; raises `UnreadableImage`.
+
+    `name` is what a stream is called in errors, `background` what shows through where the image is transparent. More than
+    `MAX_PIXELS` pixels are refused before they are decoded; a JPEG of so many comes out smaller.
+    """
+    return _decode(file, name, lambda size: 1, lambda image, area: to_rgb(image, background))
+
+
+def read_square(
+    file: Path | str | BinaryIO, size: int, fit: str, name: str | None = None, background: Colour = WHITE
+) -> Image.Image:
+    """The image of a file fitted to a square (see `fit_image`), RGB and upright; raises `UnreadableImage`.
+
+    A JPEG is decoded no larger than needed: `GAP` times as large as wanted, or larger.
+    """
+
+    def reduction(sides: tuple[int, int]) -> float:
+        return (max if fit == "pad" else min)(sides) / (GAP * size)
+
+    def square(image: Image.Image, area: tuple[float, float]) -> Image.Image:
+        if area == image.size:
+            return fit_image(to_rgb(image, background), size, fit)
+        fitted = fit_area(_colours(image, background), size, fit, *area)
+        fitted.info = image.info  # the tags that say which way is up
+        return fit_image(
+            ImageOps.exif_transpose(fitted), size, fit
+        )  # bars come last: an odd one would turn to the other side
+
+    return _decode(file, name, reduction, square)
+
+
+def is_transparent(file: Path | str | BinaryIO, name: str | None = None) -> bool:
+    """Whether an image, decoded for that, lets its background show through somewhere; raises `UnreadableImage`."""
+
+    def transparent(image: Image.Image, area: tuple[float, float]) -> bool:
+        to_rgb(image)
+        return image.has_transparency_data
+
+    return _decode(file, name, lambda size: SCALES[-1], transparent)
+
+
+def _decode(
+    file: Path | str | BinaryIO,
+    name: str | None,
+    reduction: Callable[[tuple[int, int]], float],
+    finish: Callable[[Image.Image, tuple[float, float]], T],
+) -> T:
+    """`finish(image, area)` of an opened file, reduced at most by `reduction(its size)`; `area` is that of `jpeg.reduce`."""
+    name = str(file) if name is None else name
+    try:
+        with open_image(file) as image:
+            area = reduce(image, reduction(image.size), MAX_PIXELS)
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            if image.format != "PNG":
+                return finish(image, area)
+            image.verify()  # decoding passes over one flipped bit in five, and over a hole filled with zeros
+        if not isinstance(file, (str, Path)):
+            file.seek(0)
+        with Image.open(file, formats=("PNG",)) as image:
+            return finish(image, image.size)
+    except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
+        raise UnreadableImage(name, _reason(error, file)) from None
+
+
+def open_image(file: Path | str | BinaryIO) -> Image.Image:
+    """The file with its header read, of any size where it is a JPEG; raises what Pillow raises."""
+    try:
+        return Image.open(file, formats=FORMATS)
+    except Image.DecompressionBombError as bomb:
+        try:
+            return open_large(file)
+        except SyntaxError:
+            raise bomb from None
+
+
+def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
+    """Any PIL image as RGB: upright by its EXIF orientation, 16-bit grey scaled, transparency on `background`.
+
+    Raises what Pillow raises where the image is only decoded now and damaged, `ValueError` for values not finite.
+    """
+    image.load()
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return _colours(ImageOps.exif_transpose(image) if turned else image, background)  # which copies it in any case
+
+
+def _colours(image: Image.Image, background: Colour) -> Image.Image:
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _from_grey(np.asarray(image))
+    if image.mode == "LAB":
+        return ImageCms.profileToProfile(
+            image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    if image.has_transparency_data:
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_grey(values: np.ndarray) -> Image.Image:
+    """Integers count up to 65535 and fractions up to 1 or to 255; other values are stretched from least to greatest."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite((low, high)).all():
+        raise ValueError("it holds values that are not finite")
+    if np.issubdtype(values.dtype, np.integer):
+        black, white = (0, 65535) if low >= 0 and high <= 65535 else (low, high)
+    elif low >= 0 and high <= 255:
+        black, white = 0, 1 if high <= 1 else 255
+    else:
+        black, white = low, high
+    levels = (values.astype(np.float32) - black) * (255 / ((white - black) or 1))
+    return Image.fromarray(np.rint(levels).clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _reason(error: Exception, file: Path | str | BinaryIO) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        if isinstance(file, (str, Path)) and os.path.getsize(file) == 0:
+            return "the file is empty"
+        return "it is no image, or one of a format that is not known here"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {MAX_PIXELS:,} pixels"
+    if isinstance(error, TooLarge):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
+    return f"it is damaged ({first_line(error)})"

@@ -1,0 +1,30 @@
+"""How the images of a data set are read: what of its configuration nothing but their reader needs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from distdiff.caching.fingerprint import plain
+from distdiff.data.reading.background import colour
+from distdiff.data.reading.decoding import WHITE, Colour
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """`num_workers`: None for a fair share of the cores; `cache_dir`: None remembers nothing across runs."""
+
+    background: Colour = WHITE
+    num_workers: int | None = None
+    cache_dir: Path | None = None
+    image_cache_bytes: int = 0
+
+    @classmethod
+    def of(cls, dataset: DictConfig) -> "ReadingOptions":
+        """Those of the `dataset` keys."""
+        return cls(
+            background=colour(plain(dataset.background)),
+            num_workers=dataset.num_workers,
+            cache_dir=Path(dataset.cache_dir),
+            image_cache_bytes=int(dataset.image_cache_gb * 1e9),
+        )

@@ -1,0 +1,46 @@
+"""Labelled image files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from distdiff.data.cache.examined import top_folder
+from distdiff.data.images import LabelledImages
+from distdiff.data.notes import note
+from distdiff.data.reading.walk import hidden_subfolders, walk
+from distdiff.wording import counted, printable, some
+
+
+def from_files(
+    name: str, class_names: Sequence[str], labels: Sequence[int], keys: Sequence[str], paths: Sequence[Path]
+) -> LabelledImages:
+    """Image files with a label and a key each; a key is unique inside its class."""
+    return LabelledImages(
+        name=name,
+        class_names=tuple(class_names),
+        labels=np.array(labels, dtype=np.int64),
+        keys=tuple(map(printable, keys)),
+        read=None,
+        indices=np.arange(len(paths)),
+        file=paths.__getitem__,
+        listing=top_folder(paths),
+    )
+
+
+def from_class_folders(name: str, top: Path, folders: Sequence[str]) -> LabelledImages:
+    """The images of `top`'s class folders, keyed by their path below the class folder; says what is no image."""
+    labels, keys, paths, others = [], [], [], []
+    for label, folder in enumerate(folders):
+        if not (top / folder).is_dir():  # a split need not have every class
+            continue
+        found = walk(top / folder)
+        labels += [label] * len(found.images)
+        keys += found.images
+        paths += [f"{top}/{folder}/{key}" for key in found.images]
+        others += [f"{folder}/{other}" for other in found.others]
+    if hidden := hidden_subfolders(top):
+        note(name, f"{counted(len(hidden), 'folder')} with a leading dot left out of {top}: {some(hidden)}", hidden)
+    if others:
+        note(name, f"{counted(len(others), 'file')} left out of {top}, no image or hidden: {some(others)}", others)
+    return from_files(name, [printable(folder) for folder in folders], labels, keys, paths)

@@ -1,0 +1,127 @@
+"""A folder of images: class folders, split folders above them, or a metadata table; or an archive of such a folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.notes import note
+from distdiff.data.reading.archive import is_archive, unpacked
+from distdiff.data.reading.walk import holds_images, loose_images, subfolders
+from distdiff.data.sources.files import from_class_folders
+from distdiff.data.sources.metadata import find_metadata, read_metadata
+from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION, complete
+from distdiff.data.splits.classes import agree_on_classes
+from distdiff.errors import UserError
+from distdiff.wording import counted, some
+
+USUAL_NAMES = {TRAIN: ("train", "training"), VALIDATION: ("validation", "valid", "val"), TEST: ("test", "testing")}
+
+
+def load(
+    name: str,
+    root: str | None,
+    cache_dir: str,
+    train_split: str,
+    validation_split: str,
+    test_split: str,
+    validation_fraction: float,
+    test_fraction: float,
+    split_seed: int,
+    label_column: str | None = None,
+    **_: object,
+) -> DatasetSplits:
+    """Reads `root`; a split that it does not have is carved from the training images, class by class."""
+    if root is None:
+        raise UserError("dataset.root has no value: give one, dataset.root=<folder or archive>")
+    top = Path(root).expanduser()
+    if is_archive(top):
+        top = unpacked(top, cache_dir)
+    elif not top.is_dir():
+        raise UserError(f"dataset.root={root}: no such folder or archive")
+    for split, given in ((TRAIN, train_split), (VALIDATION, validation_split), (TEST, test_split)):
+        if given not in USUAL_NAMES[split] and not (top / given).is_dir() and find_metadata(top) is None:
+            raise UserError(f"dataset.{split}_split={given}: there is no such folder in {top}")
+    names = {usual: split for split, of in USUAL_NAMES.items() for usual in of}
+    names |= {train_split.lower(): TRAIN, validation_split.lower(): VALIDATION, test_split.lower(): TEST}
+    return complete(read_parts(name, top, names, label_column), validation_fraction, test_fraction, split_seed)
+
+
+def read_class_folders(root: str) -> LabelledImages:
+    """All images of a folder with one folder a class, no split carved; a `UserError` where there are none."""
+    top = Path(root).expanduser()
+    if not top.is_dir():
+        raise UserError(f"dataset.root={root}: no such folder")
+    return agree_on_classes(_read_class_folders(top.name, {TRAIN: top}, _class_folders(top.name, top)))[TRAIN]
+
+
+def read_parts(
+    name: str, top: Path, split_names: dict[str, str], label_column: str | None = None
+) -> dict[str, LabelledImages]:
+    """The splits that a folder has, at least `train`; `split_names` says which split a folder's name means, in any case."""
+    table = find_metadata(top)
+    parts = read_metadata(name, table, label_column, split_names) if table else None
+    if parts is not None:
+        if TRAIN not in parts:
+            raise UserError(f"{table}: no row is in the split {TRAIN}")
+        return parts
+    folders = _split_folders(top, split_names)
+    if TRAIN not in folders:
+        return _read_class_folders(name, {TRAIN: top}, _class_folders(name, top))
+    tables = {split: find_metadata(folder) for split, folder in folders.items()}
+    if tables[TRAIN] and (parts := _tables(name, tables, split_names, label_column)):
+        return parts
+    classes = sorted({cls for folder in folders.values() for cls in subfolders(folder)})
+    return _read_class_folders(name, folders, classes)
+
+
+def _read_class_folders(name: str, folders: dict[str, Path], classes: Sequence[str]) -> dict[str, LabelledImages]:
+    parts = {split: from_class_folders(name, folder, classes) for split, folder in folders.items()}
+    if not len(parts[TRAIN]):
+        raise UserError(f"dataset.root={folders[TRAIN]}: no images in its class folders")
+    return parts
+
+
+def _tables(
+    name: str, tables: dict[str, Path | None], split_names: dict[str, str], label_column: str | None
+) -> dict[str, LabelledImages] | None:
+    """One metadata file in each split's folder; None where that of `train` has no labels."""
+    parts = {}
+    for split, table in tables.items():
+        read = read_metadata(name, table, label_column, dict.fromkeys(split_names, split), split) if table else {}
+        if read is None and split == TRAIN:
+            return None
+        parts |= read or {}
+    return parts
+
+
+def _class_folders(name: str, top: Path) -> Sequence[str]:
+    names = subfolders(top)
+    if not names:
+        raise UserError(
+            f"dataset.root={top}: no class folders in it; each class's images go into a folder of its own, or a "
+            f"metadata.csv with the columns file_name and label beside them"
+        )
+    if len(names) == 1 and not holds_images(top / names[0]) and len(inner := subfolders(top / names[0])) > 1:
+        note(name, f"all is in one class, {names[0]}; if {some(inner)} are classes, dataset.root={top / names[0]}")
+    if loose := loose_images(top):
+        lying = f"{counted(len(loose), 'image')} in {top} itself, in no class folder, left out: {some(loose)}"
+        note(name, lying, loose)
+    return names
+
+
+def _split_folders(top: Path, split_names: dict[str, str]) -> dict[str, Path]:
+    """The folders of `top` that are splits.
+
+    A folder called `train` may be a class of that name: it is a split if it holds folders and no images, or a metadata
+    file, and no folder beside it with another name holds images.
+    """
+    names = subfolders(top)
+    called = {name: split_names[name.lower()] for name in names if name.lower() in split_names}
+    found = {split: top / name for name, split in called.items() if _is_split(top / name)}
+    if any(holds_images(top / name) for name in names if name not in called):
+        return {}
+    return found
+
+
+def _is_split(folder: Path) -> bool:
+    return find_metadata(folder) is not None or (bool(subfolders(folder)) and not holds_images(folder))

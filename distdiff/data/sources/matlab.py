@@ -1,0 +1,100 @@
+"""Sets whose labels are in .mat files: Stanford Cars and Oxford Flowers."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.io import loadmat
+
+from distdiff.data.reading.walk import subfolders
+from distdiff.data.sources.files import from_class_folders
+from distdiff.data.sources.named import PUBLISHED, LayoutError, Parts, find, inside, lines, listed, named_set
+from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
+from distdiff.errors import first_line
+from distdiff.wording import printable
+
+FLOWER_NAMES = Path(__file__).parents[2] / "assets" / "class_names" / "oxford_flowers.txt"
+
+
+def year_first(name: str) -> str:
+    """A car's name as the published code writes it.
+
+    >>> year_first("Acura RL Sedan 2012"), year_first("2012 Acura RL Sedan")
+    ('2012 Acura RL Sedan', '2012 Acura RL Sedan')
+    """
+    model, _, year = name.rpartition(" ")
+    return f"{year} {model}" if model and year.isdecimal() and len(year) == 4 else name
+
+
+@named_set(rename=year_first, published_layout=False)
+def stanford_cars(top: Path, name: str, split: str) -> Parts:
+    """Krause et al., 2013: `cars_train/`, `cars_test/`, `devkit/`, and the test labels that came later."""
+    train = _matrix(find(top, "devkit/cars_train_annos.mat", "car_devkit/devkit/cars_train_annos.mat"), "annotations")
+    test_file = find(top, "cars_test_annos_withlabels.mat", "devkit/cars_test_annos_withlabels.mat")
+    meta = find(top, "devkit/cars_meta.mat", "car_devkit/devkit/cars_meta.mat")
+    class_names = [str(car) for car in _matrix(meta, "class_names")]
+    parts = {}
+    for part, rows, places in (
+        (TRAIN, train, ("cars_train", "cars_train/cars_train")),
+        (TEST, _matrix(test_file, "annotations"), ("cars_test", "cars_test/cars_test")),
+    ):
+        if "class" not in (rows.dtype.names or ()) or "fname" not in rows.dtype.names:
+            raise LayoutError(f"the annotations of its {part} images have no labels")
+        labels = [_number(row["class"], len(class_names)) for row in rows]
+        folder = find(top, *(places[::-1] if (top / places[1]).is_dir() else places))
+        files = [inside(folder, str(row["fname"])) for row in rows]
+        parts[part] = listed(name, class_names, zip(files, labels, strict=True))
+    return parts
+
+
+@named_set()
+def oxford_flowers(top: Path, name: str, split: str) -> Parts:
+    """Nilsback & Zisserman, 2008: `jpg/`, `imagelabels.mat`, `setid.mat`; published: `train/` and `valid/` folders by number."""
+    if split == PUBLISHED:
+        return _numbered_folders(find(top, "train", "dataset/train").parent, top, name)
+    class_names = lines(FLOWER_NAMES)
+    labels = _matrix(find(top, "imagelabels.mat"), "labels")
+    sets, folder = find(top, "setid.mat"), find(top, "jpg", "102flowers/jpg")
+    parts = {}
+    for part, key in ((TRAIN, "trnid"), (VALIDATION, "valid"), (TEST, "tstid")):
+        numbers = [_number(number, len(labels)) for number in _matrix(sets, key)]
+        files = [
+            (folder / f"image_{number + 1:05d}.jpg", _number(labels[number], len(class_names))) for number in numbers
+        ]
+        parts[part] = listed(name, class_names, files)
+    return parts
+
+
+def _numbered_folders(folder: Path, top: Path, name: str) -> Parts:
+    """Class folders `1` to `102`, tested on `valid`, named by `cat_to_name.json`."""
+    file = find(top, "cat_to_name.json", "dataset/cat_to_name.json")
+    try:
+        words = {str(number): str(word).strip() for number, word in json.loads(file.read_text("utf-8")).items()}
+    except (ValueError, AttributeError):
+        raise LayoutError("its cat_to_name.json is no table of numbers and names") from None
+    numbers = sorted(subfolders(folder / "train"), key=lambda text: (len(text), text))
+    if unknown := [number for number in numbers if number not in words]:
+        raise LayoutError(f"its cat_to_name.json has no class {unknown[0]!r}")
+    parts = {TRAIN: folder / "train", TEST: find(folder, "valid")}
+    read = {part: from_class_folders(name, place, numbers) for part, place in parts.items()}
+    class_names = tuple(printable(words[number]) for number in numbers)
+    return {part: replace(images, class_names=class_names) for part, images in read.items()}
+
+
+def _matrix(file: Path, key: str) -> np.ndarray:
+    try:
+        return np.atleast_1d(loadmat(file, squeeze_me=True)[key])
+    except KeyError:
+        raise LayoutError(f"its {file.name} has no {key}") from None
+    except Exception as error:  # scipy raises what a damaged file makes it stumble over
+        raise LayoutError(f"its {file.name} cannot be read ({first_line(error)})") from None
+
+
+def _number(value: Any, count: int) -> int:
+    """A number from 1 to `count` as one from 0."""
+    number = int(value) - 1
+    if not 0 <= number < count:
+        raise LayoutError(f"one of its numbers is {number + 1}, not from 1 to {count}")
+    return number

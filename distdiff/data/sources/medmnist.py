@@ -1,0 +1,97 @@
+"""MedMNIST (Yang et al., 2023): one .npz file a set; published: folders of exported images."""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from distdiff.data.images import LabelledImages
+from distdiff.data.sources.class_folders import read_splits
+from distdiff.data.sources.named import PUBLISHED, LayoutError, Parts, find, named_set
+from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
+from distdiff.errors import first_line
+
+CLASS_NAMES = {
+    "pathmnist": (
+        "adipose",
+        "background",
+        "debris",
+        "lymphocytes",
+        "mucus",
+        "smooth muscle",
+        "normal colon mucosa",
+        "cancer-associated stroma",
+        "colorectal adenocarcinoma epithelium",
+    ),
+    "breastmnist": ("malignant", "normal, benign"),
+    "bloodmnist": (
+        "basophil",
+        "eosinophil",
+        "erythroblast",
+        "immature granulocytes",
+        "lymphocyte",
+        "monocyte",
+        "neutrophil",
+        "platelet",
+    ),
+}
+
+
+@named_set()
+def pathmnist(top: Path, name: str, split: str) -> Parts:
+    """Tissues of colorectal cancer."""
+    return _read(top, name, split, "pathmnist")
+
+
+@named_set()
+def breastmnist(top: Path, name: str, split: str) -> Parts:
+    """Breast ultrasound."""
+    return _read(top, name, split, "breastmnist")
+
+
+@named_set()
+def bloodmnist(top: Path, name: str, split: str) -> Parts:
+    """Blood cells."""
+    return _read(top, name, split, "bloodmnist")
+
+
+def _read(top: Path, name: str, split: str, which: str) -> Parts:
+    if split == PUBLISHED:
+        return read_splits(name, {TRAIN: find(top, "train"), TEST: find(top, "test")})
+    file = (
+        top if top.is_file() else find(top, f"{which}.npz", f"{which}_224.npz", f"{which}_128.npz", f"{which}_64.npz")
+    )
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {
+                part: _labelled(name, CLASS_NAMES[which], arrays[f"{key}_images"], arrays[f"{key}_labels"])
+                for part, key in ((TRAIN, "train"), (VALIDATION, "val"), (TEST, "test"))
+            }
+    except KeyError as error:
+        raise LayoutError(f"{file.name} is no MedMNIST file: {error.args[0]}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise LayoutError(f"{file.name} cannot be read ({first_line(error)})") from None
+
+
+def _labelled(name: str, class_names: Sequence[str], pixels: np.ndarray, labels: np.ndarray) -> LabelledImages:
+    """Pixels (n, H, W) or (n, H, W, 3) uint8, labels (n, 1) or (n,)."""
+    labels = labels.reshape(len(labels), -1)[:, 0].astype(np.int64)
+    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or len(pixels) != len(labels):
+        raise LayoutError(f"its images are {pixels.shape} of {pixels.dtype} with {len(labels)} labels")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+        raise LayoutError(f"its labels go up to {labels.max()}, beyond the {len(class_names)} classes of {name}")
+
+    def read(index: int) -> Image.Image:
+        return Image.fromarray(pixels[index]).convert("RGB")
+
+    return LabelledImages(
+        name=name,
+        class_names=tuple(class_names),
+        labels=labels,
+        keys=tuple(f"{index:06d}" for index in range(len(labels))),
+        read=read,
+        indices=np.arange(len(labels)),
+    )

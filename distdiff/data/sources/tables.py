@@ -1,0 +1,236 @@
+"""Any image dataset that `datasets` reads as a table: a hub id, or local parquet and arrow files."""
+
+import glob
+import re
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets.features import ClassLabel
+from datasets.features import Image as ImageFeature
+
+from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.notes import note
+from distdiff.data.reading.decoding import UnreadableImage
+from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION, complete
+from distdiff.data.splits.classes import in_order
+from distdiff.errors import UserError, first_line
+from distdiff.hub import hub_or_cache
+from distdiff.wording import counted, printable
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+FORMATS = {".parquet": "parquet", ".arrow": "arrow"}
+USUAL_NAMES = {VALIDATION: ("validation", "valid", "val", "dev"), TEST: ("test",), TRAIN: ("train",)}
+USUAL_LABELS, USUAL_IMAGES = ("label", "labels"), ("image", "img")
+
+
+def load(
+    name: str,
+    root: str | None,
+    hub_id: str | None,
+    validation_fraction: float,
+    test_fraction: float,
+    split_seed: int,
+    **keys: Any,
+) -> DatasetSplits:
+    """The dataset `hub_id` where that is given, else the files at `root`; what has no split of its own is carved."""
+    if hub_id is None and root is None:
+        raise UserError(
+            "dataset.hub_id and dataset.root have no value: give one, dataset.hub_id=<owner/name> or, of parquet or arrow "
+            "files, dataset.root=<file or folder>"
+        )
+    parts = read_hub(name, hub_id=hub_id, **keys) if hub_id else read_local(name, root, **keys)
+    return complete(parts, validation_fraction, test_fraction, split_seed)
+
+
+def read_hub(
+    name: str, hub_id: str, hub_config: str | None, hub_data_dir: str | None, revision: str | None, **keys: Any
+) -> dict[str, LabelledImages]:
+    """The splits of a dataset on the hub, or in its cache; raises `UserError` where neither has it."""
+    if not HUB_ID.fullmatch(hub_id) or Path(hub_id).exists():  # `datasets` would take a local folder for it
+        raise UserError(
+            f"dataset.hub_id={hub_id} is not allowed: owner/name on the Hugging Face hub; local files are read by "
+            f"dataset=imagefolder or dataset=parquet with dataset.root=..."
+        )
+    try:
+        with hub_or_cache():
+            tables = datasets.load_dataset(hub_id, hub_config, revision=revision, data_dir=hub_data_dir)
+    except Exception as error:  # `datasets` raises what its many readers raise
+        raise UserError(f"dataset.hub_id={hub_id}: {_reason(error)}") from None
+    return read_tables(name, f"dataset.hub_id={hub_id}", tables, Path(datasets.config.HF_CACHE_HOME), **keys)
+
+
+def read_local(name: str, root: str, **keys: Any) -> dict[str, LabelledImages]:
+    """The parquet or arrow files at `root`, a file or a folder; a file's or its folder's name says of which split it is."""
+    top = Path(root).expanduser()
+    if not top.exists():
+        raise UserError(f"dataset.root={root}: no such file or folder")
+    try:
+        if (top / "dataset_dict.json").is_file() or (top / "state.json").is_file():
+            tables = datasets.load_from_disk(str(top))
+        else:
+            tables = _load_files(root, top, keys)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"dataset.root={root}: cannot read it ({first_line(error)})") from None
+    if isinstance(tables, datasets.Dataset):
+        tables = {TRAIN: tables}
+    return read_tables(name, f"dataset.root={root}", tables, top if top.is_dir() else top.parent, **keys)
+
+
+def read_tables(
+    name: str,
+    source: str,
+    tables: Mapping[str, datasets.Dataset],
+    files_below: Path,
+    train_split: str,
+    validation_split: str,
+    test_split: str,
+    image_column: str | None,
+    label_column: str | None,
+    **_: object,
+) -> dict[str, LabelledImages]:
+    """Labelled images by split. An image that is no bytes but a path is read only where that lies below `files_below`."""
+    chosen = _choose_splits(source, tables, {TRAIN: train_split, TEST: test_split, VALIDATION: validation_split})
+    tables = {split: datasets.concatenate_datasets([tables[key] for key in keys]) for split, keys in chosen.items()}
+    image_column = _column(source, tables[TRAIN], "image_column", image_column, ImageFeature, USUAL_IMAGES)
+    label_column = _column(source, tables[TRAIN], "label_column", label_column, ClassLabel, USUAL_LABELS)
+    parts = {
+        split: _part(name, source, table, files_below, image_column, label_column) for split, table in tables.items()
+    }
+    for split, part in parts.items():
+        if not len(part):
+            named = "+".join(chosen[split])
+            raise UserError(
+                f"{source}: no image of its split {named!r} has a label; choose another: dataset.{split}_split=..."
+            )
+    return parts
+
+
+def _part(
+    name: str, source: str, table: datasets.Dataset, files_below: Path, image_column: str, label_column: str
+) -> LabelledImages:
+    class_names, labels = _labels(source, table, label_column)
+    labelled = np.flatnonzero(labels >= 0)
+    if len(labelled) < len(labels):
+        note(name, f"{counted(len(labels) - len(labelled), 'image')} of {source} left out, without a label")
+    try:
+        cells = table.select_columns([image_column]).cast_column(image_column, ImageFeature(decode=False))
+    except Exception as error:
+        raise UserError(f"{source}: its column {image_column} holds no images ({first_line(error)})") from None
+
+    def called(index: int) -> str:
+        return f"row {index} of {source}"
+
+    def file(index: int) -> BytesIO | Path:
+        cell = cells[index][image_column]
+        if cell is None:
+            raise UnreadableImage(called(index), "there is no image")
+        if cell["bytes"] is not None:
+            return BytesIO(cell["bytes"])
+        path = (files_below / cell["path"]).resolve()
+        if not path.is_relative_to(files_below.resolve()):
+            raise UnreadableImage(called(index), f"it is the path of a file that lies elsewhere, {cell['path']!r}")
+        return path
+
+    return LabelledImages(
+        name=name,
+        class_names=tuple(map(printable, class_names)),
+        labels=labels[labelled],
+        keys=tuple(f"{index:06d}" for index in labelled.tolist()),
+        read=None,
+        indices=labelled,
+        file=file,
+        called=called,
+        listing=source,
+    )
+
+
+def _labels(source: str, table: datasets.Dataset, column: str) -> tuple[Sequence[str], np.ndarray]:
+    """(class names, (n,) int64 labels), -1 where there is none."""
+    feature, values = table.features[column], table.with_format(None)[column][:]
+    if isinstance(feature, ClassLabel):
+        return feature.names, np.array([-1 if value is None else value for value in values], dtype=np.int64)
+    if any(isinstance(value, bool) or not isinstance(value, (int, str, type(None))) for value in values):
+        raise UserError(f"{source}: its column {column} holds no labels but {feature}: text or whole numbers are")
+    names = in_order({str(value) for value in values if value is not None})
+    number = {label: position for position, label in enumerate(names)}
+    return names, np.array([-1 if value is None else number[str(value)] for value in values], dtype=np.int64)
+
+
+def _column(source: str, table: datasets.Dataset, key: str, given: str | None, kind: type, usual: Sequence[str]) -> str:
+    """`given`, or the only column of this kind, or one with a usual name."""
+    columns = table.column_names
+    if given is not None:
+        if given not in columns:
+            raise UserError(f"dataset.{key}={given} is not allowed: {source} has the columns {', '.join(columns)}")
+        return given
+    fitting = [column for column in columns if isinstance(table.features[column], kind)]
+    fitting = fitting or [column for column in usual if column in columns][:1]
+    if len(fitting) != 1:
+        which = f"several ({', '.join(fitting)})" if fitting else "none"
+        raise UserError(
+            f"{source}: {which} of its columns may be the {key.removesuffix('_column')}; "
+            f"dataset.{key}=... is one of {', '.join(columns)}"
+        )
+    return fitting[0]
+
+
+def _choose_splits(source: str, tables: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, list[str]]:
+    """Which of `tables` are which split: those named, joined by `+`, or a usual name; none is used twice."""
+    chosen: dict[str, list[str]] = {}
+    for split, key in wanted.items():
+        used = {name for names in chosen.values() for name in names}
+        named = [name for name in key.split("+") if name in tables] or [n for n in USUAL_NAMES[split] if n in tables][
+            :1
+        ]
+        if names := [name for name in named if name not in used]:
+            chosen[split] = names
+    if TRAIN in chosen:
+        return chosen
+    if len(tables) == 1:
+        return {TRAIN: list(tables)}
+    raise UserError(
+        f"{source}: it has no split {wanted[TRAIN]!r}; dataset.train_split=... is one of {', '.join(tables)}"
+    )
+
+
+def _load_files(root: str, top: Path, keys: Mapping[str, Any]) -> Mapping[str, datasets.Dataset]:
+    files = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.suffix in FORMATS)
+    kinds = {FORMATS.get(path.suffix) for path in files}
+    if len(kinds) != 1 or None in kinds:
+        found = "both" if len(kinds) > 1 else "neither"
+        raise UserError(f"dataset.root={root}: parquet or arrow files are needed, {found} found")
+    words = [word for split in USUAL_NAMES for word in (*keys[f"{split}_split"].split("+"), *USUAL_NAMES[split])]
+    by_split: dict[str, list[str]] = {}
+    for path in files:
+        split = _split_of(path.relative_to(top) if path != top else Path(path.name), words)
+        by_split.setdefault(split, []).append(glob.escape(str(path)))  # a name may hold [ or *
+    return datasets.load_dataset(kinds.pop(), data_files=by_split)
+
+
+def _split_of(path: Path, words: Sequence[str]) -> str:
+    """The split that a file's name begins with, or its folder's; `train` where neither does."""
+    for part in (path.name, path.parent.name):
+        for word in words:
+            if re.match(rf"{re.escape(word)}(?![A-Za-z0-9])", part):
+                return word
+    return TRAIN
+
+
+def _reason(error: Exception) -> str:
+    """Why `datasets` did not give a dataset, in words for people."""
+    text = first_line(error)
+    if isinstance(error, datasets.exceptions.DatasetNotFoundError):
+        return "the hub has no such dataset or revision, or it needs a login (hf auth login)"
+    if isinstance(error, (ConnectionError, OSError)) and "DataFiles" not in type(error).__name__:
+        return "the Hugging Face hub cannot be reached and the dataset is not in its cache; local files work too"
+    if "scripts are no longer supported" in text:
+        return "it is a script, which is not run; dataset.revision=refs/convert/parquet may have its files"
+    if text.startswith("Config name is missing") or "BuilderConfig" in text:
+        return f"dataset.hub_config=... chooses one of its configurations ({text})"
+    return text

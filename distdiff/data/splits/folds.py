@@ -1,0 +1,59 @@
+"""Cross-validation: the training images in folds, one of which validates."""
+
+import warnings
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.notes import note
+from distdiff.errors import UserError
+from distdiff.wording import counted, some
+
+
+def fold_as_validation(splits: DatasetSplits, num_folds: int, fold: int, seed: int) -> DatasetSplits:
+    """`fold` of the training images for validation, the others to train on; says what becomes of a split of its own."""
+    if own := len(splits.validation):
+        note(
+            splits.train.name,
+            f"its own {counted(own, 'validation image')} left out: dataset.num_folds={num_folds} validates on folds",
+        )
+    return DatasetSplits(*take_fold(splits.train, num_folds, fold, seed), splits.test)
+
+
+def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> tuple[LabelledImages, LabelledImages]:
+    """(rest, fold): `fold` of `num_folds` of nearly equal size, class by class, drawn by `seed`.
+
+    Images of one of `images.groups` stay together. A class with fewer images than folds is not in every fold; one with
+    a single image is in none, so that the rest has every class. Raises `UserError` where no class fills the folds.
+    """
+    groups = np.arange(len(images)) if images.groups is None else images.groups
+    _, first = np.unique(groups, return_index=True)
+    counts = np.bincount(images.labels[first], minlength=len(images.class_names))
+    _check(images, counts, num_folds)
+    parted = np.flatnonzero(counts[images.labels] > 1)
+    together = None if images.groups is None else groups[parted]
+    kind = StratifiedKFold if together is None else StratifiedGroupKFold
+    splitter = kind(num_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # `_check` says it, with names
+        folds = list(splitter.split(parted, images.labels[parted], together))
+    chosen = parted[folds[fold][1]]
+    return images.select(np.setdiff1d(np.arange(len(images)), chosen)), images.select(chosen)
+
+
+def _check(images: LabelledImages, counts: np.ndarray, num_folds: int) -> None:
+    """`counts`, of each class, of images or, where images belong together, of groups of them."""
+    if num_folds > counts.max():
+        most = counted(int(counts.max()), "training image" if images.groups is None else "source")
+        raise UserError(
+            f"dataset.num_folds={num_folds} is not allowed: at most the {most} that the largest class of dataset "
+            f"{images.name} has"
+        )
+    if few := [name for name, count in zip(images.class_names, counts, strict=True) if count < num_folds]:
+        alone = "; a single image of a class is always trained on" if counts.min() == 1 else ""
+        note(
+            images.name,
+            f"{counted(len(few), 'class')} with fewer training images than dataset.num_folds={num_folds}, not in every "
+            f"fold: {some(few)}{alone}",
+        )

@@ -1,0 +1,202 @@
+"""Turns a function of a configuration into a command: compose, validate, then import what is heavy and run."""
+
+import argparse
+import itertools
+import os
+import signal
+import sys
+import uuid
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from distdiff.config.arguments import in_grammar, in_quotes, read_flags
+from distdiff.config.composition import CONFIG_DIR, compose_jobs, swept_keys
+from distdiff.config.validation import validate, warnings_about
+from distdiff.console.record import discard_empty
+from distdiff.errors import ONWARD, Stopped, UserError, first_line
+from distdiff.launching.job import is_one_of_several, leads, run_job
+from distdiff.tracking.sweep import SweepNotes, SweptJob, conclude
+
+JOB_FAILED, INTERRUPTED = 1, 130
+FAILED = "distdiff-error.txt"  # in the directory of a multirun's job that a mistake ended
+
+
+def command(name: str, task: str, about: str) -> Callable[[], None]:
+    """The command `name`, configured by `conf/<name>.yaml`, which runs `task` (`module:function`) in every job.
+
+    The task gets the job's configuration and its run directory. Every job of a multirun is composed and validated before
+    the first starts. A `UserError` ends the command with one line and status 2; anything else is ours and keeps its
+    traceback.
+    """
+
+    def entry() -> None:
+        quiet()
+        OmegaConf.register_new_resolver("about", lambda: about, replace=True)
+        try:
+            arguments = read_flags(sys.argv[1:])
+            flags = [item for item in sys.argv[1:] if item not in arguments.overrides]
+            arguments.overrides = in_grammar(arguments.overrides)
+            sys.argv[1:] = [*flags, *arguments.overrides]
+            status = _run(name, task, arguments)
+        except (UserError, OmegaConfBaseException) as error:
+            mistake = _mistake_behind(error)
+            if mistake is None:
+                raise
+            say(mistake)
+            sys.exit(mistake.exit_status)
+        except Stopped as stop:
+            say(f"{stop}; {ONWARD}")
+            sys.exit(stop.exit_status)
+        except KeyboardInterrupt:
+            say(f"interrupted; {ONWARD}")
+            sys.exit(INTERRUPTED)
+        if status:
+            sys.exit(status)
+
+    return entry
+
+
+def say(message: object) -> None:
+    """One line to the user, apart from what a command prints."""
+    print(f"distdiff: {message}", file=sys.stderr)
+
+
+def _run(name: str, task: str, arguments: argparse.Namespace) -> int:
+    """Does what the command line asks for; returns the exit status."""
+    if arguments.help or arguments.hydra_help or arguments.info or arguments.cfg:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` reads what it wants of it
+    if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
+        return _hydra_main(name, task)
+    jobs = [validate(job) for job in compose_jobs(name, arguments.overrides, arguments.multirun)]
+    if arguments.cfg:
+        return _hydra_main(name, task)
+    if not all(map(leads, jobs)):
+        return _follow(task, jobs)
+    for warning in dict.fromkeys(itertools.chain.from_iterable(map(warnings_about, jobs))):
+        say(warning)
+    own = _settle_directory(jobs[0], arguments)
+    if not arguments.multirun:
+        status = _hydra_main(name, task)
+        if status == UserError.exit_status and own is not None:
+            discard_empty(own)
+        return status
+    notes = SweepNotes(Path(jobs[0].paths.output_dir).absolute() / f".sweep-{uuid.uuid4().hex}")
+    try:
+        _hydra_main(name, task, notes)
+    finally:
+        ended = notes.jobs()
+        notes.forget()
+        conclude(ended)
+    return JOB_FAILED if any(job.error for job in ended) else 0
+
+
+def _hydra_main(name: str, task: str, notes: SweepNotes | None = None) -> int:
+    """Runs the job, or every job of a multirun, through Hydra; returns the status of a single run's mistake, or 0.
+
+    The jobs of a multirun tell `notes` how they ended; one that a mistake ended leaves it in its own directory too.
+    """
+    # Hydra prints and swallows exceptions unless told otherwise; the caller above decides what a user sees.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    statuses, swept = [0], swept_keys(sys.argv[1:])
+
+    def job(config: DictConfig) -> None:
+        quiet()  # again: a launcher's process may be a new one
+        hydra_config = HydraConfig.get()
+        run_dir = Path(hydra_config.runtime.output_dir)
+        given = tuple(hydra_config.overrides.task)
+        if notes is not None:
+            shown = [item for item in given if item.split("=")[0] in swept]
+            print(f"job {hydra_config.job.num}: {' '.join(shown)}", flush=True)
+            sweep = str(Path(hydra_config.sweep.dir).absolute())
+            swept_job = SweptJob(hydra_config.job.num, sweep, str(run_dir), given)
+            notes.write(swept_job)  # a job that is killed says nothing later
+        ending = None
+        try:
+            run_job(task, validate(config), run_dir)
+        except UserError as error:  # not raised: Hydra would add lines of its own, and end a multirun
+            say(error)
+            statuses.append(error.exit_status)
+            ending = str(error)
+            if notes is None:
+                return
+            (run_dir / FAILED).write_text(f"{error}\n", encoding="utf-8")
+            if is_one_of_several(config) and not error.shared:
+                sys.exit(JOB_FAILED)  # the others cannot know: they are left alone, and told so
+        except BaseException as error:
+            ending = f"{type(error).__name__}: {first_line(error)}"
+            raise
+        finally:
+            if notes is not None:
+                notes.write(replace(swept_job, error=ending))
+
+    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(job)()
+    return statuses[-1]
+
+
+def _follow(task: str, jobs: list[DictConfig]) -> int:
+    """Takes part in jobs that another process leads, which also has their directories and their console."""
+    status = 0
+    for job in jobs:
+        try:
+            run_job(task, job, None)
+        except UserError as error:
+            if not error.shared:
+                raise
+            status = error.exit_status if len(jobs) == 1 else JOB_FAILED
+    return status
+
+
+def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | None:
+    """Makes the directory of the run or multirun: `<command>/<date>_<time>`, -1, -2, … where that is taken; returns it.
+
+    It becomes an override, so that every process that a launcher of Hydra starts has the same. Where the user overrides
+    it, nothing is made, and None returned.
+    """
+    key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
+    if any(override.lstrip("+").startswith(f"{key}=") for override in arguments.overrides):
+        return None
+    root = Path(job.paths.output_dir, job.command, *(["multirun"] if arguments.multirun else []))
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for attempt in itertools.count():
+        path = root / (stamp if attempt == 0 else f"{stamp}-{attempt}")
+        try:
+            path.mkdir(parents=True)  # whoever makes it has it
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"paths.output_dir={job.paths.output_dir}: cannot write there ({error.strerror})") from None
+        sys.argv.append(f"{key}={in_quotes(str(path))}")
+        return path
+
+
+def _mistake_behind(error: BaseException | None) -> UserError | None:
+    """The user's mistake itself, or the one that OmegaConf wrapped, perhaps more than once, while resolving a value."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def quiet() -> None:
+    """Keeps other libraries' notices off the console: a user can act on none of them. Called before they are imported."""
+    # Idle OpenMP threads must sleep, or processes that share cores spin against each other a hundredfold slower; but not at
+    # once: a short spin makes small models 1.5 times faster (experiments/results/threads.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("DATASETS_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    warnings.filterwarnings("ignore")

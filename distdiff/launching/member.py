@@ -1,0 +1,52 @@
+"""One rank's process: `python -m distdiff.launching.member <folder> <place>`, started by `launcher.py`."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from distdiff.config.schema import COMMANDS
+from distdiff.config.validation import validate
+from distdiff.errors import Stopped, UserError
+from distdiff.launching.command import quiet
+from distdiff.launching.job import perform
+from distdiff.ranks.arrangement import Rank
+from distdiff.ranks.launcher import JOB, OUTCOME
+
+
+def main() -> None:
+    """Runs the folder's job as the rank that `place` says, and leaves there how it ended."""
+    folder, place = Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))
+    threading.Thread(target=_end_with_the_launcher, daemon=True).start()
+    quiet()
+    outcome = {}
+    try:
+        job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+        config = OmegaConf.merge(OmegaConf.structured(COMMANDS[job["config"]["command"]]), job["config"])
+        perform(job["task"], validate(config), job["run_dir"] and Path(job["run_dir"]), place)
+    except UserError as error:
+        outcome = {"status": error.exit_status, "message": str(error), "shared": error.shared}
+    except Stopped as stop:
+        outcome = {"status": stop.exit_status, "stopped": stop.number}
+    except KeyboardInterrupt:
+        outcome = {"status": 128 + signal.SIGINT, "stopped": int(signal.SIGINT)}
+    if outcome:
+        (folder / OUTCOME.format(place.local_rank)).write_text(json.dumps(outcome), encoding="utf-8")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: threads of other libraries must not keep a finished rank, which others would wait for.
+    os._exit(outcome.get("status", 0))
+
+
+def _end_with_the_launcher() -> None:
+    """Ends this process when the launcher is gone, even by SIGKILL; what is finished is on disk."""
+    os.read(sys.stdin.fileno(), 1)  # unbuffered: nothing is held at exit
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

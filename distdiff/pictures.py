@@ -1,0 +1,51 @@
+"""Images side by side."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+from distdiff.wording import printable
+
+GAP = 2
+SMALLEST_TEXT = 11  # pixels
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Pillow's own lacks Greek
+
+
+def grid(images: Sequence[Image.Image], columns: int, side: int | None = None) -> Image.Image:
+    """Lays equally sized images out row by row on white, each enlarged or shrunk to `side` pixels if given."""
+    width, height = (side, side) if side else images[0].size
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")
+    for position, image in enumerate(images):
+        row, column = divmod(position, columns)
+        tile = image if image.size == (width, height) else image.resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(tile, (column * (width + GAP), row * (height + GAP)))
+    return sheet
+
+
+def captioned(sheet: Image.Image, heads: Sequence[str], titles: Sequence[str]) -> Image.Image:
+    """A grid with a word over each of its columns, cut where it is too long, and one before each of its rows."""
+    width, height = ((size + GAP) // len(names) for size, names in zip(sheet.size, (heads, titles), strict=True))
+    font = ImageFont.truetype(str(FONT), max(SMALLEST_TEXT, width // 8))  # a large grid is looked at in small
+    margin = 2 * GAP
+    left = 2 * margin + math.ceil(max(font.getlength(printable(title)) for title in titles))
+    top = 2 * margin + sum(font.getmetrics())
+    whole = Image.new("RGB", (left + sheet.width, top + sheet.height), "white")
+    whole.paste(sheet, (left, top))
+    draw = ImageDraw.Draw(whole)
+    for column, head in enumerate(heads):
+        draw.text((left + column * width, margin), _cut(printable(head), font, width - margin), "black", font)
+    for row, title in enumerate(titles):
+        draw.text((left - margin, top + row * height + height // 2), printable(title), "black", font, anchor="rm")
+    return whole
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"

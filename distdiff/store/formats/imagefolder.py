@@ -1,0 +1,57 @@
+"""One file an image in class folders: `<class>/<source key>__<copy>.<extension>`."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from datasets import Features
+
+from distdiff.store.formats.base import Storage, check_inside, inside, make_asides
+from distdiff.store.journal import Row, append_rows, journal_of
+
+
+class ImageFolder(Storage):
+    """Writes images aside, and renames them into place once their rows are in the journal."""
+
+    def present(self, rows: Sequence[Row]) -> dict[str, Row]:
+        files = _files(self.directory)
+        return {row["file_name"]: row for row in rows if row["file_name"] in files}
+
+    def begin(self, share: str) -> None:
+        self.journal = journal_of(self.directory, share)
+        self.asides = make_asides(self.directory, share)
+
+    def write(self, batch: Sequence[tuple[Row, bytes]]) -> None:
+        finished = []
+        for position, (row, image) in enumerate(batch):
+            path, aside = self.directory / row["file_name"], self.asides / str(position)
+            path.parent.mkdir(exist_ok=True)
+            aside.write_bytes(image)
+            finished.append((aside, path))
+        # The rows first: a row counts only if its image is there, so an image that is there has always got one.
+        append_rows(self.journal, [row for row, _ in batch])
+        for aside, path in finished:
+            os.replace(aside, path)
+
+    def seal(self) -> None:
+        """Nothing is ever open."""
+
+    def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
+        names = [row["file_name"] for row in rows]
+        for name in names:
+            check_inside(self.directory, name)
+        return lambda index: inside(self.directory, names[index]).read_bytes()
+
+    def card(self, text: str, identity: str, features: Features) -> str:
+        return text  # `datasets` finds its way by the folders and metadata.parquet
+
+
+def _files(directory: Path) -> set[str]:
+    """The names of files in class folders, listed, which for many is far faster than to look for each."""
+    names = set()
+    with os.scandir(directory) as folders:
+        for folder in folders:
+            if folder.is_dir() and not folder.name.startswith("."):
+                with os.scandir(folder) as files:
+                    names.update(f"{folder.name}/{file.name}" for file in files if file.is_file())
+    return names

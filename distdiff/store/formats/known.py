@@ -1,0 +1,16 @@
+"""The storage formats by name."""
+
+from pathlib import Path
+
+from distdiff.store.formats.base import Storage
+from distdiff.store.formats.imagefolder import ImageFolder
+from distdiff.store.formats.options import StorageOptions
+from distdiff.store.formats.parquet import Parquet
+from distdiff.store.formats.webdataset import WebDataset
+
+FORMATS: dict[str, type[Storage]] = {"imagefolder": ImageFolder, "webdataset": WebDataset, "parquet": Parquet}
+
+
+def storage_of(directory: Path, options: StorageOptions) -> Storage:
+    """The storage of a directory with these options."""
+    return FORMATS[options.format](directory, options)

@@ -1,0 +1,48 @@
+"""What the `expansion` keys say about storage: nothing here changes which images are made."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from distdiff.store.encoding import JPEG_QUALITY, ImageEncoding
+
+IMAGEFOLDER = "imagefolder"
+
+
+@dataclass(frozen=True)
+class StorageOptions:
+    """`shard_size`: images a shard, None for formats without shards; `quality` and `save_size` as in `ImageEncoding`."""
+
+    format: str = IMAGEFOLDER
+    image_format: str = "png"
+    quality: int | None = None
+    save_size: int | None = None
+    shard_size: int | None = None
+
+    @classmethod
+    def of(cls, config: DictConfig) -> "StorageOptions":
+        """The keys, with what is left open decided, so that equal storage has equal options."""
+        keys = config.expansion
+        quality = JPEG_QUALITY if keys.image_format == "jpeg" and keys.quality is None else keys.quality
+        return cls(
+            format=keys.format,
+            image_format=keys.image_format,
+            quality=quality,
+            save_size=None if keys.save_size == config.generator.resolution else keys.save_size,
+            shard_size=None if keys.format == IMAGEFOLDER else keys.shard_size,
+        )
+
+    @property
+    def encoding(self) -> ImageEncoding:
+        return ImageEncoding(self.image_format, self.quality, self.save_size)
+
+    @property
+    def words(self) -> str:
+        """What is not as usual, for a name: `parquet-jpeg95`; empty for PNG files in folders."""
+        by_folders, encoding = self.format == IMAGEFOLDER, self.encoding
+        lossless = encoding.image_format if encoding.quality is None and encoding.image_format != "png" else ""
+        return "-".join(filter(None, ("" if by_folders else self.format, lossless, encoding.words)))
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)

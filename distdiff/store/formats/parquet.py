@@ -1,0 +1,66 @@
+"""Parquet shards as `datasets` writes them: an `image` column of bytes and path, a `label`, the metadata."""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from threading import Lock
+from typing import ClassVar
+
+import pyarrow
+import pyarrow.parquet
+from datasets import Features, Image, Value
+
+from distdiff.store.columns import class_names_of, metadata_features
+from distdiff.store.formats.shards import OpenShard, Sharded
+from distdiff.store.journal import Row
+
+ROW_GROUP = 25  # images read together, so a random image costs no more than these
+CACHED_GROUPS = 16  # the window in which several threads read ahead
+
+
+class Parquet(Sharded):
+    """A full tar is converted; `row` in the metadata is that of an image in its shard."""
+
+    suffix = "parquet"
+    columns: ClassVar = {"shard": Value("string"), "row": Value("int64")}
+
+    def close(self, shard: OpenShard) -> None:
+        features = metadata_features(class_names_of(self.directory), set().union(*shard.rows))
+        schema = Features({"image": Image()} | features).arrow_schema
+        aside = shard.path.with_suffix(".parquet")
+        with open(shard.path, "rb") as tar, pyarrow.parquet.ParquetWriter(aside, schema) as writer:
+            for start in range(0, len(shard.rows), ROW_GROUP):
+                group = shard.rows[start : start + ROW_GROUP]
+                columns = {name: [row.get(name) for row in group] for name in features}
+                columns["image"] = [{"bytes": _content(tar, row), "path": row["file_name"]} for row in group]
+                writer.write_table(pyarrow.table(columns, schema=schema))
+        os.replace(aside, self.shard_path(shard))
+        shard.path.unlink()
+
+    def card_features(self, features: Features) -> Features:
+        """Shards of an older version may lack a column: what `datasets` then takes from the first shard is not all."""
+        return Features({"image": Image()} | features)
+
+    def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
+        paths = self.shards(rows)
+        places = [(row["shard"], *divmod(row["row"], ROW_GROUP)) for row in rows]
+
+        @lru_cache(maxsize=CACHED_GROUPS)
+        def group(shard: str, number: int) -> list[bytes]:
+            with pyarrow.parquet.ParquetFile(paths[shard]) as file:
+                return [image["bytes"] for image in file.read_row_group(number, columns=["image"])["image"].to_pylist()]
+
+        one = Lock()  # threads that want the same group wait for the first
+
+        def read(index: int) -> bytes:
+            shard, number, position = places[index]
+            with one:
+                images = group(shard, number)
+            return images[position]
+
+        return read
+
+
+def _content(tar, row: Row) -> bytes:
+    tar.seek(row["offset"])
+    return tar.read(row["size"])

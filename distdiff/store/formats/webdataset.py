@@ -1,0 +1,48 @@
+"""WebDataset: tars of `<key>.png`, `<key>.cls` (the label) and `<key>.json` (the metadata)."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from datasets import Features, Image, Value
+
+from distdiff.store.formats.shards import OpenShard, Sharded
+from distdiff.store.formats.tar import END
+from distdiff.store.journal import Row
+
+
+class WebDataset(Sharded):
+    """The open tar, closed, is the shard; `offset` and `size` in the metadata are those of an image file in it."""
+
+    suffix = "tar"
+    columns: ClassVar = {"shard": Value("string"), "offset": Value("int64"), "size": Value("int64")}
+
+    def close(self, shard: OpenShard) -> None:
+        with open(shard.path, "ab") as file:
+            file.write(END)
+        os.replace(shard.path, self.shard_path(shard))
+
+    def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
+        paths = self.shards(rows)
+        places = [(row["shard"], row["offset"], row["size"]) for row in rows]
+
+        def read(index: int) -> bytes:
+            shard, offset, size = places[index]
+            with open(paths[shard], "rb") as file:
+                file.seek(offset)
+                return file.read(size)
+
+        return read
+
+    def card_features(self, features: Features) -> Features:
+        """Without it, `cls` would be a number and no `ClassLabel`."""
+        metadata = features | {"label": Value("int64")}
+        return Features(
+            {
+                self.options.encoding.extension: Image(),
+                "cls": features["label"],
+                "json": metadata,
+                "__key__": Value("string"),
+                "__url__": Value("string"),
+            }
+        )
