@@ -1,6 +1,6 @@
 """Expands a dataset: python experiments/expand.py dataset=digits guidance=direct expansion.factor=5"""
 
-from distdiff.launching.command import command
+from distdiff.commands.launch import command
 
 main = command("expand", "distdiff.commands.expand:expand", about=__doc__)
 

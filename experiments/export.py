@@ -1,6 +1,6 @@
 """Exports expanded datasets: python experiments/export.py export.source=<dir> export.output_dir=<dir> export.format=parquet"""
 
-from distdiff.launching.command import command
+from distdiff.commands.launch import command
 
 main = command("export", "distdiff.commands.export:export", about=__doc__)
 

@@ -1,6 +1,6 @@
 """Measures an expanded dataset: python experiments/measure.py measure.expanded=outputs/expanded/<dir>"""
 
-from distdiff.launching.command import command
+from distdiff.commands.launch import command
 
 main = command("measure", "distdiff.commands.measure:measure_expanded", about=__doc__)
 

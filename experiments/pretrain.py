@@ -1,6 +1,6 @@
 """Trains a small latent diffusion pipeline from an image dataset: python experiments/pretrain.py dataset=font_digits"""
 
-from distdiff.launching.command import command
+from distdiff.commands.launch import command
 
 main = command("pretrain", "distdiff.pretraining.pretrain:pretrain", about=__doc__)
 

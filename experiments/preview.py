@@ -1,6 +1,6 @@
 """Shows what an expansion would make, and what it would take: python experiments/preview.py dataset=digits guidance=direct"""
 
-from distdiff.launching.command import command
+from distdiff.commands.launch import command
 
 main = command("preview", "distdiff.commands.preview:preview", about=__doc__)
 

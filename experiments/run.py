@@ -1,6 +1,6 @@
 """The whole study on one dataset: python experiments/run.py dataset=digits guidance=direct guidance.rho=1"""
 
-from distdiff.launching.command import command
+from distdiff.commands.launch import command
 
 main = command("run", "distdiff.study.study:run_study", about=__doc__)
 

@@ -1,6 +1,6 @@
 """Trains one classifier and tests it: python experiments/train.py train.expanded=outputs/expanded/<dir>"""
 
-from distdiff.launching.command import command
+from distdiff.commands.launch import command
 
 main = command("train", "distdiff.commands.train:train", about=__doc__)
 

@@ -10,16 +10,16 @@ from typing import Any
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
-from distdiff.config.validation import strengths_of
+from distdiff.classification.training import few_shot_training_set
+from distdiff.expansion.strengths import strengths_of
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages, to_image
-from distdiff.expansion.assembly import Expander
+from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.estimate import Estimate, mean_size
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.synthesis import GuidedImg2Img
-from distdiff.guidance.loading import build_guidance
+from distdiff.keys import build
 from distdiff.preview.sheet import contact_sheet
 from distdiff.preview.tiles import Tile, draw_tiles, rhos_to_show, spread_over_classes, strengths_to_show
 from distdiff.ranks.arrangement import count_devices
@@ -47,8 +47,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
     sources = data.parts[0].select(positions)
     strengths, rhos = strengths_to_show(config), rhos_to_show(config)
     with tracked(config, run_dir) as logger:
-        expander = Expander(config, ClassifierTrainer(config, cache), cache)
-        sampler = expander.sampler(data, config.guidance, config.seed, "preview: expand", positions).to(device).eval()
+        sampler = Assembly(config, cache).sampler(data, config.guidance, config.seed, "preview: expand", positions).to(device).eval()
         for strength in strengths:
             sampler.group(strength)  # refuses one that leaves no steps
         tiles = draw_tiles(sampler, sources, strengths, rhos, config)
@@ -59,7 +58,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
             sheet = run_dir / sheets[position]
             contact_sheet(source, rows, _title(sources, position, config.guidance.name)).save(sheet)
             log_image(logger, f"preview/{sheet.stem}", sheet)
-        sampler.guidance, _ = build_guidance(config.guidance, config.prototype)
+        sampler.guidance = build(config.guidance)
         keys = config.expansion
         total = len(ExpansionPlan(data.parts[0], keys.factor, keys.strength, config.seed, balance=keys.balance))
         speed = measure_speed(sampler, sources, total, config)

@@ -2,7 +2,7 @@
 
 import argparse
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
@@ -12,22 +12,6 @@ from hydra.errors import OverrideParseException
 
 from distdiff.errors import UserError
 
-PATH_KEYS = {
-    *(
-        "paths.data_dir",
-        "paths.output_dir",
-        "paths.expanded_dir",
-        "paths.cache_dir",
-        "hydra.run.dir",
-        "hydra.sweep.dir",
-    ),
-    *("dataset.root", "dataset.class_names", "dataset.prompts_file", "dataset.cache_dir"),
-    *("generator.model", "generator.checkpoint_config", "generator.guidance_decoder"),
-    *("generator.lora", "generator.textual_inversion", "encoder.model", "encoder.checkpoint"),
-    *("expansion.output_dir", "pretrain.output_dir", "export.output_dir"),
-    *("train.expanded", "measure.expanded", "export.source"),
-}
-TEXT_KEYS = {"dataset.name", "dataset.prompt_template", "generator.negative_prompt"}
 QUOTES, OPENING, CLOSING = "'\"", "[{(", "]})"
 
 
@@ -53,36 +37,42 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     raise UserError(f"{flag} is no flag: keys have no dashes: {name}={value}")
 
 
-def in_grammar(overrides: Iterable[str]) -> list[str]:
+def in_grammar(overrides: Iterable[str], paths: Collection[str] = (), texts: Collection[str] = ()) -> list[str]:
     """Overrides as Hydra's grammar has them: paths with what it has no words for, `~` for home, conditions and prompts as typed.
 
-    Raises `UserError` for a list that the shell has cut at its spaces, and for what is no override at all.
+    `paths` and `texts` are the keys whose values are paths and sentences. Raises `UserError` for a list that the shell has cut at its spaces, and for what is no override at all.
 
-    >>> in_grammar(["seed=1", "train.where=strength < 0.5", "dataset.root=/a (1)/b=c", "train.expanded=[/a,/b & c]"])
+    >>> paths = {"dataset.root", "train.expanded"}
+    >>> in_grammar(["seed=1", "train.where=strength < 0.5", "dataset.root=/a (1)/b=c", "train.expanded=[/a,/b & c]"], paths)
     ['seed=1', "train.where='strength < 0.5'", "dataset.root='/a (1)/b=c'", "train.expanded=[/a,'/b & c']"]
-    >>> in_grammar(["dataset.class_names={a: b, c: d}", "dataset.root=choice(/a,/b & c)"])
+    >>> in_grammar(["dataset.class_names={a: b, c: d}", "dataset.root=choice(/a,/b & c)"], paths)
     ['dataset.class_names={a: b, c: d}', "dataset.root=choice(/a,'/b & c')"]
     """
     overrides = list(overrides)
     for position, override in enumerate(overrides):
         _refuse_cut(override, overrides[position + 1 :])
-    worded = [_worded(override) for override in overrides]
+    worded = [_worded(override, paths, texts) for override in overrides]
     for override, before in zip(worded, [None, *overrides], strict=False):
         if not _parses(override):
             raise UserError(_unreadable(override, before))
     return worded
 
 
-def refuse_sweeps(parsed: Iterable[Override], takes_list: Iterable[str]) -> None:
-    """Refuses several values of a key, for a single run; `takes_list` are the keys whose value may be a list."""
+def refuse_sweeps(
+    parsed: Iterable[Override],
+    takes_list: Callable[[], Collection[str]],
+    paths: Collection[str] = (),
+    texts: Collection[str] = (),
+) -> None:
+    """Refuses several values of a key, for a single run; `takes_list()` gives the keys whose value may be a list."""
     for override in parsed:
         if not override.is_sweep_override():
             continue
         key, value = override.key_or_group, override.input_line.partition("=")[2]
         hints = [f"a sweep needs -m: -m {override.input_line}"]
-        if key in takes_list and override.is_choice_sweep():
+        if key in takes_list() and override.is_choice_sweep():
             hints.append(f"a list has brackets: '{key}=[{value}]'")
-        if key in PATH_KEYS | TEXT_KEYS:
+        if key in paths or key in texts:
             hints.append(f'a comma in a text is quoted: "{key}={in_quotes(value)}"')
         raise UserError(f"{override.input_line} has several values: {'; '.join(hints)}")
 
@@ -96,16 +86,16 @@ def in_quotes(text: str) -> str:
     return QuotedString(text, Quote.single).with_quotes()
 
 
-def _worded(override: str) -> str:
+def _worded(override: str, paths: Collection[str], texts: Collection[str]) -> str:
     key, equals, value = override.partition("=")
     name = key.lstrip("+")
     if not equals or not value:
         return override
-    if name in PATH_KEYS and not value.startswith("{") and ("~" in value or not _parses(override)):
+    if name in paths and not value.startswith("{") and ("~" in value or not _parses(override)):
         if value.startswith("choice(") and value.endswith(")"):
             return f"{key}=choice({','.join(map(_path, _parts(value[7:-1])))})"
         return f"{key}={','.join(map(_path, _parts(value)))}"
-    if (name.endswith(".where") or name in TEXT_KEYS) and not _parses(override):
+    if (name.endswith(".where") or name in texts) and not _parses(override):
         return f"{key}={in_quotes(value)}"
     return override
 

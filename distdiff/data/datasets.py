@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from omegaconf import DictConfig
 
-from distdiff.config.instantiation import build
+from distdiff.keys import build
 from distdiff.data.images import DatasetSplits
 from distdiff.data.prompts import class_sentences, class_words
 from distdiff.data.reading.options import ReadingOptions

@@ -1,6 +1,6 @@
 """Turns the configuration into expansion jobs, and makes what they share once: encoder, prototypes, latents, generator."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
@@ -14,28 +14,26 @@ from safetensors.torch import load_file, save_file
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, TrainingSet
-from distdiff.config.composition import load_option
-from distdiff.config.instantiation import build
+from distdiff.classification.training import TrainingSet
 from distdiff.console.counting import counted
 from distdiff.data.datasets import sentences
 from distdiff.data.images import LabelledImages, to_tensor
-from distdiff.data.reading.fit import random_crop
 from distdiff.data.reading.prefetch import prefetched
 from distdiff.encoders.base import Encoder
-from distdiff.encoders.guide import GuideEncoder
-from distdiff.encoders.loading import fingerprint as encoder_fingerprint
-from distdiff.encoders.loading import load_encoder, trains_guide
-from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
+from distdiff.encoders.source import encoder_source
+from distdiff.energy.assembling import EXEMPLARS, PROTOTYPES, build_energy, needs_of
+from distdiff.energy.images import ImageEnergy
 from distdiff.expansion.job import ExpansionJob
-from distdiff.expansion.plan import image_seed
 from distdiff.expansion.synthesis import Augmentation, GuidedImg2Img, Synthesizer
 from distdiff.generator import pipelines
 from distdiff.generator.conditioning import Prompts
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
-from distdiff.guidance.loading import build_guidance
-from distdiff.prototypes.clustering import AUTO
-from distdiff.prototypes.fitting import fit_image_prototypes
+from distdiff.generator.noise import image_seed
+from distdiff.guidance.base import Guidance
+from distdiff.guidance.preparation import Crop
+from distdiff.keys import build, own_keys
+from distdiff.prototypes.exemplars import Exemplars
+from distdiff.prototypes.fitting import fit_image_prototypes, image_features, prototype_identity
 from distdiff.prototypes.hierarchical import FORMAT, Prototypes
 from distdiff.ranks.trainer import trainer_device
 from distdiff.store.formats.options import StorageOptions
@@ -44,13 +42,13 @@ from distdiff.store.names import safe_name
 REVISION = 2  # raise when a change here or in the guidance changes the images
 
 
-class Expander:
-    """Knows how training sets are expanded under the `generator`, `prototype` and `expansion` keys."""
+class Assembly:
+    """Knows how training sets are expanded under the `generator`, `encoder`, `prototype`, `energy` and `expansion` keys."""
 
-    def __init__(self, config: DictConfig, classifiers: ClassifierTrainer, cache: StageCache) -> None:
+    def __init__(self, config: DictConfig, cache: StageCache) -> None:
         self.config = config
-        self.classifiers = classifiers
         self.cache = cache
+        self.encoders = encoder_source(config, cache)
 
     @property
     def generator(self) -> LatentDiffusion:
@@ -66,20 +64,18 @@ class Expander:
         """The `generator` keys that can change an image, weights by what is in them."""
         keys = OmegaConf.to_container(self.config.generator, resolve=True)
         no_part = ("draws", "usual_strength", "usual_batch_size", "gradient_checkpointing")
-        return {key: value for key, value in keys.items() if key not in no_part} | pipelines.fingerprint(
-            self.config.generator
-        )
+        own = {key: value for key, value in keys.items() if key not in no_part}
+        return own | pipelines.fingerprint(self.config.generator)
 
-    def guided(self, data: TrainingSet, guidance_config: DictConfig, seed: int) -> ExpansionJob:
+    def guided(self, data: TrainingSet, guidance: DictConfig, seed: int) -> ExpansionJob:
         """Copies of each image, as many as `expansion.factor` and `expansion.balance` say, by guided img2img."""
-        guidance, weights = build_guidance(guidance_config, self.config.prototype)
         prompts = sentences(self.config.dataset, data.parts[0].class_names)
         ingredients = {
             "revision": REVISION,
-            "method": guidance_config.name,
-            "guidance": {key: guidance_config[key] for key in guidance.uses} | weights,
-            "prototype": self.prototype_identity(data, seed),
-            "encoder": self.encoder_fingerprint(data, seed),
+            "method": guidance.name,
+            "guidance": own_keys(guidance),
+            "energy": self.energy_identity(data, seed),
+            "encoder": self.encoders.identity(data, seed),
             "generator": self.generator_identity,
             "prompts": prompts if self.config.dataset.prompts_file else [prompt for (prompt,) in prompts],
             "data": data.fingerprints,
@@ -89,36 +85,36 @@ class Expander:
         }
 
         def synthesizer(title: str) -> Synthesizer:
-            return self.sampler(data, guidance_config, seed, title)
+            return self.sampler(data, guidance, seed, title)
 
-        return self._job(guidance_config.name, ingredients, data, seed, synthesizer)
+        return self._job(guidance.name, ingredients, data, seed, synthesizer)
 
     def sampler(
-        self, data: TrainingSet, guidance_config: DictConfig, seed: int, title: str, positions: np.ndarray | None = None
+        self, data: TrainingSet, guidance: DictConfig, seed: int, title: str, positions: np.ndarray | None = None
     ) -> GuidedImg2Img:
         """Guided img2img of all sources, or of those at `positions` alone, which count from 0 then."""
-        guidance, weights = build_guidance(guidance_config, self.config.prototype)
+        method: Guidance = build(guidance)
         train, generator = data.parts[0], self.generator  # loaded first: it may refuse what only it can know
-        encoder = self.encoder(data, seed, title.rsplit(": ", 1)[0])
-        # The sampler's size, so that φ resizes real images as it does those that the energy shows it.
-        size, fit = self.config.generator.resolution, data.fit
-        if guidance.squashes_prototypes:
-            size, fit = encoder.input_size, "squash"
-        prototypes = self.prototypes(data, seed, encoder, size, fit).to("cpu", generator.latent_dtype)
-        energy = ImageEnergy(encoder.to(generator.latent_dtype), HierarchicalEnergy(prototypes, **weights))
-        embedded = self.prompts(train.class_names)
-        latents = self.latents(data, seed if guidance.freezes_source else None, positions)
-        return GuidedImg2Img(generator, guidance, energy, latents, embedded, seed)
+        encoder = self.encoders.encoder(data, seed, title.rsplit(": ", 1)[0])
+        resolution = self.config.generator.resolution
+        size, fit = method.preparation.prototype_view(resolution, data.fit, encoder.input_size)
+        energy = self.energy(data, seed, encoder, size, fit)
+        return GuidedImg2Img(
+            generator,
+            method,
+            ImageEnergy(encoder.to(generator.latent_dtype), energy),
+            self.latents(data, seed, method.preparation.random_crop, positions),
+            self.prompts(train.class_names),
+            seed,
+        )
 
-    def augmented(self, data: TrainingSet, policy: str, seed: int) -> ExpansionJob:
-        """As many copies made by an augmentation policy of `conf/augmentation`, no generator involved."""
-        options = load_option("augmentation", policy)
-        options.horizontal_flip = self.config.dataset.horizontal_flip
+    def augmented(self, data: TrainingSet, policy: DictConfig, seed: int) -> ExpansionJob:
+        """As many copies made by an augmentation policy, no generator involved."""
         size = self.config.generator.resolution
         ingredients = {
             "revision": REVISION,
-            "method": policy,
-            "augmentation": options,
+            "method": policy.name,
+            "augmentation": policy,
             "resolution": size,
             "data": data.fingerprints,
             "fit": data.fit,
@@ -126,43 +122,34 @@ class Expander:
         }
 
         def synthesizer(_: str) -> Synthesizer:
-            return Augmentation(build(options), data.parts[0].tensors(size, data.fit))
+            return Augmentation(build(policy), data.parts[0].tensors(size, data.fit))
 
-        return self._job(policy, ingredients, data, seed, synthesizer)
+        return self._job(policy.name, ingredients, data, seed, synthesizer)
 
-    def encoder(self, data: TrainingSet, seed: int, title: str) -> Encoder:
-        """φ: a classifier trained on the real images alone, after its last step, or the one that the `encoder` keys name."""
-        if trains_guide(self.config.encoder):
-            return GuideEncoder(self.classifiers.train(data, seed, f"{title}: guide"))
-        return self._loaded_encoder
+    def energy(self, data: TrainingSet, seed: int, encoder: Encoder, size: int, fit: str) -> torch.nn.Module:
+        """The energy of the `energy` keys with what it needs of the real images, made squares of `size` by `fit`."""
+        brought: dict[str, Any] = {}
+        for need in needs_of(self.config.energy):
+            make = {PROTOTYPES: self.prototypes, EXEMPLARS: self.exemplars}[need]
+            brought[need] = make(data, seed, encoder, size, fit).to("cpu", self.generator.latent_dtype)
+        return build_energy(self.config.energy, brought)
 
-    def encoder_fingerprint(self, data: TrainingSet, seed: int) -> str:
-        """Identifies φ, before a guide is trained."""
-        if trains_guide(self.config.encoder):
-            return self.classifiers.fingerprint(data, seed)
-        return self._loaded_encoder_fingerprint
-
-    @cached_property
-    def _loaded_encoder(self) -> Encoder:
-        return load_encoder(self.config.encoder, self.config.classifier)
-
-    @cached_property
-    def _loaded_encoder_fingerprint(self) -> str:
-        return encoder_fingerprint(self.config.encoder, self.config.classifier)
+    def energy_identity(self, data: TrainingSet, seed: int) -> dict[str, Any]:
+        """The `energy` keys, and the `prototype` keys where it needs prototypes."""
+        identity = {"name": self.config.energy.name, "keys": own_keys(self.config.energy)}
+        if PROTOTYPES in needs_of(self.config.energy):
+            identity["prototype"] = prototype_identity(self.config.prototype, data.parts[0].labels, seed)
+        return identity
 
     def prototypes(self, data: TrainingSet, seed: int, encoder: Encoder, size: int, fit: str) -> Prototypes:
         """Class and group prototypes in φ's features of the real images, made squares of `size` by `fit`."""
         options, train = self.config.prototype, data.parts[0]
-        ingredients = {
+        ingredients = self._view(data, seed, size, fit) | {
             "format": FORMAT,
-            "encoder": self.encoder_fingerprint(data, seed),
-            "resolution": size,
-            "data": data.fingerprints,
-            "fit": fit,
-            "prototype": self.prototype_identity(data, seed),
+            "prototype": prototype_identity(options, train.labels, seed),
         }
 
-        def build(folder: Path) -> None:
+        def build_stage(folder: Path) -> None:
             encoder.to(trainer_device(self.config.trainer), torch.float32)
             fitted = fit_image_prototypes(
                 train,
@@ -173,22 +160,25 @@ class Expander:
                 linkage=options.linkage,
                 max_groups=options.max_groups,
                 max_clustered=options.max_clustered,
+                class_level=options.class_level,
+                group_level=options.group_level,
                 seed=seed,
             )
             named = fitted.described(encoder={self.config.encoder.name: ingredients["encoder"]})
             named.save(folder / "prototypes.safetensors")
 
-        return Prototypes.load(self.cache.get("prototypes", ingredients, build) / "prototypes.safetensors")
+        return Prototypes.load(self.cache.get("prototypes", ingredients, build_stage) / "prototypes.safetensors")
 
-    def prototype_identity(self, data: TrainingSet, seed: int) -> dict[str, Any]:
-        """The `prototype` keys that can change the prototypes of `data`, and the seed where a class is reduced."""
-        options, largest = self.config.prototype, np.bincount(data.parts[0].labels).max()
-        identity = {"num_groups": options.num_groups, "linkage": options.linkage}
-        if options.num_groups == AUTO:
-            identity["max_groups"] = options.max_groups
-        if options.num_groups != 1 and largest > options.max_clustered:
-            identity |= {"max_clustered": options.max_clustered, "seed": seed}
-        return identity
+    def exemplars(self, data: TrainingSet, seed: int, encoder: Encoder, size: int, fit: str) -> Exemplars:
+        """φ's features of each real image, made a square of `size` by `fit`."""
+        train = data.parts[0]
+
+        def build_stage(folder: Path) -> None:
+            encoder.to(trainer_device(self.config.trainer), torch.float32)
+            Exemplars.of(train, image_features(train, encoder, size, fit)).save(folder / "exemplars.safetensors")
+
+        folder = self.cache.get("exemplars", self._view(data, seed, size, fit), build_stage)
+        return Exemplars.load(folder / "exemplars.safetensors", train)
 
     def prompts(self, class_names: tuple[str, ...]) -> Prompts:
         """The prompts of each class as the generator's text encoders give them, each distinct sentence embedded once."""
@@ -211,15 +201,17 @@ class Expander:
             "prompts": list(number),
         }
 
-        def build(folder: Path) -> None:
+        def build_stage(folder: Path) -> None:
             generator.embed(list(number)).save(folder / "prompts.safetensors")
 
-        embedded = Prompts.load(self.cache.get("prompts", ingredients, build) / "prompts.safetensors")
+        embedded = Prompts.load(self.cache.get("prompts", ingredients, build_stage) / "prompts.safetensors")
         of_class = tuple(tuple(number[sentence] for sentence in own) for own in of_classes)
         return replace(embedded.to(generator.device), of_class=of_class, sentences=tuple(number))
 
-    def latents(self, data: TrainingSet, crop_seed: int | None, positions: np.ndarray | None = None) -> Posterior:
-        """The autoencoder's posterior of every source image, fitted by `dataset.fit` or, given a seed, cropped at random.
+    def latents(
+        self, data: TrainingSet, seed: int, random_crop: Crop | None = None, positions: np.ndarray | None = None
+    ) -> Posterior:
+        """The autoencoder's posterior of every source image, fitted by `dataset.fit` or, if given, by `random_crop`.
 
         Of the sources at `positions` alone where these are given: nothing else is encoded for them.
         """
@@ -229,32 +221,43 @@ class Expander:
             "dtype": self.config.generator.dtype,
             "resolution": size,
             "data": data.fingerprints,
-            "fit": data.fit if crop_seed is None else {"random_crop": crop_seed},
+            "fit": data.fit if random_crop is None else {random_crop.__name__: seed},
         }
 
-        def pixels(images: LabelledImages) -> Iterator[torch.Tensor]:
-            if crop_seed is None:
+        def squares(images: LabelledImages) -> Iterator[torch.Tensor]:
+            if random_crop is None:
                 return images.stream(size, data.fit)
-
-            def crop(position: int) -> torch.Tensor:
-                class_name = images.class_names[images.labels[position]]
-                rng = np.random.default_rng(image_seed(crop_seed, class_name, images.keys[position], "source", "crop"))
-                return to_tensor(random_crop(images.image(position), size, rng))
-
-            return prefetched(crop, range(len(images)), images.options.num_workers)
+            return _crops(images, size, random_crop, seed)
 
         if positions is not None and not self.cache.has("latents", ingredients):
-            return self.generator.encode_all(pixels(train.select(positions)))
+            return self.generator.encode_all(squares(train.select(positions)))
 
-        def build(folder: Path) -> None:
-            images = zip(pixels(train), counted(range(len(train)), "sources: encode"), strict=True)
+        def build_stage(folder: Path) -> None:
+            images = zip(squares(train), counted(range(len(train)), "sources: encode"), strict=True)
             posterior = self.generator.encode_all(image for image, _ in images)
             save_file({"mean": posterior.mean, "std": posterior.std}, folder / "latents.safetensors")
 
-        posterior = Posterior(**load_file(self.cache.get("latents", ingredients, build) / "latents.safetensors"))
+        posterior = Posterior(**load_file(self.cache.get("latents", ingredients, build_stage) / "latents.safetensors"))
         return posterior if positions is None else posterior.select(torch.as_tensor(positions))
 
-    def _job(self, method: str, ingredients: dict[str, Any], data: TrainingSet, seed: int, synthesizer) -> ExpansionJob:
+    def _view(self, data: TrainingSet, seed: int, size: int, fit: str) -> dict[str, Any]:
+        """What identifies φ's features of the real images as the energy sees them."""
+        return {
+            "encoder": self.encoders.identity(data, seed),
+            "resolution": size,
+            "data": data.fingerprints,
+            "fit": fit,
+        }
+
+    def _job(
+        self,
+        method: str,
+        ingredients: Mapping[str, Any],
+        data: TrainingSet,
+        seed: int,
+        synthesizer: Callable[[str], Synthesizer],
+    ) -> ExpansionJob:
+        ingredients = dict(ingredients)
         if self.config.expansion.balance:  # else no word of it: fingerprints from before there was a choice stay
             ingredients["balance"] = True
         path = self.directory_for(method, seed, fingerprint(ingredients))
@@ -268,3 +271,14 @@ class Expander:
             return Path(self.config.expansion.output_dir) / f"{method}-seed{seed}"
         parts = (safe_name(self.config.dataset.name), method, identity, StorageOptions.of(self.config).words)
         return Path(self.config.paths.expanded_dir) / "-".join(filter(None, parts))
+
+
+def _crops(images: LabelledImages, size: int, random_crop: Crop, seed: int) -> Iterator[torch.Tensor]:
+    """One crop of each image, by a generator of its own."""
+
+    def crop(position: int) -> torch.Tensor:
+        class_name = images.class_names[images.labels[position]]
+        rng = np.random.default_rng(image_seed(seed, class_name, images.keys[position], "source", "crop"))
+        return to_tensor(random_crop(images.image(position), size, rng))
+
+    return prefetched(crop, range(len(images)), images.options.num_workers)

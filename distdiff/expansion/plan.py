@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distdiff.config.validation import strengths_of
+from distdiff.expansion.strengths import strengths_of
 from distdiff.data.images import LabelledImages
 from distdiff.expansion.dealing import Balanced, Proportional
 from distdiff.store.names import safe_name

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from distdiff.energy.hierarchical import ImageEnergy
+from distdiff.energy.images import ImageEnergy
 from distdiff.expansion.plan import WorkItem, image_seed
 from distdiff.generator.conditioning import Prompts
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
@@ -96,21 +96,21 @@ class GuidedImg2Img(Synthesizer):
             images,
             {
                 "energy_before": energy_before.tolist(),
-                "energy_after": self.energy.energy(features, batch.labels).tolist(),
-                "group": self.energy.energy.nearest_group(features, batch.labels).tolist(),
+                "energy_after": self.energy.energy(features, batch.targets).tolist(),
                 "gradient_finite": batch.guided.tolist(),
             }
+            | self.energy.energy.columns(features, batch.targets)
             | self._sentences(items),
         )
 
     def batch(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> GuidedBatch:
         """The items as guidance sees them; all have one schedule. `generators` are the sampler's."""
         device, strength = self.generator.device, items[0].strength
-        labels = torch.tensor([item.label for item in items], device=device)
+        targets = self.energy.energy.targets(items, self.seed).to(device)
         return GuidedBatch(
             self.generator.denoiser(self.prompts.select(self.prompt_numbers(items)), strength, generators),
             self.energy,
-            labels,
+            targets,
             self.schedule(strength),
             self.generators_for(items, "guidance"),
             self.generator.dtype,
@@ -143,8 +143,8 @@ class GuidedImg2Img(Synthesizer):
         return latents, energy_before
 
     def source_latents(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> torch.Tensor:
-        """One VAE sample a copy, or a source where the guidance method freezes it, (B, C, h, w)."""
-        if self.guidance.freezes_source:
+        """One VAE sample a copy, or a source where the guidance method wants so, (B, C, h, w)."""
+        if self.guidance.preparation.one_latent_per_source:
             generators = [
                 torch.Generator().manual_seed(image_seed(self.seed, item.class_name, item.source, "source"))
                 for item in items

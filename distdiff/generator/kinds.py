@@ -63,7 +63,7 @@ def kind_of(pipeline_class: str, model: str) -> Kind:
     )
 
 
-def count_steps(num_steps: int, strength: float, counting: str) -> int:
+def count_steps(num_steps: int, strength: float, counting: str, key: str = "expansion.strength") -> int:
     """How many of `num_steps` run at `strength`; raises `UserError` where none does.
 
     >>> count_steps(50, 0.5, "floor"), count_steps(7, 0.5, "floor"), count_steps(7, 0.5, "ceil"), count_steps(4, 0.5, "all")
@@ -78,7 +78,6 @@ def count_steps(num_steps: int, strength: float, counting: str) -> int:
     if run < 1:
         least = math.ceil(1e4 / num_steps) / 1e4
         raise UserError(
-            f"expansion.strength={strength:g} is not allowed: of {num_steps} steps it leaves none, "
-            f"so a number from {least:g} to 1"
+            f"{key}={strength:g} is not allowed: of {num_steps} steps it leaves none, so a number from {least:g} to 1"
         )
     return run

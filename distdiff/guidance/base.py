@@ -6,13 +6,15 @@ To add one: a file here with a subclass of `Guidance`, and a YAML file in `conf/
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
 from distdiff.guidance.batch import GuidedBatch
 from distdiff.guidance.gradient import energy_gradient, per_sample, unit_norm
+from distdiff.guidance.preparation import Preparation
 from distdiff.guidance.schedule import StepSchedule
+from distdiff.keys import NonNegative, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -25,72 +27,26 @@ class LatentGradient:
     gradient: torch.Tensor
 
 
-KEYS = (
-    "rho",
-    "epsilon",
-    "start_step",
-    "period",
-    "init",
-    "rho_schedule",
-    "gradient_norm",
-    "recurrence",
-    "mu",
-    "iterations",
-    "gamma",
-    "num_samples",
-)
-
-
 class Guidance(ABC):
     """Guides the steps that `guided_steps` names; every other step is the sampler's own.
 
-    Takes the keys of `conf/guidance`, as attributes; a method that has no use for a key ignores it, and may leave it out
-    of `uses`.
+    Its keys in `conf/guidance` are the keyword-only arguments of its constructor. M and P are `start_step` and `period`;
+    null leaves them to the method.
     """
 
-    uses: ClassVar[tuple[str, ...]] = KEYS  # those that change what this method draws: a fingerprint holds them
     default_period: ClassVar[int | None] = (
         None  # P where `period` is null and so many steps are left; None: all of them
     )
-    # Three habits of the published code, for comparison:
-    freezes_source: ClassVar[bool] = False  # one VAE sample, and one random crop, for all copies of a source
-    squashes_prototypes: ClassVar[bool] = False  # prototypes of images squashed to squares, whatever `dataset.fit`
-    published_start: ClassVar[bool] = False  # first index int((1 - strength) * num_steps)
+    preparation: ClassVar[Preparation] = Preparation()  # how sources, prototypes and the first step are prepared for it
 
-    def __init__(
-        self,
-        rho: float = 10.0,
-        epsilon: float = 0.2,
-        start_step: int | None = None,
-        period: int | None = None,
-        init: str = "random",
-        rho_schedule: str = "constant",
-        gradient_norm: str = "none",
-        recurrence: int = 1,
-        mu: float = 0.0,
-        iterations: int = 1,
-        gamma: float = 0.0,
-        num_samples: int = 1,
-    ) -> None:
-        self.rho = rho
-        self.epsilon = epsilon
+    def __init__(self, *, start_step: PositiveInt | None = None, period: PositiveInt | None = None) -> None:
         self.start_step = start_step
         self.period = period
-        self.init = init
-        self.rho_schedule = rho_schedule
-        self.gradient_norm = gradient_norm
-        self.recurrence = recurrence
-        self.mu = mu
-        self.iterations = iterations
-        self.gamma = gamma
-        self.num_samples = num_samples
 
     def schedule(self, num_steps: int, strength: float, counting: str = "floor") -> StepSchedule:
         """The steps that run at `strength`, M and P resolved; `counting` is the model family's rule."""
         resolved = StepSchedule.of(num_steps, strength, self.start_step, self.period, counting)
-        if self.published_start and counting != "all":
-            resolved = resolved.starting_at(int((1 - strength) * num_steps))
-        return resolved
+        return self.preparation.first_step(resolved, strength, counting)
 
     def steps_in_period(self, schedule: StepSchedule) -> int:
         """P: the typed period, or this method's default limited to the steps left."""
@@ -112,36 +68,21 @@ class Guidance(ABC):
         Each sample's result depends on that sample alone, so the batch size changes nothing.
         """
 
-    def share(self, index: int, schedule: StepSchedule) -> float:
-        """The factor on the strength at a guided step under `rho_schedule`; its mean over the P guided steps is 1.
-
-        Increasing: 2 (i + 1) / (P + 1) at the i-th guided step, i from 0; decreasing: the same, backwards.
-
-        >>> schedule = StepSchedule.of(num_steps=10, strength=1.0, start_step=4, period=3)
-        >>> from distdiff.guidance.direct import Direct
-        >>> [Direct(rho_schedule="increasing").share(index, schedule) for index in range(6, 9)]
-        [0.5, 1.0, 1.5]
-        """
-        if self.rho_schedule == "constant":
-            return 1.0
-        steps = self.guided_steps(schedule)
-        position = index - steps.start
-        if self.rho_schedule == "decreasing":
-            position = len(steps) - 1 - position
-        return 2 * (position + 1) / (len(steps) + 1)
-
     def gradient(
         self, energies: torch.Tensor, inputs: Sequence[torch.Tensor], batch: GuidedBatch
     ) -> list[torch.Tensor]:
-        """∇E (B,) with respect to each of `inputs` (B, …), normalised if `gradient_norm` says so.
+        """∇E (B,) with respect to each of `inputs` (B, …), as the method wants it (`normalised`).
 
         Zero for a sample whose gradient is not finite, now or at an earlier step; `batch.guided` marks it.
         """
         gradients, finite = energy_gradient(energies, inputs, batch.network_dtype)
         batch.guided &= finite
-        if self.gradient_norm == "unit":
-            gradients = unit_norm(gradients)
+        gradients = self.normalised(gradients)
         return [torch.where(per_sample(batch.guided, tensor), tensor, 0) for tensor in gradients]
+
+    def normalised(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The gradients as they are."""
+        return gradients
 
     @torch.enable_grad()
     def latent_gradient(
@@ -160,6 +101,52 @@ class Guidance(ABC):
         values = (objective or batch.energy)(clean)
         (gradient,) = self.gradient(values, [latents], batch)
         return LatentGradient(output.detach(), clean.detach(), values.detach(), gradient)
+
+
+class SeveralSteps(Guidance):
+    """Guidance of P consecutive steps, each a move down the gradient of strength ρ.
+
+    Keys: `rho`; `rho_schedule`, how ρ is spread over the steps; `gradient_norm`, whether each sample's gradient is divided
+    by its Euclidean norm.
+    """
+
+    default_period = 5  # chosen on validation data: experiments/results/default_guidance.md
+
+    def __init__(
+        self,
+        *,
+        rho: NonNegative,
+        start_step: PositiveInt | None = None,
+        period: PositiveInt | None = None,
+        rho_schedule: Literal["constant", "increasing", "decreasing"] = "constant",
+        gradient_norm: Literal["none", "unit"] = "none",
+    ) -> None:
+        super().__init__(start_step=start_step, period=period)
+        self.rho = rho
+        self.rho_schedule = rho_schedule
+        self.gradient_norm = gradient_norm
+
+    def normalised(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Of unit length each, if `gradient_norm` says so."""
+        return unit_norm(gradients) if self.gradient_norm == "unit" else gradients
+
+    def share(self, index: int, schedule: StepSchedule) -> float:
+        """The factor on the strength at a guided step under `rho_schedule`; its mean over the P guided steps is 1.
+
+        Increasing: 2 (i + 1) / (P + 1) at the i-th guided step, i from 0; decreasing: the same, backwards.
+
+        >>> schedule = StepSchedule.of(num_steps=10, strength=1.0, start_step=4, period=3)
+        >>> from distdiff.guidance.direct import Direct
+        >>> [Direct(rho=1, rho_schedule="increasing").share(index, schedule) for index in range(6, 9)]
+        [0.5, 1.0, 1.5]
+        """
+        if self.rho_schedule == "constant":
+            return 1.0
+        steps = self.guided_steps(schedule)
+        position = index - steps.start
+        if self.rho_schedule == "decreasing":
+            position = len(steps) - 1 - position
+        return 2 * (position + 1) / (len(steps) + 1)
 
 
 class OneStep(Guidance):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from distdiff.energy.hierarchical import ImageEnergy
+from distdiff.energy.images import ImageEnergy
 from distdiff.generator.denoiser import Denoiser
 from distdiff.generator.noise import draw
 from distdiff.guidance.gradient import per_sample
@@ -14,7 +14,7 @@ from distdiff.guidance.schedule import StepSchedule
 class GuidedBatch:
     """B samples on their way: how to denoise them, their energy, and the random numbers that guidance may draw.
 
-    `generators` are guidance's own, one a sample: what it draws shifts nothing that the sampler draws. `guided` (B,) is
+    `targets` (B,) are what the energy compares each sample with. `generators` are guidance's own, one a sample: what it draws shifts nothing that the sampler draws. `guided` (B,) is
     False for a sample whose gradient was not finite: it goes on without guidance.
     """
 
@@ -22,18 +22,18 @@ class GuidedBatch:
         self,
         denoiser: Denoiser,
         image_energy: ImageEnergy,
-        labels: torch.Tensor,
+        targets: torch.Tensor,
         schedule: StepSchedule,
         generators: Sequence[torch.Generator],
         network_dtype: torch.dtype = torch.float32,
     ) -> None:
         self.denoiser = denoiser
         self.image_energy = image_energy
-        self.labels = labels
+        self.targets = targets
         self.schedule = schedule
         self.generators = list(generators)
         self.network_dtype = network_dtype
-        self.guided = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
+        self.guided = torch.ones(len(targets), dtype=torch.bool, device=targets.device)
 
     def predict(
         self, latents: torch.Tensor, index: int, denoiser: Denoiser | None = None
@@ -44,13 +44,8 @@ class GuidedBatch:
         return output, denoiser.clean(latents, output, index)
 
     def energy(self, clean: torch.Tensor) -> torch.Tensor:
-        """E(φ(D(ẑ0)), y), (B,)."""
-        return self.image_energy(self.denoiser.decode(clean), self.labels)
-
-    def published_energy(self, clean: torch.Tensor) -> torch.Tensor:
-        """E as the published transform code computes it, (B,)."""
-        decoded = self.denoiser.decode(clean) * 2 - 1
-        return self.image_energy.energy(self.image_energy.published_features(decoded), self.labels)
+        """E(φ(D(ẑ0)), t), (B,)."""
+        return self.image_energy(self.denoiser.decode(clean), self.targets)
 
     def travel_back(self, latents: torch.Tensor, following: torch.Tensor, index: int) -> torch.Tensor:
         """From z_{t−1} (`following`) to a new z_t, with fresh noise; `latents`, the old z_t, where guidance has ended."""

@@ -1,17 +1,32 @@
 """FreeDoM: direct guidance, each guided step repeated with time travel (Yu et al., 2023)."""
 
-from distdiff.guidance.base import Guidance
+from typing import Literal
+
+from distdiff.guidance.base import SeveralSteps
+from distdiff.keys import NonNegative, PositiveInt
 
 
-class Freedom(Guidance):
+class Freedom(SeveralSteps):
     """z_{t−1} ← z_{t−1} − ρ ∇_{z_t} E, then back to z_t ~ q(z_t | z_{t−1}) and again, `recurrence` times a step.
 
     Yu et al., 2023, algorithm 2, with the hierarchical energy for its condition. With recurrence 1 it is `direct`. Travelling
     back only serves the correction, so at ρ = 0 there is none.
     """
 
-    uses = ("rho", "start_step", "period", "rho_schedule", "gradient_norm", "recurrence")
-    default_period = 5
+    def __init__(
+        self,
+        *,
+        rho: NonNegative,
+        start_step: PositiveInt | None = None,
+        period: PositiveInt | None = None,
+        rho_schedule: Literal["constant", "increasing", "decreasing"] = "constant",
+        gradient_norm: Literal["none", "unit"] = "none",
+        recurrence: PositiveInt,
+    ) -> None:
+        super().__init__(
+            rho=rho, start_step=start_step, period=period, rho_schedule=rho_schedule, gradient_norm=gradient_norm
+        )
+        self.recurrence = recurrence
 
     def step(self, latents, index, batch):
         first_energies = None

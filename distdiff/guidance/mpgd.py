@@ -2,17 +2,14 @@
 
 import torch
 
-from distdiff.guidance.base import Guidance
+from distdiff.guidance.base import SeveralSteps
 
 
-class Mpgd(Guidance):
+class Mpgd(SeveralSteps):
     """ẑ0 ← ẑ0 − ρ ∇_{ẑ0} E(ẑ0, y), and the step to z_{t−1} goes on from it with the noise predicted at z_t.
 
     He et al., 2024 (Manifold Preserving Guided Diffusion), algorithm 1 in latent space, with the hierarchical energy.
     """
-
-    uses = ("rho", "start_step", "period", "rho_schedule", "gradient_norm")
-    default_period = 5
 
     def step(self, latents, index, batch):
         with torch.no_grad():

@@ -23,18 +23,25 @@ class StepSchedule:
 
     @classmethod
     def of(
-        cls, num_steps: int, strength: float, start_step: int | None, period: int | None, counting: str = "floor"
+        cls,
+        num_steps: int,
+        strength: float,
+        start_step: int | None,
+        period: int | None,
+        counting: str = "floor",
+        key: str = "expansion.strength",
     ) -> "StepSchedule":
         """Resolves M (`start_step`) and P (`period`); raises `UserError` for a typed value beyond the steps there are.
 
-        `counting` is the model family's rule for the steps that run at a strength (`generator.kinds.Kind`).
+        `counting` is the model family's rule for the steps that run at a strength (`generator.kinds.Kind`); `key` is what
+        the strength is called in an error.
 
         >>> StepSchedule.of(num_steps=50, strength=0.5, start_step=None, period=None)
         StepSchedule(num_steps=50, first=25, first_guided=30, period=None)
         >>> StepSchedule.of(num_steps=50, strength=0.2, start_step=None, period=2).first_guided
         40
         """
-        run = count_steps(num_steps, strength, counting)
+        run = count_steps(num_steps, strength, counting, key)
         if start_step is not None and start_step > run:
             raise UserError(
                 f"guidance.start_step={start_step} is not allowed: strength {strength:g} leaves {run} of "

@@ -2,14 +2,16 @@
 
 import functools
 import math
+from typing import Literal
 
 import torch
 
-from distdiff.guidance.base import KEYS, Guidance
+from distdiff.guidance.base import SeveralSteps
 from distdiff.guidance.batch import GuidedBatch
+from distdiff.keys import NonNegative, PositiveInt
 
 
-class Tfg(Guidance):
+class Tfg(SeveralSteps):
     """Guides z_t with strength ρ and the predicted clean latent with strength μ, on a smoothed energy, with time travel.
 
     Ye et al., 2024 (TFG), algorithm 1, with the hierarchical energy E for −log f:
@@ -22,8 +24,28 @@ class Tfg(Guidance):
     its ρ. At ρ = μ = 0 there is nothing to travel back for.
     """
 
-    uses = tuple(key for key in KEYS if key not in ("epsilon", "init"))
-    default_period = 5
+    def __init__(
+        self,
+        *,
+        rho: NonNegative,
+        start_step: PositiveInt | None = None,
+        period: PositiveInt | None = None,
+        rho_schedule: Literal["constant", "increasing", "decreasing"] = "constant",
+        gradient_norm: Literal["none", "unit"] = "none",
+        recurrence: PositiveInt,
+        mu: NonNegative,
+        iterations: PositiveInt,
+        gamma: NonNegative,
+        num_samples: PositiveInt,
+    ) -> None:
+        super().__init__(
+            rho=rho, start_step=start_step, period=period, rho_schedule=rho_schedule, gradient_norm=gradient_norm
+        )
+        self.recurrence = recurrence
+        self.mu = mu
+        self.iterations = iterations
+        self.gamma = gamma
+        self.num_samples = num_samples
 
     @torch.no_grad()
     def step(self, latents, index, batch):

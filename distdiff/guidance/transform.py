@@ -1,10 +1,13 @@
 """Residual multiplicative transformation guidance: the paper's own method."""
 
+from typing import Literal
+
 import torch
 
 from distdiff.guidance.base import OneStep
 from distdiff.guidance.batch import GuidedBatch
-from distdiff.guidance.gradient import per_sample
+from distdiff.guidance.gradient import per_sample, unit_norm
+from distdiff.keys import NonNegative, PositiveInt
 
 
 class Transform(OneStep):
@@ -14,8 +17,27 @@ class Transform(OneStep):
     steps from z'; z' is then clamped to the l∞ ball of radius ε around z.
     """
 
-    uses = ("rho", "epsilon", "start_step", "period", "init", "gradient_norm")
     default_period = 2  # as published
+
+    def __init__(
+        self,
+        *,
+        rho: NonNegative,
+        epsilon: NonNegative,
+        init: Literal["random", "identity"],
+        start_step: PositiveInt | None = None,
+        period: PositiveInt | None = None,
+        gradient_norm: Literal["none", "unit"] = "none",
+    ) -> None:
+        super().__init__(start_step=start_step, period=period)
+        self.rho = rho
+        self.epsilon = epsilon
+        self.init = init
+        self.gradient_norm = gradient_norm
+
+    def normalised(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        """ω's and b's together of unit length, if `gradient_norm` says so."""
+        return unit_norm(gradients) if self.gradient_norm == "unit" else gradients
 
     def step(self, latents, index, batch):
         with torch.no_grad():

@@ -1,32 +1,68 @@
 """Transform guidance as the published code computes it (github.com/haoweiz23/DistDiff), kept for comparison."""
 
-from typing import Any
+from typing import Literal
 
+import numpy as np
 import torch
+from PIL import Image
+from torch.nn import functional as F
 
 from distdiff.guidance.batch import GuidedBatch
+from distdiff.guidance.preparation import Preparation
+from distdiff.guidance.schedule import StepSchedule
 from distdiff.guidance.transform import Transform
+from distdiff.keys import NonNegative, PositiveInt
 
-PUBLISHED_BATCH = 1  # its mean over the batch was taken over one image
+
+def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+    """Scales the shorter side to `size` (bilinear, antialiased) and crops a square at random."""
+    width, height = image.size
+    scale = size / min(width, height)
+    image = image.resize((max(size, round(width * scale)), max(size, round(height * scale))), Image.Resampling.BILINEAR)
+    left, top = (int(rng.integers(0, side - size + 1)) for side in image.size)
+    return image.crop((left, top, left + size, top + size))
+
+
+class PublishedPreparation(Preparation):
+    """One random crop and one VAE sample of a source serve all its copies; prototypes see images squashed to squares."""
+
+    random_crop = staticmethod(random_crop)
+    one_latent_per_source = True
+
+    def prototype_view(self, resolution: int, fit: str, input_size: int) -> tuple[int, str]:
+        return input_size, "squash"
+
+    def first_step(self, schedule: StepSchedule, strength: float, counting: str) -> StepSchedule:
+        """The first index is int((1 − strength) · num_steps), where the schedule does not begin at the strength itself."""
+        if counting == "all":
+            return schedule
+        return schedule.starting_at(int((1 - strength) * schedule.num_steps))
 
 
 class TransformOfficial(Transform):
-    """`Transform` with the published code's differences.
+    """`Transform` with the published code's differences, beside those of its `preparation`.
 
     Features are not normalised, though the prototypes they are compared with are; the decoder's output goes to the
-    encoder in [−1, 1] without its input normalisation; the energy is averaged over the batch; the first index is
-    int((1 − strength) · num_steps); one random crop of a source, its shorter side scaled to the resolution, and one VAE
-    sample of it serve all its copies, while prototypes see the image squashed to a square.
+    encoder in [−1, 1], resized bicubically without antialiasing, without the encoder's input normalisation. The published
+    mean over the batch was taken over one image, so it changes nothing here.
     """
 
-    uses = ("rho", "epsilon", "start_step", "period", "init")
-    freezes_source = True
-    squashes_prototypes = True
-    published_start = True
-    batch_mean_over = PUBLISHED_BATCH
+    preparation = PublishedPreparation()
 
-    def __init__(self, **keys: Any) -> None:
-        super().__init__(**keys | {"gradient_norm": "none"})
+    def __init__(
+        self,
+        *,
+        rho: NonNegative,
+        epsilon: NonNegative,
+        init: Literal["random", "identity"],
+        start_step: PositiveInt | None = None,
+        period: PositiveInt | None = None,
+    ) -> None:
+        super().__init__(rho=rho, epsilon=epsilon, init=init, start_step=start_step, period=period)
 
     def energy_of_clean(self, clean: torch.Tensor, batch: GuidedBatch) -> torch.Tensor:
-        return batch.published_energy(clean) / self.batch_mean_over
+        """E of a predicted clean latent as the published code computes it, (B,)."""
+        encoder, energy = batch.image_energy.encoder, batch.image_energy.energy
+        decoded = (batch.denoiser.decode(clean) * 2 - 1).to(energy.dtype)
+        resized = F.interpolate(decoded, size=(encoder.input_size, encoder.input_size), mode="bicubic")
+        return energy(encoder.extract(resized), batch.targets)

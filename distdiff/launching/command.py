@@ -1,4 +1,4 @@
-"""Turns a function of a configuration into a command: compose, validate, then import what is heavy and run."""
+"""A command from the command line: compose its jobs, check all of them, then import what is heavy and run."""
 
 import argparse
 import itertools
@@ -6,46 +6,47 @@ import os
 import signal
 import sys
 import uuid
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.config.arguments import in_grammar, in_quotes, read_flags
-from distdiff.config.composition import CONFIG_DIR, compose_jobs, swept_keys
-from distdiff.config.validation import validate, warnings_about
+from distdiff.config.checking import validate
+from distdiff.config.command import Command
+from distdiff.config.composition import Job, compose_jobs, special_keys, swept_keys
+from distdiff.config.options import CONFIG_DIR, OURS, SearchPath
 from distdiff.console.record import discard_empty
 from distdiff.errors import ONWARD, Stopped, UserError, first_line
-from distdiff.launching.job import is_one_of_several, leads, run_job
+from distdiff.keys import Group
+from distdiff.launching.importing import import_from
+from distdiff.launching.job import Tasks, is_one_of_several, leads, run_job
+from distdiff.launching.output import help_text, in_yaml
+from distdiff.launching.quiet import quiet
 from distdiff.tracking.sweep import SweepNotes, SweptJob, conclude
 
 JOB_FAILED, INTERRUPTED = 1, 130
 FAILED = "distdiff-error.txt"  # in the directory of a multirun's job that a mistake ended
 
 
-def command(name: str, task: str, about: str) -> Callable[[], None]:
-    """The command `name`, configured by `conf/<name>.yaml`, which runs `task` (`module:function`) in every job.
+def launched(name: str, tasks: Tasks, groups: tuple[Group, ...], about: str) -> Callable[[], None]:
+    """The command `name`, configured by `conf/<name>.yaml`, which runs `tasks.run` in every job.
 
     The task gets the job's configuration and its run directory. Every job of a multirun is composed and validated before
     the first starts. A `UserError` ends the command with one line and status 2; anything else is ours and keeps its
     traceback.
     """
+    launch = Launch(Command(name, groups), tasks, about)
 
     def entry() -> None:
         quiet()
-        OmegaConf.register_new_resolver("about", lambda: about, replace=True)
         try:
-            arguments = read_flags(sys.argv[1:])
-            flags = [item for item in sys.argv[1:] if item not in arguments.overrides]
-            arguments.overrides = in_grammar(arguments.overrides)
-            sys.argv[1:] = [*flags, *arguments.overrides]
-            status = _run(name, task, arguments)
+            status = launch.run(sys.argv[1:])
         except (UserError, OmegaConfBaseException) as error:
             mistake = _mistake_behind(error)
             if mistake is None:
@@ -69,84 +70,121 @@ def say(message: object) -> None:
     print(f"distdiff: {message}", file=sys.stderr)
 
 
-def _run(name: str, task: str, arguments: argparse.Namespace) -> int:
-    """Does what the command line asks for; returns the exit status."""
-    if arguments.help or arguments.hydra_help or arguments.info or arguments.cfg:
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` reads what it wants of it
-    if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
-        return _hydra_main(name, task)
-    jobs = [validate(job) for job in compose_jobs(name, arguments.overrides, arguments.multirun)]
-    if arguments.cfg:
-        return _hydra_main(name, task)
-    if not all(map(leads, jobs)):
-        return _follow(task, jobs)
-    for warning in dict.fromkeys(itertools.chain.from_iterable(map(warnings_about, jobs))):
-        say(warning)
-    own = _settle_directory(jobs[0], arguments)
-    if not arguments.multirun:
-        status = _hydra_main(name, task)
-        if status == UserError.exit_status and own is not None:
-            discard_empty(own)
-        return status
-    notes = SweepNotes(Path(jobs[0].paths.output_dir).absolute() / f".sweep-{uuid.uuid4().hex}")
-    try:
-        _hydra_main(name, task, notes)
-    finally:
-        ended = notes.jobs()
-        notes.forget()
-        conclude(ended)
-    return JOB_FAILED if any(job.error for job in ended) else 0
+class Launch:
+    """One call of a command from the command line."""
 
+    def __init__(self, command: Command, tasks: Tasks, about: str) -> None:
+        self.command = command
+        self.tasks = tasks
+        self.about = about
 
-def _hydra_main(name: str, task: str, notes: SweepNotes | None = None) -> int:
-    """Runs the job, or every job of a multirun, through Hydra; returns the status of a single run's mistake, or 0.
-
-    The jobs of a multirun tell `notes` how they ended; one that a mistake ended leaves it in its own directory too.
-    """
-    # Hydra prints and swallows exceptions unless told otherwise; the caller above decides what a user sees.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    statuses, swept = [0], swept_keys(sys.argv[1:])
-
-    def job(config: DictConfig) -> None:
-        quiet()  # again: a launcher's process may be a new one
-        hydra_config = HydraConfig.get()
-        run_dir = Path(hydra_config.runtime.output_dir)
-        given = tuple(hydra_config.overrides.task)
-        if notes is not None:
-            shown = [item for item in given if item.split("=")[0] in swept]
-            print(f"job {hydra_config.job.num}: {' '.join(shown)}", flush=True)
-            sweep = str(Path(hydra_config.sweep.dir).absolute())
-            swept_job = SweptJob(hydra_config.job.num, sweep, str(run_dir), given)
-            notes.write(swept_job)  # a job that is killed says nothing later
-        ending = None
+    def run(self, typed: list[str]) -> int:
+        """Does what the command line asks for; returns the exit status."""
+        arguments = read_flags(typed)
+        flags = [item for item in typed if item not in arguments.overrides]
+        arguments.overrides = in_grammar(arguments.overrides, *special_keys(self.command))
+        sys.argv[1:] = [*flags, *arguments.overrides]
+        if arguments.help or arguments.hydra_help or arguments.info or arguments.cfg:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` reads what it wants of it
+        self.command.register()
+        if arguments.hydra_help or arguments.info or arguments.shell_completion:
+            return self._hydra_main({})
+        search = SearchPath.of(arguments.config_dir, arguments.overrides)
+        import_from(Path.cwd(), *search.folders)
+        jobs = compose_jobs(self.command, arguments.overrides, arguments.multirun, search)
+        if arguments.help:
+            print(help_text(self.command, self.about, jobs[0]))
+            return 0
+        configs = [validate(job) for job in jobs]
+        if arguments.cfg == "job":
+            print(in_yaml(jobs[0], configs[0], arguments.package, arguments.resolve), end="")
+            return 0
+        if arguments.cfg:
+            return self._hydra_main({})
+        if not all(map(leads, configs)):
+            return _follow(self.tasks, configs)
+        warnings = [warning for config in configs for warning in _warnings(self.command, config)]
+        for warning in dict.fromkeys(warnings):
+            say(warning)
+        own = _settle_directory(configs[0], arguments)
+        also_read = dict(jobs[0].also_read)
+        if not arguments.multirun:
+            status = self._hydra_main(also_read, search)
+            if status == UserError.exit_status and own is not None:
+                discard_empty(own)
+            return status
+        notes = SweepNotes(Path(configs[0].paths.output_dir).absolute() / f".sweep-{uuid.uuid4().hex}")
         try:
-            run_job(task, validate(config), run_dir)
-        except UserError as error:  # not raised: Hydra would add lines of its own, and end a multirun
-            say(error)
-            statuses.append(error.exit_status)
-            ending = str(error)
-            if notes is None:
-                return
-            (run_dir / FAILED).write_text(f"{error}\n", encoding="utf-8")
-            if is_one_of_several(config) and not error.shared:
-                sys.exit(JOB_FAILED)  # the others cannot know: they are left alone, and told so
-        except BaseException as error:
-            ending = f"{type(error).__name__}: {first_line(error)}"
-            raise
+            self._hydra_main(also_read, search, notes)
         finally:
+            ended = notes.jobs()
+            notes.forget()
+            conclude(ended)
+        return JOB_FAILED if any(job.error for job in ended) else 0
+
+    def _hydra_main(
+        self,
+        also_read: Mapping[str, frozenset[str]],
+        search: SearchPath = OURS,
+        notes: SweepNotes | None = None,
+    ) -> int:
+        """Runs the job, or every job of a multirun, through Hydra; returns the status of a single run's mistake, or 0.
+
+        The jobs of a multirun tell `notes` how they ended; one that a mistake ended leaves it in its own directory too.
+        """
+        # Hydra prints and swallows exceptions unless told otherwise; the caller above decides what a user sees.
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        statuses, swept = [0], swept_keys(sys.argv[1:])
+        command, tasks = self.command, self.tasks
+
+        def job(config: DictConfig) -> None:
+            quiet()  # again: a launcher's process may be a new one
+            hydra_config = HydraConfig.get()
+            run_dir = Path(hydra_config.runtime.output_dir)
+            given = tuple(hydra_config.overrides.task)
             if notes is not None:
-                notes.write(replace(swept_job, error=ending))
+                shown = [item for item in given if item.split("=")[0] in swept]
+                print(f"job {hydra_config.job.num}: {' '.join(shown)}", flush=True)
+                sweep = str(Path(hydra_config.sweep.dir).absolute())
+                swept_job = SweptJob(hydra_config.job.num, sweep, str(run_dir), given)
+                notes.write(swept_job)  # a job that is killed says nothing later
+            ending = None
+            try:
+                composed = Job(command, config, dict(hydra_config.runtime.choices), given, also_read, search)
+                run_job(tasks, validate(composed), run_dir)
+            except UserError as error:  # not raised: Hydra would add lines of its own, and end a multirun
+                say(error)
+                statuses.append(error.exit_status)
+                ending = str(error)
+                if notes is None:
+                    return
+                (run_dir / FAILED).write_text(f"{error}\n", encoding="utf-8")
+                if is_one_of_several(config) and not error.shared:
+                    sys.exit(JOB_FAILED)  # the others cannot know: they are left alone, and told so
+            except BaseException as error:
+                ending = f"{type(error).__name__}: {first_line(error)}"
+                raise
+            finally:
+                if notes is not None:
+                    notes.write(replace(swept_job, error=ending))
 
-    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=name)(job)()
-    return statuses[-1]
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=command.name)(job)()
+        return statuses[-1]
 
 
-def _follow(task: str, jobs: list[DictConfig]) -> int:
+def _warnings(command: Command, config: DictConfig) -> Iterator[str]:
+    """What a user may not have meant, though it is allowed."""
+    for group in command.groups.values():
+        if group.warn is not None:
+            yield from group.warn(config)
+
+
+def _follow(tasks: Tasks, jobs: list[DictConfig]) -> int:
     """Takes part in jobs that another process leads, which also has their directories and their console."""
     status = 0
     for job in jobs:
         try:
-            run_job(task, job, None)
+            run_job(tasks, job, None)
         except UserError as error:
             if not error.shared:
                 raise
@@ -182,21 +220,3 @@ def _mistake_behind(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def quiet() -> None:
-    """Keeps other libraries' notices off the console: a user can act on none of them. Called before they are imported."""
-    # Idle OpenMP threads must sleep, or processes that share cores spin against each other a hundredfold slower; but not at
-    # once: a short spin makes small models 1.5 times faster (experiments/results/threads.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    os.environ.setdefault("DATASETS_VERBOSITY", "error")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("WANDB_SILENT", "true")
-    warnings.filterwarnings("ignore")

@@ -1,21 +1,32 @@
 """Runs one job: here, or as one of several processes."""
 
 from contextlib import nullcontext
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from distdiff.console.output import LOG, console
 from distdiff.console.record import recording
+from distdiff.launching.performing import perform
 from distdiff.ranks.arrangement import Node, Rank, arrangement
 from distdiff.ranks.launcher import run_ranks
 
-FETCH = "distdiff.commands.fetching:fetch"
+MEMBER = "distdiff.launching.member"
 
 
-def run_job(task: str, config: DictConfig, run_dir: Path | None) -> None:
-    """Runs `task` (`module:function` of a configuration and a run directory) in as many processes as `trainer` asks for.
+@dataclass(frozen=True)
+class Tasks:
+    """What a command does, `module:function` each, of a configuration and a run directory: imported when it is done.
+
+    `run` is the command itself, `fetch` downloads what it needs.
+    """
+
+    run: str
+    fetch: str
+
+
+def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> None:
+    """Runs a job in as many processes as `trainer` asks for.
 
     `run_dir` is None in processes that do not lead: they are told it by the one that does. With `fetch_only` no job is
     done: what it needs is downloaded, here, whatever devices it asks for.
@@ -23,26 +34,9 @@ def run_job(task: str, config: DictConfig, run_dir: Path | None) -> None:
     place = _place(config)
     with nullcontext() if run_dir is None else recording(config, run_dir):
         if isinstance(place, Node):
-            run_ranks(place, task, config, run_dir)
+            run_ranks(place, MEMBER, tasks.run, config, run_dir)
         else:
-            perform(FETCH if config.fetch_only else task, config, run_dir, place)
-
-
-def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | None) -> None:
-    """Runs `task` in this process, as the rank at `place`, if it is one."""
-    module, function = task.split(":")
-    if place is None:
-        with console.logging_to(run_dir / LOG):
-            getattr(import_module(module), function)(config, run_dir)
-        return
-    from distdiff.ranks.world import join
-
-    world = join(place)
-    console.quiet = not world.leads
-    run_dir = world.once(lambda: run_dir)
-    with console.logging_to(run_dir / LOG) if world.leads else nullcontext():
-        getattr(import_module(module), function)(config, run_dir)
-    world.part()
+            perform(tasks.fetch if config.fetch_only else tasks.run, config, run_dir, place)
 
 
 def is_one_of_several(config: DictConfig) -> bool:

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from distdiff.config.schema import COMMANDS
-from distdiff.config.validation import validate
 from distdiff.errors import Stopped, UserError
-from distdiff.launching.command import quiet
-from distdiff.launching.job import perform
+from distdiff.launching.performing import perform
+from distdiff.launching.quiet import quiet
 from distdiff.ranks.arrangement import Rank
 from distdiff.ranks.launcher import JOB, OUTCOME
 
@@ -26,8 +24,9 @@ def main() -> None:
     outcome = {}
     try:
         job = json.loads((folder / JOB).read_text(encoding="utf-8"))
-        config = OmegaConf.merge(OmegaConf.structured(COMMANDS[job["config"]["command"]]), job["config"])
-        perform(job["task"], validate(config), job["run_dir"] and Path(job["run_dir"]), place)
+        config = OmegaConf.create(job["config"])  # checked and completed by the process that started this one
+        OmegaConf.set_struct(config, True)
+        perform(job["task"], config, job["run_dir"] and Path(job["run_dir"]), place)
     except UserError as error:
         outcome = {"status": error.exit_status, "message": str(error), "shared": error.shared}
     except Stopped as stop:

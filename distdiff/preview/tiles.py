@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 
-from distdiff.config.validation import strengths_of
+from distdiff.expansion.strengths import strengths_of
 from distdiff.console.progress import stage_progress
 from distdiff.data.images import LabelledImages, to_image
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.synthesis import GuidedImg2Img
-from distdiff.guidance.loading import build_guidance
+from distdiff.keys import build, own_keys
 
 STRENGTHS_APART, RHO_FACTORS = 0.2, (0.0, 0.3, 1.0, 3.0)
 
@@ -57,7 +57,7 @@ def strengths_to_show(config: DictConfig) -> list[float]:
 
 def rhos_to_show(config: DictConfig) -> list[float | None]:
     """`preview.rhos`; without them the job's ρ times 0, 0.3, 1 and 3; one None for a method that has no ρ."""
-    if "rho" not in build_guidance(config.guidance, config.prototype)[0].uses:
+    if "rho" not in own_keys(config.guidance):
         return [None]
     return list(
         dict.fromkeys(config.preview.rhos or (float(f"{config.guidance.rho * factor:.3g}") for factor in RHO_FACTORS))
@@ -79,8 +79,7 @@ def draw_tiles(
     with stage_progress() as progress:
         bar = progress.add_task("preview", total=len(sources) * len(strengths) * len(rhos), unit="images")
         for rho in rhos:
-            keys = config.guidance if rho is None else OmegaConf.merge(config.guidance, {"rho": rho})
-            sampler.guidance, _ = build_guidance(keys, config.prototype)
+            sampler.guidance = build(config.guidance) if rho is None else build(config.guidance, rho=rho)
             for row, strength in enumerate(strengths):
                 items = list(ExpansionPlan(sources, 1, strength, config.seed))
                 for start in range(0, len(items), config.expansion.batch_size):

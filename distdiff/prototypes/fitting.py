@@ -1,12 +1,16 @@
-"""Prototypes of images: φ's features of all of them, summarised."""
+"""Prototypes and exemplars of images: φ's features of all of them, summarised or as they are."""
 
 import itertools
+from typing import Any
 
+import numpy as np
 import torch
+from omegaconf import DictConfig
 
 from distdiff.console.counting import counted
 from distdiff.data.images import LabelledImages
 from distdiff.encoders.base import Encoder
+from distdiff.prototypes.clustering import AUTO
 from distdiff.prototypes.hierarchical import Prototypes, fit_prototypes
 
 BATCH = 16
@@ -20,7 +24,7 @@ def fit_image_prototypes(
     *,
     num_groups: int | str,
     linkage: str,
-    **options: int,
+    **options: int | bool,
 ) -> Prototypes:
     """Class and group prototypes of `images`, made squares of `size` by `fit`, in the encoder's features.
 
@@ -30,6 +34,19 @@ def fit_image_prototypes(
     num_classes = len(images.class_names)
     fitted = fit_prototypes(features, images.labels, num_classes, num_groups, linkage, **options)
     return fitted.described(class_names=list(images.class_names))
+
+
+def prototype_identity(options: DictConfig, labels: np.ndarray, seed: int) -> dict[str, Any]:
+    """The `prototype` keys that can change the prototypes of images with these labels, and the seed where a class is reduced."""
+    identity: dict[str, Any] = {"class_level": options.class_level, "group_level": options.group_level}
+    if not options.group_level:
+        return identity
+    identity |= {"num_groups": options.num_groups, "linkage": options.linkage}
+    if options.num_groups == AUTO:
+        identity["max_groups"] = options.max_groups
+    if options.num_groups != 1 and np.bincount(labels).max() > options.max_clustered:
+        identity |= {"max_clustered": options.max_clustered, "seed": seed}
+    return identity
 
 
 @torch.no_grad()

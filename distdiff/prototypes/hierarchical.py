@@ -23,7 +23,7 @@ class Prototypes:
 
     classes: (Y, D), the normalised mean of each class; groups: (Y, K, D), of each group inside it, zeros where a class
     has fewer than K groups; counts: (Y, K) int64, how many images each group has; metadata: how they were made, plain
-    values only.
+    values only. Without the class level `classes` is (0, D), without the group level K is 0.
     """
 
     classes: torch.Tensor
@@ -81,6 +81,8 @@ def fit_prototypes(
     *,
     max_groups: int = 10,
     max_clustered: int = 5000,
+    class_level: bool = True,
+    group_level: bool = True,
     seed: int = 0,
 ) -> Prototypes:
     """Prototypes of labelled features, by agglomerative clustering inside each class (Zhu et al., 2024, section 3.2).
@@ -89,7 +91,8 @@ def fit_prototypes(
     gets as many groups as it has images; `"auto"` lets the silhouette choose up to `max_groups` a class, and K is then
     the most that any class has. A class of more than `max_clustered` images is reduced: that many, drawn by `seed` and
     the class number, are clustered, and the others join the nearest group before its mean is taken (see
-    `clustering.group`; `metadata["reduced_classes"]` lists such classes). An empty class is a `UserError`.
+    `clustering.group`; `metadata["reduced_classes"]` lists such classes). Levels that are off have no prototypes, and an
+    energy leaves out their term. An empty class is a `UserError`.
     """
     labels = np.asarray(labels)
     order = np.argsort(labels, kind="stable")
@@ -102,10 +105,15 @@ def fit_prototypes(
     classes, groups, counts = [], [], []
     for label in range(num_classes):
         members = features[torch.from_numpy(order[bounds[label] : bounds[label + 1]])]
-        assignment = group(members, num_groups, max_groups, linkage, max_clustered, (seed, label))
         classes.append(mean_direction(members))
-        groups.append(mean_directions(members, assignment))
-        counts.append(torch.from_numpy(np.bincount(assignment)))
+        if group_level:
+            assignment = group(members, num_groups, max_groups, linkage, max_clustered, (seed, label))
+            groups.append(mean_directions(members, assignment))
+            counts.append(torch.from_numpy(np.bincount(assignment)))
+    class_means = torch.stack(classes)[: None if class_level else 0]
+    if not group_level:
+        empty = class_means.new_zeros(num_classes, 0, features.shape[1])
+        return Prototypes(class_means, empty, torch.zeros(num_classes, 0, dtype=torch.int64), {"num_groups": 0})
     width = max(map(len, groups)) if num_groups == AUTO else num_groups
     metadata = {"num_groups": num_groups, "linkage": linkage, "max_clustered": max_clustered}
     metadata["reduced_classes"] = [] if num_groups == 1 else np.flatnonzero(sizes > max_clustered).tolist()
@@ -113,7 +121,7 @@ def fit_prototypes(
         metadata["max_groups"] = max_groups
     if metadata["reduced_classes"]:
         metadata["seed"] = seed
-    return Prototypes(torch.stack(classes), _stack(groups, width), _stack(counts, width), metadata)
+    return Prototypes(class_means, _stack(groups, width), _stack(counts, width), metadata)
 
 
 def _stack(rows: list[torch.Tensor], width: int) -> torch.Tensor:

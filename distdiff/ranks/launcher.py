@@ -27,8 +27,10 @@ GRACE = 300  # seconds that ranks have to finish their batch once another is los
 JOB, OUTCOME = "job.json", "outcome-{}.json"
 
 
-def run_ranks(node: Node, task: str, config: DictConfig, run_dir: Path | None) -> None:
+def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: Path | None) -> None:
     """Runs `task` (`module:function`) with `config` in each of a node's ranks, and returns when all are done.
+
+    Each is a process of the module `member`, which finds the job in the folder that is its first argument.
 
     Raises the `UserError` of a rank, `Stopped` after a signal, and `RankLost` where a rank crashed or was killed.
     """
@@ -40,7 +42,7 @@ def run_ranks(node: Node, task: str, config: DictConfig, run_dir: Path | None) -
             "run_dir": run_dir and str(run_dir),
         }
         (place / JOB).write_text(json.dumps(job), encoding="utf-8")
-        ranks = [_start(node, local_rank, place) for local_rank in range(node.devices)]
+        ranks = [_start(node, member, local_rank, place) for local_rank in range(node.devices)]
         with _forwarding(ranks) as received:
             lost = _watch(ranks, received)
         outcomes = [_outcome(place, local_rank) for local_rank in range(node.devices)]
@@ -61,12 +63,12 @@ def run_ranks(node: Node, task: str, config: DictConfig, run_dir: Path | None) -
         raise RankLost(outcome["message"])
 
 
-def _start(node: Node, local_rank: int, place: Path) -> subprocess.Popen:
+def _start(node: Node, member: str, local_rank: int, place: Path) -> subprocess.Popen:
     rank = node.rank(local_rank, node.rendezvous or str(place / "rendezvous"))
     threads = max(
         1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) // node.devices
     )
-    command = [sys.executable, "-m", "distdiff.launching.member", str(place), json.dumps(asdict(rank))]
+    command = [sys.executable, "-m", member, str(place), json.dumps(asdict(rank))]
     return subprocess.Popen(
         command,
         env={"OMP_NUM_THREADS": str(threads)} | os.environ,

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from distdiff.config.instantiation import build
+from distdiff.keys import build
 from distdiff.console.output import console
 from distdiff.errors import Stopped, UserError
 from distdiff.ranks.world import world
@@ -26,7 +26,7 @@ def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
     """The run's logger with the whole configuration as its hyperparameters; None for `logger=none`, and on other ranks."""
     if config.logger._target_ is None or not world().leads:
         return None
-    logger = build(config.logger, run_dir=run_dir, command=config.command)
+    logger = build(config.logger, run_dir, config.command)
     logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
     return logger
 
@@ -92,12 +92,12 @@ def finish(logger: Logger | None, exit_status: int = 0) -> None:
         logger.finalize("failed" if exit_status else "success")
 
 
-def csv(run_dir: Path, **_: Any) -> CSVLogger:
+def csv(run_dir: Path, command: str) -> CSVLogger:
     """Metrics as CSV files under the run's directory."""
     return CSVLogger(run_dir, name="", version="metrics")
 
 
-def tensorboard(run_dir: Path, **_: Any) -> TensorBoardLogger:
+def tensorboard(run_dir: Path, command: str) -> TensorBoardLogger:
     """Event files under the run's directory; raises `UserError` where the package is missing."""
     try:
         return TensorBoardLogger(run_dir, name="", version="tensorboard")
@@ -106,7 +106,13 @@ def tensorboard(run_dir: Path, **_: Any) -> TensorBoardLogger:
 
 
 def wandb(
-    run_dir: Path, command: str, project: str, entity: str | None, group: str | None, tags: list[str], **_: Any
+    run_dir: Path,
+    command: str,
+    *,
+    project: str,
+    entity: str | None,
+    group: str | None,
+    tags: list[str],
 ) -> WandbLogger:
     """One W&B run a job; a multirun's jobs share a group, named after its directory."""
     import wandb as client

@@ -1,6 +1,5 @@
 """How an image of any shape becomes a square: the same for sampler, prototypes and classifiers."""
 
-import numpy as np
 from PIL import Image, ImageOps
 
 
@@ -25,12 +24,3 @@ def fit_area(image: Image.Image, size: int, fit: str, width: float, height: floa
     elif fit == "pad":
         inner = tuple(max(1, round(size * side / max(width, height))) for side in (width, height))
     return image.resize(inner, Image.Resampling.LANCZOS, box=shown)
-
-
-def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Scales the shorter side to `size` (bilinear, antialiased) and crops a square at random, as the published code does."""
-    width, height = image.size
-    scale = size / min(width, height)
-    image = image.resize((max(size, round(width * scale)), max(size, round(height * scale))), Image.Resampling.BILINEAR)
-    left, top = (int(rng.integers(0, side - size + 1)) for side in image.size)
-    return image.crop((left, top, left + size, top + size))

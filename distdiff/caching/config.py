@@ -1,0 +1,19 @@
+"""The `paths` keys: where data, results and what is kept for later runs are."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from distdiff.keys import Group, key
+
+
+@dataclass
+class PathsKeys:
+    data_dir: str = MISSING
+    output_dir: str = MISSING
+    expanded_dir: str = MISSING
+    cache_dir: str = MISSING
+    image_cache_gb: float = key(4, at_least=0)  # of decoded images below cache_dir; 0: none
+
+
+PATHS = Group("paths", PathsKeys, paths=("data_dir", "output_dir", "expanded_dir", "cache_dir"))

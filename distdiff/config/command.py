@@ -1,0 +1,67 @@
+"""What a command is to its configuration: keys of its own, and groups."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
+from functools import cached_property
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from distdiff.config.options import CONFIG_DIR
+from distdiff.keys import Group, key
+
+OPTIONS = "options"  # where the options are that the configuration refers to by name
+NOT_COMMANDS = ("settings",)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: the keys of its own, and the groups that `conf/<name>.yaml` lists, of all that there are."""
+
+    name: str
+    known_groups: tuple[Group, ...]
+
+    @cached_property
+    def groups(self) -> dict[str, Group]:
+        """The command's groups by name, in the order of its YAML file."""
+        known = {group.name: group for group in self.known_groups}
+        listed = OmegaConf.load(CONFIG_DIR / f"{self.name}.yaml").defaults
+        names = [name for entry in listed if not isinstance(entry, str) for name in entry]
+        return {name: known[name] for name in names}
+
+    @cached_property
+    def schema(self) -> type:
+        """The command's keys and groups as a dataclass."""
+        own = [
+            ("command", str, key()),
+            ("seed", int, key(0, at_least=0)),
+            (
+                "fetch_only",
+                bool,
+                key(False),
+            ),  # download what the command will need, for nodes without a network, and end
+        ]
+        groups = [(name, group.keys, field(default_factory=group.keys)) for name, group in self.groups.items()]
+        return make_dataclass("CommandKeys", [*own, *groups, (OPTIONS, dict, key({}))])
+
+    def register(self) -> None:
+        """Makes the schema known to Hydra; groups whose options have keys take any key, which is checked afterwards."""
+        store, name = ConfigStore.instance(), f"{self.name}_schema"
+        store.store(name, self.schema)
+        node = store.repo[f"{name}.yaml"].node
+        for opened in (OPTIONS, *(name for name, group in self.groups.items() if group.options_have_keys)):
+            OmegaConf.set_struct(node[opened], False)
+
+    def others(self) -> list["Command"]:
+        """The other commands that there are."""
+        names = sorted(path.stem for path in CONFIG_DIR.glob("*.yaml"))
+        return [Command(name, self.known_groups) for name in names if name not in (self.name, *NOT_COMMANDS)]
+
+
+def schema_keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, dataclass field) of a schema and all that is nested in it."""
+    for item in fields(schema):
+        yield f"{prefix}{item.name}", item
+        if is_dataclass(item.type):
+            yield from schema_keys(item.type, f"{prefix}{item.name}.")

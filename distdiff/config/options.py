@@ -1,0 +1,108 @@
+"""Finds the options of configuration groups, in our `conf/`, `--config-dir` and `hydra.searchpath` alike, by Hydra itself."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from distdiff.errors import UserError, first_line
+from distdiff.keys import NAME, TARGET
+
+CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
+SEARCHPATH = "hydra.searchpath"
+
+
+@dataclass(frozen=True)
+class SearchPath:
+    """Where Hydra looks for YAML files after `conf/`: `file://…` or `pkg://…` each."""
+
+    places: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config_dir: str | None, overrides: Iterable[str]) -> "SearchPath":
+        """That of a command line: its `--config-dir`, and what its overrides of `hydra.searchpath` add."""
+        places = [] if config_dir is None else [f"file://{Path(config_dir).absolute()}"]
+        for override in OverridesParser.create().parse_overrides(list(overrides)):
+            if override.get_key_element().lstrip("+") == SEARCHPATH and isinstance(added := override.value(), list):
+                places += map(str, added)
+        return cls(tuple(places))
+
+    @property
+    def folders(self) -> list[Path]:
+        """Those of its places that are folders."""
+        return [Path(place.removeprefix("file://")) for place in self.places if not place.startswith("pkg://")]
+
+    @contextmanager
+    def open(self) -> Iterator[Hydra]:
+        """Hydra with this search path, in which `compose` works; a Hydra that is at work around it is left as it is."""
+        around = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
+        try:
+            path = create_config_search_path(str(CONFIG_DIR))
+            for place in self.places:
+                path.append("command-line", place)
+            yield Hydra.create_main_hydra2("distdiff", path)
+        finally:
+            GlobalHydra.instance().clear()
+            if around is not None:
+                GlobalHydra.instance().initialize(around)
+
+
+OURS = SearchPath()
+
+
+def options(group: str, search: SearchPath = OURS) -> list[str]:
+    """The options of a group, as `group=option` accepts them."""
+    with search.open() as hydra:
+        return _options(hydra, group)
+
+
+def load_options(wanted: Iterable[tuple[str, str]], search: SearchPath = OURS) -> DictConfig:
+    """`{group: {option: its keys}}` for each (group, option), unresolved, as `group=option` would give them.
+
+    Raises `UserError` for an option that there is not.
+    """
+    wanted = list(dict.fromkeys(wanted))
+    with search.open() as hydra:
+        for group, option in wanted:
+            if not hydra.config_loader.repository.config_exists(f"{group}/{option}"):
+                raise UserError(f"{group}={option} is not allowed: {one_of(option, _options(hydra, group))}")
+        additions = [f"+{group}@{group}.{option}={option}" for group, option in wanted]
+        try:
+            found = compose(None, overrides=additions)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(first_line(error)) from None
+    OmegaConf.set_struct(found, False)
+    for group, option in wanted:
+        found[group][option].setdefault(NAME, option)
+    return found
+
+
+def targets_of(group: str, search: SearchPath = OURS) -> Mapping[str, str]:
+    """The `_target_` of each option of a group that has one."""
+    names = options(group, search)
+    found = load_options([(group, name) for name in names], search)
+    return {name: found[group][name][TARGET] for name in names if found[group][name].get(TARGET)}
+
+
+def one_of(value: str, names: list[str]) -> str:
+    """What is allowed where `value` is not: all names, and the one that was probably meant."""
+    close = difflib.get_close_matches(value, names, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"one of {', '.join(names)}{hint}"
+
+
+def _options(hydra: Hydra, group: str) -> list[str]:
+    names = hydra.config_loader.get_group_options(group, ObjectType.CONFIG)
+    return [name for name in names if not name.startswith("_")]

@@ -1,0 +1,29 @@
+"""The energy of images: an encoder φ, and the energy of its features."""
+
+import torch
+from torch import nn
+
+from distdiff.encoders.base import Encoder
+from distdiff.energy.base import Energy
+
+
+class ImageEnergy(nn.Module):
+    """E(φ(x), t) of images, in the precision of what features are compared with.
+
+    Half precision would lose small gradients, so images are cast to float32 (float64) before the encoder, whatever the
+    generator's precision.
+    """
+
+    def __init__(self, encoder: Encoder, energy: Energy) -> None:
+        """`encoder`: images (B, 3, H, W) in [0, 1] to unit features (B, D)."""
+        super().__init__()
+        self.encoder = encoder
+        self.energy = energy
+
+    def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Energies (B,) of images (B, 3, H, W) in [0, 1], each against its target, (B,)."""
+        return self.energy(self.features(images), targets)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """φ (B, D), unit vectors."""
+        return self.encoder(images.to(self.energy.dtype))

@@ -1,0 +1,77 @@
+"""The `expansion` keys, and what can be checked of them before anything loads."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.errors import UserError
+from distdiff.expansion.strengths import strengths_of
+from distdiff.guidance.config import check_steps
+from distdiff.keys import Group, key
+
+
+@dataclass
+class ExpansionKeys:
+    factor: int = key(5, at_least=1)
+    balance: bool = False  # more copies in small classes, so that with the originals all have equally many images
+    strength: Any = key(0.5, above=0, at_most=1)  # a number, a list (one per copy, repeating) or {low: , high: }
+    batch_size: int = key(8, at_least=1)
+    output_dir: str | None = None
+    format: str = key("imagefolder", choices=("imagefolder", "webdataset", "parquet"))
+    image_format: str = key("png", choices=("png", "jpeg", "webp"))
+    quality: int | None = key(None, at_least=1, at_most=100)  # null: 95 for jpeg, lossless for webp
+    save_size: int | None = key(None, at_least=8)  # null: the generator's resolution
+    shard_size: int = key(1000, at_least=1)  # images a shard, for webdataset and parquet
+    split: int | None = key(None, at_least=0)  # this process's part of an array job, from 0
+    total_split: int = key(1, at_least=1)
+    # Unreadable sources, or failed images, that do not end a run: below 1 a share, from 1 on a number; null: any.
+    max_failures: float | None = key(0.25, at_least=0)
+
+
+def check(config: DictConfig) -> None:
+    """Refuses strengths that are none or leave no steps, a quality without a choice, and a part that there is not."""
+    keys = config.expansion
+    check_strengths(keys.strength)
+    if keys.quality is not None and keys.image_format == "png":
+        raise UserError(
+            f"expansion.quality={keys.quality} is not allowed: png is lossless; it is for expansion.image_format=jpeg or webp"
+        )
+    check_split(keys.split, keys.total_split, config.command)
+    for strength in strengths_of(keys.strength):
+        check_steps(config, strength)
+
+
+def check_strengths(strength: Any) -> None:
+    """Refuses a strength that is no number, no list of numbers and no `{low, high}` range."""
+    form = "a number above 0 and at most 1, a list of them, or {low: , high: }"
+    if OmegaConf.is_dict(strength):
+        if set(strength) != {"low", "high"} or strength.low > strength.high:
+            raise UserError(f"expansion.strength={strength} is not allowed: {form}, low at most high")
+    elif OmegaConf.is_list(strength):
+        if not strength:
+            raise UserError(f"expansion.strength={strength} is not allowed: {form}")
+    elif isinstance(strength, (str, bool)) or strength is None:
+        raise UserError(f"expansion.strength={strength} is not allowed: {form}")
+
+
+def check_split(split: int | None, total_split: int, command: str) -> None:
+    """Refuses a part of an array job that there is not."""
+    if split is None and total_split == 1:
+        return
+    if command != "expand":
+        raise UserError(f"expansion.split={split} is not allowed here: splits are for experiments/expand.py")
+    if split is None or split >= total_split:
+        raise UserError(
+            f"expansion.split={split} is not allowed: an integer from 0 to {total_split - 1}, one less than "
+            f"expansion.total_split={total_split}"
+        )
+
+
+EXPANSION = Group(
+    "expansion",
+    ExpansionKeys,
+    check=check,
+    paths=("output_dir",),
+    also_called={"batch_size": "expansion.batch_size", "num_images_per_prompt": "expansion.factor"},
+)

@@ -1,0 +1,94 @@
+"""The `generator` keys, and what can be checked of them before a model loads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from omegaconf import MISSING, DictConfig
+
+from distdiff.errors import UserError
+from distdiff.generator.kinds import AUTO, LATENT_CONSISTENCY, SCHEDULERS, Kind
+from distdiff.generator.location import local_kind, model_path, split_scale
+from distdiff.keys import Group, key
+
+
+@dataclass
+class GeneratorKeys:
+    model: str = MISSING  # a folder, a hub id or one .safetensors checkpoint
+    revision: str | None = None
+    variant: str | None = None  # of the weight files, such as fp16
+    checkpoint_config: str | None = None  # for a checkpoint: a pipeline's folder or hub id; null: its kind's on the hub
+    use_t5: bool = True  # Stable Diffusion 3: with its third and largest text encoder?
+    lora: list[str] = key([])  # path:scale
+    textual_inversion: list[str] = key([])
+    draws: str | None = None  # the only subject that it can draw; null: whatever a prompt says
+    resolution: int = key(at_least=8)
+    num_steps: int = key(50, at_least=1)
+    cfg_scale: float = key(7.5, at_least=0)
+    negative_prompt: str = ""
+    scheduler: str = key(AUTO, choices=(AUTO, *SCHEDULERS))
+    dtype: str = key("float32", choices=("float32", "float64", "bfloat16", "float16"))
+    guidance_decoder: str | None = None  # an AutoencoderTiny that decodes for the energy alone
+    gradient_checkpointing: bool = False  # less memory in guided steps, for about a third more time there
+    usual_strength: float = key(0.5, above=0, at_most=1)  # what `expansion.strength` is where nothing else is said
+    usual_batch_size: int = key(4, at_least=1)  # likewise `expansion.batch_size`
+
+
+def check(config: DictConfig) -> None:
+    """Refuses paths that do not exist, and a scheduler that makes no sense with a local model."""
+    generator = config.generator
+    kind = local_kind(generator.model)
+    if kind is not None:
+        kind.check_scheduler(generator.scheduler)
+    if generator.negative_prompt and generator.cfg_scale <= 1:
+        raise UserError(
+            f"generator.negative_prompt={generator.negative_prompt!r} is not allowed: it takes classifier-free guidance, "
+            f"generator.cfg_scale above 1 (here {generator.cfg_scale:g})"
+        )
+    for entry in generator.lora:
+        model_path(split_scale(entry)[0], "generator.lora")
+    for entry in generator.textual_inversion:
+        model_path(entry, "generator.textual_inversion")
+    for name in ("guidance_decoder", "checkpoint_config"):
+        if generator[name] is not None:
+            model_path(generator[name], f"generator.{name}")
+
+
+def warn(config: DictConfig) -> Iterator[str]:
+    """A generator that draws one subject alone, and a dataset of another."""
+    draws = config.generator.draws
+    if draws is not None and draws != config.dataset.subject:
+        name = config.generator.model.rpartition(":")[2]
+        yield (
+            f"generator={name} draws nothing but {draws}: choose another, such as generator=sd15, for dataset "
+            f"{config.dataset.name}"
+        )
+
+
+def step_counting(generator: DictConfig) -> str:
+    """How img2img counts its steps (`Kind.counting`): of a local model its kind's rule.
+
+    For a model on the hub the most generous rule that it may have; its own is asked once it is loaded.
+    """
+    kind: Kind | None = local_kind(generator.model)
+    if kind is not None:
+        return kind.counting
+    return "all" if generator.scheduler in (AUTO, *LATENT_CONSISTENCY.schedulers) else "ceil"
+
+
+GENERATOR = Group(
+    "generator",
+    GeneratorKeys,
+    check=check,
+    warn=warn,
+    paths=("model", "checkpoint_config", "guidance_decoder", "lora", "textual_inversion"),
+    texts=("negative_prompt",),
+    also_called={
+        "num_inference_steps": "generator.num_steps",
+        "inference_steps": "generator.num_steps",
+        "steps": "generator.num_steps",
+        "guidance_scale": "generator.cfg_scale",
+        "torch_dtype": "generator.dtype",
+        "pretrained_model_name_or_path": "generator.model",
+        "model_id": "generator.model",
+    },
+)

@@ -1,0 +1,47 @@
+"""What `--help` and `--cfg job` print.
+
+Hydra's own would copy its whole configuration store once for each group, and would not know of keys that options bring.
+"""
+
+from hydra.core.object_type import ObjectType
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.config.command import Command
+from distdiff.config.composition import Job
+from distdiff.errors import UserError
+
+HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper")
+
+
+def help_text(command: Command, about: str, job: Job) -> str:
+    """What the command does, the options of its groups, and its configuration as composed."""
+    config = OmegaConf.masked_copy(job.config, [name for name in job.config if name != "hydra"])
+    with job.search.open() as hydra:
+        lines = [
+            f"{group}: {', '.join(hydra.config_loader.get_group_options(group, ObjectType.CONFIG))}"
+            for group in (*sorted(command.groups), *HYDRA_GROUPS)
+        ]
+    return f"""{about.strip()}
+
+Change a value with group=option or group.key=value, sweep with -m key=a,b,c; --cfg job prints the result.
+
+Groups and their options:
+
+{chr(10).join(lines)}
+
+Configuration:
+
+{OmegaConf.to_yaml(config)}"""
+
+
+def in_yaml(job: Job, config: DictConfig, package: str | None, resolve: bool) -> str:
+    """The configuration of a job, as typed or `resolve`d and complete; of it the part `package`, if given.
+
+    Raises `UserError` for a package that there is not.
+    """
+    shown = config if resolve else OmegaConf.masked_copy(job.config, [name for name in job.config if name != "hydra"])
+    if package not in (None, "_global_"):
+        shown = OmegaConf.select(shown, package)
+        if shown is None:
+            raise UserError(f"--package={package} is not allowed: there is no such part of the configuration")
+    return OmegaConf.to_yaml(shown) if OmegaConf.is_config(shown) else f"{shown}\n"

@@ -1,0 +1,28 @@
+"""The `preview` keys, and what can be checked of them before anything loads."""
+
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from distdiff.errors import UserError
+from distdiff.guidance.config import check_steps
+from distdiff.keys import Group, key
+
+
+@dataclass
+class PreviewKeys:
+    sources: int = key(4, at_least=1)
+    strengths: list[float] | None = key(None, above=0, at_most=1)
+    rhos: list[float] | None = key(None, at_least=0)
+
+
+def check(config: DictConfig) -> None:
+    """Refuses an empty list, and a strength that leaves too few steps."""
+    for name in ("strengths", "rhos"):
+        if config.preview[name] is not None and not config.preview[name]:
+            raise UserError(f"preview.{name}=[] is not allowed: a list of numbers, or null")
+    for strength in config.preview.strengths or ():
+        check_steps(config, strength, "preview.strengths")
+
+
+PREVIEW = Group("preview", PreviewKeys, check=check)

@@ -1,0 +1,36 @@
+"""Exemplars: the features of every real image, to be compared with one by one."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from distdiff.data.images import LabelledImages
+
+
+@dataclass(frozen=True)
+class Exemplars:
+    """φ of n real images: features (n, D), of unit length; labels (n,) int64; `keys[i]` names image i inside its class."""
+
+    features: torch.Tensor
+    labels: np.ndarray
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, images: LabelledImages, features: torch.Tensor) -> "Exemplars":
+        """Those of `images` with these features (n, D)."""
+        return cls(features, images.labels, images.keys)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Exemplars":
+        return replace(self, features=self.features.to(device, dtype))
+
+    def save(self, path: Path) -> None:
+        """Writes the features as safetensors; labels and keys are the images' own."""
+        save_file({"features": self.features.contiguous()}, path)
+
+    @classmethod
+    def load(cls, path: Path, images: LabelledImages) -> "Exemplars":
+        """What `save` wrote of the exemplars of `images`."""
+        return cls.of(images, load_file(path)["features"])

@@ -1,0 +1,35 @@
+"""The `trainer` keys: which devices do the work, and how many processes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from distdiff.errors import UserError
+from distdiff.keys import Group, key
+from distdiff.ranks.arrangement import count_devices
+
+
+@dataclass
+class TrainerKeys:
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    num_nodes: int = key(1, at_least=1)
+    strategy: str = "auto"
+    precision: str = "32-true"
+
+
+def check(config: DictConfig) -> None:
+    """Refuses devices that are no number, no list of numbers and not `auto`."""
+    trainer = config.trainer
+    try:
+        fits = str(trainer.devices) != "0" and (str(trainer.devices) in ("auto", "-1") or count_devices(trainer) > 0)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UserError(
+            f"trainer.devices={trainer.devices} is not allowed: a number, a list of indices, [0, 2], or auto"
+        )
+
+
+TRAINER = Group("trainer", TrainerKeys, check=check, also_called={"gpus": "trainer.devices"})

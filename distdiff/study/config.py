@@ -1,0 +1,40 @@
+"""The `study` keys, and which options the rows of a study are."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from distdiff.errors import UserError
+from distdiff.keys import Group, key
+from distdiff.study.methods import ORIGINAL, POLICIES_THAT_ADD_NOTHING
+
+OptionsOf = Callable[[str], list[str]]
+
+
+@dataclass
+class StudyKeys:
+    methods: list[str] = key([])
+    seeds: int = key(3, at_least=1)
+    split: str = key("test", choices=("test", "validation"))
+
+
+def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, str]]:
+    """(group, option) of every row but `original`; raises `UserError` for a name that is none."""
+    guidance = options_of("guidance")
+    policies = [name for name in options_of("augmentation") if name not in POLICIES_THAT_ADD_NOTHING]
+    _check(config.study.methods, [ORIGINAL, *guidance, *policies])
+    for method in config.study.methods:
+        if method != ORIGINAL:
+            yield "guidance" if method in guidance else "augmentation", method
+
+
+def _check(methods: Sequence[str], known: Sequence[str]) -> None:
+    for method in methods:
+        if method not in known:
+            raise UserError(f"study.methods={method} is not allowed: one of {', '.join(known)}")
+    if not methods:
+        raise UserError(f"study.methods=[] is not allowed: one or more of {', '.join(known)}")
+
+
+STUDY = Group("study", StudyKeys, refers_to=refers_to)
