@@ -17,7 +17,7 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.config.composition import load_option
 from distdiff.config.instantiation import build
-from distdiff.console.counting import counted
+from distdiff.console.bar import with_progress
 from distdiff.data.datasets import sentences
 from distdiff.data.images import LabelledImages, to_tensor
 from distdiff.data.reading.fit import random_crop
@@ -28,11 +28,11 @@ from distdiff.encoders.loading import fingerprint as encoder_fingerprint
 from distdiff.encoders.loading import load_encoder, trains_guide
 from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
 from distdiff.expansion.job import ExpansionJob
-from distdiff.expansion.plan import image_seed
 from distdiff.expansion.synthesis import Augmentation, GuidedImg2Img, Synthesizer
 from distdiff.generator import pipelines
 from distdiff.generator.conditioning import Prompts
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
+from distdiff.generator.noise import image_seed
 from distdiff.guidance.loading import build_guidance
 from distdiff.prototypes.clustering import AUTO
 from distdiff.prototypes.fitting import fit_image_prototypes
@@ -247,7 +247,7 @@ class Expander:
             return self.generator.encode_all(pixels(train.select(positions)))
 
         def build(folder: Path) -> None:
-            images = zip(pixels(train), counted(range(len(train)), "sources: encode"), strict=True)
+            images = zip(pixels(train), with_progress(range(len(train)), "sources: encode"), strict=True)
             posterior = self.generator.encode_all(image for image, _ in images)
             save_file({"mean": posterior.mean, "std": posterior.std}, folder / "latents.safetensors")
 

@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from distdiff.console.counting import counted
+from distdiff.console.bar import with_progress
 from distdiff.data.images import LabelledImages
 from distdiff.encoders.base import Encoder
 from distdiff.prototypes.hierarchical import Prototypes, fit_prototypes
@@ -37,7 +37,7 @@ def image_features(images: LabelledImages, encoder: Encoder, size: int, fit: str
     """φ of every image, (n, D) on the CPU."""
     device = next(encoder.parameters()).device
     features = []
-    pixels = zip(images.stream(size, fit), counted(range(len(images)), "prototypes: features"), strict=True)
+    pixels = zip(images.stream(size, fit), with_progress(range(len(images)), "prototypes: features"), strict=True)
     while chunk := [image for image, _ in itertools.islice(pixels, BATCH)]:
         features.append(encoder(torch.stack(chunk).to(device)).cpu())
     return torch.cat(features)
