@@ -26,10 +26,11 @@ from distdiff.encoders.guide import GuideEncoder
 from distdiff.encoders.location import check_encoder
 from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
 from distdiff.errors import UserError
-from distdiff.expansion.plan import WorkItem, image_seed
+from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import GuidedImg2Img
 from distdiff.generator import pipelines as generators
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.noise import image_seed
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.loading import build_guidance
 from distdiff.prototypes.fitting import fit_image_prototypes

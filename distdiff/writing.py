@@ -11,7 +11,7 @@ from distdiff.locking import Timeout
 
 
 @contextmanager
-def writing_to(folder: Path | str, key: str = "expansion.output_dir") -> Iterator[None]:
+def writing_to(folder: Path | str, key: str) -> Iterator[None]:
     """Turns what the system says against reading or writing below `folder`, which `key` names, into a `UserError`."""
     try:
         yield
@@ -27,11 +27,11 @@ def writing_to(folder: Path | str, key: str = "expansion.output_dir") -> Iterato
 
 
 def on_disk(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a method that reads and writes below its object's `path`."""
+    """Decorates a method that reads and writes below its object's `path`, which its `key` names."""
 
     @functools.wraps(method)
     def wrapped(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        with writing_to(self.path):
+        with writing_to(self.path, self.key):
             return method(self, *arguments, **keywords)
 
     return wrapped

@@ -17,7 +17,8 @@ from distdiff.commands.preview import preview
 from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
 from distdiff.expansion.plan import ExpansionPlan
-from distdiff.store.directory import ExpandedDirectory, read_expanded
+from distdiff.store.directory import ExpandedDirectory
+from distdiff.store.reading import read_expanded
 from distdiff.store.shares import Share
 from distdiff.study.study import Study
 
@@ -128,7 +129,7 @@ def test_splits_a_crash_and_a_larger_factor_make_each_image_once(tmp_path: Path,
     larger.run("test")
     assert sorted(made + synthesizer.made) == sorted(larger.plan.file_names())
     assert (count(larger.path)["factor"], count(larger.path)["images"]) == (3, 7 * 4 * CLASSES - sum(SIZES))
-    part = read_expanded(larger.path, plan=first.plan)
+    part = read_expanded(larger.path, contents=first.plan)
     assert part.keys == small.keys  # in the same order, so that training is the same
     assert all(np.array_equal(part.image(i), small.image(i)) for i in range(len(part)))
 

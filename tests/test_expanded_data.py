@@ -21,11 +21,13 @@ from distdiff.data.splits.carving import carve
 from distdiff.errors import UserError
 from distdiff.store import upload
 from distdiff.store.dataset import origin
-from distdiff.store.directory import ExpandedDirectory, read_expanded
+from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.filtering import RowFilter
 from distdiff.store.formats.base import ASIDES
 from distdiff.store.formats.imagefolder import ImageFolder
 from distdiff.store.names import safe_name
+from distdiff.store.reading import read_expanded
+from distdiff.store.shares import Share, working_on
 
 SOURCES, FACTOR = 12, 3
 
@@ -319,6 +321,13 @@ def test_an_interrupted_export_goes_on_and_another_one_is_refused(expanded, tmp_
     (tmp_path / "full/mine.txt").touch()
     with pytest.raises(UserError, match=r"^export\.output_dir=.* is not allowed: it holds other files"):
         exported(tmp_path, "full", f"export.source={path}")
+    mine = [f"export.source={path}", "export.where=copy == 0"]
+    made = exported(tmp_path, "busy", *mine)
+    (made / "manifest.json").write_text(
+        (made / "manifest.json").read_text().replace('"complete": true', '"complete": false')
+    )
+    with working_on(made, Share()), pytest.raises(UserError, match=r"^export\.output_dir=.*busy: another process"):
+        exported(tmp_path, "busy", *mine)
 
 
 def test_names_in_metadata_lead_nowhere(expanded, tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ from distdiff.expansion.writer import ExpandedWriter
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.direct import Direct
-from distdiff.store.directory import read_expanded
 from distdiff.store.journal import append_rows, read_journals
 from distdiff.store.names import SPLIT_WORDS, safe_name
+from distdiff.store.reading import read_expanded
 from distdiff.store.shares import Share, working_on
 
 
@@ -294,7 +294,7 @@ def test_a_larger_factor_continues_and_a_smaller_one_reads_a_part(job) -> None:
     larger.run("test")
     assert first.items() <= contents(made.path).items()
     assert len(read_expanded(made.path)) == 3 * len(made.sources)
-    assert len(read_expanded(made.path, plan=job("expansion.factor=2").plan)) == 2 * len(made.sources)
+    assert len(read_expanded(made.path, contents=job("expansion.factor=2").plan)) == 2 * len(made.sources)
 
 
 def test_a_directory_of_another_configuration_is_refused_and_untouched(job) -> None:

@@ -37,7 +37,7 @@ from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import Synthesized, Synthesizer
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.locking import LEASE, Timeout, held
-from distdiff.store.directory import read_expanded
+from distdiff.store.reading import read_expanded
 from distdiff.store.shares import Share, working_on
 
 

@@ -7,6 +7,7 @@ import random
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -19,18 +20,21 @@ from conftest import compose
 from PIL import Image
 from standin import Killed, StandIn, interrupted, standin_job, standin_job_of
 
+from distdiff.commands.export import export
 from distdiff.commands.train import train
 from distdiff.data.datasets import load_dataset
 from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.writer import metadata_row
-from distdiff.store.directory import ExpandedDirectory, read_expanded
+from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.encoding import ImageEncoding
+from distdiff.store.filtering import RowFilter
 from distdiff.store.formats.base import Storage
 from distdiff.store.formats.shards import member_key
 from distdiff.store.journal import read_journals
 from distdiff.store.names import safe_name
+from distdiff.store.reading import read_expanded
 
 FORMATS, SHARDED = ("imagefolder", "webdataset", "parquet"), ("webdataset", "parquet")
 SOURCES, FACTOR = 7, 4
@@ -267,7 +271,7 @@ def test_shares_and_a_larger_factor_add_and_rewrite_nothing(job, monkeypatch, st
     one, two = pixels(whole.path), pixels(larger.path)
     assert list(one) == list(two)
     assert all((one[name] == two[name]).all() for name in one)
-    assert len(read_expanded(larger.path, plan=ExpansionPlan(larger.sources, 2, 0.5, larger.seed))) == 2 * SOURCES
+    assert len(read_expanded(larger.path, contents=ExpansionPlan(larger.sources, 2, 0.5, larger.seed))) == 2 * SOURCES
     assert len(loaded(larger.path, storage)) == len(one)
 
 
@@ -370,3 +374,76 @@ def test_a_classifier_trains_on_shards(tmp_path: Path) -> None:
     assert (
         json.loads((tmp_path / "run" / "results.json").read_text())["num_train"] == 10 + 2 * 4 * config.expansion.factor
     )
+
+
+class WithColumns(StandIn):
+    """Brings columns of its own; `score` is missing for the first copies, which fill the first shard."""
+
+    def forward(self, items):
+        made = super().forward(items)
+        own = {
+            "verdict": [f"copy {item.copy}" for item in items],
+            "sure": [item.copy == 1 for item in items],
+            "tries": [item.copy if item.copy < 2 else None for item in items],
+            "score": [(None, 1, 0.25, -3)[item.copy] for item in items],
+            "nothing": [None for _ in items],
+        }
+        return replace(made, columns=made.columns | own)
+
+
+OWN_COLUMNS = {"nothing": "string", "score": "float64", "sure": "bool", "tries": "int64", "verdict": "string"}
+
+
+@pytest.mark.parametrize("storage", FORMATS)
+def test_columns_that_a_method_brings_are_typed_filtered_merged_and_loaded(
+    job, tmp_path: Path, monkeypatch, storage: str
+) -> None:
+    made, _ = job("made", f"expansion.format={storage}")
+    made.synthesizer = lambda title: WithColumns()
+    interrupted(made, monkeypatch, batches=4)  # rows come from journals of two runs
+    made.run("test")
+    plain, _ = job("plain")
+    plain.run("test")
+    (tmp_path / "run").mkdir()
+    keys = [f"export.source=[{made.path},{plain.path}]", f"export.output_dir={tmp_path}/merged"]
+    merged = export(compose("export", [*keys, f"export.format={storage}", "export.shard_size=5"]), tmp_path / "run")
+    for path, others in ((made.path, 0), (merged, SOURCES * FACTOR)):
+        features = datasets.Features.from_arrow_schema(pyarrow.parquet.read_schema(path / "metadata.parquet"))
+        assert {name: features[name].dtype for name in OWN_COLUMNS} == OWN_COLUMNS
+        rows = ExpandedDirectory(path).rows().values()
+        assert [row["verdict"] for row in rows].count(None) == others
+        for row in (row for row in rows if row["verdict"]):
+            copy = row["copy"]
+            assert (row["verdict"], row["sure"], row["nothing"]) == (f"copy {copy}", copy == 1, None)
+            assert (row["tries"], row["score"]) == ((0, 1, None, None)[copy], (None, 1, 0.25, -3)[copy])
+        kept = read_expanded(path, where=RowFilter("train.where", "score < 0.5 and verdict != 'copy 2' or sure"))
+        assert len(kept) == 2 * SOURCES
+        loaded(path, storage)
+        if storage != "imagefolder":
+            table = datasets.load_dataset(str(path), split="train", keep_in_memory=True)
+            scores = [row["score"] for row in table["json"]] if storage == "webdataset" else table["score"]
+            assert sorted(scores, key=str) == sorted((row["score"] for row in rows), key=str)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("size", 1, "must not call a metadata column 'size'"),
+        ("label", 1, "must not call a metadata column 'label'"),
+        ("mask_file_name", "x.png", "must not call a metadata column 'mask_file_name'"),
+        ("pair", [1, 2], r"column 'pair' cannot hold \[1, 2\]: what can be stored is"),
+        ("hash", 2**64, "column 'hash' cannot hold 18446744073709551616"),
+    ],
+)
+def test_a_column_that_cannot_be_stored_is_refused_at_the_first_batch(job, name: str, value, reason: str) -> None:
+    made, synthesizer = job("made")
+
+    class WithColumn(StandIn):
+        def forward(self, items):
+            done = synthesizer(items)
+            return replace(done, columns=done.columns | {name: [value] * len(items)})
+
+    made.synthesizer = lambda title: WithColumn()
+    with pytest.raises(UserError, match=reason):
+        made.run("test")
+    assert len(synthesizer.made) == 3

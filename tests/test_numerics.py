@@ -8,9 +8,10 @@ from pipelines import small_pipeline
 
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
-from distdiff.expansion.plan import WorkItem, image_seed
+from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import GuidedImg2Img, Synthesized
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.noise import image_seed
 from distdiff.guidance import gradient
 
 HALF = [torch.float16, torch.bfloat16]

@@ -15,8 +15,8 @@ from distdiff.classification.training import ClassifierTrainer, few_shot_trainin
 from distdiff.commands.expand import expand
 from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Expander
-from distdiff.store.directory import read_expanded
 from distdiff.store.filtering import RowFilter
+from distdiff.store.reading import read_expanded
 
 FORMATS = ["imagefolder", "webdataset", "parquet"]
 

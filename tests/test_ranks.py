@@ -19,7 +19,7 @@ from distdiff.classification.data import BatchShards
 from distdiff.errors import UserError
 from distdiff.ranks.arrangement import Node, Rank, arrangement
 from distdiff.ranks.world import World
-from distdiff.store.comparison import differences
+from distdiff.store.comparison import content_differences
 from distdiff.store.shares import Share
 
 SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"}
@@ -175,7 +175,7 @@ def test_two_ranks_make_what_one_process_makes_and_survive_the_death_of_one(
     assert done.returncode == 0, done.stderr
     assert f"{36 - len(finished)}/{36 - len(finished)}" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert differences(whole, made) == []
+    assert content_differences(whole, made) == []
 
 
 @pytest.mark.parametrize("starter", ["srun", "by hand"])
@@ -201,7 +201,7 @@ def test_ranks_that_others_started_are_one_run(starter: str, command: list[str],
     assert outputs_of[1] == ("", "")
     assert "36/36" in outputs_of[0][0]
     assert len(list((outputs / "expand").iterdir())) == 1
-    assert differences(whole, made) == []
+    assert content_differences(whole, made) == []
 
 
 def test_a_multirun_of_two_ranks_a_job_trains_a_classifier_in_each(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Assembly
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
-from distdiff.store.directory import METADATA, ExpandedDirectory, link
+from distdiff.store.columns import METADATA
+from distdiff.store.directory import ExpandedDirectory, link
 from distdiff.store.energies import energy_table
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
 

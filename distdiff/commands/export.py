@@ -10,7 +10,8 @@ from distdiff.ranks.world import world
 from distdiff.store.copying import copy_images
 from distdiff.store.directory import link
 from distdiff.store.filtering import RowFilter
-from distdiff.store.merging import listed, select
+from distdiff.store.merging import merged
+from distdiff.store.reading import finished_directories, select
 from distdiff.store.upload import check_repo, upload
 
 
@@ -28,16 +29,17 @@ def _export(config: DictConfig, run_dir: Path) -> Path:
         if keys[key] is None:
             raise UserError(f"export.{key} has no value: give one, export.{key}=<directory>")
     if keys.repo_id is not None:
-        check_repo(keys.repo_id)
+        check_repo(keys.repo_id, "export.repo_id")
     target = Path(keys.output_dir).expanduser()
-    for source in listed(keys.source):
-        if target.resolve().is_relative_to(Path(source).expanduser().resolve()):
-            raise UserError(f"export.output_dir={target} is not allowed: it lies in export.source={source}")
+    sources = finished_directories("export.source", keys.source)
+    for source in sources:
+        if target.resolve().is_relative_to(source.path.resolve()):
+            raise UserError(f"export.output_dir={target} is not allowed: it lies in export.source={source.path}")
     where = RowFilter.of("export.where", keys.where)
-    selection = select("export.source", keys.source, where)
-    copy_images(selection, where, target, keys.format, keys.shard_size)
+    selection = merged(select(sources, where))
+    copy_images(selection, where, target, keys.format, keys.shard_size, "export.output_dir")
     link(run_dir / "exported", target)
     console.print(f"exported {target}  ({len(selection.rows):,} images)")
     if keys.repo_id is not None:
-        console.print(f"uploaded {upload(target, keys.repo_id, keys.private)}")
+        console.print(f"uploaded {upload(target, keys.repo_id, keys.private, 'export.repo_id')}")
     return target

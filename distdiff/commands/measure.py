@@ -18,8 +18,8 @@ from distdiff.metrics.fidelity import Fidelity, compare, judge_features
 from distdiff.metrics.judge import train_judge
 from distdiff.metrics.reference import Reference, reference
 from distdiff.ranks.world import world
-from distdiff.store.directory import read_expanded
 from distdiff.store.filtering import RowFilter
+from distdiff.store.reading import read_expanded
 
 
 def measure_expanded(config: DictConfig, run_dir: Path) -> Fidelity:

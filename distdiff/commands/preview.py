@@ -11,13 +11,13 @@ from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
-from distdiff.expansion.strengths import strengths_of
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages, to_image
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.estimate import Estimate, mean_size
 from distdiff.expansion.plan import ExpansionPlan
+from distdiff.expansion.strengths import strengths_of
 from distdiff.expansion.synthesis import GuidedImg2Img
 from distdiff.keys import build
 from distdiff.preview.sheet import contact_sheet

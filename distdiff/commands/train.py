@@ -16,8 +16,8 @@ from distdiff.data.datasets import load_dataset
 from distdiff.data.readable import readable
 from distdiff.data.splits.carving import check_measurable
 from distdiff.ranks.world import world
-from distdiff.store.directory import read_expanded
 from distdiff.store.filtering import RowFilter
+from distdiff.store.reading import read_expanded
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
 
 MOST_CLASSES = 20  # rows of the table; results.json has all

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from distdiff.console.counting import counted
+from distdiff.console.bar import with_progress
 from distdiff.data.cache.examined import Examined, Seen, Stamp
 from distdiff.data.cache.squares import Squares, to_floats
 from distdiff.data.reading.decoding import READING, UnreadableImage, is_transparent, read_image, read_square
@@ -133,7 +133,7 @@ class LabelledImages:
         found = [self._known(position, memory) for position in range(len(self))]
         unknown = [position for position, seen in enumerate(found) if seen is None]
         made = prefetched(lambda position: self._look(position, memory), unknown, workers)
-        for position, seen in zip(counted(unknown, "images: examine"), made, strict=True):
+        for position, seen in zip(with_progress(unknown, "images: examine"), made, strict=True):
             found[position] = seen
         memory.save()
         for seen in found:

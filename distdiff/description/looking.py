@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import ExifTags, Image
 
-from distdiff.console.counting import counted
+from distdiff.console.bar import with_progress
 from distdiff.data.images import LabelledImages
 from distdiff.data.reading.decoding import UnreadableImage, open_image
 from distdiff.data.reading.fit import fit_image
@@ -55,7 +55,7 @@ def look_over(
         return _look(splits[split], split, position, side, fit)
 
     workers = next(iter(splits.values())).options.num_workers
-    looks = zip(prefetched(look, places, workers), counted(places, "look at the images"), strict=True)
+    looks = zip(prefetched(look, places, workers), with_progress(places, "look at the images"), strict=True)
     return [look for look, _ in looks]
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import TrainingSet
-from distdiff.console.counting import counted
+from distdiff.console.bar import with_progress
 from distdiff.data.datasets import sentences
 from distdiff.data.images import LabelledImages, to_tensor
 from distdiff.data.reading.prefetch import prefetched
@@ -233,7 +233,7 @@ class Assembly:
             return self.generator.encode_all(squares(train.select(positions)))
 
         def build_stage(folder: Path) -> None:
-            images = zip(squares(train), counted(range(len(train)), "sources: encode"), strict=True)
+            images = zip(squares(train), with_progress(range(len(train)), "sources: encode"), strict=True)
             posterior = self.generator.encode_all(image for image, _ in images)
             save_file({"mean": posterior.mean, "std": posterior.std}, folder / "latents.safetensors")
 

@@ -1,94 +1,24 @@
-"""What could not be made: unreadable sources and failed samples, journaled as they come, listed in `failures.parquet`."""
+"""Failed samples as they come: journaled, counted, and too many of them end the run."""
 
-import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import pyarrow as pa
-import pyarrow.parquet as parquet
 from lightning.pytorch.callbacks import Callback
 
-from distdiff.console.progress import console
-from distdiff.data.images import LabelledImages, Unreadable
+from distdiff.data.images import LabelledImages
 from distdiff.data.readable import describe_unreadable
 from distdiff.errors import UserError
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.synthesis import Synthesized
 from distdiff.ranks.world import world
-from distdiff.store.journal import append_rows, read_rows
-from distdiff.store.shares import Share
+from distdiff.store.failures import FAILURE_JOURNALS, FAILURES, SAMPLE, num_failed
+from distdiff.store.journal import append_rows
+from distdiff.store.shares import OUTPUT_DIR, Share
 from distdiff.writing import writing_to
 
-FAILURES, FAILURE_JOURNALS = "failures.parquet", ".failures-*.jsonl"
-READ, SAMPLE = "read", "sample"
-SCHEMA = pa.schema(
-    [
-        ("source", pa.string()),
-        ("class_name", pa.string()),
-        ("file_name", pa.string()),  # the image that was not made; null where a source's copies are all lacking
-        ("copy", pa.int64()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
-    ]
-)
 PATIENCE = 100  # a share of so many images is waited for, as far as that many are planned, before it counts
-
-
-def read_failures(directory: Path) -> dict[str, dict[str, Any]]:
-    """Failed samples by the name of the image that is not there; they would fail again, so a resume does not try them.
-
-    Deleting `failures.parquet` makes the same command try them again.
-    """
-    listed = directory / FAILURES
-    rows = parquet.read_table(listed).to_pylist() if listed.is_file() else []
-    for journal in sorted(directory.glob(FAILURE_JOURNALS)):
-        rows += read_rows(journal)
-    return {row["file_name"]: row for row in rows if row["stage"] == SAMPLE}
-
-
-def num_failed(directory: Path, plan: ExpansionPlan) -> int:
-    """How many of the plan's images failed."""
-    failed = read_failures(directory)
-    return sum(name in failed for name in plan.file_names()) if failed else 0
-
-
-def list_failures(directory: Path, unreadable: Iterable[Unreadable], journals: str | None = None) -> int:
-    """Writes `failures.parquet` anew, with what `journals` (null: all) hold, and removes those; returns its rows' number.
-
-    To be called by one process at a time. Without failures there is no such file.
-    """
-    merged = list(directory.glob(journals or FAILURE_JOURNALS))
-    rows = [
-        {"source": image.key, "class_name": image.class_name, "stage": READ, "reason": image.reason}
-        for image in unreadable
-    ]
-    samples = read_failures(directory).values()
-    rows += sorted(samples, key=lambda row: (row["copy"], row["file_name"]))
-    if rows:
-        aside = directory / f".{FAILURES}.part"
-        parquet.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), aside)
-        os.replace(aside, directory / FAILURES)
-    else:
-        (directory / FAILURES).unlink(missing_ok=True)
-    for journal in merged:
-        journal.unlink(missing_ok=True)
-    return len(rows)
-
-
-def say_failures(directory: Path) -> None:
-    """One line on what `failures.parquet` lists, with the commonest reasons, where there is one."""
-    if not (directory / FAILURES).is_file():
-        return
-    rows = parquet.read_table(directory / FAILURES).to_pylist()
-    for stage, what in ((READ, "source images could not be read"), (SAMPLE, "images failed")):
-        reasons = Counter(row["reason"] for row in rows if row["stage"] == stage)
-        if reasons:
-            common = "; ".join(f"{count:,} x {reason}" for reason, count in reasons.most_common(3))
-            more = "; …" if len(reasons) > 3 else ""
-            console.print(f"{reasons.total():,} {what} ({common}{more}), see {directory / FAILURES}")
 
 
 class FailureLimit:
@@ -150,7 +80,7 @@ class FailureJournal(Callback):
             return
         self._failed.add(len(outputs.failures))
         rows = [failure_row(batch[place], reason) for place, reason in outputs.failures.items()]
-        with writing_to(self.directory):
+        with writing_to(self.directory, OUTPUT_DIR):
             append_rows(self.journal, rows)
         self.check(f"the last one: {next(reversed(outputs.failures.values()))}")
 

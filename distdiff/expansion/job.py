@@ -19,7 +19,7 @@ from distdiff.console.progress import SharedProgress
 from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
 from distdiff.expansion.estimate import SayEstimate
-from distdiff.expansion.failures import FailureJournal, FailureLimit, num_failed, say_failures
+from distdiff.expansion.failures import FailureJournal, FailureLimit
 from distdiff.expansion.module import ExpansionModule, PlannedBatches
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.stopping import StopBetweenBatches
@@ -30,6 +30,7 @@ from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import Counter, world
 from distdiff.store.cards import dataset_card
 from distdiff.store.directory import ExpandedDirectory
+from distdiff.store.failures import num_failed, say_failures
 from distdiff.store.formats.options import StorageOptions
 from distdiff.store.shares import Share, working_on
 
@@ -114,7 +115,17 @@ class ExpansionJob:
             "unreadable": len(self.sources.unreadable),
             "failed": num_failed(self.path, plan),
         }
-        return directory.finish(plan, counts, dataset_card(self.method, self.ingredients, plan, counts, self.config))
+        card = dataset_card(
+            dataset=self.config.dataset.name,
+            method=self.method,
+            seed=self.ingredients["seed"],
+            fingerprint=self.fingerprint,
+            planned=len(plan),
+            words=plan.words,
+            counts=counts,
+            storage=self.config.expansion.format,
+        )
+        return directory.finish(plan, counts, card)
 
     def _make(
         self,

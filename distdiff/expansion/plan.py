@@ -1,15 +1,15 @@
 """The work list: copies of every source image, each with its own seed."""
 
-import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from distdiff.expansion.strengths import strengths_of
-from distdiff.data.images import LabelledImages
+from distdiff.data.images import LabelledImages, Unreadable
 from distdiff.expansion.dealing import Balanced, Proportional
+from distdiff.expansion.strengths import strengths_of
+from distdiff.generator.noise import image_seed
 from distdiff.store.names import safe_name
 
 CHUNK = 10_000  # file names made at a time
@@ -86,6 +86,11 @@ class ExpansionPlan(Sequence[WorkItem]):
         """What is made of the sources."""
         return f"{self._deal.words} in {len(self.images.class_names)} classes"
 
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]:
+        """Sources that cannot be read, so that nothing is made of them."""
+        return self.images.unreadable
+
     def file_names(self) -> Iterator[str]:
         """Every item's path below the expanded dataset's directory, in order."""
         for start in range(0, len(self), CHUNK):
@@ -134,13 +139,3 @@ class ExpansionPlan(Sequence[WorkItem]):
         class_names, sources = self.images.class_names, zip(self._labels, self.images.keys, strict=True)
         seeds = (image_seed(self.seed, class_names[label], key, "source", "deal") for label, key in sources)
         return np.fromiter(seeds, dtype=np.int64, count=len(self._labels))
-
-
-def image_seed(seed: int, class_name: str, source: str, copy: int | str, purpose: str = "image") -> int:
-    """A 63-bit seed that depends on nothing but the study's seed, the class, the source's key and the copy.
-
-    `purpose` separates streams: choosing a strength must not shift the noise that follows.
-    """
-    text = "\0".join(map(str, (seed, class_name, source, copy)))
-    digest = hashlib.blake2b(text.encode(), digest_size=8, person=purpose.encode())
-    return int.from_bytes(digest.digest(), "big") >> 1

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from distdiff.energy.images import ImageEnergy
-from distdiff.expansion.plan import WorkItem, image_seed
+from distdiff.expansion.plan import WorkItem
 from distdiff.generator.conditioning import Prompts
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
-from distdiff.generator.noise import draw
+from distdiff.generator.noise import draw, image_seed
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.batch import GuidedBatch
 from distdiff.guidance.schedule import StepSchedule

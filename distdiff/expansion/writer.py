@@ -8,8 +8,9 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import Synthesized
+from distdiff.store.columns import check_columns
 from distdiff.store.directory import ExpandedDirectory
-from distdiff.store.shares import Share
+from distdiff.store.shares import OUTPUT_DIR, Share
 from distdiff.writing import writing_to
 
 
@@ -32,17 +33,18 @@ class ExpandedWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
+        check_columns(prediction.columns)
         encoding, finished = self.storage.options.encoding, []
         for position, item in enumerate(batch):
             if position in prediction.failures:
                 continue
             row = metadata_row(item) | {name: column[position] for name, column in prediction.columns.items()}
             finished.append((row, encoding.encode(prediction.images[position])))
-        with writing_to(self.directory):
+        with writing_to(self.directory, OUTPUT_DIR):
             self.storage.write(finished)
 
     def setup(self, *_: object, **__: object) -> None:
-        with writing_to(self.directory):
+        with writing_to(self.directory, OUTPUT_DIR):
             self.storage.begin(self.share.name)
 
 

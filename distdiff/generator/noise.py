@@ -1,5 +1,6 @@
 """Random numbers that belong to the sample: no batch, rank or device changes them."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,3 +11,13 @@ def draw(
 ) -> torch.Tensor:
     """One tensor of `shape` from each generator, (B, *shape), float32 on the CPU; `sample` is `torch.randn` or alike."""
     return torch.stack([sample(tuple(shape), generator=generator) for generator in generators])
+
+
+def image_seed(seed: int, class_name: str, source: str, copy: int | str, purpose: str = "image") -> int:
+    """A 63-bit seed that depends on nothing but the study's seed, the class, the source's key and the copy.
+
+    `purpose` separates streams: choosing a strength must not shift the noise that follows.
+    """
+    text = "\0".join(map(str, (seed, class_name, source, copy)))
+    digest = hashlib.blake2b(text.encode(), digest_size=8, person=purpose.encode())
+    return int.from_bytes(digest.digest(), "big") >> 1

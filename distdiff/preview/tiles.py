@@ -8,10 +8,10 @@ import numpy as np
 from omegaconf import DictConfig
 from PIL import Image
 
-from distdiff.expansion.strengths import strengths_of
 from distdiff.console.progress import stage_progress
 from distdiff.data.images import LabelledImages, to_image
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
+from distdiff.expansion.strengths import strengths_of
 from distdiff.expansion.synthesis import GuidedImg2Img
 from distdiff.keys import build, own_keys
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from distdiff.console.counting import counted
+from distdiff.console.bar import with_progress
 from distdiff.data.images import LabelledImages
 from distdiff.encoders.base import Encoder
 from distdiff.prototypes.clustering import AUTO
@@ -54,7 +54,7 @@ def image_features(images: LabelledImages, encoder: Encoder, size: int, fit: str
     """φ of every image, (n, D) on the CPU."""
     device = next(encoder.parameters()).device
     features = []
-    pixels = zip(images.stream(size, fit), counted(range(len(images)), "prototypes: features"), strict=True)
+    pixels = zip(images.stream(size, fit), with_progress(range(len(images)), "prototypes: features"), strict=True)
     while chunk := [image for image, _ in itertools.islice(pixels, BATCH)]:
         features.append(encoder(torch.stack(chunk).to(device)).cpu())
     return torch.cat(features)

@@ -7,7 +7,8 @@ from PIL import Image
 
 from distdiff.data.images import LabelledImages
 from distdiff.pictures import captioned, grid
-from distdiff.store.directory import METADATA, ExpandedDirectory
+from distdiff.store.columns import METADATA
+from distdiff.store.directory import ExpandedDirectory
 from distdiff.study.results import StudyResults
 
 COPIES, MAX_CLASSES, SIDE = 2, 10, 64

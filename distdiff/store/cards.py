@@ -1,31 +1,57 @@
-"""The dataset card of an expanded dataset."""
+"""The dataset cards of expanded and of exported datasets."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from datasets import DatasetInfo, Features
 from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
-from omegaconf import DictConfig
 
-from distdiff.caching.fingerprint import fingerprint
-from distdiff.expansion.plan import ExpansionPlan
 from distdiff.store.formats.options import IMAGEFOLDER
 
 
 def dataset_card(
-    method: str, ingredients: dict[str, Any], plan: ExpansionPlan, counts: dict[str, int], config: DictConfig
+    dataset: str,
+    method: str,
+    seed: int,
+    fingerprint: str,
+    planned: int,
+    words: str,
+    counts: Mapping[str, int],
+    storage: str,
 ) -> str:
-    """What it is, what it was made from, and how to read it."""
+    """Of an expansion of `dataset` by `method`: what it is, what it was made from, and how to read it.
+
+    `planned` images that `words` describe; `counts` says how many of them failed and how many sources were unreadable.
+    """
     lost = (
         f"{counts['unreadable']:,} more source images could not be read and {counts['failed']:,} images failed: "
         "`failures.parquet` says which and why.\n"
     )
-    told = f"""{len(plan) - counts["failed"]:,} images: {plan.words}.
+    told = f"""{planned - counts["failed"]:,} images: {words}.
 {lost if counts["unreadable"] or counts["failed"] else ""}\
-The originals are not included. Made by DistDiff with seed {ingredients["seed"]}; `manifest.json` holds every setting
-(fingerprint `{fingerprint(ingredients)}`), `metadata.parquet` one row an image."""
-    return card_text(f"{config.dataset.name}, expanded by `{method}`", told, config.expansion.format)
+The originals are not included. Made by DistDiff with seed {seed}; `manifest.json` holds every setting
+(fingerprint `{fingerprint}`), `metadata.parquet` one row an image."""
+    return card_text(f"{dataset}, expanded by `{method}`", told, storage)
+
+
+def export_card(
+    name: str,
+    fingerprint: str,
+    images: int,
+    classes: int,
+    sources: Sequence[tuple[str, str]],
+    condition: str | None,
+    storage: str,
+) -> str:
+    """Of an export: what it was made from, and how to read it; `sources` are names and identities of expanded datasets."""
+    listed = "".join(f"- `{source}` (`{identity}`)\n" for source, identity in sources)
+    kept = f"Of their images those with `{condition}`.\n" if condition else ""
+    told = f"""{images:,} generated images in {classes} classes, from
+{listed}{kept}
+The originals are not included. Made by DistDiff; `manifest.json` holds what each was made with (fingerprint `{fingerprint}`),
+`metadata.parquet` one row an image."""
+    return card_text(name.replace("`", ""), told, storage)
 
 
 def card_text(title: str, told: str, storage: str) -> str:

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 
-from distdiff.store.columns import METADATA
-from distdiff.store.directory import read_expanded
+from distdiff.store.columns import METADATA, further_columns
+from distdiff.store.reading import read_expanded
 
 EXACT = ("file_name", "label", "class_name", "source", "copy", "seed", "strength", "group", "gradient_finite", "prompt")
 
 
-def differences(first: Path, second: Path) -> list[str]:
+def content_differences(first: Path, second: Path) -> list[str]:
     """What is not the same in two complete directories, in words; empty where nothing is.
 
     Shards may be cut differently; of folders of images every file is compared by its name, strays and all.
@@ -24,8 +24,14 @@ def differences(first: Path, second: Path) -> list[str]:
         ]
         if files[0] != files[1]:
             return [f"files differ: {', '.join(sorted(files[0] ^ files[1])[:4])}"]
-    columns = [name for name in EXACT if name in tables[0].column_names]
-    if problems := [f"metadata differ: {name}" for name in columns if tables[0][name] != tables[1][name]]:
+    names = [{*EXACT, *further_columns(table.column_names)}.intersection(table.column_names) for table in tables]
+    problems = [f"metadata differ: {name} is in one of them only" for name in sorted(names[0] ^ names[1])]
+    for name in sorted(names[0] & names[1]):
+        values = [table[name] for table in tables]
+        approximate = name not in EXACT and pyarrow.types.is_floating(values[0].type)
+        if not approximate and values[0] != values[1]:
+            problems.append(f"metadata differ: {name}")
+    if problems:
         return problems
     images = [read_expanded(folder) for folder in (first, second)]
     for position, name in enumerate(images[0].keys):

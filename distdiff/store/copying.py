@@ -1,7 +1,7 @@
 """Copies a selection of expanded images into a directory that is an expanded dataset again."""
 
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,19 @@ from typing import Any
 import numpy as np
 
 from distdiff.caching.fingerprint import fingerprint
-from distdiff.console.counting import counted
-from distdiff.data.images import LabelledImages
+from distdiff.console.bar import with_progress
+from distdiff.data.images import Unreadable
 from distdiff.data.reading.decoding import read_image
-from distdiff.errors import UserError
+from distdiff.store.cards import export_card
 from distdiff.store.directory import ExpandedDirectory
-from distdiff.store.encoding import EXTENSIONS, ImageEncoding
-from distdiff.store.export_card import export_card
+from distdiff.store.encoding import EXTENSIONS, ImageEncoding, extension_of
 from distdiff.store.filtering import RowFilter
 from distdiff.store.formats.options import IMAGEFOLDER, StorageOptions
 from distdiff.store.journal import Row
-from distdiff.store.merging import Selection, extension_of
+from distdiff.store.reading import Selection
 from distdiff.store.shares import Share, working_on
 from distdiff.writing import writing_to
 
-KEY, SOURCE_KEY = "export.output_dir", "expansion.output_dir"
 BATCH = 64  # images written together
 WEBDATASET, PNG = "webdataset", "png"
 REVISION = 1  # raise when a change here changes what is written
@@ -31,15 +29,15 @@ REVISION = 1  # raise when a change here changes what is written
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """What a directory asks of a plan to be finished: all images by name, and that nothing is lacking."""
+    """The images that are copied, by their metadata rows: the contents of the directory."""
 
     rows: list[Row]
-    images: LabelledImages
+    unreadable: tuple[Unreadable, ...] = ()
 
     def file_names(self) -> Iterator[str]:
         return (row["file_name"] for row in self.rows)
 
-    def missing(self, done: Collection[str]) -> np.ndarray:
+    def missing(self, done: Container[str]) -> np.ndarray:
         """The positions of rows whose images are not among `done`, (m,) int64."""
         return np.array([i for i, row in enumerate(self.rows) if row["file_name"] not in done], dtype=np.int64)
 
@@ -48,33 +46,31 @@ class CopyPlan:
         return max((1 + row["copy"] for row in (*self.rows, *rows)), default=1)
 
 
-def copy_images(selection: Selection, where: RowFilter | None, target: Path, storage: str, shard_size: int) -> None:
-    """Fills `target`, from where it was interrupted; image files are copied as they are.
+def copy_images(
+    selection: Selection, where: RowFilter | None, target: Path, storage: str, shard_size: int, key: str
+) -> None:
+    """Fills `target`, which `key` names, from where it was interrupted; image files are copied as they are.
 
     A WebDataset has one kind of image file: where a selection has several, those that are no PNG are decoded and stored as
     PNG. Raises `UserError` for a directory that holds anything else, or cannot be written to.
     """
-    try:
-        with writing_to(target, KEY):
-            _copy(selection, where, target, storage, shard_size)
-    except UserError as error:
-        raise UserError(str(error).replace(f"{SOURCE_KEY}=", f"{KEY}=")) from None
+    with writing_to(target, key):
+        _copy(selection, where, ExpandedDirectory(target, key), _options(selection, storage, shard_size))
 
 
-def _copy(selection: Selection, where: RowFilter | None, target: Path, storage: str, shard_size: int) -> None:
-    to_png = storage == WEBDATASET and len(selection.formats) > 1
+def _copy(selection: Selection, where: RowFilter | None, directory: ExpandedDirectory, options: StorageOptions) -> None:
+    to_png = options.format == WEBDATASET and len(selection.formats) > 1
     rows = [_as_png(row) for row in selection.rows] if to_png else selection.rows
-    directory, options = ExpandedDirectory(target), _options(selection, storage, shard_size)
     ingredients = _ingredients(selection, where)
     directory.claim(ingredients, selection.class_names, options)
-    plan = CopyPlan(rows, _as_images(selection))
+    plan = CopyPlan(rows)
     if directory.holds(plan):
         return
-    with working_on(target, Share()):
+    with working_on(directory.path, Share(), directory.key):
         missing = plan.missing(directory.settled())
         directory.storage.begin(Share().name)
         batch: list[tuple[Row, bytes]] = []
-        for index in counted(missing.tolist(), "export"):
+        for index in with_progress(missing.tolist(), "export"):
             content = selection.read(index)
             if to_png and extension_of(selection.rows[index]["file_name"]) != PNG:
                 image = read_image(io.BytesIO(content), selection.rows[index]["file_name"])
@@ -84,18 +80,20 @@ def _copy(selection: Selection, where: RowFilter | None, target: Path, storage: 
                 directory.storage.write(batch)
                 batch = []
         directory.storage.write(batch)
-        counts = _counts(selection)
-        directory.finish(plan, counts, export_card(target.name, storage, fingerprint(ingredients), selection, where))
+        card = export_card(
+            name=directory.path.name,
+            fingerprint=fingerprint(ingredients),
+            images=len(rows),
+            classes=len(selection.class_names),
+            sources=[(source.path.name, source.identity()) for source in selection.directories],
+            condition=where.words if where else None,
+            storage=options.format,
+        )
+        directory.finish(plan, _counts(selection), card)
 
 
 def _as_png(row: Row) -> Row:
     return row | {"file_name": f"{row['file_name'].rpartition('.')[0]}.{PNG}"}
-
-
-def _as_images(selection: Selection) -> LabelledImages:
-    labels = np.array([row["label"] for row in selection.rows], dtype=np.int64)
-    keys = tuple(row["file_name"] for row in selection.rows)
-    return LabelledImages("export", selection.class_names, labels, keys, selection.read, np.arange(len(keys)))
 
 
 def _options(selection: Selection, storage: str, shard_size: int) -> StorageOptions:

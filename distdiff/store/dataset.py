@@ -1,16 +1,16 @@
 """`dataset=expanded`: an expanded dataset, or several, as a dataset of its own."""
 
-import io
 import re
 
 import numpy as np
 
-from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.images import DatasetSplits
 from distdiff.data.splits.carving import TRAIN, complete
 from distdiff.errors import UserError
 from distdiff.store.encoding import EXTENSIONS
 from distdiff.store.filtering import RowFilter
-from distdiff.store.merging import select
+from distdiff.store.merging import merged
+from distdiff.store.reading import finished_directories, select
 
 # What expansions and merges add to a source's key; more than once where an expanded dataset was expanded.
 _COPY = re.compile(rf"(__\d{{4,}}(-\d+)?\.({'|'.join(EXTENSIONS.values())}))+$")
@@ -32,23 +32,12 @@ def load(
     """
     if root is None:
         raise UserError("dataset.root has no value: give one, dataset.root=<directory of an expanded dataset>")
-    selection = select("dataset.root", root, RowFilter.of("dataset.where", where))
+    selection = merged(select(finished_directories("dataset.root", root), RowFilter.of("dataset.where", where)))
     rows = selection.rows
 
     numbers: dict[tuple[str, str], int] = {}
     groups = [numbers.setdefault((row["class_name"], origin(row["source"])), len(numbers)) for row in rows]
-    images = LabelledImages(
-        name=name,
-        class_names=selection.class_names,
-        labels=np.array([row["label"] for row in rows], dtype=np.int64),
-        keys=selection.keys,
-        read=None,
-        indices=np.arange(len(rows)),
-        groups=np.array(groups, dtype=np.int64),
-        file=lambda index: io.BytesIO(selection.read(index)),
-        called=lambda index: rows[index]["file_name"],
-        listing=f"dataset.root={root}",
-    )
+    images = selection.images(name, groups=np.array(groups, dtype=np.int64), listing=f"dataset.root={root}")
     return complete({TRAIN: images}, validation_fraction, test_fraction, split_seed)
 
 

@@ -1,7 +1,6 @@
-"""An expanded dataset's directory: whose it is, what is in it, and how it is finished and read."""
+"""An expanded dataset's directory: whose it is, what is in it, and how it is finished."""
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -13,26 +12,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow
 import pyarrow.parquet
 from datasets import Features
 from PIL import Image
 
 from distdiff.caching.fingerprint import fingerprint, plain
-from distdiff.data.images import LabelledImages, Unreadable
-from distdiff.data.reading.decoding import READING, read_image
-from distdiff.data.reading.options import ReadingOptions
+from distdiff.data.images import Unreadable
+from distdiff.data.reading.decoding import read_image
 from distdiff.errors import UserError
-from distdiff.expansion.failures import FAILURE_JOURNALS, list_failures, read_failures
-from distdiff.expansion.plan import ExpansionPlan
-from distdiff.store.columns import CLASSES, METADATA, class_names_of, metadata_features
-from distdiff.store.filtering import RowFilter, say_kept
+from distdiff.store.columns import CLASSES, METADATA, class_names_of, column_values, metadata_features
+from distdiff.store.contents import Contents
+from distdiff.store.failures import FAILURE_JOURNALS, list_failures, read_failures
 from distdiff.store.formats.base import ASIDES, Storage
 from distdiff.store.formats.known import storage_of
 from distdiff.store.formats.options import StorageOptions
 from distdiff.store.journal import JOURNALS, Row, read_journals
-from distdiff.store.shares import LOCK, Share, forget_shares, locked
+from distdiff.store.shares import LOCK, OUTPUT_DIR, Share, forget_shares, locked
 from distdiff.writing import on_disk
 
 MANIFEST = "manifest.json"
@@ -43,8 +39,10 @@ PACKAGES = ("distdiff", "torch", "diffusers", "transformers", "lightning", "scik
 class ExpandedDirectory:
     """Images in one of the storage formats, with `metadata.parquet`, `classes.json`, `manifest.json` and a card."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: str = OUTPUT_DIR) -> None:
+        """`key`: what the path was given by, for errors."""
         self.path = path
+        self.key = key
 
     @on_disk
     def claim(
@@ -59,7 +57,7 @@ class ExpandedDirectory:
                 entry.name not in BEGUN and not entry.name.startswith(LOCK) for entry in self.path.iterdir()
             ):
                 raise UserError(
-                    f"expansion.output_dir={self.path} is not allowed: it holds other files; give an empty or a new one"
+                    f"{self.key}={self.path} is not allowed: it holds other files; give an empty or a new one"
                 )
             self.path.mkdir(parents=True, exist_ok=True)
             with self.locked():
@@ -70,12 +68,12 @@ class ExpandedDirectory:
                     )
         manifest = self.manifest()
         if manifest["fingerprint"] != fingerprint(ingredients) or self.storage.options != options:
-            changed = differences(
+            changed = changed_keys(
                 manifest["ingredients"] | {"expansion": self.storage.options.as_dict()},
                 plain(ingredients) | {"expansion": options.as_dict()},
             )
             raise UserError(
-                f"expansion.output_dir={self.path} is not allowed: it was made with another configuration ({changed}); "
+                f"{self.key}={self.path} is not allowed: it was made with another configuration ({changed}); "
                 "give another directory, or that configuration"
             )
 
@@ -116,14 +114,14 @@ class ExpandedDirectory:
             list_failures(self.path, unreadable, FAILURE_JOURNALS.replace("*", share.name))
 
     @on_disk
-    def finish(self, plan: ExpansionPlan, counts: dict[str, int], card: str) -> int:
-        """Completes the directory where all of the plan's images are there; returns how many are not.
+    def finish(self, contents: Contents, counts: dict[str, int], card: str) -> int:
+        """Completes the directory where all of `contents` is there; returns how many are not.
 
-        Failed samples are accounted for, not lacking. Writes the metadata in the plan's order, then that of what an
-        earlier, larger plan left.
+        Failed samples are accounted for, not lacking. Writes the metadata in the order of `contents`, then that of
+        what an earlier, larger plan left.
         """
         with self.locked():
-            rows, names, failed = self.rows(), list(plan.file_names()), read_failures(self.path)
+            rows, names, failed = self.rows(), list(contents.file_names()), read_failures(self.path)
             lacking = sum(name not in rows and name not in failed for name in names)
             if lacking:
                 return lacking
@@ -131,10 +129,10 @@ class ExpandedDirectory:
             ordered = [rows.pop(name) for name in names if name in rows]
             surplus = sorted(rows.values(), key=lambda row: (row["copy"], row["file_name"]))
             ordered += surplus
-            features = metadata_features(class_names_of(self.path), set().union(*ordered))
+            features = metadata_features(class_names_of(self.path), ordered)
             self._write_metadata(ordered, Features(features | self.storage.columns))
-            list_failures(self.path, plan.images.unreadable)
-            total = counts | {"images": len(ordered), "factor": plan.factor_with(surplus)}
+            list_failures(self.path, contents.unreadable)
+            total = counts | {"images": len(ordered), "factor": contents.factor_with(surplus)}
             self._write("README.md", self.storage.card(card, self.identity(total["factor"]), features))
             for journal in self.path.glob(JOURNALS):
                 journal.unlink(missing_ok=True)
@@ -146,9 +144,9 @@ class ExpandedDirectory:
             self.forget_lock()
         return 0
 
-    def holds(self, plan: ExpansionPlan) -> bool:
-        """Whether the directory is complete, and has all of the plan's images but those that failed."""
-        complete = self.manifest()["complete"] and not len(plan.missing(self.settled()))
+    def holds(self, contents: Contents) -> bool:
+        """Whether the directory is complete, and has all of `contents` but what failed."""
+        complete = self.manifest()["complete"] and not len(contents.missing(self.settled()))
         if complete:
             self.forget_lock()
         return complete
@@ -189,10 +187,9 @@ class ExpandedDirectory:
         return timing["images"] / timing["expand"] if timing.get("images") and timing["expand"] else None
 
     def _write_metadata(self, rows: list[Row], features: Features) -> None:
-        columns = {name: [row.get(name) for row in rows] for name in features}  # rows of an older version may lack one
         aside = self.path / f".{METADATA}.part"
         # The `datasets` schema inside the file is what makes labels come back as names, not numbers.
-        pyarrow.parquet.write_table(pyarrow.table(columns, schema=features.arrow_schema), aside)
+        pyarrow.parquet.write_table(pyarrow.table(column_values(rows, features), schema=features.arrow_schema), aside)
         os.replace(aside, self.path / METADATA)
 
     def _write_manifest(self, content: dict[str, Any]) -> None:
@@ -209,83 +206,6 @@ class ExpandedDirectory:
         os.replace(aside, self.path / name)
 
 
-def finished_directory(path: Path | str) -> ExpandedDirectory:
-    """The expanded dataset at `path`; raises `UserError` for a directory that is none, or is not complete."""
-    directory = ExpandedDirectory(Path(path).expanduser())
-    manifest = directory.manifest()
-    if manifest is None:
-        raise UserError(f"{path} is no expanded dataset: it has no {MANIFEST}")
-    if not manifest["complete"]:
-        raise UserError(f"{path} is not complete: run the command that made it again, it goes on from there")
-    return directory
-
-
-def read_expanded(
-    path: Path | str,
-    real: LabelledImages | None = None,
-    plan: ExpansionPlan | None = None,
-    where: RowFilter | None = None,
-) -> LabelledImages:
-    """The images of a finished expanded dataset, those of `plan` and for which `where` is true, if given.
-
-    Where `real` images are given, that it is to be trained or compared with, labels follow theirs, and its sources must
-    be among them. Raises `UserError` where they are not, and for a directory that is none, or is not complete.
-    """
-    directory = finished_directory(path)
-    root, table = directory.path, pyarrow.parquet.read_table(directory.path / METADATA)
-    if where is not None:
-        kept = where.apply(table)
-        say_kept(len(kept), len(table), where, [root.name])
-        table = kept
-    rows = table.to_pylist() if plan is None else planned(table.to_pylist(), plan)
-    if real is not None:
-        _check_sources(root, rows, real)
-    names = class_names_of(root) if real is None else real.class_names
-    read = directory.storage.reader(rows)
-    number = {name: label for label, name in enumerate(names)}
-    return LabelledImages(
-        name=root.name,
-        class_names=names,
-        labels=np.array([number[row["class_name"]] for row in rows], dtype=np.int64),
-        keys=tuple(row["file_name"] for row in rows),
-        read=None,
-        indices=np.arange(len(rows)),
-        file=lambda index: io.BytesIO(read(index)),
-        called=lambda index: rows[index]["file_name"],
-        options=ReadingOptions() if real is None else real.options,
-        identity=_identity(directory, rows),
-    )
-
-
-def planned(rows: Sequence[Row], plan: ExpansionPlan) -> list[Row]:
-    """The metadata rows of the plan's images; a directory holds more where it was made with a larger factor."""
-    names = set(plan.file_names())
-    return [row for row in rows if row["file_name"] in names]
-
-
-def _identity(directory: ExpandedDirectory, rows: Sequence[Row]) -> str:
-    """What these very images depend on: how they were made, which they are, and how a JPEG is read."""
-    manifest, encoding = directory.manifest(), directory.storage.options.encoding
-    names = hashlib.sha256("\n".join(row["file_name"] for row in rows).encode()).hexdigest()[:16]
-    reading = f"reading{READING}" if encoding.image_format == "jpeg" else ""  # the one that readers may reduce
-    return "-".join(filter(None, (manifest["fingerprint"], encoding.words, names, reading)))
-
-
-def _check_sources(root: Path, rows: Sequence[Row], real: LabelledImages) -> None:
-    """Refuses what was expanded from other images, another dataset's or those that this one is tested on."""
-    unknown = sorted({row["class_name"] for row in rows} - set(real.class_names))
-    if unknown:
-        raise UserError(f"{root} has classes that dataset {real.name} lacks: {', '.join(unknown[:5])}")
-    known = {(real.class_names[label], key) for label, key in zip(real.labels, real.keys, strict=True)}
-    sources = {(row["class_name"], row["source"]) for row in rows}
-    if strange := sorted(sources - known):
-        raise UserError(
-            f"{root} was not expanded from the training images of dataset {real.name}: {len(strange):,} of its "
-            f"{len(sources):,} sources are not among them, such as {'/'.join(strange[0])}; give the dataset keys that it "
-            "was expanded with"
-        )
-
-
 def link(place: Path, target: Path) -> None:
     """A symbolic link from a run's directory to expanded data, replaced where it is there already."""
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -293,9 +213,9 @@ def link(place: Path, target: Path) -> None:
     place.symlink_to(target.resolve(), target_is_directory=True)
 
 
-def differences(before: Any, now: Any, prefix: str = "") -> str:
+def changed_keys(before: Any, now: Any, prefix: str = "") -> str:
     """Names what differs between two nested mappings: `guidance.rho: 1 there, 3 here`."""
     if isinstance(before, dict) and isinstance(now, dict):
-        parts = [differences(before.get(key), now.get(key), f"{prefix}{key}.") for key in sorted({*before, *now})]
+        parts = [changed_keys(before.get(key), now.get(key), f"{prefix}{key}.") for key in sorted({*before, *now})]
         return ", ".join(part for part in parts if part)
     return "" if before == now else f"{prefix.rstrip('.')}: {before} there, {now} here"

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import torch
 from PIL import Image
@@ -42,3 +43,11 @@ class ImageEncoding:
         file = io.BytesIO()
         image.save(file, format=self.image_format.upper(), **({} if self.image_format == "png" else options))
         return file.getvalue()
+
+
+def extension_of(file_name: str) -> str:
+    """
+    >>> extension_of("cat/a.png__0000.jpg")
+    'jpg'
+    """
+    return PurePosixPath(file_name).suffix.removeprefix(".")

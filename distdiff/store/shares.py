@@ -18,6 +18,7 @@ from distdiff.writing import writing_to
 
 LOCKS = ".share-*.lock"
 LOCK = ".lock"
+OUTPUT_DIR = "expansion.output_dir"  # the key that errors name where no other is given
 
 
 @dataclass(frozen=True)
@@ -48,23 +49,23 @@ class Share:
 
 
 @contextmanager
-def working_on(directory: Path, share: Share) -> Iterator[None]:
+def working_on(directory: Path, share: Share, key: str = OUTPUT_DIR) -> Iterator[None]:
     """Holds `share` of a directory; raises `UserError` where another process holds it, or works with other shares.
 
-    A lock ends with its holder, however that ends.
+    `key` is what the directory was given by. A lock ends with its holder, however that ends.
     """
     path = directory / LOCKS.replace("*", share.name)
     with ExitStack() as holding:
-        with writing_to(directory), locked(directory):  # two that begin at once look at each other in turn
-            _check_others(directory, share)
-            holding.enter_context(_held(path, directory, share.words))
+        with writing_to(directory, key), locked(directory):  # two that begin at once look at each other in turn
+            _check_others(directory, share, key)
+            holding.enter_context(_held(path, directory, share.words, key))
             holder = {"host": socket.gethostname(), "process": os.getpid(), "since": _now()}
             _holder(path).write_text(json.dumps(holder))
         yield
         _holder(path).unlink(missing_ok=True)
 
 
-def _check_others(directory: Path, share: Share) -> None:
+def _check_others(directory: Path, share: Share, key: str) -> None:
     """Refuses where a share is held that this one overlaps with; what is left of those that ended goes."""
     for path in sorted(directory.glob(LOCKS)):
         other = _share(path)
@@ -74,7 +75,7 @@ def _check_others(directory: Path, share: Share) -> None:
             words = share.words
         else:
             continue
-        with _held(path, directory, words):
+        with _held(path, directory, words, key):
             path.unlink(missing_ok=True)
             _holder(path).unlink(missing_ok=True)
 
@@ -91,15 +92,13 @@ def forget_shares(directory: Path) -> None:
 
 
 @contextmanager
-def _held(path: Path, directory: Path, words: str) -> Iterator[None]:
+def _held(path: Path, directory: Path, words: str, key: str) -> Iterator[None]:
     with ExitStack() as stack:
         try:
-            with writing_to(directory):
+            with writing_to(directory, key):
                 stack.enter_context(held(path, timeout=0))
         except Timeout:
-            raise UserError(
-                f"expansion.output_dir={directory}: another process{_who(path)} is at work on {words}"
-            ) from None
+            raise UserError(f"{key}={directory}: another process{_who(path)} is at work on {words}") from None
         yield
 
 

@@ -8,18 +8,19 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from distdiff.errors import UserError, first_line
 
 
-def check_repo(repo_id: str) -> None:
-    """Raises `UserError` for a name that the hub does not take."""
+def check_repo(repo_id: str, key: str) -> None:
+    """Raises `UserError` for a name, given by `key`, that the hub does not take."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise UserError(f"export.repo_id={repo_id} is not allowed: owner/name ({first_line(error)})") from None
+        raise UserError(f"{key}={repo_id} is not allowed: owner/name ({first_line(error)})") from None
 
 
-def upload(directory: Path, repo_id: str, private: bool) -> str:
+def upload(directory: Path, repo_id: str, private: bool, key: str) -> str:
     """Makes the dataset repository where it is not there, uploads the directory's files to it, and returns its address.
 
-    Files that the repository has beside them stay. Raises `UserError` where the hub cannot be reached or refuses.
+    Files that the repository has beside them stay. Raises `UserError`, which names `repo_id` by its `key`, where the hub
+    cannot be reached or refuses.
     """
     api = HfApi()
     try:
@@ -33,7 +34,7 @@ def upload(directory: Path, repo_id: str, private: bool) -> str:
         )
     except Exception as error:  # the hub's client raises its own, its transport's and the system's
         raise UserError(
-            f"export.repo_id={repo_id}: it cannot be uploaded ({first_line(error)}); {directory} is whole, and the same "
+            f"{key}={repo_id}: it cannot be uploaded ({first_line(error)}); {directory} is whole, and the same "
             "command tries again (hf auth login, HF_TOKEN)"
         ) from None
     return str(address)

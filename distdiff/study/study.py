@@ -26,8 +26,10 @@ from distdiff.ranks.world import world
 from distdiff.report.html import write_report
 from distdiff.report.samples import sample_grid
 from distdiff.report.table import print_results
-from distdiff.store.directory import METADATA, ExpandedDirectory, link, planned, read_expanded
+from distdiff.store.columns import METADATA
+from distdiff.store.directory import ExpandedDirectory, link
 from distdiff.store.energies import energy_table
+from distdiff.store.reading import planned, read_expanded
 from distdiff.study.methods import ORIGINAL
 from distdiff.study.results import MEASURES, MethodResult, SeedResult, StudyResults
 from distdiff.study.timing import StageTimer

@@ -13,9 +13,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from distdiff.keys import build
 from distdiff.console.output import console
 from distdiff.errors import Stopped, UserError
+from distdiff.keys import build
 from distdiff.ranks.world import world
 
 # What the logged steps of a stage are (optimizer steps, images) is a chart's horizontal axis.

@@ -13,10 +13,10 @@ from distdiff.launching.command import quiet
 
 def main() -> None:
     quiet()
-    from distdiff.store.comparison import differences
+    from distdiff.store.comparison import content_differences
 
     first, *others = map(Path, sys.argv[1:])
-    problems = {other: differences(first, other) for other in others}
+    problems = {other: content_differences(first, other) for other in others}
     for other, found in problems.items():
         print(f"{other} against {first}: {'; '.join(found) or 'the same'}")
     sys.exit(1 if any(problems.values()) else 0)

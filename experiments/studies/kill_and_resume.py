@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from distdiff.store.comparison import differences
+from distdiff.store.comparison import content_differences
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS_A_RUN = 3
@@ -59,7 +59,10 @@ def main() -> None:
             before = times(target)
             status = expand(target, place / f"cache{run}", options.copies, ranks).wait()
             rewritten += changed(before, times(target))
-            problems = [*differences(place / "whole", target), *(f"written again: {name}" for name in rewritten)]
+            problems = [
+                *content_differences(place / "whole", target),
+                *(f"written again: {name}" for name in rewritten),
+            ]
             problems += [f"exit status {status}"] if status else []
             failures += bool(problems)
             print(f"run {run}, {ranks} ranks: {'; '.join(problems) or 'the same'}", flush=True)

@@ -29,7 +29,8 @@ from distdiff.config.validation import validate
 from distdiff.data.images import LabelledImages
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.synthesis import Synthesized, Synthesizer
-from distdiff.store.directory import ExpandedDirectory, read_expanded
+from distdiff.store.directory import ExpandedDirectory
+from distdiff.store.reading import read_expanded
 
 FORMATS = ("imagefolder", "webdataset", "parquet")
 SOURCES, COPIES, BATCH, SHARD, PAUSE = 60, 8, 3, 7, 0.005

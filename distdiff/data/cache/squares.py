@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import __version__ as pillow
 
-from distdiff.console.counting import counted
+from distdiff.console.bar import with_progress
 from distdiff.data.cache.image_cache import ImageCache, StoredImages
 from distdiff.data.reading.decoding import READING
 from distdiff.data.reading.prefetch import prefetched
@@ -71,7 +71,9 @@ class Squares:
         return cache.get(ingredients, len(images), shape, self._counted if keep else None)
 
     def _counted(self) -> Iterator[np.ndarray]:
-        return (square for square, _ in zip(self._decoded(), counted(range(len(self)), "images: decode"), strict=True))
+        return (
+            square for square, _ in zip(self._decoded(), with_progress(range(len(self)), "images: decode"), strict=True)
+        )
 
 
 def to_floats(square: np.ndarray) -> torch.Tensor:

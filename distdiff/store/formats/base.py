@@ -56,16 +56,16 @@ def make_asides(directory: Path, share: str) -> Path:
     return folder
 
 
-def inside(root: Path, name: str) -> Path:
+def file_below(root: Path, name: str) -> Path:
     """The path of a file that metadata name, links resolved; raises `UserError` where it is not below `root`."""
-    check_inside(root, name)
+    check_below(root, name)
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
         raise _outside(root, name)
     return path
 
 
-def check_inside(root: Path, name: str) -> None:
+def check_below(root: Path, name: str) -> None:
     """Raises `UserError` for a name that leads out of a directory as it is spelled; looks at no file."""
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise _outside(root, name)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datasets import Features
 
-from distdiff.store.formats.base import Storage, check_inside, inside, make_asides
+from distdiff.store.formats.base import Storage, check_below, file_below, make_asides
 from distdiff.store.journal import Row, append_rows, journal_of
 
 
@@ -39,8 +39,8 @@ class ImageFolder(Storage):
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
         names = [row["file_name"] for row in rows]
         for name in names:
-            check_inside(self.directory, name)
-        return lambda index: inside(self.directory, names[index]).read_bytes()
+            check_below(self.directory, name)
+        return lambda index: file_below(self.directory, names[index]).read_bytes()
 
     def card(self, text: str, identity: str, features: Features) -> str:
         return text  # `datasets` finds its way by the folders and metadata.parquet

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import pyarrow
 import pyarrow.parquet
-from datasets import Features, Image, Value
+from datasets import Features, Image
 
-from distdiff.store.columns import class_names_of, metadata_features
+from distdiff.store.columns import PLACES, class_names_of, column_values, metadata_features
 from distdiff.store.formats.shards import OpenShard, Sharded
 from distdiff.store.journal import Row
 
@@ -22,16 +22,16 @@ class Parquet(Sharded):
     """A full tar is converted; `row` in the metadata is that of an image in its shard."""
 
     suffix = "parquet"
-    columns: ClassVar = {"shard": Value("string"), "row": Value("int64")}
+    columns: ClassVar = {name: PLACES[name] for name in ("shard", "row")}
 
     def close(self, shard: OpenShard) -> None:
-        features = metadata_features(class_names_of(self.directory), set().union(*shard.rows))
+        features = metadata_features(class_names_of(self.directory), shard.rows)
         schema = Features({"image": Image()} | features).arrow_schema
         aside = shard.path.with_suffix(".parquet")
         with open(shard.path, "rb") as tar, pyarrow.parquet.ParquetWriter(aside, schema) as writer:
             for start in range(0, len(shard.rows), ROW_GROUP):
                 group = shard.rows[start : start + ROW_GROUP]
-                columns = {name: [row.get(name) for row in group] for name in features}
+                columns = column_values(group, features)
                 columns["image"] = [{"bytes": _content(tar, row), "path": row["file_name"]} for row in group]
                 writer.write_table(pyarrow.table(columns, schema=schema))
         os.replace(aside, self.shard_path(shard))

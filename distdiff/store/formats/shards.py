@@ -21,7 +21,7 @@ from datasets import Features
 from distdiff.errors import UserError
 from distdiff.store.cards import loadable_card
 from distdiff.store.columns import METADATA
-from distdiff.store.formats.base import ASIDES, Storage, inside, make_asides
+from distdiff.store.formats.base import ASIDES, Storage, file_below, make_asides
 from distdiff.store.formats.tar import header, member
 from distdiff.store.journal import Row, append_rows, journal_of, read_rows, replace_rows
 from distdiff.store.shares import locked
@@ -99,7 +99,7 @@ class Sharded(Storage):
 
     def shards(self, rows: Sequence[Row]) -> dict[str, Path]:
         """Paths of the shards that rows name; raises `UserError` where one is outside of the directory, or missing."""
-        paths = {name: inside(self.directory, name) for name in {row["shard"] for row in rows}}
+        paths = {name: file_below(self.directory, name) for name in {row["shard"] for row in rows}}
         for name, path in paths.items():
             if not path.is_file():
                 raise UserError(f"{self.directory} lacks its file {name}: run the command that made it again")

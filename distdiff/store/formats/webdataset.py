@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from datasets import Features, Image, Value
 
+from distdiff.store.columns import PLACES
 from distdiff.store.formats.shards import OpenShard, Sharded
 from distdiff.store.formats.tar import END
 from distdiff.store.journal import Row
@@ -15,7 +16,7 @@ class WebDataset(Sharded):
     """The open tar, closed, is the shard; `offset` and `size` in the metadata are those of an image file in it."""
 
     suffix = "tar"
-    columns: ClassVar = {"shard": Value("string"), "offset": Value("int64"), "size": Value("int64")}
+    columns: ClassVar = {name: PLACES[name] for name in ("shard", "offset", "size")}
 
     def close(self, shard: OpenShard) -> None:
         with open(shard.path, "ab") as file:

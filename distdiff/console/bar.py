@@ -9,7 +9,7 @@ T = TypeVar("T")
 WORTH_A_BAR = 500  # items
 
 
-def counted(items: Sequence[T], title: str, unit: str = "images") -> Iterator[T]:
+def with_progress(items: Sequence[T], title: str, unit: str = "images") -> Iterator[T]:
     """The items one by one, with a progress bar named `title` where there are many."""
     if len(items) < WORTH_A_BAR:
         yield from items

@@ -1,0 +1,180 @@
+"""Reads finished expanded datasets: the metadata rows that are asked for, and the images of these."""
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+
+from distdiff.data.images import LabelledImages
+from distdiff.data.reading.decoding import READING
+from distdiff.errors import UserError
+from distdiff.store.columns import METADATA, class_names_of
+from distdiff.store.contents import Contents
+from distdiff.store.directory import MANIFEST, ExpandedDirectory
+from distdiff.store.encoding import extension_of
+from distdiff.store.filtering import RowFilter, say_kept
+from distdiff.store.journal import Row
+from distdiff.wording import some
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Images of one or several expanded datasets: of image i the metadata `rows[i]`, and the bytes of its file, `read(i)`.
+
+    `keys[i]` names it inside its class; `places[i]` is the position of its dataset among `directories`.
+    """
+
+    directories: tuple[ExpandedDirectory, ...]
+    class_names: tuple[str, ...]
+    rows: list[Row]
+    keys: tuple[str, ...]
+    places: list[int]
+    read: Callable[[int], bytes]
+
+    @property
+    def formats(self) -> set[str]:
+        """The extensions of the images' files."""
+        return {extension_of(row["file_name"]) for row in self.rows}
+
+    def images(self, name: str, class_names: tuple[str, ...] | None = None, **fields: Any) -> LabelledImages:
+        """The images with labels by `class_names`, their own without; `fields` are others of `LabelledImages`."""
+        names = self.class_names if class_names is None else class_names
+        number = {class_name: label for label, class_name in enumerate(names)}
+        return LabelledImages(
+            name=name,
+            class_names=names,
+            labels=np.array([number[row["class_name"]] for row in self.rows], dtype=np.int64),
+            keys=self.keys,
+            read=None,
+            indices=np.arange(len(self.rows)),
+            file=lambda index: io.BytesIO(self.read(index)),
+            called=lambda index: self.rows[index]["file_name"],
+            **fields,
+        )
+
+
+def finished_directory(path: Path | str) -> ExpandedDirectory:
+    """The expanded dataset at `path`; raises `UserError` for a directory that is none, or is not complete."""
+    directory = ExpandedDirectory(Path(path).expanduser())
+    manifest = directory.manifest()
+    if manifest is None:
+        raise UserError(f"{path} is no expanded dataset: it has no {MANIFEST}")
+    if not manifest["complete"]:
+        raise UserError(f"{path} is not complete: run the command that made it again, it goes on from there")
+    return directory
+
+
+def finished_directories(key: str, roots: object) -> tuple[ExpandedDirectory, ...]:
+    """The expanded datasets that `key`, a directory or a list of them, names; raises `UserError` where one is named twice."""
+    several = isinstance(roots, Sequence) and not isinstance(roots, str)
+    directories = tuple(finished_directory(str(root)) for root in (roots if several else [roots]))
+    if len({directory.path.resolve() for directory in directories}) < len(directories):
+        raise UserError(f"{key}={roots} is not allowed: a directory is in it twice")
+    return directories
+
+
+def select(
+    directories: Sequence[ExpandedDirectory], where: RowFilter | None = None, contents: Contents | None = None
+) -> Selection:
+    """The images of finished directories for which `where` is true, and that are among `contents`, if given.
+
+    Classes are in the order of the first directory. Raises `UserError` where the directories' classes differ, and where
+    nothing is left.
+    """
+    class_names = _class_names(directories)
+    tables = [_metadata(directory) for directory in directories]
+    if where is not None:
+        total = sum(map(len, tables))
+        tables = [where.apply(table) for table in tables]
+        say_kept(sum(map(len, tables)), total, where, [directory.path.name for directory in directories])
+    rows, places, readers = [], [], []
+    for place, (directory, table) in enumerate(zip(directories, tables, strict=True)):
+        own = table.to_pylist() if contents is None else planned(table.to_pylist(), contents)
+        read = directory.storage.reader(own)
+        rows += own
+        places += [place] * len(own)
+        readers += [(read, position) for position in range(len(own))]
+
+    def read_file(index: int) -> bytes:
+        read, position = readers[index]
+        return read(position)
+
+    keys = tuple(row["file_name"] for row in rows)
+    return Selection(tuple(directories), class_names, rows, keys, places, read_file)
+
+
+def read_expanded(
+    path: Path | str,
+    real: LabelledImages | None = None,
+    contents: Contents | None = None,
+    where: RowFilter | None = None,
+) -> LabelledImages:
+    """The images of one finished expanded dataset, chosen as by `select`, with their identity.
+
+    Where `real` images are given, that it is to be trained or compared with, labels follow theirs, and its sources must
+    be among them. Raises `UserError` where they are not, and for a directory that is none, or is not complete.
+    """
+    directory = finished_directory(path)
+    selection = select([directory], where, contents)
+    name, identity = directory.path.name, _identity(directory, selection.rows)
+    if real is None:
+        return selection.images(name, identity=identity)
+    _check_sources(directory.path, selection.rows, real)
+    return selection.images(name, real.class_names, options=real.options, identity=identity)
+
+
+def planned(rows: Sequence[Row], contents: Contents) -> list[Row]:
+    """The metadata rows of `contents`; a directory holds more where it was made with a larger factor."""
+    names = set(contents.file_names())
+    return [row for row in rows if row["file_name"] in names]
+
+
+def _class_names(directories: Sequence[ExpandedDirectory]) -> tuple[str, ...]:
+    """Those that all have, in the order of the first."""
+    first, *others = (class_names_of(directory.path) for directory in directories)
+    for directory, names in zip(directories[1:], others, strict=True):
+        if differing := sorted({*first} ^ {*names}):
+            raise UserError(
+                f"{directory.path} and {directories[0].path} have different classes, so they are not merged: "
+                f"only one of them has {some(differing)}"
+            )
+    return first
+
+
+def _metadata(directory: ExpandedDirectory) -> pyarrow.Table:
+    table = pyarrow.parquet.read_table(directory.path / METADATA)
+    known = set(class_names_of(directory.path))
+    for name in pyarrow.compute.unique(table["class_name"]).to_pylist():
+        if name not in known:
+            raise UserError(f"{directory.path}: its metadata name a class that it has not, {name!r}")
+    return table
+
+
+def _identity(directory: ExpandedDirectory, rows: Sequence[Row]) -> str:
+    """What these very images depend on: how they were made, which they are, and how a JPEG is read."""
+    manifest, encoding = directory.manifest(), directory.storage.options.encoding
+    names = hashlib.sha256("\n".join(row["file_name"] for row in rows).encode()).hexdigest()[:16]
+    reading = f"reading{READING}" if encoding.image_format == "jpeg" else ""  # the one that readers may reduce
+    return "-".join(filter(None, (manifest["fingerprint"], encoding.words, names, reading)))
+
+
+def _check_sources(root: Path, rows: Sequence[Row], real: LabelledImages) -> None:
+    """Refuses what was expanded from other images, another dataset's or those that this one is tested on."""
+    unknown = sorted({row["class_name"] for row in rows} - set(real.class_names))
+    if unknown:
+        raise UserError(f"{root} has classes that dataset {real.name} lacks: {', '.join(unknown[:5])}")
+    known = {(real.class_names[label], key) for label, key in zip(real.labels, real.keys, strict=True)}
+    sources = {(row["class_name"], row["source"]) for row in rows}
+    if strange := sorted(sources - known):
+        raise UserError(
+            f"{root} was not expanded from the training images of dataset {real.name}: {len(strange):,} of its "
+            f"{len(sources):,} sources are not among them, such as {'/'.join(strange[0])}; give the dataset keys that it "
+            "was expanded with"
+        )
