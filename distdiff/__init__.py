@@ -5,6 +5,7 @@ import importlib
 __version__ = "0.1.0"
 __all__ = [
     "ImageExpander",
+    "fit_exemplars",
     "fit_prototypes",
     "load_encoder",
     "load_generator",

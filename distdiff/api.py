@@ -8,41 +8,46 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, training_set
-from distdiff.config.composition import compose_jobs, explain_type, load_option, options
-from distdiff.config.schema import GROUPS
-from distdiff.config.validation import check_generator, check_values
-from distdiff.data.images import LabelledImages, to_image, to_tensor
+from distdiff.classification.training import training_set
+from distdiff.commands.groups import GROUPS, load_option
+from distdiff.config.arguments import in_quotes
+from distdiff.config.checking import validate
+from distdiff.config.command import Command
+from distdiff.config.composition import compose_jobs
+from distdiff.config.options import options
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_image, to_tensor
 from distdiff.data.reading.decoding import to_rgb
 from distdiff.data.reading.fit import fit_image
 from distdiff.data.sources.imagefolder import read_class_folders
-from distdiff.encoders import loading as encoders
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.guide import GuideEncoder
-from distdiff.encoders.location import check_encoder
-from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
+from distdiff.encoders.source import EncoderSource, encoder_source
+from distdiff.energy.assembling import EXEMPLARS, PROTOTYPES, build_energy, needs_of
+from distdiff.energy.base import Energy
+from distdiff.energy.images import ImageEnergy
 from distdiff.errors import UserError
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import GuidedImg2Img
-from distdiff.generator import pipelines as generators
+from distdiff.generator import config as generator_keys
+from distdiff.generator import pipelines
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.noise import image_seed
 from distdiff.guidance.base import Guidance
-from distdiff.guidance.loading import build_guidance
-from distdiff.prototypes.fitting import fit_image_prototypes
+from distdiff.keys import build
+from distdiff.prototypes.exemplars import Exemplars
+from distdiff.prototypes.fitting import fit_image_prototypes, image_features
 from distdiff.prototypes.hierarchical import Prototypes
+
+PROTOTYPE_KEYS = ("num_groups", "linkage", "max_groups", "max_clustered", "class_level", "group_level")
 
 
 def load_images(root: str) -> LabelledImages:
     """The images of a folder with one folder a class, read when needed; raises `UserError` where there are none."""
-    try:
-        return read_class_folders(root)
-    except UserError as error:
-        raise UserError(str(error).replace("dataset.root=", "root=")) from None
+    return read_class_folders(root, key="root")
 
 
 def load_generator(name: str, **keys: Any) -> LatentDiffusion:
@@ -60,28 +65,32 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
             f"name={name} is not allowed: {hint}one of {', '.join(presets)}, or a folder, a hub id owner/name or a "
             ".safetensors file that is there"
         )
-    config = _configured("generator", name if known else "local", keys if known else {"model": name} | keys)
-    check_generator(config)
-    return generators.load_generator(config).to(_device())
+    config = load_option("generator", name if known else "local", **(keys if known else {"model": name} | keys))
+    generator_keys.check(OmegaConf.create({"generator": config}))
+    return pipelines.load_generator(config).to(_device())
 
 
 def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> Encoder:
     """φ by a transformers vision model, a folder or hub id; `kind="clip"` takes CLIP's projected image embeddings."""
-    config = _configured("encoder", kind, {"model": model, "revision": revision})
-    check_encoder(config)
-    return encoders.load_encoder(config, load_option("classifier", "small_cnn")).to(_device())
+    keys = [f"encoder.model={in_quotes(str(model))}"]
+    keys += [] if revision is None else [f"encoder.revision={in_quotes(revision)}"]
+    source, _ = _encoder_source(f"encoder={kind}", *keys)
+    return source.load().to(_device())
 
 
-def train_guide(images: LabelledImages, classifier: str = "small_cnn", steps: int = 400, seed: int = 0) -> GuideEncoder:
-    """φ by a classifier of `conf/classifier` trained on `images` alone; trained once, then read from `paths.cache_dir`."""
-    if not isinstance(steps, int) or steps < 1:
+def train_guide(
+    images: LabelledImages, classifier: str | None = None, steps: int | None = None, seed: int = 0
+) -> GuideEncoder:
+    """φ by a classifier trained on `images` alone; trained once, then read from `paths.cache_dir`.
+
+    `classifier` is an option of `conf/classifier`; it and `steps` are what `conf/encoder/guide.yaml` says where they are None.
+    """
+    if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise UserError(f"steps={steps} is not allowed: an integer at least 1")
-    trainer = "gpu" if torch.cuda.is_available() else "cpu"
-    overrides = [f"classifier={classifier}", f"trainer={trainer}", f"train.steps={steps}", "logger=none"]
-    (config,) = compose_jobs("expand", overrides, multirun=False)
-    data = training_set(images, config.dataset.fit)
-    trained = ClassifierTrainer(config, StageCache(config.paths.cache_dir)).train(data, seed, "guide")
-    return GuideEncoder(trained).to(_device())
+    keys = {"classifier": classifier, "steps": steps}
+    given = (f"encoder.guide.{key}={value}" for key, value in keys.items() if value is not None)
+    source, fit = _encoder_source("encoder=guide", *given)
+    return source.encoder(training_set(images, fit), seed, "guide").to(_device())
 
 
 def fit_prototypes(
@@ -91,15 +100,20 @@ def fit_prototypes(
 
     `num_groups="auto"` lets the silhouette choose; `keys` are the others of `conf/prototype`.
     """
-    config = _configured("prototype", "hierarchical", {"num_groups": num_groups} | keys)
-    names = ("num_groups", "linkage", "max_groups", "max_clustered")
-    return fit_image_prototypes(images, encoder, resolution, "crop", **{name: config[name] for name in names})
+    config = load_option("prototype", "hierarchical", num_groups=num_groups, **keys)
+    return fit_image_prototypes(images, encoder, resolution, "crop", **{name: config[name] for name in PROTOTYPE_KEYS})
+
+
+def fit_exemplars(images: LabelledImages, encoder: Encoder, resolution: int) -> Exemplars:
+    """The features of `images` one by one, at the generator's `resolution`: what `energy="exemplar"` compares with."""
+    return Exemplars.of(images, image_features(images, encoder, resolution, "crop"))
 
 
 class ImageExpander:
     """Makes new images from PIL images, by guided img2img.
 
-    `guidance` is an option of `conf/guidance` by name, with `keys` for it, or a `Guidance` of your own.
+    `guidance` is an option of `conf/guidance` by name, or a `Guidance` of your own; `energy` an option of `conf/energy`, or
+    an `Energy` of your own. `keys` are those of the guidance and of the energy.
     """
 
     def __init__(
@@ -109,6 +123,8 @@ class ImageExpander:
         prototypes: Prototypes,
         guidance: str | Guidance = "direct",
         prompt_template: str = "a photo of a {}.",
+        energy: str | Energy = "hierarchical",
+        exemplars: Exemplars | None = None,
         **keys: Any,
     ) -> None:
         """`prototypes` bring the class names; raises `UserError` for a key or value that is not allowed."""
@@ -118,15 +134,18 @@ class ImageExpander:
             raise UserError(
                 f"prompt_template={prompt_template!r} is not allowed: it needs {{}} where the class name goes"
             )
+        brought = {PROTOTYPES: prototypes, EXEMPLARS: exemplars}
+        of_energy = {} if isinstance(energy, Energy) else _keys_of("energy", energy, keys)
+        of_guidance = {name: value for name, value in keys.items() if name not in of_energy}
         if isinstance(guidance, Guidance):
-            if strange := keys.keys() - {"class_weight", "group_weight"}:
-                raise UserError(f"{', '.join(sorted(strange))}: give a guidance of your own its keys when you make it")
-            self.guidance, weights = guidance, keys
+            if of_guidance:
+                listed = ", ".join(sorted(of_guidance))
+                raise UserError(f"{listed}: give a guidance of your own its keys when you make it")
+            self.guidance = guidance
         else:
-            config = _configured("guidance", guidance, keys)
-            self.guidance, weights = build_guidance(config, load_option("prototype", "hierarchical"))
-        prototypes = prototypes.to("cpu", generator.latent_dtype)
-        energy = HierarchicalEnergy(prototypes, **weights)
+            self.guidance = build(load_option("guidance", guidance, **of_guidance))
+        if not isinstance(energy, Energy):
+            energy = _energy(load_option("energy", energy, **of_energy), brought, generator.latent_dtype)
         self.energy = ImageEnergy(encoder.to(generator.latent_dtype), energy).to(generator.device)
         words = [name.replace("_", " ") for name in self.class_names]
         sentences = [prompt_template.replace("{}", word) for word in words]
@@ -189,19 +208,26 @@ def _check_call(num_images: int, num_classes: int, strength: float, copies: int,
             raise UserError(f"{name}={value} is not allowed: an integer at least 1")
 
 
-def _configured(group: str, option: str, keys: dict[str, Any]) -> DictConfig:
-    """One option of a configuration group with some keys set; checked as the command line is."""
-    config = load_option(group, option)
-    known = list(config)  # `in` would leave out keys without a value
-    for key, value in keys.items():
-        if key not in known:
-            raise UserError(f"{group}.{key}={value} is not allowed: there is no such key; its keys: {', '.join(known)}")
-        try:
-            OmegaConf.update(config, key, value)
-        except OmegaConfBaseException as error:
-            raise UserError(f"{group}.{explain_type(error)}") from None
-    check_values(GROUPS[group], config, f"{group}.")
-    return config
+def _keys_of(group: str, option: str, keys: dict[str, Any]) -> dict[str, Any]:
+    """Those of `keys` that an option has."""
+    known = set(load_option(group, option))
+    return {name: value for name, value in keys.items() if name in known}
+
+
+def _energy(option: DictConfig, brought: dict[str, Any], dtype: torch.dtype) -> Energy:
+    for need in needs_of(option):
+        if brought[need] is None:
+            raise UserError(f"energy={option.name} needs {need}: {need}=distdiff.fit_{need}(images, encoder, resolution)")
+    return build_energy(option, {need: thing and thing.to("cpu", dtype) for need, thing in brought.items()})
+
+
+def _encoder_source(*overrides: str) -> tuple[EncoderSource, str]:
+    """What the `encoder` keys build, as for a command; and how images are made squares by default."""
+    trainer = "gpu" if torch.cuda.is_available() else "cpu"
+    command = Command("expand", GROUPS)
+    (job,) = compose_jobs(command, [*overrides, f"trainer={trainer}", "logger=none"], multirun=False)
+    config = validate(job)
+    return encoder_source(config, StageCache(config.paths.cache_dir)), config.dataset.fit
 
 
 def _device() -> str:

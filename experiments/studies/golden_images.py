@@ -209,9 +209,8 @@ def compare(name: str, old: Path, new: Path) -> Comparison:
     if changed := [file for file in before.keys() & now.keys() if before[file] != now[file]]:
         result.problems.append(f"{len(changed)} images differ: {some(changed)}")
     columns, current = columns_of(old), columns_of(new)
-    if differing := [
-        column for column in COLUMNS if column in current and columns.get(column, current[column]) != current[column]
-    ]:
+    shared = [column for column in COLUMNS if column in columns and column in current]
+    if differing := [column for column in shared if columns[column] != current[column]]:
         result.problems.append(f"metadata differ: {', '.join(differing)}")
     result.notes += [f"only the old tree has column {column}" for column in columns if column not in current]
     result.notes += [f"only the new tree has column {column}" for column in current if column not in columns]

@@ -1,0 +1,255 @@
+"""An option of the user's own is one Python file and one YAML file, found through `--config-dir`; nothing else is touched."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+QUICK = ["generator.num_steps=6", "expansion.factor=1", "encoder.guide.steps=3", "logger=none"]
+OWN = {
+    "guidance/sign": (
+        """
+from distdiff.guidance.base import Guidance
+from distdiff.keys import NonNegative, Positive
+
+
+class SignGuidance(Guidance):
+    \"\"\"Follows the sign of the energy's gradient.\"\"\"
+
+    def __init__(self, *, rho: NonNegative, power: Positive, start_step: int | None = None, period: int | None = None):
+        super().__init__(start_step=start_step, period=period)
+        self.rho, self.power = rho, power
+
+    def step(self, latents, index, batch):
+        at = self.latent_gradient(latents, index, batch)
+        following = batch.denoiser.advance(latents, at.output, index)
+        return following - self.rho**self.power * at.gradient.sign(), at.values
+""",
+        "_target_: own.SignGuidance\nrho: 0.05\npower: 1.0\n",
+    ),
+    "energy/farthest": (
+        """
+import torch
+
+from distdiff.energy.base import Energy
+from distdiff.keys import NonNegative
+from distdiff.prototypes.hierarchical import Prototypes
+
+
+class Farthest(Energy):
+    \"\"\"Distance to the class prototype beyond a margin.\"\"\"
+
+    def __init__(self, prototypes: Prototypes, *, margin: NonNegative):
+        super().__init__()
+        self.register_buffer("classes", prototypes.classes, persistent=False)
+        self.margin = margin
+
+    @property
+    def dtype(self):
+        return self.classes.dtype
+
+    def forward(self, features, targets):
+        return (torch.linalg.vector_norm(features - self.classes[targets], dim=-1) - self.margin).clamp(min=0)
+
+    def columns(self, features, targets):
+        return {"nearest_class": torch.cdist(features, self.classes).argmin(1).tolist()}
+""",
+        "_target_: own.Farthest\nmargin: 0.1\n",
+    ),
+    "metric/mean_shift": (
+        """
+import torch
+
+from distdiff.metrics.base import Features, Metric
+
+
+class MeanShift(Metric):
+    \"\"\"Distance of the means.\"\"\"
+
+    higher_is_better = False
+    needs_labels = False
+
+    def __init__(self, *, scale: float):
+        self.scale = scale
+
+    def __call__(self, real: Features, generated: Features) -> float:
+        return self.scale * float(torch.linalg.vector_norm(real.features.mean(0) - generated.features.mean(0)))
+""",
+        "_target_: own.MeanShift\nscale: 2.0\n",
+    ),
+    "dataset/stripes": (
+        """
+import numpy as np
+from PIL import Image
+
+from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.splits.carving import complete
+from distdiff.keys import PositiveInt
+
+
+def load(*, name: str, num_images: PositiveInt, validation_fraction: float, test_fraction: float) -> DatasetSplits:
+    def read(index: int) -> Image.Image:
+        pixels = np.zeros((32, 32, 3), np.uint8)
+        pixels[:: 2 + index % 2] = 55 + index
+        return Image.fromarray(pixels)
+
+    labels = np.arange(num_images) % 2
+    keys = tuple(f"{index:03d}" for index in range(num_images))
+    images = LabelledImages(name, ("even", "odd"), labels, keys, read=read, indices=np.arange(num_images))
+    return complete({"train": images}, validation_fraction, test_fraction)
+""",
+        "_target_: own.load\nname: stripes\nimage_size: 32\nnum_images: 20\nvalidation_fraction: 0.2\ntest_fraction: 0.2\n",
+    ),
+    "classifier/linear": (
+        """
+from torch import nn
+
+from distdiff.classification.networks import ImageClassifier
+from distdiff.keys import PositiveInt
+
+
+def linear(num_classes: int, *, input_size: int, width: PositiveInt) -> ImageClassifier:
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(3 * input_size**2, width))
+    return ImageClassifier(backbone, width, num_classes, input_size, mean=0.5, std=0.5)
+""",
+        "_target_: own.linear\ninput_size: 16\nwidth: 8\n",
+    ),
+    "augmentation/dim": (
+        """
+from torch import nn
+
+from distdiff.keys import Share
+
+
+class Dim(nn.Module):
+    def __init__(self, *, least: Share):
+        super().__init__()
+        self.least = least
+
+    def forward(self, images):
+        return images * self.least
+""",
+        "_target_: own.Dim\nleast: 0.5\n",
+    ),
+}
+
+
+@pytest.fixture
+def own(tmp_path: Path):
+    """Writes an option's two files into an empty folder, and runs a command from there."""
+
+    def write(option: str) -> None:
+        code, yaml = OWN[option]
+        (tmp_path / "own.py").write_text(code)
+        (tmp_path / "conf" / option).with_suffix(".yaml").parent.mkdir(parents=True)
+        (tmp_path / "conf" / option).with_suffix(".yaml").write_text(yaml)
+
+    def run(command: str, *overrides: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, ROOT / "experiments" / f"{command}.py", "--config-dir", "conf", *overrides]
+            + ["hydra.run.dir=run", "paths.output_dir=outputs"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            check=False,
+        )
+
+    write.run = run
+    return write
+
+
+def succeed(result: subprocess.CompletedProcess[str]) -> None:
+    assert result.returncode == 0, result.stderr + result.stdout
+
+
+def expanded(folder: Path) -> list[dict]:
+    return pyarrow.parquet.read_table(folder / "run" / "expanded" / "metadata.parquet").to_pylist()
+
+
+def pixels(folder: Path) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(file)) for file in sorted((folder / "run" / "expanded").glob("*/*.png"))])
+
+
+def test_a_guidance_method_with_a_key_of_its_own(own, tmp_path: Path) -> None:
+    own("guidance/sign")
+    succeed(own.run("expand", "guidance=sign", *QUICK))
+    weak = pixels(tmp_path)
+    succeed(own.run("expand", "guidance=sign", "guidance.power=0.2", *QUICK))
+    assert (pixels(tmp_path) != weak).any()
+    refused = own.run("expand", "guidance=sign", "guidance.power=0", *QUICK)
+    assert refused.stderr.strip() == "distdiff: guidance.power=0.0 is not allowed: a number above 0"
+    refused = own.run("expand", "guidance=direct", "guidance.power=1", *QUICK)
+    assert "guidance=direct does not read guidance.power; it is for guidance=sign" in refused.stderr
+    refused = own.run("expand", "guidance=sign", "guidance.powr=1", *QUICK)
+    assert "did you mean guidance.power?" in refused.stderr
+
+
+def test_a_guidance_method_in_a_study_and_on_two_ranks(own, tmp_path: Path) -> None:
+    own("guidance/sign")
+    study = ["study.methods=[original,sign,none]", "study.seeds=1", "train.steps=3", "measure.judge_steps=3"]
+    succeed(own.run("run", "guidance=direct", *study, *QUICK))
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == ["original", "sign", "none"]
+    succeed(own.run("expand", "guidance=sign", "trainer=ddp_cpu", "expansion.batch_size=10", *QUICK))
+    assert len(expanded(tmp_path)) == 20
+
+
+def test_an_energy_that_needs_prototypes_and_brings_a_column(own, tmp_path: Path) -> None:
+    own("energy/farthest")
+    succeed(own.run("expand", "energy=farthest", "energy.margin=0.2", "guidance=direct", *QUICK))
+    rows = expanded(tmp_path)
+    assert {type(row["nearest_class"]) for row in rows} == {int}
+    assert min(row["energy_after"] for row in rows) >= 0
+
+
+def test_a_metric(own, tmp_path: Path) -> None:
+    own("metric/mean_shift")
+    succeed(own.run("expand", "guidance=none", *QUICK))
+    expanded_dir = (tmp_path / "run" / "expanded").resolve()
+    chosen = ["measure.metrics=[mean_shift,coverage]", "options.metric.mean_shift.scale=0", "measure.judge_steps=3"]
+    result = own.run("measure", f"measure.expanded={expanded_dir}", *chosen, "logger=none")
+    succeed(result)
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert found["mean_shift"] == 0
+    assert found["coverage"] >= 0
+    assert "mean shift" in result.stdout
+
+
+def test_a_dataset(own, tmp_path: Path) -> None:
+    own("dataset/stripes")
+    succeed(own.run("train", "dataset=stripes", "dataset.num_images=30", "train.steps=3", "logger=none"))
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["num_train"] == 20
+
+
+def test_a_classifier_downstream_and_as_guide(own, tmp_path: Path) -> None:
+    own("classifier/linear")
+    succeed(own.run("train", "classifier=linear", "classifier.width=4", "train.steps=3", "logger=none"))
+    guided = ["encoder.guide.classifier=linear", "guidance=direct", *QUICK]
+    succeed(own.run("expand", *guided))
+    assert len(expanded(tmp_path)) == 20
+
+
+def test_an_augmentation_downstream_and_as_a_row_of_a_study(own, tmp_path: Path) -> None:
+    own("augmentation/dim")
+    succeed(own.run("train", "augmentation=dim", "augmentation.least=0.9", "train.steps=3", "logger=none"))
+    study = ["study.methods=[original,dim]", "study.seeds=1", "train.steps=3", "measure.judge_steps=3"]
+    succeed(own.run("run", *study, *QUICK))
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == ["original", "dim"]
+
+
+def test_hydra_searchpath_finds_options_too(own, tmp_path: Path) -> None:
+    own("guidance/sign")
+    (tmp_path / "conf").rename(tmp_path / "elsewhere")
+    (tmp_path / "conf").mkdir()
+    succeed(own.run("expand", f"hydra.searchpath=[file://{tmp_path}/elsewhere]", "guidance=sign", *QUICK))
+    assert len(expanded(tmp_path)) == 20
