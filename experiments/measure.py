@@ -2,7 +2,7 @@
 
 from distdiff.commands.launch import command
 
-main = command("measure", "distdiff.commands.measure:measure_expanded", about=__doc__)
+main = command("measure", "distdiff.commands.measure:measure", about=__doc__)
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,7 @@
 
 from distdiff.commands.launch import command
 
-main = command("run", "distdiff.study.study:run_study", about=__doc__)
+main = command("run", "distdiff.commands.run:run", about=__doc__)
 
 if __name__ == "__main__":
     main()

@@ -224,7 +224,8 @@ def test_every_row_of_a_study_has_equal_classes_whatever_a_directory_holds(
         trained.clear()
         run = tmp_path / f"run-{factor}"
         run.mkdir()
-        results = Study(compose("run", [*keys, f"expansion.factor={factor}"]), run).run()
+        study = Study(compose("run", [*keys, f"expansion.factor={factor}"]), run)
+        results = study.run(study.plan())
         assert [row.seeds[0].num_train for row in results.rows] == [4, 6 * (1 + factor), 6 * (1 + factor)]
         for data in trained[1:]:
             counts = np.bincount(np.concatenate([part.labels for part in data.parts]))
@@ -234,5 +235,5 @@ def test_every_row_of_a_study_has_equal_classes_whatever_a_directory_holds(
         rows = pyarrow.parquet.read_table(Path(guided.expanded) / "metadata.parquet").to_pylist()
         assert len(rows) == 6 * 3 - 4
         energies = [row["energy_after"] for row in rows if row["file_name"] in trained[2].parts[1].keys]
-        assert guided.energy_after == pytest.approx(float(np.median(energies)))
+        assert guided.measures["energy_after"] == pytest.approx(float(np.median(energies)))
     assert len(identities) == 4  # of two methods, each with other images for each factor

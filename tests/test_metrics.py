@@ -1,12 +1,15 @@
 """Measures and statistics, against closed forms and scipy."""
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
-from conftest import compose
+from conftest import ROOT, compose
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from scipy import stats
 from scipy.linalg import sqrtm
@@ -14,16 +17,28 @@ from torch import nn
 
 from distdiff.commands.expand import expand
 from distdiff.commands.export import export
-from distdiff.commands.measure import measure_expanded
+from distdiff.commands.measure import measure
+from distdiff.commands.run import run
 from distdiff.data.sources import digits
 from distdiff.errors import UserError
-from distdiff.metrics.fidelity import coverage, frechet_distance
+from distdiff.metrics.base import Features
+from distdiff.metrics.coverage import Coverage
+from distdiff.metrics.frechet_distance import FrechetDistance
+from distdiff.metrics.judge import Judge
+from distdiff.metrics.label_consistency import LabelConsistency
+from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.metrics.reference import reference
 from distdiff.pictures import captioned
 from distdiff.report.html import write_report
-from distdiff.report.table import cells
-from distdiff.study.results import MethodResult, SeedResult, StudyResults
+from distdiff.report.table import accuracy_rows, measure_rows
+from distdiff.study.results import MethodResult, SeedResult, StudyResults, measures_of
 from distdiff.study.statistics import paired_difference
+
+
+def seen(points: np.ndarray | torch.Tensor) -> Features:
+    """Points as features, all of class 0, all said to be so."""
+    classes = torch.zeros(len(points), dtype=torch.long)
+    return Features(torch.as_tensor(points), classes, classes)
 
 
 def test_frechet_distance_is_its_closed_form() -> None:
@@ -33,7 +48,7 @@ def test_frechet_distance_is_its_closed_form() -> None:
     means = ((real.mean(0) - generated.mean(0)) ** 2).sum()
     first, second = np.cov(real.T), np.cov(generated.T)
     expected = means + np.trace(first + second - 2 * sqrtm(first @ second).real)
-    assert frechet_distance(torch.from_numpy(real), torch.from_numpy(generated)) == pytest.approx(expected, rel=1e-6)
+    assert FrechetDistance()(seen(real), seen(generated)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_coverage_is_the_fraction_of_real_points_reached() -> None:
@@ -42,39 +57,93 @@ def test_coverage_is_the_fraction_of_real_points_reached() -> None:
     distances = np.linalg.norm(real[:, None] - real[None], axis=-1)
     radii = np.sort(distances, axis=1)[:, 5]  # the zeroth is the point itself
     reach = np.linalg.norm(real[:, None] - generated[None], axis=-1).min(1)
-    assert coverage(real, generated, 5) == pytest.approx((reach <= radii).mean())
-    assert coverage(real, real, 5) == 1.0
+    coverage = Coverage(num_neighbours=5)
+    assert coverage(seen(real), seen(generated)) == pytest.approx((reach <= radii).mean())
+    assert coverage(seen(real), seen(real)) == 1.0
 
 
-def test_the_reference_is_one_half_of_the_real_images_against_the_other() -> None:
-    class Judge(nn.Module):
-        """Says that all is of class 3."""
+class SaysThree(nn.Module):
+    """A classifier that says that all is of class 3; its features are the pixels' means."""
 
-        head = nn.Identity()
+    head = nn.Identity()
 
-        def features(self, pixels: torch.Tensor) -> torch.Tensor:
-            return nn.functional.one_hot(torch.full((len(pixels),), 3), 10).float()
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        return nn.functional.one_hot(torch.full((len(pixels),), 3), 10).float() + pixels.mean((1, 2, 3))[:, None]
 
-    real, held_out = (
-        torch.randn(401, 3, generator=torch.Generator().manual_seed(1)),
-        digits.load().test.select(range(50)),
-    )
-    among = reference(real, held_out, Judge(), 8, "squash", 5)
+
+METRICS = {
+    "frechet_distance": FrechetDistance(),
+    "label_consistency": LabelConsistency(),
+    "coverage": Coverage(num_neighbours=5),
+}
+
+
+def test_baseline_values_are_of_one_half_of_the_real_images_against_the_other_or_of_held_out_images() -> None:
+    real = torch.randn(401, 3, generator=torch.Generator().manual_seed(1))
+    held_out = Judge(SaysThree(), 8, "squash")(digits.load().test.select(range(50)))
+    among = reference(METRICS, seen(real), held_out)
     assert (among.num_half, among.num_held_out) == (200, 50)
-    assert among.label_consistency == pytest.approx((held_out.labels == 3).mean())
-    assert 0 < among.frechet_distance < 0.2  # of one distribution, not of one sample
-    assert 0.8 < among.coverage <= 1
-    assert reference(2 * real, held_out, Judge(), 8, "squash", 5).frechet_distance > among.frechet_distance
-    few = reference(real[:3], held_out.select([]), Judge(), 8, "squash", 5)
-    assert (few.frechet_distance, few.label_consistency, few.coverage) == (None, None, None)
+    assert among.values["label_consistency"] == pytest.approx((held_out.labels == 3).double().mean())
+    assert 0 < among.values["frechet_distance"] < 0.2  # of one distribution, not of one sample
+    assert 0.8 < among.values["coverage"] <= 1
+    assert reference(METRICS, seen(2 * real), held_out).values["frechet_distance"] > among.values["frechet_distance"]
+    few = reference(METRICS, seen(real[:3]), None)
+    assert few.as_dict() == dict.fromkeys(METRICS) | {"num_half": 1, "num_held_out": 0}
+
+
+def test_a_measurer_looks_at_the_real_images_once_and_at_no_held_out_ones_where_there_are_none(monkeypatch) -> None:
+    images, looked = digits.load().test.select(range(40)), []
+    look = Judge.__call__
+    monkeypatch.setattr(Judge, "__call__", lambda judge, images: looked.append(len(images)) or look(judge, images))
+    measurer = Measurer(METRICS, Judge(SaysThree(), 8, "squash"), images)
+    for part in (images.select(range(20)), images.select(range(30))):
+        values = measurer(part)
+        assert list(values) == list(METRICS)
+        assert values["label_consistency"] == pytest.approx((part.labels == 3).mean())
+    assert measurer.reference(images.select([])).values["label_consistency"] is None
+    assert sorted(looked) == [20, 30, 40]
+
+
+def test_only_the_metrics_that_are_named_are_built_each_once() -> None:
+    config = OmegaConf.create(
+        {
+            "measure": {"metrics": ["coverage", "frechet_distance", "coverage"]},
+            "options": {
+                "metric": {name: OmegaConf.load(ROOT / f"conf/metric/{name}.yaml") for name in METRICS}
+                | {"wrong": {"_target_": "collections.Counter", "name": "wrong"}}
+            },
+        }
+    )
+    metrics = load_metrics(config)
+    assert list(metrics) == ["coverage", "frechet_distance"]
+    assert metrics["coverage"].num_neighbours == 5
+    config.measure.metrics = ["wrong"]
+    with pytest.raises(UserError, match=r"^metric=wrong: collections\.Counter is no metric: "):
+        load_metrics(config)
+    with pytest.raises(UserError, match=r"^measure\.metrics=accuracy is not allowed: "):
+        measures_of({"accuracy": METRICS["coverage"]})
 
 
 def test_a_row_has_a_dash_where_it_has_nothing_and_a_stage_that_found_its_result_says_so(tmp_path: Path) -> None:
     found = results([0.5, 0.6], [0.8, 0.8], [0.8, 0.9])
-    original = cells(found, found.row("original"))
-    assert original[3] == "–"
-    assert original[4] == "-0.250 ± 0.635"
-    assert original[5:] == ["–"] * 5
+    found.measures = measures_of(METRICS)
+    found.row("none").seeds[1].measures = {"coverage": 0.25, "energy_after": 1}
+    titles, original, *_ = accuracy_rows(found)
+    assert dict(zip(titles, original, strict=True)) == {
+        "method": "original",
+        "images": "10",
+        "accuracy": "0.550 ± 0.071",
+        "vs original": "–",
+        "vs none": "-0.250 ± 0.635",
+    }
+    titles, *rows = measure_rows(found)
+    (none,) = [dict(zip(titles, row, strict=True)) for row in rows]  # the others have no measures
+    assert {title: value for title, value in none.items() if value != "–"} == {
+        "method": "none",
+        "coverage ↑": "0.250",
+        "energy after": "1.000",
+    }
+    assert {"frechet distance ↓", "label consistency ↑", "images per second ↑"} < set(none)
     found.timing = {"guide": 3.14, "train original": 0.01}
     found.found = {"train original": "the guide, trained before"}
     Image.new("RGB", (8, 8)).save(tmp_path / "samples.png")
@@ -142,7 +211,7 @@ def test_a_condition_measures_the_images_that_fulfil_it(small_run: list[str], tm
     export(compose("export", copied), tmp_path / "run")
 
     def measured(*keys: str) -> dict:
-        measure_expanded(compose("measure", [*data, "measure.judge_steps=3", *keys]), tmp_path / "run")
+        measure(compose("measure", [*data, "measure.judge_steps=3", *keys]), tmp_path / "run")
         return json.loads((tmp_path / "run/results.json").read_text())
 
     whole, exported = measured(f"measure.expanded={made}"), measured(f"measure.expanded={part}")
@@ -166,3 +235,73 @@ def test_a_condition_measures_the_images_that_fulfil_it(small_run: list[str], tm
         compose("measure", ["measure.where=copy < 1"])
     with pytest.raises(UserError, match=r"^measure\.where='copy <' is not allowed: a condition on columns"):
         compose("measure", [f"measure.expanded={made}", "measure.where=copy <"])
+
+
+MEAN_LABEL = """
+from distdiff.metrics.base import Metric
+
+
+class MeanLabel(Metric):
+    # The mean label of the generated images, times `scale`.
+
+    higher_is_better = False
+
+    def __init__(self, *, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, real, generated):
+        return self.scale * generated.labels.double().mean()
+"""
+
+
+@pytest.fixture
+def with_mean_label(tmp_path: Path, monkeypatch):
+    """A configuration with `mean_label`, whose class is in a module outside the package, as one more metric."""
+    (tmp_path / "mean_label_metric.py").write_text(MEAN_LABEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    option = {"_target_": "mean_label_metric.MeanLabel", "name": "mean_label", "scale": 2.0}
+
+    def add(config: DictConfig) -> DictConfig:
+        config.measure.metrics = ["coverage", "mean_label"]
+        OmegaConf.update(config, "options.metric.mean_label", option, force_add=True)
+        return config
+
+    return add
+
+
+def test_a_metric_of_ones_own_is_computed_and_shown_wherever_the_others_are(
+    small_run: list[str], with_mean_label, tmp_path: Path, capsys
+) -> None:
+    """Oracle: the labels that the expanded dataset notes."""
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    study = ["study.methods=[original,none]", "study.seeds=1", "measure.judge_steps=2", "dataset.per_class=1"]
+    found = run(with_mean_label(compose("run", [*small_run, *study])), run_dir)
+    directory = Path(found.row("none").seeds[0].expanded)
+    mean = 2 * np.mean(pyarrow.parquet.read_table(directory / "metadata.parquet")["label"].to_pylist())
+
+    original, none = json.loads((run_dir / "results.json").read_text())["rows"]
+    measures = ["coverage", "mean_label", "energy_before", "energy_after", "images_per_second"]
+    assert none["mean_label"] == pytest.approx(mean)
+    assert [original[name] for name in measures] == [None] * 5
+    assert "frechet_distance" not in none
+    with open(run_dir / "results.csv", newline="") as file:
+        lines = {line["method"]: line for line in csv.DictReader(file)}
+    assert list(lines["none"]) == ["method", "seed", "accuracy", "num_train", "expanded", *measures]
+    assert (float(lines["none"]["mean_label"]), lines["original"]["mean_label"]) == (pytest.approx(mean), "")
+    page = (run_dir / "report.html").read_text()
+    assert "<th>mean label ↓</th>" in page
+    assert f"<td>{mean:.3f}</td>" in page
+    printed = capsys.readouterr().out
+    assert "mean label ↓" in printed
+    assert f" {mean:.3f} " in printed
+
+    measured = [f"measure.expanded={directory}", "measure.judge_steps=2", f"paths.output_dir={tmp_path}/outputs"]
+    values = measure(with_mean_label(compose("measure", measured)), run_dir)
+    results = json.loads((run_dir / "results.json").read_text())
+    assert results["mean_label"] == values["mean_label"] == pytest.approx(mean)
+    assert set(results["reference"]) == {"coverage", "mean_label", "num_half", "num_held_out"}
+    printed = capsys.readouterr().out
+    assert "mean label ↓" in printed
+    assert f" {mean:.4f} " in printed
+    assert "two halves of the real images" in printed

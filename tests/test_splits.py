@@ -324,7 +324,7 @@ def test_no_validation_images_is_an_error_with_the_ways_out(small_run: list[str]
     chosen = ["dataset=dtd", f"dataset.root={tmp_path}/dtd", "dataset.check_counts=false", "dataset.split=published"]
     study = Study(compose("run", [*small_run, *chosen, "study.split=validation"]), tmp_path)
     with pytest.raises(UserError) as caught:
-        study.run()
+        study.plan()
     message = str(caught.value)
     assert "\n" not in message
     assert "no validation image of 2 of 2 classes (banded, zigzagged)" in message
@@ -350,7 +350,8 @@ def test_a_study_of_a_fold_is_cached_like_any_other(small_run: list[str], tmp_pa
     counts, accuracies = [], []
     for run, fold in enumerate((0, 1, 0)):
         (tmp_path / str(run)).mkdir()
-        results = Study(compose("run", [*small_run, *study, f"dataset.fold={fold}"]), tmp_path / str(run)).run()
+        folded = Study(compose("run", [*small_run, *study, f"dataset.fold={fold}"]), tmp_path / str(run))
+        results = folded.run(folded.plan())
         counts.append([len([entry for entry in folder.iterdir() if entry.is_dir()]) for folder in (trained, made)])
         accuracies.append([row.mean("accuracy") for row in results.rows])
     assert counts[1] == [2 * number for number in counts[0]]

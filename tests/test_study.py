@@ -56,7 +56,11 @@ def test_the_whole_study_and_a_sweep_that_reuses_it(small_run: list[str], tmp_pa
         <= guided["difference_to_none"]["high"]
     )
     with open(run_dir / "results.csv") as file:
-        assert len(list(csv.DictReader(file))) == 10
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 10
+    for measure in ("frechet_distance", "label_consistency", "coverage"):
+        values = [float(line[measure]) for line in lines if line["method"] == "direct"]
+        assert sum(values) / 2 == pytest.approx(guided[measure])
     for folder in guided["expanded"]:
         assert len(datasets.load_dataset("imagefolder", data_dir=folder, split="train")) == 40
     page = (run_dir / "report.html").read_text()
@@ -83,7 +87,7 @@ def test_expand_then_measure_then_train(small_run: list[str], tmp_path: Path) ->
     expanded = run_dir / "expanded"
     assert expanded.is_symlink()
     outputs = f"paths.output_dir={tmp_path}/outputs"
-    assert "label_consistency" in run("measure", f"measure.expanded={expanded}", "measure.judge_steps=3", outputs)
+    assert "label consistency ↑" in run("measure", f"measure.expanded={expanded}", "measure.judge_steps=3", outputs)
     training = ["train.steps=3", "logger=none", outputs]
     assert "trained on 20" in run("train", *training)
     assert "trained on 60" in run("train", f"train.expanded={expanded}", *training)

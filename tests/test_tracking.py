@@ -199,17 +199,21 @@ def test_a_sweep_is_one_group_with_a_run_a_job_that_holds_its_configuration(give
 
 
 def test_a_studys_charts_are_named_by_method_and_seed(given, tmp_path: Path) -> None:
-    from distdiff.study.study import Study
+    from distdiff.commands.run import run as run_study
 
     (tmp_path / "run").mkdir()
     names = ["study.methods=[none,randaugment]", "study.seeds=1", "measure.judge_steps=2", "logger=tensorboard"]
-    Study(compose("run", [*given, *names]), tmp_path / "run").run()
+    run_study(compose("run", [*given, *names]), tmp_path / "run")
     values = tensorboard(tmp_path / "run")
     for name in EXPANSION:
         assert values[f"expand/none/seed0/{name}"]
     assert values["expand/none/seed0/images"] == values["expand/randaugment/seed0/images"] == [3.0, 12.0]
     assert "expand/randaugment/seed0/energy_after" not in values
     assert any(name.startswith("train/none/seed0/") for name in values)
+    for name in ("accuracy", "frechet_distance", "label_consistency", "coverage", "energy_after", "images_per_second"):
+        assert len(values[f"none/{name}"]) == 1
+    assert "randaugment/energy_after" not in values
+    assert values["samples"]
 
 
 def tensorboard(folder: Path) -> dict[str, list[float]]:

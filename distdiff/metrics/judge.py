@@ -1,11 +1,39 @@
 """The judge: a classifier that saw many real images and no synthetic one."""
 
+import itertools
+from dataclasses import dataclass
+
+import torch
+
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
+from distdiff.data.images import LabelledImages
+from distdiff.metrics.base import Features
 
 SEED = 0  # the judge belongs to the dataset, not to a study seed
+BATCH = 200
 
 
-def train_judge(classifiers: ClassifierTrainer, pool: TrainingSet, steps: int) -> ImageClassifier:
-    """A classifier trained on the dataset's whole training pool, from which studies draw their few images."""
-    return classifiers.train(pool, SEED, "judge", steps=steps)
+@dataclass(frozen=True)
+class Judge:
+    """A classifier, and how it is shown images: made square by `fit`, `input_size` pixels a side."""
+
+    classifier: ImageClassifier
+    input_size: int
+    fit: str
+
+    @torch.no_grad()
+    def __call__(self, images: LabelledImages) -> Features:
+        """What the classifier makes of at least one image."""
+        features, predicted = [], []
+        pixels = images.stream(self.input_size, self.fit)
+        while chunk := list(itertools.islice(pixels, BATCH)):
+            part = self.classifier.features(torch.stack(chunk))
+            features.append(part)
+            predicted.append(self.classifier.head(part).argmax(-1))
+        return Features(torch.cat(features), torch.tensor(images.labels), torch.cat(predicted))
+
+
+def train_judge(classifiers: ClassifierTrainer, pool: TrainingSet, steps: int, input_size: int) -> Judge:
+    """Trains on the dataset's whole training pool, from which studies draw their few images."""
+    return Judge(classifiers.train(pool, SEED, "judge", steps=steps), input_size, pool.fit)

@@ -1,46 +1,44 @@
-"""What the measures are of real images, so that those of expanded ones can be judged."""
+"""Baseline values: the same metrics between two halves of the real images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from distdiff.classification.networks import ImageClassifier
-from distdiff.data.images import LabelledImages
-from distdiff.metrics.fidelity import coverage, frechet_distance, judge_features
+from distdiff.metrics.base import Features, Metric
 
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Real against real images: a random half of `num_half` against the other, and the judge on `num_held_out` held-out ones.
+    """The baseline value of each metric, by its name: what it is among real images.
 
-    None where there are too few. Frechet distance falls, and coverage rises, with the number of images: more expanded images
-    than `num_half` have it easier than these halves. Both halves are of the pool that the judge was trained on.
+    Between a random half of the real images, `num_half` of them, and the other half; a metric that needs labels, on
+    `num_held_out` held-out images, which the judge was not trained on. None where there are too few images.
+    Metrics depend on the number of images: where there are more expanded images than `num_half`, the values of the two
+    are not at equal numbers. Both halves are of the images that the judge was trained on.
     """
 
-    frechet_distance: float | None
-    label_consistency: float | None
-    coverage: float | None
+    values: dict[str, float | None]
     num_half: int
     num_held_out: int
 
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.values, "num_half": self.num_half, "num_held_out": self.num_held_out}
 
-def reference(
-    real: torch.Tensor, held_out: LabelledImages, judge: ImageClassifier, size: int, fit: str, num_neighbours: int
-) -> Reference:
-    """Of the `judge`'s features of real images (n, D), and of others that it was not trained on."""
-    shuffled = real[torch.randperm(len(real), generator=torch.Generator().manual_seed(SEED))]
+
+def reference(metrics: Mapping[str, Metric], real: Features, held_out: Features | None) -> Reference:
+    """The baseline values of `metrics`; `held_out` is None where there are no held-out images."""
+    shuffled = torch.randperm(len(real), generator=torch.Generator().manual_seed(SEED))
     half = len(real) // 2
-    first, second = shuffled[:half], shuffled[half : 2 * half]
-    enough, consistency = half > 1, None
-    if len(held_out):
-        _, predicted = judge_features(judge, held_out, size, fit)
-        consistency = float((predicted.numpy() == held_out.labels).mean())
-    return Reference(
-        frechet_distance=frechet_distance(first, second) if enough else None,
-        label_consistency=consistency,
-        coverage=coverage(first.numpy(), second.numpy(), num_neighbours) if enough else None,
-        num_half=half,
-        num_held_out=len(held_out),
-    )
+    first, second = real.select(shuffled[:half]), real.select(shuffled[half : 2 * half])
+
+    def value(metric: Metric) -> float | None:
+        if metric.needs_labels:
+            return None if held_out is None else float(metric(real, held_out))
+        return float(metric(first, second)) if half > 1 else None
+
+    values = {name: value(metric) for name, metric in metrics.items()}
+    return Reference(values, num_half=half, num_held_out=0 if held_out is None else len(held_out))

@@ -4,16 +4,13 @@ import base64
 import io
 from pathlib import Path
 
-import matplotlib
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.report.table import COLUMNS, cells
+from distdiff.report.table import accuracy_rows, measure_rows
 from distdiff.study.results import StudyResults
-
-matplotlib.use("Agg")
 
 
 def write_report(results: StudyResults, config: DictConfig, samples: Path, legend: list[str], path: Path) -> None:
@@ -21,8 +18,8 @@ def write_report(results: StudyResults, config: DictConfig, samples: Path, legen
     page = Environment(loader=PackageLoader("distdiff", "report"), autoescape=True).get_template("page.html")
     text = page.render(
         results=results,
-        columns=COLUMNS,
-        rows=[cells(results, row) for row in results.rows],
+        accuracies=accuracy_rows(results),
+        measures=measure_rows(results),
         plot=Markup(accuracy_plot(results)),
         samples=base64.b64encode(samples.read_bytes()).decode(),
         legend=legend,
@@ -43,5 +40,5 @@ def accuracy_plot(results: StudyResults) -> str:
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
+    figure.savefig(buffer, format="svg")  # by a canvas of its own, whatever backend is in use
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]

@@ -1,62 +1,100 @@
-"""The study's result on the console."""
+"""What was found, as tables: a study's methods, and an expanded dataset's measures."""
+
+import re
+from collections.abc import Mapping
 
 from rich import box
 from rich.table import Table
 
 from distdiff.console.progress import console
+from distdiff.metrics.base import Metric
+from distdiff.metrics.reference import Reference
 from distdiff.study.methods import ORIGINAL, UNGUIDED
-from distdiff.study.results import MethodResult, StudyResults
+from distdiff.study.results import StudyResults
 from distdiff.study.statistics import PairedDifference
+
+METHOD, NOTHING = "method", "–"
+LONG = 14  # characters; a longer title has a line a word
+ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 
 def print_results(results: StudyResults) -> None:
-    """Prints one row a method, then what they say."""
+    """Prints the accuracies and the measures, one row a method each, then what they say."""
     seeds = len(results.rows[0].seeds)
-    table = Table(
-        title=f"{results.dataset}: accuracy on {results.split} data, {seeds} seed{'s' if seeds > 1 else ''}",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-    )
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
-    for row in results.rows:
-        table.add_row(*cells(results, row))
+    heading = f"{results.dataset}: accuracy on {results.split} data, {seeds} seed{'s' if seeds > 1 else ''}"
     console.print()
-    console.print(table)
+    console.print(_table(heading, *accuracy_rows(results)))
+    if len(rows := measure_rows(results)) > 1:
+        console.print()
+        console.print(_table("expanded images against the real ones", *rows))
     for line in results.headline():
         console.print(line)
 
 
-COLUMNS = (
-    "method",
-    "images",
-    "accuracy",
-    "vs original",
-    "vs none",
-    "Frechet",
-    "consistent",
-    "coverage",
-    "energy",
-    "img/s",
-)
-
-NOTHING = "–"
+def _table(heading: str, titles: list[str], *rows: list[str]) -> Table:
+    table = Table(title=heading, box=box.SIMPLE_HEAD, title_justify="left")
+    for name in titles:
+        words = re.split(r" (?![↑↓])", name) if len(name) > LONG else [name]  # an arrow stays with its word
+        table.add_column("\n".join(words), justify="left" if name == METHOD else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
-def cells(results: StudyResults, row: MethodResult) -> list[str]:
-    """A method's row as text, in the order of `COLUMNS`."""
-    return [
-        row.method,
-        f"{row.seeds[0].num_train:,}",
-        f"{row.mean('accuracy'):.3f} ± {row.accuracy_std:.3f}",
-        interval(results.difference(row.method, ORIGINAL)),
-        interval(results.difference(row.method, UNGUIDED)),
-        _number(row.mean("frechet_distance"), ".1f"),
-        _number(row.mean("label_consistency"), ".3f"),
-        _number(row.mean("coverage"), ".3f"),
-        _number(row.mean("energy_after"), ".3f"),
-        _number(row.mean("images_per_second"), ".1f"),
+def print_measures(values: Mapping[str, float], metrics: Mapping[str, Metric], reference: Reference) -> None:
+    """Prints a row a metric: its value, its baseline value, and on which real images that is."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("metric", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("baseline value", justify="right", no_wrap=True)
+    table.add_column("baseline on")
+    for name, metric in metrics.items():
+        known = reference.values[name]
+        if known is None:
+            images = "too few real images"
+        elif metric.needs_labels:
+            images = f"{reference.num_held_out:,} held-out real images"
+        else:
+            images = f"two halves of the real images, {reference.num_half:,} each"
+        table.add_row(title(name, metric.higher_is_better), f"{values[name]:.4f}", _number(known, ".4f"), images)
+    console.print()
+    console.print(table, soft_wrap=False)
+
+
+def accuracy_rows(results: StudyResults) -> list[list[str]]:
+    """Titles, then each method's accuracy and differences."""
+    titles = [METHOD, "images", "accuracy", f"vs {ORIGINAL}", f"vs {UNGUIDED}"]
+    rows = [
+        [
+            row.method,
+            f"{row.seeds[0].num_train:,}",
+            f"{row.mean('accuracy'):.3f} ± {row.accuracy_std:.3f}",
+            interval(results.difference(row.method, ORIGINAL)),
+            interval(results.difference(row.method, UNGUIDED)),
+        ]
+        for row in results.rows
     ]
+    return [titles, *rows]
+
+
+def measure_rows(results: StudyResults) -> list[list[str]]:
+    """Titles, then the measures of each method that has any."""
+    titles = [title(name, higher_is_better) for name, higher_is_better in results.measures.items()]
+    rows = [
+        [row.method, *(_number(row.mean(name), ".3f") for name in results.measures)]
+        for row in results.rows
+        if any(result.measures for result in row.seeds)
+    ]
+    return [[METHOD, *titles], *rows]
+
+
+def title(name: str, higher_is_better: bool | None) -> str:
+    """A measure's name in words, with an arrow in the direction that is better.
+
+    >>> title("label_consistency", higher_is_better=True)
+    'label consistency ↑'
+    """
+    return name.replace("_", " ") + ARROWS[higher_is_better]
 
 
 def interval(difference: PairedDifference | None) -> str:

@@ -2,40 +2,64 @@
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from distdiff.errors import UserError
+from distdiff.metrics.base import Metric
 from distdiff.study.methods import ORIGINAL, UNGUIDED
 from distdiff.study.statistics import PairedDifference, paired_difference
 
-# What is measured of an expanded dataset; None for a method that has none.
-MEASURES = (
-    "frechet_distance",
-    "label_consistency",
-    "coverage",
-    "energy_before",
-    "energy_after",
-    "images_per_second",
+# Measured of every expansion, beside the metrics; is higher better? (None: neither)
+OF_EVERY_EXPANSION: Mapping[str, bool | None] = {
+    "energy_before": None,
+    "energy_after": None,
+    "images_per_second": True,
+}
+# What else a method's row in results.json and results.csv holds.
+ROW = (
+    "method",
+    "accuracy",
+    "accuracy_mean",
+    "accuracy_std",
+    "num_train",
+    "runs",
+    "seed",
+    "training_seed",
+    "seeds",
+    "expanded",
 )
+
+
+def measures_of(metrics: Mapping[str, Metric]) -> dict[str, bool | None]:
+    """The names of all measures of a study that computes `metrics`, and whether higher is better (None: neither).
+
+    Raises `UserError` for a metric whose name a row of the results has for something else.
+    """
+    for name in metrics:
+        if name in (*ROW, *OF_EVERY_EXPANSION):
+            raise UserError(
+                f"measure.metrics={name} is not allowed: results.json has something else of that name; rename it"
+            )
+    return {name: metric.higher_is_better for name, metric in metrics.items()} | OF_EVERY_EXPANSION
 
 
 @dataclass
 class SeedResult:
-    """One method under one study seed; what does not apply to a method is None."""
+    """One method under one study seed; `measures` has those that apply to the method, by name."""
 
     seed: int
     accuracy: float
     num_train: int
     expanded: str | None = None
-    frechet_distance: float | None = None
-    label_consistency: float | None = None
-    coverage: float | None = None
-    energy_before: float | None = None
-    energy_after: float | None = None
-    images_per_second: float | None = None
+    measures: dict[str, float] = field(default_factory=dict)
+
+    def figures(self) -> dict[str, float]:
+        """The accuracy and the measures."""
+        return {"accuracy": self.accuracy, **self.measures}
 
 
 @dataclass
@@ -49,7 +73,8 @@ class MethodResult:
         return [getattr(result, name) for result in self.seeds]
 
     def mean(self, name: str) -> float | None:
-        values = [value for value in self.values(name) if value is not None]
+        """Of the accuracy or a measure over the seeds that have it."""
+        values = [figures[name] for result in self.seeds if name in (figures := result.figures())]
         return fmean(values) if values else None
 
     @property
@@ -63,7 +88,7 @@ class MethodResult:
 class StudyResults:
     """Every method, the method that the `guidance` keys choose, and what each stage took.
 
-    `found` says of a stage where its result was from, if it was not made in it.
+    `found` says of a stage where its result was from, if it was not made in it. `measures` are those of `measures_of`.
     """
 
     dataset: str
@@ -72,6 +97,7 @@ class StudyResults:
     rows: list[MethodResult]
     timing: dict[str, float]
     found: dict[str, str] = field(default_factory=dict)
+    measures: dict[str, bool | None] = field(default_factory=dict)
 
     def row(self, method: str) -> MethodResult | None:
         return next((row for row in self.rows if row.method == method), None)
@@ -124,7 +150,7 @@ class StudyResults:
             "accuracy_mean": row.mean("accuracy"),
             "accuracy_std": row.accuracy_std,
             "num_train": row.seeds[0].num_train,
-            **{name: row.mean(name) for name in MEASURES},
+            **{name: row.mean(name) for name in self.measures},
             **differences,
             "seeds": row.values("seed"),
             "expanded": row.values("expanded"),
@@ -135,12 +161,13 @@ class StudyResults:
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
         (directory / "results.json").write_text(text + "\n", encoding="utf-8")
         with open(directory / "results.csv", "w", newline="", encoding="utf-8") as file:
-            lines: Sequence[dict[str, Any]] = [
-                {"method": row.method, **asdict(result)} for row in self.rows for result in row.seeds
-            ]
-            writer = csv.DictWriter(file, fieldnames=list(lines[0]))
-            writer.writeheader()
-            writer.writerows(lines)
+            own = [item.name for item in fields(SeedResult) if item.name != "measures"]
+            writer = csv.writer(file)
+            writer.writerow(["method", *own, *self.measures])
+            for row in self.rows:
+                for result in row.seeds:
+                    values = [getattr(result, name) for name in own]
+                    writer.writerow([row.method, *values, *map(result.measures.get, self.measures)])
 
 
 def _sentence(subject: str, difference: PairedDifference, baseline: str) -> str:

@@ -8,10 +8,8 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set, training_set
 from distdiff.config.composition import load_option, options
-from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.readable import readable
@@ -19,21 +17,18 @@ from distdiff.data.splits.carving import check_measurable
 from distdiff.encoders.loading import trains_guide
 from distdiff.expansion.assembly import Expander
 from distdiff.expansion.job import ExpansionJob
-from distdiff.metrics.fidelity import measure
 from distdiff.metrics.judge import train_judge
+from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
-from distdiff.report.html import write_report
-from distdiff.report.samples import sample_grid
-from distdiff.report.table import print_results
 from distdiff.store.columns import METADATA
 from distdiff.store.directory import ExpandedDirectory, link
 from distdiff.store.energies import energy_table
 from distdiff.store.reading import planned, read_expanded
 from distdiff.study.methods import ORIGINAL
-from distdiff.study.results import MEASURES, MethodResult, SeedResult, StudyResults
+from distdiff.study.results import MethodResult, SeedResult, StudyResults, measures_of
 from distdiff.study.timing import StageTimer
-from distdiff.tracking.loggers import log_image, stage_logger, summarize, tracked
+from distdiff.tracking.loggers import stage_logger
 
 
 @dataclass(frozen=True)
@@ -45,6 +40,15 @@ class SeedPlan:
     jobs: dict[str, ExpansionJob]
 
 
+@dataclass(frozen=True)
+class StudyPlan:
+    """The whole training pool, from which seeds draw their images, the images to test on, and the seeds."""
+
+    pool: TrainingSet
+    held_out: LabelledImages
+    seeds: list[SeedPlan]
+
+
 class Study:
     """Runs the methods of `study.methods` at equal counts and equal optimizer steps, seed by seed."""
 
@@ -53,47 +57,48 @@ class Study:
         self.run_dir = run_dir
         self.methods = list(dict.fromkeys(config.study.methods))
         build_trainer(config.trainer)  # says now, not after the first stage, if there is no such device
+        self.metrics = load_metrics(config)
+        self.measures = measures_of(self.metrics)
         self.cache = StageCache(config.paths.cache_dir)
         self.classifiers = ClassifierTrainer(config, self.cache)
         self.expander = Expander(config, self.classifiers, self.cache)
         self.timer = StageTimer(self.cache)
 
-    def run(self) -> StudyResults:
-        """Writes results, report and sample grid into the run's directory, logs and prints them."""
+    def plan(self) -> StudyPlan:
+        """Loads the data and claims the directory of every expansion, before anything is trained: a clash must cost nothing."""
         with self.timer("load data"):
             splits = load_dataset(self.config.dataset)
             pool = training_set(splits.train, self.config.dataset.fit)
             held_out, _ = readable(getattr(splits, self.config.study.split), self.config.study.split)
             check_measurable(held_out, self.config.study.split, self.config.dataset.num_folds)
-            # Every directory is claimed before anything is trained: a clash must cost nothing.
             seeds = range(self.config.seed, self.config.seed + self.config.study.seeds)
-            plans = [self._plan(splits, seed) for seed in seeds]
-        with tracked(self.config, self.run_dir) as logger:
-            results = self._compare(held_out, plans, pool, logger)
-            if world().leads:
-                self._publish(results, plans[0].data.parts[0], logger)
-        return results
+            return StudyPlan(pool, held_out, [self._plan(splits, seed) for seed in seeds])
 
-    def _compare(
-        self, held_out: LabelledImages, plans: list[SeedPlan], pool: TrainingSet, logger: Logger | None
-    ) -> StudyResults:
+    def run(self, plan: StudyPlan, logger: Logger | None = None) -> StudyResults:
+        """Carries out `plan`, logs to `logger`, and writes `results.json` and `results.csv` into the run's directory."""
         rows = {method: MethodResult(method) for method in self.methods}
         with self.timer("judge"):
-            judge = train_judge(self.classifiers, pool, self.config.measure.judge_steps)
-        for plan in plans:
+            steps, input_size = self.config.measure.judge_steps, self.config.classifier.input_size
+            judge = train_judge(self.classifiers, plan.pool, steps, input_size)
+        measurer = Measurer(self.metrics, judge, plan.pool.parts[0])
+        for seed_plan in plan.seeds:
             with self.timer("guide"):
-                self.expander.encoder(plan.data, plan.seed, f"seed {plan.seed}")
+                self.expander.encoder(seed_plan.data, seed_plan.seed, f"seed {seed_plan.seed}")
             for method, row in rows.items():
-                row.seeds.append(self._one(method, plan, pool.parts[0], held_out, judge, logger))
+                row.seeds.append(self._one(method, seed_plan, plan.held_out, measurer, logger))
                 _log_row(logger, row)
-        return StudyResults(
+        results = StudyResults(
             dataset=self.config.dataset.name,
             split=self.config.study.split,
             chosen=self.config.guidance.name,
             rows=list(rows.values()),
             timing=self.timer.seconds,
             found=self._found(),
+            measures=self.measures,
         )
+        if world().leads:
+            results.write(self.run_dir)
+        return results
 
     def _found(self) -> dict[str, str]:
         """The stages in which nothing was trained, and where the classifier was from."""
@@ -120,13 +125,7 @@ class Study:
         return self.expander.augmented(data, method, seed)
 
     def _one(
-        self,
-        method: str,
-        plan: SeedPlan,
-        real: LabelledImages,
-        held_out: LabelledImages,
-        judge: ImageClassifier,
-        logger: Logger | None,
+        self, method: str, plan: SeedPlan, held_out: LabelledImages, measurer: Measurer, logger: Logger | None
     ) -> SeedResult:
         title = f"seed {plan.seed}: {method}"
         result = SeedResult(plan.seed, accuracy=0.0, num_train=0)
@@ -134,13 +133,13 @@ class Study:
         if job := plan.jobs.get(method):
             with self.timer(f"expand {method}"):
                 job.run(title, stage_logger(logger, f"expand/{method}/seed{plan.seed}"))
-            images = read_expanded(job.path, real, job.plan)
+            images = read_expanded(job.path, measurer.images, job.plan)
             training = plan.data.with_part(images, images.identity)
             result.expanded = str(job.path)
             if world().leads:
                 link(self.run_dir / "expanded" / f"{method}-seed{plan.seed}", job.path)
             with self.timer("measure"):
-                self._measure(result, job, images, real, judge)
+                result.measures = self._measured(job, images, measurer)
         with self.timer(f"train {method}"):
             curves = stage_logger(logger, f"train/{method}/seed{plan.seed}")
             classifier = self.classifiers.train_together(training, plan.seed, f"{title}: train", curves)
@@ -149,44 +148,20 @@ class Study:
         result.num_train = len(training)
         return result
 
-    def _measure(
-        self,
-        result: SeedResult,
-        job: ExpansionJob,
-        images: LabelledImages,
-        real: LabelledImages,
-        judge: ImageClassifier,
-    ) -> None:
-        size, fit = self.config.classifier.input_size, self.config.dataset.fit
-        fidelity = world().once(lambda: measure(images, real, judge, size, fit, self.config.measure.num_neighbours))
-        for name, value in fidelity.as_dict().items():
-            setattr(result, name, value)
-        result.images_per_second = ExpandedDirectory(job.path).images_per_second()
+    def _measured(self, job: ExpansionJob, images: LabelledImages, measurer: Measurer) -> dict[str, float]:
+        """The measures of an expansion, without those that do not apply to its method."""
+        measures: dict[str, float | None] = dict(world().once(lambda: measurer(images)))
         energies = energy_table(planned(pyarrow.parquet.read_table(job.path / METADATA).to_pylist(), job.plan))
-        result.energy_before = energies.get("energy_before_median")
-        result.energy_after = energies.get("energy_after_median")
-
-    def _publish(self, results: StudyResults, images: LabelledImages, logger: Logger | None) -> None:
-        with self.timer("report"):
-            picture = self.run_dir / "samples.png"
-            legend = sample_grid(results, images, self.config.generator.resolution, self.config.dataset.fit, picture)
-            log_image(logger, "samples", picture)
-            summarize(logger, results.summary())
-        results.write(self.run_dir)
-        write_report(results, self.config, picture, legend, self.run_dir / "report.html")
-        print_results(results)
-        console.print(f"\nreport   {self.run_dir / 'report.html'}")
-        console.print(f"results  {self.run_dir / 'results.json'}")
-
-
-def run_study(config: DictConfig, run_dir: Path) -> None:
-    """`experiments/run.py`."""
-    Study(config, run_dir).run()
+        measures["energy_before"] = energies.get("energy_before_median")
+        measures["energy_after"] = energies.get("energy_after_median")
+        measures["images_per_second"] = ExpandedDirectory(job.path).images_per_second()
+        return {name: value for name, value in measures.items() if value is not None}
 
 
 def _log_row(logger: Logger | None, row: MethodResult) -> None:
     if logger is None:
         return
     latest = row.seeds[-1]
-    values = {f"{row.method}/{name}": getattr(latest, name) for name in ("accuracy", *MEASURES)}
-    logger.log_metrics({"seed": latest.seed} | {name: value for name, value in values.items() if value is not None})
+    logger.log_metrics(
+        {"seed": latest.seed} | {f"{row.method}/{name}": value for name, value in latest.figures().items()}
+    )

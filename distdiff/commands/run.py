@@ -1,0 +1,40 @@
+"""`experiments/run.py`: the whole study, and its report."""
+
+from pathlib import Path
+
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+
+from distdiff.console.progress import console
+from distdiff.data.images import LabelledImages
+from distdiff.ranks.world import world
+from distdiff.report.html import write_report
+from distdiff.report.samples import sample_grid
+from distdiff.report.table import print_results
+from distdiff.study.results import StudyResults
+from distdiff.study.study import Study
+from distdiff.tracking.loggers import log_image, summarize, tracked
+
+
+def run(config: DictConfig, run_dir: Path) -> StudyResults:
+    """Runs the study; writes results, report and sample grid into the run's directory, logs and prints them."""
+    study = Study(config, run_dir)
+    plan = study.plan()
+    with tracked(config, run_dir) as logger:
+        results = study.run(plan, logger)
+        if world().leads:
+            _publish(results, plan.seeds[0].data.parts[0], config, run_dir, logger)
+    return results
+
+
+def _publish(
+    results: StudyResults, sources: LabelledImages, config: DictConfig, run_dir: Path, logger: Logger | None
+) -> None:
+    picture, report = run_dir / "samples.png", run_dir / "report.html"
+    legend = sample_grid(results, sources, config.generator.resolution, config.dataset.fit, picture)
+    log_image(logger, "samples", picture)
+    summarize(logger, results.summary())
+    write_report(results, config, picture, legend, report)
+    print_results(results)
+    console.print(f"\nreport   {report}")
+    console.print(f"results  {run_dir / 'results.json'}")

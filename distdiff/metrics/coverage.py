@@ -1,0 +1,36 @@
+"""Coverage."""
+
+from sklearn.neighbors import NearestNeighbors
+
+from distdiff.keys import PositiveInt
+from distdiff.metrics.base import Features, Metric
+
+
+class Coverage(Metric):
+    r"""The share of real images in whose neighbourhood there is a generated one.
+
+    .. math:: \frac{1}{N} \sum_{i=1}^{N} [\min_j \|y_j - x_i\| \le r_k(x_i)]
+
+    x are real and y generated features; r_k(x) is the distance from x to its k-th nearest real neighbour, k being
+    `num_neighbours`, or the number of other real images where that is less.
+    In [0, 1], higher is better. It rises with the number of generated images: compare it at equal numbers.
+    Raises `ValueError` where there is no image on either side.
+    Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020, eq. 4.
+
+    >>> import torch
+    >>> real = Features(torch.tensor([[0.0], [1.0], [2.0], [10.0]]), torch.zeros(4), torch.zeros(4))
+    >>> generated = Features(torch.tensor([[0.5]]), torch.zeros(1), torch.zeros(1))
+    >>> Coverage(num_neighbours=1)(real, generated)  # within 1 of 0 and of 1, farther than 1 from 2, than 8 from 10
+    0.5
+    """
+
+    higher_is_better = True
+
+    def __init__(self, *, num_neighbours: PositiveInt) -> None:
+        self.num_neighbours = num_neighbours
+
+    def __call__(self, real: Features, generated: Features) -> float:
+        points, num_neighbours = real.features.numpy(), min(self.num_neighbours, len(real) - 1)
+        radii = NearestNeighbors(n_neighbors=num_neighbours + 1).fit(points).kneighbors(points)[0][:, -1]
+        nearest = NearestNeighbors(n_neighbors=1).fit(generated.features.numpy()).kneighbors(points)[0][:, 0]
+        return float((nearest <= radii).mean())

@@ -1,0 +1,35 @@
+"""The Frechet distance."""
+
+import torch
+from torch import nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from distdiff.metrics.base import Features, Metric
+
+
+class FrechetDistance(Metric):
+    r"""Frechet distance between Gaussians fitted to the features of real and of generated images, by torchmetrics.
+
+    .. math:: \|\mu_r - \mu_g\|^2 + \operatorname{tr}(\Sigma_r + \Sigma_g - 2 (\Sigma_r \Sigma_g)^{1/2})
+
+    In [0, ∞), lower is closer, computed in float64. It falls with the number of images: compare it at equal numbers.
+    Raises `RuntimeError` where there are fewer than two images on either side.
+    Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", NeurIPS
+    2017, eq. 6, there in the features of an Inception network.
+
+    >>> points = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    >>> labels = torch.zeros(500, dtype=torch.long)
+    >>> real, generated = Features(points, labels, labels), Features(points + 2, labels, labels)
+    >>> round(FrechetDistance()(real, generated), 3)  # equal covariances: the squared distance of the means
+    12.0
+    """
+
+    higher_is_better = False
+
+    def __call__(self, real: Features, generated: Features) -> float:
+        identity = nn.Identity()
+        identity.num_features = real.features.shape[1]
+        metric = FrechetInceptionDistance(feature=identity).set_dtype(torch.float64)
+        metric.update(real.features.double(), real=True)
+        metric.update(generated.features.double(), real=False)
+        return float(metric.compute())

@@ -1,0 +1,25 @@
+"""Label consistency."""
+
+from distdiff.metrics.base import Features, Metric
+
+
+class LabelConsistency(Metric):
+    r"""The share of generated images to which the judge gives the label that they were made for.
+
+    .. math:: \frac{1}{n} \sum_{i=1}^{n} [\hat y(x_i) = y_i]
+
+    In [0, 1], higher is better; NaN, not an error, where there are no images. It says nothing of diversity: copies of one
+    well-recognised image a class reach 1. The real images are not looked at.
+    Source: "GAN-test" of Shmelkov et al., "How good is my GAN?", ECCV 2018.
+
+    >>> import torch
+    >>> generated = Features(torch.zeros(4, 3), torch.tensor([0, 0, 1, 1]), predicted=torch.tensor([0, 1, 1, 1]))
+    >>> LabelConsistency()(generated, generated)
+    0.75
+    """
+
+    higher_is_better = True
+    needs_labels = True
+
+    def __call__(self, real: Features, generated: Features) -> float:
+        return float((generated.predicted == generated.labels).double().mean())
