@@ -26,9 +26,10 @@ def fetch(config: DictConfig, run_dir: Path) -> None:
     from distdiff.generator.pipelines import fetch_generator  # seconds to import, so only where they are needed
 
     _report(fetch_generator(config.generator))
-    from distdiff.encoders.loading import fetch_encoder
+    from distdiff.caching.stages import StageCache
+    from distdiff.encoders.source import encoder_source
 
-    _report(fetch_encoder(config.encoder, config.classifier))
+    _report(encoder_source(config, StageCache(config.paths.cache_dir)).fetch())
 
 
 def size_of(folder: Path) -> int:

@@ -95,7 +95,7 @@ class Assembly:
         """Guided img2img of all sources, or of those at `positions` alone, which count from 0 then."""
         method: Guidance = build(guidance)
         train, generator = data.parts[0], self.generator  # loaded first: it may refuse what only it can know
-        encoder = self.encoders.encoder(data, seed, title.rsplit(": ", 1)[0])
+        encoder = self.encoders.encoder(data, seed, f"{title.rsplit(': ', 1)[0]}: guide")
         resolution = self.config.generator.resolution
         size, fit = method.preparation.prototype_view(resolution, data.fit, encoder.input_size)
         energy = self.energy(data, seed, encoder, size, fit)

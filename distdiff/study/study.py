@@ -8,14 +8,13 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
+from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set, training_set
-from distdiff.config.composition import load_option, options
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.readable import readable
 from distdiff.data.splits.carving import check_measurable
-from distdiff.encoders.loading import trains_guide
-from distdiff.expansion.assembly import Expander
+from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.job import ExpansionJob
 from distdiff.metrics.judge import train_judge
 from distdiff.metrics.measuring import Measurer, load_metrics
@@ -60,8 +59,8 @@ class Study:
         self.metrics = load_metrics(config)
         self.measures = measures_of(self.metrics)
         self.cache = StageCache(config.paths.cache_dir)
-        self.classifiers = ClassifierTrainer(config, self.cache)
-        self.expander = Expander(config, self.classifiers, self.cache)
+        self.classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, self.cache)
+        self.assembly = Assembly(config, self.cache)
         self.timer = StageTimer(self.cache)
 
     def plan(self) -> StudyPlan:
@@ -83,7 +82,7 @@ class Study:
         measurer = Measurer(self.metrics, judge, plan.pool.parts[0])
         for seed_plan in plan.seeds:
             with self.timer("guide"):
-                self.expander.encoder(seed_plan.data, seed_plan.seed, f"seed {seed_plan.seed}")
+                self.assembly.encoders.encoder(seed_plan.data, seed_plan.seed, f"seed {seed_plan.seed}: guide")
             for method, row in rows.items():
                 row.seeds.append(self._one(method, seed_plan, plan.held_out, measurer, logger))
                 _log_row(logger, row)
@@ -93,20 +92,22 @@ class Study:
             chosen=self.config.guidance.name,
             rows=list(rows.values()),
             timing=self.timer.seconds,
-            found=self._found(),
+            found=self._found(plan.seeds[0]),
             measures=self.measures,
         )
         if world().leads:
             results.write(self.run_dir)
         return results
 
-    def _found(self) -> dict[str, str]:
+    def _found(self, first: SeedPlan) -> dict[str, str]:
         """The stages in which nothing was trained, and where the classifier was from."""
-        guided = trains_guide(self.config.encoder)
+        guided = self.assembly.encoders.trains
         classifiers = {"judge", *(["guide"] if guided else []), *(f"train {method}" for method in self.methods)}
         found = {stage: "found in the cache" for stage in self.timer.seconds if not self.timer.made[stage]}
         if guided and world().size == 1 and f"train {ORIGINAL}" in found:
-            found[f"train {ORIGINAL}"] = "the guide, trained before"
+            guide = self.assembly.encoders.identity(first.data, first.seed)
+            if guide == self.classifiers.fingerprint(first.data, first.seed):
+                found[f"train {ORIGINAL}"] = "the guide, trained before"
         return {stage: words for stage, words in found.items() if stage in classifiers}
 
     def _plan(self, splits: DatasetSplits, seed: int) -> SeedPlan:
@@ -119,10 +120,10 @@ class Study:
 
     def _job(self, method: str, data: TrainingSet, seed: int) -> ExpansionJob:
         if method == self.config.guidance.name:
-            return self.expander.guided(data, self.config.guidance, seed)
-        if method in options("guidance"):
-            return self.expander.guided(data, load_option("guidance", method), seed)
-        return self.expander.augmented(data, method, seed)
+            return self.assembly.guided(data, self.config.guidance, seed)
+        if method in self.config.options.get("guidance", ()):
+            return self.assembly.guided(data, self.config.options.guidance[method], seed)
+        return self.assembly.augmented(data, self.config.options.augmentation[method], seed)
 
     def _one(
         self, method: str, plan: SeedPlan, held_out: LabelledImages, measurer: Measurer, logger: Logger | None
