@@ -16,7 +16,8 @@ from distdiff.classification.training import ClassifierTrainer, training_set
 from distdiff.config.composition import compose_jobs, explain_type, load_option, options
 from distdiff.config.schema import GROUPS
 from distdiff.config.validation import check_generator, check_values
-from distdiff.data.images import LabelledImages, to_image, to_tensor
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_image, to_tensor
 from distdiff.data.reading.decoding import to_rgb
 from distdiff.data.reading.fit import fit_image
 from distdiff.data.sources.imagefolder import read_class_folders

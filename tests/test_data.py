@@ -6,9 +6,9 @@ from conftest import compose
 from PIL import Image
 
 from distdiff.data.datasets import load_dataset, prompts
-from distdiff.data.images import draw_few_shot
 from distdiff.data.reading.fit import fit_image
 from distdiff.data.sources import digits, font_digits
+from distdiff.data.splits.few_shot import draw_few_shot
 from distdiff.errors import UserError
 
 

@@ -14,7 +14,8 @@ from distdiff.classification.training import ClassifierTrainer, few_shot_trainin
 from distdiff.config.validation import strengths_of
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
-from distdiff.data.images import LabelledImages, to_image
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_image
 from distdiff.expansion.assembly import Expander
 from distdiff.expansion.estimate import Estimate, mean_size
 from distdiff.expansion.plan import ExpansionPlan

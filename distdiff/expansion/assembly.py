@@ -19,7 +19,8 @@ from distdiff.config.composition import load_option
 from distdiff.config.instantiation import build
 from distdiff.console.counting import counted
 from distdiff.data.datasets import sentences
-from distdiff.data.images import LabelledImages, to_tensor
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_tensor
 from distdiff.data.reading.fit import random_crop
 from distdiff.data.reading.prefetch import prefetched
 from distdiff.encoders.base import Encoder

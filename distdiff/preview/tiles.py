@@ -10,7 +10,8 @@ from PIL import Image
 
 from distdiff.config.validation import strengths_of
 from distdiff.console.progress import stage_progress
-from distdiff.data.images import LabelledImages, to_image
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_image
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.synthesis import GuidedImg2Img
 from distdiff.guidance.loading import build_guidance
