@@ -39,10 +39,7 @@ from distdiff.prototypes.hierarchical import Prototypes
 
 def load_images(root: str) -> LabelledImages:
     """The images of a folder with one folder a class, read when needed; raises `UserError` where there are none."""
-    try:
-        return read_class_folders(root)
-    except UserError as error:
-        raise UserError(str(error).replace("dataset.root=", "root=")) from None
+    return read_class_folders(root, key="root")
 
 
 def load_generator(name: str, **keys: Any) -> LatentDiffusion:

@@ -65,9 +65,12 @@ class Group:
     - `options_have_keys`: each option brings keys of its own, by the signature of its `_target_`.
     - `taken_everywhere`: keys that an option without a use for them takes and ignores, so that sweeps may mix options.
     - `check(config)` raises `UserError`; it sees the whole configuration of the job.
-    - `refers_to(config)` names further options, (group, option), that the job needs: they become `config.options`.
+    - `warn(config)` gives what a user may not have meant, though it is allowed, a sentence each.
+    - `refers_to(config, options_of)` names further options, (group, option), that the job needs: they become
+      `config.options`. `options_of(group)` lists the options that there are.
+    - `general_options` read what the user has: they are proposed first where a key was given to another option.
     - `paths`, `texts`: keys whose values are paths or sentences, which are taken from the command line as typed.
-    - `also_called`: what neighbouring libraries call a key -> what it is called here.
+    - `also_called`: what neighbouring libraries or earlier versions call a key -> its full name here.
     """
 
     name: str
@@ -75,10 +78,12 @@ class Group:
     options_have_keys: bool = False
     taken_everywhere: tuple[str, ...] = ()
     check: Callable[[DictConfig], None] | None = None
-    refers_to: Callable[[DictConfig], Iterable[tuple[str, str]]] | None = None
+    warn: Callable[[DictConfig], Iterable[str]] | None = None
+    refers_to: Callable[[DictConfig, Callable[[str], list[str]]], Iterable[tuple[str, str]]] | None = None
+    general_options: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
-    also_called: Mapping[str, str] = field(default_factory=dict)
+    also_called: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def build(option: Mapping[str, Any], *context: Any, **more: Any) -> Any:

@@ -177,7 +177,8 @@ def root(tmp_path: Path) -> Path:
 
 @functools.cache
 def composed(option: str) -> DictConfig:
-    return compose("train", [f"dataset={option}", "dataset.root=any", "dataset.validation_fraction=0"]).dataset
+    given = ["dataset.root=.", "dataset.name=any", "dataset.validation_fraction=0"]
+    return compose("train", [f"dataset={option}", *given]).dataset
 
 
 def training_images(root: Path, option: str = "imagefolder", **keys: object) -> LabelledImages:

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from omegaconf import DictConfig
 
-from distdiff.config.instantiation import build
 from distdiff.data.images import DatasetSplits
 from distdiff.data.prompts import class_sentences, class_words
 from distdiff.data.reading.options import ReadingOptions
 from distdiff.data.splits.folds import fold_as_validation
 from distdiff.data.splits.subset import reduced
+from distdiff.keys import build
 
 
 def load_dataset(config: DictConfig) -> DatasetSplits:
