@@ -57,7 +57,7 @@ def test_the_reference_is_one_half_of_the_real_images_against_the_other() -> Non
 
     real, held_out = (
         torch.randn(401, 3, generator=torch.Generator().manual_seed(1)),
-        digits.load().test.select(range(50)),
+        digits.load(name="digits", split_seed=0).test.select(range(50)),
     )
     among = reference(real, held_out, Judge(), 8, "squash", 5)
     assert (among.num_half, among.num_held_out) == (200, 50)
