@@ -34,7 +34,7 @@ def test_every_classifier_gives_logits_and_differentiable_unit_features(name: st
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
 def test_real_and_synthetic_images_come_at_the_given_ratio(share: float) -> None:
-    pool = digits.load().train
+    pool = digits.load(name="digits", split_seed=0).train
     parts = [pool.select(range(20)), pool.select(range(20, 220))]
     data = ClassificationData(ImageTensors(parts, 32, "squash"), None, 200, 32, 0, synthetic_probability=share)
     drawn = np.array(list(data._sampler()))
@@ -43,7 +43,7 @@ def test_real_and_synthetic_images_come_at_the_given_ratio(share: float) -> None
 
 
 def test_without_a_ratio_every_image_comes_equally_often() -> None:
-    parts = [digits.load().train.select(range(30))]
+    parts = [digits.load(name="digits", split_seed=0).train.select(range(30))]
     data = ClassificationData(ImageTensors(parts, 32, "squash"), None, 30, 10, 0)
     counts = np.bincount(list(data._sampler()), minlength=30)
     assert counts.min() == counts.max() == 10
@@ -51,7 +51,7 @@ def test_without_a_ratio_every_image_comes_equally_often() -> None:
 
 def test_each_classs_accuracy_is_that_of_its_images(tmp_path: Path) -> None:
     config = compose("train", ["train.batch_size=7"])
-    images = digits.load().test.select(range(40))
+    images = digits.load(name="digits", split_seed=0).test.select(range(40))
     classifier = build(config.classifier, num_classes=10).eval()
     tested = ClassifierTrainer(config, StageCache(tmp_path)).test(classifier, images)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_the_twenty_worst_classes_are_shown_the_worst_first(capsys) -> None:
 
 
 def test_one_class_alone_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    pool = digits.load().train
+    pool = digits.load(name="digits", split_seed=0).train
     only = replace(pool.select(np.flatnonzero(pool.labels == 0)), class_names=("zero",))
     trainer = ClassifierTrainer(compose("run", []), StageCache(tmp_path))
     with pytest.raises(UserError, match="one class, zero: a classifier needs two"):

@@ -6,14 +6,16 @@ from conftest import compose
 from PIL import Image
 
 from distdiff.data.datasets import load_dataset, prompts
-from distdiff.data.images import draw_few_shot
 from distdiff.data.reading.fit import fit_image
 from distdiff.data.sources import digits, font_digits
+from distdiff.data.splits.few_shot import draw_few_shot
 from distdiff.errors import UserError
+
+DIGITS = {"name": "digits", "split_seed": 0}
 
 
 def test_digits_splits_share_no_image_and_no_pixels() -> None:
-    splits = digits.load()
+    splits = digits.load(**DIGITS)
     parts = [splits.train, splits.validation, splits.test]
     assert [len(part) for part in parts] == [797, 400, 600]
     keys = [set(part.keys) for part in parts]
@@ -27,14 +29,14 @@ def test_digits_splits_share_no_image_and_no_pixels() -> None:
 
 
 def test_digits_are_light_on_dark_rgb() -> None:
-    image = digits.load().train.image(0)
+    image = digits.load(**DIGITS).train.image(0)
     assert image.mode == "RGB"
     assert image.size == (32, 32)
     assert np.asarray(image)[:3].mean() < 128 < np.asarray(image).max()
 
 
 def test_a_few_shot_draw_is_balanced_and_depends_on_the_seed_alone() -> None:
-    pool = digits.load().train
+    pool = digits.load(**DIGITS).train
     first, again, other = (draw_few_shot(pool, 2, seed) for seed in (0, 0, 1))
     assert np.bincount(first.labels).tolist() == [2] * 10
     assert first.keys == again.keys
@@ -43,13 +45,13 @@ def test_a_few_shot_draw_is_balanced_and_depends_on_the_seed_alone() -> None:
 
 
 def test_font_digits_depend_on_their_index_alone_and_hold_no_scan() -> None:
-    few, more = (font_digits.load(num_images=n, image_size=32) for n in (200, 400))
+    few, more = (font_digits.load(num_images=n, image_size=32, **DIGITS) for n in (200, 400))
     by_key = {key: more.train.image(i).tobytes() for i, key in enumerate(more.train.keys)}
     shared = [key for key in few.train.keys if key in by_key]
     assert shared
     for key in shared[:20]:
         assert few.train.image(few.train.keys.index(key)).tobytes() == by_key[key]
-    scans = {image.tobytes() for image in map(digits.load().train.image, range(797))}
+    scans = {image.tobytes() for image in map(digits.load(**DIGITS).train.image, range(797))}
     assert not scans & set(by_key.values())
 
 
@@ -78,9 +80,8 @@ def test_split_folders_are_splits(tmp_path) -> None:
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: (p / "cat").mkdir(parents=True)])
 def test_a_folder_without_images_is_one_line(make, tmp_path) -> None:
     make(tmp_path / "data")
-    config = compose("run", ["dataset=imagefolder", f"dataset.root={tmp_path / 'data'}"])
     with pytest.raises(UserError, match=r"^dataset\.root="):
-        load_dataset(config.dataset)
+        load_dataset(compose("run", ["dataset=imagefolder", f"dataset.root={tmp_path / 'data'}"]).dataset)
 
 
 @pytest.mark.parametrize(

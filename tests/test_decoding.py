@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,9 +23,11 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from distdiff.classification.data import ClassificationData, ImageTensors
+from distdiff.data import examining
 from distdiff.data import images as images_module
 from distdiff.data.cache import examined, image_cache
 from distdiff.data.datasets import load_dataset
+from distdiff.data.examining import examine, identity_of
 from distdiff.data.images import LabelledImages
 from distdiff.data.readable import checked
 from distdiff.data.reading import decoding as reading
@@ -175,7 +177,8 @@ def root(tmp_path: Path) -> Path:
 
 @functools.cache
 def composed(option: str) -> DictConfig:
-    return compose("train", [f"dataset={option}", "dataset.root=any", "dataset.validation_fraction=0"]).dataset
+    given = ["dataset.root=.", "dataset.name=any", "dataset.validation_fraction=0"]
+    return compose("train", [f"dataset={option}", *given]).dataset
 
 
 def training_images(root: Path, option: str = "imagefolder", **keys: object) -> LabelledImages:
@@ -228,39 +231,39 @@ def test_a_background_is_checked_before_anything_loads() -> None:
 
 def test_the_background_identifies_only_what_it_changes(root: Path) -> None:
     white, red = (training_images(root, background=name) for name in ("white", "red"))
-    assert white.fingerprint() != red.fingerprint()
+    assert identity_of(white) != identity_of(red)
     opaque = [[p for p, key in enumerate(part.keys) if key != "clear.png"] for part in (white, red)]
-    assert white.select(opaque[0]).fingerprint() == red.select(opaque[1]).fingerprint()
+    assert identity_of(white.select(opaque[0])) == identity_of(red.select(opaque[1]))
 
 
 # What was found out about files is remembered
 
 
-def calls_of(reader: Callable, monkeypatch) -> list:
-    """The files that labelled images hand to `reader` from now on."""
+def calls_of(reader: Callable, module: ModuleType, monkeypatch) -> list:
+    """The files that `module` hands to `reader` from now on."""
     calls = []
-    monkeypatch.setattr(images_module, reader.__name__, lambda file, *more: calls.append(file) or reader(file, *more))
+    monkeypatch.setattr(module, reader.__name__, lambda file, *more: calls.append(file) or reader(file, *more))
     return calls
 
 
 @pytest.fixture
 def decoded(monkeypatch) -> list:
     """What was decoded to examine it."""
-    return calls_of(is_transparent, monkeypatch)
+    return calls_of(is_transparent, examining, monkeypatch)
 
 
 def test_the_second_run_decodes_nothing_and_says_the_same(root: Path, decoded: list) -> None:
-    first = training_images(root).examine()
+    first = examine(training_images(root))
     assert len(decoded) == len(training_images(root)) > 10
     decoded.clear()
-    assert training_images(root).examine() == first
+    assert examine(training_images(root)) == first
     assert not decoded
-    assert training_images(root, cache_dir=f"{root.parent}/other").examine() == first  # nor does memory change it
-    assert replace(training_images(root), options=ReadingOptions()).examine() == first
+    assert examine(training_images(root, cache_dir=f"{root.parent}/other")) == first  # nor does memory change it
+    assert examine(replace(training_images(root), options=ReadingOptions())) == first
 
 
 def test_a_changed_file_is_noticed_even_with_the_size_and_time_it_had(root: Path, decoded: list) -> None:
-    before = training_images(root).fingerprint()
+    before = identity_of(training_images(root))
     path = root / "train/a/0.jpg"
     content, stat = bytearray(path.read_bytes()), path.stat()
     place = content.index(b"\xff\xda") + 200
@@ -268,28 +271,28 @@ def test_a_changed_file_is_noticed_even_with_the_size_and_time_it_had(root: Path
     path.write_bytes(content)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     decoded.clear()
-    assert training_images(root).fingerprint() != before
+    assert identity_of(training_images(root)) != before
     assert decoded == [str(path)]
     content[place] ^= 1
     path.write_bytes(content)
-    assert training_images(root).fingerprint() == before
+    assert identity_of(training_images(root)) == before
 
 
 def test_added_removed_and_damaged_files_are_noticed(root: Path, decoded: list) -> None:
-    lost, before = training_images(root).examine()
+    lost, before = examine(training_images(root))
     assert not lost
     moved = root.parent / "0.jpg"
     shutil.move(root / "train/a/0.jpg", moved)
-    without = training_images(root).fingerprint()
+    without = identity_of(training_images(root))
     assert without != before
     decoded.clear()
     shutil.copy(moved, root / "train/a/0.jpg")
-    assert training_images(root).fingerprint() == before
+    assert identity_of(training_images(root)) == before
     assert not decoded  # its bytes are known
     for _ in range(2):  # damage is looked at each time
         (root / "train/a/0.jpg").write_bytes(moved.read_bytes()[:500])
         images = training_images(root)
-        lost, found = images.examine()
+        lost, found = examine(images)
         assert [images.keys[position] for position in lost] == ["0.jpg"]
         assert found == without
         assert decoded
@@ -298,13 +301,13 @@ def test_added_removed_and_damaged_files_are_noticed(root: Path, decoded: list) 
 
 def test_a_file_that_changed_just_now_is_not_known_by_its_time(root: Path, monkeypatch) -> None:
     os.utime(root / "train/a/0.jpg")
-    training_images(root).fingerprint()
+    identity_of(training_images(root))
     (file,) = (root.parent / "cache/examined").iterdir()
     known = json.loads(file.read_text())["files"]
     assert str(root / "train/a/2.jpg") in known
     assert str(root / "train/a/0.jpg") not in known
     monkeypatch.setattr(examined.time, "time", lambda: time.time_ns() / 1e9 + 10)
-    training_images(root).fingerprint()
+    identity_of(training_images(root))
     assert str(root / "train/a/0.jpg") in json.loads(file.read_text())["files"]
 
 
@@ -312,20 +315,20 @@ def test_a_file_that_changed_just_now_is_not_known_by_its_time(root: Path, monke
     "spoil", [lambda text: text[:50], lambda text: "[]", lambda text: text.replace('"reading": 2', '"reading": 1')]
 )
 def test_a_memory_that_is_damaged_or_of_another_reader_counts_for_nothing(spoil, root: Path, decoded: list) -> None:
-    first = training_images(root).fingerprint()
+    first = identity_of(training_images(root))
     (file,) = (root.parent / "cache/examined").iterdir()
     file.write_text(spoil(file.read_text()))
     decoded.clear()
-    assert training_images(root).fingerprint() == first
+    assert identity_of(training_images(root)) == first
     assert len(decoded) == len(training_images(root))
 
 
 def test_images_in_tables_are_known_by_their_bytes(root: Path, decoded: list) -> None:
     place = table(root.parent / "tables", [picture(9, 9, seed) for seed in range(8)])
-    first = training_images(place, "parquet").fingerprint()
+    first = identity_of(training_images(place, "parquet"))
     assert decoded
     decoded.clear()
-    assert training_images(place, "parquet").fingerprint() == first
+    assert identity_of(training_images(place, "parquet")) == first
     assert not decoded
 
 
@@ -377,7 +380,7 @@ def test_the_number_of_threads_changes_nothing(root: Path) -> None:
     results = []
     for workers in (1, 2, 7):
         images = training_images(root, num_workers=workers, image_cache_gb=0)
-        results.append((images.fingerprint(), images.tensors(24, "crop"), batches(images)))
+        results.append((identity_of(images), images.tensors(24, "crop"), batches(images)))
     for fingerprint, tensors, shown in results:
         assert fingerprint == results[0][0]
         assert torch.equal(tensors, torch.stack([images.tensor(i, 24, "crop") for i in range(len(images))]))
@@ -406,7 +409,7 @@ def folders(root: Path) -> set[str]:
 
 @pytest.fixture
 def squares_decoded(monkeypatch) -> list:
-    return calls_of(read_square, monkeypatch)
+    return calls_of(read_square, images_module, monkeypatch)
 
 
 def test_kept_images_are_the_decoded_ones_bit_for_bit_and_decoded_once(root: Path, squares_decoded: list) -> None:

@@ -24,7 +24,8 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
 from distdiff.config.composition import load_option, options
 from distdiff.data.datasets import load_dataset
-from distdiff.data.images import LabelledImages, to_tensor
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_tensor
 from distdiff.errors import Stopped, UserError
 from distdiff.expansion.assembly import Expander
 from distdiff.expansion.job import ExpansionJob

@@ -28,7 +28,9 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set, training_set
 from distdiff.commands.expand import expand
 from distdiff.data.datasets import load_dataset
-from distdiff.data.images import LabelledImages, to_tensor
+from distdiff.data.examining import identity_of
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_tensor
 from distdiff.data.readable import readable
 from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
@@ -125,10 +127,10 @@ def test_the_fingerprint_is_that_of_what_can_be_read(folder: Path) -> None:
     config = compose("expand", ["dataset=imagefolder", f"dataset.root={folder}"])
     everything = load_dataset(config.dataset).train
     first = f"{everything.class_names[everything.labels[0]]}/{everything.keys[0]}"
-    without = everything.select(range(1, len(everything))).fingerprint()
-    assert everything.fingerprint() != without
+    without = identity_of(everything.select(range(1, len(everything))))
+    assert identity_of(everything) != without
     spoil(folder / first)
-    assert everything.fingerprint() == without == training_set(everything, "crop").fingerprints[0]
+    assert identity_of(everything) == without == training_set(everything, "crop").fingerprints[0]
 
 
 def test_the_next_of_a_few_shot_draw_takes_an_unreadable_ones_place(folder: Path) -> None:

@@ -26,7 +26,8 @@ from pipelines import FAMILIES, SCHEDULERS, VALID, small_pipeline, small_sd3_pip
 from torch import nn
 
 from distdiff.config.composition import load_option
-from distdiff.data.images import LabelledImages, to_tensor
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_tensor
 from distdiff.errors import UserError
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.synthesis import GuidedImg2Img

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import datasets
 import pytest
-from distdiff.data.sources import cifar
 from layouts import classed, picture, table
 from sources import contents, error_of, load, red, sizes
 
+from distdiff.data.sources import cifar
 from distdiff.errors import UserError
 
 

@@ -12,6 +12,7 @@ from sources import configured, contents, error_of, load, sizes
 from distdiff.commands.expand import expand
 from distdiff.commands.train import train
 from distdiff.data.datasets import load_dataset
+from distdiff.data.examining import identity_of
 from distdiff.data.notes import keeping
 from distdiff.errors import UserError
 from distdiff.store.names import safe_name
@@ -70,7 +71,7 @@ def test_oddities_of_a_folder_do_no_harm(tmp_path, capsys) -> None:
         found[name] += keys
     assert sorted(found["train"]) == sorted(names)
     assert sorted(found["cat"]) == sorted([*names, "linked.png", "bad\\xff.png"])
-    assert splits.train.fingerprint()
+    assert identity_of(splits.train)
     for images in (splits.train, splits.test):
         for name in images.class_names:
             assert Path(safe_name(name)).name == safe_name(name)

@@ -80,7 +80,7 @@ METRICS = {
 
 def test_baseline_values_are_of_one_half_of_the_real_images_against_the_other_or_of_held_out_images() -> None:
     real = torch.randn(401, 3, generator=torch.Generator().manual_seed(1))
-    held_out = Judge(SaysThree(), 8, "squash")(digits.load().test.select(range(50)))
+    held_out = Judge(SaysThree(), 8, "squash")(digits.load(name="digits", split_seed=0).test.select(range(50)))
     among = reference(METRICS, seen(real), held_out)
     assert (among.num_half, among.num_held_out) == (200, 50)
     assert among.values["label_consistency"] == pytest.approx((held_out.labels == 3).double().mean())
@@ -92,7 +92,7 @@ def test_baseline_values_are_of_one_half_of_the_real_images_against_the_other_or
 
 
 def test_a_measurer_looks_at_the_real_images_once_and_at_no_held_out_ones_where_there_are_none(monkeypatch) -> None:
-    images, looked = digits.load().test.select(range(40)), []
+    images, looked = digits.load(name="digits", split_seed=0).test.select(range(40)), []
     look = Judge.__call__
     monkeypatch.setattr(Judge, "__call__", lambda judge, images: looked.append(len(images)) or look(judge, images))
     measurer = Measurer(METRICS, Judge(SaysThree(), 8, "squash"), images)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from distdiff.data.sources import cifar
 from layouts import (
     aircraft,
     caltech,
@@ -20,6 +19,7 @@ from sources import configured, contents, error_of, load, red, sizes
 
 from distdiff.config.composition import CONFIG_DIR, load_option
 from distdiff.data.datasets import prompts
+from distdiff.data.sources import cifar
 
 
 def test_stanford_cars(tmp_path) -> None:

@@ -17,8 +17,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from distdiff.data.cache.squares import to_floats
 from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_floats
 from distdiff.data.reading.prefetch import threads
 
 MEMORY = 2 * 2**30  # bytes of decoded images that are kept across epochs, of those that are not on disk

@@ -20,8 +20,9 @@ from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import ImageClassifier
 from distdiff.config.instantiation import build
 from distdiff.console.progress import StageProgress
-from distdiff.data.images import LabelledImages, draw_few_shot
+from distdiff.data.images import LabelledImages
 from distdiff.data.readable import checked, readable, say_unreadable
+from distdiff.data.splits.few_shot import draw_few_shot
 from distdiff.errors import Stopped, UserError
 from distdiff.ranks.trainer import build_parallel_trainer, build_trainer
 from distdiff.ranks.world import world

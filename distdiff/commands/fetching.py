@@ -14,13 +14,14 @@ def fetch(config: DictConfig, run_dir: Path) -> None:
         return
     splits = load_dataset(config.dataset)
     images = sum(map(len, (splits.train, splits.validation, splits.test)))
-    if config.dataset.hub_id is None or config.dataset.root is not None:
+    hub_id = config.dataset.get("hub_id")
+    if hub_id is None or config.dataset.get("root") is not None:
         print(f"ready  dataset {config.dataset.name}  {images:,} images", flush=True)
     else:
         from datasets.config import HF_DATASETS_CACHE
 
-        folder = Path(HF_DATASETS_CACHE, config.dataset.hub_id.replace("/", "___"))
-        _report({f"dataset {config.dataset.name}  {images:,} images of {config.dataset.hub_id}": folder})
+        folder = Path(HF_DATASETS_CACHE, hub_id.replace("/", "___"))
+        _report({f"dataset {config.dataset.name}  {images:,} images of {hub_id}": folder})
     if "generator" not in config:
         return
     from distdiff.generator.pipelines import fetch_generator  # seconds to import, so only where they are needed

@@ -13,7 +13,8 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
-from distdiff.data.images import LabelledImages, to_image
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_image
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.estimate import Estimate, mean_size
 from distdiff.expansion.plan import ExpansionPlan

@@ -17,19 +17,18 @@ SEVERAL = "expanded"  # only expanded datasets are read several at once
 def default_name(dataset: DictConfig) -> str:
     """The name of the folder at `root`, or of the file without its extension; else the last part of `hub_id`.
 
-    >>> default_name(OmegaConf.create({"root": "~/pictures/my pets.tar.gz", "hub_id": None}))
+    >>> default_name(OmegaConf.create({"root": "~/pictures/my pets.tar.gz"}))
     'my_pets'
     """
-    if dataset.hub_id is not None:
-        return _plain(str(dataset.hub_id).rpartition("/")[2])
-    if dataset.root is None:
+    hub_id, root = dataset.get("hub_id"), dataset.get("root")
+    if hub_id is not None:
+        return _plain(str(hub_id).rpartition("/")[2])
+    if root is None:
         return NAMELESS  # its loader says what is missing
-    if OmegaConf.is_list(dataset.root):
-        if len(dataset.root) > 1:
+    if OmegaConf.is_list(root):
+        if len(root) > 1:
             return SEVERAL
-        root = dataset.root[0]
-    else:
-        root = dataset.root
+        root = root[0]
     name = Path(str(root)).expanduser().resolve().name
     suffix = next((suffix for suffix in FILES if name.lower().endswith(suffix)), "")
     return _plain(name[: len(name) - len(suffix)])

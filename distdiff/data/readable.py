@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from distdiff.console.progress import console
+from distdiff.data.examining import examine
 from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
 from distdiff.ranks.world import world
@@ -24,7 +25,7 @@ def readable(images: LabelledImages, split: str) -> tuple[LabelledImages, str]:
 
 def checked(images: LabelledImages) -> tuple[LabelledImages, str]:
     """As `readable`, without a word. The leading rank of a job reads the images, once for all."""
-    lost, identity = world().once(images.examine)
+    lost, identity = world().once(lambda: examine(images))
     return replace(images.without(lost), identity=identity), identity
 
 

@@ -17,7 +17,8 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.training import TrainingSet
 from distdiff.console.bar import with_progress
 from distdiff.data.datasets import sentences
-from distdiff.data.images import LabelledImages, to_tensor
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_tensor
 from distdiff.data.reading.prefetch import prefetched
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.source import encoder_source

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from distdiff.console.progress import console
-from distdiff.data.images import to_image
+from distdiff.data.pixels import to_image
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import Synthesized
 from distdiff.store.encoding import ImageEncoding

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from PIL import Image
 
-from distdiff.data.images import to_image
+from distdiff.data.pixels import to_image
 from distdiff.errors import RankLost
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import Synthesized

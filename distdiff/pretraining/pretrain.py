@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 from distdiff.config.schema import PretrainConfig
 from distdiff.console.progress import StageProgress, console
 from distdiff.data.datasets import load_dataset, prompts
-from distdiff.data.images import DatasetSplits, LabelledImages, to_image
+from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.pixels import to_image
 from distdiff.data.readable import readable
 from distdiff.data.splits.carving import check_measurable
 from distdiff.pictures import grid

@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from distdiff.console.progress import stage_progress
-from distdiff.data.images import LabelledImages, to_image
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_image
 from distdiff.expansion.plan import ExpansionPlan, WorkItem
 from distdiff.expansion.strengths import strengths_of
 from distdiff.expansion.synthesis import GuidedImg2Img

@@ -4,7 +4,8 @@ import re
 
 import numpy as np
 
-from distdiff.data.images import DatasetSplits
+from distdiff.data.config import TestFraction, ValidationFraction
+from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.splits.carving import TRAIN, complete
 from distdiff.errors import UserError
 from distdiff.store.encoding import EXTENSIONS
@@ -17,13 +18,13 @@ _COPY = re.compile(rf"(__\d{{4,}}(-\d+)?\.({'|'.join(EXTENSIONS.values())}))+$")
 
 
 def load(
-    name: str,
+    *,
     root: str | list[str] | None,
     where: str | None,
-    validation_fraction: float,
-    test_fraction: float,
+    validation_fraction: ValidationFraction,
+    test_fraction: TestFraction,
+    name: str,
     split_seed: int,
-    **_: object,
 ) -> DatasetSplits:
     """Reads `root`, one directory or several; test, then validation images are carved out, as from a folder.
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 import torch
 from PIL import Image
 
-from distdiff.data.images import to_image
+from distdiff.data.pixels import to_image
 
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 JPEG_QUALITY = 95  # where none is given

@@ -159,7 +159,18 @@ def say(place: Path, script: str, folder: Path, *overrides: str) -> int:
 def held_out_for_testing(pictures: Path) -> set[str]:
     """Which of the odd files no image is made of, because it is tested on them."""
     with contextlib.redirect_stdout(io.StringIO()):
-        splits = imagefolder.load("", str(pictures), "", "train", "validation", "test", 0, 0.01, split_seed=0)
+        splits = imagefolder.load(
+            root=str(pictures),
+            label_column=None,
+            train_split="train",
+            validation_split="validation",
+            test_split="test",
+            validation_fraction=0,
+            test_fraction=0.01,
+            name="",
+            split_seed=0,
+            cache_dir="",
+        )
     names = splits.test.class_names
     return {key for key, label in zip(splits.test.keys, splits.test.labels, strict=True) if names[label] == ODD_CLASS}
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from distdiff.data.images import LabelledImages
 from distdiff.data.sources.files import from_class_folders
-from distdiff.data.sources.named import PUBLISHED, LayoutError, Parts, find, lines, named_set
+from distdiff.data.sources.named import PUBLISHED, LayoutError, NamedSet, Parts, find, lines
 from distdiff.data.splits.carving import TEST, TRAIN
 
 SIDE = 32
@@ -15,24 +15,24 @@ RECORD = 2 + 3 * SIDE * SIDE  # coarse label, fine label, the red, green and blu
 PER_CLASS = 100
 
 
-def first_of_each_class(part: str, images: LabelledImages) -> LabelledImages:
-    """The first 100 training images of every class, in the file's order; all test images."""
-    if part != TRAIN:
-        return images
-    positions = [np.flatnonzero(images.labels == label)[:PER_CLASS] for label in range(len(images.class_names))]
-    return images.select(np.sort(np.concatenate(positions)))
-
-
-@named_set(reduce=first_of_each_class)
-def cifar100_subset(top: Path, name: str, split: str) -> Parts:
+class Cifar100Subset(NamedSet):
     """`cifar-100-binary/`; published: its test images, and folders of the 10,000 training images that were drawn."""
-    binary = find(top, "cifar-100-binary/test.bin", "test.bin").parent
-    class_names = lines(find(binary, "fine_label_names.txt"))
-    test = _read(binary / "test.bin", name, class_names)
-    if split != PUBLISHED:
-        return {TRAIN: _read(find(binary, "train.bin"), name, class_names), TEST: test}
-    folder = find(top, f"CIFAR_10000/{class_names[0]}", class_names[0]).parent
-    return {TRAIN: from_class_folders(name, folder, class_names), TEST: test}
+
+    def read(self, top: Path, name: str, split: str) -> Parts:
+        binary = find(top, "cifar-100-binary/test.bin", "test.bin").parent
+        class_names = lines(find(binary, "fine_label_names.txt"))
+        test = _read(binary / "test.bin", name, class_names)
+        if split != PUBLISHED:
+            return {TRAIN: _read(find(binary, "train.bin"), name, class_names), TEST: test}
+        folder = find(top, f"CIFAR_10000/{class_names[0]}", class_names[0]).parent
+        return {TRAIN: from_class_folders(name, folder, class_names), TEST: test}
+
+    def reduce(self, part: str, images: LabelledImages) -> LabelledImages:
+        """The first 100 training images of every class, in the file's order; all test images."""
+        if part != TRAIN:
+            return images
+        positions = [np.flatnonzero(images.labels == label)[:PER_CLASS] for label in range(len(images.class_names))]
+        return images.select(np.sort(np.concatenate(positions)))
 
 
 def _read(file: Path, name: str, class_names: list[str]) -> LabelledImages:

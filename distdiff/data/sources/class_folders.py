@@ -6,7 +6,7 @@ from pathlib import Path
 from distdiff.data.images import LabelledImages
 from distdiff.data.reading.walk import subfolders
 from distdiff.data.sources.files import from_class_folders
-from distdiff.data.sources.named import PUBLISHED, LayoutError, Parts, find, named_set
+from distdiff.data.sources.named import PUBLISHED, LayoutError, NamedSet, Parts, find
 from distdiff.data.splits.carving import TEST, TRAIN
 from distdiff.data.splits.classes import keep_classes
 
@@ -25,27 +25,33 @@ IMAGENETTE = {
 LEFT_OUT = ("background_google", "faces_easy")  # no object, and the faces once more
 
 
-def without_clutter(_: str, images: LabelledImages) -> LabelledImages:
-    """Caltech-101 as the paper counts it: without the background and the cut-out faces."""
-    return keep_classes(images, [name for name in images.class_names if name.lower() not in LEFT_OUT])
-
-
-@named_set(reduce=without_clutter)
-def caltech101(top: Path, name: str, split: str) -> Parts:
+class Caltech101(NamedSet):
     """Fei-Fei et al., 2004: one folder a class, no split of the authors'; published: `train/` and `test/` folders."""
-    if split == PUBLISHED:
-        return read_splits(name, {TRAIN: find(top, "train"), TEST: find(top, "test")})
-    nested = ("101_ObjectCategories", "caltech-101/101_ObjectCategories", "caltech101/101_ObjectCategories")
-    folder = top if (top / "accordion").is_dir() else find(top, *nested)
-    return {TRAIN: from_class_folders(name, folder, subfolders(folder))}
+
+    def read(self, top: Path, name: str, split: str) -> Parts:
+        if split == PUBLISHED:
+            return read_splits(name, {TRAIN: find(top, "train"), TEST: find(top, "test")})
+        nested = ("101_ObjectCategories", "caltech-101/101_ObjectCategories", "caltech101/101_ObjectCategories")
+        folder = top if (top / "accordion").is_dir() else find(top, *nested)
+        return {TRAIN: from_class_folders(name, folder, subfolders(folder))}
+
+    def reduce(self, part: str, images: LabelledImages) -> LabelledImages:
+        """Without the background and the cut-out faces, as the paper counts."""
+        return keep_classes(images, [name for name in images.class_names if name.lower() not in LEFT_OUT])
 
 
-@named_set(rename=lambda wnid: IMAGENETTE.get(wnid, wnid), published_layout=False)
-def imagenette(top: Path, name: str, split: str) -> Parts:
+class Imagenette(NamedSet):
     """fast.ai, 2019: `train/` and `val/` folders of ten WordNet ids, tested on `val`."""
-    sizes = ("imagenette2-320", "imagenette2", "imagenette2-160")
-    train = find(top, "train", *(f"{size}/train" for size in sizes))
-    return read_splits(name, {TRAIN: train, TEST: find(train.parent, "val")})
+
+    published_layout = False
+
+    def read(self, top: Path, name: str, split: str) -> Parts:
+        sizes = ("imagenette2-320", "imagenette2", "imagenette2-160")
+        train = find(top, "train", *(f"{size}/train" for size in sizes))
+        return read_splits(name, {TRAIN: train, TEST: find(train.parent, "val")})
+
+    def rename(self, class_name: str) -> str:
+        return IMAGENETTE.get(class_name, class_name)
 
 
 def read_splits(name: str, folders: dict[str, Path]) -> Parts:

@@ -5,13 +5,13 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from distdiff.data.images import DatasetSplits, LabelledImages
-from distdiff.data.splits.carving import FIXED, split_three_ways
+from distdiff.data.splits.carving import split_three_ways
 
 NUM_TEST, NUM_VALIDATION = 600, 400
 SIDE = 32
 
 
-def load(name: str = "digits", split_seed: int = FIXED, **_: object) -> DatasetSplits:
+def load(*, name: str, split_seed: int) -> DatasetSplits:
     """The digits as 32x32 RGB, light on dark; 600 test, 400 validation and 797 images to draw training sets from."""
     digits = load_digits()
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from distdiff.data.images import DatasetSplits, LabelledImages
-from distdiff.data.splits.carving import FIXED, split_three_ways
+from distdiff.data.splits.carving import split_three_ways
+from distdiff.keys import PositiveInt
 
 # The bundled text faces whose 0-9 are upright Arabic digits (cmmi10 has old-style ones, cmsy10 and cmex10 symbols).
 FONT_NAMES = (
@@ -23,9 +24,7 @@ CANVAS, GLYPH = 96, 80  # pixels drawn before shrinking to the image size
 SEED = 20240611
 
 
-def load(
-    num_images: int, image_size: int, name: str = "font_digits", split_seed: int = FIXED, **_: object
-) -> DatasetSplits:
+def load(*, num_images: PositiveInt, image_size: int, name: str, split_seed: int) -> DatasetSplits:
     """`num_images` renders, classes in turn; each depends on its index alone."""
     images = LabelledImages(
         name=name,

@@ -3,32 +3,35 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from distdiff.data.config import TestFraction, ValidationFraction
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.notes import note
 from distdiff.data.reading.archive import is_archive, unpacked
 from distdiff.data.reading.walk import holds_images, loose_images, subfolders
+from distdiff.data.roots import nothing_at
 from distdiff.data.sources.files import from_class_folders
 from distdiff.data.sources.metadata import find_metadata, read_metadata
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION, complete
 from distdiff.data.splits.classes import agree_on_classes
+from distdiff.data.splits.usual_names import FOLDER_NAMES
 from distdiff.errors import UserError
 from distdiff.wording import counted, some
 
-USUAL_NAMES = {TRAIN: ("train", "training"), VALIDATION: ("validation", "valid", "val"), TEST: ("test", "testing")}
+ROOT = "dataset.root"
 
 
 def load(
-    name: str,
+    *,
     root: str | None,
-    cache_dir: str,
+    label_column: str | None,
     train_split: str,
     validation_split: str,
     test_split: str,
-    validation_fraction: float,
-    test_fraction: float,
+    validation_fraction: ValidationFraction,
+    test_fraction: TestFraction,
+    name: str,
     split_seed: int,
-    label_column: str | None = None,
-    **_: object,
+    cache_dir: str,
 ) -> DatasetSplits:
     """Reads `root`; a split that it does not have is carved from the training images, class by class."""
     if root is None:
@@ -37,21 +40,25 @@ def load(
     if is_archive(top):
         top = unpacked(top, cache_dir)
     elif not top.is_dir():
-        raise UserError(f"dataset.root={root}: no such folder or archive")
+        raise UserError(nothing_at(root))
     for split, given in ((TRAIN, train_split), (VALIDATION, validation_split), (TEST, test_split)):
-        if given not in USUAL_NAMES[split] and not (top / given).is_dir() and find_metadata(top) is None:
+        if given not in FOLDER_NAMES[split] and not (top / given).is_dir() and find_metadata(top) is None:
             raise UserError(f"dataset.{split}_split={given}: there is no such folder in {top}")
-    names = {usual: split for split, of in USUAL_NAMES.items() for usual in of}
+    names = {usual: split for split, of in FOLDER_NAMES.items() for usual in of}
     names |= {train_split.lower(): TRAIN, validation_split.lower(): VALIDATION, test_split.lower(): TEST}
     return complete(read_parts(name, top, names, label_column), validation_fraction, test_fraction, split_seed)
 
 
-def read_class_folders(root: str) -> LabelledImages:
-    """All images of a folder with one folder a class, no split carved; a `UserError` where there are none."""
+def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
+    """All images of a folder with one folder a class, no split carved.
+
+    Raises `UserError` where there are none; there `key` is what `root` is called.
+    """
     top = Path(root).expanduser()
     if not top.is_dir():
-        raise UserError(f"dataset.root={root}: no such folder")
-    return agree_on_classes(_read_class_folders(top.name, {TRAIN: top}, _class_folders(top.name, top)))[TRAIN]
+        raise UserError(f"{key}={root}: no such folder")
+    classes = _class_folders(top.name, top, key)
+    return agree_on_classes(_read_class_folders(top.name, {TRAIN: top}, classes, key))[TRAIN]
 
 
 def read_parts(
@@ -74,10 +81,12 @@ def read_parts(
     return _read_class_folders(name, folders, classes)
 
 
-def _read_class_folders(name: str, folders: dict[str, Path], classes: Sequence[str]) -> dict[str, LabelledImages]:
+def _read_class_folders(
+    name: str, folders: dict[str, Path], classes: Sequence[str], key: str = ROOT
+) -> dict[str, LabelledImages]:
     parts = {split: from_class_folders(name, folder, classes) for split, folder in folders.items()}
     if not len(parts[TRAIN]):
-        raise UserError(f"dataset.root={folders[TRAIN]}: no images in its class folders")
+        raise UserError(f"{key}={folders[TRAIN]}: no images in its class folders")
     return parts
 
 
@@ -94,15 +103,15 @@ def _tables(
     return parts
 
 
-def _class_folders(name: str, top: Path) -> Sequence[str]:
+def _class_folders(name: str, top: Path, key: str = ROOT) -> Sequence[str]:
     names = subfolders(top)
     if not names:
         raise UserError(
-            f"dataset.root={top}: no class folders in it; each class's images go into a folder of its own, or a "
+            f"{key}={top}: no class folders in it; each class's images go into a folder of its own, or a "
             f"metadata.csv with the columns file_name and label beside them"
         )
     if len(names) == 1 and not holds_images(top / names[0]) and len(inner := subfolders(top / names[0])) > 1:
-        note(name, f"all is in one class, {names[0]}; if {some(inner)} are classes, dataset.root={top / names[0]}")
+        note(name, f"all is in one class, {names[0]}; if {some(inner)} are classes, {key}={top / names[0]}")
     if loose := loose_images(top):
         lying = f"{counted(len(loose), 'image')} in {top} itself, in no class folder, left out: {some(loose)}"
         note(name, lying, loose)

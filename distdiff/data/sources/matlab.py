@@ -10,7 +10,7 @@ from scipy.io import loadmat
 
 from distdiff.data.reading.walk import subfolders
 from distdiff.data.sources.files import from_class_folders
-from distdiff.data.sources.named import PUBLISHED, LayoutError, Parts, find, inside, lines, listed, named_set
+from distdiff.data.sources.named import PUBLISHED, LayoutError, NamedSet, Parts, find, inside, lines, listed
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 from distdiff.errors import first_line
 from distdiff.wording import printable
@@ -28,43 +28,53 @@ def year_first(name: str) -> str:
     return f"{year} {model}" if model and year.isdecimal() and len(year) == 4 else name
 
 
-@named_set(rename=year_first, published_layout=False)
-def stanford_cars(top: Path, name: str, split: str) -> Parts:
+class StanfordCars(NamedSet):
     """Krause et al., 2013: `cars_train/`, `cars_test/`, `devkit/`, and the test labels that came later."""
-    train = _matrix(find(top, "devkit/cars_train_annos.mat", "car_devkit/devkit/cars_train_annos.mat"), "annotations")
-    test_file = find(top, "cars_test_annos_withlabels.mat", "devkit/cars_test_annos_withlabels.mat")
-    meta = find(top, "devkit/cars_meta.mat", "car_devkit/devkit/cars_meta.mat")
-    class_names = [str(car) for car in _matrix(meta, "class_names")]
-    parts = {}
-    for part, rows, places in (
-        (TRAIN, train, ("cars_train", "cars_train/cars_train")),
-        (TEST, _matrix(test_file, "annotations"), ("cars_test", "cars_test/cars_test")),
-    ):
-        if "class" not in (rows.dtype.names or ()) or "fname" not in rows.dtype.names:
-            raise LayoutError(f"the annotations of its {part} images have no labels")
-        labels = [_number(row["class"], len(class_names)) for row in rows]
-        folder = find(top, *(places[::-1] if (top / places[1]).is_dir() else places))
-        files = [inside(folder, str(row["fname"])) for row in rows]
-        parts[part] = listed(name, class_names, zip(files, labels, strict=True))
-    return parts
+
+    published_layout = False
+
+    def read(self, top: Path, name: str, split: str) -> Parts:
+        train = _matrix(
+            find(top, "devkit/cars_train_annos.mat", "car_devkit/devkit/cars_train_annos.mat"), "annotations"
+        )
+        test_file = find(top, "cars_test_annos_withlabels.mat", "devkit/cars_test_annos_withlabels.mat")
+        meta = find(top, "devkit/cars_meta.mat", "car_devkit/devkit/cars_meta.mat")
+        class_names = [str(car) for car in _matrix(meta, "class_names")]
+        parts = {}
+        for part, rows, places in (
+            (TRAIN, train, ("cars_train", "cars_train/cars_train")),
+            (TEST, _matrix(test_file, "annotations"), ("cars_test", "cars_test/cars_test")),
+        ):
+            if "class" not in (rows.dtype.names or ()) or "fname" not in rows.dtype.names:
+                raise LayoutError(f"the annotations of its {part} images have no labels")
+            labels = [_number(row["class"], len(class_names)) for row in rows]
+            folder = find(top, *(places[::-1] if (top / places[1]).is_dir() else places))
+            files = [inside(folder, str(row["fname"])) for row in rows]
+            parts[part] = listed(name, class_names, zip(files, labels, strict=True))
+        return parts
+
+    def rename(self, class_name: str) -> str:
+        return year_first(class_name)
 
 
-@named_set()
-def oxford_flowers(top: Path, name: str, split: str) -> Parts:
+class OxfordFlowers(NamedSet):
     """Nilsback & Zisserman, 2008: `jpg/`, `imagelabels.mat`, `setid.mat`; published: `train/` and `valid/` folders by number."""
-    if split == PUBLISHED:
-        return _numbered_folders(find(top, "train", "dataset/train").parent, top, name)
-    class_names = lines(FLOWER_NAMES)
-    labels = _matrix(find(top, "imagelabels.mat"), "labels")
-    sets, folder = find(top, "setid.mat"), find(top, "jpg", "102flowers/jpg")
-    parts = {}
-    for part, key in ((TRAIN, "trnid"), (VALIDATION, "valid"), (TEST, "tstid")):
-        numbers = [_number(number, len(labels)) for number in _matrix(sets, key)]
-        files = [
-            (folder / f"image_{number + 1:05d}.jpg", _number(labels[number], len(class_names))) for number in numbers
-        ]
-        parts[part] = listed(name, class_names, files)
-    return parts
+
+    def read(self, top: Path, name: str, split: str) -> Parts:
+        if split == PUBLISHED:
+            return _numbered_folders(find(top, "train", "dataset/train").parent, top, name)
+        class_names = lines(FLOWER_NAMES)
+        labels = _matrix(find(top, "imagelabels.mat"), "labels")
+        sets, folder = find(top, "setid.mat"), find(top, "jpg", "102flowers/jpg")
+        parts = {}
+        for part, key in ((TRAIN, "trnid"), (VALIDATION, "valid"), (TEST, "tstid")):
+            numbers = [_number(number, len(labels)) for number in _matrix(sets, key)]
+            files = [
+                (folder / f"image_{number + 1:05d}.jpg", _number(labels[number], len(class_names)))
+                for number in numbers
+            ]
+            parts[part] = listed(name, class_names, files)
+        return parts
 
 
 def _numbered_folders(folder: Path, top: Path, name: str) -> Parts:

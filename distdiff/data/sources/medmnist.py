@@ -10,12 +10,38 @@ from PIL import Image
 
 from distdiff.data.images import LabelledImages
 from distdiff.data.sources.class_folders import read_splits
-from distdiff.data.sources.named import PUBLISHED, LayoutError, Parts, find, named_set
+from distdiff.data.sources.named import PUBLISHED, LayoutError, NamedSet, Parts, find
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 from distdiff.errors import first_line
 
-CLASS_NAMES = {
-    "pathmnist": (
+
+class MedMnist(NamedSet):
+    """A set of the collection: `<file>.npz`, or one of its larger sizes."""
+
+    file: str
+    classes: tuple[str, ...]
+
+    def read(self, top: Path, name: str, split: str) -> Parts:
+        if split == PUBLISHED:
+            return read_splits(name, {TRAIN: find(top, "train"), TEST: find(top, "test")})
+        file = top if top.is_file() else find(top, *(f"{self.file}{size}.npz" for size in ("", "_224", "_128", "_64")))
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return {
+                    part: _labelled(name, self.classes, arrays[f"{key}_images"], arrays[f"{key}_labels"])
+                    for part, key in ((TRAIN, "train"), (VALIDATION, "val"), (TEST, "test"))
+                }
+        except KeyError as error:
+            raise LayoutError(f"{file.name} is no MedMNIST file: {error.args[0]}") from None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise LayoutError(f"{file.name} cannot be read ({first_line(error)})") from None
+
+
+class PathMnist(MedMnist):
+    """Tissues of colorectal cancer."""
+
+    file = "pathmnist"
+    classes = (
         "adipose",
         "background",
         "debris",
@@ -25,9 +51,21 @@ CLASS_NAMES = {
         "normal colon mucosa",
         "cancer-associated stroma",
         "colorectal adenocarcinoma epithelium",
-    ),
-    "breastmnist": ("malignant", "normal, benign"),
-    "bloodmnist": (
+    )
+
+
+class BreastMnist(MedMnist):
+    """Breast ultrasound."""
+
+    file = "breastmnist"
+    classes = ("malignant", "normal, benign")
+
+
+class BloodMnist(MedMnist):
+    """Blood cells."""
+
+    file = "bloodmnist"
+    classes = (
         "basophil",
         "eosinophil",
         "erythroblast",
@@ -36,44 +74,7 @@ CLASS_NAMES = {
         "monocyte",
         "neutrophil",
         "platelet",
-    ),
-}
-
-
-@named_set()
-def pathmnist(top: Path, name: str, split: str) -> Parts:
-    """Tissues of colorectal cancer."""
-    return _read(top, name, split, "pathmnist")
-
-
-@named_set()
-def breastmnist(top: Path, name: str, split: str) -> Parts:
-    """Breast ultrasound."""
-    return _read(top, name, split, "breastmnist")
-
-
-@named_set()
-def bloodmnist(top: Path, name: str, split: str) -> Parts:
-    """Blood cells."""
-    return _read(top, name, split, "bloodmnist")
-
-
-def _read(top: Path, name: str, split: str, which: str) -> Parts:
-    if split == PUBLISHED:
-        return read_splits(name, {TRAIN: find(top, "train"), TEST: find(top, "test")})
-    file = (
-        top if top.is_file() else find(top, f"{which}.npz", f"{which}_224.npz", f"{which}_128.npz", f"{which}_64.npz")
     )
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return {
-                part: _labelled(name, CLASS_NAMES[which], arrays[f"{key}_images"], arrays[f"{key}_labels"])
-                for part, key in ((TRAIN, "train"), (VALIDATION, "val"), (TEST, "test"))
-            }
-    except KeyError as error:
-        raise LayoutError(f"{file.name} is no MedMNIST file: {error.args[0]}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise LayoutError(f"{file.name} cannot be read ({first_line(error)})") from None
 
 
 def _labelled(name: str, class_names: Sequence[str], pixels: np.ndarray, labels: np.ndarray) -> LabelledImages:

@@ -1,18 +1,19 @@
 """What the sets of the field share: found at a root or on the hub, renamed, counted, completed with carved splits."""
 
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
+from distdiff.data.config import TestFraction, ValidationFraction
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.notes import note
+from distdiff.data.roots import no_copy_at, where_to_get
 from distdiff.data.sources.files import from_files
-from distdiff.data.sources.tables import read_hub
-from distdiff.data.splits.carving import TRAIN, complete
+from distdiff.data.sources.tables import Wanted, read_hub
+from distdiff.data.splits.carving import TRAIN, VALIDATION, complete
 from distdiff.errors import UserError
 from distdiff.wording import some
 
@@ -24,54 +25,87 @@ class LayoutError(UserError):
     """A folder is not what the set's authors distribute; whoever asked adds where to get it."""
 
 
-def named_set(
-    rename: Callable[[str], str] = str,
-    reduce: Callable[[str, LabelledImages], LabelledImages] = lambda _, images: images,
-    joins_validation: Sequence[str] = (),
-    published_layout: bool = True,
-) -> Callable[[Callable[[Path, str, str], Parts]], Callable[..., DatasetSplits]]:
-    """Decorates `read(folder, name, split)`, which knows one set's layouts on disk, as a loader.
+class NamedSet:
+    """One set of the field; a subclass knows its layouts on disk.
 
-    `rename` maps the authors' class names; `reduce` takes its part of a split's images, where the set is a part of
-    another; in the splits `joins_validation` the authors' validation images are trained on; `published_layout` says
-    that the published code read files that the hub does not have.
+    - `joins_validation`: the splits, official or published, whose training images are those of validation too.
+    - `published_layout`: whether the published code read files that the hub does not have.
     """
 
-    def decorate(read: Callable[[Path, str, str], Parts]) -> Callable[..., DatasetSplits]:
-        @functools.wraps(read)
-        def load(
-            name: str,
-            root: str | None,
-            split: str,
-            url: str,
-            hub_id: str | None,
-            train_split: str,
-            counts: Mapping[str, Mapping[str, int]],
-            check_counts: bool,
-            validation_fraction: float,
-            test_fraction: float,
-            split_seed: int,
-            **keys: Any,
-        ) -> DatasetSplits:
-            if root is not None:
-                parts = _read_local(read, root, name, split, url, hub_id)
-            elif hub_id is None:
-                raise UserError(f"dataset.root=null is not allowed: {name} is read from a folder; get it from {url}")
-            elif split == PUBLISHED and published_layout:
-                raise UserError(f"dataset.split=published needs dataset.root: the hub has no such split; see {url}")
-            else:
-                joined = f"{train_split}+validation" if split in joins_validation else train_split
-                parts = read_hub(name, hub_id=hub_id, train_split=joined, **keys)
-            parts = {part: reduce(part, _renamed(images, rename)) for part, images in parts.items()}
-            if check_counts:
-                _check_counts(root or hub_id, parts, counts.get(split, counts[OFFICIAL]), url)
-            # The published code trains on every training image, and has no validation images of its own.
-            fraction = 0 if split == PUBLISHED else validation_fraction
-            return complete(parts, fraction, test_fraction, split_seed)
+    joins_validation: tuple[str, ...] = ()
+    published_layout = True
 
-        return load
+    def read(self, top: Path, name: str, split: str) -> Parts:
+        """The images below the folder `top`, by the classes' own names; raises `LayoutError` where it is another layout."""
+        raise NotImplementedError
 
-    return decorate
+    def rename(self, class_name: str) -> str:
+        """A class's name, of the authors'."""
+        return class_name
+
+    def reduce(self, part: str, images: LabelledImages) -> LabelledImages:
+        """Of a part's images those that belong to the set, where it is a part of another."""
+        return images
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        root: str | None,
+        split: Literal["official", "published"],
+        url: str,
+        counts: dict,
+        check_counts: bool,
+        validation_fraction: ValidationFraction,
+        name: str,
+        split_seed: int,
+        test_fraction: TestFraction = 0.2,
+        hub_id: str | None = None,
+        hub_config: str | None = None,
+        hub_data_dir: str | None = None,
+        revision: str | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        train_split: str = "train",
+        validation_split: str = "validation",
+        test_split: str = "test",
+    ) -> DatasetSplits:
+        """The set at `root`, or with `root=None` on the hub; a split that it does not have is carved.
+
+        `counts[split]` says how many classes, and images of each part, a whole copy has; those of `published` are the
+        official ones where nothing else is said. `hub_id` and all that follows it are of the hub's copy. Raises
+        `UserError` where nothing is there, or another layout, or, with `check_counts`, a copy that is not whole.
+        """
+        the_set = cls()
+        if root is not None:
+            parts = the_set._read_local(root, name, split, where_to_get(name, url, hub_id))
+        elif hub_id is None:
+            raise UserError(f"dataset.root=null is not allowed: {name} is read from a folder; get it from {url}")
+        elif split == PUBLISHED and cls.published_layout:
+            raise UserError(f"dataset.split=published needs dataset.root: the hub has no such split; see {url}")
+        else:
+            train = f"{train_split}+{VALIDATION}" if split in cls.joins_validation else train_split
+            wanted = Wanted(train, validation_split, test_split, image_column, label_column)
+            parts = read_hub(name, wanted, hub_id, hub_config, hub_data_dir, revision)
+        parts = {part: the_set.reduce(part, the_set._renamed(images)) for part, images in parts.items()}
+        if check_counts:
+            _check_counts(root or hub_id, parts, counts.get(split, counts[OFFICIAL]), url)
+        # The published code trains on every training image, and has no validation images of its own.
+        fraction = 0 if split == PUBLISHED else validation_fraction
+        return complete(parts, fraction, test_fraction, split_seed)
+
+    def _read_local(self, root: str, name: str, split: str, where: str) -> Parts:
+        top = Path(root).expanduser()
+        if not top.exists():
+            raise UserError(no_copy_at(root, where))
+        try:
+            return self.read(top, name, split)
+        except LayoutError as error:
+            layout = "" if split == OFFICIAL else f" (dataset.split={split})"
+            raise UserError(f"dataset.root={root}{layout}: {error}; {where}") from None
+
+    def _renamed(self, images: LabelledImages) -> LabelledImages:
+        return replace(images, class_names=tuple(map(self.rename, images.class_names)))
 
 
 def find(top: Path, *places: str) -> Path:
@@ -105,24 +139,6 @@ def lines(file: Path) -> list[str]:
     """The lines of a text file that say something."""
     text = file.read_text(encoding="utf-8", errors="replace")
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-
-
-def _read_local(
-    read: Callable[[Path, str, str], Parts], root: str, name: str, split: str, url: str, hub_id: str | None
-) -> Parts:
-    top = Path(root).expanduser()
-    where = f"get {name} from {url}" + (f", or dataset.root=null reads {hub_id} from the hub" if hub_id else "")
-    if not top.exists():
-        raise UserError(f"dataset.root={root}: no such folder; {where}")
-    try:
-        return read(top, name, split)
-    except LayoutError as error:
-        layout = "" if split == OFFICIAL else f" (dataset.split={split})"
-        raise UserError(f"dataset.root={root}{layout}: {error}; {where}") from None
-
-
-def _renamed(images: LabelledImages, rename: Callable[[str], str]) -> LabelledImages:
-    return replace(images, class_names=tuple(map(rename, images.class_names)))
 
 
 def _check_counts(source: str, parts: Parts, expected: Mapping[str, int], url: str) -> None:

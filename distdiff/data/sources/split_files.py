@@ -2,56 +2,70 @@
 
 from pathlib import Path
 
-from distdiff.data.sources.named import OFFICIAL, PUBLISHED, LayoutError, Parts, find, inside, lines, listed, named_set
+from distdiff.data.sources.named import OFFICIAL, PUBLISHED, LayoutError, NamedSet, Parts, find, inside, lines, listed
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 
 
-@named_set(joins_validation=(OFFICIAL, PUBLISHED), published_layout=False)
-def dtd(top: Path, name: str, split: str) -> Parts:
+class Dtd(NamedSet):
     """Cimpoi et al., 2014, the first of its ten splits: `labels/train1.txt` and `val1.txt` to train on, `test1.txt`."""
-    labels, images = find(top, "labels", "dtd/labels"), find(top, "images", "dtd/images")
-    files = {
-        TRAIN: lines(find(labels, "train1.txt")) + lines(find(labels, "val1.txt")),
-        TEST: lines(find(labels, "test1.txt")),
-    }
-    class_names = sorted({file.split("/")[0] for part in files.values() for file in part})
-    number = {texture: label for label, texture in enumerate(class_names)}
-    return {
-        part: listed(name, class_names, [(inside(images, file), number[file.split("/")[0]]) for file in of])
-        for part, of in files.items()
-    }
+
+    joins_validation = (OFFICIAL, PUBLISHED)
+    published_layout = False
+
+    def read(self, top: Path, name: str, split: str) -> Parts:
+        labels, images = find(top, "labels", "dtd/labels"), find(top, "images", "dtd/images")
+        files = {
+            TRAIN: lines(find(labels, "train1.txt")) + lines(find(labels, "val1.txt")),
+            TEST: lines(find(labels, "test1.txt")),
+        }
+        class_names = sorted({file.split("/")[0] for part in files.values() for file in part})
+        number = {texture: label for label, texture in enumerate(class_names)}
+        return {
+            part: listed(name, class_names, [(inside(images, file), number[file.split("/")[0]]) for file in of])
+            for part, of in files.items()
+        }
 
 
-@named_set(rename=str.lower, published_layout=False)
-def oxford_pets(top: Path, name: str, split: str) -> Parts:
+class OxfordPets(NamedSet):
     """Parkhi et al., 2012: `annotations/trainval.txt` and `test.txt`, lines of image, class, species, breed."""
-    annotations, images = find(top, "annotations"), find(top, "images", "images/images")
-    rows = {
-        part: [_pet(line) for line in lines(find(annotations, file))]
-        for part, file in ((TRAIN, "trainval.txt"), (TEST, "test.txt"))
-    }
-    breeds = {number: image.rpartition("_")[0] for part in rows.values() for image, number in part}
-    order = {number: label for label, number in enumerate(sorted(breeds))}
-    class_names = [breeds[number] for number in order]
-    return {
-        part: listed(name, class_names, [(inside(images, f"{image}.jpg"), order[number]) for image, number in of])
-        for part, of in rows.items()
-    }
+
+    published_layout = False
+
+    def read(self, top: Path, name: str, split: str) -> Parts:
+        annotations, images = find(top, "annotations"), find(top, "images", "images/images")
+        rows = {
+            part: [_pet(line) for line in lines(find(annotations, file))]
+            for part, file in ((TRAIN, "trainval.txt"), (TEST, "test.txt"))
+        }
+        breeds = {number: image.rpartition("_")[0] for part in rows.values() for image, number in part}
+        order = {number: label for label, number in enumerate(sorted(breeds))}
+        class_names = [breeds[number] for number in order]
+        return {
+            part: listed(name, class_names, [(inside(images, f"{image}.jpg"), order[number]) for image, number in of])
+            for part, of in rows.items()
+        }
+
+    def rename(self, class_name: str) -> str:
+        return class_name.lower()
 
 
-@named_set(joins_validation=(OFFICIAL,), published_layout=False)
-def fgvc_aircraft(top: Path, name: str, split: str) -> Parts:
+class FgvcAircraft(NamedSet):
     """Maji et al., 2013, by variant; published: trained without the authors' validation images."""
-    data = find(top, "images_variant_train.txt", "data/images_variant_train.txt", NESTED_AIRCRAFT).parent
-    class_names = lines(find(data, "variants.txt"))
-    number = {variant: label for label, variant in enumerate(class_names)}
-    files = {
-        part: [_aircraft(line, data / "images", number) for line in lines(find(data, f"images_variant_{file}.txt"))]
-        for part, file in ((TRAIN, "train"), (VALIDATION, "val"), (TEST, "test"))
-    }
-    if split == OFFICIAL:
-        files[TRAIN] += files.pop(VALIDATION)
-    return {part: listed(name, class_names, of) for part, of in files.items()}
+
+    joins_validation = (OFFICIAL,)
+    published_layout = False
+
+    def read(self, top: Path, name: str, split: str) -> Parts:
+        data = find(top, "images_variant_train.txt", "data/images_variant_train.txt", NESTED_AIRCRAFT).parent
+        class_names = lines(find(data, "variants.txt"))
+        number = {variant: label for label, variant in enumerate(class_names)}
+        files = {
+            part: [_aircraft(line, data / "images", number) for line in lines(find(data, f"images_variant_{file}.txt"))]
+            for part, file in ((TRAIN, "train"), (VALIDATION, "val"), (TEST, "test"))
+        }
+        if split == OFFICIAL:
+            files[TRAIN] += files.pop(VALIDATION)
+        return {part: listed(name, class_names, of) for part, of in files.items()}
 
 
 NESTED_AIRCRAFT = "fgvc-aircraft-2013b/data/images_variant_train.txt"

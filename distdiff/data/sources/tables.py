@@ -3,6 +3,7 @@
 import glob
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,29 +13,57 @@ import numpy as np
 from datasets.features import ClassLabel
 from datasets.features import Image as ImageFeature
 
+from distdiff.data.config import TestFraction, ValidationFraction
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.notes import note
 from distdiff.data.reading.decoding import UnreadableImage
+from distdiff.data.roots import TABLES, nothing_at
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION, complete
 from distdiff.data.splits.classes import in_order
+from distdiff.data.splits.usual_names import TABLE_NAMES
 from distdiff.errors import UserError, first_line
 from distdiff.hub import hub_or_cache
 from distdiff.wording import counted, printable
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 FORMATS = {".parquet": "parquet", ".arrow": "arrow"}
-USUAL_NAMES = {VALIDATION: ("validation", "valid", "val", "dev"), TEST: ("test",), TRAIN: ("train",)}
 USUAL_LABELS, USUAL_IMAGES = ("label", "labels"), ("image", "img")
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which splits of a table are read, by their names there, joined by `+`, and which columns.
+
+    A column that is None is the only one of its kind, or the one with a usual name.
+    """
+
+    train_split: str
+    validation_split: str
+    test_split: str
+    image_column: str | None
+    label_column: str | None
+
+    @property
+    def splits(self) -> dict[str, str]:
+        return {TRAIN: self.train_split, TEST: self.test_split, VALIDATION: self.validation_split}
+
+
 def load(
-    name: str,
+    *,
     root: str | None,
     hub_id: str | None,
-    validation_fraction: float,
-    test_fraction: float,
+    hub_config: str | None,
+    hub_data_dir: str | None,
+    revision: str | None,
+    image_column: str | None,
+    label_column: str | None,
+    train_split: str,
+    validation_split: str,
+    test_split: str,
+    validation_fraction: ValidationFraction,
+    test_fraction: TestFraction,
+    name: str,
     split_seed: int,
-    **keys: Any,
 ) -> DatasetSplits:
     """The dataset `hub_id` where that is given, else the files at `root`; what has no split of its own is carved."""
     if hub_id is None and root is None:
@@ -42,12 +71,15 @@ def load(
             "dataset.hub_id and dataset.root have no value: give one, dataset.hub_id=<owner/name> or, of parquet or arrow "
             "files, dataset.root=<file or folder>"
         )
-    parts = read_hub(name, hub_id=hub_id, **keys) if hub_id else read_local(name, root, **keys)
+    wanted = Wanted(train_split, validation_split, test_split, image_column, label_column)
+    parts = (
+        read_hub(name, wanted, hub_id, hub_config, hub_data_dir, revision) if hub_id else read_local(name, wanted, root)
+    )
     return complete(parts, validation_fraction, test_fraction, split_seed)
 
 
 def read_hub(
-    name: str, hub_id: str, hub_config: str | None, hub_data_dir: str | None, revision: str | None, **keys: Any
+    name: str, wanted: Wanted, hub_id: str, hub_config: str | None, hub_data_dir: str | None, revision: str | None
 ) -> dict[str, LabelledImages]:
     """The splits of a dataset on the hub, or in its cache; raises `UserError` where neither has it."""
     if not HUB_ID.fullmatch(hub_id) or Path(hub_id).exists():  # `datasets` would take a local folder for it
@@ -60,45 +92,36 @@ def read_hub(
             tables = datasets.load_dataset(hub_id, hub_config, revision=revision, data_dir=hub_data_dir)
     except Exception as error:  # `datasets` raises what its many readers raise
         raise UserError(f"dataset.hub_id={hub_id}: {_reason(error)}") from None
-    return read_tables(name, f"dataset.hub_id={hub_id}", tables, Path(datasets.config.HF_CACHE_HOME), **keys)
+    return read_tables(name, wanted, f"dataset.hub_id={hub_id}", tables, Path(datasets.config.HF_CACHE_HOME))
 
 
-def read_local(name: str, root: str, **keys: Any) -> dict[str, LabelledImages]:
+def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages]:
     """The parquet or arrow files at `root`, a file or a folder; a file's or its folder's name says of which split it is."""
     top = Path(root).expanduser()
     if not top.exists():
-        raise UserError(f"dataset.root={root}: no such file or folder")
+        raise UserError(nothing_at(root, TABLES))
     try:
         if (top / "dataset_dict.json").is_file() or (top / "state.json").is_file():
             tables = datasets.load_from_disk(str(top))
         else:
-            tables = _load_files(root, top, keys)
+            tables = _load_files(root, top, wanted)
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"dataset.root={root}: cannot read it ({first_line(error)})") from None
     if isinstance(tables, datasets.Dataset):
         tables = {TRAIN: tables}
-    return read_tables(name, f"dataset.root={root}", tables, top if top.is_dir() else top.parent, **keys)
+    return read_tables(name, wanted, f"dataset.root={root}", tables, top if top.is_dir() else top.parent)
 
 
 def read_tables(
-    name: str,
-    source: str,
-    tables: Mapping[str, datasets.Dataset],
-    files_below: Path,
-    train_split: str,
-    validation_split: str,
-    test_split: str,
-    image_column: str | None,
-    label_column: str | None,
-    **_: object,
+    name: str, wanted: Wanted, source: str, tables: Mapping[str, datasets.Dataset], files_below: Path
 ) -> dict[str, LabelledImages]:
     """Labelled images by split. An image that is no bytes but a path is read only where that lies below `files_below`."""
-    chosen = _choose_splits(source, tables, {TRAIN: train_split, TEST: test_split, VALIDATION: validation_split})
+    chosen = _choose_splits(source, tables, wanted.splits)
     tables = {split: datasets.concatenate_datasets([tables[key] for key in keys]) for split, keys in chosen.items()}
-    image_column = _column(source, tables[TRAIN], "image_column", image_column, ImageFeature, USUAL_IMAGES)
-    label_column = _column(source, tables[TRAIN], "label_column", label_column, ClassLabel, USUAL_LABELS)
+    image_column = _column(source, tables[TRAIN], "image_column", wanted.image_column, ImageFeature, USUAL_IMAGES)
+    label_column = _column(source, tables[TRAIN], "label_column", wanted.label_column, ClassLabel, USUAL_LABELS)
     parts = {
         split: _part(name, source, table, files_below, image_column, label_column) for split, table in tables.items()
     }
@@ -185,9 +208,8 @@ def _choose_splits(source: str, tables: Mapping[str, Any], wanted: Mapping[str, 
     chosen: dict[str, list[str]] = {}
     for split, key in wanted.items():
         used = {name for names in chosen.values() for name in names}
-        named = [name for name in key.split("+") if name in tables] or [n for n in USUAL_NAMES[split] if n in tables][
-            :1
-        ]
+        named = [name for name in key.split("+") if name in tables]
+        named = named or [name for name in TABLE_NAMES[split] if name in tables][:1]
         if names := [name for name in named if name not in used]:
             chosen[split] = names
     if TRAIN in chosen:
@@ -199,13 +221,13 @@ def _choose_splits(source: str, tables: Mapping[str, Any], wanted: Mapping[str, 
     )
 
 
-def _load_files(root: str, top: Path, keys: Mapping[str, Any]) -> Mapping[str, datasets.Dataset]:
+def _load_files(root: str, top: Path, wanted: Wanted) -> Mapping[str, datasets.Dataset]:
     files = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.suffix in FORMATS)
     kinds = {FORMATS.get(path.suffix) for path in files}
     if len(kinds) != 1 or None in kinds:
         found = "both" if len(kinds) > 1 else "neither"
         raise UserError(f"dataset.root={root}: parquet or arrow files are needed, {found} found")
-    words = [word for split in USUAL_NAMES for word in (*keys[f"{split}_split"].split("+"), *USUAL_NAMES[split])]
+    words = [word for split, usual in TABLE_NAMES.items() for word in (*wanted.splits[split].split("+"), *usual)]
     by_split: dict[str, list[str]] = {}
     for path in files:
         split = _split_of(path.relative_to(top) if path != top else Path(path.name), words)

@@ -1,0 +1,104 @@
+"""Reads every image of a set once, to find out which cannot be read and what identifies the content of the others."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from distdiff.console.bar import with_progress
+from distdiff.data.cache.examined import Examined, Seen, Stamp
+from distdiff.data.images import LabelledImages
+from distdiff.data.reading.decoding import READING, UnreadableImage, is_transparent
+from distdiff.data.reading.prefetch import prefetched
+from distdiff.errors import first_line
+
+
+def examine(images: LabelledImages) -> tuple[dict[int, str], str]:
+    """Why images cannot be read, by position, and the identity of all others.
+
+    The identity is a hash of labels, keys, class names and content: equal exactly where these are. The content is a
+    file's bytes, and the background where that shows through; pixels where there is no file.
+    """
+    digest = hashlib.sha256(repr(images.class_names).encode())
+    if images.file is not None:
+        digest.update(f"|files {READING}|".encode())
+    lost = {}
+    for position, content in enumerate(_contents(images)):
+        if isinstance(content, UnreadableImage):
+            lost[position] = content.reason
+            continue
+        digest.update(f"{images.keys[position]}|{images.labels[position]}|".encode())
+        digest.update(content)
+    return lost, digest.hexdigest()[:16]
+
+
+def identity_of(images: LabelledImages) -> str:
+    """A hash of the content of all that can be read, as `examine` makes it."""
+    return examine(images)[1]
+
+
+def _contents(images: LabelledImages) -> Iterator[bytes | UnreadableImage]:
+    """What identifies each image's content, or why it cannot be read."""
+    options = images.options
+    if images.file is None:
+        yield from prefetched(lambda position: _pixels(images, position), range(len(images)), options.num_workers)
+        return
+    memory = Examined(options.cache_dir, images.listing)
+    found = [_known(images, position, memory) for position in range(len(images))]
+    unknown = [position for position, seen in enumerate(found) if seen is None]
+    made = prefetched(lambda position: _look(images, position, memory), unknown, options.num_workers)
+    for position, seen in zip(with_progress(unknown, "images: examine"), made, strict=True):
+        found[position] = seen
+    memory.save()
+    for seen in found:
+        if isinstance(seen, UnreadableImage):
+            yield seen
+        else:
+            yield f"{seen.content}|{options.background if seen.transparent else ''}|".encode()
+
+
+def _pixels(images: LabelledImages, position: int) -> bytes | UnreadableImage:
+    try:
+        image = images.image(position)
+    except UnreadableImage as error:
+        return error
+    return f"{image.size}|".encode() + image.tobytes()
+
+
+def _known(images: LabelledImages, position: int, memory: Examined) -> Seen | None:
+    """What is remembered of a path; a stream would have to be read to be known."""
+    if images.called is not None:
+        return None
+    try:
+        file = images.file(int(images.indices[position]))
+        return memory.file(os.path.abspath(file), Stamp.of(file)) if isinstance(file, (str, Path)) else None
+    except (OSError, UnreadableImage):
+        return None
+
+
+def _look(images: LabelledImages, position: int, memory: Examined) -> Seen | UnreadableImage:
+    """Hashes a file, and decodes it unless these bytes are known."""
+    try:
+        file, name = images.file_of(position)
+        if isinstance(file, (str, Path)):
+            return _look_at_path(file, memory)
+        content = hashlib.sha256(file.read()).hexdigest()
+        file.seek(0)
+        seen = memory.content(content) or Seen(content, is_transparent(file, name))
+    except UnreadableImage as error:
+        return error
+    memory.note(seen)
+    return seen
+
+
+def _look_at_path(path: Path | str, memory: Examined) -> Seen:
+    try:
+        stamp = Stamp.of(path)
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        seen = memory.content(content) or Seen(content, is_transparent(path))
+        unchanged = Stamp.of(path) == stamp
+    except OSError as error:
+        raise UnreadableImage(str(path), error.strerror or first_line(error)) from None
+    memory.note(seen, *((os.path.abspath(path), stamp) if unchanged else ()))
+    return seen

@@ -1,0 +1,21 @@
+"""Pixels as arrays, as tensors and as pictures."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+
+def to_floats(square: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(square).permute(2, 0, 1).float().div_(255)
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """RGB PIL image -> (3, H, W) float32 in [0, 1]."""
+    return to_floats(np.asarray(image, dtype=np.uint8).copy())
+
+
+def to_image(pixels: torch.Tensor) -> Image.Image:
+    """(3, H, W) in [0, 1] -> RGB PIL image, rounded to the nearest of 255 levels."""
+    levels = pixels.detach().clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
+    return Image.fromarray(levels.permute(1, 2, 0).numpy())

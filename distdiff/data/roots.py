@@ -1,0 +1,59 @@
+"""What `dataset.root` may be, and what is said where nothing is there (no heavy imports: validation asks first)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.errors import UserError
+
+FOLDER, TABLES = "folder or archive", "file or folder"  # what is at a root: images, or tables as the hub has them
+CONDITION = "where"  # the key of datasets that read several directories, and choose among their images
+
+
+def check_root(dataset: DictConfig) -> None:
+    """Refuses a `root` that is no path, and a list of them where one is read; a number becomes the name that it is."""
+    root = dataset.get("root")
+    several, condition = OmegaConf.is_list(root), dataset.get(CONDITION)
+    if several and (not root or not all(isinstance(item, (str, int, float)) for item in root)):
+        raise UserError(f"dataset.root={root} is not allowed: a directory, or a list of them, [a, b]")
+    if OmegaConf.is_dict(root) or isinstance(root, bool):
+        raise UserError(f"dataset.root={root} is not allowed: a directory")
+    if several and CONDITION not in dataset:
+        raise UserError(f"dataset.root={root} is not allowed: a list of directories is for dataset=expanded")
+    if condition is not None and root is None:
+        raise UserError(f"dataset.{CONDITION}={condition!r} is not allowed without dataset.root")
+    if isinstance(root, (int, float)):
+        dataset.root = str(root)  # a folder may be called 2024
+
+
+def check_root_is_there(dataset: DictConfig) -> None:
+    """Refuses a `root` where there is neither a file nor a folder, if it is what will be read."""
+    url, hub_id = dataset.get("url"), dataset.get("hub_id")
+    if url is None and hub_id is not None:
+        return  # the hub is read, whatever root is
+    missing = [root for root in _paths(dataset.get("root")) if not Path(root).expanduser().exists()]
+    if missing and url is not None:
+        raise UserError(no_copy_at(missing[0], where_to_get(dataset.name, url, hub_id)))
+    if missing:
+        raise UserError(nothing_at(missing[0], TABLES if "hub_id" in dataset else FOLDER))
+
+
+def nothing_at(root: str, wanted: str = FOLDER) -> str:
+    """What is said of a place where nothing is."""
+    return f"dataset.root={root}: no such {wanted}"
+
+
+def no_copy_at(root: str, where: str) -> str:
+    """What is said of a place where a set of the field is not; `where` says where to get it."""
+    return f"dataset.root={root}: no such folder; {where}"
+
+
+def where_to_get(name: str, url: str, hub_id: str | None) -> str:
+    """Where a set of the field comes from."""
+    return f"get {name} from {url}" + (f", or dataset.root=null reads {hub_id} from the hub" if hub_id else "")
+
+
+def _paths(root: object) -> Iterator[str]:
+    if root is not None:
+        yield from map(str, root if OmegaConf.is_list(root) else [root])

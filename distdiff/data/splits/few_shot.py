@@ -1,0 +1,25 @@
+"""Few-shot draws: so many training images of every class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from distdiff.data.images import LabelledImages, Unreadable
+
+
+def draw_few_shot(
+    pool: LabelledImages, per_class: int | None, seed: int, passed_over: Sequence[Unreadable] = ()
+) -> LabelledImages:
+    """Draws `per_class` images of every class without replacement (all of a smaller class), by `seed` alone.
+
+    An image that is `passed_over` is replaced by the next one of the draw.
+    """
+    if per_class is None:
+        return pool
+    chosen, without = [], {(image.class_name, image.key) for image in passed_over}
+    for label, name in enumerate(pool.class_names):
+        positions = np.flatnonzero(pool.labels == label)
+        generator = np.random.default_rng([seed, label])
+        order = [p for p in generator.permutation(positions) if (name, pool.keys[p]) not in without]
+        chosen.extend(sorted(order[:per_class]))
+    return pool.select(chosen)

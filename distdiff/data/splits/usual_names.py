@@ -1,0 +1,6 @@
+"""What splits are usually called; folders of images and tables differ in it."""
+
+from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
+
+FOLDER_NAMES = {TRAIN: ("train", "training"), VALIDATION: ("validation", "valid", "val"), TEST: ("test", "testing")}
+TABLE_NAMES = {VALIDATION: ("validation", "valid", "val", "dev"), TEST: ("test",), TRAIN: ("train",)}
