@@ -12,11 +12,8 @@ from PIL import Image
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import training_set
-from distdiff.commands.groups import GROUPS, load_option
+from distdiff.commands.configuration import configure, load_option
 from distdiff.config.arguments import in_quotes
-from distdiff.config.checking import validate
-from distdiff.config.command import Command
-from distdiff.config.composition import compose_jobs
 from distdiff.config.options import options
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_image, to_tensor
@@ -224,9 +221,7 @@ def _energy(option: DictConfig, brought: dict[str, Any], dtype: torch.dtype) -> 
 def _encoder_source(*overrides: str) -> tuple[EncoderSource, str]:
     """What the `encoder` keys build, as for a command; and how images are made squares by default."""
     trainer = "gpu" if torch.cuda.is_available() else "cpu"
-    command = Command("expand", GROUPS)
-    (job,) = compose_jobs(command, [*overrides, f"trainer={trainer}", "logger=none"], multirun=False)
-    config = validate(job)
+    config = configure("expand", [*overrides, f"trainer={trainer}", "logger=none"])
     return encoder_source(config, StageCache(config.paths.cache_dir)), config.dataset.fit
 
 

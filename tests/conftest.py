@@ -17,8 +17,7 @@ from omegaconf import DictConfig
 from PIL import Image
 from pipelines import small_pipeline
 
-from distdiff.config.composition import compose_jobs
-from distdiff.config.validation import validate
+from distdiff.commands.configuration import configure
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,7 +60,7 @@ def small_overrides(pipeline_folder: Path, place: Path) -> list[str]:
         "generator.cfg_scale=1",
         "expansion.factor=2",
         "expansion.batch_size=8",
-        "train.steps=3",
+        "encoder.guide.steps=3",
         "logger=none",
         f"paths.output_dir={place}/outputs",
     ]
@@ -69,5 +68,4 @@ def small_overrides(pipeline_folder: Path, place: Path) -> list[str]:
 
 def compose(command: str, overrides: list[str]) -> DictConfig:
     """The validated configuration of one job."""
-    (config,) = list(compose_jobs(command, overrides, multirun=False))
-    return validate(config)
+    return configure(command, overrides)

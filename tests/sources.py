@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
-from distdiff.config.composition import load_option
+from distdiff.commands.configuration import load_option
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.naming import default_name

@@ -22,7 +22,8 @@ from PIL import Image
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
-from distdiff.config.composition import load_option, options
+from distdiff.commands.configuration import load_option
+from distdiff.config.options import options
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_tensor

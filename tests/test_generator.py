@@ -25,7 +25,7 @@ from PIL import Image
 from pipelines import FAMILIES, SCHEDULERS, VALID, small_pipeline, small_sd3_pipeline
 from torch import nn
 
-from distdiff.config.composition import load_option
+from distdiff.commands.configuration import load_option
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_tensor
 from distdiff.errors import UserError

@@ -17,7 +17,8 @@ from layouts import (
 )
 from sources import configured, contents, error_of, load, red, sizes
 
-from distdiff.config.composition import CONFIG_DIR, load_option
+from distdiff.commands.configuration import load_option
+from distdiff.config.options import CONFIG_DIR
 from distdiff.data.datasets import prompts
 from distdiff.data.sources import cifar
 

@@ -26,8 +26,7 @@ from layouts import (
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sources import SPLITS, contents, error_of, expansion, load, sizes
 
-from distdiff.config.composition import compose_jobs
-from distdiff.config.validation import validate
+from distdiff.commands.configuration import configure_jobs
 from distdiff.data.images import LabelledImages
 from distdiff.data.splits.carving import check_measurable
 from distdiff.data.splits.folds import take_fold
@@ -316,7 +315,7 @@ def test_a_fold_that_there_is_not_is_one_line(overrides: str) -> None:
 
 def test_a_sweep_over_folds_is_checked_before_its_first_job() -> None:
     with pytest.raises(UserError, match=r"dataset\.fold=3 is not allowed"):
-        [validate(job) for job in compose_jobs("run", ["dataset.num_folds=3", "dataset.fold=0,3"], multirun=True)]
+        configure_jobs("run", ["dataset.num_folds=3", "dataset.fold=0,3"])
 
 
 def test_no_validation_images_is_an_error_with_the_ways_out(small_run: list[str], tmp_path) -> None:

@@ -1,0 +1,34 @@
+"""Configurations as the command line makes them, for a notebook, a study's script or a test."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.commands.groups import GROUPS
+from distdiff.config.checking import complete_option, validate
+from distdiff.config.command import Command
+from distdiff.config.composition import compose_jobs
+from distdiff.config.options import load_options
+
+
+def configure(command: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The checked configuration of a command with these overrides; raises `UserError`."""
+    (job,) = compose_jobs(Command(command, GROUPS), list(overrides), multirun=False)
+    return validate(job)
+
+
+def configure_jobs(command: str, overrides: Sequence[str] = ()) -> list[DictConfig]:
+    """The checked configurations of all jobs of a multirun with these overrides; raises `UserError`."""
+    return [validate(job) for job in compose_jobs(Command(command, GROUPS), list(overrides), multirun=True)]
+
+
+def load_option(group: str, option: str, **keys: Any) -> DictConfig:
+    """One option of a group of `conf/`, complete and checked, with other values for some of its keys.
+
+    What it takes from elsewhere in a configuration (`${dataset.horizontal_flip}`) is left as it is. Raises `UserError`.
+    """
+    (known,) = [known for known in GROUPS if known.name == group]
+    node = load_options([(group, option)])[group][option]
+    OmegaConf.set_struct(node, False)
+    return complete_option(known, OmegaConf.merge(node, keys))
