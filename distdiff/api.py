@@ -214,7 +214,9 @@ def _keys_of(group: str, option: str, keys: dict[str, Any]) -> dict[str, Any]:
 def _energy(option: DictConfig, brought: dict[str, Any], dtype: torch.dtype) -> Energy:
     for need in needs_of(option):
         if brought[need] is None:
-            raise UserError(f"energy={option.name} needs {need}: {need}=distdiff.fit_{need}(images, encoder, resolution)")
+            raise UserError(
+                f"energy={option.name} needs {need}: {need}=distdiff.fit_{need}(images, encoder, resolution)"
+            )
     return build_energy(option, {need: thing and thing.to("cpu", dtype) for need, thing in brought.items()})
 
 

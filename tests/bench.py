@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from distdiff.classification.networks import ImageClassifier
 from distdiff.encoders.guide import GuideEncoder
-from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
+from distdiff.energy.hierarchical import HierarchicalEnergy
+from distdiff.energy.images import ImageEnergy
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.batch import GuidedBatch
@@ -23,6 +24,7 @@ from distdiff.prototypes.hierarchical import Prototypes
 STEPS, STRENGTH, START, CFG_SCALE = 8, 0.75, 4, 2.0
 CLASSES, GROUPS = 3, 2
 CLASS_WEIGHT, GROUP_WEIGHT = 0.7, 1.3
+PUBLISHED = {"rho": 10.0, "epsilon": 0.2, "period": 2}
 
 METHODS = {
     "none": lambda **k: Unguided(**{"start_step": START, **k}),
@@ -33,9 +35,9 @@ METHODS = {
         **{"start_step": START, "rho": 2.0, "mu": 1.0, "iterations": 2, "recurrence": 2, "gamma": 0.1, "num_samples": 2}
         | k
     ),
-    "transform": lambda **k: Transform(**{"start_step": START, "period": 2, "init": "identity", **k}),
-    "transform_random": lambda **k: Transform(**{"start_step": START, "period": 2, "init": "random", **k}),
-    "transform_official": lambda **k: TransformOfficial(**{"start_step": START, "period": 2, **k}),
+    "transform": lambda **k: Transform(**{"start_step": START, **PUBLISHED, "init": "identity", **k}),
+    "transform_random": lambda **k: Transform(**{"start_step": START, **PUBLISHED, "init": "random", **k}),
+    "transform_official": lambda **k: TransformOfficial(**{"start_step": START, **PUBLISHED, "init": "random", **k}),
 }
 
 
@@ -63,7 +65,7 @@ class Bench:
         precision = self.generator.latent_dtype
         self.encoder = GuideEncoder(smooth_classifier()).to(precision)
         self.prototypes = random_prototypes(self.encoder.classifier.feature_dim, precision)
-        self.energy = HierarchicalEnergy(self.prototypes, CLASS_WEIGHT, GROUP_WEIGHT)
+        self.energy = HierarchicalEnergy(self.prototypes, class_weight=CLASS_WEIGHT, group_weight=GROUP_WEIGHT)
         self.labels = torch.arange(batch) % CLASSES
         self.latents = torch.randn(batch, 4, 8, 8, dtype=torch.float64).to(precision)
         self.prompts = self.generator.embed(["a", "b", "c"])

@@ -7,13 +7,13 @@ from conftest import compose
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.classification.training import few_shot_training_set
 from distdiff.commands.configuration import load_option
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.naming import default_name
 from distdiff.errors import UserError
-from distdiff.expansion.assembly import Expander
+from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.job import ExpansionJob
 
 SPLITS = ("train", "validation", "test")
@@ -63,4 +63,4 @@ def expansion(small_run: list[str], root: Path, *overrides: str) -> ExpansionJob
     config = compose("expand", [*small_run, "dataset=imagefolder", f"dataset.root={root}", "guidance=none", *overrides])
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-    return Expander(config, ClassifierTrainer(config, cache), cache).guided(data, config.guidance, config.seed)
+    return Assembly(config, cache).guided(data, config.guidance, config.seed)

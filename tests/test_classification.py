@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import compose
+from distdiff.config.instantiation import build
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.data import ClassificationData, ImageTensors
 from distdiff.classification.training import Accuracies, ClassAccuracy, ClassifierTrainer, training_set
 from distdiff.commands.train import classes_table
-from distdiff.config.instantiation import build
 from distdiff.console.output import console
 from distdiff.data.sources import digits
 from distdiff.encoders.guide import GuideEncoder

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, compose
+from distdiff.config.schema import COMMANDS, GROUPS
+from distdiff.config.validation import validate, warnings_about
 from hydra.utils import get_method
 
 from distdiff.config.arguments import PATH_KEYS, in_grammar, read_flags
 from distdiff.config.composition import CONFIG_DIR, LOADER_KEYS, compose_jobs, load_option, options
-from distdiff.config.schema import COMMANDS, GROUPS
-from distdiff.config.validation import validate, warnings_about
 from distdiff.data.sources.tables import read_hub, read_tables
 from distdiff.errors import UserError
 

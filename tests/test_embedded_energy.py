@@ -7,10 +7,10 @@ import pytest
 from conftest import compose
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.classification.training import few_shot_training_set
 from distdiff.commands.configuration import load_option
 from distdiff.data.datasets import load_dataset
-from distdiff.expansion.assembly import Expander
+from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.plan import ExpansionPlan
 
 IMAGES = 100
@@ -21,7 +21,7 @@ def expander(tmp_path_factory: pytest.TempPathFactory) -> Expander:
     folder: Path = tmp_path_factory.mktemp("study")
     config = compose("expand", [f"paths.output_dir={folder}", "logger=none"])
     cache = StageCache(config.paths.cache_dir)
-    return Expander(config, ClassifierTrainer(config, cache), cache)
+    return Assembly(config, cache)
 
 
 def final_energies(expander: Expander, method: str, **options: object) -> list[float]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import compose
+from distdiff.config.instantiation import build
 from huggingface_hub.constants import HF_HUB_CACHE
 from PIL import Image
 from safetensors.torch import save_file, save_model
@@ -47,13 +48,12 @@ from transformers import (
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.module import ClassifierTraining
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
-from distdiff.config.instantiation import build
+from distdiff.classification.training import few_shot_training_set
 from distdiff.data.datasets import load_dataset
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.loading import fingerprint, load_encoder
 from distdiff.errors import UserError
-from distdiff.expansion.assembly import Expander
+from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.job import ExpansionJob
 from distdiff.ranks.trainer import build_trainer
 
@@ -594,7 +594,7 @@ def expansion(small_run: list[str], image_folder: Path, tmp_path: Path) -> Calla
         config = compose("expand", [*given, *overrides])
         cache = StageCache(config.paths.cache_dir)
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-        expander = Expander(config, ClassifierTrainer(config, cache), cache)
+        expander = Assembly(config, cache)
         job = expander.guided(data, config.guidance, config.seed)
         job.claim()
         return expander, job

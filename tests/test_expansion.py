@@ -1,6 +1,5 @@
 """Expanded datasets: readable by `datasets`, independent of batch size, resumable, never overwritten by another."""
 
-import inspect
 import json
 import os
 import signal
@@ -12,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import datasets
-import hydra
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -21,20 +19,17 @@ from conftest import ROOT, compose
 from PIL import Image
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
-from distdiff.commands.configuration import load_option
+from distdiff.classification.training import TrainingSet, few_shot_training_set
 from distdiff.config.options import options
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_tensor
 from distdiff.errors import Stopped, UserError
-from distdiff.expansion.assembly import Expander
+from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.generator.latent_diffusion import LatentDiffusion
-from distdiff.guidance.base import Guidance
-from distdiff.guidance.direct import Direct
 from distdiff.store.journal import append_rows, read_journals
 from distdiff.store.names import SPLIT_WORDS, safe_name
 from distdiff.store.reading import read_expanded
@@ -55,7 +50,7 @@ def job(small_run: list[str], image_folder: Path, tmp_path: Path) -> Callable[..
         config = compose("expand", [*given, *overrides])
         cache = StageCache(config.paths.cache_dir)
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-        made = Expander(config, ClassifierTrainer(config, cache), cache).guided(data, config.guidance, config.seed)
+        made = Assembly(config, cache).guided(data, config.guidance, config.seed)
         made.claim()
         return made
 
@@ -360,7 +355,7 @@ def test_limits_of_the_clustering_are_in_the_fingerprint_where_they_bind() -> No
     def identity(*overrides: str, seed: int = 0) -> dict[str, object]:
         labels = np.repeat([0, 1], [150, 5])
         images = LabelledImages("any", ("a", "b"), labels, tuple(map(str, labels)), read=None, indices=labels)
-        expander = Expander(compose("expand", list(overrides)), classifiers=None, cache=None)
+        expander = Assembly(compose("expand", list(overrides)), cache=None)
         return expander.prototype_identity(TrainingSet((images,), ("content",), "crop"), seed)
 
     fixed = {"num_groups": 3, "linkage": "average"}
@@ -378,15 +373,6 @@ def test_the_samplers_precision_is_the_generators_whatever_the_trainers(job, tmp
         made.run("test")
         folders.append(contents(made.path))
     assert folders[0] == folders[1]
-
-
-def test_a_method_that_does_not_say_what_it_uses_is_identified_by_every_key() -> None:
-    class Own(Direct):
-        uses = Guidance.uses
-
-    assert set(Own.uses) == set(inspect.signature(Guidance.__init__).parameters) - {"self"}
-    for method in ("freedom", "mpgd", "tfg", "transform", "transform_official", "direct", "none"):
-        assert set(hydra.utils.get_class(load_option("guidance", method)._target_).uses) <= set(Guidance.uses)
 
 
 def test_strengths_can_be_a_list_or_a_range(job, tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ from distdiff.generator.kinds import DIFFUSION_SCHEDULERS, STABLE_DIFFUSION
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.pipelines import load_generator
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
-from distdiff.guidance.loading import build_guidance
 from distdiff.guidance.schedule import StepSchedule
+from distdiff.keys import build
 
 IMG2IMG = {
     "sd": StableDiffusionImg2ImgPipeline,
@@ -338,7 +338,7 @@ def three_images() -> LabelledImages:
 
 
 def synthesizer(generator: LatentDiffusion, images: LabelledImages) -> GuidedImg2Img:
-    guidance, _ = build_guidance(load_option("guidance", "none"), load_option("prototype", "hierarchical"))
+    guidance = build(load_option("guidance", "none"))
     return GuidedImg2Img(
         generator,
         guidance,

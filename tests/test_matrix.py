@@ -8,7 +8,8 @@ from diffusers import DiffusionPipeline
 from pipelines import FAMILIES, VALID
 
 from distdiff.encoders.guide import GuideEncoder
-from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
+from distdiff.energy.hierarchical import HierarchicalEnergy
+from distdiff.energy.images import ImageEnergy
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import GuidedImg2Img, Synthesized
 from distdiff.generator.latent_diffusion import LatentDiffusion
@@ -38,7 +39,9 @@ def make(
     return GuidedImg2Img(
         generator,
         METHODS[method](**OPTIONS | options),
-        ImageEnergy(encoder.to(generator.latent_dtype), HierarchicalEnergy(prototypes)),
+        ImageEnergy(
+            encoder.to(generator.latent_dtype), HierarchicalEnergy(prototypes, class_weight=1.0, group_weight=1.0)
+        ),
         generator.encode(sources),
         generator.embed(["a", "b", "c"]),
         seed=0,

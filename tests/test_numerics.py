@@ -7,7 +7,8 @@ from diffusers import AutoencoderTiny
 from pipelines import small_pipeline
 
 from distdiff.encoders.guide import GuideEncoder
-from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
+from distdiff.energy.hierarchical import HierarchicalEnergy
+from distdiff.energy.images import ImageEnergy
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import GuidedImg2Img, Synthesized
 from distdiff.generator.latent_diffusion import LatentDiffusion
@@ -20,7 +21,7 @@ HALF = [torch.float16, torch.bfloat16]
 def direct_gradient(dtype: torch.dtype, weight: float) -> torch.Tensor:
     """The direct update's gradient (3, C, h, w) of an energy scaled by `weight`, divided by it again."""
     bench = Bench(dtype=dtype)
-    bench.energy = HierarchicalEnergy(bench.prototypes, weight, weight)
+    bench.energy = HierarchicalEnergy(bench.prototypes, class_weight=weight, group_weight=weight)
     plain, _ = bench.step(METHODS["none"]())
     guided, _ = bench.step(METHODS["direct"](rho=1 / weight))
     return plain - guided
@@ -64,7 +65,7 @@ def expansion(
     synthesizer = GuidedImg2Img(
         generator,
         METHODS[guidance](epsilon=epsilon),
-        ImageEnergy(encoder, HierarchicalEnergy(prototypes)),
+        ImageEnergy(encoder, HierarchicalEnergy(prototypes, class_weight=1.0, group_weight=1.0)),
         generator.encode(sources),
         generator.embed(["a", "b", "c"]),
         seed=0,

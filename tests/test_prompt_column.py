@@ -11,10 +11,11 @@ from conftest import compose
 from standin import SIZE, StandIn, interrupted, standin_job
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.classification.training import few_shot_training_set
+from distdiff.commands.configuration import load_option
 from distdiff.commands.expand import expand
 from distdiff.data.datasets import load_dataset
-from distdiff.expansion.assembly import Expander
+from distdiff.expansion.assembly import Assembly
 from distdiff.store.filtering import RowFilter
 from distdiff.store.reading import read_expanded
 
@@ -58,7 +59,7 @@ def test_what_is_made_without_a_generator_has_no_prompt(small_run, image_folder)
     config = compose("run", [*small_run, "dataset=imagefolder", f"dataset.root={image_folder}"])
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, 0)
-    job = Expander(config, ClassifierTrainer(config, cache), cache).augmented(data, "randaugment", 0)
+    job = Assembly(config, cache).augmented(data, load_option("augmentation", "randaugment"), 0)
     job.run("test")
     assert "prompt" not in pyarrow.parquet.read_schema(job.path / "metadata.parquet").names
 

@@ -22,9 +22,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
+from distdiff.commands.configuration import configure_jobs
 from distdiff.commands.expand import expand
-from distdiff.config.composition import compose_jobs
-from distdiff.config.validation import validate
 from distdiff.errors import Stopped, UserError
 from distdiff.expansion import tracking
 from distdiff.expansion.synthesis import Synthesized
@@ -183,11 +182,9 @@ def test_a_wandb_run_ends_as_failed_where_its_job_is_stopped_or_fails(given, mon
 
 def test_a_sweep_is_one_group_with_a_run_a_job_that_holds_its_configuration(given, tmp_path: Path) -> None:
     sweep = tmp_path / "outputs/expand/multirun/2026-01-01_00-00-00"
-    for number, config in enumerate(
-        compose_jobs("expand", [*given, "logger=wandb", "guidance.rho=1,3"], multirun=True)
-    ):
+    for number, config in enumerate(configure_jobs("expand", [*given, "logger=wandb", "guidance.rho=1,3"])):
         (sweep / str(number)).mkdir(parents=True)
-        expand(validate(config), sweep / str(number))
+        expand(config, sweep / str(number))
     assert [exit_code(sweep / job) for job in ("0", "1")] == [0, 0]
     runs = [next(r.run for r in records(sweep / job) if r.HasField("run")) for job in ("0", "1")]
     assert [run.run_group for run in runs] == [sweep.name] * 2

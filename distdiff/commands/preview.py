@@ -48,7 +48,12 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
     sources = data.parts[0].select(positions)
     strengths, rhos = strengths_to_show(config), rhos_to_show(config)
     with tracked(config, run_dir) as logger:
-        sampler = Assembly(config, cache).sampler(data, config.guidance, config.seed, "preview: expand", positions).to(device).eval()
+        sampler = (
+            Assembly(config, cache)
+            .sampler(data, config.guidance, config.seed, "preview: expand", positions)
+            .to(device)
+            .eval()
+        )
         for strength in strengths:
             sampler.group(strength)  # refuses one that leaves no steps
         tiles = draw_tiles(sampler, sources, strengths, rhos, config)

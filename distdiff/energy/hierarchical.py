@@ -15,9 +15,7 @@ class HierarchicalEnergy(Energy):
     groups: (Y, K, D); present: (Y, K) bool, as in `Prototypes`. A level without prototypes is left out.
     """
 
-    def __init__(
-        self, prototypes: Prototypes, *, class_weight: NonNegative, group_weight: NonNegative
-    ) -> None:
+    def __init__(self, prototypes: Prototypes, *, class_weight: NonNegative, group_weight: NonNegative) -> None:
         super().__init__()
         self.register_buffer("classes", prototypes.classes, persistent=False)
         self.register_buffer("groups", prototypes.groups, persistent=False)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from distdiff.data.config import TestFraction, ValidationFraction
-from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.images import DatasetSplits
 from distdiff.data.splits.carving import TRAIN, complete
 from distdiff.errors import UserError
 from distdiff.store.encoding import EXTENSIONS

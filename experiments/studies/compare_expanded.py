@@ -8,7 +8,7 @@ Exits with status 1 where one differs from the first.
 import sys
 from pathlib import Path
 
-from distdiff.launching.command import quiet
+from distdiff.launching.quiet import quiet
 
 
 def main() -> None:

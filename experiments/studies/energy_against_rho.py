@@ -17,13 +17,12 @@ import numpy as np
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
-from distdiff.config.composition import compose_jobs, load_option
-from distdiff.config.validation import validate
+from distdiff.classification.training import TrainingSet, few_shot_training_set
+from distdiff.commands.configuration import configure, load_option
 from distdiff.data.datasets import load_dataset
-from distdiff.expansion.assembly import Expander
+from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.plan import ExpansionPlan
-from distdiff.launching.command import quiet
+from distdiff.launching.quiet import quiet
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 NAME = "energy_against_rho"
@@ -45,9 +44,9 @@ def main() -> None:
     quiet()
     with tempfile.TemporaryDirectory() as folder:
         overrides = [f"paths.output_dir={folder}", "logger=none"]
-        config = validate(next(compose_jobs("expand", overrides, multirun=False)))
+        config = configure("expand", overrides)
         cache = StageCache(config.paths.cache_dir)
-        expander = Expander(config, ClassifierTrainer(config, cache), cache)
+        expander = Assembly(config, cache)
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
         rows = measure(expander, data)
     (RESULTS / f"{NAME}.json").write_text(json.dumps(rows, indent=1) + "\n")
@@ -55,7 +54,7 @@ def main() -> None:
     draw(rows)
 
 
-def measure(expander: Expander, data: TrainingSet) -> list[dict[str, object]]:
+def measure(expander: Assembly, data: TrainingSet) -> list[dict[str, object]]:
     """One row a method and ρ."""
     unguided = final_energies(expander, data, load_option("guidance", "none"))
     rows = [row("none", None, unguided, unguided, None)]
@@ -71,7 +70,7 @@ def measure(expander: Expander, data: TrainingSet) -> list[dict[str, object]]:
     return rows
 
 
-def final_energies(expander: Expander, data: TrainingSet, guidance: DictConfig) -> np.ndarray:
+def final_energies(expander: Assembly, data: TrainingSet, guidance: DictConfig) -> np.ndarray:
     """E of the final images, (100,)."""
     config = expander.config
     synthesizer = expander.guided(data, guidance, config.seed).synthesizer(f"{guidance.name}: expand")

@@ -105,8 +105,7 @@ def job(keys: list[str], folder: Path, images: int, stop_after: int | None = Non
     import numpy as np
     import torch
 
-    from distdiff.config.composition import compose_jobs
-    from distdiff.config.validation import validate
+    from distdiff.commands.configuration import configure
     from distdiff.data.images import LabelledImages
     from distdiff.expansion.job import ExpansionJob
     from distdiff.expansion.synthesis import Synthesized, Synthesizer
@@ -125,11 +124,10 @@ def job(keys: list[str], folder: Path, images: int, stop_after: int | None = Non
             return Synthesized(self.images, {column: [value] * len(items) for column, value in columns.items()})
 
     given = [f"expansion.factor={COPIES}", f"expansion.batch_size={BATCH}", "logger=none", *keys]
-    (config,) = compose_jobs("expand", given, multirun=False)
     labels = np.arange(images // COPIES) % 10
     names = tuple(f"image_{i}.png" for i in range(len(labels)))
     sources = LabelledImages("any", tuple(map(str, range(10))), labels, names, read=None, indices=labels)
-    made = ExpansionJob("none", 0, sources, {"seed": 0}, lambda title: StandIn(), folder, validate(config))
+    made = ExpansionJob("none", 0, sources, {"seed": 0}, lambda title: StandIn(), folder, configure("expand", given))
     made.claim()
     return made
 

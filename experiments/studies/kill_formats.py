@@ -24,8 +24,7 @@ import datasets
 import numpy as np
 import torch
 
-from distdiff.config.composition import compose_jobs
-from distdiff.config.validation import validate
+from distdiff.commands.configuration import configure
 from distdiff.data.images import LabelledImages
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.synthesis import Synthesized, Synthesizer
@@ -119,11 +118,10 @@ def job(storage: str, folder: Path, split: int, shares: int, log: Path) -> Expan
     given = [f"expansion.format={storage}", f"expansion.factor={COPIES}", f"expansion.batch_size={BATCH}"]
     given += [f"expansion.shard_size={SHARD}", "logger=none", "generator.resolution=16"]
     given += [f"expansion.total_split={shares}", f"expansion.split={split}"] if shares > 1 else []
-    (config,) = compose_jobs("expand", given, multirun=False)
     labels = np.arange(SOURCES) % 3
     names = tuple(f"image {i}.v1.png" for i in range(SOURCES))
     sources = LabelledImages("any", ("a", "train", "b.c"), labels, names, read=None, indices=labels)
-    made = ExpansionJob("none", 0, sources, {"seed": 0}, lambda title: StandIn(log), folder, validate(config))
+    made = ExpansionJob("none", 0, sources, {"seed": 0}, lambda title: StandIn(log), folder, configure("expand", given))
     made.claim()
     return made
 

@@ -94,7 +94,8 @@ def build(options: argparse.Namespace):
 
     from distdiff.classification.networks import resnet50
     from distdiff.encoders.guide import GuideEncoder
-    from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
+    from distdiff.energy.hierarchical import HierarchicalEnergy
+    from distdiff.energy.images import ImageEnergy
     from distdiff.generator.latent_diffusion import LatentDiffusion
     from distdiff.prototypes.hierarchical import Prototypes
 
@@ -120,14 +121,16 @@ def build(options: argparse.Namespace):
     groups = F.normalize(torch.randn(NUM_CLASSES, NUM_GROUPS, encoder.classifier.feature_dim), dim=-1)
     present = torch.ones(NUM_CLASSES, NUM_GROUPS, dtype=torch.long)
     prototypes = Prototypes(F.normalize(groups.mean(1), dim=-1), groups, present)
-    return generator, ImageEnergy(encoder, HierarchicalEnergy(prototypes)).to(options.device)
+    return generator, ImageEnergy(encoder, HierarchicalEnergy(prototypes, class_weight=1.0, group_weight=1.0)).to(
+        options.device
+    )
 
 
 def build_method(name: str):
-    from distdiff.config.composition import load_option
-    from distdiff.guidance.loading import build_guidance
+    from distdiff.commands.configuration import load_option
+    from distdiff.keys import build
 
-    return build_guidance(load_option("guidance", name), load_option("prototype", "hierarchical"))[0]
+    return build(load_option("guidance", name))
 
 
 def random_prompts(count: int):

@@ -70,4 +70,6 @@ class Squares:
         return cache.get(ingredients, len(self), (size, size, 3), self._counted if keep else None)
 
     def _counted(self) -> Iterator[np.ndarray]:
-        return (square for square, _ in zip(self._decoded(), with_progress(range(len(self)), "images: decode"), strict=True))
+        return (
+            square for square, _ in zip(self._decoded(), with_progress(range(len(self)), "images: decode"), strict=True)
+        )
