@@ -1,5 +1,7 @@
 """A bench for guidance: a random pipeline, guide and prototypes in float64, and a batch of latents at a guided step."""
 
+from collections.abc import Callable
+
 import torch
 from pipelines import small_pipeline
 from torch import nn
@@ -19,6 +21,7 @@ from distdiff.guidance.none import Unguided
 from distdiff.guidance.tfg import Tfg
 from distdiff.guidance.transform import Transform
 from distdiff.guidance.transform_official import TransformOfficial
+from distdiff.keys import keys_taken_by
 from distdiff.prototypes.hierarchical import Prototypes
 
 STEPS, STRENGTH, START, CFG_SCALE = 8, 0.75, 4, 2.0
@@ -26,18 +29,23 @@ CLASSES, GROUPS = 3, 2
 CLASS_WEIGHT, GROUP_WEIGHT = 0.7, 1.3
 PUBLISHED = {"rho": 10.0, "epsilon": 0.2, "period": 2}
 
+
+def of(method: type[Guidance], **usual: object) -> Callable[..., Guidance]:
+    """Makes a method with `usual` values; keys that it does not take are left out, so that tests may mix methods."""
+    return lambda **keys: method(
+        **{name: value for name, value in (usual | keys).items() if name in keys_taken_by(method)}
+    )
+
+
 METHODS = {
-    "none": lambda **k: Unguided(**{"start_step": START, **k}),
-    "direct": lambda **k: Direct(**{"start_step": START, "rho": 2.0, **k}),
-    "freedom": lambda **k: Freedom(**{"start_step": START, "rho": 2.0, "recurrence": 2, **k}),
-    "mpgd": lambda **k: Mpgd(**{"start_step": START, "rho": 2.0, **k}),
-    "tfg": lambda **k: Tfg(
-        **{"start_step": START, "rho": 2.0, "mu": 1.0, "iterations": 2, "recurrence": 2, "gamma": 0.1, "num_samples": 2}
-        | k
-    ),
-    "transform": lambda **k: Transform(**{"start_step": START, **PUBLISHED, "init": "identity", **k}),
-    "transform_random": lambda **k: Transform(**{"start_step": START, **PUBLISHED, "init": "random", **k}),
-    "transform_official": lambda **k: TransformOfficial(**{"start_step": START, **PUBLISHED, "init": "random", **k}),
+    "none": of(Unguided, start_step=START),
+    "direct": of(Direct, start_step=START, rho=2.0),
+    "freedom": of(Freedom, start_step=START, rho=2.0, recurrence=2),
+    "mpgd": of(Mpgd, start_step=START, rho=2.0),
+    "tfg": of(Tfg, start_step=START, rho=2.0, mu=1.0, iterations=2, recurrence=2, gamma=0.1, num_samples=2),
+    "transform": of(Transform, start_step=START, **PUBLISHED, init="identity"),
+    "transform_random": of(Transform, start_step=START, **PUBLISHED, init="random"),
+    "transform_official": of(TransformOfficial, start_step=START, **PUBLISHED, init="random"),
 }
 
 

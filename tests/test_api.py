@@ -90,7 +90,10 @@ def test_mistakes_are_one_line(call, words: str) -> None:
             "batch_size=0 is not allowed: an integer at least 1",
         ),
         (lambda make: make(rho=-1), "guidance.rho=-1.0 is not allowed: a number at least 0"),
-        (lambda make: make(guidance=Direct(), rho=3), "rho: give a guidance of your own its keys when you make it"),
+        (
+            lambda make: make(guidance=Direct(rho=0.3), rho=3),
+            "rho: give a guidance of your own its keys when you make it",
+        ),
         (lambda make: make(prompt_template="photo"), "it needs {} where the class name goes"),
     ],
 )

@@ -5,8 +5,6 @@ import torch
 from bench import CFG_SCALE, CLASS_WEIGHT, GROUP_WEIGHT, METHODS, STEPS, STRENGTH, Bench
 from torch.nn import functional as F
 
-from distdiff.guidance.transform_official import TransformOfficial
-
 
 @pytest.fixture(scope="module")
 def bench() -> Bench:
@@ -164,9 +162,8 @@ def test_transform_stays_in_the_ball(bench: Bench) -> None:
 
 
 def test_official_is_the_published_update(bench: Bench) -> None:
-    """Oracle: the published update written out again, tensor by tensor, with its mean over the whole batch."""
+    """Oracle: the published update written out again, tensor by tensor; its mean was taken over a batch of one image."""
     method = METHODS["transform_official"](rho=10.0, epsilon=0.2)
-    method.batch_mean_over = len(bench.labels)
     generators = [torch.Generator().manual_seed(100 + i) for i in range(3)]
     omega = torch.stack([torch.rand((4, 1, 1), generator=g) for g in generators]).double().requires_grad_()
     beta = torch.stack([torch.randn((4, 1, 1), generator=g) for g in generators]).double().requires_grad_()
@@ -181,11 +178,11 @@ def test_official_is_the_published_update(bench: Bench) -> None:
         z = result.prev_sample
         picture = vae.decode(result.pred_original_sample / vae.config.scaling_factor).sample
         raw = classifier.backbone(F.interpolate(picture, (32, 32), mode="bicubic"))
-        score = score + CLASS_WEIGHT * (raw - bench.prototypes.classes[bench.labels]).norm(dim=1).mean()
+        score = score + CLASS_WEIGHT * (raw - bench.prototypes.classes[bench.labels]).norm(dim=1).sum()
         similarity = torch.einsum("bd,bkd->bk", raw, bench.prototypes.groups[bench.labels])
         similarity[~bench.prototypes.present[bench.labels]] = -torch.inf
         nearest = bench.prototypes.groups[bench.labels, similarity.argmax(1)]
-        score = score + GROUP_WEIGHT * (raw - nearest).norm(dim=1).mean()
+        score = score + GROUP_WEIGHT * (raw - nearest).norm(dim=1).sum()
     slopes = torch.autograd.grad(score / 2, (omega, beta))
     with torch.no_grad():
         published = bench.latents * (1 + omega - 10 * slopes[0]) + beta - 10 * slopes[1]
@@ -196,15 +193,9 @@ def test_official_is_the_published_update(bench: Bench) -> None:
     torch.testing.assert_close(ours, published, atol=1e-5, rtol=0)
 
 
-def test_official_knows_no_normalised_gradient(bench: Bench) -> None:
-    expected, _ = bench.step(METHODS["transform_official"](rho=0.5, epsilon=1e9))
-    ours, _ = bench.step(METHODS["transform_official"](rho=0.5, epsilon=1e9, gradient_norm="unit"))
-    torch.testing.assert_close(ours, expected, atol=0, rtol=0)
-
-
 def test_official_starts_where_the_published_code_does() -> None:
     for num_steps, strength in [(50, 0.5), (50, 0.7), (30, 0.33)]:
-        assert TransformOfficial().schedule(num_steps, strength).first == int((1 - strength) * num_steps)
+        assert METHODS["transform_official"]().schedule(num_steps, strength).first == int((1 - strength) * num_steps)
 
 
 @pytest.mark.parametrize(

@@ -153,8 +153,11 @@ def own(tmp_path: Path):
 
     def run(command: str, *overrides: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, ROOT / "experiments" / f"{command}.py", "--config-dir", "conf", *overrides]
-            + ["hydra.run.dir=run", "paths.output_dir=outputs"],
+            [
+                *(sys.executable, ROOT / "experiments" / f"{command}.py", "--config-dir", "conf"),
+                *overrides,
+                *("hydra.run.dir=run", "paths.output_dir=outputs"),
+            ],
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -38,12 +38,6 @@ class Encoder(nn.Module, ABC):
         """Features (B, D), not normalised, of images (B, 3, H, W) in [0, 1]."""
         return self.extract(self.preprocess(images))
 
-    def published_features(self, decoded: torch.Tensor) -> torch.Tensor:
-        """What the published transform energy sees: unnormalised features of a decoder's output in [-1, 1], resized
-        bicubically without antialiasing and without the encoder's input normalisation."""
-        size = (self.input_size, self.input_size)
-        return self.extract(F.interpolate(decoded, size=size, mode="bicubic"))
-
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode whatever `mode`: dropout or batch statistics would make φ another function."""
         return super().train(False)
