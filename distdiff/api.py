@@ -12,18 +12,18 @@ from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, training_set
+from distdiff.classification.training import training_set
+from distdiff.config.arguments import in_quotes
 from distdiff.config.composition import compose_jobs, explain_type, load_option, options
 from distdiff.config.schema import GROUPS
-from distdiff.config.validation import check_generator, check_values
+from distdiff.config.validation import check_generator, check_values, validate
 from distdiff.data.images import LabelledImages, to_image, to_tensor
 from distdiff.data.reading.decoding import to_rgb
 from distdiff.data.reading.fit import fit_image
 from distdiff.data.sources.imagefolder import read_class_folders
-from distdiff.encoders import loading as encoders
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.guide import GuideEncoder
-from distdiff.encoders.location import check_encoder
+from distdiff.encoders.source import EncoderSource, encoder_source
 from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
 from distdiff.errors import UserError
 from distdiff.expansion.plan import WorkItem, image_seed
@@ -66,21 +66,25 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
 
 def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> Encoder:
     """φ by a transformers vision model, a folder or hub id; `kind="clip"` takes CLIP's projected image embeddings."""
-    config = _configured("encoder", kind, {"model": model, "revision": revision})
-    check_encoder(config)
-    return encoders.load_encoder(config, load_option("classifier", "small_cnn")).to(_device())
+    keys = [f"encoder.model={in_quotes(str(model))}"]
+    keys += [] if revision is None else [f"encoder.revision={in_quotes(revision)}"]
+    source, _ = _encoder_source(f"encoder={kind}", *keys)
+    return source.load().to(_device())
 
 
-def train_guide(images: LabelledImages, classifier: str = "small_cnn", steps: int = 400, seed: int = 0) -> GuideEncoder:
-    """φ by a classifier of `conf/classifier` trained on `images` alone; trained once, then read from `paths.cache_dir`."""
-    if not isinstance(steps, int) or steps < 1:
+def train_guide(
+    images: LabelledImages, classifier: str | None = None, steps: int | None = None, seed: int = 0
+) -> GuideEncoder:
+    """φ by a classifier trained on `images` alone; trained once, then read from `paths.cache_dir`.
+
+    `classifier` is an option of `conf/classifier`; it and `steps` are what `conf/encoder/guide.yaml` says where they are None.
+    """
+    if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise UserError(f"steps={steps} is not allowed: an integer at least 1")
-    trainer = "gpu" if torch.cuda.is_available() else "cpu"
-    overrides = [f"classifier={classifier}", f"trainer={trainer}", f"train.steps={steps}", "logger=none"]
-    (config,) = compose_jobs("expand", overrides, multirun=False)
-    data = training_set(images, config.dataset.fit)
-    trained = ClassifierTrainer(config, StageCache(config.paths.cache_dir)).train(data, seed, "guide")
-    return GuideEncoder(trained).to(_device())
+    keys = {"classifier": classifier, "steps": steps}
+    given = (f"encoder.guide.{key}={value}" for key, value in keys.items() if value is not None)
+    source, fit = _encoder_source("encoder=guide", *given)
+    return source.encoder(training_set(images, fit), seed, "guide").to(_device())
 
 
 def fit_prototypes(
@@ -201,6 +205,14 @@ def _configured(group: str, option: str, keys: dict[str, Any]) -> DictConfig:
             raise UserError(f"{group}.{explain_type(error)}") from None
     check_values(GROUPS[group], config, f"{group}.")
     return config
+
+
+def _encoder_source(*overrides: str) -> tuple[EncoderSource, str]:
+    """What the `encoder` keys build, as for a command; and how images are made squares by default."""
+    trainer = "gpu" if torch.cuda.is_available() else "cpu"
+    (config,) = compose_jobs("expand", [*overrides, f"trainer={trainer}", "logger=none"], multirun=False)
+    config = validate(config)
+    return encoder_source(config, StageCache(config.paths.cache_dir)), config.dataset.fit
 
 
 def _device() -> str:

@@ -61,6 +61,7 @@ def small_overrides(pipeline_folder: Path, place: Path) -> list[str]:
         "generator.cfg_scale=1",
         "expansion.factor=2",
         "expansion.batch_size=8",
+        "encoder.guide.steps=3",
         "train.steps=3",
         "logger=none",
         f"paths.output_dir={place}/outputs",

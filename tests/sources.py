@@ -7,7 +7,7 @@ from conftest import compose
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.classification.training import few_shot_training_set
 from distdiff.config.composition import load_option
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import DatasetSplits, LabelledImages
@@ -63,4 +63,4 @@ def expansion(small_run: list[str], root: Path, *overrides: str) -> ExpansionJob
     config = compose("expand", [*small_run, "dataset=imagefolder", f"dataset.root={root}", "guidance=none", *overrides])
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-    return Expander(config, ClassifierTrainer(config, cache), cache).guided(data, config.guidance, config.seed)
+    return Expander(config, cache).guided(data, config.guidance, config.seed)

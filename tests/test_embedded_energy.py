@@ -7,7 +7,7 @@ import pytest
 from conftest import compose
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.classification.training import few_shot_training_set
 from distdiff.config.composition import load_option
 from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Expander
@@ -21,7 +21,7 @@ def expander(tmp_path_factory: pytest.TempPathFactory) -> Expander:
     folder: Path = tmp_path_factory.mktemp("study")
     config = compose("expand", [f"paths.output_dir={folder}", "logger=none"])
     cache = StageCache(config.paths.cache_dir)
-    return Expander(config, ClassifierTrainer(config, cache), cache)
+    return Expander(config, cache)
 
 
 def final_energies(expander: Expander, method: str, **options: object) -> list[float]:

@@ -21,7 +21,7 @@ from conftest import ROOT, compose
 from PIL import Image
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
+from distdiff.classification.training import TrainingSet, few_shot_training_set
 from distdiff.config.composition import load_option, options
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages, to_tensor
@@ -53,7 +53,7 @@ def job(small_run: list[str], image_folder: Path, tmp_path: Path) -> Callable[..
         config = compose("expand", [*given, *overrides])
         cache = StageCache(config.paths.cache_dir)
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-        made = Expander(config, ClassifierTrainer(config, cache), cache).guided(data, config.guidance, config.seed)
+        made = Expander(config, cache).guided(data, config.guidance, config.seed)
         made.claim()
         return made
 
@@ -358,7 +358,7 @@ def test_limits_of_the_clustering_are_in_the_fingerprint_where_they_bind() -> No
     def identity(*overrides: str, seed: int = 0) -> dict[str, object]:
         labels = np.repeat([0, 1], [150, 5])
         images = LabelledImages("any", ("a", "b"), labels, tuple(map(str, labels)), read=None, indices=labels)
-        expander = Expander(compose("expand", list(overrides)), classifiers=None, cache=None)
+        expander = Expander(compose("expand", list(overrides)), cache=None)
         return expander.prototype_identity(TrainingSet((images,), ("content",), "crop"), seed)
 
     fixed = {"num_groups": 3, "linkage": "average"}

@@ -11,7 +11,7 @@ from conftest import compose
 from standin import SIZE, StandIn, interrupted, standin_job
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.classification.training import few_shot_training_set
 from distdiff.commands.expand import expand
 from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Expander
@@ -58,7 +58,7 @@ def test_what_is_made_without_a_generator_has_no_prompt(small_run, image_folder)
     config = compose("run", [*small_run, "dataset=imagefolder", f"dataset.root={image_folder}"])
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, 0)
-    job = Expander(config, ClassifierTrainer(config, cache), cache).augmented(data, "randaugment", 0)
+    job = Expander(config, cache).augmented(data, "randaugment", 0)
     job.run("test")
     assert "prompt" not in pyarrow.parquet.read_schema(job.path / "metadata.parquet").names
 

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.classification.training import few_shot_training_set
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Expander
@@ -24,7 +24,7 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     build_trainer(config.trainer)  # says now if there is no such device
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-    job = Expander(config, ClassifierTrainer(config, cache), cache).guided(data, config.guidance, config.seed)
+    job = Expander(config, cache).guided(data, config.guidance, config.seed)
     job.claim()
     with tracked(config, run_dir) as logger:
         lacking = job.run(config.guidance.name, stage_logger(logger, "expand"))

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from distdiff.caching.stages import StageCache
+from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer, training_set
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
@@ -32,7 +33,8 @@ def measure_expanded(config: DictConfig, run_dir: Path) -> Fidelity:
     if where and len(images) < 2:
         raise where.wrong("it leaves one image, and a distance of distributions takes two")
     pool = training_set(splits.train, config.dataset.fit)
-    judge = train_judge(ClassifierTrainer(config, StageCache(config.paths.cache_dir)), pool, config.measure.judge_steps)
+    classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(config.paths.cache_dir))
+    judge = train_judge(classifiers, pool, config.measure.judge_steps)
     held_out, _ = checked(splits.test)
     size, fit, num_neighbours = config.classifier.input_size, config.dataset.fit, config.measure.num_neighbours
 

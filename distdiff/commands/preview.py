@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
+from distdiff.classification.training import few_shot_training_set
 from distdiff.config.validation import strengths_of
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
@@ -47,7 +47,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
     sources = data.parts[0].select(positions)
     strengths, rhos = strengths_to_show(config), rhos_to_show(config)
     with tracked(config, run_dir) as logger:
-        expander = Expander(config, ClassifierTrainer(config, cache), cache)
+        expander = Expander(config, cache)
         sampler = expander.sampler(data, config.guidance, config.seed, "preview: expand", positions).to(device).eval()
         for strength in strengths:
             sampler.group(strength)  # refuses one that leaves no steps

@@ -111,10 +111,12 @@ class GeneratorConfig:
 
 @dataclass
 class EncoderConfig:
-    name: str = allowed(choices=("guide", "clip", "hf"))
-    model: str | None = None  # a transformers folder or hub id, for clip and hf
+    _target_: str = MISSING
+    name: str = MISSING
+    model: str | None = None
     revision: str | None = None
-    checkpoint: str | None = None  # weights for guide, which is then not trained
+    checkpoint: str | None = None
+    guide: Any = None
 
 
 @dataclass
@@ -299,7 +301,8 @@ class CommandConfig(BareCommand):
 @dataclass
 class ExpandCommand(CommandConfig):
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    encoder: Any = None  # each option has keys of its own
+    options: dict[str, Any] = field(default_factory=dict)  # those that others refer to by name
     prototype: PrototypeConfig = field(default_factory=PrototypeConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     expansion: ExpansionConfig = field(default_factory=ExpansionConfig)

@@ -9,12 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.caching.fingerprint import plain
-from distdiff.config.composition import explain_type
+from distdiff.config.composition import explain_type, load_option
 from distdiff.config.schema import COMMANDS, RESERVED_BY_HYDRA
 from distdiff.data.naming import default_name
 from distdiff.data.prompts import check_names
 from distdiff.data.reading.background import colour
-from distdiff.encoders.location import check_encoder
+from distdiff.encoders.config import check as check_encoder
 from distdiff.errors import UserError
 from distdiff.generator.kinds import AUTO, LATENT_CONSISTENCY, Kind
 from distdiff.generator.location import local_kind, model_path, split_scale
@@ -36,6 +36,8 @@ def validate(config: DictConfig) -> DictConfig:
         OmegaConf.resolve(typed)
     except OmegaConfBaseException as error:
         raise UserError(explain_type(error)) from None
+    if "encoder" in typed:
+        check_encoder(typed.encoder)
     check_values(schema, typed)
     check_directories(typed)
     if "dataset" in typed and "prompt_template" in typed.dataset and "{}" not in typed.dataset.prompt_template:
@@ -53,7 +55,10 @@ def validate(config: DictConfig) -> DictConfig:
         check_methods(typed.study.methods)
     if "guidance" in typed:
         kind = check_generator(typed.generator)
-        check_encoder(typed.encoder)
+        if typed.encoder.name == "guide":
+            named = {group: typed.encoder.guide[group] for group in ("classifier", "augmentation")}
+            typed.options = {group: {name: load_option(group, name)} for group, name in named.items()}
+            OmegaConf.resolve(typed)
         check_strengths(typed.expansion.strength)
         check_quality(typed.expansion.quality, typed.expansion.image_format)
         check_split(typed.expansion.split, typed.expansion.total_split, typed.command)

@@ -14,18 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, TrainingSet
+from distdiff.classification.training import TrainingSet
 from distdiff.config.composition import load_option
-from distdiff.config.instantiation import build
 from distdiff.console.counting import counted
 from distdiff.data.datasets import sentences
 from distdiff.data.images import LabelledImages, to_tensor
 from distdiff.data.reading.fit import random_crop
 from distdiff.data.reading.prefetch import prefetched
 from distdiff.encoders.base import Encoder
-from distdiff.encoders.guide import GuideEncoder
-from distdiff.encoders.loading import fingerprint as encoder_fingerprint
-from distdiff.encoders.loading import load_encoder, trains_guide
+from distdiff.encoders.source import EncoderSource, encoder_source
 from distdiff.energy.hierarchical import HierarchicalEnergy, ImageEnergy
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.plan import image_seed
@@ -34,6 +31,7 @@ from distdiff.generator import pipelines
 from distdiff.generator.conditioning import Prompts
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
 from distdiff.guidance.loading import build_guidance
+from distdiff.keys import build
 from distdiff.prototypes.clustering import AUTO
 from distdiff.prototypes.fitting import fit_image_prototypes
 from distdiff.prototypes.hierarchical import FORMAT, Prototypes
@@ -47,9 +45,8 @@ REVISION = 2  # raise when a change here or in the guidance changes the images
 class Expander:
     """Knows how training sets are expanded under the `generator`, `prototype` and `expansion` keys."""
 
-    def __init__(self, config: DictConfig, classifiers: ClassifierTrainer, cache: StageCache) -> None:
+    def __init__(self, config: DictConfig, cache: StageCache) -> None:
         self.config = config
-        self.classifiers = classifiers
         self.cache = cache
 
     @property
@@ -79,7 +76,7 @@ class Expander:
             "method": guidance_config.name,
             "guidance": {key: guidance_config[key] for key in guidance.uses} | weights,
             "prototype": self.prototype_identity(data, seed),
-            "encoder": self.encoder_fingerprint(data, seed),
+            "encoder": self.encoder_source.identity(data, seed),
             "generator": self.generator_identity,
             "prompts": prompts if self.config.dataset.prompts_file else [prompt for (prompt,) in prompts],
             "data": data.fingerprints,
@@ -130,32 +127,21 @@ class Expander:
 
         return self._job(policy, ingredients, data, seed, synthesizer)
 
+    @cached_property
+    def encoder_source(self) -> EncoderSource:
+        """Where φ comes from, by the `encoder` keys."""
+        return encoder_source(self.config, self.cache)
+
     def encoder(self, data: TrainingSet, seed: int, title: str) -> Encoder:
-        """φ: a classifier trained on the real images alone, after its last step, or the one that the `encoder` keys name."""
-        if trains_guide(self.config.encoder):
-            return GuideEncoder(self.classifiers.train(data, seed, f"{title}: guide"))
-        return self._loaded_encoder
-
-    def encoder_fingerprint(self, data: TrainingSet, seed: int) -> str:
-        """Identifies φ, before a guide is trained."""
-        if trains_guide(self.config.encoder):
-            return self.classifiers.fingerprint(data, seed)
-        return self._loaded_encoder_fingerprint
-
-    @cached_property
-    def _loaded_encoder(self) -> Encoder:
-        return load_encoder(self.config.encoder, self.config.classifier)
-
-    @cached_property
-    def _loaded_encoder_fingerprint(self) -> str:
-        return encoder_fingerprint(self.config.encoder, self.config.classifier)
+        """φ for the real images `data`."""
+        return self.encoder_source.encoder(data, seed, f"{title}: guide")
 
     def prototypes(self, data: TrainingSet, seed: int, encoder: Encoder, size: int, fit: str) -> Prototypes:
         """Class and group prototypes in φ's features of the real images, made squares of `size` by `fit`."""
         options, train = self.config.prototype, data.parts[0]
         ingredients = {
             "format": FORMAT,
-            "encoder": self.encoder_fingerprint(data, seed),
+            "encoder": self.encoder_source.identity(data, seed),
             "resolution": size,
             "data": data.fingerprints,
             "fit": fit,

@@ -8,4 +8,4 @@ SEED = 0  # the judge belongs to the dataset, not to a study seed
 
 def train_judge(classifiers: ClassifierTrainer, pool: TrainingSet, steps: int) -> ImageClassifier:
     """A classifier trained on the dataset's whole training pool, from which studies draw their few images."""
-    return classifiers.train(pool, SEED, "judge", steps=steps)
+    return classifiers.with_steps(steps).train(pool, SEED, "judge")

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.networks import ImageClassifier
+from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set, training_set
 from distdiff.config.composition import load_option, options
 from distdiff.console.progress import console
@@ -16,7 +17,6 @@ from distdiff.data.datasets import load_dataset
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.readable import readable
 from distdiff.data.splits.carving import check_measurable
-from distdiff.encoders.loading import trains_guide
 from distdiff.expansion.assembly import Expander
 from distdiff.expansion.job import ExpansionJob
 from distdiff.metrics.fidelity import measure
@@ -52,8 +52,8 @@ class Study:
         self.methods = list(dict.fromkeys(config.study.methods))
         build_trainer(config.trainer)  # says now, not after the first stage, if there is no such device
         self.cache = StageCache(config.paths.cache_dir)
-        self.classifiers = ClassifierTrainer(config, self.cache)
-        self.expander = Expander(config, self.classifiers, self.cache)
+        self.classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, self.cache)
+        self.expander = Expander(config, self.cache)
         self.timer = StageTimer(self.cache)
 
     def run(self) -> StudyResults:
@@ -90,15 +90,17 @@ class Study:
             chosen=self.config.guidance.name,
             rows=list(rows.values()),
             timing=self.timer.seconds,
-            found=self._found(),
+            found=self._found(plans[0]),
         )
 
-    def _found(self) -> dict[str, str]:
+    def _found(self, plan: SeedPlan) -> dict[str, str]:
         """The stages in which nothing was trained, and where the classifier was from."""
-        guided = trains_guide(self.config.encoder)
+        encoders = self.expander.encoder_source
+        guided = encoders.trains
+        same = guided and encoders.identity(plan.data, plan.seed) == self.classifiers.fingerprint(plan.data, plan.seed)
         classifiers = {"judge", *(["guide"] if guided else []), *(f"train {method}" for method in self.methods)}
         found = {stage: "found in the cache" for stage in self.timer.seconds if not self.timer.made[stage]}
-        if guided and world().size == 1 and f"train {ORIGINAL}" in found:
+        if same and world().size == 1 and f"train {ORIGINAL}" in found:
             found[f"train {ORIGINAL}"] = "the guide, trained before"
         return {stage: words for stage, words in found.items() if stage in classifiers}
 
@@ -143,7 +145,7 @@ class Study:
             curves = stage_logger(logger, f"train/{method}/seed{plan.seed}")
             classifier = self.classifiers.train_together(training, plan.seed, f"{title}: train", curves)
         with self.timer("test"):
-            result.accuracy = self.classifiers.accuracy(classifier, held_out)
+            result.accuracy = self.classifiers.accuracy(classifier, held_out, training.fit)
         result.num_train = len(training)
         return result
 

@@ -17,7 +17,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
+from distdiff.classification.training import TrainingSet, few_shot_training_set
 from distdiff.config.composition import compose_jobs, load_option
 from distdiff.config.validation import validate
 from distdiff.data.datasets import load_dataset
@@ -47,7 +47,7 @@ def main() -> None:
         overrides = [f"paths.output_dir={folder}", "logger=none"]
         config = validate(next(compose_jobs("expand", overrides, multirun=False)))
         cache = StageCache(config.paths.cache_dir)
-        expander = Expander(config, ClassifierTrainer(config, cache), cache)
+        expander = Expander(config, cache)
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
         rows = measure(expander, data)
     (RESULTS / f"{NAME}.json").write_text(json.dumps(rows, indent=1) + "\n")

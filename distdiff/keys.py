@@ -1,0 +1,118 @@
+"""Configuration keys: the values that each may take, and how an option is built from its keys. No heavy imports.
+
+A configuration group is a folder below `conf/`; each of its options is one YAML file. The keys that every option of a group
+has are a dataclass of `key(...)` fields. An option's own keys are the keyword-only arguments of the function, class or
+method that its `_target_` names: what stands before the `*` in that signature is given by the program.
+
+    def randaugment(*, num_ops: PositiveInt, magnitude: Magnitude) -> nn.Module: ...
+
+A default stands in one place: in the YAML file, or, for a key that is rarely changed, in the signature.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from distdiff.errors import UserError
+
+TARGET, NAME = "_target_", "name"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The values that a key may take, beyond its type; of a list, each of its elements.
+
+    `choices` are all values there are; `words` may stand in place of an integer. `option_of` names the group of whose
+    options the value is one.
+    """
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    choices: tuple[Any, ...] | None = None
+    words: tuple[str, ...] | None = None
+    option_of: str | None = None
+
+    def as_metadata(self) -> dict[str, Any]:
+        """The limits that are set, as a dataclass field's metadata."""
+        return {name: limit for name, limit in vars(self).items() if limit is not None}
+
+
+NonNegative = Annotated[float, Limits(at_least=0)]
+Positive = Annotated[float, Limits(above=0)]
+Share = Annotated[float, Limits(at_least=0, at_most=1)]
+PositiveInt = Annotated[int, Limits(at_least=1)]
+Pixels = Annotated[int, Limits(at_least=8)]
+
+
+def key(default: Any = MISSING, **limits: Any) -> Any:
+    """A dataclass field for a key, with the `Limits` of its values; without `default` a value must be given."""
+    metadata = Limits(**limits).as_metadata()
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A configuration group: the keys that all of its options have, and what is checked of them before anything loads.
+
+    - `options_have_keys`: each option brings keys of its own, by the signature of its `_target_`.
+    - `taken_everywhere`: keys that an option without a use for them takes and ignores, so that sweeps may mix options.
+    - `check(config)` raises `UserError`; it sees the whole configuration of the job.
+    - `warn(config)` gives what a user may not have meant, though it is allowed, a sentence each.
+    - `refers_to(config, options_of)` names further options, (group, option), that the job needs: they become
+      `config.options`. `options_of(group)` lists the options that there are.
+    - `general_options` read what the user has: they are proposed first where a key was given to another option.
+    - `paths`, `texts`: keys whose values are paths or sentences, which are taken from the command line as typed.
+    - `also_called`: what neighbouring libraries or earlier versions call a key -> its full name here.
+    """
+
+    name: str
+    keys: type
+    options_have_keys: bool = False
+    taken_everywhere: tuple[str, ...] = ()
+    check: Callable[[DictConfig], None] | None = None
+    warn: Callable[[DictConfig], Iterable[str]] | None = None
+    refers_to: Callable[[DictConfig, Callable[[str], list[str]]], Iterable[tuple[str, str]]] | None = None
+    general_options: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    also_called: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+def build(option: Mapping[str, Any], *context: Any, **more: Any) -> Any:
+    """Calls an option's `_target_` with `context`, and with those of the option's keys (and `more`) that it takes.
+
+    Raises the target's own `UserError` as it is.
+    """
+    keys = OmegaConf.to_container(option, resolve=True) if isinstance(option, DictConfig) else dict(option)
+    target = keys.pop(TARGET)
+    taken = keys_taken_by(get_object(target))
+    chosen = {name: value for name, value in (keys | more).items() if taken is None or name in taken}
+    try:
+        return instantiate({TARGET: target, **chosen}, *context)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
+
+
+def keys_taken_by(target: Callable[..., Any]) -> set[str] | None:
+    """The names of a callable's keyword-only arguments; None where it takes any."""
+    parameters = inspect.signature(target).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+
+
+def own_keys(option: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of an option that its `_target_` takes, with their values: those that can change what it does."""
+    taken = keys_taken_by(get_object(option[TARGET]))
+    plain = OmegaConf.to_container(option, resolve=True) if isinstance(option, DictConfig) else dict(option)
+    return {name: value for name, value in plain.items() if name != TARGET and (taken is None or name in taken)}
