@@ -8,6 +8,8 @@ from pathlib import Path
 
 from distdiff.errors import UserError, first_line
 
+# What libraries raise over files that are not what they take them for.
+LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 PAUSE = 1  # seconds before the hub is asked a second time: names are not always found at first
 
 

@@ -1,11 +1,15 @@
 """The notebook functions: the same sampler, the same refusals."""
 
 import functools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import distdiff
@@ -45,6 +49,14 @@ def test_an_image_depends_on_its_seed_and_place_not_on_the_batch(expander: Image
     assert np.abs(np.asarray(together[0], int) - np.asarray(other, int)).max() > 1
 
 
+def test_a_guide_is_by_default_what_the_yaml_file_says(image_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = distdiff.load_images(str(image_folder))
+    guides = [distdiff.train_guide(images), distdiff.train_guide(images, classifier="small_cnn", steps=200)]
+    assert torch.equal(guides[0].classifier.head.weight, guides[1].classifier.head.weight)
+    assert len(list(Path("outputs/cache/classifiers").glob("*/model.safetensors"))) == 1
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -68,6 +80,9 @@ def test_an_image_depends_on_its_seed_and_place_not_on_the_batch(expander: Image
         (lambda: distdiff.load_generator("sd15x"), "did you mean 'sd15'? one of lcm, sd14, sd15,"),
         (lambda: distdiff.load_images("picture"), "root=picture: no such folder"),
         (lambda: distdiff.load_encoder("/nowhere"), "encoder.model=/nowhere: no such file or folder"),
+        (lambda: distdiff.load_encoder("a/b", kind="clp"), "encoder=clp is not allowed: one of clip, guide, hf"),
+        (lambda: distdiff.train_guide(None, steps=0), "steps=0 is not allowed: an integer at least 1"),
+        (lambda: distdiff.train_guide(None, classifier="cnn"), "classifier=cnn is not allowed: one of resnet18,"),
     ],
 )
 def test_mistakes_are_one_line(call, words: str) -> None:
@@ -75,6 +90,26 @@ def test_mistakes_are_one_line(call, words: str) -> None:
         call()
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_importing_leaves_the_settings_of_other_libraries_alone() -> None:
+    code = """
+import logging, warnings
+import diffusers.utils.logging, lightning, transformers.utils.logging
+transformers.utils.logging.set_verbosity_info()
+def settings():
+    bars = diffusers.utils.logging.is_progress_bar_enabled(), transformers.utils.logging.is_progress_bar_enabled()
+    levels = [logging.getLogger(f"lightning{part}").level for part in ("", ".pytorch", ".fabric")]
+    of_pillow = [item for item in warnings.filters if "PIL" in str(item[3])]
+    return bars, levels, transformers.utils.logging.get_verbosity(), of_pillow
+before = settings()
+import distdiff.api, distdiff.commands.train, distdiff.study.study
+assert settings() == before, (before, settings())
+assert before[0] == (True, True)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_HUB_DISABLE")}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(

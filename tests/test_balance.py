@@ -175,6 +175,7 @@ def keys_for(folder: Path, place: Path) -> list[str]:
         "generator.num_steps=4",
         "expansion.factor=1",
         "expansion.batch_size=1",
+        "encoder.guide.steps=3",
         "train.steps=3",
         "logger=none",
         f"paths.output_dir={place}/outputs",

@@ -7,22 +7,28 @@ import numpy as np
 import pytest
 import torch
 from conftest import compose
-from distdiff.config.instantiation import build
+from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.data import ClassificationData, ImageTensors
+from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import Accuracies, ClassAccuracy, ClassifierTrainer, training_set
 from distdiff.commands.train import classes_table
 from distdiff.console.output import console
 from distdiff.data.sources import digits
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.errors import UserError
+from distdiff.keys import build
+
+
+def trainer_of(config: DictConfig, place: Path) -> ClassifierTrainer:
+    return ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(place))
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "resnet18", "resnet50"])
 def test_every_classifier_gives_logits_and_differentiable_unit_features(name: str) -> None:
     config = compose("run", [f"classifier={name}", "classifier.input_size=64"]).classifier
-    classifier = build(config, num_classes=3).eval()
+    classifier = build(config, 3).eval()
     images = torch.rand(2, 3, 40, 48, requires_grad=True)
     assert classifier(images).shape == (2, 3)
     features = GuideEncoder(classifier)(images)
@@ -51,9 +57,9 @@ def test_without_a_ratio_every_image_comes_equally_often() -> None:
 
 def test_each_classs_accuracy_is_that_of_its_images(tmp_path: Path) -> None:
     config = compose("train", ["train.batch_size=7"])
-    images = digits.load(name="digits", split_seed=0).test.select(range(40))
-    classifier = build(config.classifier, num_classes=10).eval()
-    tested = ClassifierTrainer(config, StageCache(tmp_path)).test(classifier, images)
+    images = digits.load().test.select(range(40))
+    classifier = build(config.classifier, 10).eval()
+    tested = trainer_of(config, tmp_path).test(classifier, images, config.dataset.fit)
     with torch.no_grad():
         pixels = torch.stack([images.tensor(i, config.classifier.input_size, config.dataset.fit) for i in range(40)])
         right = classifier(pixels).argmax(1).numpy() == images.labels
@@ -75,6 +81,52 @@ def test_the_twenty_worst_classes_are_shown_the_worst_first(capsys) -> None:
 def test_one_class_alone_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     pool = digits.load(name="digits", split_seed=0).train
     only = replace(pool.select(np.flatnonzero(pool.labels == 0)), class_names=("zero",))
-    trainer = ClassifierTrainer(compose("run", []), StageCache(tmp_path))
+    trainer = trainer_of(compose("run", []), tmp_path)
     with pytest.raises(UserError, match="one class, zero: a classifier needs two"):
         trainer.fingerprint(training_set(only, "squash"), seed=0)
+
+
+def identity(tmp_path: Path, *overrides: str, parts: int = 1) -> str:
+    """Of a classifier trained on some digits, or on these and as many that pass for expanded."""
+    data = training_set(digits.load().train.select(range(20)), "squash")
+    for _ in range(parts - 1):
+        data = data.with_part(data.parts[0], "expanded")
+    return trainer_of(compose("train", list(overrides)), tmp_path).fingerprint(data, seed=0)
+
+
+CHANGES = [
+    "classifier.input_size=64",
+    "classifier=resnet18",
+    "augmentation=none",
+    "train.steps=3",
+    "train.batch_size=2",
+]
+CHANGES += ["train.learning_rate=0.01", "train.weight_decay=0", "train.label_smoothing=0.1"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_part_of_a_recipe_tells_classifiers_apart(tmp_path: Path, change: str) -> None:
+    assert identity(tmp_path, change) != identity(tmp_path)
+
+
+def test_equal_recipes_are_one_however_they_are_given(tmp_path: Path) -> None:
+    base = compose("train", [])
+    given = Recipe.of(base)
+    plainly = {"_target_": "distdiff.classification.networks.small_cnn", "input_size": 32, "name": "called otherwise"}
+    default = {"_target_": "distdiff.classification.augmentations.default", "horizontal_flip": False, "num_ops": 5}
+    own = Recipe(plainly, default, 200, 32, learning_rate=0.002, weight_decay=5e-4, label_smoothing=0)
+    assert own.identity(has_synthetic=False) == given.identity(has_synthetic=False)
+    assert build(own.classifier, 3).preprocess == build(base.classifier, 3).preprocess
+
+
+def test_the_share_of_synthetic_images_counts_only_where_there_are_some(tmp_path: Path) -> None:
+    other = "train.synthetic_probability=0.3"
+    assert identity(tmp_path, other) == identity(tmp_path)
+    assert identity(tmp_path, other, parts=2) != identity(tmp_path, parts=2)
+
+
+def test_the_judges_steps_are_its_own(tmp_path: Path) -> None:
+    data = training_set(digits.load().train.select(range(20)), "squash")
+    base = trainer_of(compose("run", []), tmp_path)
+    same = trainer_of(compose("run", ["train.steps=7"]), tmp_path)
+    assert base.with_steps(7).fingerprint(data, 0) == same.fingerprint(data, 0) != base.fingerprint(data, 0)

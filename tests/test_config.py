@@ -89,7 +89,7 @@ MISTAKES = {
     "encoder=clp": "encoder=clp is not allowed: one of clip, guide, hf; did you mean clip?",
     "encoder.checkpoint=/nowhere": "encoder.checkpoint=/nowhere: no such file or folder",
     f"encoder.checkpoint={ROOT}": "is no checkpoint: a folder holds config.json",
-    "encoder.model=a/b": "encoder.model=a/b is not allowed with encoder=guide: encoder.checkpoint=... reads",
+    "encoder.model=a/b": "encoder.model=a/b is not allowed: there is no such key;",
     "study.methods=[magic]": "study.methods=magic is not allowed: one of original,",
     "dataset.per_class=x": "dataset.per_class=x is not allowed: an integer",
     "dataset.prompt_template=photo": "it needs {} where the class name goes",

@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from conftest import compose
 from distdiff.config.instantiation import build
 from huggingface_hub.constants import HF_HUB_CACHE
+from omegaconf import MISSING
 from PIL import Image
 from safetensors.torch import save_file, save_model
 from torch import nn
@@ -48,13 +50,15 @@ from transformers import (
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.module import ClassifierTraining
-from distdiff.classification.training import few_shot_training_set
+from distdiff.classification.recipe import Recipe
+from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set
 from distdiff.data.datasets import load_dataset
 from distdiff.encoders.base import Encoder
-from distdiff.encoders.loading import fingerprint, load_encoder
+from distdiff.encoders.config import GuideKeys
+from distdiff.encoders.source import EncoderSource, encoder_source
 from distdiff.errors import UserError
-from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.job import ExpansionJob
+from distdiff.keys import build
 from distdiff.ranks.trainer import build_trainer
 
 SIZE = 28
@@ -125,9 +129,13 @@ def shake(norm: nn.BatchNorm2d) -> None:
     norm.running_var.uniform_(0.5, 1.5)
 
 
-def encoder_of(*overrides: str) -> Encoder:
+def source_of(*overrides: str) -> EncoderSource:
     config = compose("expand", list(overrides))
-    return load_encoder(config.encoder, config.classifier)
+    return encoder_source(config, StageCache(config.paths.cache_dir))
+
+
+def encoder_of(*overrides: str) -> Encoder:
+    return source_of(*overrides).load()
 
 
 def scene(size: int) -> Image.Image:
@@ -280,6 +288,10 @@ def plain_resnet50() -> PlainResNet:
     return PlainResNet([3, 4, 6, 3], 4).eval()
 
 
+def architecture(name: str, input_size: int | None = None) -> list[str]:
+    return [f"encoder.guide.classifier={name}"] + ([f"encoder.guide.input_size={input_size}"] if input_size else [])
+
+
 @pytest.mark.parametrize(
     ("name", "make", "file"),
     [
@@ -297,7 +309,7 @@ def test_timm_and_torchvision_weights_give_their_own_features(name: str, make, f
         torch.save({"state_dict": {f"model.net.{key}": tensor for key, tensor in weights.items()}, "epoch": 3}, path)
     else:
         torch.save(weights, path)
-    encoder = encoder_of(f"classifier={name}", "classifier.input_size=64", f"encoder.checkpoint={path}").double()
+    encoder = encoder_of(*architecture(name, 64), f"encoder.checkpoint={path}").double()
     images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
     mean, std = images.new_tensor([0.485, 0.456, 0.406]), images.new_tensor([0.229, 0.224, 0.225])
     with torch.no_grad():
@@ -321,7 +333,7 @@ def classifier_files(tmp_path: Path) -> tuple[nn.Module, list[Path]]:
     """A small classifier, saved as the classifier cache does (file, folder) and by a Lightning trainer."""
     torch.manual_seed(0)
     config = compose("expand", [])
-    classifier = build(config.classifier, num_classes=4)
+    classifier = build(config.classifier, 4)
     for module in classifier.modules():
         if isinstance(module, nn.BatchNorm2d):
             shake(module)
@@ -329,7 +341,7 @@ def classifier_files(tmp_path: Path) -> tuple[nn.Module, list[Path]]:
     cached.mkdir()
     save_model(classifier, str(cached / "model.safetensors"))
     trainer = build_trainer(config.trainer, max_steps=1, enable_progress_bar=False)
-    module = ClassifierTraining(classifier, nn.Identity(), config.train)
+    module = ClassifierTraining(classifier, nn.Identity(), Recipe.of(config))
     trainer.fit(module, DataLoader([(torch.rand(3, 32, 32), label) for label in range(4)], 4))
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     save_model(classifier.eval(), str(cached / "model.safetensors"))
@@ -458,10 +470,10 @@ def wrong_checkpoints(tmp_path: Path, saved) -> dict[str, tuple[list[str], str]]
     reshaped = shutil.copytree(saved("vit_classifier")[0], tmp_path / "reshaped")
     (reshaped / "config.json").write_text(json.dumps(wide))
     return {
-        "resnet18.pth": (["classifier=resnet50"], "does not fit classifier=resnet50: it lacks"),
-        "deep_stem.pth": (["classifier=resnet18"], "it has conv1.0.weight, which the classifier lacks"),
+        "resnet18.pth": (architecture("resnet50"), "does not fit encoder.guide.classifier=resnet50: it lacks"),
+        "deep_stem.pth": (architecture("resnet18"), "it has conv1.0.weight, which the classifier lacks"),
         "part.pth": (
-            ["classifier=resnet18"],
+            architecture("resnet18"),
             "it lacks layer3.0.bn1.bias and",
         ),
         "stranger.pt": ([], "for a transformers model give its folder"),
@@ -569,32 +581,85 @@ def test_a_hub_model_comes_from_the_cache_and_only_with_a_processor_file_it_know
 
 def test_a_fingerprint_follows_content_and_nothing_else(saved, classifier_files, tmp_path: Path) -> None:
     def identity(*overrides: str) -> str:
-        config = compose("expand", list(overrides))
-        return fingerprint(config.encoder, config.classifier)
+        return source_of(*overrides).identity(data=None, seed=0)
 
     folder, file = saved("clip")[0], classifier_files[1][1]
     copy = shutil.copytree(folder, tmp_path / "copy")
     base = identity("encoder=hf", f"encoder.model={folder}")
-    assert identity("encoder=hf", f"encoder.model={copy}", "classifier=resnet18") == base
+    assert identity("encoder=hf", f"encoder.model={copy}", "classifier=resnet18", "seed=3") == base
     assert identity("encoder=clip", f"encoder.model={copy}") != base
     (copy / "preprocessor_config.json").write_text(json.dumps(PROCESSOR | {"resample": 2}))
     assert identity("encoder=hf", f"encoder.model={copy}") != base
     of_file = identity(f"encoder.checkpoint={file}")
     assert identity(f"encoder.checkpoint={shutil.copy(file, tmp_path / 'moved.safetensors')}") == of_file
-    assert identity(f"encoder.checkpoint={file}", "classifier.input_size=64") != of_file
+    assert identity(f"encoder.checkpoint={file}", "encoder.guide.input_size=64") != of_file
+    unread = ["classifier=resnet18", "encoder.guide.steps=3", "encoder.guide.augmentation=none", "train.steps=9"]
+    assert identity(f"encoder.checkpoint={file}", *unread) == of_file
     assert identity("encoder=hf", "encoder.model=a/b") != identity(
         "encoder=hf", "encoder.model=a/b", "encoder.revision=x"
     )
+
+
+@pytest.fixture(scope="module")
+def few() -> TrainingSet:
+    config = compose("expand", [])
+    return few_shot_training_set(config, load_dataset(config.dataset).train, seed=0)
+
+
+DOWNSTREAM = ["classifier=resnet18", "classifier.input_size=64", "augmentation=randaugment", "train.steps=9"]
+DOWNSTREAM += ["train.batch_size=8", "train.learning_rate=0.1", "train.weight_decay=0.1", "train.label_smoothing=0.1"]
+DOWNSTREAM += ["train.synthetic_probability=0.2", "train.synthetic_probability=null"]
+
+
+@pytest.mark.parametrize("change", DOWNSTREAM)
+def test_what_is_trained_downstream_changes_neither_the_guide_nor_the_images(few: TrainingSet, change: str) -> None:
+    def path(*overrides: str) -> Path:
+        config = compose("expand", list(overrides))
+        return Expander(config, StageCache(config.paths.cache_dir)).guided(few, config.guidance, 0).path
+
+    assert source_of(change).identity(few, 0) == source_of().identity(few, 0)
+    assert path(change) == path()
+
+
+GUIDE = ["classifier=resnet18", "augmentation=none", "input_size=64", "steps=9", "batch_size=8", "learning_rate=0.1"]
+GUIDE += ["weight_decay=0.1"]
+
+
+@pytest.mark.parametrize("change", GUIDE)
+def test_each_key_of_the_guides_recipe_makes_another_guide(few: TrainingSet, change: str) -> None:
+    assert source_of(f"encoder.guide.{change}").identity(few, 0) != source_of().identity(few, 0)
+
+
+def test_every_key_of_the_guides_recipe_has_a_value_in_its_yaml_file() -> None:
+    keys = compose("expand", []).encoder.guide
+    assert set(keys) == {change.partition("=")[0] for change in GUIDE} == {item.name for item in fields(GuideKeys)}
+    assert all(item.default == MISSING for item in fields(GuideKeys))  # a default in one place
+
+
+def test_a_guide_of_the_downstream_recipe_is_the_classifier_of_the_original_images(few, tmp_path: Path) -> None:
+    recipe = ["encoder.guide.steps=3", "encoder.guide.classifier=resnet18", "encoder.guide.input_size=32"]
+    downstream = ["train.steps=3", "classifier=resnet18", "classifier.input_size=32"]
+    config = compose("expand", [*recipe, *downstream, f"paths.cache_dir={tmp_path}"])
+    cache = StageCache(tmp_path)
+    guide = encoder_source(config, cache).encoder(few, 0, "guide")
+    assert cache.made == 1
+    original = ClassifierTrainer(Recipe.of(config), config.trainer, cache).train(few, 0, "original")
+    assert cache.made == 1
+    assert guide.input_size == 32
+    for name, tensor in original.state_dict().items():
+        assert torch.equal(tensor, guide.classifier.state_dict()[name])
 
 
 @pytest.fixture
 def expansion(small_run: list[str], image_folder: Path, tmp_path: Path) -> Callable[..., tuple[Expander, ExpansionJob]]:
     def make(*overrides: str) -> tuple[Expander, ExpansionJob]:
         given = [*small_run, "dataset=imagefolder", f"dataset.root={image_folder}", "expansion.factor=1"]
+        if any(item.startswith("encoder=") for item in overrides):  # which has no such keys
+            given = [item for item in given if not item.startswith("encoder.guide.")]
         config = compose("expand", [*given, *overrides])
         cache = StageCache(config.paths.cache_dir)
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-        expander = Assembly(config, cache)
+        expander = Expander(config, cache)
         job = expander.guided(data, config.guidance, config.seed)
         job.claim()
         return expander, job

@@ -213,7 +213,9 @@ def test_what_a_condition_keeps_identifies_a_classifier(small_run, image_folder,
     trained = tmp_path / "outputs/cache/classifiers"
     counts = []
     for where in ([], ["train.where=copy==0"], ["train.where=copy  == 0"], ["train.where=copy >= 0"]):
-        keys = [item for item in small_run if item.split("=")[0].split(".")[0] not in ("generator", "expansion")]
+        keys = [
+            item for item in small_run if item.split("=")[0].split(".")[0] not in ("generator", "encoder", "expansion")
+        ]
         capsys.readouterr()
         train(compose("train", [*data, *keys, f"train.expanded={path}", *where]), tmp_path / "run")
         num_train = json.loads((tmp_path / "run/results.json").read_text())["num_train"]

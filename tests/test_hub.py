@@ -17,6 +17,7 @@ from datasets import Image as ImageFeature
 from diffusers import StableDiffusionPipeline
 from hub import Hub, served
 from huggingface_hub import constants, hf_api
+from omegaconf import DictConfig
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from pipelines import small_pipeline
@@ -25,7 +26,10 @@ from test_loading import original_names, tiny_autoencoder
 from transformers import Dinov2Config, Dinov2Model
 
 from distdiff import hub as hub_module
-from distdiff.encoders.loading import load_encoder
+from distdiff.caching.stages import StageCache
+from distdiff.console.quiet import quiet_libraries
+from distdiff.encoders.base import Encoder
+from distdiff.encoders.source import encoder_source
 from distdiff.errors import UserError
 from distdiff.generator.pipelines import fetch_generator, fingerprint, load_generator
 from distdiff.launching.job import leads, run_job
@@ -93,7 +97,8 @@ def online(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str]
 
 def expand(place: Path, url: str, *overrides: str, **environment: str) -> tuple[int, list[str], list[str]]:
     """`expand.py` with several jobs, its cache and all that it writes below `place`: its status, and both consoles' lines."""
-    given = [*small_overrides(Path("?"), place), "dataset.per_class=1", "expansion.factor=1", *overrides]
+    small = [item for item in small_overrides(Path("?"), place) if not item.startswith("encoder.guide.")]
+    given = [*small, "dataset.per_class=1", "expansion.factor=1", *overrides]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     done = subprocess.run(
         [sys.executable, "experiments/expand.py", "-m", *(item for item in given if item != "generator.model=?")],
@@ -163,6 +168,10 @@ def test_what_is_fetched_is_all_that_a_node_without_a_network_needs(
     assert len({line for line in out if line.startswith("expanded ") and "(2 images" in line}) == 2
 
 
+def load_encoder(config: DictConfig) -> Encoder:
+    return encoder_source(config, StageCache(config.paths.cache_dir)).load()
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -186,7 +195,7 @@ def test_what_the_hub_refuses_is_one_line(
     )
     of_generator = overrides[0].startswith("generator")
     with pytest.raises(UserError) as caught:
-        load_generator(config.generator) if of_generator else load_encoder(config.encoder, config.classifier)
+        load_generator(config.generator) if of_generator else load_encoder(config)
     assert str(caught.value).startswith(overrides[0])
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -204,10 +213,11 @@ def test_a_hub_that_cannot_be_reached_is_given_up_soon_and_quietly_and_its_cache
     assert all(".fp16." in name for name in weights)
 
     online(NOWHERE)
+    quiet_libraries()  # as commands do
     capfd.readouterr()
     assert load_generator(compose("expand", cached).generator).resolution == 32
     config = compose("expand", ["generator=local", "generator.model=a/b", "encoder=hf", "encoder.model=a/b"])
-    for load in (lambda: load_generator(config.generator), lambda: load_encoder(config.encoder, config.classifier)):
+    for load in (lambda: load_generator(config.generator), lambda: load_encoder(config)):
         started = time.monotonic()
         with pytest.raises(
             UserError, match="/b: the Hugging Face hub cannot be reached and the model is not in its cache"

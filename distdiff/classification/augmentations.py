@@ -1,22 +1,26 @@
 """Augmentation policies, built from kornia: modules from images (B, 3, H, W) in [0, 1] to the same."""
 
-from typing import Any
+from typing import Annotated
 
 import kornia.augmentation as K
 from torch import nn
 
+from distdiff.keys import Limits, PositiveInt
 
-def none(**_: Any) -> nn.Module:
+Magnitude = Annotated[int, Limits(at_least=1, at_most=29)]  # kornia allows neither 0 nor 30
+
+
+def none() -> nn.Module:
     """Images as they are."""
     return nn.Identity()
 
 
-def default(horizontal_flip: bool, **_: Any) -> nn.Module:
+def default(*, horizontal_flip: bool) -> nn.Module:
     """Shifts of up to an eighth, zeros moving in, and mirroring where labels survive it: pad-and-crop (He et al., 2016)."""
     return nn.Sequential(K.RandomAffine(0.0, translate=(0.125, 0.125)), *_flip(horizontal_flip))
 
 
-def affine(horizontal_flip: bool, **_: Any) -> nn.Module:
+def affine(*, horizontal_flip: bool) -> nn.Module:
     """Small rotations, shifts, zooms and changes of brightness and contrast; mirroring where labels survive it."""
     return nn.Sequential(
         K.RandomAffine(10.0, translate=(0.1, 0.1), scale=(0.9, 1.1), p=0.8),
@@ -26,7 +30,7 @@ def affine(horizontal_flip: bool, **_: Any) -> nn.Module:
     )
 
 
-def randaugment(num_ops: int, magnitude: int, **_: Any) -> nn.Module:
+def randaugment(*, num_ops: PositiveInt, magnitude: Magnitude) -> nn.Module:
     """RandAugment (Cubuk et al., 2020)."""
     return K.auto.RandAugment(n=num_ops, m=magnitude)
 

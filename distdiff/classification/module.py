@@ -7,13 +7,13 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
 from distdiff.classification.networks import ImageClassifier
-from distdiff.config.schema import TrainConfig
+from distdiff.classification.recipe import Recipe
 
 
 class ClassifierTraining(L.LightningModule):
     """Cross-entropy with AdamW under a one-cycle schedule; batches of (images in [0, 1], labels) are augmented here."""
 
-    def __init__(self, classifier: ImageClassifier, augmentation: nn.Module, recipe: TrainConfig) -> None:
+    def __init__(self, classifier: ImageClassifier, augmentation: nn.Module, recipe: Recipe) -> None:
         super().__init__()
         self.classifier = classifier
         self.augmentation = augmentation

@@ -1,12 +1,11 @@
 """Image classifiers with named parts: preprocessing, features and head, so that the same network can serve as guide."""
 
-from typing import Any
-
 import torch
 from torch import nn
 from transformers import ResNetConfig, ResNetModel
 
 from distdiff.classification.preprocessing import Preprocessing
+from distdiff.keys import Pixels
 
 
 class ImageClassifier(nn.Module):
@@ -31,6 +30,10 @@ class ImageClassifier(nn.Module):
         self.feature_dim = feature_dim
         self.preprocess = Preprocessing(input_size, (mean,) * 3, (std,) * 3)
 
+    @property
+    def input_size(self) -> int:
+        return self.preprocess.input_size
+
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return self.backbone(self.preprocess(images))
 
@@ -38,12 +41,12 @@ class ImageClassifier(nn.Module):
         return self.head(self.features(images))
 
 
-def resnet18(num_classes: int, input_size: int, **_: Any) -> ImageClassifier:
+def resnet18(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
     """ResNet-18 (He et al., 2016) from random weights, by transformers."""
     return _resnet("basic", [2, 2, 2, 2], [64, 128, 256, 512], num_classes, input_size)
 
 
-def resnet50(num_classes: int, input_size: int, **_: Any) -> ImageClassifier:
+def resnet50(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
     """ResNet-50 (He et al., 2016) from random weights, by transformers."""
     return _resnet("bottleneck", [3, 4, 6, 3], [256, 512, 1024, 2048], num_classes, input_size)
 
@@ -66,7 +69,7 @@ def _resnet(
     return ImageClassifier(_PooledFeatures(model), widths[-1], num_classes, input_size, mean=0.45, std=0.225)
 
 
-def small_cnn(num_classes: int, input_size: int, **_: Any) -> ImageClassifier:
+def small_cnn(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
     """A strided stem, two convolution stages and global average pooling: a ResNet's outline in miniature."""
 
     def convolution(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:

@@ -10,20 +10,22 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from safetensors.torch import load_model, save_model
+from torch import nn
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
 from distdiff.classification.data import ClassificationData, ImageTensors
 from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import ImageClassifier
-from distdiff.config.instantiation import build
+from distdiff.classification.recipe import Recipe
 from distdiff.console.progress import StageProgress
 from distdiff.data.images import LabelledImages
 from distdiff.data.readable import checked, readable, say_unreadable
 from distdiff.data.splits.few_shot import draw_few_shot
 from distdiff.errors import Stopped, UserError
+from distdiff.keys import build
 from distdiff.ranks.trainer import build_parallel_trainer, build_trainer
 from distdiff.ranks.world import world
 
@@ -87,47 +89,45 @@ class Accuracies:
 
 
 class ClassifierTrainer:
-    """Trains and tests classifiers as the `classifier`, `augmentation`, `train` and `trainer` keys say."""
+    """Trains and tests classifiers by a recipe, on the device that the `trainer` keys name."""
 
-    def __init__(self, config: DictConfig, cache: StageCache) -> None:
-        self.config = config
+    def __init__(self, recipe: Recipe, trainer_config: DictConfig, cache: StageCache) -> None:
+        self.recipe = recipe
+        self.trainer_config = trainer_config
         self.cache = cache
 
-    def ingredients(self, data: TrainingSet, seed: int, steps: int | None = None) -> dict[str, Any]:
+    def with_steps(self, steps: int) -> "ClassifierTrainer":
+        """By the same recipe, but for `steps` steps."""
+        return ClassifierTrainer(replace(self.recipe, steps=steps), self.trainer_config, self.cache)
+
+    def ingredients(self, data: TrainingSet, seed: int) -> dict[str, Any]:
         """Everything that can change the trained weights; raises `UserError` where there is nothing to tell apart."""
         if len(data.parts[0].class_names) < 2:
             raise UserError(
                 f"dataset {data.parts[0].name} has one class, {data.parts[0].class_names[0]}: a classifier needs two; "
                 "expand.py expands one with encoder=clip or encoder=hf, which are not trained"
             )
-        recipe = OmegaConf.to_container(self.config.train, resolve=True)
-        for choice in ("expanded", "where"):  # of images, which `data` identifies
-            recipe.pop(choice)
         return {
             "revision": REVISION,
-            "classifier": self.config.classifier,
-            "augmentation": self.config.augmentation,
-            "recipe": recipe | ({"steps": steps} if steps else {}),
+            "recipe": self.recipe.identity(has_synthetic=len(data.parts) > 1),
             "data": data.fingerprints,
             "class_names": data.parts[0].class_names,
             "fit": data.fit,
-            "precision": self.config.trainer.precision,
+            "precision": self.trainer_config.precision,
             "seed": seed,
         }
 
-    def fingerprint(self, data: TrainingSet, seed: int, steps: int | None = None) -> str:
-        return fingerprint(self.ingredients(data, seed, steps))
+    def fingerprint(self, data: TrainingSet, seed: int) -> str:
+        return fingerprint(self.ingredients(data, seed))
 
-    def train(
-        self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False, steps: int | None = None
-    ) -> ImageClassifier:
+    def train(self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False) -> ImageClassifier:
         """The classifier after its last step, from the cache where it was trained before; on one device."""
 
-        def build(folder: Path) -> None:
-            trainer = build_trainer(self.config.trainer, **self._stage(title, logger, steps))
-            save_model(self._fit(trainer, data, seed, steps), str(folder / WEIGHTS))
+        def fill(folder: Path) -> None:
+            trainer = build_trainer(self.trainer_config, **self._stage(title, logger))
+            save_model(self._fit(trainer, data, seed), str(folder / WEIGHTS))
 
-        return self._trained(self.cache.get(STAGE, self.ingredients(data, seed, steps), build), data)
+        return self._trained(self.cache.get(STAGE, self.ingredients(data, seed), fill), data)
 
     def train_together(
         self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False
@@ -141,62 +141,59 @@ class ClassifierTrainer:
         if ranks.size == 1:
             return self.train(data, seed, title, logger)
 
-        if self.config.train.batch_size % ranks.size:
+        if self.recipe.batch_size % ranks.size:
             raise UserError(
-                f"train.batch_size={self.config.train.batch_size} is not allowed: a multiple of the {ranks.size} ranks that "
+                f"train.batch_size={self.recipe.batch_size} is not allowed: a multiple of the {ranks.size} ranks that "
                 "share each batch"
             )
 
-        def build(folder: Path | None) -> None:
+        def fill(folder: Path | None) -> None:
             with ranks.process_group():
-                trainer = build_parallel_trainer(self.config.trainer, **self._stage(title, logger))
+                trainer = build_parallel_trainer(self.trainer_config, **self._stage(title, logger))
                 classifier = self._fit(trainer, data, seed)
             if folder is not None:
                 save_model(classifier, str(folder / WEIGHTS))
 
         ingredients = self.ingredients(data, seed) | {"ranks": ranks.size}
-        return self._trained(self.cache.get_together(STAGE, ingredients, build), data)
+        return self._trained(self.cache.get_together(STAGE, ingredients, fill), data)
 
     def _trained(self, folder: Path, data: TrainingSet) -> ImageClassifier:
-        classifier = self._untrained(len(data.parts[0].class_names))
+        classifier = self._untrained(data)
         load_model(classifier, str(folder / WEIGHTS))
         return classifier.eval()
 
-    def accuracy(self, classifier: ImageClassifier, images: LabelledImages) -> float:
+    def accuracy(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> float:
         """The fraction of `images` that `classifier` labels rightly; measured by the leading rank."""
-        return self.test(classifier, images).accuracy
+        return self.test(classifier, images, fit).accuracy
 
-    def test(self, classifier: ImageClassifier, images: LabelledImages) -> Accuracies:
+    def test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
         """As `accuracy`, class by class too."""
-        return world().once(lambda: self._test(classifier, images))
+        return world().once(lambda: self._test(classifier, images, fit))
 
-    def _test(self, classifier: ImageClassifier, images: LabelledImages) -> Accuracies:
-        data = ImageTensors([images], self.config.classifier.input_size, self.config.dataset.fit, len(images))
-        module = ClassifierTraining(classifier, build(self.config.augmentation), self.config.train)
-        trainer = build_trainer(self.config.trainer, enable_progress_bar=False)
-        loader = ClassificationData(None, data, 0, self.config.train.batch_size, 0)
+    def _test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
+        data = ImageTensors([images], classifier.input_size, fit, len(images))
+        module = ClassifierTraining(classifier, nn.Identity(), self.recipe)
+        trainer = build_trainer(self.trainer_config, enable_progress_bar=False)
+        loader = ClassificationData(None, data, 0, self.recipe.batch_size, 0)
         (measured,) = trainer.test(module, loader, verbose=False)
         counts = np.bincount(images.labels, minlength=len(images.class_names)).tolist()
         classes = tuple(map(ClassAccuracy, images.class_names, module.tested.tolist(), counts))
         return Accuracies(measured["accuracy"], classes)
 
-    def _stage(self, title: str, logger: Logger | bool, steps: int | None = None) -> dict[str, Any]:
+    def _stage(self, title: str, logger: Logger | bool) -> dict[str, Any]:
         """What a trainer is told of a training."""
-        steps = steps or self.config.train.steps
         return {
-            "max_steps": steps,
+            "max_steps": self.recipe.steps,
             "logger": logger,
             "callbacks": [StageProgress(title)],
-            "log_every_n_steps": max(1, steps // 20),
+            "log_every_n_steps": max(1, self.recipe.steps // 20),
         }
 
-    def _fit(self, trainer: L.Trainer, data: TrainingSet, seed: int, steps: int | None = None) -> ImageClassifier:
+    def _fit(self, trainer: L.Trainer, data: TrainingSet, seed: int) -> ImageClassifier:
         L.seed_everything(seed, verbose=False)
-        recipe = OmegaConf.merge(self.config.train, {"steps": steps or self.config.train.steps})
-        classifier = self._untrained(len(data.parts[0].class_names))
-        module = ClassifierTraining(classifier, build(self.config.augmentation), recipe)
-        samples = recipe.steps * recipe.batch_size
-        tensors = ImageTensors(data.parts, self.config.classifier.input_size, data.fit, samples)
+        recipe, classifier = self.recipe, self._untrained(data)
+        module = ClassifierTraining(classifier, build(recipe.augmentation), recipe)
+        tensors = ImageTensors(data.parts, classifier.input_size, data.fit, recipe.steps * recipe.batch_size)
         options = (recipe.steps, recipe.batch_size, seed, recipe.synthetic_probability)
         if world().size > 1:
             torch.manual_seed(seed + 1000 * world().rank)  # its own augmentations; weights are equal already
@@ -207,5 +204,5 @@ class ClassifierTrainer:
             raise Stopped(signal.SIGTERM if isinstance(ending, SIGTERMException) else signal.SIGINT) from None
         return classifier.cpu()
 
-    def _untrained(self, num_classes: int) -> ImageClassifier:
-        return build(self.config.classifier, num_classes=num_classes)
+    def _untrained(self, data: TrainingSet) -> ImageClassifier:
+        return build(self.recipe.classifier, len(data.parts[0].class_names))

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from distdiff.caching.stages import StageCache
+from distdiff.console.quiet import quiet_libraries
 from distdiff.data.datasets import load_dataset
 
 
@@ -24,12 +26,12 @@ def fetch(config: DictConfig, run_dir: Path) -> None:
         _report({f"dataset {config.dataset.name}  {images:,} images of {hub_id}": folder})
     if "generator" not in config:
         return
-    from distdiff.generator.pipelines import fetch_generator  # seconds to import, so only where they are needed
-
-    _report(fetch_generator(config.generator))
-    from distdiff.caching.stages import StageCache
+    # Seconds to import, so only where they are needed.
     from distdiff.encoders.source import encoder_source
+    from distdiff.generator.pipelines import fetch_generator
 
+    quiet_libraries()
+    _report(fetch_generator(config.generator))
     _report(encoder_source(config, StageCache(config.paths.cache_dir)).fetch())
 
 

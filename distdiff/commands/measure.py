@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
+from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer, training_set
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
@@ -30,7 +31,7 @@ def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:
     if where and len(images) < 2:
         raise where.wrong("it leaves one image, and a distance of distributions takes two")
     pool = training_set(splits.train, config.dataset.fit)
-    classifiers = ClassifierTrainer(config, StageCache(config.paths.cache_dir))
+    classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(config.paths.cache_dir))
     judge = train_judge(classifiers, pool, config.measure.judge_steps, config.classifier.input_size)
     measurer = Measurer(metrics, judge, pool.parts[0])
     held_out, _ = checked(splits.test)

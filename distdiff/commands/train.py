@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distdiff.caching.stages import StageCache
+from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import Accuracies, ClassifierTrainer, few_shot_training_set
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
@@ -33,10 +34,10 @@ def train(config: DictConfig, run_dir: Path) -> float:
     for directory in expanded_directories(config):
         images = read_expanded(directory, splits.train, where=where)
         data = data.with_part(images, images.identity)
-    classifiers = ClassifierTrainer(config, StageCache(config.paths.cache_dir))
+    classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(config.paths.cache_dir))
     with tracked(config, run_dir) as logger:
         classifier = classifiers.train_together(data, config.seed, "train", stage_logger(logger, "train"))
-        tested = classifiers.test(classifier, test)
+        tested = classifiers.test(classifier, test, data.fit)
         summarize(logger, {"accuracy": tested.accuracy, "num_train": len(data)})
         if world().leads:
             _conclude(config, tested, len(data), run_dir / "results.json")

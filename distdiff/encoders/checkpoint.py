@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -15,12 +15,13 @@ from transformers import AutoModelForImageClassification, PreTrainedModel
 
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from distdiff.config.instantiation import build
-from distdiff.encoders.location import CHECKPOINT, checkpoint_path
+from distdiff.encoders.location import CHECKPOINT, CLASSIFIER, checkpoint_path
 from distdiff.encoders.pretrained import load_pretrained, loading, some_of
 from distdiff.encoders.processor import preprocessing_of
 from distdiff.encoders.vision import VisionFeatures
 from distdiff.errors import UserError
+from distdiff.hub import LOADING_ERRORS
+from distdiff.keys import NAME, build
 
 BACKBONE = "backbone."
 NESTED = ("state_dict", "model")  # where training programs keep the weights in what they save
@@ -39,18 +40,18 @@ COUNTER = "num_batches_tracked"  # old files lack it, and it changes no feature
 UNTRAINED_CLASSES = 1
 
 
-def load_checkpoint(checkpoint: str, config: DictConfig) -> ImageClassifier:
+def load_checkpoint(checkpoint: str, architecture: Mapping[str, Any]) -> ImageClassifier:
     """The classifier of a checkpoint; only its features are for use: its head is untrained.
 
     `checkpoint` is a file of ours or a Lightning checkpoint of one, a ResNet under timm's and torchvision's names, or the
-    folder of a transformers image classifier. `config` is the `classifier` node: it names the architecture and input size
-    of files; a folder brings its own. Raises `UserError` where there is no such checkpoint or it does not fit.
+    folder of a transformers image classifier. `architecture`, an option of `conf/classifier`, is that of files; a folder
+    brings its own. Raises `UserError` where there is no such checkpoint or it does not fit.
     """
     path = checkpoint_path(checkpoint)
     label = f"{CHECKPOINT}={checkpoint}"
     if path.is_dir():
         return _transformers_classifier(path, label)
-    classifier = build(config, num_classes=UNTRAINED_CLASSES)
+    classifier = build(architecture, UNTRAINED_CLASSES)
     weights = read_tensors(path, label)
     names = {name: name for name in classifier.backbone.state_dict()}
     if mark := next((name for name in weights if f".{name}".endswith(f".{TIMM_MARK}")), None):
@@ -65,7 +66,7 @@ def load_checkpoint(checkpoint: str, config: DictConfig) -> ImageClassifier:
             f"{label} is not allowed: its names are neither those of a classifier here nor of a timm or torchvision "
             "ResNet; for a transformers model give its folder"
         )
-    _load_fitting(classifier.backbone, weights, names, f"{label} does not fit classifier={config.name}")
+    _load_fitting(classifier.backbone, weights, names, f"{label} does not fit {CLASSIFIER}={architecture[NAME]}")
     return classifier
 
 
@@ -80,7 +81,7 @@ def read_tensors(path: Path, label: str) -> dict[str, torch.Tensor]:
             f"{label} is not allowed: it is no checkpoint of plain tensors, and other objects could run code when they are "
             "read; save its state_dict, or .safetensors"
         ) from error
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except (*LOADING_ERRORS, EOFError, SafetensorError) as error:
         raise UserError(f"{label} is no checkpoint that can be read") from error
     for name in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):

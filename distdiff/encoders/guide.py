@@ -1,9 +1,20 @@
 """The guide encoder φ: a classifier trained on the real images, or read from a checkpoint, seen as a feature extractor."""
 
-import torch
+from collections.abc import Mapping
+from typing import Any
 
+import torch
+from omegaconf import DictConfig
+
+from distdiff.caching.fingerprint import fingerprint_files, plain
 from distdiff.classification.networks import ImageClassifier
+from distdiff.classification.recipe import Recipe, option_identity
+from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.encoders.base import Encoder
+from distdiff.encoders.checkpoint import load_checkpoint
+from distdiff.encoders.config import GUIDE, GuideKeys
+from distdiff.encoders.location import checkpoint_path
+from distdiff.encoders.source import EncoderContext, EncoderSource, PretrainedSource
 
 
 class GuideEncoder(Encoder):
@@ -18,3 +29,56 @@ class GuideEncoder(Encoder):
 
     def extract(self, inputs: torch.Tensor) -> torch.Tensor:
         return self.classifier.backbone(inputs)
+
+
+class TrainedGuide(EncoderSource):
+    """A classifier trained on the real images alone, after its last step."""
+
+    trains = True
+
+    def __init__(self, recipe: Recipe, context: EncoderContext) -> None:
+        self.classifiers = ClassifierTrainer(recipe, context.trainer, context.cache)
+
+    def identity(self, data: TrainingSet, seed: int) -> str:
+        return self.classifiers.fingerprint(data, seed)
+
+    def encoder(self, data: TrainingSet, seed: int, title: str) -> GuideEncoder:
+        return GuideEncoder(self.classifiers.train(data, seed, title))
+
+
+class GuideCheckpoint(PretrainedSource):
+    """A classifier's weights from elsewhere; `classifier`, an option of `conf/classifier`, is the architecture of a file."""
+
+    def __init__(self, checkpoint: str, classifier: Mapping[str, Any]) -> None:
+        self.checkpoint = checkpoint
+        self.classifier = classifier
+
+    def load(self) -> GuideEncoder:
+        return GuideEncoder(load_checkpoint(self.checkpoint, self.classifier))
+
+    def ingredients(self) -> dict[str, Any]:
+        path = checkpoint_path(self.checkpoint)
+        ingredients = {"name": GUIDE, "checkpoint": fingerprint_files(path)}
+        # A folder brings its own architecture.
+        return ingredients if path.is_dir() else ingredients | {"classifier": option_identity(self.classifier)}
+
+
+def guide_source(context: EncoderContext, *, checkpoint: str | None, guide: GuideKeys) -> EncoderSource:
+    """A classifier as `guide` says: trained on the real images, or read from `checkpoint`."""
+    recipe = guide_recipe(guide, context.options)
+    return TrainedGuide(recipe, context) if checkpoint is None else GuideCheckpoint(checkpoint, recipe.classifier)
+
+
+def guide_recipe(keys: GuideKeys, options: DictConfig) -> Recipe:
+    """The recipe that `keys` give, with the options that they name."""
+    classifier = plain(options.classifier[keys.classifier])
+    if keys.input_size is not None:
+        classifier["input_size"] = keys.input_size
+    return Recipe(
+        classifier,
+        plain(options.augmentation[keys.augmentation]),
+        keys.steps,
+        keys.batch_size,
+        keys.learning_rate,
+        keys.weight_decay,
+    )

@@ -2,38 +2,15 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from distdiff.errors import UserError
 from distdiff.hub import local_path
 
-MODEL, CHECKPOINT = "encoder.model", "encoder.checkpoint"
+MODEL, CHECKPOINT, CLASSIFIER = "encoder.model", "encoder.checkpoint", "encoder.guide.classifier"
 TRANSFORMERS_CONFIG = "config.json"
 CACHED_CLASSIFIER = "model.safetensors"
 
 
-def check_encoder(config: DictConfig) -> None:
-    """Refuses `encoder` keys that miss, contradict each other or name a path that is not there."""
-    if config.name == "guide":
-        if config.model is not None:
-            raise UserError(
-                f"{MODEL}={config.model} is not allowed with encoder=guide: {CHECKPOINT}=... reads a classifier's weights, "
-                "encoder=hf any vision model"
-            )
-        if config.checkpoint is not None:
-            checkpoint_path(config.checkpoint)
-        return
-    if config.checkpoint is not None:
-        raise UserError(
-            f"{CHECKPOINT}={config.checkpoint} is not allowed with encoder={config.name}: it is for encoder=guide; "
-            f"here {MODEL}=... names a folder or hub id"
-        )
-    if config.model is None:
-        raise UserError(f"{MODEL} has no value: give one, {MODEL}=...")
-    model_path(config.model)
-
-
-def model_path(model: str) -> Path | None:
+def vision_model_path(model: str) -> Path | None:
     """The transformers folder that `encoder.model` names, or None for a hub id; raises `UserError` where it is no such folder."""
     path = local_path(MODEL, model)
     if path is not None and not (path / TRANSFORMERS_CONFIG).is_file():

@@ -10,26 +10,9 @@ import torch
 from huggingface_hub.errors import HTTPError
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
-from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from distdiff.errors import UserError, first_line
-from distdiff.hub import hub_or_cache, hub_reason
-
-disable_progress_bar()
-set_verbosity_error()  # it reports unused heads at length; weights that miss are refused here
-
-LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    ImportError,
-    SafetensorError,
-    UnpicklingError,
-    HTTPError,
-)
+from distdiff.hub import LOADING_ERRORS, hub_or_cache, hub_reason
 
 
 def load_pretrained(
@@ -79,7 +62,7 @@ def loading(label: str, on_hub: bool = False) -> Iterator[None]:
     try:
         with hub_or_cache() if on_hub else nullcontext():
             yield
-    except LOADING_ERRORS as error:
+    except (*LOADING_ERRORS, ImportError, SafetensorError, UnpicklingError, HTTPError) as error:
         if on_hub and isinstance(error, (OSError, HTTPError)):
             raise UserError(f"{label}: {hub_reason(error)}") from error
         raise UserError(f"{label} is no vision model that can be loaded: {first_line(error)}") from error

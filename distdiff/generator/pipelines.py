@@ -8,11 +8,9 @@ import diffusers
 import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline
 from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
-from diffusers.utils.logging import disable_progress_bar as quiet_diffusers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
 from omegaconf import DictConfig
-from transformers.utils.logging import disable_progress_bar as quiet_transformers
 
 from distdiff.caching.fingerprint import fingerprint_model
 from distdiff.errors import UserError, first_line
@@ -20,11 +18,8 @@ from distdiff.generator.adapters import add_loras, add_textual_inversions, fetch
 from distdiff.generator.kinds import LATENT_CONSISTENCY, STABLE_DIFFUSION, STABLE_DIFFUSION_3, Kind, kind_of
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.location import local_kind, model_path, split_scale
-from distdiff.hub import cached_folder, hub_or_cache, hub_reason
+from distdiff.hub import LOADING_ERRORS, cached_folder, hub_or_cache, hub_reason
 
-quiet_diffusers()
-quiet_transformers()
-LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 HUB_ERRORS = (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, HTTPError, ConnectionError)
 CHECKPOINT_CONFIG_FILES = [
     "*.json",

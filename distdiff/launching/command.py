@@ -21,13 +21,13 @@ from distdiff.config.checking import validate
 from distdiff.config.command import Command
 from distdiff.config.composition import Job, compose_jobs, special_keys, swept_keys
 from distdiff.config.options import CONFIG_DIR, OURS, SearchPath
+from distdiff.console.quiet import quiet_environment
 from distdiff.console.record import discard_empty
 from distdiff.errors import ONWARD, Stopped, UserError, first_line
 from distdiff.keys import Group
 from distdiff.launching.importing import import_from
 from distdiff.launching.job import Tasks, is_one_of_several, leads, run_job
 from distdiff.launching.output import help_text, in_yaml
-from distdiff.launching.quiet import quiet
 from distdiff.tracking.sweep import SweepNotes, SweptJob, conclude
 
 JOB_FAILED, INTERRUPTED = 1, 130
@@ -44,7 +44,7 @@ def launched(name: str, tasks: Tasks, groups: tuple[Group, ...], about: str) -> 
     launch = Launch(Command(name, groups), tasks, about)
 
     def entry() -> None:
-        quiet()
+        quiet_environment()
         try:
             status = launch.run(sys.argv[1:])
         except (UserError, OmegaConfBaseException) as error:
@@ -138,7 +138,7 @@ class Launch:
         command, tasks = self.command, self.tasks
 
         def job(config: DictConfig) -> None:
-            quiet()  # again: a launcher's process may be a new one
+            quiet_environment()  # again: a launcher's process may be a new one
             hydra_config = HydraConfig.get()
             run_dir = Path(hydra_config.runtime.output_dir)
             given = tuple(hydra_config.overrides.task)

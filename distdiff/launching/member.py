@@ -9,9 +9,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from distdiff.console.quiet import quiet_environment
 from distdiff.errors import Stopped, UserError
 from distdiff.launching.performing import perform
-from distdiff.launching.quiet import quiet
 from distdiff.ranks.arrangement import Rank
 from distdiff.ranks.launcher import JOB, OUTCOME
 
@@ -20,7 +20,7 @@ def main() -> None:
     """Runs the folder's job as the rank that `place` says, and leaves there how it ended."""
     folder, place = Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))
     threading.Thread(target=_end_with_the_launcher, daemon=True).start()
-    quiet()
+    quiet_environment()
     outcome = {}
     try:
         job = json.loads((folder / JOB).read_text(encoding="utf-8"))

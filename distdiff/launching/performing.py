@@ -1,5 +1,6 @@
 """Runs a command's task in this process."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -7,15 +8,15 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from distdiff.console.output import LOG, console
+from distdiff.console.quiet import quiet_libraries
 from distdiff.ranks.arrangement import Rank
 
 
 def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | None) -> None:
     """Runs `task` (`module:function`) in this process, as the rank at `place`, if it is one."""
-    module, function = task.split(":")
     if place is None:
         with console.logging_to(run_dir / LOG):
-            getattr(import_module(module), function)(config, run_dir)
+            _imported(task)(config, run_dir)
         return
     from distdiff.ranks.world import join  # imports torch, which one process alone may never need
 
@@ -23,5 +24,13 @@ def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | N
     console.quiet = not world.leads
     run_dir = world.once(lambda: run_dir)
     with console.logging_to(run_dir / LOG) if world.leads else nullcontext():
-        getattr(import_module(module), function)(config, run_dir)
+        _imported(task)(config, run_dir)
     world.part()
+
+
+def _imported(task: str) -> Callable[[DictConfig, Path], object]:
+    """The function that `task` names; its module imports what is heavy, which is silenced then."""
+    module, function = task.split(":")
+    found = getattr(import_module(module), function)
+    quiet_libraries()
+    return found

@@ -36,4 +36,4 @@ class Judge:
 
 def train_judge(classifiers: ClassifierTrainer, pool: TrainingSet, steps: int, input_size: int) -> Judge:
     """Trains on the dataset's whole training pool, from which studies draw their few images."""
-    return Judge(classifiers.train(pool, SEED, "judge", steps=steps), input_size, pool.fit)
+    return Judge(classifiers.with_steps(steps).train(pool, SEED, "judge"), input_size, pool.fit)

@@ -1,6 +1,5 @@
 """The Lightning trainer that every stage uses: what the `trainer` group says, none of the console noise."""
 
-import logging
 from typing import Any
 
 import lightning as L
@@ -11,9 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from distdiff.errors import UserError, first_line
 from distdiff.ranks.arrangement import count_devices, device_indices
 from distdiff.ranks.world import world
-
-for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-    logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def build_trainer(config: DictConfig, **stage: Any) -> L.Trainer:

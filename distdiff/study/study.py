@@ -145,7 +145,7 @@ class Study:
             curves = stage_logger(logger, f"train/{method}/seed{plan.seed}")
             classifier = self.classifiers.train_together(training, plan.seed, f"{title}: train", curves)
         with self.timer("test"):
-            result.accuracy = self.classifiers.accuracy(classifier, held_out)
+            result.accuracy = self.classifiers.accuracy(classifier, held_out, training.fit)
         result.num_train = len(training)
         return result
 

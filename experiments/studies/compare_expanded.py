@@ -8,11 +8,11 @@ Exits with status 1 where one differs from the first.
 import sys
 from pathlib import Path
 
-from distdiff.launching.quiet import quiet
+from distdiff.console.quiet import quiet_environment
 
 
 def main() -> None:
-    quiet()
+    quiet_environment()
     from distdiff.store.comparison import content_differences
 
     first, *others = map(Path, sys.argv[1:])

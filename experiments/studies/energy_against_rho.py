@@ -19,10 +19,10 @@ from omegaconf import DictConfig
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import TrainingSet, few_shot_training_set
 from distdiff.commands.configuration import configure, load_option
+from distdiff.console.quiet import quiet_environment
 from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.plan import ExpansionPlan
-from distdiff.launching.quiet import quiet
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 NAME = "energy_against_rho"
@@ -41,7 +41,7 @@ CURVES: dict[str, tuple[str, str, dict[str, object]]] = {
 
 
 def main() -> None:
-    quiet()
+    quiet_environment()
     with tempfile.TemporaryDirectory() as folder:
         overrides = [f"paths.output_dir={folder}", "logger=none"]
         config = configure("expand", overrides)

@@ -92,7 +92,13 @@ def disk(title: str, cause: Callable | None, mend: Callable, place: Path, data: 
 def run(target: Path, place: Path, data: Path, fault: Callable | None = None) -> tuple[int, str]:
     """The command's exit status and all that it printed; `fault(folder)` comes once some images are there."""
     command = [sys.executable, "experiments/expand.py", "dataset=imagefolder", f"dataset.root={data}"]
-    command += ["dataset.image_size=32", "generator.num_steps=6", "train.steps=20", "logger=none", "expansion.factor=3"]
+    command += [
+        "dataset.image_size=32",
+        "generator.num_steps=6",
+        "encoder.guide.steps=20",
+        "logger=none",
+        "expansion.factor=3",
+    ]
     command += [f"expansion.output_dir={target}", "expansion.batch_size=4", f"paths.output_dir={place}/outputs"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile("w+") as output:

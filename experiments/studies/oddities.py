@@ -30,7 +30,7 @@ SMALL = [
     "dataset.test_fraction=0.01",
     "dataset.image_size=32",
     "generator.num_steps=6",
-    "train.steps=20",
+    "encoder.guide.steps=20",
     "expansion.factor=2",
     "logger=none",
 ]

@@ -1,7 +1,6 @@
 """The one way from an image file to RGB: what a user's files hold, as people see it, or a reason in plain words why not."""
 
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -25,14 +24,6 @@ GAP = 2  # what is shown as a square is decoded at least so many times larger (P
 Colour = tuple[int, int, int]
 WHITE = (255, 255, 255)
 T = TypeVar("T")
-
-
-def silence_pillow() -> None:
-    """No warnings of half our limit, and of tags that no pixel depends on; set once, as filters are not a thread's own."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-silence_pillow()
 
 
 class UnreadableImage(UserError):

@@ -1,0 +1,66 @@
+"""A training recipe: everything but the images that decides what a classifier learns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from distdiff.caching.fingerprint import plain
+from distdiff.keys import TARGET, own_keys
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network, an augmentation and the optimizer's numbers.
+
+    `classifier` and `augmentation` are options of those configuration groups. `synthetic_probability` is the share of
+    synthetic images in what a classifier is shown; None shows every image equally often.
+    """
+
+    classifier: Mapping[str, Any]
+    augmentation: Mapping[str, Any]
+    steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    label_smoothing: float = 0.0
+    synthetic_probability: float | None = None
+
+    @classmethod
+    def of(cls, config: DictConfig) -> "Recipe":
+        """The recipe of the classifier that is trained downstream: the `classifier`, `augmentation` and `train` keys."""
+        train = config.train
+        return cls(
+            plain(config.classifier),
+            plain(config.augmentation),
+            train.steps,
+            train.batch_size,
+            train.learning_rate,
+            train.weight_decay,
+            train.label_smoothing,
+            train.synthetic_probability,
+        )
+
+    def identity(self, has_synthetic: bool) -> dict[str, Any]:
+        """What tells the recipe from others: equal for equal recipes, whichever keys they were given by.
+
+        The share of synthetic images is part of it only where there are any.
+        """
+        identity = {
+            "classifier": option_identity(self.classifier),
+            "augmentation": option_identity(self.augmentation),
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "learning_rate": float(self.learning_rate),
+            "weight_decay": float(self.weight_decay),
+            "label_smoothing": float(self.label_smoothing),
+        }
+        if has_synthetic:
+            identity["synthetic_probability"] = self.synthetic_probability
+        return identity
+
+
+def option_identity(option: Mapping[str, Any]) -> dict[str, Any]:
+    """What an option builds, and from which values: its `_target_` and the keys that this takes."""
+    return {TARGET: option[TARGET]} | own_keys(option)

@@ -1,0 +1,49 @@
+"""The keys of `encoder.guide`, and what is checked of an encoder before anything loads (no heavy imports)."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from distdiff.encoders.location import MODEL, checkpoint_path, vision_model_path
+from distdiff.errors import UserError
+from distdiff.keys import Group, key
+
+GUIDE, TRANSFORMERS = "guide", ("clip", "hf")  # our options that name files
+
+
+@dataclass
+class EncoderKeys:
+    _target_: str = MISSING
+    name: str = MISSING
+
+
+@dataclass
+class GuideKeys:
+    """The guide's own training recipe: nothing that is trained downstream changes it, nor any image."""
+
+    classifier: str = key(option_of="classifier")
+    augmentation: str = key(option_of="augmentation")
+    input_size: int | None = key(at_least=8)  # null: the classifier's own
+    steps: int = key(at_least=1)
+    batch_size: int = key(at_least=2)
+    learning_rate: float = key(above=0)
+    weight_decay: float = key(at_least=0)
+
+
+def check(encoder: DictConfig) -> None:
+    """Raises `UserError` for a model without a value, and for a path that is not there or holds no weights."""
+    if encoder.name == GUIDE and encoder.checkpoint is not None:
+        checkpoint_path(encoder.checkpoint)
+    if encoder.name in TRANSFORMERS:
+        if OmegaConf.is_missing(encoder, "model") or encoder.model is None:
+            raise UserError(f"{MODEL} has no value: give one, {MODEL}=...")
+        vision_model_path(encoder.model)
+
+
+ENCODER = Group(
+    "encoder",
+    EncoderKeys,
+    options_have_keys=True,
+    check=lambda config: check(config.encoder),
+    paths=("model", "checkpoint"),
+)
