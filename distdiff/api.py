@@ -227,13 +227,5 @@ def _encoder_source(*overrides: str) -> tuple[EncoderSource, str]:
     return encoder_source(config, StageCache(config.paths.cache_dir)), config.dataset.fit
 
 
-def _encoder_source(*overrides: str) -> tuple[EncoderSource, str]:
-    """What the `encoder` keys build, as for a command; and how images are made squares by default."""
-    trainer = "gpu" if torch.cuda.is_available() else "cpu"
-    (config,) = compose_jobs("expand", [*overrides, f"trainer={trainer}", "logger=none"], multirun=False)
-    config = validate(config)
-    return encoder_source(config, StageCache(config.paths.cache_dir)), config.dataset.fit
-
-
 def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"

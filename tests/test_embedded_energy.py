@@ -17,14 +17,14 @@ IMAGES = 100
 
 
 @pytest.fixture(scope="module")
-def expander(tmp_path_factory: pytest.TempPathFactory) -> Expander:
+def expander(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
     folder: Path = tmp_path_factory.mktemp("study")
     config = compose("expand", [f"paths.output_dir={folder}", "logger=none"])
     cache = StageCache(config.paths.cache_dir)
     return Assembly(config, cache)
 
 
-def final_energies(expander: Expander, method: str, **options: object) -> list[float]:
+def final_energies(expander: Assembly, method: str, **options: object) -> list[float]:
     config = expander.config
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
     guidance = load_option("guidance", method)
@@ -36,7 +36,7 @@ def final_energies(expander: Expander, method: str, **options: object) -> list[f
     return synthesizer(items).columns["energy_after"]
 
 
-def test_guidance_lowers_the_median_final_energy_of_a_hundred_images(expander: Expander) -> None:
+def test_guidance_lowers_the_median_final_energy_of_a_hundred_images(expander: Assembly) -> None:
     """At the default ρ of each; transform from the identity (its random start can raise the energy)."""
     unguided = median(final_energies(expander, "none"))
     assert median(final_energies(expander, "direct")) < unguided

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import compose
-from distdiff.config.instantiation import build
 from huggingface_hub.constants import HF_HUB_CACHE
 from omegaconf import MISSING
 from PIL import Image
@@ -57,6 +56,7 @@ from distdiff.encoders.base import Encoder
 from distdiff.encoders.config import GuideKeys
 from distdiff.encoders.source import EncoderSource, encoder_source
 from distdiff.errors import UserError
+from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.job import ExpansionJob
 from distdiff.keys import build
 from distdiff.ranks.trainer import build_trainer
@@ -615,7 +615,7 @@ DOWNSTREAM += ["train.synthetic_probability=0.2", "train.synthetic_probability=n
 def test_what_is_trained_downstream_changes_neither_the_guide_nor_the_images(few: TrainingSet, change: str) -> None:
     def path(*overrides: str) -> Path:
         config = compose("expand", list(overrides))
-        return Expander(config, StageCache(config.paths.cache_dir)).guided(few, config.guidance, 0).path
+        return Assembly(config, StageCache(config.paths.cache_dir)).guided(few, config.guidance, 0).path
 
     assert source_of(change).identity(few, 0) == source_of().identity(few, 0)
     assert path(change) == path()
@@ -651,15 +651,15 @@ def test_a_guide_of_the_downstream_recipe_is_the_classifier_of_the_original_imag
 
 
 @pytest.fixture
-def expansion(small_run: list[str], image_folder: Path, tmp_path: Path) -> Callable[..., tuple[Expander, ExpansionJob]]:
-    def make(*overrides: str) -> tuple[Expander, ExpansionJob]:
+def expansion(small_run: list[str], image_folder: Path, tmp_path: Path) -> Callable[..., tuple[Assembly, ExpansionJob]]:
+    def make(*overrides: str) -> tuple[Assembly, ExpansionJob]:
         given = [*small_run, "dataset=imagefolder", f"dataset.root={image_folder}", "expansion.factor=1"]
         if any(item.startswith("encoder=") for item in overrides):  # which has no such keys
             given = [item for item in given if not item.startswith("encoder.guide.")]
         config = compose("expand", [*given, *overrides])
         cache = StageCache(config.paths.cache_dir)
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-        expander = Expander(config, cache)
+        expander = Assembly(config, cache)
         job = expander.guided(data, config.guidance, config.seed)
         job.claim()
         return expander, job

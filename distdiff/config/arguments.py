@@ -40,7 +40,8 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
 def in_grammar(overrides: Iterable[str], paths: Collection[str] = (), texts: Collection[str] = ()) -> list[str]:
     """Overrides as Hydra's grammar has them: paths with what it has no words for, `~` for home, conditions and prompts as typed.
 
-    `paths` and `texts` are the keys whose values are paths and sentences. Raises `UserError` for a list that the shell has cut at its spaces, and for what is no override at all.
+    `paths` and `texts` are the keys whose values are paths and sentences. Raises `UserError` for a list
+    that the shell has cut at its spaces, and for what is no override at all.
 
     >>> paths = {"dataset.root", "train.expanded"}
     >>> in_grammar(["seed=1", "train.where=strength < 0.5", "dataset.root=/a (1)/b=c", "train.expanded=[/a,/b & c]"], paths)

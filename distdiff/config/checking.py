@@ -191,10 +191,13 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
         OmegaConf.set_struct(node, False)
         if given := OmegaConf.select(typed, f"{name}.{option}"):
             node = OmegaConf.merge(node, given)
-        config[OPTIONS].setdefault(name, {})[option] = complete_option(groups[name], node)
+        OmegaConf.update(config, f"{OPTIONS}.{name}.{option}", complete_option(groups[name], node), force_add=True)
     for name in [name for name in config[OPTIONS] if name not in {group for group, _ in wanted}]:
         raise UserError(f"{OPTIONS}.{name} is not allowed: no option of {name} is referred to by name here")
     _resolved(config)
+    for name, option in wanted:
+        node = config[OPTIONS][name][option]
+        check_values(option_schema(groups[name], node.get(TARGET)), node, f"{OPTIONS}.{name}.{option}.")
 
 
 def _references(schema: type, config: DictConfig) -> Iterator[tuple[str, str]]:
@@ -266,6 +269,8 @@ def _refuse_strangers(group: Group, node: DictConfig) -> None:
 def _constrained(schema: type, config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
     for item in fields(schema):
         name = f"{prefix}{item.name}"
+        if OmegaConf.is_interpolation(config, item.name):
+            continue  # of an option that is no part of a job's configuration yet
         if OmegaConf.is_missing(config, item.name):
             if item.name != TARGET:
                 raise UserError(f"{name} has no value: give one, {name}=...")

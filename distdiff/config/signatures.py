@@ -23,6 +23,7 @@ from distdiff.errors import UserError, first_line
 from distdiff.keys import Limits
 
 PLAIN = (int, float, str, bool)
+WITHOUT_KEYS = {"ABC", "object"}  # bases whose constructor takes nothing
 COMPUTED = "…"  # a default that only Python knows: a key without a value keeps it
 
 
@@ -72,7 +73,7 @@ def _imported(target: str) -> Signature:
 def _locate(target: str) -> tuple[Path | None, list[str]]:
     """The source file of the longest part of `target` that is a module, found without importing it, and what follows."""
     parts, where, file = target.split("."), None, None
-    for number, part in enumerate(parts):
+    for number in range(len(parts)):
         spec = PathFinder.find_spec(".".join(parts[: number + 1]), where)
         if spec is None:
             return file, parts[number:]
@@ -134,13 +135,12 @@ class _Module:
                 known = {"classmethod"}
                 names = {item.id if isinstance(item, ast.Name) else "" for item in node.decorator_list}
                 return self._signature(node, bound=True) if names <= known else None
-        for base in owner.bases:
-            found = (
-                self.find([base.id, *([name] if name != "__init__" else [])]) if isinstance(base, ast.Name) else None
-            )
+        bases = [base.id if isinstance(base, ast.Name) else "" for base in owner.bases]
+        for base in filter(None, bases):
+            found = self.find([base, *([name] if name != "__init__" else [])])
             if found is not None:
                 return found
-        return None
+        return Signature() if name == "__init__" and set(bases) <= WITHOUT_KEYS else None
 
     def _signature(self, node: ast.FunctionDef | ast.AsyncFunctionDef, bound: bool) -> Signature:
         given = node.args

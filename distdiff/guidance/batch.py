@@ -14,8 +14,9 @@ from distdiff.guidance.schedule import StepSchedule
 class GuidedBatch:
     """B samples on their way: how to denoise them, their energy, and the random numbers that guidance may draw.
 
-    `targets` (B,) are what the energy compares each sample with. `generators` are guidance's own, one a sample: what it draws shifts nothing that the sampler draws. `guided` (B,) is
-    False for a sample whose gradient was not finite: it goes on without guidance.
+    `targets` (B,) are what the energy compares each sample with. `generators` are guidance's own, one a sample: what it
+    draws shifts nothing that the sampler draws. `guided` (B,) is False for a sample whose gradient was not finite: it goes
+    on without guidance.
     """
 
     def __init__(

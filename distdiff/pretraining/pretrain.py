@@ -14,7 +14,6 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
-from distdiff.config.schema import PretrainConfig
 from distdiff.console.progress import StageProgress, console
 from distdiff.data.datasets import load_dataset, prompts
 from distdiff.data.images import DatasetSplits, LabelledImages
@@ -23,6 +22,7 @@ from distdiff.data.readable import readable
 from distdiff.data.splits.carving import check_measurable
 from distdiff.pictures import grid
 from distdiff.pretraining.autoencoder import AutoencoderTraining
+from distdiff.pretraining.config import PretrainKeys
 from distdiff.pretraining.denoiser import DenoiserTraining
 from distdiff.pretraining.networks import build_autoencoder, build_scheduler, build_text_encoder, build_unet
 from distdiff.pretraining.tokenizer import build_tokenizer
@@ -43,7 +43,7 @@ def pretrain(config: DictConfig, run_dir: Path) -> Path:
 
 
 def _pretrain(config: DictConfig, run_dir: Path, splits: DatasetSplits, logger: Logger | None) -> Path:
-    options: PretrainConfig = config.pretrain
+    options: PretrainKeys = config.pretrain
     class_prompts = prompts(config.dataset, splits.train.class_names)
     tokenizer = build_tokenizer(class_prompts)
 
