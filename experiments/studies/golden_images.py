@@ -41,7 +41,7 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 
-SHORT = ("dataset.per_class=2", "expansion.factor=2", "generator.num_steps=10", "train.steps=20", "logger=none")
+SHORT = ("dataset.per_class=2", "expansion.factor=2", "generator.num_steps=10", "logger=none")
 STUDY = "study"
 METHODS = "original,randaugment,affine,none,direct,transform,transform_official,freedom,mpgd,tfg"
 
