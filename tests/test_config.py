@@ -1,46 +1,30 @@
 """Every configuration composes; every mistake is one line that names key, value and what is allowed."""
 
-import dataclasses
-import inspect
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, compose
-from distdiff.config.schema import COMMANDS, GROUPS
-from distdiff.config.validation import validate, warnings_about
-from hydra.utils import get_method
 
-from distdiff.config.arguments import PATH_KEYS, in_grammar, read_flags
-from distdiff.config.composition import CONFIG_DIR, LOADER_KEYS, compose_jobs, load_option, options
-from distdiff.data.sources.tables import read_hub, read_tables
+from distdiff.commands.configuration import configure_jobs
+from distdiff.commands.groups import GROUPS
+from distdiff.config.arguments import in_grammar, read_flags
+from distdiff.config.command import NOT_COMMANDS, Command
+from distdiff.config.composition import special_keys
+from distdiff.config.options import CONFIG_DIR
 from distdiff.errors import UserError
+from distdiff.launching.command import warnings_about
+
+COMMANDS = [path.stem for path in CONFIG_DIR.glob("*.yaml") if path.stem not in NOT_COMMANDS]
+PATHS, TEXTS = special_keys(Command("run", GROUPS))
 
 GIVEN = {
     "encoder=hf": ["encoder.model=facebook/dinov2-small"],
     "generator=local": [f"generator.model={ROOT}/distdiff/assets/tiny_digits"],
 }
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_of_every_group_composes_and_validates(command: str) -> None:
-    base = compose(command, [])
-    for group in GROUPS.keys() & set(base):
-        # A dataset is the same to every command, and there are many.
-        for option in ("digits", "imagefolder") if group == "dataset" and command != "train" else options(group):
-            if (command, group) == ("pretrain", "trainer") and option.startswith("ddp"):
-                continue  # trains on one device
-            compose(command, [f"{group}={option}", *GIVEN.get(f"{group}={option}", [])])
-
-
-def test_every_yaml_file_belongs_to_a_command_or_a_group() -> None:
-    folders = {path.parent.name for path in CONFIG_DIR.glob("*/*.yaml")}
-    assert folders <= {*GROUPS, "expansion", "train", "measure", "study", "pretrain", "preview", "export", "describe"}
-    assert {path.stem for path in CONFIG_DIR.glob("*.yaml")} == {*COMMANDS, "settings"}
 
 
 MISTAKES = {
@@ -138,25 +122,44 @@ def test_a_mistake_is_one_line_with_what_is_allowed(override: str) -> None:
 
 
 def test_all_jobs_of_a_multirun_are_checked() -> None:
-    jobs = compose_jobs("run", ["guidance.rho=1,-2"], multirun=True)
-    validate(next(jobs))
-    second = next(jobs)
     with pytest.raises(UserError, match=r"guidance.rho=-2"):
-        validate(second)
+        configure_jobs("run", ["guidance.rho=1,-2"])
 
 
-def test_every_guidance_has_every_key_so_that_sweeps_mix() -> None:
-    jobs = [
-        validate(job)
-        for job in compose_jobs("run", ["guidance=none,direct,transform", "guidance.rho=1,3"], multirun=True)
+def test_rho_is_taken_by_every_guidance_so_that_sweeps_mix() -> None:
+    jobs = configure_jobs("run", ["guidance=none,direct,transform", "guidance.rho=1,3"])
+    assert [(job.guidance.name, job.guidance.get("rho")) for job in jobs] == [
+        *(("none", None), ("none", None), ("direct", 1.0), ("direct", 3.0), ("transform", 1.0), ("transform", 3.0))
     ]
-    assert [(job.guidance.name, job.guidance.rho) for job in jobs] == [
-        (name, rho) for name in ("none", "direct", "transform") for rho in (1.0, 3.0)
-    ]
+    assert "rho" not in compose("expand", ["guidance=none", "guidance.rho=3"]).guidance
+
+
+def test_a_key_that_some_jobs_of_a_multirun_read_is_taken_by_all() -> None:
+    jobs = configure_jobs("expand", ["guidance=direct,transform", "guidance.epsilon=0.1"])
+    assert [job.guidance.get("epsilon") for job in jobs] == [None, 0.1]
+    with pytest.raises(
+        UserError, match=r"guidance=direct does not read guidance.epsilon; it is for guidance=transform,"
+    ):
+        configure_jobs("expand", ["guidance=direct,none", "guidance.epsilon=0.1"])
+
+
+def test_a_key_that_the_chosen_option_does_not_read_goes_to_the_rows_of_a_study_that_do() -> None:
+    config = compose("run", ["guidance.epsilon=0.1"])
+    assert "epsilon" not in config.guidance
+    assert config.options.guidance.transform_official.epsilon == 0.1
+    with pytest.raises(UserError, match=r"guidance=direct does not read guidance.epsilon"):
+        compose("run", ["guidance.epsilon=0.1", "study.methods=[original,none,direct]"])
+
+
+def test_keys_of_options_that_are_referred_to_can_be_overridden() -> None:
+    config = compose("run", ["options.metric.coverage.num_neighbours=3", "options.guidance.transform_official.rho=2"])
+    assert config.options.metric.coverage.num_neighbours == 3
+    assert config.options.guidance.transform_official.rho == 2.0
+    assert config.options.guidance.transform_official.epsilon == 0.2
 
 
 def test_the_number_of_groups_may_be_a_number_or_auto() -> None:
-    jobs = [validate(job) for job in compose_jobs("expand", ["prototype.num_groups=1,7,auto"], multirun=True)]
+    jobs = configure_jobs("expand", ["prototype.num_groups=1,7,auto"])
     assert [job.prototype.num_groups for job in jobs] == [1, 7, "auto"]
 
 
@@ -180,6 +183,31 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path) -> None:
     assert result.stderr.strip() == f"distdiff: paths.output_dir={tmp_path}/file: cannot write there (Not a directory)"
 
 
+HEAVY = {"torch", "diffusers", "lightning", "transformers", "sklearn", "kornia", "datasets", "torchmetrics", "wandb"}
+REFUSED = {
+    "dataset.root=/nowhere": ("expand", "dataset=imagefolder"),
+    "guidance.rho=-1": ("expand", "guidance=direct"),
+    "guidance.epsilon=-1": ("run", "guidance=transform"),
+    "study.methods=[magic]": ("run", "seed=1"),
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_a_value_is_refused_before_anything_heavy_is_imported(override: str) -> None:
+    command, other = REFUSED[override]
+    script = (
+        f"import runpy, sys; sys.argv = ['{command}.py', {other!r}, {override!r}]\n"
+        f"try: runpy.run_path('experiments/{command}.py', run_name='__main__')\n"
+        "except SystemExit as ending: assert ending.code == 2\n"
+        f"heavy = {HEAVY} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    result = run_cli("-c", script)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith(f"distdiff: {override.partition('=')[0]}"), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("flag", [["--help"], ["--cfg", "job"]])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_and_cfg_import_nothing_heavy(command: str, flag: list[str]) -> None:
@@ -187,7 +215,7 @@ def test_help_and_cfg_import_nothing_heavy(command: str, flag: list[str]) -> Non
         f"import runpy, sys; sys.argv = ['{command}.py', *{flag}]\n"
         f"try: runpy.run_path('experiments/{command}.py', run_name='__main__')\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'diffusers', 'lightning', 'transformers', 'sklearn'} & set(sys.modules)\n"
+        f"heavy = {HEAVY} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     result = run_cli("-c", script)
@@ -227,26 +255,18 @@ def test_a_prompt_means_what_it_says() -> None:
     assert (config.generator.negative_prompt, config.dataset.name) == ("blurry, dark", "a & b")
 
 
-def test_home_is_found_in_every_key_that_takes_a_path_and_in_sweeps() -> None:
-    known = {key for schema in COMMANDS.values() for key in composed_keys(schema)} | {
-        "hydra.run.dir",
-        "hydra.sweep.dir",
-    }
-    assert known >= PATH_KEYS
-    for key in PATH_KEYS:
-        assert in_grammar([f"{key}=~/x", f"+{key}=[~/a,~/b]"]) == [
+def test_home_is_found_in_every_key_that_takes_a_path_and_in_sweeps(tmp_path, monkeypatch) -> None:
+    assert {"dataset.root", "train.expanded", "generator.lora", "encoder.checkpoint", "hydra.run.dir"} <= PATHS
+    for key in PATHS:
+        assert in_grammar([f"{key}=~/x", f"+{key}=[~/a,~/b]"], PATHS, TEXTS) == [
             f"{key}='{Path.home()}/x'",
             f"+{key}=['{Path.home()}/a','{Path.home()}/b']",
         ]
-    jobs = compose_jobs("describe", ["dataset=imagefolder", "dataset.root=~/x,~/y z"], multirun=True)
-    assert [job.dataset.root for job in jobs] == [f"{Path.home()}/x", f"{Path.home()}/y z"]
-
-
-def composed_keys(schema: type, prefix: str = "") -> Iterator[str]:
-    for item in dataclasses.fields(schema):
-        yield f"{prefix}{item.name}"
-        if dataclasses.is_dataclass(item.type):
-            yield from composed_keys(item.type, f"{prefix}{item.name}.")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("x", "y z"):
+        (tmp_path / name).mkdir()
+    jobs = configure_jobs("describe", ["dataset=imagefolder", "dataset.root=~/x,~/y z"])
+    assert [job.dataset.root for job in jobs] == [f"{tmp_path}/x", f"{tmp_path}/y z"]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +280,7 @@ def composed_keys(schema: type, prefix: str = "") -> Iterator[str]:
 )
 def test_what_the_shell_cut_or_hydra_cannot_read_is_answered_with_the_quotes_it_takes(arguments, words: str) -> None:
     with pytest.raises(UserError) as caught:
-        in_grammar(arguments)
+        in_grammar(arguments, PATHS, TEXTS)
     assert words in str(caught.value)
 
 
@@ -287,25 +307,9 @@ def test_hydras_flags_go_on_working() -> None:
     assert (flags.config_dir, flags.package, flags.help) == ("x", "dataset", False)
 
 
-def test_what_a_loader_reads_is_what_its_yaml_file_says() -> None:
-    forwarded = {"hub": (read_hub, read_tables), "parquet": (read_hub, read_tables)}
-    declared = {option: load_option("dataset", option) for option in options("dataset")}
-    for option, dataset in declared.items():
-        if dataset.reads is not None:
-            taken = {
-                name
-                for function in (get_method(dataset._target_), *forwarded.get(option, ()))
-                for name in inspect.signature(function).parameters
-            }
-            assert LOADER_KEYS & taken == set(dataset.reads), option
-    assert {"digits", "font_digits", "imagefolder", "hub", "parquet", "expanded"} == {
-        option for option, dataset in declared.items() if dataset.reads is not None
-    }
-
-
 def test_a_sweep_over_datasets_may_have_a_key_for_one_of_them() -> None:
-    jobs = list(compose_jobs("describe", ["dataset=digits,imagefolder", "dataset.root=/x"], multirun=True))
-    assert len(jobs) == 2
+    jobs = configure_jobs("describe", ["dataset=digits,imagefolder", "dataset.root=/tmp"])
+    assert [job.dataset.get("root") for job in jobs] == [None, "/tmp"]
 
 
 @pytest.mark.parametrize(
@@ -330,12 +334,12 @@ def test_a_dataset_is_called_what_its_place_is_called(overrides: list[str], name
 
 def test_the_embedded_generator_says_that_it_draws_digits_alone() -> None:
     photos = ["dataset=imagefolder", "dataset.root=/data/photos"]
-    (warning,) = warnings_about(compose("preview", photos))
+    (warning,) = warnings_about(Command("preview", GROUPS), compose("preview", photos))
     assert warning == (
         "generator=tiny_digits draws nothing but digits: choose another, such as generator=sd15, for dataset photos"
     )
     for allowed in ([], ["dataset=font_digits"], [*photos, "generator=sd15"], [*photos, "dataset.subject=digits"]):
-        assert not list(warnings_about(compose("expand", allowed)))
+        assert not list(warnings_about(Command("expand", GROUPS), compose("expand", allowed)))
 
 
 def test_help_into_a_pipe_that_closes_ends_quietly() -> None:

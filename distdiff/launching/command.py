@@ -103,7 +103,7 @@ class Launch:
             return self._hydra_main({})
         if not all(map(leads, configs)):
             return _follow(self.tasks, configs)
-        warnings = [warning for config in configs for warning in _warnings(self.command, config)]
+        warnings = [warning for config in configs for warning in warnings_about(self.command, config)]
         for warning in dict.fromkeys(warnings):
             say(warning)
         own = _settle_directory(configs[0], arguments)
@@ -172,7 +172,7 @@ class Launch:
         return statuses[-1]
 
 
-def _warnings(command: Command, config: DictConfig) -> Iterator[str]:
+def warnings_about(command: Command, config: DictConfig) -> Iterator[str]:
     """What a user may not have meant, though it is allowed."""
     for group in command.groups.values():
         if group.warn is not None:
