@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,9 +56,11 @@ from distdiff.data.datasets import load_dataset
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.config import GuideKeys
 from distdiff.encoders.source import EncoderSource, encoder_source
+from distdiff.energy.images import ImageEnergy
 from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.job import ExpansionJob
+from distdiff.guidance.transform_official import TransformOfficial
 from distdiff.keys import build
 from distdiff.ranks.trainer import build_trainer
 
@@ -398,10 +401,26 @@ def test_every_encoder_is_frozen_and_stays_in_evaluation_mode(encoder: Encoder) 
 
 
 def test_the_published_transform_sees_a_plain_resize_of_the_decoders_range(encoder: Encoder, monkeypatch) -> None:
-    decoded, extract, seen = torch.rand(2, 3, 64, 64) * 2 - 1, encoder.extract, []
+    images, extract, seen = torch.rand(2, 3, 64, 64), encoder.extract, []
     monkeypatch.setattr(encoder, "extract", lambda inputs: seen.append(inputs) or extract(inputs))
-    features = encoder.published_features(decoded)
+
+    class Features(nn.Module):
+        """An energy that gives back what it is shown."""
+
+        dtype = torch.float32
+
+        def forward(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return features
+
+    batch = SimpleNamespace(
+        denoiser=SimpleNamespace(decode=lambda clean: clean),
+        image_energy=ImageEnergy(encoder, Features()),
+        targets=None,
+    )
+    method = TransformOfficial(rho=10.0, epsilon=0.2, init="random")
+    features = method.energy_of_clean(images, batch)
     size = (encoder.input_size,) * 2
+    decoded = images * 2 - 1
     torch.testing.assert_close(seen[0], F.interpolate(decoded, size=size, mode="bicubic", antialias=False))
     torch.testing.assert_close(features, extract(seen[0]))
     assert not torch.allclose(features.norm(dim=1), torch.ones(2))

@@ -101,7 +101,7 @@ def test_the_published_method_crops_a_source_once_for_all_its_copies(job, tmp_pa
     whole image, squashed."""
     made = job("guidance=transform_official")
     synthesizer = made.synthesizer("test: expand")
-    size, generator, latents, energy = 32, synthesizer.generator, synthesizer.posterior, synthesizer.energy
+    size, generator, latents, energy = 32, synthesizer.generator, synthesizer.posterior, synthesizer.image_energy
     squashed = [made.sources.image(i).resize((32, 32), Image.Resampling.LANCZOS) for i in range(len(made.sources))]
     features = energy.features(torch.stack([to_tensor(image) for image in squashed]))
     means = torch.stack([features[torch.from_numpy(made.sources.labels == label)].mean(0) for label in range(2)])

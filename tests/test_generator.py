@@ -382,18 +382,19 @@ def _alpha_bar(scheduler, index: int) -> torch.Tensor:
 
 
 class ZeroEnergy(nn.Module):
-    """Stands in where the energy does not matter."""
+    """Stands in for an energy of images where it does not matter."""
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return images.new_zeros(len(images))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         return images.flatten(1)
 
-    class energy:
-        def __new__(cls, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            return features.new_zeros(len(features))
+    def of_features(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return features.new_zeros(len(features))
 
-        @staticmethod
-        def nearest_group(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            return torch.zeros(len(features), dtype=torch.long)
+    def targets(self, images, seed: int) -> torch.Tensor:
+        return torch.tensor([image.label for image in images])
+
+    def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:
+        return {}

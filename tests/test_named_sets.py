@@ -53,7 +53,7 @@ def test_a_list_that_names_a_file_elsewhere_is_refused(tmp_path) -> None:
     assert "names a file outside of it" in error_of("dtd", tmp_path, root=str(tmp_path / "dtd"))
 
 
-@pytest.mark.parametrize(("split", "expected"), [("official", (2, 2, 2)), ("published", (4, 0, 2))])
+@pytest.mark.parametrize(("split", "expected"), [("authors", (2, 2, 2)), ("published", (4, 0, 2))])
 def test_dtd_trains_on_train_and_val_of_its_first_split(split: str, expected: tuple[int, ...], tmp_path) -> None:
     textures(tmp_path / "dtd")
     splits = load("dtd", tmp_path, root=str(tmp_path / "dtd"), check_counts=False, split=split)
@@ -76,7 +76,7 @@ def test_oxford_pets(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "expected"), [("official", {"train": 4}), ("published", {"train": 2, "validation": 2})]
+    ("split", "expected"), [("authors", {"train": 4}), ("published", {"train": 2, "validation": 2})]
 )
 def test_fgvc_aircraft_trains_with_val_or_as_published_without(split: str, expected: dict, tmp_path) -> None:
     aircraft(tmp_path)

@@ -136,7 +136,7 @@ def listed(tmp_path: Path) -> dict[str, object]:
     return {"root": str(tmp_path)}
 
 
-def named(make: Callable[[Path], object], split: str = "official", place: str = "") -> Callable[..., dict[str, object]]:
+def named(make: Callable[[Path], object], split: str = "authors", place: str = "") -> Callable[..., dict[str, object]]:
     def build(tmp_path: Path) -> dict[str, object]:
         make(tmp_path / place)
         return {"root": str(tmp_path), "check_counts": False, "split": split}

@@ -1,5 +1,9 @@
 """Every configuration group, and so every key, by the stage that reads it."""
 
+from dataclasses import replace
+
+from omegaconf import DictConfig
+
 from distdiff.caching.config import PATHS
 from distdiff.classification.config import AUGMENTATION, CLASSIFIER, TRAIN
 from distdiff.data.config import DATASET
@@ -14,12 +18,19 @@ from distdiff.pretraining.config import PRETRAIN
 from distdiff.preview.config import PREVIEW
 from distdiff.prototypes.config import PROTOTYPE
 from distdiff.ranks.config import TRAINER
-from distdiff.store.config import EXPORT
+from distdiff.store.config import EXPORT, check_condition
 from distdiff.study.config import STUDY
 from distdiff.tracking.config import LOGGER
 
+
+def check_dataset(config: DictConfig) -> None:
+    """What data checks, and what only store knows: expanded data as a dataset may have a condition."""
+    DATASET.check(config)
+    check_condition(config)
+
+
 GROUPS = (
-    *(PATHS, DATASET, GENERATOR, ENCODER, PROTOTYPE, ENERGY, GUIDANCE, EXPANSION),
+    *(PATHS, replace(DATASET, check=check_dataset), GENERATOR, ENCODER, PROTOTYPE, ENERGY, GUIDANCE, EXPANSION),
     *(CLASSIFIER, AUGMENTATION, TRAIN, METRIC, MEASURE, STUDY),
     *(DESCRIBE, PREVIEW, PRETRAIN, EXPORT, TRAINER, LOGGER),
 )

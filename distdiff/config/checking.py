@@ -13,7 +13,7 @@ from distdiff.config.command import OPTIONS
 from distdiff.config.composition import Job, parse
 from distdiff.config.explanations import aliases, all_keys, explain_type, suggest
 from distdiff.config.options import load_options, options, targets_of
-from distdiff.config.signatures import COMPUTED, Signature, signature_of
+from distdiff.config.signatures import COMPUTED, Parameter, Signature, signature_of
 from distdiff.errors import UserError
 from distdiff.keys import NAME, TARGET, Group, Limits
 
@@ -48,6 +48,7 @@ def validate(job: Job) -> DictConfig:
             OmegaConf.set_struct(node, False)
             _name(node, group, job.choices.get(name))
             unread += _take_out_unread(node, group, job.also_read.get(name, frozenset()))
+            _refuse_lists(node, group, job)
             schemas[name] = option_schema(group, node.get(TARGET))
         else:
             schemas[name] = group.keys
@@ -151,6 +152,21 @@ def _take_out_unread(node: DictConfig, group: Group, also_read: frozenset[str]) 
     return found
 
 
+def _refuse_lists(node: DictConfig, group: Group, job: Job) -> None:
+    """Raises `UserError` for a list where an option takes one value, with the options that take several."""
+    own = signature_of(node[TARGET]).keys if node.get(TARGET) else {}
+    for name, parameter in own.items():
+        if name in node and OmegaConf.is_list(node._get_node(name)) and not _takes_list(parameter):
+            targets = targets_of(group.name, job.search).items()
+            takers = [option for option, target in targets if _takes_list(signature_of(target).keys.get(name))]
+            wanted = f"a list is for {group.name}={', '.join(takers)}" if takers else "one value, not a list"
+            raise UserError(f"{group.name}.{name}={node[name]} is not allowed: {wanted}")
+
+
+def _takes_list(parameter: Parameter | None) -> bool:
+    return parameter is not None and (parameter.type is Any or "list" in str(parameter.type))
+
+
 def _typed(schema: type, given: DictConfig, job: Job) -> DictConfig:
     try:
         return OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(given, resolve=False))
@@ -227,14 +243,9 @@ def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
     hint = f"it is for {item.group.name}={', '.join(readers)}"
     if general := [name for name in item.group.general_options if name in readers]:
         if OmegaConf.is_list(item.value):  # of those that read it, one that takes a list
-            takes = [name for name in general if signature_of(targets[name]).keys[item.name].type is Any]
-            general = takes or general
-        hint = f"did you mean {item.group.name}={general[0]} {_as_typed(item.full_name, given)}?"
+            general = [name for name in general if _takes_list(signature_of(targets[name]).keys[item.name])] or general
+        hint = f"did you mean {item.group.name}={general[0]} {item.full_name}={given}?"
     return f"{told} is not allowed: {item.group.name}={option} does not read {item.full_name}; {hint}"
-
-
-def _as_typed(name: str, value: str | None) -> str:
-    return f"{name}={value}"
 
 
 def _check_strangers(schema: type, config: DictConfig, prefix: str = "") -> None:

@@ -1,10 +1,12 @@
 """The energy of images: an encoder φ, and the energy of its features."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from distdiff.encoders.base import Encoder
-from distdiff.energy.base import Energy
+from distdiff.energy.base import Energy, PlannedImage
 
 
 class ImageEnergy(nn.Module):
@@ -22,7 +24,19 @@ class ImageEnergy(nn.Module):
 
     def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Energies (B,) of images (B, 3, H, W) in [0, 1], each against its target, (B,)."""
-        return self.energy(self.features(images), targets)
+        return self.of_features(self.features(images), targets)
+
+    def of_features(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Energies (B,) of features (B, D) that are known."""
+        return self.energy(features, targets)
+
+    def targets(self, images: Sequence[PlannedImage], seed: int) -> torch.Tensor:
+        """What each image is compared with, (B,) (`Energy.targets`)."""
+        return self.energy.targets(images, seed)
+
+    def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:
+        """What the metadata say of each image beside its energy (`Energy.columns`)."""
+        return self.energy.columns(features, targets)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """φ (B, D), unit vectors."""

@@ -58,7 +58,7 @@ class GuidedImg2Img(Synthesizer):
         self,
         generator: LatentDiffusion,
         guidance: Guidance,
-        energy: ImageEnergy,
+        image_energy: ImageEnergy,
         posterior: Posterior,
         prompts: Prompts,
         seed: int,
@@ -67,7 +67,7 @@ class GuidedImg2Img(Synthesizer):
         super().__init__()
         self.generator = generator
         self.guidance = guidance
-        self.energy = energy
+        self.image_energy = image_energy
         self.posterior = posterior
         self.prompts = prompts
         self.seed = seed
@@ -91,25 +91,25 @@ class GuidedImg2Img(Synthesizer):
         latents = batch.denoiser.add_noise(source, noise, batch.schedule.first)
         latents, energy_before = self.denoise(latents, batch)
         images = self.generator.decode(latents).clamp(0, 1)
-        features = self.energy.features(images)
+        features = self.image_energy.features(images)
         return Synthesized(
             images,
             {
                 "energy_before": energy_before.tolist(),
-                "energy_after": self.energy.energy(features, batch.targets).tolist(),
+                "energy_after": self.image_energy.of_features(features, batch.targets).tolist(),
                 "gradient_finite": batch.guided.tolist(),
             }
-            | self.energy.energy.columns(features, batch.targets)
+            | self.image_energy.columns(features, batch.targets)
             | self._sentences(items),
         )
 
     def batch(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> GuidedBatch:
         """The items as guidance sees them; all have one schedule. `generators` are the sampler's."""
         device, strength = self.generator.device, items[0].strength
-        targets = self.energy.energy.targets(items, self.seed).to(device)
+        targets = self.image_energy.targets(items, self.seed).to(device)
         return GuidedBatch(
             self.generator.denoiser(self.prompts.select(self.prompt_numbers(items)), strength, generators),
-            self.energy,
+            self.image_energy,
             targets,
             self.schedule(strength),
             self.generators_for(items, "guidance"),

@@ -41,4 +41,9 @@ def check_directories(group: str, name: str) -> Callable[[DictConfig], None]:
     return check
 
 
+def check_condition(config: DictConfig) -> None:
+    """Refuses a `dataset.where`, which expanded datasets have, that is no condition."""
+    RowFilter.of("dataset.where", config.dataset.get("where"))
+
+
 EXPORT = Group("export", ExportKeys, check=check_directories("export", "source"), paths=("source", "output_dir"))

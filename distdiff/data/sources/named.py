@@ -17,7 +17,7 @@ from distdiff.data.splits.carving import TRAIN, VALIDATION, complete
 from distdiff.errors import UserError
 from distdiff.wording import some
 
-OFFICIAL, PUBLISHED = "official", "published"
+AUTHORS, PUBLISHED = "authors", "published"
 Parts = dict[str, LabelledImages]
 
 
@@ -28,7 +28,7 @@ class LayoutError(UserError):
 class NamedSet:
     """One set of the field; a subclass knows its layouts on disk.
 
-    - `joins_validation`: the splits, official or published, whose training images are those of validation too.
+    - `joins_validation`: the splits, the authors' or the published one, whose training images are those of validation too.
     - `published_layout`: whether the published code read files that the hub does not have.
     """
 
@@ -52,7 +52,7 @@ class NamedSet:
         cls,
         *,
         root: str | None,
-        split: Literal["official", "published"],
+        split: Literal["authors", "published"],
         url: str,
         counts: dict,
         check_counts: bool,
@@ -73,7 +73,7 @@ class NamedSet:
         """The set at `root`, or with `root=None` on the hub; a split that it does not have is carved.
 
         `counts[split]` says how many classes, and images of each part, a whole copy has; those of `published` are the
-        official ones where nothing else is said. `hub_id` and all that follows it are of the hub's copy. Raises
+        authors' ones where nothing else is said. `hub_id` and all that follows it are of the hub's copy. Raises
         `UserError` where nothing is there, or another layout, or, with `check_counts`, a copy that is not whole.
         """
         the_set = cls()
@@ -89,7 +89,7 @@ class NamedSet:
             parts = read_hub(name, wanted, hub_id, hub_config, hub_data_dir, revision)
         parts = {part: the_set.reduce(part, the_set._renamed(images)) for part, images in parts.items()}
         if check_counts:
-            _check_counts(root or hub_id, parts, counts.get(split, counts[OFFICIAL]), url)
+            _check_counts(root or hub_id, parts, counts.get(split, counts[AUTHORS]), url)
         # The published code trains on every training image, and has no validation images of its own.
         fraction = 0 if split == PUBLISHED else validation_fraction
         return complete(parts, fraction, test_fraction, split_seed)
@@ -101,7 +101,7 @@ class NamedSet:
         try:
             return self.read(top, name, split)
         except LayoutError as error:
-            layout = "" if split == OFFICIAL else f" (dataset.split={split})"
+            layout = "" if split == AUTHORS else f" (dataset.split={split})"
             raise UserError(f"dataset.root={root}{layout}: {error}; {where}") from None
 
     def _renamed(self, images: LabelledImages) -> LabelledImages:

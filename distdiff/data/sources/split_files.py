@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from distdiff.data.sources.named import OFFICIAL, PUBLISHED, LayoutError, NamedSet, Parts, find, inside, lines, listed
+from distdiff.data.sources.named import AUTHORS, PUBLISHED, LayoutError, NamedSet, Parts, find, inside, lines, listed
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 
 
 class Dtd(NamedSet):
     """Cimpoi et al., 2014, the first of its ten splits: `labels/train1.txt` and `val1.txt` to train on, `test1.txt`."""
 
-    joins_validation = (OFFICIAL, PUBLISHED)
+    joins_validation = (AUTHORS, PUBLISHED)
     published_layout = False
 
     def read(self, top: Path, name: str, split: str) -> Parts:
@@ -52,7 +52,7 @@ class OxfordPets(NamedSet):
 class FgvcAircraft(NamedSet):
     """Maji et al., 2013, by variant; published: trained without the authors' validation images."""
 
-    joins_validation = (OFFICIAL,)
+    joins_validation = (AUTHORS,)
     published_layout = False
 
     def read(self, top: Path, name: str, split: str) -> Parts:
@@ -63,7 +63,7 @@ class FgvcAircraft(NamedSet):
             part: [_aircraft(line, data / "images", number) for line in lines(find(data, f"images_variant_{file}.txt"))]
             for part, file in ((TRAIN, "train"), (VALIDATION, "val"), (TEST, "test"))
         }
-        if split == OFFICIAL:
+        if split == AUTHORS:
             files[TRAIN] += files.pop(VALIDATION)
         return {part: listed(name, class_names, of) for part, of in files.items()}
 

@@ -1,0 +1,138 @@
+"""Every YAML file is an option or a command: it composes, its keys are those of what it names, and that is built from them."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+from bench import random_prototypes
+from conftest import ROOT, compose
+from omegaconf import MISSING
+
+from distdiff.caching.stages import StageCache
+from distdiff.classification.networks import ImageClassifier
+from distdiff.commands.configuration import load_option
+from distdiff.commands.groups import GROUPS
+from distdiff.config.command import NOT_COMMANDS, Command, schema_keys
+from distdiff.config.options import CONFIG_DIR, load_options, options
+from distdiff.config.signatures import signature_of
+from distdiff.data.images import LabelledImages
+from distdiff.encoders.source import EncoderContext, EncoderSource
+from distdiff.energy.base import Energy
+from distdiff.guidance.base import Guidance
+from distdiff.keys import NAME, TARGET, build, keys_taken_by
+from distdiff.metrics.base import Metric
+from distdiff.prototypes.exemplars import Exemplars
+
+COMMANDS = sorted(path.stem for path in CONFIG_DIR.glob("*.yaml") if path.stem not in NOT_COMMANDS)
+BY_NAME = {group.name: group for group in GROUPS}
+OPTIONS = [(group.name, option) for group in GROUPS if group.options_have_keys for option in options(group.name)]
+GIVEN = {
+    "encoder=hf": ["encoder.model=facebook/dinov2-small"],
+    "generator=local": [f"generator.model={ROOT}/distdiff/assets/tiny_digits"],
+}
+FLIP = {"horizontal_flip": True}  # of a dataset, which these ask
+IS_THERE = "distdiff.data.config.check_root_is_there"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_every_group_composes_and_validates(command: str, monkeypatch) -> None:
+    monkeypatch.setattr(IS_THERE, lambda dataset: None)
+    for group in Command(command, GROUPS).groups:
+        # A dataset is the same to every command, and there are many.
+        for option in ("digits", "imagefolder") if group == "dataset" and command != "train" else options(group):
+            if (command, group) == ("pretrain", "trainer") and option.startswith("ddp"):
+                continue  # trains on one device
+            compose(command, [f"{group}={option}", *GIVEN.get(f"{group}={option}", [])])
+
+
+def test_every_yaml_file_belongs_to_a_command_or_a_group() -> None:
+    folders = {path.parent.name for path in CONFIG_DIR.glob("*/*.yaml")}
+    assert folders == BY_NAME.keys()
+    assert {path.stem for path in CONFIG_DIR.glob("*.yaml")} == {*COMMANDS, *NOT_COMMANDS}
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_an_options_keys_are_what_its_target_takes_each_with_one_default(group: str, option: str) -> None:
+    node = load_options([(group, option)])[group][option]
+    if not node.get(TARGET):
+        return
+    common = {item.name for item in fields(BY_NAME[group].keys)}
+    own = signature_of(node[TARGET]).keys
+    assert set(node) - common - {TARGET, NAME} <= own.keys(), "the YAML file has a key that nothing reads"
+    for name, parameter in own.items():
+        given = name in set(node)
+        assert given or parameter.default != MISSING or name in common, f"{name} has no default"
+        repeats = given and node._get_node(name) == parameter.default != MISSING
+        assert not repeats, f"{name} has the same default twice"
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_a_signature_that_is_read_from_the_source_is_the_one_that_python_sees(group: str, option: str) -> None:
+    target = load_options([(group, option)])[group][option].get(TARGET)
+    if not target:
+        return
+    from hydra.utils import get_object
+
+    assert signature_of(target).keys.keys() == keys_taken_by(get_object(target))
+
+
+def test_every_option_is_built_from_its_keys(tmp_path) -> None:
+    config = compose("run", [f"paths.output_dir={tmp_path}", "encoder.guide.steps=1"])
+    prototypes = random_prototypes(6)
+    exemplars = Exemplars(torch.zeros(1, 6), None, ("a",))
+    encoder_context = EncoderContext(config.trainer, StageCache(tmp_path), config.options)
+    kinds = {
+        "guidance": (Guidance, ()),
+        "classifier": (ImageClassifier, (3,)),
+        "augmentation": (torch.nn.Module, ()),
+        "metric": (Metric, ()),
+        "encoder": (EncoderSource, (encoder_context,)),
+    }
+    for group, option in OPTIONS:
+        given = {"encoder/hf": {"model": "a/b"}, "augmentation/default": FLIP, "augmentation/affine": FLIP}
+        node = load_option(group, option, **given.get(f"{group}/{option}", {}))
+        if group == "energy":
+            (need,) = signature_of(node[TARGET]).context
+            assert isinstance(build(node, {"prototypes": prototypes, "exemplars": exemplars}[need]), Energy)
+        elif group in kinds:
+            kind, context = kinds[group]
+            assert isinstance(build(node, *context), kind), (group, option)
+
+
+def test_datasets_that_need_no_files_are_built_from_their_keys() -> None:
+    for option, more in (("digits", {}), ("font_digits", {"num_images": 200})):
+        config = compose(
+            "describe", [f"dataset={option}", *(f"dataset.{name}={value}" for name, value in more.items())]
+        )
+        assert isinstance(build(config.dataset).train, LabelledImages)
+
+
+# The keys that every command or option has. A new one is a decision: add it here, and say in conf/ what it does.
+SHARED_KEYS = """
+command seed fetch_only options
+paths.data_dir paths.output_dir paths.expanded_dir paths.cache_dir paths.image_cache_gb
+dataset.name dataset.subject dataset.per_class dataset.image_size dataset.fit dataset.prompt_template dataset.class_names
+dataset.prompts_file dataset.split_seed dataset.num_folds dataset.fold dataset.fraction dataset.max_images dataset.indices
+dataset.background dataset.num_workers dataset.cache_dir dataset.image_cache_gb dataset.horizontal_flip
+generator.model generator.revision generator.variant generator.checkpoint_config generator.use_t5 generator.lora
+generator.textual_inversion generator.draws generator.resolution generator.num_steps generator.cfg_scale
+generator.negative_prompt generator.scheduler generator.dtype generator.guidance_decoder generator.gradient_checkpointing
+generator.usual_strength generator.usual_batch_size
+encoder.name energy.name guidance.name classifier.name classifier.input_size augmentation.name logger.name
+prototype.name prototype.num_groups prototype.max_groups prototype.linkage prototype.max_clustered prototype.class_level
+prototype.group_level
+expansion.factor expansion.balance expansion.strength expansion.batch_size expansion.output_dir expansion.format
+expansion.image_format expansion.quality expansion.save_size expansion.shard_size expansion.split expansion.total_split
+expansion.max_failures
+train.steps train.batch_size train.learning_rate train.weight_decay train.label_smoothing train.synthetic_probability
+train.expanded train.where
+measure.expanded measure.where measure.metrics measure.judge_steps
+study.methods study.seeds study.split
+trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.precision
+"""
+
+
+def test_shared_keys_are_those_that_are_listed() -> None:
+    groups = Command("run", GROUPS).groups
+    found = [name for name, _ in schema_keys(Command("run", GROUPS).schema) if not name.endswith(f".{TARGET}")]
+    assert sorted(set(found) - groups.keys()) == sorted(SHARED_KEYS.split())
