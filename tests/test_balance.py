@@ -176,7 +176,6 @@ def keys_for(folder: Path, place: Path) -> list[str]:
         "expansion.factor=1",
         "expansion.batch_size=1",
         "encoder.guide.steps=3",
-        "train.steps=3",
         "logger=none",
         f"paths.output_dir={place}/outputs",
     ]
@@ -218,7 +217,7 @@ def test_every_row_of_a_study_has_equal_classes_whatever_a_directory_holds(
 
     train_together = ClassifierTrainer.train_together
     monkeypatch.setattr(ClassifierTrainer, "train_together", recording)
-    study = ["study.methods=[original,randaugment,none]", "study.seeds=1", "measure.judge_steps=3"]
+    study = ["study.methods=[original,randaugment,none]", "study.seeds=1", "measure.judge_steps=3", "train.steps=3"]
     keys = [*keys_for(digits_folder, tmp_path), *study, "expansion.balance=true"]
     identities: set[str] = set()
     for factor in (2, 1):

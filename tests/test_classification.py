@@ -57,7 +57,7 @@ def test_without_a_ratio_every_image_comes_equally_often() -> None:
 
 def test_each_classs_accuracy_is_that_of_its_images(tmp_path: Path) -> None:
     config = compose("train", ["train.batch_size=7"])
-    images = digits.load().test.select(range(40))
+    images = digits.load(name="digits", split_seed=0).test.select(range(40))
     classifier = build(config.classifier, 10).eval()
     tested = trainer_of(config, tmp_path).test(classifier, images, config.dataset.fit)
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_one_class_alone_is_refused_before_anything_is_trained(tmp_path: Path) -
 
 def identity(tmp_path: Path, *overrides: str, parts: int = 1) -> str:
     """Of a classifier trained on some digits, or on these and as many that pass for expanded."""
-    data = training_set(digits.load().train.select(range(20)), "squash")
+    data = training_set(digits.load(name="digits", split_seed=0).train.select(range(20)), "squash")
     for _ in range(parts - 1):
         data = data.with_part(data.parts[0], "expanded")
     return trainer_of(compose("train", list(overrides)), tmp_path).fingerprint(data, seed=0)
@@ -126,7 +126,7 @@ def test_the_share_of_synthetic_images_counts_only_where_there_are_some(tmp_path
 
 
 def test_the_judges_steps_are_its_own(tmp_path: Path) -> None:
-    data = training_set(digits.load().train.select(range(20)), "squash")
+    data = training_set(digits.load(name="digits", split_seed=0).train.select(range(20)), "squash")
     base = trainer_of(compose("run", []), tmp_path)
     same = trainer_of(compose("run", ["train.steps=7"]), tmp_path)
     assert base.with_steps(7).fingerprint(data, 0) == same.fingerprint(data, 0) != base.fingerprint(data, 0)

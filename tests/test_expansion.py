@@ -19,7 +19,7 @@ from conftest import ROOT, compose
 from PIL import Image
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import TrainingSet, few_shot_training_set
+from distdiff.classification.training import few_shot_training_set
 from distdiff.config.options import options
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages
@@ -30,6 +30,7 @@ from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.prototypes.fitting import prototype_identity
 from distdiff.store.journal import append_rows, read_journals
 from distdiff.store.names import SPLIT_WORDS, safe_name
 from distdiff.store.reading import read_expanded
@@ -344,7 +345,7 @@ def test_a_directory_with_other_files_is_refused(job, tmp_path: Path) -> None:
 
 def test_what_cannot_change_the_images_is_not_in_the_fingerprint(job, tmp_path: Path) -> None:
     base = job(f"expansion.output_dir={tmp_path}/a")
-    without_effect = ("expansion.batch_size=3", "expansion.factor=7", "trainer.num_nodes=1", "guidance.epsilon=0.5")
+    without_effect = ("expansion.batch_size=3", "expansion.factor=7", "trainer.num_nodes=1")
     for override in (*without_effect, "prototype.max_groups=4", "prototype.max_clustered=100"):
         assert job(f"expansion.output_dir={tmp_path}/a", override).fingerprint == base.fingerprint
     for i, override in enumerate(("guidance.rho=9", "seed=3", "generator.num_steps=7", "prototype.num_groups=2")):
@@ -354,11 +355,9 @@ def test_what_cannot_change_the_images_is_not_in_the_fingerprint(job, tmp_path: 
 def test_limits_of_the_clustering_are_in_the_fingerprint_where_they_bind() -> None:
     def identity(*overrides: str, seed: int = 0) -> dict[str, object]:
         labels = np.repeat([0, 1], [150, 5])
-        images = LabelledImages("any", ("a", "b"), labels, tuple(map(str, labels)), read=None, indices=labels)
-        expander = Assembly(compose("expand", list(overrides)), cache=None)
-        return expander.prototype_identity(TrainingSet((images,), ("content",), "crop"), seed)
+        return prototype_identity(compose("expand", list(overrides)).prototype, labels, seed)
 
-    fixed = {"num_groups": 3, "linkage": "average"}
+    fixed = {"class_level": True, "group_level": True, "num_groups": 3, "linkage": "average"}
     assert identity() == identity("prototype.max_groups=4", "prototype.max_clustered=150", seed=1) == fixed
     assert identity("prototype.num_groups=auto") == fixed | {"num_groups": "auto", "max_groups": 10}
     assert identity("prototype.max_clustered=149", seed=1) == fixed | {"max_clustered": 149, "seed": 1}

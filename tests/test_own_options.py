@@ -196,12 +196,16 @@ def test_a_guidance_method_with_a_key_of_its_own(own, tmp_path: Path) -> None:
     assert "did you mean guidance.power?" in refused.stderr
 
 
-def test_a_guidance_method_in_a_study_and_on_two_ranks(own, tmp_path: Path) -> None:
+def test_a_guidance_method_in_a_study(own, tmp_path: Path) -> None:
     own("guidance/sign")
     study = ["study.methods=[original,sign,none]", "study.seeds=1", "train.steps=3", "measure.judge_steps=3"]
     succeed(own.run("run", "guidance=direct", *study, *QUICK))
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["original", "sign", "none"]
+
+
+def test_a_guidance_method_on_two_ranks(own, tmp_path: Path) -> None:
+    own("guidance/sign")
     succeed(own.run("expand", "guidance=sign", "trainer=ddp_cpu", "expansion.batch_size=10", *QUICK))
     assert len(expanded(tmp_path)) == 20
 

@@ -22,8 +22,8 @@ from distdiff.expansion.synthesis import GuidedImg2Img, Synthesized
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.preview.sheet import place, tile_side
 from distdiff.preview.tiles import spread_over_classes
-from distdiff.store.formats.options import StorageOptions
 from distdiff.store.names import safe_name
+from distdiff.store.options import StorageOptions
 
 
 @pytest.fixture

@@ -183,7 +183,8 @@ def test_a_file_that_is_not_there_and_a_folder_say_so(tmp_path: Path) -> None:
 def test_the_limit_is_ours_not_pillows_half_of_it(tmp_path: Path, monkeypatch) -> None:
     path = saved(Image.new("L", (100, 100), 7), tmp_path / "large.png")
     code = (
-        "from PIL import Image; from distdiff.data.reading.decoding import read_image; Image.MAX_IMAGE_PIXELS = 6000;"
+        "from PIL import Image; from distdiff.console.quiet import quiet_libraries; quiet_libraries();"
+        "from distdiff.data.reading.decoding import read_image; Image.MAX_IMAGE_PIXELS = 6000;"
         f"print(read_image({str(path)!r}).size)"
     )  # where Pillow only warns
     run = subprocess.run([sys.executable, "-W", "error::Warning:PIL", "-c", code], capture_output=True, text=True)

@@ -9,8 +9,8 @@ import pytest
 from conftest import compose
 from omegaconf import OmegaConf
 
+from distdiff.commands.launch import command
 from distdiff.console.record import recording
-from distdiff.launching.command import command
 from distdiff.tracking.sweep import SweepNotes, SweptJob, conclude
 
 QUIET = ["logger=none", "trainer=cpu"]

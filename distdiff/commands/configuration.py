@@ -31,4 +31,4 @@ def load_option(group: str, option: str, **keys: Any) -> DictConfig:
     (known,) = [known for known in GROUPS if known.name == group]
     node = load_options([(group, option)])[group][option]
     OmegaConf.set_struct(node, False)
-    return complete_option(known, OmegaConf.merge(node, keys))
+    return complete_option(known, option, OmegaConf.merge(node, keys))

@@ -26,8 +26,8 @@ from distdiff.preview.tiles import Tile, draw_tiles, rhos_to_show, spread_over_c
 from distdiff.ranks.arrangement import count_devices
 from distdiff.ranks.trainer import trainer_device
 from distdiff.ranks.world import world
-from distdiff.store.formats.options import StorageOptions
 from distdiff.store.names import safe_name
+from distdiff.store.options import StorageOptions
 from distdiff.tracking.loggers import log_image, tracked
 
 

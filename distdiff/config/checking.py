@@ -64,11 +64,12 @@ def validate(job: Job) -> DictConfig:
     return config
 
 
-def complete_option(group: Group, node: DictConfig) -> DictConfig:
-    """One option of a group with its types, and defaults of keys that its YAML file leaves out; checked.
+def complete_option(group: Group, option: str, node: DictConfig) -> DictConfig:
+    """An option of a group by its name, with its types, and defaults of keys that its YAML file leaves out; checked.
 
     Raises `UserError`.
     """
+    _name(node, group, option)
     schema = option_schema(group, node.get(TARGET)) if group.options_have_keys else group.keys
     _refuse_strangers(group, node)
     try:
@@ -132,8 +133,8 @@ def _with_groups(schema: type, groups: Mapping[str, type]) -> type:
 
 def _name(node: DictConfig, group: Group, choice: str | None) -> None:
     """An option is called as its file is; only where the group's keys leave the name open may it be another or none."""
-    (kind,) = [item.type for item in fields(group.keys) if item.name == NAME]
-    if kind is str and choice is not None:
+    kinds = [item.type for item in fields(group.keys) if item.name == NAME]
+    if kinds == [str] and choice is not None:
         node[NAME] = choice
 
 
@@ -207,7 +208,9 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
         OmegaConf.set_struct(node, False)
         if given := OmegaConf.select(typed, f"{name}.{option}"):
             node = OmegaConf.merge(node, given)
-        OmegaConf.update(config, f"{OPTIONS}.{name}.{option}", complete_option(groups[name], node), force_add=True)
+        OmegaConf.update(
+            config, f"{OPTIONS}.{name}.{option}", complete_option(groups[name], option, node), force_add=True
+        )
     for name in [name for name in config[OPTIONS] if name not in {group for group, _ in wanted}]:
         raise UserError(f"{OPTIONS}.{name} is not allowed: no option of {name} is referred to by name here")
     _resolved(config)

@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra import compose
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathElement
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.errors import UserError, first_line
-from distdiff.keys import NAME, TARGET
+from distdiff.keys import TARGET
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
 SEARCHPATH = "hydra.searchpath"
@@ -50,8 +51,8 @@ class SearchPath:
         GlobalHydra.instance().clear()
         try:
             path = create_config_search_path(str(CONFIG_DIR))
-            for place in self.places:
-                path.append("command-line", place)
+            for place in self.places:  # Hydra's own schemas stay last
+                path.get_path().insert(-1, SearchPathElement("command-line", place))
             yield Hydra.create_main_hydra2("distdiff", path)
         finally:
             GlobalHydra.instance().clear()
@@ -84,8 +85,6 @@ def load_options(wanted: Iterable[tuple[str, str]], search: SearchPath = OURS) -
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(first_line(error)) from None
     OmegaConf.set_struct(found, False)
-    for group, option in wanted:
-        found[group][option].setdefault(NAME, option)
     return found
 
 

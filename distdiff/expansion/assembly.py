@@ -37,8 +37,8 @@ from distdiff.prototypes.exemplars import Exemplars
 from distdiff.prototypes.fitting import fit_image_prototypes, image_features, prototype_identity
 from distdiff.prototypes.hierarchical import FORMAT, Prototypes
 from distdiff.ranks.trainer import trainer_device
-from distdiff.store.formats.options import StorageOptions
 from distdiff.store.names import safe_name
+from distdiff.store.options import StorageOptions
 
 REVISION = 2  # raise when a change here or in the guidance changes the images
 

@@ -31,7 +31,7 @@ from distdiff.ranks.world import Counter, world
 from distdiff.store.cards import dataset_card
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.failures import num_failed, say_failures
-from distdiff.store.formats.options import StorageOptions
+from distdiff.store.options import StorageOptions
 from distdiff.store.shares import Share, working_on
 
 

@@ -7,7 +7,7 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
 
-from distdiff.store.formats.options import IMAGEFOLDER
+from distdiff.store.options import IMAGEFOLDER
 
 
 def dataset_card(

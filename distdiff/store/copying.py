@@ -16,8 +16,8 @@ from distdiff.store.cards import export_card
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.encoding import EXTENSIONS, ImageEncoding, extension_of
 from distdiff.store.filtering import RowFilter
-from distdiff.store.formats.options import IMAGEFOLDER, StorageOptions
 from distdiff.store.journal import Row
+from distdiff.store.options import IMAGEFOLDER, StorageOptions
 from distdiff.store.reading import Selection
 from distdiff.store.shares import Share, working_on
 from distdiff.writing import writing_to

@@ -26,8 +26,8 @@ from distdiff.store.contents import Contents
 from distdiff.store.failures import FAILURE_JOURNALS, list_failures, read_failures
 from distdiff.store.formats.base import ASIDES, Storage
 from distdiff.store.formats.known import storage_of
-from distdiff.store.formats.options import StorageOptions
 from distdiff.store.journal import JOURNALS, Row, read_journals
+from distdiff.store.options import StorageOptions
 from distdiff.store.shares import LOCK, OUTPUT_DIR, Share, forget_shares, locked
 from distdiff.writing import on_disk
 

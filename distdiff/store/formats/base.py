@@ -8,8 +8,8 @@ from typing import ClassVar
 from datasets import Features, Value
 
 from distdiff.errors import UserError
-from distdiff.store.formats.options import StorageOptions
 from distdiff.store.journal import Row
+from distdiff.store.options import StorageOptions
 
 ASIDES = ".unfinished"  # one folder for what is being written: what a crash leaves there goes with it
 

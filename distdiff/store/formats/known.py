@@ -4,9 +4,9 @@ from pathlib import Path
 
 from distdiff.store.formats.base import Storage
 from distdiff.store.formats.imagefolder import ImageFolder
-from distdiff.store.formats.options import StorageOptions
 from distdiff.store.formats.parquet import Parquet
 from distdiff.store.formats.webdataset import WebDataset
+from distdiff.store.options import StorageOptions
 
 FORMATS: dict[str, type[Storage]] = {"imagefolder": ImageFolder, "webdataset": WebDataset, "parquet": Parquet}
 
