@@ -27,12 +27,13 @@ from transformers import Dinov2Config, Dinov2Model
 
 from distdiff import hub as hub_module
 from distdiff.caching.stages import StageCache
+from distdiff.commands.launch import FETCH
 from distdiff.console.quiet import quiet_libraries
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.source import encoder_source
 from distdiff.errors import UserError
 from distdiff.generator.pipelines import fetch_generator, fingerprint, load_generator
-from distdiff.launching.job import leads, run_job
+from distdiff.launching.job import Tasks, leads, run_job
 
 NOWHERE = "http://127.0.0.1:9"  # the port of `discard`, where nothing listens
 
@@ -243,6 +244,6 @@ def test_every_command_fetches_and_does_nothing_else(
     """Whatever devices it asks for: a login node has none of them."""
     config = compose(command, ["fetch_only=true", "trainer=gpu", "trainer.devices=4", "trainer.num_nodes=2"])
     assert leads(config)
-    run_job(f"nowhere:{command}", config, tmp_path)
+    run_job(Tasks(run=f"nowhere:{command}", fetch=FETCH), config, tmp_path)
     assert capsys.readouterr().out == "ready  dataset digits  1,797 images\n"
     assert {path.name for path in tmp_path.iterdir()} <= {"log.txt", "config.yaml"}

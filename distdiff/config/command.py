@@ -22,6 +22,10 @@ class Command:
     name: str
     known_groups: tuple[Group, ...]
 
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        """For launchers that start processes: dataclasses that were made at run time do not survive pickling."""
+        return Command, (self.name, self.known_groups)
+
     @cached_property
     def groups(self) -> dict[str, Group]:
         """The command's groups by name, in the order of its YAML file."""

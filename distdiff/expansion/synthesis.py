@@ -12,6 +12,7 @@ from distdiff.expansion.plan import WorkItem
 from distdiff.generator.conditioning import Prompts
 from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
 from distdiff.generator.noise import draw, image_seed
+from distdiff.generator.precision import whole_float32
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.batch import GuidedBatch
 from distdiff.guidance.schedule import StepSchedule
@@ -82,8 +83,11 @@ class GuidedImg2Img(Synthesizer):
     def schedule(self, strength: float) -> StepSchedule:
         return self.guidance.schedule(self.generator.num_steps, strength, self.generator.counting)
 
-    @torch.no_grad()
     def forward(self, items: Sequence[WorkItem]) -> Synthesized:
+        with torch.no_grad(), whole_float32(self.generator.dtype):
+            return self._sampled(items)
+
+    def _sampled(self, items: Sequence[WorkItem]) -> Synthesized:
         generators = [torch.Generator().manual_seed(item.seed) for item in items]
         batch = self.batch(items, generators)
         source = self.source_latents(items, generators)

@@ -1,0 +1,21 @@
+"""The precision that networks run in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def whole_float32(dtype: torch.dtype) -> Iterator[None]:
+    """Within it, convolutions of float32 networks are computed in float32 on CUDA too.
+
+    By default cuDNN rounds their inputs to TF32, 10 bits of mantissa, and then batch sizes change images: of `transform`
+    guidance one in five by more than 1 of 255 levels (experiments/results/gpu.md). Other precisions are left alone.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = before and dtype != torch.float32
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
