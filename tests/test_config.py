@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, compose
 
+from distdiff.cli.command import warnings_about
 from distdiff.commands.configuration import configure_jobs
 from distdiff.commands.groups import GROUPS
 from distdiff.config.arguments import in_grammar, read_flags
@@ -16,7 +17,6 @@ from distdiff.config.command import NOT_COMMANDS, Command
 from distdiff.config.composition import special_keys
 from distdiff.config.options import CONFIG_DIR
 from distdiff.errors import UserError
-from distdiff.launching.command import warnings_about
 
 COMMANDS = [path.stem for path in CONFIG_DIR.glob("*.yaml") if path.stem not in NOT_COMMANDS]
 PATHS, TEXTS = special_keys(Command("run", GROUPS))

@@ -24,9 +24,9 @@ FLOORS = (
     ("classification",),
     ("generator", "store"),
     ("data",),
-    ("launching",),
+    ("cli",),
     ("config",),
-    ("caching", "tracking", "console", "ranks", "hub", "locking", "writing", "pictures", "wording", "keys", "errors"),
+    ("caching", "tracking", "console", "ranks", "hub", "locking", "writing", "grids", "wording", "keys", "errors"),
 )
 NAMED = re.compile(r"distdiff(\.\w+)+(:\w+)?")  # a string that names a module, or something in one
 

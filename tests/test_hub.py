@@ -27,13 +27,13 @@ from transformers import Dinov2Config, Dinov2Model
 
 from distdiff import hub as hub_module
 from distdiff.caching.stages import StageCache
+from distdiff.cli.job import Tasks, leads, run_job
 from distdiff.commands.launch import FETCH
 from distdiff.console.quiet import quiet_libraries
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.source import encoder_source
 from distdiff.errors import UserError
 from distdiff.generator.pipelines import fetch_generator, fingerprint, load_generator
-from distdiff.launching.job import Tasks, leads, run_job
 
 NOWHERE = "http://127.0.0.1:9"  # the port of `discard`, where nothing listens
 

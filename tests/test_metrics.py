@@ -21,6 +21,7 @@ from distdiff.commands.measure import measure
 from distdiff.commands.run import run
 from distdiff.data.sources import digits
 from distdiff.errors import UserError
+from distdiff.grids import captioned
 from distdiff.metrics.base import Features
 from distdiff.metrics.coverage import Coverage
 from distdiff.metrics.frechet_distance import FrechetDistance
@@ -28,7 +29,6 @@ from distdiff.metrics.judge import Judge
 from distdiff.metrics.label_consistency import LabelConsistency
 from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.metrics.reference import reference
-from distdiff.pictures import captioned
 from distdiff.report.html import write_report
 from distdiff.report.table import accuracy_rows, measure_rows
 from distdiff.study.results import MethodResult, SeedResult, StudyResults, measures_of

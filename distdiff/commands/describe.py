@@ -15,7 +15,7 @@ from distdiff.description.looking import Look, look_over, spread
 from distdiff.description.summary import summarize
 from distdiff.description.text import print_summary
 from distdiff.errors import UserError
-from distdiff.pictures import grid
+from distdiff.grids import grid
 from distdiff.ranks.world import world
 from distdiff.store.names import safe_name
 from distdiff.tracking.loggers import log_image, tracked

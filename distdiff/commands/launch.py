@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from distdiff.cli.command import launched
+from distdiff.cli.job import Tasks
 from distdiff.commands.groups import GROUPS
-from distdiff.launching.command import launched
-from distdiff.launching.job import Tasks
 
 FETCH = "distdiff.commands.fetching:fetch"
 

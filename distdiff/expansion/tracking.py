@@ -18,7 +18,7 @@ from distdiff.data.pixels import to_image
 from distdiff.errors import RankLost
 from distdiff.expansion.plan import WorkItem
 from distdiff.expansion.synthesis import Synthesized
-from distdiff.pictures import grid
+from distdiff.grids import grid
 from distdiff.tracking.loggers import log_image
 
 EVERY, GRID_EVERY = 15.0, 120.0  # seconds

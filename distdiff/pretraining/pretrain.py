@@ -20,7 +20,7 @@ from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.pixels import to_image
 from distdiff.data.readable import readable
 from distdiff.data.splits.carving import check_measurable
-from distdiff.pictures import grid
+from distdiff.grids import grid
 from distdiff.pretraining.autoencoder import AutoencoderTraining
 from distdiff.pretraining.config import PretrainKeys
 from distdiff.pretraining.denoiser import DenoiserTraining

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from distdiff.pictures import FONT
+from distdiff.grids import FONT
 from distdiff.preview.tiles import Tile
 
 SMALLEST, LARGEST = 128, 512  # pixels a side of a tile

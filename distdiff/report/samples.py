@@ -6,7 +6,7 @@ import pyarrow.parquet
 from PIL import Image
 
 from distdiff.data.images import LabelledImages
-from distdiff.pictures import captioned, grid
+from distdiff.grids import captioned, grid
 from distdiff.store.columns import METADATA
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.study.results import StudyResults

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from distdiff.cli.performing import perform
 from distdiff.console.record import recording
-from distdiff.launching.performing import perform
 from distdiff.ranks.arrangement import Node, Rank, arrangement
 from distdiff.ranks.launcher import run_ranks
 
-MEMBER = "distdiff.launching.member"
+MEMBER = "distdiff.cli.member"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One rank's process: `python -m distdiff.launching.member <folder> <place>`, started by `launcher.py`."""
+"""One rank's process: `python -m distdiff.cli.member <folder> <place>`, started by `launcher.py`."""
 
 import json
 import os
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from distdiff.cli.performing import perform
 from distdiff.console.quiet import quiet_environment
 from distdiff.errors import Stopped, UserError
-from distdiff.launching.performing import perform
 from distdiff.ranks.arrangement import Rank
 from distdiff.ranks.launcher import JOB, OUTCOME
 

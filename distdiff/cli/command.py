@@ -16,6 +16,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from distdiff.cli.importing import import_from
+from distdiff.cli.job import Tasks, is_one_of_several, leads, run_job
+from distdiff.cli.output import help_text, in_yaml
 from distdiff.config.arguments import in_grammar, in_quotes, read_flags
 from distdiff.config.checking import validate
 from distdiff.config.command import Command
@@ -25,9 +28,6 @@ from distdiff.console.quiet import quiet_environment
 from distdiff.console.record import discard_empty
 from distdiff.errors import ONWARD, Stopped, UserError, first_line
 from distdiff.keys import Group
-from distdiff.launching.importing import import_from
-from distdiff.launching.job import Tasks, is_one_of_several, leads, run_job
-from distdiff.launching.output import help_text, in_yaml
 from distdiff.tracking.sweep import SweepNotes, SweptJob, conclude
 
 JOB_FAILED, INTERRUPTED = 1, 130
