@@ -6,6 +6,7 @@ method that its `_target_` names: what stands before the `*` in that signature i
 
     def randaugment(*, num_ops: PositiveInt, magnitude: Magnitude) -> nn.Module: ...
 
+A class whose constructor ends in `**keys`, which it hands to its base, has the base's keys too.
 A default stands in one place: in the YAML file, or, for a key that is rarely changed, in the signature.
 """
 
@@ -105,10 +106,27 @@ def build(option: Mapping[str, Any], *context: Any, **more: Any) -> Any:
 
 def keys_taken_by(target: Callable[..., Any]) -> set[str] | None:
     """The names of a callable's keyword-only arguments; None where it takes any."""
-    parameters = inspect.signature(target).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    parameters, takes_any = keyword_only(target)
+    return None if takes_any else set(parameters)
+
+
+def keyword_only(target: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
+    """A callable's keyword-only arguments by name, and whether it takes any others.
+
+    A constructor with `**keys` hands them on to its base, so that it takes the base's arguments too.
+    """
+    if isinstance(target, type):
+        owners = [each for each in target.__mro__ if "__init__" in vars(each) and each is not object]
+        constructors = [vars(each)["__init__"] for each in owners]
+    else:
+        constructors = [target]
+    found: dict[str, inspect.Parameter] = {}
+    for constructor in constructors:
+        parameters = inspect.signature(constructor).parameters.values()
+        found = {item.name: item for item in parameters if item.kind is item.KEYWORD_ONLY} | found
+        if not any(item.kind is item.VAR_KEYWORD for item in parameters):
+            return found, False
+    return found, bool(constructors)
 
 
 def own_keys(option: Mapping[str, Any]) -> dict[str, Any]:

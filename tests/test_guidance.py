@@ -270,6 +270,15 @@ def test_a_schedule_keeps_the_mean_strength_over_the_guided_steps(name: str, rho
 
 
 @pytest.mark.parametrize("name", ["direct", "freedom", "mpgd", "tfg"])
+@pytest.mark.parametrize(("every", "guided"), [(1, [4, 5, 6, 7]), (2, [4, 6]), (3, [4, 7]), (9, [4])])
+def test_each_so_many_th_of_the_steps_is_guided(name: str, every: int, guided: list[int]) -> None:
+    method = METHODS[name](every=every, period=4, rho_schedule="increasing")
+    schedule = method.schedule(STEPS, STRENGTH)
+    assert list(method.guided_steps(schedule)) == guided
+    assert sum(method.share(index, schedule) for index in guided) / len(guided) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["direct", "freedom", "mpgd", "tfg"])
 def test_the_strength_of_a_step_is_rho_times_its_share(bench: Bench, name: str) -> None:
     alone = {"freedom": {"recurrence": 1}, "tfg": {"recurrence": 1, "mu": 0.0, "gamma": 0.0}}.get(name, {})
     plain, _ = bench.step(METHODS["none"]())

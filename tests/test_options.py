@@ -22,6 +22,7 @@ from distdiff.guidance.base import Guidance
 from distdiff.keys import NAME, TARGET, build, keys_taken_by
 from distdiff.metrics.base import Metric
 from distdiff.prototypes.exemplars import Exemplars
+from distdiff.study.methods import ORIGINAL, POLICIES_THAT_ADD_NOTHING, UNGUIDED
 
 COMMANDS = sorted(path.stem for path in CONFIG_DIR.glob("*.yaml") if path.stem not in NOT_COMMANDS)
 BY_NAME = {group.name: group for group in GROUPS}
@@ -74,6 +75,14 @@ def test_a_signature_that_is_read_from_the_source_is_the_one_that_python_sees(gr
     from hydra.utils import get_object
 
     assert signature_of(target).keys.keys() == keys_taken_by(get_object(target))
+
+
+def test_no_name_means_two_rows_of_a_study() -> None:
+    """Rows are `original`, options of guidance and policies of augmentation; `none` is guidance's."""
+    guidance, policies = set(options("guidance")), set(options("augmentation")) - set(POLICIES_THAT_ADD_NOTHING)
+    assert not guidance & policies
+    assert ORIGINAL not in guidance | policies
+    assert UNGUIDED in guidance
 
 
 def test_every_option_is_built_from_its_keys(tmp_path) -> None:

@@ -23,8 +23,8 @@ from distdiff.keys import NonNegative, Positive
 class SignGuidance(Guidance):
     \"\"\"Follows the sign of the energy's gradient.\"\"\"
 
-    def __init__(self, *, rho: NonNegative, power: Positive, start_step: int | None = None, period: int | None = None):
-        super().__init__(start_step=start_step, period=period)
+    def __init__(self, *, rho: NonNegative, power: Positive, **keys):
+        super().__init__(**keys)
         self.rho, self.power = rho, power
 
     def step(self, latents, index, batch):

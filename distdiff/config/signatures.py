@@ -16,6 +16,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
+from hydra.utils import get_object
 from omegaconf import MISSING
 
 from distdiff import keys
@@ -54,20 +55,22 @@ def signature_of(target: str) -> Signature:
 
 
 def _imported(target: str) -> Signature:
-    from hydra.utils import get_object
-
+    """The same by Python's own eyes."""
     try:
-        signature = inspect.signature(get_object(target))
+        found = get_object(target)
+        parameters, takes_any = keys.keyword_only(found)
+        before = tuple(
+            item.name
+            for item in inspect.signature(found).parameters.values()
+            if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)
+        )
     except Exception as error:  # the module is the user's own, and may raise anything
         raise UserError(f"_target_={target} cannot be used: {first_line(error)}") from error
-    parameters = signature.parameters.values()
     own = {
-        item.name: _parameter(item.annotation, MISSING if item.default is item.empty else item.default)
-        for item in parameters
-        if item.kind is item.KEYWORD_ONLY
+        name: _parameter(item.annotation, MISSING if item.default is item.empty else item.default)
+        for name, item in parameters.items()
     }
-    before = tuple(item.name for item in parameters if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD))
-    return Signature(own, before, any(item.kind is item.VAR_KEYWORD for item in parameters))
+    return Signature(own, before, takes_any)
 
 
 def _locate(target: str) -> tuple[Path | None, list[str]]:
@@ -134,13 +137,23 @@ class _Module:
             if isinstance(node, ast.FunctionDef) and node.name == name:
                 known = {"classmethod"}
                 names = {item.id if isinstance(item, ast.Name) else "" for item in node.decorator_list}
-                return self._signature(node, bound=True) if names <= known else None
+                own = self._signature(node, bound=True) if names <= known else None
+                forwards = own is not None and own.takes_any and name == "__init__"
+                return self._with_keys_of_base(own, owner) if forwards else own
         bases = [base.id if isinstance(base, ast.Name) else "" for base in owner.bases]
         for base in filter(None, bases):
             found = self.find([base, *([name] if name != "__init__" else [])])
             if found is not None:
                 return found
         return Signature() if name == "__init__" and set(bases) <= WITHOUT_KEYS else None
+
+    def _with_keys_of_base(self, own: Signature, owner: ast.ClassDef) -> Signature | None:
+        """A constructor with `**keys` hands them on to its base, so it takes the base's keys too."""
+        for base in owner.bases:
+            found = self.find([base.id]) if isinstance(base, ast.Name) else None
+            if found is not None:
+                return Signature(found.keys | own.keys, own.context, found.takes_any)
+        return None
 
     def _signature(self, node: ast.FunctionDef | ast.AsyncFunctionDef, bound: bool) -> Signature:
         given = node.args

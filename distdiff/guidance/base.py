@@ -6,7 +6,7 @@ To add one: a file here with a subclass of `Guidance`, and a YAML file in `conf/
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -106,8 +106,8 @@ class Guidance(ABC):
 class SeveralSteps(Guidance):
     """Guidance of P consecutive steps, each a move down the gradient of strength ρ.
 
-    Keys: `rho`; `rho_schedule`, how ρ is spread over the steps; `gradient_norm`, whether each sample's gradient is divided
-    by its Euclidean norm.
+    Keys: `rho`; `every`, only each so many-th of the P steps is guided; `rho_schedule`, how ρ is spread over the guided
+    steps; `gradient_norm`, whether each sample's gradient is divided by its Euclidean norm.
     """
 
     default_period = 5  # chosen on validation data: experiments/results/default_guidance.md
@@ -116,13 +116,14 @@ class SeveralSteps(Guidance):
         self,
         *,
         rho: NonNegative,
-        start_step: PositiveInt | None = None,
-        period: PositiveInt | None = None,
+        every: PositiveInt = 1,
         rho_schedule: Literal["constant", "increasing", "decreasing"] = "constant",
         gradient_norm: Literal["none", "unit"] = "none",
+        **keys: Any,
     ) -> None:
-        super().__init__(start_step=start_step, period=period)
+        super().__init__(**keys)
         self.rho = rho
+        self.every = every
         self.rho_schedule = rho_schedule
         self.gradient_norm = gradient_norm
 
@@ -130,10 +131,13 @@ class SeveralSteps(Guidance):
         """Of unit length each, if `gradient_norm` says so."""
         return unit_norm(gradients) if self.gradient_norm == "unit" else gradients
 
-    def share(self, index: int, schedule: StepSchedule) -> float:
-        """The factor on the strength at a guided step under `rho_schedule`; its mean over the P guided steps is 1.
+    def guided_steps(self, schedule: StepSchedule) -> range:
+        return super().guided_steps(schedule)[:: self.every]
 
-        Increasing: 2 (i + 1) / (P + 1) at the i-th guided step, i from 0; decreasing: the same, backwards.
+    def share(self, index: int, schedule: StepSchedule) -> float:
+        """The factor on the strength at a guided step under `rho_schedule`; its mean over the n guided steps is 1.
+
+        Increasing: 2 (i + 1) / (n + 1) at the i-th guided step, i from 0; decreasing: the same, backwards.
 
         >>> schedule = StepSchedule.of(num_steps=10, strength=1.0, start_step=4, period=3)
         >>> from distdiff.guidance.direct import Direct
@@ -143,7 +147,7 @@ class SeveralSteps(Guidance):
         if self.rho_schedule == "constant":
             return 1.0
         steps = self.guided_steps(schedule)
-        position = index - steps.start
+        position = steps.index(index)
         if self.rho_schedule == "decreasing":
             position = len(steps) - 1 - position
         return 2 * (position + 1) / (len(steps) + 1)

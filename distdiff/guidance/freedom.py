@@ -1,9 +1,9 @@
 """FreeDoM: direct guidance, each guided step repeated with time travel (Yu et al., 2023)."""
 
-from typing import Literal
+from typing import Any
 
 from distdiff.guidance.base import SeveralSteps
-from distdiff.keys import NonNegative, PositiveInt
+from distdiff.keys import PositiveInt
 
 
 class Freedom(SeveralSteps):
@@ -13,19 +13,8 @@ class Freedom(SeveralSteps):
     back only serves the correction, so at ρ = 0 there is none.
     """
 
-    def __init__(
-        self,
-        *,
-        rho: NonNegative,
-        start_step: PositiveInt | None = None,
-        period: PositiveInt | None = None,
-        rho_schedule: Literal["constant", "increasing", "decreasing"] = "constant",
-        gradient_norm: Literal["none", "unit"] = "none",
-        recurrence: PositiveInt,
-    ) -> None:
-        super().__init__(
-            rho=rho, start_step=start_step, period=period, rho_schedule=rho_schedule, gradient_norm=gradient_norm
-        )
+    def __init__(self, *, recurrence: PositiveInt, **keys: Any) -> None:
+        super().__init__(**keys)
         self.recurrence = recurrence
 
     def step(self, latents, index, batch):

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Literal
+from typing import Any
 
 import torch
 
@@ -27,20 +27,14 @@ class Tfg(SeveralSteps):
     def __init__(
         self,
         *,
-        rho: NonNegative,
-        start_step: PositiveInt | None = None,
-        period: PositiveInt | None = None,
-        rho_schedule: Literal["constant", "increasing", "decreasing"] = "constant",
-        gradient_norm: Literal["none", "unit"] = "none",
         recurrence: PositiveInt,
         mu: NonNegative,
         iterations: PositiveInt,
         gamma: NonNegative,
         num_samples: PositiveInt,
+        **keys: Any,
     ) -> None:
-        super().__init__(
-            rho=rho, start_step=start_step, period=period, rho_schedule=rho_schedule, gradient_norm=gradient_norm
-        )
+        super().__init__(**keys)
         self.recurrence = recurrence
         self.mu = mu
         self.iterations = iterations

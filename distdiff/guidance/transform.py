@@ -1,13 +1,13 @@
 """Residual multiplicative transformation guidance: the paper's own method."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from distdiff.guidance.base import OneStep
 from distdiff.guidance.batch import GuidedBatch
 from distdiff.guidance.gradient import per_sample, unit_norm
-from distdiff.keys import NonNegative, PositiveInt
+from distdiff.keys import NonNegative
 
 
 class Transform(OneStep):
@@ -25,11 +25,10 @@ class Transform(OneStep):
         rho: NonNegative,
         epsilon: NonNegative,
         init: Literal["random", "identity"],
-        start_step: PositiveInt | None = None,
-        period: PositiveInt | None = None,
         gradient_norm: Literal["none", "unit"] = "none",
+        **keys: Any,
     ) -> None:
-        super().__init__(start_step=start_step, period=period)
+        super().__init__(**keys)
         self.rho = rho
         self.epsilon = epsilon
         self.init = init
