@@ -1,6 +1,5 @@
 """Completes and checks a composed job before anything loads: a mistake is one line with key, value and what is allowed."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from functools import cache
@@ -12,12 +11,11 @@ from omegaconf.errors import OmegaConfBaseException
 from distdiff.config.command import OPTIONS
 from distdiff.config.composition import Job, parse
 from distdiff.config.explanations import aliases, all_keys, explain_type, suggest
+from distdiff.config.limits import check_values
 from distdiff.config.options import load_options, options, targets_of
 from distdiff.config.signatures import COMPUTED, Parameter, Signature, signature_of
 from distdiff.errors import UserError
 from distdiff.keys import NAME, TARGET, Group, Limits
-
-NOT_NUMBERS = "a finite number"  # nan and inf are floats to OmegaConf
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def validate(job: Job) -> DictConfig:
             _name(node, group, job.choices.get(name))
             unread += _take_out_unread(node, group, job.also_read.get(name, frozenset()))
             _refuse_lists(node, group, job)
-            schemas[name] = option_schema(group, node.get(TARGET))
+            schemas[name] = _schema_of(group, node)
         else:
             schemas[name] = group.keys
     schema = _with_groups(job.command.schema, schemas)
@@ -70,8 +68,8 @@ def complete_option(group: Group, option: str, node: DictConfig) -> DictConfig:
     Raises `UserError`.
     """
     _name(node, group, option)
-    schema = option_schema(group, node.get(TARGET)) if group.options_have_keys else group.keys
     _refuse_strangers(group, node)
+    schema = _schema_of(group, node) if group.options_have_keys else group.keys
     try:
         typed = OmegaConf.merge(OmegaConf.structured(schema), node)
     except OmegaConfBaseException as error:
@@ -80,10 +78,20 @@ def complete_option(group: Group, option: str, node: DictConfig) -> DictConfig:
     return typed
 
 
+def _schema_of(group: Group, node: DictConfig) -> type:
+    """The keys of the option with this node; where its target takes any, those that it was given."""
+    target = node.get(TARGET)
+    return option_schema(group, target, tuple(node) if target and signature_of(target).takes_any else ())
+
+
 @cache
-def option_schema(group: Group, target: str | None) -> type:
-    """A dataclass of the keys that all options of a group have and, by its signature, those of the one with this target."""
+def option_schema(group: Group, target: str | None, given: tuple[str, ...] = ()) -> type:
+    """A dataclass of the keys that all options of a group have and, by its signature, those of the one with this target.
+
+    Keys of `given` that are neither may hold anything.
+    """
     own = signature_of(target).keys if target else {}
+    own = {name: Parameter() for name in given} | own
     common = {item.name for item in fields(group.keys)}
     added = [
         (name, item.type, _field(item.default, item.limits))
@@ -91,23 +99,6 @@ def option_schema(group: Group, target: str | None) -> type:
         if name not in common and item.default != COMPUTED
     ]
     return make_dataclass(f"{group.name.title()}Keys", added, bases=(group.keys,))
-
-
-def check_values(schema: type, config: DictConfig, prefix: str = "") -> None:
-    """Raises `UserError` for a key without a value, and a value beyond what the key allows."""
-    for name, value, limits in _constrained(schema, config, prefix):
-        _check(name, value, limits)
-
-
-def describe(limits: Mapping[str, Any]) -> str:
-    """The allowed values in words: `a number above 0, at most 1`."""
-    if "choices" in limits:
-        return "one of " + ", ".join(map(str, limits["choices"]))
-    words = {"at_least": "at least", "above": "above", "at_most": "at most"}
-    bounds = [f"{words[name]} {limits[name]}" for name in words if name in limits]
-    if "words" in limits:
-        return "an integer " + ", ".join(bounds) + "".join(f", or {word}" for word in limits["words"])
-    return "a number " + ", ".join(bounds) if bounds else ""
 
 
 def _field(default: Any, limits: Limits) -> Any:
@@ -216,7 +207,7 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
     _resolved(config)
     for name, option in wanted:
         node = config[OPTIONS][name][option]
-        check_values(option_schema(groups[name], node.get(TARGET)), node, f"{OPTIONS}.{name}.{option}.")
+        check_values(_schema_of(groups[name], node), node, f"{OPTIONS}.{name}.{option}.")
 
 
 def _references(schema: type, config: DictConfig) -> Iterator[tuple[str, str]]:
@@ -278,48 +269,3 @@ def _refuse_strangers(group: Group, node: DictConfig) -> None:
                 f"{', '.join(sorted(known - {TARGET, NAME}))}"
             )
         del node[name]
-
-
-def _constrained(schema: type, config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    for item in fields(schema):
-        name = f"{prefix}{item.name}"
-        if OmegaConf.is_interpolation(config, item.name):
-            continue  # of an option that is no part of a job's configuration yet
-        if OmegaConf.is_missing(config, item.name):
-            if item.name != TARGET:
-                raise UserError(f"{name} has no value: give one, {name}=...")
-            continue
-        value = config[item.name]
-        if is_dataclass(item.type):
-            yield from _constrained(item.type, value, f"{name}.")
-        elif "words" in item.metadata:  # one value, of a type that OmegaConf cannot check
-            yield name, value, dict(item.metadata)
-        elif OmegaConf.is_dict(value):
-            yield from ((f"{name}.{part}", value[part], dict(item.metadata)) for part in value)
-        elif OmegaConf.is_list(value):
-            yield from ((f"{name}[{index}]", part, dict(item.metadata)) for index, part in enumerate(value))
-        elif value is not None:
-            yield name, value, dict(item.metadata)
-
-
-def _check(name: str, value: Any, limits: dict[str, Any]) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{name}={value} is not allowed: {describe(limits) or NOT_NUMBERS}")
-    if "choices" in limits:
-        if value not in limits["choices"]:
-            raise UserError(f"{name}={value} is not allowed: {describe(limits)}")
-        return
-    if "words" in limits:
-        if value in limits["words"]:
-            return
-        value = "null" if value is None else value
-    numeric = {"at_least", "above", "at_most"} & limits.keys()
-    if not numeric:
-        return
-    number = int if "words" in limits else (int, float)
-    fits = isinstance(value, number) and not isinstance(value, bool)
-    fits = fits and value >= limits.get("at_least", -math.inf)
-    fits = fits and value > limits.get("above", -math.inf)
-    fits = fits and value <= limits.get("at_most", math.inf)
-    if not fits:
-        raise UserError(f"{name}={value} is not allowed: {describe(limits)}")

@@ -1,0 +1,75 @@
+"""The values of keys against their limits, and the limits in words."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.errors import UserError
+from distdiff.keys import TARGET
+
+NOT_NUMBERS = "a finite number"  # nan and inf are floats to OmegaConf
+
+
+def check_values(schema: type, config: DictConfig, prefix: str = "") -> None:
+    """Raises `UserError` for a key without a value, and a value beyond what the key allows."""
+    for name, value, limits in _constrained(schema, config, prefix):
+        _check(name, value, limits)
+
+
+def describe(limits: Mapping[str, Any]) -> str:
+    """The allowed values in words: `a number above 0, at most 1`."""
+    if "choices" in limits:
+        return "one of " + ", ".join(map(str, limits["choices"]))
+    words = {"at_least": "at least", "above": "above", "at_most": "at most"}
+    bounds = [f"{words[name]} {limits[name]}" for name in words if name in limits]
+    if "words" in limits:
+        return "an integer " + ", ".join(bounds) + "".join(f", or {word}" for word in limits["words"])
+    return "a number " + ", ".join(bounds) if bounds else ""
+
+
+def _constrained(schema: type, config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    for item in fields(schema):
+        name = f"{prefix}{item.name}"
+        if OmegaConf.is_interpolation(config, item.name):
+            continue  # of an option that is no part of a job's configuration yet
+        if OmegaConf.is_missing(config, item.name):
+            if item.name != TARGET:
+                raise UserError(f"{name} has no value: give one, {name}=...")
+            continue
+        value = config[item.name]
+        if is_dataclass(item.type):
+            yield from _constrained(item.type, value, f"{name}.")
+        elif "words" in item.metadata:  # one value, of a type that OmegaConf cannot check
+            yield name, value, dict(item.metadata)
+        elif OmegaConf.is_dict(value):
+            yield from ((f"{name}.{part}", value[part], dict(item.metadata)) for part in value)
+        elif OmegaConf.is_list(value):
+            yield from ((f"{name}[{index}]", part, dict(item.metadata)) for index, part in enumerate(value))
+        elif value is not None:
+            yield name, value, dict(item.metadata)
+
+
+def _check(name: str, value: Any, limits: dict[str, Any]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name}={value} is not allowed: {describe(limits) or NOT_NUMBERS}")
+    if "choices" in limits:
+        if value not in limits["choices"]:
+            raise UserError(f"{name}={value} is not allowed: {describe(limits)}")
+        return
+    if "words" in limits:
+        if value in limits["words"]:
+            return
+        value = "null" if value is None else value
+    numeric = {"at_least", "above", "at_most"} & limits.keys()
+    if not numeric:
+        return
+    number = int if "words" in limits else (int, float)
+    fits = isinstance(value, number) and not isinstance(value, bool)
+    fits = fits and value >= limits.get("at_least", -math.inf)
+    fits = fits and value > limits.get("above", -math.inf)
+    fits = fits and value <= limits.get("at_most", math.inf)
+    if not fits:
+        raise UserError(f"{name}={value} is not allowed: {describe(limits)}")
