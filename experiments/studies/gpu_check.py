@@ -230,11 +230,9 @@ def expand_photos(
 
 
 def guide_keys(steps: int, batch_size: int, classifier: str = "small_cnn") -> list[str]:
-    """How the guide is trained; keys of its own where it has them, else those of the classifiers that are compared."""
-    has_own = "steps:" in (ROOT / "conf" / "encoder" / "guide.yaml").read_text(encoding="utf-8")
-    prefix = "encoder.guide" if has_own else "train"
-    chosen = "encoder.guide.classifier" if has_own else "classifier"
-    return [f"{chosen}={classifier}", f"{prefix}.steps={steps}", f"{prefix}.batch_size={batch_size}"]
+    """How the guide is trained."""
+    keys = {"classifier": classifier, "steps": steps, "batch_size": batch_size}
+    return [f"encoder.guide.{name}={value}" for name, value in keys.items()]
 
 
 def gpu(options: argparse.Namespace) -> str:
