@@ -23,8 +23,9 @@ from distdiff.data.sources.imagefolder import read_class_folders
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.encoders.source import EncoderSource, encoder_source
-from distdiff.energy.assembling import EXEMPLARS, PROTOTYPES, build_energy, needs_of
+from distdiff.energy.assembling import build_energy
 from distdiff.energy.base import Energy
+from distdiff.energy.config import EXEMPLARS, PROTOTYPES, needs_of
 from distdiff.energy.images import ImageEnergy
 from distdiff.errors import UserError
 from distdiff.expansion.plan import WorkItem

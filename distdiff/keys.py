@@ -95,7 +95,7 @@ def build(option: Mapping[str, Any], *context: Any, **more: Any) -> Any:
     keys = OmegaConf.to_container(option, resolve=True) if isinstance(option, DictConfig) else dict(option)
     target = keys.pop(TARGET)
     taken = keys_taken_by(get_object(target))
-    chosen = {name: value for name, value in (keys | more).items() if taken is None or name in taken}
+    chosen = {name: value for name, value in (keys | more).items() if _is_taken(name, taken)}
     try:
         return instantiate({TARGET: target, **chosen}, *context)
     except InstantiationException as error:
@@ -129,8 +129,18 @@ def keyword_only(target: Callable[..., Any]) -> tuple[dict[str, inspect.Paramete
     return found, bool(constructors)
 
 
+def option_identity(option: Mapping[str, Any]) -> dict[str, Any]:
+    """What an option builds, and from which values: its `_target_` and the keys that this takes."""
+    return {TARGET: option[TARGET]} | own_keys(option)
+
+
 def own_keys(option: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of an option that its `_target_` takes, with their values: those that can change what it does."""
     taken = keys_taken_by(get_object(option[TARGET]))
     plain = OmegaConf.to_container(option, resolve=True) if isinstance(option, DictConfig) else dict(option)
-    return {name: value for name, value in plain.items() if name != TARGET and (taken is None or name in taken)}
+    return {name: value for name, value in plain.items() if name != TARGET and _is_taken(name, taken)}
+
+
+def _is_taken(name: str, taken: set[str] | None) -> bool:
+    """Whether a key is handed on; one that takes any is not told what the option is called."""
+    return name != NAME if taken is None else name in taken

@@ -8,9 +8,12 @@ import pytest
 import torch
 from conftest import compose
 from omegaconf import DictConfig
+from torch import nn
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.data import ClassificationData, ImageTensors
+from distdiff.classification.module import ClassifierTraining
+from distdiff.classification.networks import small_cnn
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import Accuracies, ClassAccuracy, ClassifierTrainer, training_set
 from distdiff.commands.train import classes_table
@@ -130,3 +133,17 @@ def test_the_judges_steps_are_its_own(tmp_path: Path) -> None:
     base = trainer_of(compose("run", []), tmp_path)
     same = trainer_of(compose("run", ["train.steps=7"]), tmp_path)
     assert base.with_steps(7).fingerprint(data, 0) == same.fingerprint(data, 0) != base.fingerprint(data, 0)
+
+
+@pytest.mark.parametrize("steps", range(1, 12))
+def test_a_recipe_may_have_any_number_of_steps(steps: int) -> None:
+    recipe = replace(Recipe.of(compose("train", [])), steps=steps)
+    training = ClassifierTraining(small_cnn(2, input_size=8), nn.Identity(), recipe)
+    configured = training.configure_optimizers()
+    rates = []
+    for _ in range(steps):
+        rates.append(configured["optimizer"].param_groups[0]["lr"])
+        configured["optimizer"].step()
+        configured["lr_scheduler"]["scheduler"].step()
+    assert max(rates) <= recipe.learning_rate
+    assert rates[-1] > 0

@@ -99,8 +99,20 @@ MISTAKES = {
     "expansion.angle=9": "there is no such key; its keys: expansion.factor",
     "train.where=copy == 0": "train.where='copy == 0' is not allowed without train.expanded",
     "train.where=copy = 0": "train.where='copy = 0' is not allowed: a condition on columns of metadata.parquet, of <",
-    "+foo=1": "foo is not allowed: there is no such key",
+    "+foo=1": "foo=1 is not allowed: there is no such key",
     "rho=1": "did you mean guidance.rho?",
+    "guidance=null": "guidance=null is not allowed: one of direct,",
+    "guidance.name=mine": "an option is called as its file is, guidance=<option> chooses one",
+    "encoder.guide=3": "encoder.guide=3 is not allowed: give keys, encoder.guide.<key>=...",
+    "encoder.guide.stesp=3": "there is no such key; did you mean encoder.guide.steps?",
+    "encoder.guide.classifier=resnet5": "encoder.guide.classifier=resnet5 is not allowed: one of resnet18,",
+    "encoder.guide.steps=3": "encoder=clip does not read encoder.guide; it is for encoder=guide",
+    "options.guidance=3": "options.guidance=3 is not allowed: give keys, options.guidance.<option>.<key>=...",
+    "options.guidance.freedom.rho=3": "options.guidance.freedom is not allowed: one of none, transform_official",
+    "options.metric.coverage.num_neighbors=3": "did you mean options.metric.coverage.num_neighbours?",
+    "study.methods=[original,dirct]": "did you mean direct?",
+    "guidance.rho=many": "guidance.rho=many is not allowed: a number",
+    "trainer.devices=null": "trainer.devices=None is not allowed: a number, a list of indices,",
     "guidance": "write key=value",
 }
 
@@ -109,6 +121,8 @@ WITH = {
     "dataset.split=theirs": ["dataset=dtd"],
     "dataset.root=[a,b]": ["dataset=imagefolder"],
     "dataset.hub_id=a/b": ["dataset=imagefolder"],
+    "encoder.guide.steps=3": ["encoder=clip"],
+    "guidance.rho=many": ["guidance=none"],
 }
 
 
@@ -123,6 +137,22 @@ def test_a_mistake_is_one_line_with_what_is_allowed(override: str) -> None:
 def test_all_jobs_of_a_multirun_are_checked() -> None:
     with pytest.raises(UserError, match=r"guidance.rho=-2"):
         configure_jobs("run", ["guidance.rho=1,-2"])
+
+
+def test_a_key_that_no_job_of_a_multirun_reads_is_refused() -> None:
+    with pytest.raises(UserError, match=r"guidance=none does not read guidance.epsilon; it is for guidance=transform"):
+        configure_jobs("expand", ["guidance=none,direct", "guidance.epsilon=0.1"])
+
+
+def test_the_chosen_guidance_as_a_row_of_a_study_has_the_keys_that_were_typed() -> None:
+    config = compose("run", ["guidance=transform", "guidance.epsilon=0.1", "study.methods=[none,transform]"])
+    assert config.guidance.epsilon == 0.1
+    assert list(config.options.guidance) == ["none"]
+
+
+def test_the_steps_of_a_studys_rows_are_checked() -> None:
+    with pytest.raises(UserError, match=r"guidance.period=400 is not allowed"):
+        compose("run", ["study.methods=[tfg,none]", "options.guidance.tfg.period=400"])
 
 
 def test_rho_is_taken_by_every_guidance_so_that_sweeps_mix() -> None:
@@ -162,9 +192,9 @@ def test_the_number_of_groups_may_be_a_number_or_auto() -> None:
     assert [job.prototype.num_groups for job in jobs] == [1, 7, "auto"]
 
 
-def run_cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run_cli(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, env=os.environ, check=False
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, env=os.environ, check=False
     )
 
 
@@ -192,16 +222,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("override", REFUSED)
-def test_a_value_is_refused_before_anything_heavy_is_imported(override: str) -> None:
+def test_a_value_is_refused_before_anything_heavy_is_imported(override: str, tmp_path: Path) -> None:
     command, other = REFUSED[override]
     script = (
         f"import runpy, sys; sys.argv = ['{command}.py', {other!r}, {override!r}]\n"
-        f"try: runpy.run_path('experiments/{command}.py', run_name='__main__')\n"
+        f"try: runpy.run_path('{ROOT}/experiments/{command}.py', run_name='__main__')\n"
         "except SystemExit as ending: assert ending.code == 2\n"
         f"heavy = {HEAVY} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    result = run_cli("-c", script)
+    result = run_cli("-c", script, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stderr.startswith(f"distdiff: {override.partition('=')[0]}"), result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -291,6 +321,8 @@ def test_what_the_shell_cut_or_hydra_cannot_read_is_answered_with_the_quotes_it_
         (["--batch-size", "seed=1"], "keys have no dashes: batch_size=..."),
         (["--config", "conf/expand.yaml"], "there is no --config: a command reads conf/<command>.yaml"),
         (["--cfg", "all of it"], "invalid choice"),
+        (["--config-name", "expand"], "--config-name is not allowed: a command reads conf/<command>.yaml"),
+        (["--resolve"], "--resolve is not allowed alone: --cfg job --resolve"),
     ],
 )
 def test_a_key_with_dashes_is_answered_with_the_key(arguments: list[str], words: str) -> None:

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
 from distdiff.data.datasets import load_dataset
-from distdiff.energy.assembling import needs_of
 from distdiff.energy.base import Energy
+from distdiff.energy.config import needs_of
 from distdiff.energy.exemplar import ExemplarEnergy
 from distdiff.energy.hierarchical import HierarchicalEnergy
 from distdiff.errors import UserError

@@ -54,7 +54,7 @@ def test_every_yaml_file_belongs_to_a_command_or_a_group() -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_an_options_keys_are_what_its_target_takes_each_with_one_default(group: str, option: str) -> None:
-    node = load_options([(group, option)])[group][option]
+    node = load_options({(group, option): group})[group][option]
     if not node.get(TARGET):
         return
     common = {item.name for item in fields(BY_NAME[group].keys)}
@@ -69,7 +69,7 @@ def test_an_options_keys_are_what_its_target_takes_each_with_one_default(group: 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_a_signature_that_is_read_from_the_source_is_the_one_that_python_sees(group: str, option: str) -> None:
-    target = load_options([(group, option)])[group][option].get(TARGET)
+    target = load_options({(group, option): group})[group][option].get(TARGET)
     if not target:
         return
     from hydra.utils import get_object

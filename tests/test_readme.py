@@ -30,7 +30,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_readmes_python_runs(pictures: Path) -> None:
     pages = (ROOT / "README.md", ROOT / "conf" / "guidance" / "README.md")
     blocks = [block for page in pages for block in BLOCK.findall(page.read_text(encoding="utf-8"))]
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)

@@ -9,6 +9,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe
 
+WARM_UP = 0.2  # of the steps, in which the learning rate rises
+
 
 class ClassifierTraining(L.LightningModule):
     """Cross-entropy with AdamW under a one-cycle schedule; batches of (images in [0, 1], labels) are augmented here."""
@@ -46,7 +48,9 @@ class ClassifierTraining(L.LightningModule):
         optimizer = torch.optim.AdamW(
             self.classifier.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
         )
+        total = self.recipe.steps + 1
+        warm_up = WARM_UP if total * WARM_UP != 1 else WARM_UP / 2  # OneCycleLR divides by total · share - 1
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.recipe.learning_rate, total_steps=self.recipe.steps + 1, pct_start=0.2
+            optimizer, self.recipe.learning_rate, total_steps=total, pct_start=warm_up
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

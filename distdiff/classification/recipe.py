@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import plain
-from distdiff.keys import TARGET, own_keys
+from distdiff.keys import option_identity
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,3 @@ class Recipe:
         if has_synthetic:
             identity["synthetic_probability"] = self.synthetic_probability
         return identity
-
-
-def option_identity(option: Mapping[str, Any]) -> dict[str, Any]:
-    """What an option builds, and from which values: its `_target_` and the keys that this takes."""
-    return {TARGET: option[TARGET]} | own_keys(option)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from distdiff.cli.importing import import_from
 from distdiff.cli.job import Tasks, is_one_of_several, leads, run_job
 from distdiff.cli.output import help_text, in_yaml
 from distdiff.config.arguments import in_grammar, in_quotes, read_flags
-from distdiff.config.checking import validate
+from distdiff.config.checking import complete, validate, validate_jobs
 from distdiff.config.command import Command
 from distdiff.config.composition import Job, compose_jobs, special_keys, swept_keys
 from distdiff.config.options import CONFIG_DIR, OURS, SearchPath
@@ -88,46 +88,40 @@ class Launch:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` reads what it wants of it
         self.command.register()
         if arguments.hydra_help or arguments.info or arguments.shell_completion:
-            return self._hydra_main({})
+            return self._hydra_main()
         search = SearchPath.of(arguments.config_dir, arguments.overrides)
         import_from(Path.cwd(), *search.folders)
         jobs = compose_jobs(self.command, arguments.overrides, arguments.multirun, search)
         if arguments.help:
             print(help_text(self.command, self.about, jobs[0]))
             return 0
-        configs = [validate(job) for job in jobs]
+        configs = validate_jobs(jobs)
         if arguments.cfg == "job":
             print(in_yaml(jobs[0], configs[0], arguments.package, arguments.resolve), end="")
             return 0
         if arguments.cfg:
-            return self._hydra_main({})
+            return self._hydra_main()
         if not all(map(leads, configs)):
             return _follow(self.tasks, configs)
         warnings = [warning for config in configs for warning in warnings_about(self.command, config)]
         for warning in dict.fromkeys(warnings):
             say(warning)
         own = _settle_directory(configs[0], arguments)
-        also_read = dict(jobs[0].also_read)
         if not arguments.multirun:
-            status = self._hydra_main(also_read, search)
+            status = self._hydra_main(search)
             if status == UserError.exit_status and own is not None:
                 discard_empty(own)
             return status
         notes = SweepNotes(Path(configs[0].paths.output_dir).absolute() / f".sweep-{uuid.uuid4().hex}")
         try:
-            self._hydra_main(also_read, search, notes)
+            self._hydra_main(search, notes)
         finally:
             ended = notes.jobs()
             notes.forget()
             conclude(ended)
         return JOB_FAILED if any(job.error for job in ended) else 0
 
-    def _hydra_main(
-        self,
-        also_read: Mapping[str, frozenset[str]],
-        search: SearchPath = OURS,
-        notes: SweepNotes | None = None,
-    ) -> int:
+    def _hydra_main(self, search: SearchPath = OURS, notes: SweepNotes | None = None) -> int:
         """Runs the job, or every job of a multirun, through Hydra; returns the status of a single run's mistake, or 0.
 
         The jobs of a multirun tell `notes` how they ended; one that a mistake ended leaves it in its own directory too.
@@ -135,10 +129,11 @@ class Launch:
         # Hydra prints and swallows exceptions unless told otherwise; the caller above decides what a user sees.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         statuses, swept = [0], swept_keys(sys.argv[1:])
-        command, tasks = self.command, self.tasks
+        command, tasks, folders = self.command, self.tasks, [Path.cwd(), *search.folders]
 
         def job(config: DictConfig) -> None:
-            quiet_environment()  # again: a launcher's process may be a new one
+            quiet_environment()  # this and the next again: a launcher's process may be a new one
+            import_from(*folders)
             hydra_config = HydraConfig.get()
             run_dir = Path(hydra_config.runtime.output_dir)
             given = tuple(hydra_config.overrides.task)
@@ -150,8 +145,9 @@ class Launch:
                 notes.write(swept_job)  # a job that is killed says nothing later
             ending = None
             try:
-                composed = Job(command, config, dict(hydra_config.runtime.choices), given, also_read, search)
-                run_job(tasks, validate(composed), run_dir)
+                composed = Job(command, config, dict(hydra_config.runtime.choices), given, search)
+                checked = validate(composed) if notes is None else complete(composed)[0]  # other jobs read the rest
+                run_job(tasks, checked, run_dir)
             except UserError as error:  # not raised: Hydra would add lines of its own, and end a multirun
                 say(error)
                 statuses.append(error.exit_status)

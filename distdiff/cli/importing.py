@@ -4,10 +4,16 @@ import os
 import sys
 from pathlib import Path
 
+FOLDERS = "DISTDIFF_IMPORT_FROM"  # not PYTHONPATH: there a user's random.py would come before Python's own
+
 
 def import_from(*folders: Path) -> None:
-    """Lets modules in these folders be imported, after all others, by this process and those that it starts."""
+    """Lets modules in these folders be imported, after all others, by this process and the ranks that it starts."""
     wanted = [str(folder.resolve()) for folder in folders]
-    known = list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
     sys.path += [folder for folder in wanted if folder not in sys.path]
-    os.environ["PYTHONPATH"] = os.pathsep.join([*known, *(folder for folder in wanted if folder not in known)])
+    os.environ[FOLDERS] = os.pathsep.join(wanted)
+
+
+def import_as_told() -> None:
+    """The same for a rank's process, from the folders of the process that started it."""
+    import_from(*map(Path, filter(None, os.environ.get(FOLDERS, "").split(os.pathsep))))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from distdiff.cli.importing import import_as_told
 from distdiff.cli.performing import perform
 from distdiff.console.quiet import quiet_environment
 from distdiff.errors import Stopped, UserError
@@ -21,6 +22,7 @@ def main() -> None:
     folder, place = Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))
     threading.Thread(target=_end_with_the_launcher, daemon=True).start()
     quiet_environment()
+    import_as_told()
     outcome = {}
     try:
         job = json.loads((folder / JOB).read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.commands.groups import GROUPS
-from distdiff.config.checking import complete_option, validate
+from distdiff.config.checking import complete_option, validate, validate_jobs
 from distdiff.config.command import Command
 from distdiff.config.composition import compose_jobs
 from distdiff.config.options import load_options
@@ -20,7 +20,7 @@ def configure(command: str, overrides: Sequence[str] = ()) -> DictConfig:
 
 def configure_jobs(command: str, overrides: Sequence[str] = ()) -> list[DictConfig]:
     """The checked configurations of all jobs of a multirun with these overrides; raises `UserError`."""
-    return [validate(job) for job in compose_jobs(Command(command, GROUPS), list(overrides), multirun=True)]
+    return validate_jobs(compose_jobs(Command(command, GROUPS), list(overrides), multirun=True))
 
 
 def load_option(group: str, option: str, **keys: Any) -> DictConfig:
@@ -29,6 +29,6 @@ def load_option(group: str, option: str, **keys: Any) -> DictConfig:
     What it takes from elsewhere in a configuration (`${dataset.horizontal_flip}`) is left as it is. Raises `UserError`.
     """
     (known,) = [known for known in GROUPS if known.name == group]
-    node = load_options([(group, option)])[group][option]
+    node = load_options({(group, option): group})[group][option]
     OmegaConf.set_struct(node, False)
     return complete_option(known, option, OmegaConf.merge(node, keys))

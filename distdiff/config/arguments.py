@@ -25,6 +25,13 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
 
     parser.error = refuse
     known, others = parser.parse_known_intermixed_args(list(arguments))
+    if known.config_name is not None or known.config_path is not None:
+        flag = "--config-name" if known.config_name is not None else "--config-path"
+        raise UserError(
+            f"{flag} is not allowed: a command reads conf/<command>.yaml; --config-dir adds a folder of options"
+        )
+    if known.resolve and not (known.cfg or known.help):
+        raise UserError("--resolve is not allowed alone: --cfg job --resolve")
     if not others:
         return known
     flag, equals, value = others[0].partition("=")

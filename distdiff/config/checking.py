@@ -1,11 +1,11 @@
 """Completes and checks a composed job before anything loads: a mistake is one line with key, value and what is allowed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from functools import cache
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.config.command import OPTIONS
@@ -34,8 +34,24 @@ class Unread:
 def validate(job: Job) -> DictConfig:
     """The job's configuration: complete, typed, resolved, with `options` that it refers to, and without Hydra's own part.
 
-    Raises `UserError` naming key, value and what is allowed.
+    Raises `UserError` naming key, value and what is allowed; also for a key that nothing in the job reads.
     """
+    return validate_jobs([job])[0]
+
+
+def validate_jobs(jobs: Sequence[Job]) -> list[DictConfig]:
+    """The configurations of a multirun's jobs, as `validate` gives them; each key has to be read by one job at least."""
+    completed = [complete(job) for job in jobs]
+    by_nobody = set.intersection(*({item.full_name for item in unread} for _, unread in completed))
+    for job, (config, unread) in zip(jobs, completed, strict=True):
+        for item in unread:
+            if item.full_name in by_nobody:
+                raise UserError(_explain_unread(item, config, job))
+    return [config for config, _ in completed]
+
+
+def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
+    """What `validate` returns, and the keys that were typed though neither the chosen options nor others here read them."""
     given = OmegaConf.create({name: job.config._get_node(name) for name in job.config if name != "hydra"})
     OmegaConf.set_struct(given, False)
     unread: list[Unread] = []
@@ -44,8 +60,11 @@ def validate(job: Job) -> DictConfig:
         if group.options_have_keys:
             node = given[name]
             OmegaConf.set_struct(node, False)
+            _refuse_other_name(node, group, job)
             _name(node, group, job.choices.get(name))
-            unread += _take_out_unread(node, group, job.also_read.get(name, frozenset()))
+            _refuse_no_target(node, group)
+            _check_ignored(node, group, job)
+            unread += _take_out_unread(node, group)
             _refuse_lists(node, group, job)
             schemas[name] = _schema_of(group, node)
         else:
@@ -53,50 +72,54 @@ def validate(job: Job) -> DictConfig:
     schema = _with_groups(job.command.schema, schemas)
     _check_strangers(schema, given)
     config = _resolved(_typed(schema, given, job))
-    _bring_options(config, schema, unread, job)
+    unread = _bring_options(config, schema, unread, job)
+    for item in unread:
+        if job.typed_for(item.full_name) is None:
+            raise UserError(_explain_unread(item, config, job))
     check_values(schema, config)
     for group in job.command.groups.values():
         if group.check is not None:
             group.check(config)
     OmegaConf.set_struct(config, True)
-    return config
+    return config, unread
 
 
-def complete_option(group: Group, option: str, node: DictConfig) -> DictConfig:
+def complete_option(group: Group, option: str, node: DictConfig, place: str | None = None) -> DictConfig:
     """An option of a group by its name, with its types, and defaults of keys that its YAML file leaves out; checked.
 
-    Raises `UserError`.
+    Raises `UserError`, in which its keys stand at `place`, the group's name unless given.
     """
+    place = group.name if place is None else place
     _name(node, group, option)
-    _refuse_strangers(group, node)
+    _refuse_strangers(group, node, place)
     schema = _schema_of(group, node) if group.options_have_keys else group.keys
     try:
         typed = OmegaConf.merge(OmegaConf.structured(schema), node)
     except OmegaConfBaseException as error:
-        raise UserError(f"{group.name}.{explain_type(error)}") from None
-    check_values(schema, typed, f"{group.name}.")
+        raise UserError(f"{place}.{explain_type(error)}") from None
+    check_values(schema, typed, f"{place}.")
     return typed
 
 
 def _schema_of(group: Group, node: DictConfig) -> type:
-    """The keys of the option with this node; where its target takes any, those that it was given."""
+    """The keys of the option with this node: also those of which only Python knows the default, where they are given."""
     target = node.get(TARGET)
-    return option_schema(group, target, tuple(node) if target and signature_of(target).takes_any else ())
+    return option_schema(group, target, tuple(map(str, node)) if target else ())
 
 
 @cache
 def option_schema(group: Group, target: str | None, given: tuple[str, ...] = ()) -> type:
     """A dataclass of the keys that all options of a group have and, by its signature, those of the one with this target.
 
-    Keys of `given` that are neither may hold anything.
+    Keys of `given` that are neither may hold anything; a key whose default only Python knows is there if it is given.
     """
     own = signature_of(target).keys if target else {}
     own = {name: Parameter() for name in given} | own
     common = {item.name for item in fields(group.keys)}
     added = [
-        (name, item.type, _field(item.default, item.limits))
+        (name, item.type, _field(MISSING if item.default == COMPUTED else item.default, item.limits))
         for name, item in own.items()
-        if name not in common and item.default != COMPUTED
+        if name not in common and (item.default != COMPUTED or name in given)
     ]
     return make_dataclass(f"{group.name.title()}Keys", added, bases=(group.keys,))
 
@@ -124,21 +147,53 @@ def _with_groups(schema: type, groups: Mapping[str, type]) -> type:
 
 def _name(node: DictConfig, group: Group, choice: str | None) -> None:
     """An option is called as its file is; only where the group's keys leave the name open may it be another or none."""
-    kinds = [item.type for item in fields(group.keys) if item.name == NAME]
-    if kinds == [str] and choice is not None:
+    if _named_by_file(group) and choice is not None:
         node[NAME] = choice
 
 
-def _take_out_unread(node: DictConfig, group: Group, also_read: frozenset[str]) -> list[Unread]:
-    """Removes the keys that the option with this node does not read, and returns those that nobody is known to read."""
-    if not node.get(TARGET):
-        signature = Signature()
-    elif (signature := signature_of(node[TARGET])).takes_any:
+def _named_by_file(group: Group) -> bool:
+    return [item.type for item in fields(group.keys) if item.name == NAME] == [str]
+
+
+def _refuse_other_name(node: DictConfig, group: Group, job: Job) -> None:
+    choice, typed = job.choices.get(group.name), job.typed_for(f"{group.name}.{NAME}")
+    if typed is not None and _named_by_file(group) and node.get(NAME) != choice:
+        raise UserError(
+            f"{typed} is not allowed: an option is called as its file is, {group.name}=<option> chooses one"
+        )
+
+
+def _check_ignored(node: DictConfig, group: Group, job: Job) -> None:
+    """A key that an option ignores for the sake of sweeps has to be one that the others can read."""
+    own = signature_of(node[TARGET]).keys if node[TARGET] else {}
+    for name in group.taken_everywhere:
+        if name not in node or name in own:
+            continue
+        readers = [signature_of(target).keys for target in targets_of(group.name, job.search).values()]
+        parameter = next(keys[name] for keys in readers if name in keys)
+        schema = make_dataclass("Ignored", [(name, parameter.type, _field(parameter.default, parameter.limits))])
+        schema = make_dataclass("Ignored", [(group.name, schema, field(default_factory=schema))])
+        given = OmegaConf.create({group.name: {name: node._get_node(name)}}, parent=node._get_parent())
+        check_values(schema, _resolved(_typed(schema, given, job)))
+
+
+def _refuse_no_target(node: DictConfig, group: Group) -> None:
+    may_be_null = any(item.name == TARGET and item.default is None for item in fields(group.keys))
+    if not isinstance(node.get(TARGET), str) and not (may_be_null and TARGET in node):
+        raise UserError(
+            f"{group.name}={node.get(NAME)} has no {TARGET}: its YAML file names there what is built, package.module.name"
+        )
+
+
+def _take_out_unread(node: DictConfig, group: Group) -> list[Unread]:
+    """Removes the keys that the option with this node does not read, and returns those that it may not even ignore."""
+    signature = signature_of(node[TARGET]) if node[TARGET] else Signature()
+    if signature.takes_any:
         return []
     known = {item.name for item in fields(group.keys)} | signature.keys.keys()
     found = []
     for name in [name for name in node if name not in known]:
-        if name not in group.taken_everywhere and name not in also_read:
+        if name not in group.taken_everywhere:
             found.append(Unread(group, str(name), node._get_node(name)))
         del node[name]
     return found
@@ -148,15 +203,16 @@ def _refuse_lists(node: DictConfig, group: Group, job: Job) -> None:
     """Raises `UserError` for a list where an option takes one value, with the options that take several."""
     own = signature_of(node[TARGET]).keys if node.get(TARGET) else {}
     for name, parameter in own.items():
-        if name in node and OmegaConf.is_list(node._get_node(name)) and not _takes_list(parameter):
+        if name in node and OmegaConf.is_list(node._get_node(name)) and not parameter.takes_list:
             targets = targets_of(group.name, job.search).items()
-            takers = [option for option, target in targets if _takes_list(signature_of(target).keys.get(name))]
+            takers = [option for option, target in targets if _takes_list(target, name)]
             wanted = f"a list is for {group.name}={', '.join(takers)}" if takers else "one value, not a list"
             raise UserError(f"{group.name}.{name}={node[name]} is not allowed: {wanted}")
 
 
-def _takes_list(parameter: Parameter | None) -> bool:
-    return parameter is not None and (parameter.type is Any or "list" in str(parameter.type))
+def _takes_list(target: str, name: str) -> bool:
+    own = signature_of(target).keys
+    return name in own and own[name].takes_list
 
 
 def _typed(schema: type, given: DictConfig, job: Job) -> DictConfig:
@@ -174,60 +230,81 @@ def _resolved(config: DictConfig) -> DictConfig:
     return config
 
 
-def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: Job) -> None:
+def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: Job) -> list[Unread]:
     """Fills `config.options` with the options that the configuration refers to by name.
 
     A key that was typed for a group, and that the chosen option does not read, goes to those options of the group that do;
-    raises `UserError` where there is none.
+    returns those for which there is none.
     """
     typed, groups = config[OPTIONS], {group.name: group for group in job.command.known_groups}
-    wanted = dict.fromkeys(_references(schema, config))
+    wanted = dict(_references(schema, config))
     for group in job.command.groups.values():
         if group.refers_to is not None:
-            wanted |= dict.fromkeys(group.refers_to(config, lambda name: options(name, job.search)))
+            found = group.refers_to(config, lambda name: options(name, job.search))
+            wanted |= dict.fromkeys(found, group.name)
+    _refuse_unwanted(typed, wanted)
     loaded = load_options(wanted, job.search) if wanted else OmegaConf.create({})
+    leftovers = []
     for item in unread:
-        readers = [option for name, option in wanted if name == item.group.name]
         found = loaded.get(item.group.name, {})
-        readers = [option for option in readers if item.name in signature_of(found[option][TARGET]).keys]
+        readers = [node for node in found.values() if item.name in _keys_of(node)]
+        for node in readers:
+            node[item.name] = item.value
         if not readers:
-            raise UserError(_explain_unread(item, config, job))
-        for option in readers:
-            found[option][item.name] = item.value
+            leftovers.append(item)
     for name, option in wanted:
         node = loaded[name][option]
         OmegaConf.set_struct(node, False)
         if given := OmegaConf.select(typed, f"{name}.{option}"):
             node = OmegaConf.merge(node, given)
-        OmegaConf.update(
-            config, f"{OPTIONS}.{name}.{option}", complete_option(groups[name], option, node), force_add=True
-        )
-    for name in [name for name in config[OPTIONS] if name not in {group for group, _ in wanted}]:
-        raise UserError(f"{OPTIONS}.{name} is not allowed: no option of {name} is referred to by name here")
+        place = f"{OPTIONS}.{name}.{option}"
+        OmegaConf.update(config, place, complete_option(groups[name], option, node, place), merge=False, force_add=True)
     _resolved(config)
     for name, option in wanted:
         node = config[OPTIONS][name][option]
         check_values(_schema_of(groups[name], node), node, f"{OPTIONS}.{name}.{option}.")
+    return leftovers
 
 
-def _references(schema: type, config: DictConfig) -> Iterator[tuple[str, str]]:
-    """(group, option) of all keys that name an option of a group, by their schema."""
+def _refuse_unwanted(typed: DictConfig, wanted: Iterable[tuple[str, str]]) -> None:
+    """Raises `UserError` for keys typed below `options` that belong to no option that the configuration refers to."""
+    for name, given in typed.items():
+        known = [option for group, option in wanted if group == name]
+        allowed = f"one of {', '.join(known)}" if known else f"no option of {name} is referred to by name here"
+        if not OmegaConf.is_dict(given):
+            raise UserError(f"{OPTIONS}.{name}={given} is not allowed: give keys, {OPTIONS}.{name}.<option>.<key>=...")
+        for option, keys in given.items():
+            if option not in known:
+                raise UserError(f"{OPTIONS}.{name}.{option} is not allowed: {allowed}")
+            if not OmegaConf.is_dict(keys):
+                raise UserError(
+                    f"{OPTIONS}.{name}.{option}={keys} is not allowed: give keys, {OPTIONS}.{name}.{option}.<key>=..."
+                )
+
+
+def _keys_of(node: DictConfig) -> Mapping[str, Parameter]:
+    target = node.get(TARGET)
+    return signature_of(target).keys if isinstance(target, str) else {}
+
+
+def _references(schema: type, config: DictConfig, prefix: str = "") -> Iterator[tuple[tuple[str, str], str]]:
+    """((group, option), key) for all keys that name an option of a group, by their schema."""
     for item in fields(schema):
         if OmegaConf.is_missing(config, item.name):
             continue
         value = config[item.name]
         if is_dataclass(item.type) and value is not None:
-            yield from _references(item.type, value)
+            yield from _references(item.type, value, f"{prefix}{item.name}.")
         elif (group := item.metadata.get("option_of")) and value is not None:
-            yield from ((group, str(name)) for name in (value if OmegaConf.is_list(value) else [value]))
+            for name in value if OmegaConf.is_list(value) else [value]:
+                yield (group, str(name)), f"{prefix}{item.name}"
 
 
 def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
     """Who reads a key that the chosen option does not; or, where nobody does, what it may have been meant for."""
-    given = job.typed_value(item.full_name)
-    told = item.full_name + (f"={given if given is not None else item.value}")
+    told = job.typed_for(item.full_name)
     option = job.choices.get(item.group.name, config[item.group.name].get(NAME))
-    if given is None and job.typed_value(f"+{item.full_name}") is None:
+    if told is None:
         return f"{item.group.name}={option} has a key {item.name} that its _target_ does not take"
     targets = targets_of(item.group.name, job.search)
     readers = [name for name, target in targets.items() if item.name in signature_of(target).keys]
@@ -237,8 +314,8 @@ def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
     hint = f"it is for {item.group.name}={', '.join(readers)}"
     if general := [name for name in item.group.general_options if name in readers]:
         if OmegaConf.is_list(item.value):  # of those that read it, one that takes a list
-            general = [name for name in general if _takes_list(signature_of(targets[name]).keys[item.name])] or general
-        hint = f"did you mean {item.group.name}={general[0]} {item.full_name}={given}?"
+            general = [name for name in general if _takes_list(targets[name], item.name)] or general
+        hint = f"did you mean {item.group.name}={general[0]} {told}?"
     return f"{told} is not allowed: {item.group.name}={option} does not read {item.full_name}; {hint}"
 
 
@@ -247,25 +324,30 @@ def _check_strangers(schema: type, config: DictConfig, prefix: str = "") -> None
     known = {item.name: item.type for item in fields(schema)}
     for name in config:
         if name not in known:
-            raise UserError(f"{prefix}{name} is not allowed: there is no such key; its place has {', '.join(known)}")
-        if is_dataclass(known[name]) and config._get_node(name) is not None:
+            full = f"{prefix}{name}"
+            meant = suggest(full, [f"{prefix}{each}" for each in known], {})
+            raise UserError(f"{full}={config._get_node(name)} is not allowed: there is no such key; {meant}")
+        if is_dataclass(known[name]):
+            if not OmegaConf.is_dict(config[name]):
+                raise UserError(f"{prefix}{name}={config[name]} is not allowed: give keys, {prefix}{name}.<key>=...")
             _check_strangers(known[name], config[name], f"{prefix}{name}.")
 
 
-def _refuse_strangers(group: Group, node: DictConfig) -> None:
+def _refuse_strangers(group: Group, node: DictConfig, place: str) -> None:
     """Raises `UserError` for a key that an option does not take."""
-    if not group.options_have_keys or not node.get(TARGET):
+    if group.options_have_keys:
+        _refuse_no_target(node, group)
+    if not group.options_have_keys:
         known = {item.name for item in fields(group.keys)}
-    elif (signature := signature_of(node[TARGET])).takes_any:
+    elif (signature := signature_of(node[TARGET]) if node[TARGET] else Signature()).takes_any:
         return
     else:
         known = {item.name for item in fields(group.keys)} | signature.keys.keys()
-    for name in node:
+    for name in list(node):
         if name in known:
             continue
         if name not in group.taken_everywhere:
-            raise UserError(
-                f"{group.name}.{name}={node[name]} is not allowed: there is no such key; its keys: "
-                f"{', '.join(sorted(known - {TARGET, NAME}))}"
-            )
+            full, keys = f"{place}.{name}", sorted(known - {TARGET, NAME})
+            meant = suggest(full, [f"{place}.{each}" for each in keys], {})
+            raise UserError(f"{full}={node[name]} is not allowed: there is no such key; {meant}")
         del node[name]

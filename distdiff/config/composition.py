@@ -2,46 +2,41 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.config.arguments import in_grammar, refuse_sweeps
 from distdiff.config.command import Command, schema_keys
 from distdiff.config.explanations import explain_composition
-from distdiff.config.options import SearchPath, targets_of
+from distdiff.config.options import COMPOSING_ERRORS, SearchPath, targets_of
 from distdiff.config.signatures import signature_of
 from distdiff.errors import UserError
-from distdiff.keys import TARGET
 
 
 @dataclass(frozen=True)
 class Job:
     """One job as it was composed, not checked yet.
 
-    `choices` is the option chosen of each group, `typed` are the overrides, `also_read[group]` the keys of that group that
-    another job of the same multirun reads.
+    `choices` is the option chosen of each group, `typed` are the overrides.
     """
 
     command: Command
     config: DictConfig
     choices: Mapping[str, str]
     typed: tuple[str, ...] = ()
-    also_read: Mapping[str, frozenset[str]] = field(default_factory=dict)
     search: SearchPath = SearchPath()
 
-    def typed_value(self, full_key: str) -> str | None:
-        """What was typed as the value of a key, None where nothing was."""
+    def typed_for(self, full_key: str) -> str | None:
+        """The last override of a key, or of one nested in it; None where nothing was typed."""
         for override in reversed(self.typed):
-            name, equals, value = override.partition("=")
-            if equals and name.lstrip("+") == full_key:
-                return value
+            name = override.partition("=")[0].lstrip("+")
+            if name == full_key or name.startswith(f"{full_key}."):
+                return override.lstrip("+")
         return None
 
 
@@ -58,13 +53,12 @@ def compose_jobs(command: Command, overrides: list[str], multirun: bool, search:
         for chosen in _sweep(parsed) if multirun else [tuple(overrides)]:
             try:
                 config = compose(command.name, overrides=list(chosen), return_hydra_config=True)
-            except (HydraException, OmegaConfBaseException) as error:
+            except (*COMPOSING_ERRORS, ValueError) as error:  # ValueError: a group's option that is no word
                 raise UserError(explain_composition(hydra, command, parse(chosen), error)) from None
             choices = {str(name): str(option) for name, option in config.hydra.runtime.choices.items()}
             typed = tuple(item for item in chosen if not item.lstrip("+").startswith("hydra"))
             jobs.append(Job(command, config, choices, typed, search=search))
-    also_read = _keys_read(jobs) if multirun else {}
-    return [Job(command, job.config, job.choices, job.typed, also_read, search) for job in jobs]
+    return jobs
 
 
 def parse(overrides: Iterable[str]) -> list[Override]:
@@ -91,7 +85,7 @@ def list_keys(command: Command, search: SearchPath) -> set[str]:
     found = {name for name, item in schema_keys(command.schema) if _takes_list(item.type, item.metadata)}
     for name, group in command.groups.items():
         for target in set(targets_of(name, search).values()) if group.options_have_keys else ():
-            found |= {f"{name}.{own}" for own, item in signature_of(target).keys.items() if _takes_list(item.type, {})}
+            found |= {f"{name}.{own}" for own, item in signature_of(target).keys.items() if item.takes_list}
     return found
 
 
@@ -108,14 +102,3 @@ def _sweep(parsed: list[Override]) -> Iterator[tuple[str, ...]]:
         else:
             choices.append([override.input_line])
     return itertools.product(*choices)
-
-
-def _keys_read(jobs: Iterable[Job]) -> dict[str, frozenset[str]]:
-    """The keys that the options chosen by any of these jobs read, by group."""
-    found: dict[str, set[str]] = {}
-    for job in jobs:
-        for name, group in job.command.groups.items():
-            target = job.config[name].get(TARGET) if group.options_have_keys else None
-            if target:
-                found.setdefault(name, set()).update(signature_of(target).keys)
-    return {name: frozenset(keys) for name, keys in found.items()}

@@ -46,8 +46,8 @@ def explain_composition(hydra: Hydra, command: Command, parsed: list[Override], 
         value = override.value()
         if override.key_or_group == "hydra/launcher" and _is_not_installed(value, names):
             return f"hydra/launcher={value} is not installed: pip install -e '.[{LAUNCHERS[value]}]'"
-        if not override.is_sweep_override() and isinstance(value, str) and value not in names:
-            return f"{override.key_or_group}={value} is not allowed: {one_of(value, names)}"
+        if not override.is_sweep_override() and not isinstance(value, list) and value not in names:
+            return f"{override.input_line} is not allowed: {one_of(str(value), names)}"
     try:
         base = compose(command.name, overrides=[o.input_line for o in chosen if not o.is_sweep_override()])
     except (HydraException, OmegaConfBaseException):

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "conf"
 SEARCHPATH = "hydra.searchpath"
+COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,19 @@ class SearchPath:
 
     @classmethod
     def of(cls, config_dir: str | None, overrides: Iterable[str]) -> "SearchPath":
-        """That of a command line: its `--config-dir`, and what its overrides of `hydra.searchpath` add."""
+        """That of a command line: its `--config-dir`, and what its overrides of `hydra.searchpath` add.
+
+        Raises `UserError` for a folder that is not there.
+        """
         places = [] if config_dir is None else [f"file://{Path(config_dir).absolute()}"]
         for override in OverridesParser.create().parse_overrides(list(overrides)):
             if override.get_key_element().lstrip("+") == SEARCHPATH and isinstance(added := override.value(), list):
                 places += map(str, added)
-        return cls(tuple(places))
+        found = cls(tuple(places))
+        for folder in found.folders:
+            if not folder.is_dir():
+                raise UserError(f"{folder}: no such folder of configurations (--config-dir, {SEARCHPATH})")
+        return found
 
     @property
     def folders(self) -> list[Path]:
@@ -69,20 +78,20 @@ def options(group: str, search: SearchPath = OURS) -> list[str]:
         return _options(hydra, group)
 
 
-def load_options(wanted: Iterable[tuple[str, str]], search: SearchPath = OURS) -> DictConfig:
+def load_options(wanted: Mapping[tuple[str, str], str], search: SearchPath = OURS) -> DictConfig:
     """`{group: {option: its keys}}` for each (group, option), unresolved, as `group=option` would give them.
 
-    Raises `UserError` for an option that there is not.
+    The values of `wanted` are the keys that name the options, for errors: raises `UserError` for an option that there is
+    not, or whose YAML file cannot be read.
     """
-    wanted = list(dict.fromkeys(wanted))
     with search.open() as hydra:
-        for group, option in wanted:
+        for (group, option), key in wanted.items():
             if not hydra.config_loader.repository.config_exists(f"{group}/{option}"):
-                raise UserError(f"{group}={option} is not allowed: {one_of(option, _options(hydra, group))}")
+                raise UserError(f"{key}={option} is not allowed: {one_of(option, _options(hydra, group))}")
         additions = [f"+{group}@{group}.{option}={option}" for group, option in wanted]
         try:
             found = compose(None, overrides=additions)
-        except (HydraException, OmegaConfBaseException) as error:
+        except COMPOSING_ERRORS as error:
             raise UserError(first_line(error)) from None
     OmegaConf.set_struct(found, False)
     return found
@@ -90,9 +99,12 @@ def load_options(wanted: Iterable[tuple[str, str]], search: SearchPath = OURS) -
 
 def targets_of(group: str, search: SearchPath = OURS) -> Mapping[str, str]:
     """The `_target_` of each option of a group that has one."""
-    names = options(group, search)
-    found = load_options([(group, name) for name in names], search)
-    return {name: found[group][name][TARGET] for name in names if found[group][name].get(TARGET)}
+    targets = {}
+    for name in options(group, search):
+        with suppress(UserError):  # a file that cannot be read is no answer to a question about others
+            if target := load_options({(group, name): group}, search)[group][name].get(TARGET):
+                targets[name] = target
+    return targets
 
 
 def one_of(value: str, names: list[str]) -> str:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, is_dataclass
 from functools import cache
 from importlib import import_module
 from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from hydra.utils import get_object
+from hydra._internal.utils import _locate as _locate_object  # get_object, without its log
 from omegaconf import MISSING
 
 from distdiff import keys
@@ -36,6 +37,10 @@ class Parameter:
     limits: Limits = Limits()
     default: Any = MISSING
 
+    @property
+    def takes_list(self) -> bool:
+        return self.type is Any or "list" in str(self.type)
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -49,15 +54,18 @@ class Signature:
 @cache
 def signature_of(target: str) -> Signature:
     """The signature of the function, class or method that `target` names; raises `UserError` where there is none."""
-    file, names = _locate(target)
-    found = None if file is None else _Module.of(file).find(names)
+    try:
+        file, names = _locate(target)
+        found = None if file is None else _Module.of(file).find(names)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"_target_={target} cannot be used: {first_line(error)}") from None
     return _imported(target) if found is None else found
 
 
 def _imported(target: str) -> Signature:
     """The same by Python's own eyes."""
     try:
-        found = get_object(target)
+        found = _locate_object(target)
         parameters, takes_any = keys.keyword_only(found)
         before = tuple(
             item.name
@@ -65,7 +73,7 @@ def _imported(target: str) -> Signature:
             if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)
         )
     except Exception as error:  # the module is the user's own, and may raise anything
-        raise UserError(f"_target_={target} cannot be used: {first_line(error)}") from error
+        raise UserError(f"_target_={target} cannot be used: {first_line(error.__cause__ or error)}") from error
     own = {
         name: _parameter(item.annotation, MISSING if item.default is item.empty else item.default)
         for name, item in parameters.items()
@@ -77,7 +85,9 @@ def _locate(target: str) -> tuple[Path | None, list[str]]:
     """The source file of the longest part of `target` that is a module, found without importing it, and what follows."""
     parts, where, file = target.split("."), None, None
     for number in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: number + 1]), where)
+        name = ".".join(parts[: number + 1])
+        # The first also by other finders: an editable installation has one.
+        spec = find_spec(name) if number == 0 else PathFinder.find_spec(name, where)
         if spec is None:
             return file, parts[number:]
         file = Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None

@@ -6,9 +6,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from distdiff.encoders.location import MODEL, checkpoint_path, vision_model_path
 from distdiff.errors import UserError
-from distdiff.keys import Group, key
+from distdiff.keys import TARGET, Group, key
 
-GUIDE, TRANSFORMERS = "guide", ("clip", "hf")  # our options that name files
+OURS = "distdiff.encoders."  # below which the keys of an option that name files mean what is checked here
 
 
 @dataclass
@@ -32,9 +32,11 @@ class GuideKeys:
 
 def check(encoder: DictConfig) -> None:
     """Raises `UserError` for a model without a value, and for a path that is not there or holds no weights."""
-    if encoder.name == GUIDE and encoder.checkpoint is not None:
+    if not encoder[TARGET].startswith(OURS):
+        return
+    if encoder.get("checkpoint") is not None:
         checkpoint_path(encoder.checkpoint)
-    if encoder.name in TRANSFORMERS:
+    if "model" in encoder:
         if OmegaConf.is_missing(encoder, "model") or encoder.model is None:
             raise UserError(f"{MODEL} has no value: give one, {MODEL}=...")
         vision_model_path(encoder.model)

@@ -8,13 +8,14 @@ from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint_files, plain
 from distdiff.classification.networks import ImageClassifier
-from distdiff.classification.recipe import Recipe, option_identity
+from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.checkpoint import load_checkpoint
-from distdiff.encoders.config import GUIDE, GuideKeys
+from distdiff.encoders.config import GuideKeys
 from distdiff.encoders.location import checkpoint_path
 from distdiff.encoders.source import EncoderContext, EncoderSource, PretrainedSource
+from distdiff.keys import option_identity
 
 
 class GuideEncoder(Encoder):
@@ -58,7 +59,7 @@ class GuideCheckpoint(PretrainedSource):
 
     def ingredients(self) -> dict[str, Any]:
         path = checkpoint_path(self.checkpoint)
-        ingredients = {"name": GUIDE, "checkpoint": fingerprint_files(path)}
+        ingredients = {"name": "guide", "checkpoint": fingerprint_files(path)}
         # A folder brings its own architecture.
         return ingredients if path.is_dir() else ingredients | {"classifier": option_identity(self.classifier)}
 

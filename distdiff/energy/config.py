@@ -1,10 +1,17 @@
-"""The `energy` keys that every energy has."""
+"""The `energy` keys that every energy has, and what each needs of the real data, by its signature (no heavy imports)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig
 
-from distdiff.keys import Group
+from distdiff.config.signatures import signature_of
+from distdiff.errors import UserError
+from distdiff.keys import NAME, TARGET, Group
+
+PROTOTYPES, EXEMPLARS = "prototypes", "exemplars"
+AVAILABLE = (PROTOTYPES, EXEMPLARS)
 
 
 @dataclass
@@ -13,4 +20,20 @@ class EnergyKeys:
     name: str = MISSING
 
 
-ENERGY = Group("energy", EnergyKeys, options_have_keys=True)
+def needs_of(option: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the energy of these `energy` keys is given: names of `AVAILABLE`; raises `UserError` for any other."""
+    needs = signature_of(option[TARGET]).context
+    for name in needs:
+        if name not in AVAILABLE:
+            raise UserError(
+                f"energy={option.get(NAME)} needs {name!r}, which cannot be had: one of {', '.join(AVAILABLE)}"
+            )
+    return needs
+
+
+def check(config: DictConfig) -> None:
+    """Refuses an energy that needs what cannot be had."""
+    needs_of(config.energy)
+
+
+ENERGY = Group("energy", EnergyKeys, options_have_keys=True, check=check)

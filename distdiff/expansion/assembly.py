@@ -22,7 +22,8 @@ from distdiff.data.pixels import to_tensor
 from distdiff.data.reading.prefetch import prefetched
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.source import encoder_source
-from distdiff.energy.assembling import EXEMPLARS, PROTOTYPES, build_energy, needs_of
+from distdiff.energy.assembling import build_energy
+from distdiff.energy.config import EXEMPLARS, PROTOTYPES, needs_of
 from distdiff.energy.images import ImageEnergy
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.synthesis import Augmentation, GuidedImg2Img, Synthesizer
@@ -32,7 +33,7 @@ from distdiff.generator.latent_diffusion import LatentDiffusion, Posterior
 from distdiff.generator.noise import image_seed
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.preparation import Crop
-from distdiff.keys import build, own_keys
+from distdiff.keys import build, option_identity
 from distdiff.prototypes.exemplars import Exemplars
 from distdiff.prototypes.fitting import fit_image_prototypes, image_features, prototype_identity
 from distdiff.prototypes.hierarchical import FORMAT, Prototypes
@@ -74,7 +75,7 @@ class Assembly:
         ingredients = {
             "revision": REVISION,
             "method": guidance.name,
-            "guidance": own_keys(guidance),
+            "guidance": option_identity(guidance),
             "energy": self.energy_identity(data, seed),
             "encoder": self.encoders.identity(data, seed),
             "generator": self.generator_identity,
@@ -137,7 +138,7 @@ class Assembly:
 
     def energy_identity(self, data: TrainingSet, seed: int) -> dict[str, Any]:
         """The `energy` keys, and the `prototype` keys where it needs prototypes."""
-        identity = {"name": self.config.energy.name, "keys": own_keys(self.config.energy)}
+        identity = option_identity(self.config.energy)
         if PROTOTYPES in needs_of(self.config.energy):
             identity["prototype"] = prototype_identity(self.config.prototype, data.parts[0].labels, seed)
         return identity
@@ -222,7 +223,7 @@ class Assembly:
             "dtype": self.config.generator.dtype,
             "resolution": size,
             "data": data.fingerprints,
-            "fit": data.fit if random_crop is None else {random_crop.__name__: seed},
+            "fit": data.fit if random_crop is None else {f"{random_crop.__module__}.{random_crop.__qualname__}": seed},
         }
 
         def squares(images: LabelledImages) -> Iterator[torch.Tensor]:

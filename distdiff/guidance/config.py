@@ -16,16 +16,19 @@ class GuidanceKeys:
 
 
 def check_steps(config: DictConfig, strength: float, key: str = "expansion.strength") -> None:
-    """Refuses a strength that leaves no step, and a `start_step` or `period` beyond those that it leaves."""
-    guidance = config.guidance
-    StepSchedule.of(
-        config.generator.num_steps,
-        strength,
-        guidance.get("start_step"),
-        guidance.get("period"),
-        step_counting(config.generator),
-        key,
-    )
+    """Refuses a strength that leaves no step, and a `start_step` or `period` beyond those that it leaves.
+
+    Checks the chosen guidance, and those that a study's rows are.
+    """
+    for guidance in (config.guidance, *config.options.get("guidance", {}).values()):
+        StepSchedule.of(
+            config.generator.num_steps,
+            strength,
+            guidance.get("start_step"),
+            guidance.get("period"),
+            step_counting(config.generator),
+            key,
+        )
 
 
 GUIDANCE = Group(

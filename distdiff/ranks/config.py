@@ -24,7 +24,7 @@ def check(config: DictConfig) -> None:
     trainer = config.trainer
     try:
         fits = str(trainer.devices) != "0" and (str(trainer.devices) in ("auto", "-1") or count_devices(trainer) > 0)
-    except ValueError:
+    except (ValueError, TypeError):
         fits = False
     if not fits:
         raise UserError(

@@ -68,7 +68,8 @@ def _start(node: Node, member: str, local_rank: int, place: Path) -> subprocess.
     threads = max(
         1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) // node.devices
     )
-    command = [sys.executable, "-m", member, str(place), json.dumps(asdict(rank))]
+    # -P: without it, modules of the folder that the command was started in would come before Python's own.
+    command = [sys.executable, "-P", "-m", member, str(place), json.dumps(asdict(rank))]
     return subprocess.Popen(
         command,
         env={"OMP_NUM_THREADS": str(threads)} | os.environ,
