@@ -67,6 +67,15 @@ def test_an_options_keys_are_what_its_target_takes_each_with_one_default(group: 
         assert not repeats, f"{name} has the same default twice"
 
 
+@pytest.mark.parametrize("group", BY_NAME)
+def test_a_key_that_every_yaml_file_of_its_group_gives_has_no_other_default(group: str) -> None:
+    names = options(group)
+    nodes = load_options({(group, option): group for option in names})[group]
+    for item in fields(BY_NAME[group].keys):
+        if item.name != TARGET and all(item.name in nodes[option] for option in names):
+            assert item.default == MISSING, f"{group}.{item.name} has two defaults"
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_a_signature_that_is_read_from_the_source_is_the_one_that_python_sees(group: str, option: str) -> None:
     target = load_options({(group, option): group})[group][option].get(TARGET)

@@ -13,7 +13,7 @@ class PathsKeys:
     output_dir: str = MISSING
     expanded_dir: str = MISSING
     cache_dir: str = MISSING
-    image_cache_gb: float = key(4, at_least=0)  # of decoded images below cache_dir; 0: none
+    image_cache_gb: float = key(at_least=0)  # of decoded images below cache_dir; 0: none
 
 
 PATHS = Group("paths", PathsKeys, paths=("data_dir", "output_dir", "expanded_dir", "cache_dir"))

@@ -13,10 +13,10 @@ from distdiff.keys import Group, key
 
 @dataclass
 class ExpansionKeys:
-    factor: int = key(5, at_least=1)
+    factor: int = key(at_least=1)
     balance: bool = False  # more copies in small classes, so that with the originals all have equally many images
-    strength: Any = key(0.5, above=0, at_most=1)  # a number, a list (one per copy, repeating) or {low: , high: }
-    batch_size: int = key(8, at_least=1)
+    strength: Any = key(above=0, at_most=1)  # a number, a list (one per copy, repeating) or {low: , high: }
+    batch_size: int = key(at_least=1)
     output_dir: str | None = None
     format: str = key("imagefolder", choices=("imagefolder", "webdataset", "parquet"))
     image_format: str = key("png", choices=("png", "jpeg", "webp"))

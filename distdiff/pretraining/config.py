@@ -12,7 +12,7 @@ from distdiff.ranks.arrangement import count_devices
 @dataclass
 class PretrainKeys:
     output_dir: str | None = None  # null: `pipeline` in the run's directory
-    image_size: int = key(32, at_least=16)
+    image_size: int = key(at_least=16)
     latent_channels: int = key(4, at_least=1)
     autoencoder_channels: list[int] = key([16, 32, 32], at_least=4)
     autoencoder_steps: int = key(1200, at_least=1)

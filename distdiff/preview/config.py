@@ -11,9 +11,9 @@ from distdiff.keys import Group, key
 
 @dataclass
 class PreviewKeys:
-    sources: int = key(4, at_least=1)
-    strengths: list[float] | None = key(None, above=0, at_most=1)
-    rhos: list[float] | None = key(None, at_least=0)
+    sources: int = key(at_least=1)
+    strengths: list[float] | None = key(above=0, at_most=1)
+    rhos: list[float] | None = key(at_least=0)
 
 
 def check(config: DictConfig) -> None:

@@ -11,10 +11,10 @@ from distdiff.keys import Group, key
 @dataclass
 class PrototypeKeys:
     name: str = MISSING
-    num_groups: Any = key(3, at_least=1, words=("auto",))  # K; auto: by silhouette, class by class
-    max_groups: int = key(10, at_least=2)  # the most that auto tries
-    linkage: str = key("average", choices=("average", "complete", "single", "ward"))
-    max_clustered: int = key(5000, at_least=100)  # of a larger class this many are clustered, the rest assigned
+    num_groups: Any = key(at_least=1, words=("auto",))  # K; auto: by silhouette, class by class
+    max_groups: int = key(at_least=2)  # the most that auto tries
+    linkage: str = key(choices=("average", "complete", "single", "ward"))
+    max_clustered: int = key(at_least=100)  # of a larger class this many are clustered, the rest assigned
     class_level: bool = True
     group_level: bool = True
 

@@ -12,8 +12,8 @@ from distdiff.ranks.arrangement import count_devices
 
 @dataclass
 class TrainerKeys:
-    accelerator: str = "auto"
-    devices: Any = "auto"
+    accelerator: str = key()
+    devices: Any = key()
     num_nodes: int = key(1, at_least=1)
     strategy: str = "auto"
     precision: str = "32-true"

@@ -16,8 +16,8 @@ class ExportKeys:
     source: Any = None  # a directory of expanded data, or a list of them
     output_dir: str | None = None
     where: str | None = None  # a condition on the metadata of the images that are exported
-    format: str = key("imagefolder", choices=("imagefolder", "parquet", "webdataset"))
-    shard_size: int = key(1000, at_least=1)  # images a shard, for webdataset and parquet
+    format: str = key(choices=("imagefolder", "parquet", "webdataset"))
+    shard_size: int = key(at_least=1)  # images a shard, for webdataset and parquet
     repo_id: str | None = None  # owner/name of a dataset on the Hugging Face hub, to which it is uploaded then
     private: bool = True
 

@@ -15,9 +15,9 @@ OptionsOf = Callable[[str], list[str]]
 
 @dataclass
 class StudyKeys:
-    methods: list[str] = key([])
-    seeds: int = key(3, at_least=1)
-    split: str = key("test", choices=("test", "validation"))
+    methods: list[str] = key()
+    seeds: int = key(at_least=1)
+    split: str = key(choices=("test", "validation"))
 
 
 def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, str]]:
