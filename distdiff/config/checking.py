@@ -165,7 +165,7 @@ def _refuse_other_name(node: DictConfig, group: Group, job: Job) -> None:
 
 def _check_ignored(node: DictConfig, group: Group, job: Job) -> None:
     """A key that an option ignores for the sake of sweeps has to be one that the others can read."""
-    own = signature_of(node[TARGET]).keys if node[TARGET] else {}
+    own = _signature(node).keys
     for name in group.taken_everywhere:
         if name not in node or name in own:
             continue
@@ -187,7 +187,7 @@ def _refuse_no_target(node: DictConfig, group: Group) -> None:
 
 def _take_out_unread(node: DictConfig, group: Group) -> list[Unread]:
     """Removes the keys that the option with this node does not read, and returns those that it may not even ignore."""
-    signature = signature_of(node[TARGET]) if node[TARGET] else Signature()
+    signature = _signature(node)
     if signature.takes_any:
         return []
     known = {item.name for item in fields(group.keys)} | signature.keys.keys()
@@ -201,8 +201,7 @@ def _take_out_unread(node: DictConfig, group: Group) -> list[Unread]:
 
 def _refuse_lists(node: DictConfig, group: Group, job: Job) -> None:
     """Raises `UserError` for a list where an option takes one value, with the options that take several."""
-    own = signature_of(node[TARGET]).keys if node.get(TARGET) else {}
-    for name, parameter in own.items():
+    for name, parameter in _signature(node).keys.items():
         if name in node and OmegaConf.is_list(node._get_node(name)) and not parameter.takes_list:
             targets = targets_of(group.name, job.search).items()
             takers = [option for option, target in targets if _takes_list(target, name)]
@@ -247,7 +246,7 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
     leftovers = []
     for item in unread:
         found = loaded.get(item.group.name, {})
-        readers = [node for node in found.values() if item.name in _keys_of(node)]
+        readers = [node for node in found.values() if item.name in _signature(node).keys]
         for node in readers:
             node[item.name] = item.value
         if not readers:
@@ -282,9 +281,10 @@ def _refuse_unwanted(typed: DictConfig, wanted: Iterable[tuple[str, str]]) -> No
                 )
 
 
-def _keys_of(node: DictConfig) -> Mapping[str, Parameter]:
+def _signature(node: DictConfig) -> Signature:
+    """That of the option with this node; one that names nothing to build has no keys of its own."""
     target = node.get(TARGET)
-    return signature_of(target).keys if isinstance(target, str) else {}
+    return signature_of(target) if target and isinstance(target, str) else Signature()
 
 
 def _references(schema: type, config: DictConfig, prefix: str = "") -> Iterator[tuple[tuple[str, str], str]]:
@@ -337,12 +337,10 @@ def _refuse_strangers(group: Group, node: DictConfig, place: str) -> None:
     """Raises `UserError` for a key that an option does not take."""
     if group.options_have_keys:
         _refuse_no_target(node, group)
-    if not group.options_have_keys:
-        known = {item.name for item in fields(group.keys)}
-    elif (signature := signature_of(node[TARGET]) if node[TARGET] else Signature()).takes_any:
+    signature = _signature(node)
+    if signature.takes_any:
         return
-    else:
-        known = {item.name for item in fields(group.keys)} | signature.keys.keys()
+    known = {item.name for item in fields(group.keys)} | signature.keys.keys()
     for name in list(node):
         if name in known:
             continue
