@@ -15,7 +15,7 @@ from conftest import ROOT, compose, small_overrides
 from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
 from diffusers import StableDiffusionPipeline
-from hub import Hub, served
+from hub_server import Hub, served
 from huggingface_hub import constants, hf_api
 from omegaconf import DictConfig
 from peft import LoraConfig, get_peft_model_state_dict
