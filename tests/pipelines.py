@@ -3,6 +3,7 @@
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     DDIMScheduler,
     FlowMatchEulerDiscreteScheduler,
     LatentConsistencyModelPipeline,
@@ -182,4 +183,11 @@ def _text_config(tokenizer) -> CLIPTextConfig:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def tiny_autoencoder(latent_channels: int) -> AutoencoderTiny:
+    blocks = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
+    return AutoencoderTiny(
+        latent_channels=latent_channels, encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), **blocks
     )

@@ -18,11 +18,11 @@ from diffusers import StableDiffusionPipeline
 from hub_server import Hub, served
 from huggingface_hub import constants, hf_api
 from omegaconf import DictConfig
+from original_checkpoint import original_names
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
-from pipelines import small_pipeline
+from pipelines import small_pipeline, tiny_autoencoder
 from safetensors.torch import save_file
-from test_loading import original_names, tiny_autoencoder
 from transformers import Dinov2Config, Dinov2Model
 
 from distdiff import hub as hub_module
