@@ -47,6 +47,13 @@ class Denoiser:
             return self.scheduler.scale_noise(clean, timesteps, noise)
         return self.scheduler.add_noise(clean, noise, timesteps)
 
+    def pure_noise(self, noise: torch.Tensor, index: int) -> torch.Tensor:
+        """z_t of no image at all, as text-to-image begins with it at step `index`, from unit Gaussian noise."""
+        self._begin(index)
+        return noise * getattr(
+            self.scheduler, "init_noise_sigma", 1.0
+        )  # flow matching's schedulers begin with the noise
+
     def predict(self, latents: torch.Tensor, index: int) -> torch.Tensor:
         """The model's output at z_t, in the latents' precision."""
         return self.model(latents * self._level("scale", index, latents), self.scheduler.timesteps[index])

@@ -35,8 +35,8 @@ from distdiff.data.readable import readable
 from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.memory import WithinMemory, ran_out_of_memory
-from distdiff.expansion.plan import WorkItem
-from distdiff.expansion.synthesis import Synthesized, Synthesizer
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized, Synthesizer
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.locking import LEASE, Timeout, held
 from distdiff.store.reading import read_expanded

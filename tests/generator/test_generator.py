@@ -29,8 +29,9 @@ from distdiff.commands.configuration import load_option
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_tensor
 from distdiff.errors import UserError
-from distdiff.expansion.plan import ExpansionPlan, WorkItem
-from distdiff.expansion.synthesis import GuidedImg2Img
+from distdiff.expansion.plan import ExpansionPlan
+from distdiff.methods.item import WorkItem
+from distdiff.methods.img2img import Img2ImgSampler
 from distdiff.generator.kinds import DIFFUSION_SCHEDULERS, STABLE_DIFFUSION
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.pipelines import load_generator
@@ -337,9 +338,9 @@ def three_images() -> LabelledImages:
     )
 
 
-def synthesizer(generator: LatentDiffusion, images: LabelledImages) -> GuidedImg2Img:
+def synthesizer(generator: LatentDiffusion, images: LabelledImages) -> Img2ImgSampler:
     guidance = build(load_option("guidance", "none"))
-    return GuidedImg2Img(
+    return Img2ImgSampler(
         generator,
         guidance,
         ZeroEnergy(),

@@ -10,8 +10,9 @@ from pipelines import FAMILIES, VALID
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.energy.hierarchical import HierarchicalEnergy
 from distdiff.energy.images import ImageEnergy
-from distdiff.expansion.plan import WorkItem
-from distdiff.expansion.synthesis import GuidedImg2Img, Synthesized
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized
+from distdiff.methods.img2img import Img2ImgSampler
 from distdiff.generator.latent_diffusion import LatentDiffusion
 
 NUM_STEPS, STRENGTH = 4, 0.75
@@ -36,7 +37,7 @@ def make(
     torch.manual_seed(2)
     prototypes = random_prototypes(encoder.classifier.feature_dim, generator.latent_dtype)
     sources = torch.rand(CLASSES, 3, 32, 32, generator=torch.Generator().manual_seed(3))
-    return GuidedImg2Img(
+    return Img2ImgSampler(
         generator,
         METHODS[method](**OPTIONS | options),
         ImageEnergy(

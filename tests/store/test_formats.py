@@ -25,7 +25,8 @@ from distdiff.commands.train import train
 from distdiff.data.datasets import load_dataset
 from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
-from distdiff.expansion.plan import ExpansionPlan, WorkItem
+from distdiff.expansion.plan import ExpansionPlan
+from distdiff.methods.item import WorkItem
 from distdiff.expansion.writer import metadata_row
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.encoding import ImageEncoding
