@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT, compose, small_overrides
 
 from distdiff.classification.data import BatchShards
+from distdiff.commands.expand import expand
 from distdiff.errors import UserError
 from distdiff.ranks.arrangement import Node, Rank, arrangement
 from distdiff.ranks.world import World
@@ -149,10 +150,9 @@ def command(pipeline_folder: Path, image_folder: Path, tmp_path_factory: pytest.
 
 @pytest.fixture(scope="module")
 def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process makes."""
-    folder = tmp_path_factory.mktemp("one") / "whole"
-    subprocess.run([*command, f"expansion.output_dir={folder}"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return folder
+    """What one process makes: this one."""
+    top = tmp_path_factory.mktemp("one")
+    return expand(compose("expand", [*command[2:], f"expansion.output_dir={top}/whole"]), top)
 
 
 def test_two_ranks_make_what_one_process_makes_and_survive_the_death_of_one(

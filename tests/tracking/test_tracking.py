@@ -200,6 +200,7 @@ def test_a_studys_charts_are_named_by_method_and_seed(given, tmp_path: Path) -> 
 
     (tmp_path / "run").mkdir()
     names = ["study.methods=[none,randaugment]", "study.seeds=1", "measure.judge_steps=2", "logger=tensorboard"]
+    names += ["train.steps=5"]
     run_study(compose("run", [*given, *names]), tmp_path / "run")
     values = tensorboard(tmp_path / "run")
     for name in EXPANSION:
