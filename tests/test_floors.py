@@ -123,3 +123,17 @@ def test_the_reader_of_imports_sees_hidden_ones(tmp_path: Path) -> None:
         "distdiff.errors",
         "distdiff.commands.expand",
     }
+
+
+TESTS = Path(__file__).parent
+
+
+def test_tests_lie_in_folders_named_like_the_rooms_of_the_package() -> None:
+    folders = {path.parent.relative_to(TESTS).as_posix() for path in TESTS.rglob("*.py")} - {"."}
+    assert folders
+    assert folders <= FLOOR.keys()
+
+
+def test_no_file_of_tests_is_longer_than_can_be_read_in_one_go() -> None:
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in TESTS.rglob("*.py")}
+    assert {path.relative_to(TESTS).as_posix(): count for path, count in lines.items() if count > 400} == {}

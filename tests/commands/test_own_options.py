@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 from conftest import ROOT
 from PIL import Image
+from scripts import Ended, run_here
 
 QUICK = ["generator.num_steps=6", "expansion.factor=1", "encoder.guide.steps=3", "logger=none"]
 OWN = {
@@ -142,8 +143,8 @@ class Dim(nn.Module):
 
 
 @pytest.fixture
-def own(tmp_path: Path):
-    """Writes an option's two files into an empty folder, and runs a command from there."""
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Writes an option's two files into an empty folder, and runs a command from there: in this process, or in its own."""
 
     def write(option: str) -> None:
         code, yaml = OWN[option]
@@ -151,13 +152,17 @@ def own(tmp_path: Path):
         (tmp_path / "conf" / option).with_suffix(".yaml").parent.mkdir(parents=True)
         (tmp_path / "conf" / option).with_suffix(".yaml").write_text(yaml)
 
-    def run(command: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                *(sys.executable, ROOT / "experiments" / f"{command}.py", "--config-dir", "conf"),
-                *overrides,
-                *("hydra.run.dir=run", "paths.output_dir=outputs"),
-            ],
+    def typed(overrides: tuple[str, ...]) -> list[str]:
+        return ["--config-dir", "conf", *overrides, "hydra.run.dir=run", "paths.output_dir=outputs"]
+
+    def run(command: str, *overrides: str) -> Ended:
+        monkeypatch.delitem(sys.modules, "own", raising=False)  # of the test before
+        monkeypatch.chdir(tmp_path)
+        return run_here(command, typed(overrides), capsys)
+
+    def start(command: str, *overrides: str) -> Ended:
+        done = subprocess.run(
+            [sys.executable, ROOT / "experiments" / f"{command}.py", *typed(overrides)],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -165,13 +170,14 @@ def own(tmp_path: Path):
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             check=False,
         )
+        return Ended(done.returncode, done.stdout, done.stderr)
 
-    write.run = run
+    write.run, write.start = run, start
     return write
 
 
-def succeed(result: subprocess.CompletedProcess[str]) -> None:
-    assert result.returncode == 0, result.stderr + result.stdout
+def succeed(ended: Ended) -> None:
+    assert ended.status == 0, ended.err + ended.out
 
 
 def expanded(folder: Path) -> list[dict]:
@@ -189,11 +195,11 @@ def test_a_guidance_method_with_a_key_of_its_own(own, tmp_path: Path) -> None:
     succeed(own.run("expand", "guidance=sign", "guidance.power=0.2", *QUICK))
     assert (pixels(tmp_path) != weak).any()
     refused = own.run("expand", "guidance=sign", "guidance.power=0", *QUICK)
-    assert refused.stderr.strip() == "distdiff: guidance.power=0.0 is not allowed: a number above 0"
+    assert refused.err.strip() == "distdiff: guidance.power=0.0 is not allowed: a number above 0"
     refused = own.run("expand", "guidance=direct", "guidance.power=1", *QUICK)
-    assert "guidance=direct does not read guidance.power; it is for guidance=sign" in refused.stderr
+    assert "guidance=direct does not read guidance.power; it is for guidance=sign" in refused.err
     refused = own.run("expand", "guidance=sign", "guidance.powr=1", *QUICK)
-    assert "did you mean guidance.power?" in refused.stderr
+    assert "did you mean guidance.power?" in refused.err
 
 
 def test_a_guidance_method_in_a_study(own, tmp_path: Path) -> None:
@@ -206,7 +212,7 @@ def test_a_guidance_method_in_a_study(own, tmp_path: Path) -> None:
 
 def test_a_guidance_method_on_two_ranks(own, tmp_path: Path) -> None:
     own("guidance/sign")
-    succeed(own.run("expand", "guidance=sign", "trainer=ddp_cpu", "expansion.batch_size=10", *QUICK))
+    succeed(own.start("expand", "guidance=sign", "trainer=ddp_cpu", "expansion.batch_size=10", *QUICK))
     assert len(expanded(tmp_path)) == 20
 
 
@@ -228,12 +234,12 @@ def test_a_metric(own, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     assert found["mean_shift"] == 0
     assert found["coverage"] >= 0
-    assert "mean shift" in result.stdout
+    assert "mean shift" in result.out
 
 
 def test_a_dataset(own, tmp_path: Path) -> None:
     own("dataset/stripes")
-    succeed(own.run("train", "dataset=stripes", "dataset.num_images=30", "train.steps=3", "logger=none"))
+    succeed(own.start("train", "dataset=stripes", "dataset.num_images=30", "train.steps=3", "logger=none"))
     assert json.loads((tmp_path / "run" / "results.json").read_text())["num_train"] == 20
 
 

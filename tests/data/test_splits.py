@@ -344,7 +344,13 @@ def test_each_fold_has_an_expansion_of_its_own_and_the_same_fold_the_same(small_
 def test_a_study_of_a_fold_is_cached_like_any_other(small_run: list[str], tmp_path) -> None:
     root = counted_images(tmp_path, cat=10, dog=10)
     study = ["dataset=imagefolder", f"dataset.root={root}", "study.methods=[original,none]", "study.seeds=1"]
-    study += ["study.split=validation", "measure.judge_steps=3", "guidance=none", "dataset.num_folds=3"]
+    study += [
+        "study.split=validation",
+        "measure.judge_steps=3",
+        "train.steps=5",
+        "guidance=none",
+        "dataset.num_folds=3",
+    ]
     trained, made = tmp_path / "outputs/cache/classifiers", tmp_path / "outputs/expanded"
     counts, accuracies = [], []
     for run, fold in enumerate((0, 1, 0)):

@@ -12,167 +12,34 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import datasets
 import filelock._unix
-import numpy as np
-import pyarrow.parquet
 import pytest
 import torch
 from conftest import compose
+from copies import copying_jobs, failures, names, noise_folder
 from filelock import SoftFileLease
 from filelock._marker import OwnerRecord, encode_marker
 from PIL import Image
 
 from distdiff import locking
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import few_shot_training_set, training_set
 from distdiff.commands.expand import expand
-from distdiff.data.datasets import load_dataset
-from distdiff.data.examining import identity_of
-from distdiff.data.images import LabelledImages
-from distdiff.data.pixels import to_tensor
-from distdiff.data.readable import readable
 from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
-from distdiff.expansion.memory import WithinMemory, ran_out_of_memory
-from distdiff.methods.item import WorkItem
-from distdiff.methods.synthesis import Synthesized, Synthesizer
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.locking import LEASE, Timeout, held
 from distdiff.store.reading import read_expanded
 from distdiff.store.shares import Share, working_on
 
 
-class Copies(Synthesizer):
-    """The source itself, and for names in `bad` the pixels given there."""
-
-    def __init__(self, sources: LabelledImages, bad: dict[str, torch.Tensor] | None = None) -> None:
-        super().__init__()
-        self.sources, self.bad, self.asked = sources, bad or {}, []
-
-    def forward(self, items: list[WorkItem]) -> Synthesized:
-        self.asked += [item.file_name for item in items]
-        pixels = [self.bad.get(item.file_name, to_tensor(self.sources.image(item.position))) for item in items]
-        return Synthesized(torch.stack(pixels), {})
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes of 10 images of 8x8 pixels."""
-    rng = np.random.default_rng(0)
-    for name in ("a", "b"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for number in range(10):
-            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number}.png")
-    return tmp_path / "data"
+    return noise_folder(tmp_path)
 
 
 @pytest.fixture
 def job(folder: Path, small_run: list[str], tmp_path: Path) -> Callable[..., ExpansionJob]:
-    """An expansion of the folder by `Copies`, with some overrides."""
-
-    def make(*overrides: str, bad: dict[str, torch.Tensor] | None = None) -> ExpansionJob:
-        given = [*small_run, "dataset=imagefolder", f"dataset.root={folder}", "expansion.batch_size=4"]
-        config = compose("expand", [*given, *overrides])
-        data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-        synthesizer = Copies(data.parts[0], bad)
-        path, ingredients = tmp_path / "expanded", {"data": data.fingerprints, "seed": 0}
-        made = ExpansionJob("copies", 0, data.parts[0], ingredients, lambda _: synthesizer, path, config)
-        made.claim()
-        made.maker = synthesizer
-        return made
-
-    return make
-
-
-def spoil(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:60])
-
-
-def failures(path: Path) -> list[dict]:
-    return pyarrow.parquet.read_table(path / "failures.parquet").to_pylist()
-
-
-def names(path: Path) -> set[str]:
-    return {file.relative_to(path).as_posix() for file in path.glob("[ab]/*.png")}
-
-
-# Sources that cannot be read
-
-
-def test_unreadable_sources_are_left_out_listed_and_said(folder: Path, job, capsys) -> None:
-    spared = job().sources
-    shutil.rmtree(job().path)
-    lost = [(spared.class_names[spared.labels[i]], spared.keys[i]) for i in (0, len(spared) - 1)]
-    for class_name, key in lost:
-        spoil(folder / class_name / key)
-    made = job()
-    assert made.run("test") == 0
-    assert len(made.sources) == len(spared) - 2
-    rows = failures(made.path)
-    assert [(row["class_name"], row["source"], row["stage"]) for row in rows] == [(*place, "read") for place in lost]
-    assert all("damaged" in row["reason"] and row["file_name"] is row["copy"] is None for row in rows)
-    said = capsys.readouterr().out
-    assert f"2 of {len(spared)} training images cannot be read and are left out: {lost[0][0]}/{lost[0][1]}" in said
-    assert "2 source images could not be read" in said
-    manifest = json.loads((made.path / "manifest.json").read_text())
-    assert manifest["complete"]
-    assert manifest["counts"] | {"unreadable": 2, "failed": 0, "images": 2 * len(made.sources)} == manifest["counts"]
-    loaded = datasets.load_dataset("imagefolder", data_dir=str(made.path), split="train")
-    assert len(loaded) == 2 * len(made.sources)
-
-
-def test_the_fingerprint_is_that_of_what_can_be_read(folder: Path) -> None:
-    config = compose("expand", ["dataset=imagefolder", f"dataset.root={folder}"])
-    everything = load_dataset(config.dataset).train
-    first = f"{everything.class_names[everything.labels[0]]}/{everything.keys[0]}"
-    without = identity_of(everything.select(range(1, len(everything))))
-    assert identity_of(everything) != without
-    spoil(folder / first)
-    assert identity_of(everything) == without == training_set(everything, "crop").fingerprints[0]
-
-
-def test_the_next_of_a_few_shot_draw_takes_an_unreadable_ones_place(folder: Path) -> None:
-    config = compose("expand", ["dataset=imagefolder", f"dataset.root={folder}", "dataset.per_class=3"])
-    pool = load_dataset(config.dataset).train
-    before = few_shot_training_set(config, pool, 5).parts[0]
-    config.dataset.per_class = 4
-    larger = few_shot_training_set(config, pool, 5).parts[0]
-    config.dataset.per_class = 3
-    spoil(folder / "a" / before.keys[1])
-    after = few_shot_training_set(config, pool, 5).parts[0]
-    chosen, wanted = ({k for k, y in zip(part.keys, part.labels, strict=True) if y == 0} for part in (after, larger))
-    assert chosen == wanted - {before.keys[1]}
-    assert [image.key for image in after.unreadable] == [before.keys[1]]
-    assert after.keys[3:] == before.keys[3:]
-
-
-def test_too_many_unreadable_sources_end_a_run_before_anything_is_made(folder: Path, job, tmp_path: Path) -> None:
-    for number in range(6):
-        spoil(folder / "a" / f"{number}.png")
-    with pytest.raises(
-        UserError, match=r"^[345] of 12 source images cannot be read, more than expansion.max_failures=0.2 "
-    ):
-        job("expansion.max_failures=0.2")
-    assert not (tmp_path / "expanded").exists()
-    assert job("expansion.max_failures=null").run("test") == 0
-    for value in ("-1", "nan", "many"):
-        with pytest.raises(UserError, match=f"expansion.max_failures={value}"):
-            job(f"expansion.max_failures={value}")
-
-
-def test_an_unreadable_test_image_is_left_out_and_a_class_without_any_is_one_line(folder: Path, capsys) -> None:
-    test = load_dataset(compose("train", ["dataset=imagefolder", f"dataset.root={folder}"]).dataset).test
-    spoil(folder / test.class_names[test.labels[0]] / test.keys[0])
-    left, _ = readable(test, "test")
-    assert left.keys == test.keys[1:]
-    assert f"1 of {len(test)} test images cannot be read" in capsys.readouterr().out
-    for label, key in zip(test.labels, test.keys, strict=True):
-        if label == 1:
-            spoil(folder / "b" / key)
-    with pytest.raises(UserError, match="no test image of class b can be read: b/"):
-        readable(test, "test")
+    return copying_jobs(folder, small_run, tmp_path)
 
 
 # Samples that are none
@@ -227,56 +94,6 @@ def test_failures_of_a_killed_run_are_kept_but_for_a_torn_line(job) -> None:
     assert made.run("test") == 0
     assert failures(made.path) == [rows[0]]
     assert len(names(made.path)) == 2 * len(made.sources) - 1
-
-
-# Memory
-
-
-class Greedy(Synthesizer):
-    def __init__(self, fits: int, error: BaseException) -> None:
-        super().__init__()
-        self.fits, self.error, self.sizes = fits, error, []
-
-    def forward(self, items: list[int]) -> Synthesized:
-        self.sizes.append(len(items))
-        if len(items) > self.fits:
-            raise self.error
-        return Synthesized(torch.tensor(items).float().view(-1, 1, 1, 1), {"number": list(items)})
-
-
-OUT_OF_MEMORY = [
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
-    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
-    MemoryError(),
-]
-
-
-def test_out_of_memory_halves_the_batch_for_good_and_loses_nothing(capsys) -> None:
-    greedy = Greedy(3, OUT_OF_MEMORY[0])
-    within = WithinMemory(greedy)
-    for first in (0, 9):
-        items = list(range(first, first + 9))
-        made = within(items)
-        assert made.columns == {"number": items}
-        assert made.images.flatten().tolist() == items
-    assert greedy.sizes == [9, 4, 2, 2, 2, 2, 1, 2, 2, 2, 2, 1]
-    said = [line for line in capsys.readouterr().out.splitlines() if "memory" in line]
-    assert said == [
-        "out of memory with 9 images at a time; going on with 4",
-        "out of memory with 4 images at a time; going on with 2",
-    ]
-    with pytest.raises(UserError, match=r"generator.gradient_checkpointing=true.*resolution.*expansion.batch_size"):
-        WithinMemory(Greedy(0, OUT_OF_MEMORY[0]))([1])
-
-
-def test_memory_that_torch_itself_cannot_get_is_recognised_and_other_errors_are_not() -> None:
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**60)
-    assert all(map(ran_out_of_memory, [caught.value, *OUT_OF_MEMORY]))
-    assert not ran_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    with pytest.raises(RuntimeError, match="shapes"):
-        WithinMemory(Greedy(0, RuntimeError("shapes")))([1, 2])
 
 
 # Disks

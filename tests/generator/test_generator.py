@@ -30,14 +30,14 @@ from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_tensor
 from distdiff.errors import UserError
 from distdiff.expansion.plan import ExpansionPlan
-from distdiff.methods.item import WorkItem
-from distdiff.methods.img2img import Img2ImgSampler
 from distdiff.generator.kinds import DIFFUSION_SCHEDULERS, STABLE_DIFFUSION
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.pipelines import load_generator
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
 from distdiff.guidance.schedule import StepSchedule
 from distdiff.keys import build
+from distdiff.methods.img2img import Img2ImgSampler
+from distdiff.methods.item import WorkItem
 
 IMG2IMG = {
     "sd": StableDiffusionImg2ImgPipeline,

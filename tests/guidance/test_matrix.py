@@ -10,10 +10,10 @@ from pipelines import FAMILIES, VALID
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.energy.hierarchical import HierarchicalEnergy
 from distdiff.energy.images import ImageEnergy
+from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.methods.img2img import Img2ImgSampler
 from distdiff.methods.item import WorkItem
 from distdiff.methods.synthesis import Synthesized
-from distdiff.methods.img2img import Img2ImgSampler
-from distdiff.generator.latent_diffusion import LatentDiffusion
 
 NUM_STEPS, STRENGTH = 4, 0.75
 OPTIONS = {"start_step": 3, "rho": 30.0, "epsilon": 0.5}

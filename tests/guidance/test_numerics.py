@@ -9,12 +9,12 @@ from pipelines import small_pipeline
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.energy.hierarchical import HierarchicalEnergy
 from distdiff.energy.images import ImageEnergy
-from distdiff.methods.item import WorkItem
-from distdiff.methods.synthesis import Synthesized
-from distdiff.methods.img2img import Img2ImgSampler
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.noise import image_seed
 from distdiff.guidance import gradient
+from distdiff.methods.img2img import Img2ImgSampler
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized
 
 HALF = [torch.float16, torch.bfloat16]
 

@@ -275,8 +275,8 @@ def test_a_metric_of_ones_own_is_computed_and_shown_wherever_the_others_are(
     """Oracle: the labels that the expanded dataset notes."""
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    study = ["study.methods=[original,none]", "study.seeds=1", "measure.judge_steps=2", "dataset.per_class=1"]
-    found = run(with_mean_label(compose("run", [*small_run, *study])), run_dir)
+    study = ["study.methods=[original,none]", "study.seeds=1", "measure.judge_steps=2", "train.steps=5"]
+    found = run(with_mean_label(compose("run", [*small_run, *study, "dataset.per_class=1"])), run_dir)
     directory = Path(found.row("none").seeds[0].expanded)
     mean = 2 * np.mean(pyarrow.parquet.read_table(directory / "metadata.parquet")["label"].to_pylist())
 

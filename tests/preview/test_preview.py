@@ -18,9 +18,9 @@ from distdiff.data.sources.imagefolder import read_class_folders
 from distdiff.errors import UserError
 from distdiff.expansion import estimate
 from distdiff.expansion.estimate import Estimate, SayEstimate
-from distdiff.methods.synthesis import Synthesized
-from distdiff.methods.img2img import Img2ImgSampler
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.methods.img2img import Img2ImgSampler
+from distdiff.methods.synthesis import Synthesized
 from distdiff.preview.sheet import place, tile_side
 from distdiff.preview.tiles import spread_over_classes
 from distdiff.store.names import safe_name

@@ -1,6 +1,5 @@
 """Several processes a job: the same images as from one, whoever starts them, and none is left hanging."""
 
-import csv
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ import pytest
 from conftest import ROOT, compose, small_overrides
 
 from distdiff.classification.data import BatchShards
+from distdiff.commands.expand import expand
 from distdiff.errors import UserError
 from distdiff.ranks.arrangement import Node, Rank, arrangement
 from distdiff.ranks.world import World
@@ -149,10 +149,9 @@ def command(pipeline_folder: Path, image_folder: Path, tmp_path_factory: pytest.
 
 @pytest.fixture(scope="module")
 def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process makes."""
-    folder = tmp_path_factory.mktemp("one") / "whole"
-    subprocess.run([*command, f"expansion.output_dir={folder}"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return folder
+    """What one process makes: this one."""
+    top = tmp_path_factory.mktemp("one")
+    return expand(compose("expand", [*command[2:], f"expansion.output_dir={top}/whole"]), top)
 
 
 def test_two_ranks_make_what_one_process_makes_and_survive_the_death_of_one(
@@ -202,33 +201,3 @@ def test_ranks_that_others_started_are_one_run(starter: str, command: list[str],
     assert "36/36" in outputs_of[0][0]
     assert len(list((outputs / "expand").iterdir())) == 1
     assert content_differences(whole, made) == []
-
-
-def test_a_multirun_of_two_ranks_a_job_trains_a_classifier_in_each(tmp_path: Path) -> None:
-    command = [sys.executable, "experiments/train.py", "-m", "trainer=ddp_cpu", "train.steps=60", "seed=0,1"]
-    command += ["logger=none", f"paths.output_dir={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (sweep,) = (tmp_path / "train/multirun").iterdir()
-    results = [json.loads((sweep / str(job) / "results.json").read_text()) for job in range(2)]
-    assert [result["seed"] for result in results] == [0, 1]
-    assert all(result["accuracy"] > 0.3 for result in results)  # 0.1 by chance
-    stages = [json.loads(path.read_text()) for path in (tmp_path / "cache/classifiers").glob("*/ingredients.json")]
-    assert [stage["ranks"] for stage in stages] == [2, 2]
-
-
-def test_jobs_in_a_launchers_processes_have_their_directories_and_their_failures_are_known(tmp_path: Path) -> None:
-    """Hydra's joblib launcher: two jobs at once, of which the second trains on what is not there."""
-    command = [sys.executable, "experiments/train.py", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    command += ["train.expanded=null,missing", "train.steps=3", "logger=none", f"paths.output_dir={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.strip() == "distdiff: missing is no expanded dataset: it has no manifest.json"
-    (sweep,) = (tmp_path / "train/multirun").iterdir()
-    assert (sweep / "0/results.json").is_file()
-    assert (sweep / "1/distdiff-error.txt").read_text().startswith("missing is no expanded dataset")
-    with open(sweep / "sweep.csv", newline="") as file:
-        first, second = csv.DictReader(file)
-    assert float(first["accuracy"]) == json.loads((sweep / "0/results.json").read_text())["accuracy"]
-    assert (second["train.expanded"], second["accuracy"]) == ("missing", "")
-    assert second["error"] == "missing is no expanded dataset: it has no manifest.json"

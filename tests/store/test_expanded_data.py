@@ -217,7 +217,7 @@ def test_what_a_condition_keeps_identifies_a_classifier(small_run, image_folder,
             item for item in small_run if item.split("=")[0].split(".")[0] not in ("generator", "encoder", "expansion")
         ]
         capsys.readouterr()
-        train(compose("train", [*data, *keys, f"train.expanded={path}", *where]), tmp_path / "run")
+        train(compose("train", [*data, *keys, f"train.expanded={path}", "train.steps=5", *where]), tmp_path / "run")
         num_train = json.loads((tmp_path / "run/results.json").read_text())["num_train"]
         counts.append((num_train, len([entry for entry in trained.iterdir() if entry.is_dir()])))
         said = capsys.readouterr().out

@@ -4,11 +4,13 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
 import pytest
 from conftest import ROOT
+from scripts import run_here
 
 
 def run(script: str, *arguments: str, expect: int = 0) -> str:
@@ -26,10 +28,22 @@ def run(script: str, *arguments: str, expect: int = 0) -> str:
     return result.stdout + result.stderr
 
 
-STUDY = ["study.seeds=2", "measure.judge_steps=3"]
+@pytest.fixture
+def run_in_process(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """As `run`, in this process: for commands that a process of its own has done before in the same test, or elsewhere."""
+
+    def run(script: str, *arguments: str, expect: int = 0) -> str:
+        ended = run_here(script, list(arguments), capsys)
+        assert ended.status == expect, ended.out + ended.err
+        return ended.out + ended.err
+
+    return run
 
 
-def test_the_whole_study_and_a_sweep_that_reuses_it(small_run: list[str], tmp_path: Path) -> None:
+STUDY = ["study.seeds=2", "measure.judge_steps=3", "train.steps=5"]  # not the 3 of the guide, which is another
+
+
+def test_the_whole_study_and_a_sweep_that_reuses_it(small_run: list[str], run_in_process, tmp_path: Path) -> None:
     arguments = [argument for argument in small_run if argument != "logger=none"] + STUDY
     printed = run("run", *arguments)
     (run_dir,) = (tmp_path / "outputs" / "run").iterdir()
@@ -70,7 +84,7 @@ def test_the_whole_study_and_a_sweep_that_reuses_it(small_run: list[str], tmp_pa
     assert list((run_dir / "wandb").glob("offline-run-*"))
 
     guides = sorted((tmp_path / "outputs" / "cache" / "classifiers").glob("[0-9a-f]*[0-9a-f]"))
-    printed = run("run", "-m", "guidance.rho=0.1,1", *arguments)
+    printed = run_in_process("run", "-m", "guidance.rho=0.1,1", *arguments)
     assert ": guide" not in printed  # trained once, by the run above
     (sweep,) = (tmp_path / "outputs" / "run" / "multirun").iterdir()
     jobs = [json.loads((sweep / str(n) / "results.json").read_text()) for n in range(2)]
@@ -81,7 +95,7 @@ def test_the_whole_study_and_a_sweep_that_reuses_it(small_run: list[str], tmp_pa
     assert len(more) - len(guides) == 4  # two strengths, two seeds, one downstream classifier each
 
 
-def test_expand_then_measure_then_train(small_run: list[str], tmp_path: Path) -> None:
+def test_expand_then_measure_then_train(small_run: list[str], run_in_process, tmp_path: Path) -> None:
     run("expand", *small_run)
     (run_dir,) = (tmp_path / "outputs" / "expand").iterdir()
     expanded = run_dir / "expanded"
@@ -90,26 +104,26 @@ def test_expand_then_measure_then_train(small_run: list[str], tmp_path: Path) ->
     assert "label consistency ↑" in run("measure", f"measure.expanded={expanded}", "measure.judge_steps=3", outputs)
     training = ["train.steps=3", "logger=none", outputs]
     assert "trained on 20" in run("train", *training)
-    assert "trained on 60" in run("train", f"train.expanded={expanded}", *training)
-    assert "trained on 100" in run("train", f"train.expanded=[{expanded},{expanded}]", *training)
-    assert "no expanded dataset" in run("train", f"train.expanded={tmp_path}", *training, expect=2)
+    assert "trained on 60" in run_in_process("train", f"train.expanded={expanded}", *training)
+    assert "trained on 100" in run_in_process("train", f"train.expanded=[{expanded},{expanded}]", *training)
+    assert "no expanded dataset" in run_in_process("train", f"train.expanded={tmp_path}", *training, expect=2)
 
 
-def test_a_failed_job_does_not_stop_the_others(small_run: list[str], tmp_path: Path) -> None:
+def test_a_failed_job_does_not_stop_the_others(small_run: list[str], run_in_process, tmp_path: Path) -> None:
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "file").write_text("mine")
-    printed = run("expand", "-m", f"expansion.output_dir={taken},{tmp_path}/free", *small_run, expect=1)
+    printed = run_in_process("expand", "-m", f"expansion.output_dir={taken},{tmp_path}/free", *small_run, expect=1)
     assert "it holds other files" in printed
     assert (tmp_path / "free" / "metadata.parquet").is_file()
 
 
 @pytest.mark.parametrize("arguments", [["trainer.devices=0"], ["trainer=gpu"]])
-def test_a_device_that_is_not_there_is_one_line(arguments: list[str], small_run: list[str]) -> None:
+def test_a_device_that_is_not_there_is_one_line(arguments: list[str], small_run: list[str], run_in_process) -> None:
     import torch
 
     if arguments == ["trainer=gpu"] and torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    printed = run("expand", *small_run, *arguments, expect=2)
+    printed = run_in_process("expand", *small_run, *arguments, expect=2)
     assert printed.startswith("distdiff: trainer")
     assert len(printed.strip().splitlines()) == 1

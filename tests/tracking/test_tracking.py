@@ -26,9 +26,9 @@ from distdiff.commands.configuration import configure_jobs
 from distdiff.commands.expand import expand
 from distdiff.errors import Stopped, UserError
 from distdiff.expansion import tracking
-from distdiff.methods.synthesis import Synthesized
 from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import ExpandedWriter
+from distdiff.methods.synthesis import Synthesized
 from distdiff.tracking.loggers import build_logger, tracked
 
 EXPANSION = {"images", "images_per_second", "energy_before", "energy_after", "failures", "memory_gb"}
@@ -200,6 +200,7 @@ def test_a_studys_charts_are_named_by_method_and_seed(given, tmp_path: Path) -> 
 
     (tmp_path / "run").mkdir()
     names = ["study.methods=[none,randaugment]", "study.seeds=1", "measure.judge_steps=2", "logger=tensorboard"]
+    names += ["train.steps=5"]
     run_study(compose("run", [*given, *names]), tmp_path / "run")
     values = tensorboard(tmp_path / "run")
     for name in EXPANSION:
