@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from distdiff.hub import hub_identity
+
 WHOLE_HASH_LIMIT = 64 * 2**20  # larger weight files count by name, size and time of change
 MODEL_FILES = (".json", ".txt", ".safetensors", ".bin")
 
@@ -38,8 +40,8 @@ def fingerprint_files(path: Path) -> str:
 
 
 def fingerprint_model(path: Path | None, name: str, revision: str | None = None) -> str:
-    """Identifies weights: the local ones at `path` by their files, those of the hub id `name` by it and the revision."""
-    return f"{name}@{revision or 'main'}" if path is None else fingerprint_files(path)
+    """Identifies weights: local ones at `path` by their files, those of the hub id `name` by the commit in use."""
+    return hub_identity(name, revision) if path is None else fingerprint_files(path)
 
 
 def plain(value: Any) -> Any:

@@ -15,8 +15,8 @@ from conftest import ROOT, compose, small_overrides
 from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
 from diffusers import StableDiffusionPipeline
-from hub_server import Hub, served
-from huggingface_hub import constants, hf_api
+from hub_server import Hub, forget, send_downloads_to, served
+from huggingface_hub import constants
 from omegaconf import DictConfig
 from original_checkpoint import original_names
 from peft import LoraConfig, get_peft_model_state_dict
@@ -25,7 +25,6 @@ from pipelines import small_pipeline, tiny_autoencoder
 from safetensors.torch import save_file
 from transformers import Dinov2Config, Dinov2Model
 
-from distdiff import hub as hub_module
 from distdiff.caching.stages import StageCache
 from distdiff.cli.job import Tasks, leads, run_job
 from distdiff.commands.launch import FETCH
@@ -83,17 +82,11 @@ def online(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str]
     """Sends this process's downloads to an address, while the hub is up."""
 
     def go(url: str) -> None:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", url)
-        monkeypatch.setattr(hf_api.api, "endpoint", url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        )
-        hub_module._connect.cache_clear()
+        send_downloads_to(url, monkeypatch)
 
     with served(hub):
         yield go
-    hub_module._connect.cache_clear()
+    forget()
 
 
 def expand(place: Path, url: str, *overrides: str, **environment: str) -> tuple[int, list[str], list[str]]:
