@@ -20,10 +20,10 @@ def content_hash(path: Path) -> str:
     """64 hex digits that depend on every byte of the file `path`, and on nothing else: a copy of it has the same.
 
     SHA-256 of the SHA-256 of each 64 MiB, several threads at once (1 GB/s was measured on two busy cores), so that it is
-    mostly the disk that takes the time, and what was read is in memory when the file is loaded next. The result is remembered below
-    HF_HOME with the file's device, inode, size and times of change, all of which have to be the same for it to count: only
-    the first run on a disk reads the file, and a file that was written to is read again. Nothing is remembered where that
-    folder cannot be written. Raises `OSError` where the file cannot be read.
+    mostly the disk that takes the time, and what was read is in memory when the file is loaded next. The result is
+    remembered below HF_HOME with the file's inode, size and times of change, all of which have to be the same for it to
+    count: only the first run on a disk reads the file, and a file that was written to is read again. Nothing is remembered
+    where that folder cannot be written. Raises `OSError` where the file cannot be read.
     """
     before = _stamp(path)
     memory = _memory(path)
@@ -66,7 +66,6 @@ def _pieces(descriptor: int, start: int) -> Iterator[bytes]:
 def _stamp(path: Path) -> dict[str, int]:
     stat = path.stat()
     return {
-        "device": stat.st_dev,
         "inode": stat.st_ino,
         "size": stat.st_size,
         "modified": stat.st_mtime_ns,

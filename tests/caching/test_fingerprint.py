@@ -80,9 +80,17 @@ def test_a_file_that_is_written_to_in_place_is_another_model(tmp_path: Path, has
     folder = weights(tmp_path / "a")
     _let_it_settle(folder)
     before = fingerprint_files(folder)
-    modified = (folder / "model.safetensors").stat().st_mtime_ns
-    weights(folder, changed=5)
-    os.utime(folder / "model.safetensors", ns=(modified, modified))
+    file = folder / "model.safetensors"
+    was = file.stat()
+    with open(file, "r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"\x3f")
+    os.utime(file, ns=(was.st_mtime_ns, was.st_mtime_ns))
+    assert (file.stat().st_ino, file.stat().st_size, file.stat().st_mtime_ns) == (
+        was.st_ino,
+        was.st_size,
+        was.st_mtime_ns,
+    )
     assert fingerprint_files(folder) != before
     assert len(hashed) == 2
 
