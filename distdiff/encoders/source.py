@@ -75,7 +75,7 @@ class PretrainedSource(EncoderSource):
 
     @abstractmethod
     def ingredients(self) -> dict[str, Any]:
-        """What identifies φ: local weights by their content, those of the hub by id and revision."""
+        """What identifies φ: local weights by their content, those of the hub by id and commit."""
 
     @cached_property
     def _identity(self) -> str:
