@@ -89,6 +89,6 @@ class Tfg(SeveralSteps):
         """Ẽ (B,)."""
         if not spread:
             return batch.energy(clean)
-        width = self.gamma * batch.denoiser.relative_noise(index, clean)
+        width = self.gamma * batch.denoiser.noise_level(index, clean)
         energies = torch.stack([batch.energy(clean + width * direction) for direction in spread])
         return math.log(len(spread)) - torch.logsumexp(-energies, dim=0)

@@ -2,26 +2,23 @@
 
 import pytest
 import torch
-from bench import CFG_SCALE, CLASS_WEIGHT, GROUP_WEIGHT, METHODS, STEPS, STRENGTH, Bench
+from bench import (
+    CFG_SCALE,
+    CLASS_WEIGHT,
+    GROUP_WEIGHT,
+    METHODS,
+    STEPS,
+    STRENGTH,
+    Bench,
+    assert_is_gradient,
+    directional,
+)
 from torch.nn import functional as F
 
 
 @pytest.fixture(scope="module")
 def bench() -> Bench:
     return Bench()
-
-
-def directional(function, at: torch.Tensor, direction: torch.Tensor, h: float = 1e-5) -> torch.Tensor:
-    """Central difference of `function` (B values) at `at` along `direction`."""
-    return (function(at + h * direction) - function(at - h * direction)) / (2 * h)
-
-
-def assert_is_gradient(gradient: torch.Tensor, function, at: torch.Tensor) -> None:
-    """Oracle: finite differences of `function` along random directions; relative error below 1e-6."""
-    for seed in range(3):
-        direction = torch.randn(at.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        expected = directional(function, at, direction)
-        torch.testing.assert_close((gradient * direction).flatten(1).sum(1), expected, rtol=1e-6, atol=1e-10)
 
 
 def levels(bench: Bench) -> tuple[float, float, float, float]:
