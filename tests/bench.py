@@ -88,11 +88,13 @@ class Bench:
         self.index = STEPS - START
 
     def batch(self, method: Guidance, members: torch.Tensor | None = None) -> GuidedBatch:
-        """The guided batch of some members, with guidance's random numbers at their start."""
+        """The guided batch of some members, with the sampler's and guidance's random numbers at their start."""
         members = torch.arange(len(self.labels)) if members is None else members
         labels = self.labels[members]
         return GuidedBatch(
-            self.generator.denoiser(self.prompts.select(labels)),
+            self.generator.denoiser(
+                self.prompts.select(labels), generators=[torch.Generator().manual_seed(200 + int(i)) for i in members]
+            ),
             ImageEnergy(self.encoder, self.energy),
             labels,
             method.schedule(STEPS, STRENGTH),

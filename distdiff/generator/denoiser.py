@@ -35,11 +35,17 @@ class Denoiser:
         self.levels = noise_levels(scheduler)
         self._reached: torch.Tensor | None = None  # where the last step led
 
-    def fork(self) -> "Denoiser":
-        """A denoiser that looks ahead: its steps leave this one's scheduler and random numbers untouched."""
+    def fork(self, generators: Sequence[torch.Generator] | None = None) -> "Denoiser":
+        """A denoiser that looks ahead: its steps leave this one's scheduler and random numbers untouched.
+
+        It draws the noise that this one will draw, so that it sees where the sampler will go, or, where `generators` are
+        given, fresh noise from them.
+        """
         ahead = copy.copy(self)
         ahead.scheduler = copy.deepcopy(self.scheduler)
-        ahead.generators = [generator.clone_state() for generator in self.generators]
+        if generators is None:
+            generators = [generator.clone_state() for generator in self.generators]
+        ahead.generators = list(generators)
         return ahead
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, index: int) -> torch.Tensor:

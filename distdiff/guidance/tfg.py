@@ -57,7 +57,7 @@ class Tfg(SeveralSteps):
                 output, clean = batch.predict(latents, index)
                 energies, move = batch.energy(clean), 0.0
             shift = self.clean_shift(clean, mu, index, spread, batch)
-            stepper = batch.denoiser.fork() if travels_left else batch.denoiser  # only the last step counts for it
+            stepper = batch.denoiser_of_repetition(travels_left)
             following = stepper.advance(latents, output, index)
             following = following + move + batch.denoiser.after_clean_shift(shift, index)
             first_energies = energies if first_energies is None else first_energies
