@@ -1,7 +1,7 @@
 """Makes images from work items: guided img2img, or augmentation for comparison."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -44,7 +44,7 @@ class Synthesized:
 class Synthesizer(nn.Module, ABC):
     """Makes one image an item; all items of a batch share one denoising schedule."""
 
-    def group(self, strength: float) -> float:
+    def group(self, strength: float) -> Hashable:
         """Items with equal values may share a batch."""
         return 0
 
@@ -73,12 +73,12 @@ class GuidedImg2Img(Synthesizer):
         self.prompts = prompts
         self.seed = seed
 
-    def group(self, strength: float) -> float:
-        """The first step; where the whole schedule depends on the strength, the strength."""
+    def group(self, strength: float) -> Hashable:
+        """All that is counted of the steps; where their noise levels depend on the strength too, the strength."""
         self.generator.check_strength(strength)
         if self.generator.counting == "all":
             return strength
-        return self.schedule(strength).first
+        return self.schedule(strength)
 
     def schedule(self, strength: float) -> StepSchedule:
         return self.guidance.schedule(self.generator.num_steps, strength, self.generator.counting)
