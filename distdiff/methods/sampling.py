@@ -37,11 +37,11 @@ class GuidedSampler(Synthesizer):
         raise NotImplementedError
 
     def group(self, strength: float) -> Hashable:
-        """The first step; where the whole schedule depends on the strength, the strength."""
+        """All that is counted of the steps; where their noise levels depend on the strength too, the strength."""
         self.generator.check_strength(strength)
         if self.generator.counting == "all":
             return strength
-        return self.schedule(strength).first
+        return self.schedule(strength)
 
     def schedule(self, strength: float) -> StepSchedule:
         return self.guidance.schedule(self.generator.num_steps, strength, self.generator.counting)

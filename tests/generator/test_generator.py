@@ -199,7 +199,7 @@ def test_the_clean_latent_is_the_schedulers_own(scheduler: str, prediction_type:
         else:
             ahead = denoiser.fork()
             ahead._begin(index)
-            step = ahead.scheduler.step(output, ahead.scheduler.timesteps[index], latents)
+            step = ahead.scheduler.step(output, ahead.scheduler.timesteps[index], latents * ahead.levels.scale[index])
             expected = getattr(step, "pred_original_sample", None)
             if expected is None:  # LCM gives its mixture with the noisy latent: undo it
                 skip, out = ahead.scheduler.get_scalings_for_boundary_condition_discrete(
