@@ -67,6 +67,8 @@ class Group:
     - `taken_everywhere`: keys that an option without a use for them takes and ignores, so that sweeps may mix options.
     - `check(config)` raises `UserError`; it sees the whole configuration of the job.
     - `warn(config)` gives what a user may not have meant, though it is allowed, a sentence each.
+    - `unread(config)`: keys, or whole groups, that nothing reads in this configuration, by their names, and why: refused where
+      they were typed, but for keys that are taken everywhere.
     - `refers_to(config, options_of)` names further options, (group, option), that the job needs: they become
       `config.options`. `options_of(group)` lists the options that there are.
     - `variants(config)` gives further configurations of the job, a name and overrides each: the groups of each that these may
@@ -82,6 +84,7 @@ class Group:
     taken_everywhere: tuple[str, ...] = ()
     check: Callable[[DictConfig], None] | None = None
     warn: Callable[[DictConfig], Iterable[str]] | None = None
+    unread: Callable[[DictConfig], Mapping[str, str]] | None = None
     refers_to: Callable[[DictConfig, Callable[[str], list[str]]], Iterable[tuple[str, str]]] | None = None
     variants: Callable[[DictConfig], Mapping[str, list[str]]] | None = None
     general_options: tuple[str, ...] = ()

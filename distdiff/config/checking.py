@@ -20,15 +20,16 @@ from distdiff.keys import NAME, TARGET, Group, Limits
 
 @dataclass(frozen=True)
 class Unread:
-    """A key that was given to a group whose chosen option does not read it."""
+    """A key that was given to a group whose chosen option does not read it; without `name` the choice of the option."""
 
     group: Group
     name: str
     value: Any
+    reason: str | None = None  # where no option of the group would be read
 
     @property
     def full_name(self) -> str:
-        return f"{self.group.name}.{self.name}"
+        return f"{self.group.name}.{self.name}" if self.name else self.group.name
 
 
 def validate(job: Job) -> DictConfig:
@@ -80,11 +81,26 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
     for group in job.command.groups.values():
         if group.check is not None:
             group.check(config)
+    unread += _ignored(config, job)
     for group in job.command.groups.values():
         if group.variants is not None and (found := group.variants(config)):
             config[OPTIONS][ROWS] = {name: _variant(job, group, name, overrides) for name, overrides in found.items()}
     OmegaConf.set_struct(config, True)
     return config, unread
+
+
+def _ignored(config: DictConfig, job: Job) -> list[Unread]:
+    """What was typed though nothing reads it in this configuration, whichever options are chosen."""
+    found: list[Unread] = []
+    groups = job.command.groups
+    reasons = [group.unread(config) for group in groups.values() if group.unread is not None]
+    for place, reason in ((place, reason) for own in reasons for place, reason in own.items()):
+        for typed in job.typed:
+            name, _, value = typed.lstrip("+").partition("=")
+            group, _, key = name.partition(".")
+            if (name == place or name.startswith(f"{place}.")) and key not in groups[group].taken_everywhere:
+                found.append(Unread(groups[group], key, value, reason))
+    return found
 
 
 def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictConfig:
@@ -321,6 +337,8 @@ def _references(schema: type, config: DictConfig, prefix: str = "") -> Iterator[
 def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
     """Who reads a key that the chosen option does not; or, where nobody does, what it may have been meant for."""
     told = job.typed_for(item.full_name)
+    if item.reason is not None:
+        return f"{told} is not allowed: {item.reason}"
     option = job.choices.get(item.group.name, config[item.group.name].get(NAME))
     if told is None:
         return f"{item.group.name}={option} has a key {item.name} that its _target_ does not take"

@@ -63,7 +63,8 @@ class Assembly:
 
         path = self.directory_for(name, seed, fingerprint(ingredients))
         choose = hard_sources if self.config.expansion.sources == HARD else None
-        common = (name, seed, data.parts[0], ingredients, synthesizer, path, self.config, method, choose)
+        adopts = self.config.expansion.output_dir is None
+        common = (name, seed, data.parts[0], ingredients, synthesizer, path, self.config, method, choose, adopts)
         selection: Selection = build(self.config.selection)
         if not selection.selects:
             return ExpansionJob(*common)

@@ -9,8 +9,11 @@ from distdiff.errors import UserError
 from distdiff.expansion.strengths import strengths_of
 from distdiff.guidance.config import check_steps
 from distdiff.keys import Group, key
+from distdiff.methods.config import groups_read, reads_strength
+from distdiff.selection.config import ALL
 
 HARD = "hard"
+OF_ENERGY = ("guidance", "energy", "encoder", "prototype")  # groups that not every method reads
 
 
 @dataclass
@@ -52,6 +55,24 @@ def check(config: DictConfig) -> None:
         check_steps(config, strength)
 
 
+def unread(config: DictConfig) -> dict[str, str]:
+    """The groups and keys that the chosen method, selection and choice of sources do not read; a study has several of each."""
+    if "study" in config:
+        return {}
+    method, selects = config.method, config.selection.name != ALL
+    reads = groups_read(method) | ({"energy", "encoder", "prototype"} if selects else set())
+    reads |= {"encoder"} if config.expansion.sources == HARD else set()
+    alone = {group: "" if selects or group == "guidance" else " without a selection" for group in OF_ENERGY}
+    found = {
+        group: f"method={method.name}{alone[group]} does not read the {group} keys"
+        for group in OF_ENERGY
+        if group not in reads
+    }
+    if not reads_strength(method):
+        found["expansion.strength"] = f"method={method.name} does not read expansion.strength"
+    return found
+
+
 def check_strengths(strength: Any) -> None:
     """Refuses a strength that is no number, no list of numbers and no `{low, high}` range."""
     form = "a number above 0 and at most 1, a list of them, or {low: , high: }"
@@ -82,6 +103,7 @@ EXPANSION = Group(
     "expansion",
     ExpansionKeys,
     check=check,
+    unread=unread,
     paths=("output_dir",),
     also_called={"batch_size": "expansion.batch_size", "num_images_per_prompt": "expansion.factor"},
 )

@@ -18,6 +18,7 @@ from distdiff.console.output import console
 from distdiff.console.progress import SharedProgress
 from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
+from distdiff.expansion.adopting import adopt
 from distdiff.expansion.estimate import SayEstimate
 from distdiff.expansion.failures import FailureJournal, FailureLimit
 from distdiff.expansion.module import ExpansionModule, PlannedBatches
@@ -38,7 +39,8 @@ from distdiff.store.failures import num_failed, read_failures, say_failures
 from distdiff.store.formats.base import Storage
 from distdiff.store.journal import Row
 from distdiff.store.options import StorageOptions
-from distdiff.store.shares import Share, working_on
+from distdiff.store.shares import OUTPUT_DIR, Share, working_on
+from distdiff.writing import writing_to
 
 
 @dataclass
@@ -46,6 +48,7 @@ class ExpansionJob:
     """An expansion that is known but not made: `ingredients` identify it, `synthesizer()` loads what makes it.
 
     `name` is that of the study's row; `method` plans the images, of the sources whose positions `choose_sources()` gives.
+    `adopts`: images that a directory beside this one has already, made in the same way, are copied from there.
     """
 
     name: str
@@ -57,6 +60,7 @@ class ExpansionJob:
     config: DictConfig
     method: Method = field(default_factory=Img2Img)
     choose_sources: Callable[[], np.ndarray] | None = None
+    adopts: bool = False
     fingerprint: str = field(init=False)
     limit: FailureLimit = field(init=False)
 
@@ -143,6 +147,12 @@ class ExpansionJob:
         if not len(missing):
             return
         self._say_going_on(plan, settled)
+        if self.adopts and not self.method.together:
+            before = len(missing)
+            missing = ranks.once(lambda: self._without_adopted(plan, missing, share, storage))
+            settled += before - len(missing)
+            if not len(missing):
+                return
         failures = FailureJournal(self.path, share, self.limit, plan, settled)
         ranks.once(failures.check)
         try:
@@ -173,6 +183,16 @@ class ExpansionJob:
     def _part(self, plan: ExpansionPlan, share: Share, indices: np.ndarray) -> np.ndarray:
         """A share's part of a plan's items; copies that are made together are in one share."""
         return share.of(indices, plan.source_numbers(indices) if self.method.together else None)
+
+    def _without_adopted(self, plan: ExpansionPlan, missing: np.ndarray, share: Share, storage: Storage) -> np.ndarray:
+        """Those of the missing items that no other row of a study has made, once the others are copied from there."""
+        wanted = {plan[int(index)].file_name: int(index) for index in missing}
+        with writing_to(self.path, OUTPUT_DIR):
+            storage.begin(share.name)
+            adopted = adopt(self.path, list(wanted), self.ingredients, storage)
+        if adopted:
+            console.print(f"{len(adopted):,} images were made for another row already")
+        return np.array([index for name, index in wanted.items() if name not in adopted], dtype=np.int64)
 
     def _say_going_on(self, plan: ExpansionPlan, settled: int) -> None:
         """Says how many images an earlier run left, those that failed in it not counted."""

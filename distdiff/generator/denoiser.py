@@ -61,9 +61,8 @@ class Denoiser:
     def pure_noise(self, noise: torch.Tensor, index: int) -> torch.Tensor:
         """z_t of no image at all, as text-to-image begins with it at step `index`, from unit Gaussian noise."""
         self._begin(index)
-        return noise * getattr(
-            self.scheduler, "init_noise_sigma", 1.0
-        )  # flow matching's schedulers begin with the noise
+        spread = getattr(self.scheduler, "init_noise_sigma", 1.0)  # flow matching begins with the noise itself
+        return noise * spread / self._level("scale", index, noise)
 
     def predict(self, latents: torch.Tensor, index: int) -> torch.Tensor:
         """The model's output at z_t, in the latents' precision."""

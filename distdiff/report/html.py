@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.report.table import accuracy_rows, measure_rows
+from distdiff.report.table import accuracy_rows, measure_notes, measure_rows
 from distdiff.study.results import StudyResults
 
 
@@ -20,6 +20,7 @@ def write_report(results: StudyResults, config: DictConfig, samples: Path, legen
         results=results,
         accuracies=accuracy_rows(results),
         measures=measure_rows(results),
+        notes=measure_notes(results),
         plot=Markup(accuracy_plot(results)),
         samples=base64.b64encode(samples.read_bytes()).decode(),
         legend=legend,

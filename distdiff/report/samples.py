@@ -1,6 +1,8 @@
 """Sources beside what each method made of them."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 from PIL import Image
@@ -9,6 +11,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.grids import captioned, grid
 from distdiff.store.columns import METADATA
 from distdiff.store.directory import ExpandedDirectory
+from distdiff.store.reading import sources_of
 from distdiff.study.results import StudyResults
 
 COPIES, MAX_CLASSES, SIDE = 2, 10, 64
@@ -25,7 +28,8 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
     rows = [[originals.square(position, size, fit) for position in positions]]
     titles, blank = ["source"], Image.new("RGB", (size, size), "white")  # for a copy that failed, or is not planned
     wanted = {
-        (originals.class_names[originals.labels[p]], originals.keys[p]): column for column, p in enumerate(positions)
+        f"{originals.class_names[originals.labels[p]]}/{originals.keys[p]}": column
+        for column, p in enumerate(positions)
     }
     for row in results.rows:
         directory = row.seeds[0].expanded
@@ -36,7 +40,7 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
         for copy in range(COPIES):
             line: dict[int, Image.Image] = {}
             for index, entry in enumerate(made):
-                column = wanted.get((entry["class_name"], entry["source"]))
+                column = _column(entry, wanted, originals, positions)
                 if entry["copy"] == copy and column is not None:
                     line[column] = read(index)
             if line:
@@ -45,3 +49,14 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
     sheet = grid([image for row in rows for image in row], columns=len(positions), side=max(SIDE, size))
     captioned(sheet, [originals.class_names[originals.labels[p]] for p in positions], titles).save(path)
     return titles
+
+
+def _column(
+    entry: Mapping[str, Any], wanted: Mapping[str, int], originals: LabelledImages, positions: Sequence[int]
+) -> int | None:
+    """The column of an expanded image: that of its source, or of its class where it was made of none."""
+    sources = sources_of(entry)
+    if sources:
+        return wanted.get(sources[0])
+    names = [originals.class_names[originals.labels[position]] for position in positions]
+    return names.index(entry["class_name"]) if entry["class_name"] in names else None

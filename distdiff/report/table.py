@@ -11,7 +11,7 @@ from distdiff.metrics.base import Metric
 from distdiff.metrics.measuring import Measured
 from distdiff.metrics.reference import Reference
 from distdiff.study.methods import ORIGINAL, UNGUIDED
-from distdiff.study.results import StudyResults
+from distdiff.study.results import MethodResult, StudyResults
 from distdiff.study.statistics import PairedDifference
 
 METHOD, NOTHING = "method", "–"
@@ -29,6 +29,8 @@ def print_results(results: StudyResults) -> None:
     if len(rows := measure_rows(results)) > 1:
         console.print()
         console.print(_table("expanded images against the real ones", *rows))
+        for line in measure_notes(results):
+            console.print(line)
     for line in results.headline():
         console.print(line)
 
@@ -101,7 +103,7 @@ def accuracy_rows(results: StudyResults) -> list[list[str]]:
         [
             row.method,
             f"{row.seeds[0].num_train:,}",
-            f"{row.mean('accuracy'):.3f} ± {row.accuracy_std:.3f}",
+            spread(row.mean("accuracy"), row.accuracy_std),
             interval(results.difference(row.method, ORIGINAL)),
             interval(results.difference(row.method, UNGUIDED)),
         ]
@@ -114,11 +116,34 @@ def measure_rows(results: StudyResults) -> list[list[str]]:
     """Titles, then the measures of each method that has any."""
     titles = [title(name, higher_is_better) for name, higher_is_better in results.measures.items()]
     rows = [
-        [row.method, *(_number(row.mean(name), ".3f") for name in results.measures)]
+        [row.method, *(_noted(row, name) for name in results.measures)]
         for row in results.rows
         if any(result.measures for result in row.seeds)
     ]
     return [[METHOD, *titles], *rows]
+
+
+def measure_notes(results: StudyResults) -> list[str]:
+    """The footnotes of the measures, and how good the judge is by whose eyes they were taken."""
+    notes = {name: remark for row in results.rows for name, remark in row.remarks.items()}
+    lines = footnotes(notes)
+    if results.judge_accuracy is not None:
+        lines.append(f"The judge labels {results.judge_accuracy:.1%} of the {results.split} images rightly.")
+    return lines
+
+
+def _noted(row: MethodResult, name: str) -> str:
+    text = _number(row.mean(name), ".3f")
+    return text if text == NOTHING else marked(text, name in row.remarks)
+
+
+def spread(mean: float, deviation: float | None) -> str:
+    """A mean with its standard deviation; of a single value there is none.
+
+    >>> spread(0.5, 0.01), spread(0.5, None)
+    ('0.500 ± 0.010', '0.500')
+    """
+    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
 
 
 def title(name: str, higher_is_better: bool | None) -> str:

@@ -81,7 +81,7 @@ class CandidateStore:
         self.begin(share)
         for start in range(0, len(missing), BATCH):
             part = range(start, min(start + BATCH, len(missing)))
-            self.storage.write([(_without_place(missing[index]), read(index)) for index in part])
+            self.storage.write([(without_place(missing[index]), read(index)) for index in part])
         self.directory.clear()
 
     def finish(self) -> None:
@@ -112,5 +112,6 @@ class CandidateStore:
         return read
 
 
-def _without_place(row: Row) -> Row:
+def without_place(row: Row) -> Row:
+    """A metadata row as it is before its image has a place in a shard."""
     return {name: value for name, value in row.items() if name not in PLACES}

@@ -137,8 +137,12 @@ def _found(name: str, values: Iterable[Any]) -> str:
     """The kind of a column's values; whole numbers and others are numbers, anything else that is mixed is text."""
     given = [value for value in values if value is not None]
     if given and all(isinstance(value, list) for value in given):
-        return f"{LIST}[{_found(name, itertools.chain.from_iterable(given))}]"
-    found = {_type(name, value) for value in given}
+        return f"{LIST}[{_kind(name, itertools.chain.from_iterable(given))}]"
+    return _kind(name, given)
+
+
+def _kind(name: str, values: Iterable[Any]) -> str:
+    found = {_type(name, value) for value in values}
     if len(found) == 1:
         return KINDS[found.pop()]
     return "float64" if found == {int, float} else TEXT

@@ -31,6 +31,8 @@ ROW = (
     "training_seed",
     "seeds",
     "expanded",
+    "remarks",
+    "judge_accuracy",
 )
 
 
@@ -49,13 +51,14 @@ def measures_of(metrics: Mapping[str, Metric]) -> dict[str, bool | None]:
 
 @dataclass
 class SeedResult:
-    """One method under one study seed; `measures` has those that apply to the method, by name."""
+    """One method under one study seed; `measures` has those that apply to the method, by name, `remarks` what to say of them."""
 
     seed: int
     accuracy: float
     num_train: int
     expanded: str | None = None
     measures: dict[str, float] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
 
     def figures(self) -> dict[str, float]:
         """The accuracy and the measures."""
@@ -78,10 +81,15 @@ class MethodResult:
         return fmean(values) if values else None
 
     @property
-    def accuracy_std(self) -> float:
-        """Sample standard deviation over seeds; 0 for a single seed."""
+    def remarks(self) -> dict[str, str]:
+        """What has to be said of its measures, by their names, whatever the seed."""
+        return {name: remark for result in self.seeds for name, remark in result.remarks.items()}
+
+    @property
+    def accuracy_std(self) -> float | None:
+        """Sample standard deviation over seeds; None for a single seed."""
         values = self.values("accuracy")
-        return stdev(values) if len(values) > 1 else 0.0
+        return stdev(values) if len(values) > 1 else None
 
 
 @dataclass
@@ -89,6 +97,7 @@ class StudyResults:
     """Every method, the method that the `guidance` keys choose, and what each stage took.
 
     `found` says of a stage where its result was from, if it was not made in it. `measures` are those of `measures_of`.
+    `judge_accuracy`: the share of the images tested on that the judge labels rightly.
     """
 
     dataset: str
@@ -98,6 +107,7 @@ class StudyResults:
     timing: dict[str, float]
     found: dict[str, str] = field(default_factory=dict)
     measures: dict[str, bool | None] = field(default_factory=dict)
+    judge_accuracy: float | None = None
 
     def row(self, method: str) -> MethodResult | None:
         return next((row for row in self.rows if row.method == method), None)
@@ -131,6 +141,7 @@ class StudyResults:
         return {
             "dataset": self.dataset,
             "split": self.split,
+            "judge_accuracy": self.judge_accuracy,
             "headline": self.headline(),
             "summary": self.summary(),
             "rows": [self._row_dict(row) for row in self.rows],
@@ -151,6 +162,7 @@ class StudyResults:
             "accuracy_std": row.accuracy_std,
             "num_train": row.seeds[0].num_train,
             **{name: row.mean(name) for name in self.measures},
+            **({"remarks": row.remarks} if row.remarks else {}),
             **differences,
             "seeds": row.values("seed"),
             "expanded": row.values("expanded"),
@@ -161,7 +173,7 @@ class StudyResults:
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
         (directory / "results.json").write_text(text + "\n", encoding="utf-8")
         with open(directory / "results.csv", "w", newline="", encoding="utf-8") as file:
-            own = [item.name for item in fields(SeedResult) if item.name != "measures"]
+            own = [item.name for item in fields(SeedResult) if item.name not in ("measures", "remarks")]
             writer = csv.writer(file)
             writer.writerow(["method", *own, *self.measures])
             for row in self.rows:

@@ -91,6 +91,8 @@ class Study:
             for name, result in results.items():
                 result.seeds.append(self._one(self.rows[name], seed_plan, plan.held_out, measurer, logger))
                 _log_row(logger, result)
+        with self.timer("measure"):
+            judge_accuracy = world().once(lambda: measurer.judge_accuracy(plan.held_out))
         found = StudyResults(
             dataset=self.config.dataset.name,
             split=self.config.study.split,
@@ -99,6 +101,7 @@ class Study:
             timing=self.timer.seconds,
             found=self._found(plan.seeds[0]),
             measures=self.measures,
+            judge_accuracy=judge_accuracy,
         )
         if world().leads:
             found.write(self.run_dir)
@@ -140,7 +143,7 @@ class Study:
             if world().leads:
                 link(self.run_dir / "expanded" / f"{name}-seed{plan.seed}", job.path)
             with self.timer("measure"):
-                result.measures = self._measured(job, images, measurer)
+                result.measures, result.remarks = self._measured(job, images, measurer)
         with self.timer(f"train {name}"):
             curves = stage_logger(logger, f"train/{name}/seed{plan.seed}")
             classifier = classifiers.train_together(training, plan.seed, f"{title}: train", curves)
@@ -149,15 +152,18 @@ class Study:
         result.num_train = len(training)
         return result
 
-    def _measured(self, job: ExpansionJob, images: LabelledImages, measurer: Measurer) -> dict[str, float]:
-        """The measures of an expansion, without those that do not apply to its method."""
-        measures: dict[str, float | None] = dict(world().once(lambda: measurer(images)))
+    def _measured(
+        self, job: ExpansionJob, images: LabelledImages, measurer: Measurer
+    ) -> tuple[dict[str, float], dict[str, str]]:
+        """The measures of an expansion, without those that do not apply to its method, and remarks on them."""
+        measured = world().once(lambda: measurer.measured(images))
+        measures: dict[str, float | None] = dict(measured.values)
         rows = pyarrow.parquet.read_table(job.path / METADATA).to_pylist()
         energies = energy_table(rows if job.contents is None else planned(rows, job.contents))
         measures["energy_before"] = energies.get("energy_before_median")
         measures["energy_after"] = energies.get("energy_after_median")
         measures["images_per_second"] = ExpandedDirectory(job.path).images_per_second()
-        return {name: value for name, value in measures.items() if value is not None}
+        return {name: value for name, value in measures.items() if value is not None}, measured.remarks
 
 
 def _log_row(logger: Logger | None, row: MethodResult) -> None:

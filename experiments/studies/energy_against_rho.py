@@ -14,10 +14,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import TrainingSet, few_shot_training_set
+from distdiff.classification.training import few_shot_training_set
 from distdiff.commands.configuration import configure, load_option
 from distdiff.console.quiet import quiet_environment
 from distdiff.data.datasets import load_dataset
@@ -44,36 +43,34 @@ def main() -> None:
     quiet_environment()
     with tempfile.TemporaryDirectory() as folder:
         overrides = [f"paths.output_dir={folder}", "logger=none"]
-        config = configure("expand", overrides)
-        cache = StageCache(config.paths.cache_dir)
-        expander = Assembly(config, cache)
-        data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-        rows = measure(expander, data)
+        rows = measure(overrides)
     (RESULTS / f"{NAME}.json").write_text(json.dumps(rows, indent=1) + "\n")
     (RESULTS / f"{NAME}.md").write_text(table(rows))
     draw(rows)
 
 
-def measure(expander: Assembly, data: TrainingSet) -> list[dict[str, object]]:
+def measure(overrides: list[str]) -> list[dict[str, object]]:
     """One row a method and ρ."""
-    unguided = final_energies(expander, data, load_option("guidance", "none"))
+    unguided = final_energies([*overrides, "guidance=none"])
     rows = [row("none", None, unguided, unguided, None)]
     for curve, (method, key, options) in CURVES.items():
         default = float(load_option("guidance", method)[key])
         for rho in sorted({*RHOS, default}):
-            guidance = load_option("guidance", method)
-            guidance.update(options | {key: rho} | ({"mu": rho} if method == "tfg" else {}))
+            keys = options | {key: rho} | ({"mu": rho} if method == "tfg" else {})
+            given = [f"guidance={method}", *(f"guidance.{name}={value}" for name, value in keys.items())]
             started = time.perf_counter()
-            energies = final_energies(expander, data, guidance)
+            energies = final_energies([*overrides, *given])
             rows.append(row(curve, rho, energies, unguided, rho == default))
             print(f"{curve:22} rho {rho:5g}  median {rows[-1]['median']:.4f}  {time.perf_counter() - started:.1f} s")
     return rows
 
 
-def final_energies(expander: Assembly, data: TrainingSet, guidance: DictConfig) -> np.ndarray:
+def final_energies(overrides: list[str]) -> np.ndarray:
     """E of the final images, (100,)."""
-    config = expander.config
-    synthesizer = expander.guided(data, guidance, config.seed).synthesizer(f"{guidance.name}: expand")
+    config = configure("expand", overrides)
+    data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+    job = Assembly(config, StageCache(config.paths.cache_dir)).job(data, config.seed)
+    synthesizer = job.synthesizer(f"{config.guidance.name}: expand")
     items = ExpansionPlan(data.parts[0], COPIES, config.expansion.strength, config.seed)
     return np.array(synthesizer(items).columns["energy_after"])
 

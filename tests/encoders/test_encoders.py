@@ -163,9 +163,8 @@ def test_prototypes_are_means_of_the_plain_models_features_of_images_in_the_samp
     expander, job = expansion("encoder=hf", f"encoder.model={folder}", "generator.resolution=64", "dataset.fit=squash")
     config, train = expander.config, job.sources
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-    prototypes = expander.prototypes(
-        data, config.seed, expander.encoders.encoder(data, config.seed, "test"), 64, data.fit
-    )
+    materials = expander.materials(data, config.seed, "test")
+    prototypes = materials.prototypes(materials.encoder(), 64, data.fit)
     features = []
     for position in range(len(train)):
         shown = train.image(position).resize((64, 64), Image.Resampling.LANCZOS)

@@ -65,7 +65,7 @@ def test_the_published_method_crops_a_source_once_for_all_its_copies(job, tmp_pa
     whole image, squashed."""
     made = job("guidance=transform_official")
     synthesizer = made.synthesizer("test: expand")
-    size, generator, latents, energy = 32, synthesizer.generator, synthesizer.posterior, synthesizer.image_energy
+    size, generator, latents, energy = 32, synthesizer.generator, synthesizer.latents, synthesizer.image_energy
     squashed = [made.sources.image(i).resize((32, 32), Image.Resampling.LANCZOS) for i in range(len(made.sources))]
     features = energy.features(torch.stack([to_tensor(image) for image in squashed]))
     means = torch.stack([features[torch.from_numpy(made.sources.labels == label)].mean(0) for label in range(2)])
@@ -75,7 +75,7 @@ def test_the_published_method_crops_a_source_once_for_all_its_copies(job, tmp_pa
         scaled = made.sources.image(position).resize((32, round(40 * 32 / 36)), Image.Resampling.BILINEAR)
         places = [scaled.crop((0, top, size, top + size)) for top in range(scaled.height - size + 1)]
         means = generator.encode(torch.stack([to_tensor(place) for place in places])).mean
-        distance = (means - latents.mean[position]).flatten(1).abs().amax(1)
+        distance = (means - latents.select(torch.tensor([position])).mean).flatten(1).abs().amax(1)
         assert distance.min() < 1e-5
 
 

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 import torch
 from conftest import compose
@@ -21,11 +20,9 @@ from diffusers import (
     StableDiffusionXLImg2ImgPipeline,
     UniPCMultistepScheduler,
 )
-from PIL import Image
 from pipelines import FAMILIES, SCHEDULERS, VALID, small_pipeline, small_sd3_pipeline
-from torch import nn
+from unguided import PROMPTS, synthesizer, three_images
 
-from distdiff.commands.configuration import load_option
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_tensor
 from distdiff.errors import UserError
@@ -35,8 +32,6 @@ from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.pipelines import load_generator
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
 from distdiff.guidance.schedule import StepSchedule
-from distdiff.keys import build
-from distdiff.methods.img2img import Img2ImgSampler
 from distdiff.methods.item import WorkItem
 
 IMG2IMG = {
@@ -46,7 +41,6 @@ IMG2IMG = {
     "sd3": StableDiffusion3Img2ImgPipeline,
     "lcm": LatentConsistencyModelImg2ImgPipeline,
 }
-PROMPTS = ["a photo of a cat.", "a photo of a dog."]
 
 
 @pytest.fixture(scope="module")
@@ -326,30 +320,6 @@ def test_a_generator_that_cannot_be_loaded_is_one_line(model: str, words: str, p
     assert "\n" not in str(caught.value)
 
 
-def three_images() -> LabelledImages:
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    return LabelledImages(
-        name="three",
-        class_names=("cat", "dog"),
-        labels=np.array([0, 1, 0]),
-        keys=("a.png", "b.png", "c.png"),
-        read=lambda index: Image.fromarray(pixels[index]),
-        indices=np.arange(3),
-    )
-
-
-def synthesizer(generator: LatentDiffusion, images: LabelledImages) -> Img2ImgSampler:
-    guidance = build(load_option("guidance", "none"))
-    return Img2ImgSampler(
-        generator,
-        guidance,
-        ZeroEnergy(),
-        generator.encode(images.tensors(32, "squash")),
-        generator.embed(PROMPTS),
-        seed=5,
-    )
-
-
 def img2img_arguments(
     items: Sequence[WorkItem], images: LabelledImages, strength: float, num_steps: int, cfg_scale: float
 ) -> dict[str, object]:
@@ -380,22 +350,3 @@ def _alpha_bar(scheduler, index: int) -> torch.Tensor:
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     table = torch.cumprod(1 - betas, 0)
     return table[round(float(scheduler.timesteps[index]))]
-
-
-class ZeroEnergy(nn.Module):
-    """Stands in for an energy of images where it does not matter."""
-
-    def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return images.new_zeros(len(images))
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        return images.flatten(1)
-
-    def of_features(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return features.new_zeros(len(features))
-
-    def targets(self, images, seed: int) -> torch.Tensor:
-        return torch.tensor([image.label for image in images])
-
-    def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:
-        return {}

@@ -8,7 +8,6 @@ from conftest import compose
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
-from distdiff.commands.configuration import load_option
 from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.plan import ExpansionPlan
@@ -23,13 +22,13 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def final_energies(outputs: Path, seed: int, method: str, **options: object) -> np.ndarray:
     """E of the final images, (40,): 2 real digits a class, drawn by `seed` as everything else, 2 copies each."""
-    config = compose("expand", [f"paths.output_dir={outputs}", "logger=none", f"seed={seed}"])
-    expander = Assembly(config, StageCache(config.paths.cache_dir))
+    keys = [f"guidance.{key}={value}" for key, value in options.items()]
+    config = compose(
+        "expand", [f"paths.output_dir={outputs}", "logger=none", f"seed={seed}", f"guidance={method}", *keys]
+    )
     data = few_shot_training_set(config, load_dataset(config.dataset).train, seed)
-    guidance = load_option("guidance", method)
-    for key, value in options.items():
-        guidance[key] = value
-    synthesizer = expander.guided(data, guidance, seed).synthesizer(f"{method}: expand")
+    job = Assembly(config, StageCache(config.paths.cache_dir)).job(data, seed)
+    synthesizer = job.synthesizer(f"{method}: expand")
     items = ExpansionPlan(data.parts[0], IMAGES // len(data.parts[0]), config.expansion.strength, seed)
     assert len(items) == IMAGES
     return np.array(synthesizer(items).columns["energy_after"])

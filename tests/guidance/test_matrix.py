@@ -38,14 +38,14 @@ def make(
     prototypes = random_prototypes(encoder.classifier.feature_dim, generator.latent_dtype)
     sources = torch.rand(CLASSES, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     return Img2ImgSampler(
-        generator,
-        METHODS[method](**OPTIONS | options),
-        ImageEnergy(
+        seed=0,
+        generator=generator,
+        prompts=generator.embed(["a", "b", "c"]),
+        guidance=METHODS[method](**OPTIONS | options),
+        image_energy=ImageEnergy(
             encoder.to(generator.latent_dtype), HierarchicalEnergy(prototypes, class_weight=1.0, group_weight=1.0)
         ),
-        generator.encode(sources),
-        generator.embed(["a", "b", "c"]),
-        seed=0,
+        latents=generator.encode(sources),
     )(items)
 
 

@@ -64,12 +64,12 @@ def expansion(
     prototypes = random_prototypes(encoder.classifier.feature_dim, generator.latent_dtype)
     sources = torch.rand(CLASSES, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     synthesizer = Img2ImgSampler(
-        generator,
-        METHODS[guidance](epsilon=epsilon),
-        ImageEnergy(encoder, HierarchicalEnergy(prototypes, class_weight=1.0, group_weight=1.0)),
-        generator.encode(sources),
-        generator.embed(["a", "b", "c"]),
         seed=0,
+        generator=generator,
+        prompts=generator.embed(["a", "b", "c"]),
+        guidance=METHODS[guidance](epsilon=epsilon),
+        image_energy=ImageEnergy(encoder, HierarchicalEnergy(prototypes, class_weight=1.0, group_weight=1.0)),
+        latents=generator.encode(sources),
     )
     items = [
         WorkItem(label, 0, image_seed(0, str(label), "s", 0), 0.75, label, str(label), "s", f"{label}/s.png")

@@ -28,12 +28,12 @@ def synthesizer(method: str, num_steps: int = NUM_STEPS) -> Img2ImgSampler:
     energy = HierarchicalEnergy(random_prototypes(encoder.classifier.feature_dim), class_weight=1.0, group_weight=1.0)
     sources = torch.rand(CLASSES, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     return Img2ImgSampler(
-        generator,
-        METHODS[method](**KEYS),
-        ImageEnergy(encoder, energy),
-        generator.encode(sources),
-        generator.embed(["a", "b", "c"]),
         seed=0,
+        generator=generator,
+        prompts=generator.embed(["a", "b", "c"]),
+        guidance=METHODS[method](**KEYS),
+        image_energy=ImageEnergy(encoder, energy),
+        latents=generator.encode(sources),
     )
 
 

@@ -12,7 +12,6 @@ from standin import SIZE, StandIn, interrupted, standin_job
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
-from distdiff.commands.configuration import load_option
 from distdiff.commands.expand import expand
 from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Assembly
@@ -56,10 +55,12 @@ def test_the_sentence_in_the_metadata_is_the_one_that_was_embedded(small_run, im
 
 
 def test_what_is_made_without_a_generator_has_no_prompt(small_run, image_folder) -> None:
-    config = compose("run", [*small_run, "dataset=imagefolder", f"dataset.root={image_folder}"])
+    config = compose(
+        "expand", [*small_run, "dataset=imagefolder", f"dataset.root={image_folder}", "method=augmentation"]
+    )
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, 0)
-    job = Assembly(config, cache).augmented(data, load_option("augmentation", "randaugment"), 0)
+    job = Assembly(config, cache).job(data, 0)
     job.run("test")
     assert "prompt" not in pyarrow.parquet.read_schema(job.path / "metadata.parquet").names
 

@@ -1,0 +1,55 @@
+"""Takes over images that another row of a study has made already: with and without a selection they are the same."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distdiff.store.candidates import BATCH, CandidateStore, without_place
+from distdiff.store.directory import MANIFEST, ExpandedDirectory
+from distdiff.store.formats.base import Storage
+
+SELECTION = "selection"  # the ingredient that decides which images are kept, not how they are made
+
+
+def adopt(directory: Path, wanted: Sequence[str], ingredients: Mapping[str, Any], storage: Storage) -> set[str]:
+    """Copies those of the images `wanted`, by file name, that a directory beside this one has, to `storage`, which is open.
+
+    Returns their names. Their pixels are those that would be made: all that decides them is the same.
+    """
+    missing = set(wanted)
+    for other in _siblings(directory, ingredients, storage):
+        if not missing:
+            break
+        store = CandidateStore(other)
+        rows = [row for name, row in (other.rows() | store.rows()).items() if name in missing]
+        read = store.reader(rows)
+        for start in range(0, len(rows), BATCH):
+            part = range(start, min(start + BATCH, len(rows)))
+            storage.write([(without_place(rows[index]), read(index)) for index in part])
+        missing -= {row["file_name"] for row in rows}
+    return set(wanted) - missing
+
+
+def _siblings(directory: Path, ingredients: Mapping[str, Any], storage: Storage) -> Iterator[ExpandedDirectory]:
+    """Directories of images that were made in the same way, and saved as `storage` saves them."""
+    same = _made_by(ingredients)
+    for path in sorted(directory.parent.glob(f"*/{MANIFEST}")):
+        other = ExpandedDirectory(path.parent)
+        if path.parent.resolve() == directory.resolve():
+            continue
+        try:
+            found = _made_by(other.manifest()["ingredients"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # no dataset of ours, or one that is just being removed
+        if found == same and other.storage.options.encoding == storage.options.encoding and _whole(other):
+            yield other
+
+
+def _whole(other: ExpandedDirectory) -> bool:
+    """Whether its images can be read now: those in an open shard cannot."""
+    return other.storage.options.shard_size is None or other.manifest()["complete"]
+
+
+def _made_by(ingredients: Mapping[str, Any]) -> str:
+    return json.dumps({name: value for name, value in ingredients.items() if name != SELECTION}, sort_keys=True)
