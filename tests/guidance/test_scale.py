@@ -1,5 +1,6 @@
 """ρ and ε mean the same under every scheduler: they are measured in latents of unit variance."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ import torch
 from bench import METHODS, STEPS, Bench, assert_is_gradient, directional
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from pipelines import small_pipeline, small_sd3_pipeline
+
+from distdiff.guidance.base import Guidance
 
 ONLY_RHO = {"direct": {}, "freedom": {"recurrence": 1}, "tfg": {"recurrence": 1, "mu": 0.0, "gamma": 0.0}}
 
@@ -120,9 +123,21 @@ def test_transform_shifts_and_clamps_at_unit_variance(own: OwnLatents, epsilon: 
     torch.testing.assert_close(moved * own.scale - own.latents, expected, rtol=1e-6, atol=1e-10)
 
 
-def final_latents(bench: Bench, name: str, **options: object) -> torch.Tensor:
+class SignGuidance(Guidance):
+    """A user's own method, as in conf/guidance/README.md; it knows of no scale."""
+
+    def __init__(self, *, rho: float, **keys: object) -> None:
+        super().__init__(**keys)
+        self.rho = rho
+
+    def step(self, latents, index, batch):
+        at = self.latent_gradient(latents, index, batch)
+        following = batch.denoiser.advance(latents, at.output, index)
+        return following - self.rho * at.gradient.sign(), at.values
+
+
+def final_latents(bench: Bench, method: Guidance) -> torch.Tensor:
     """The end of the way from a noisy latent through all steps, those of the method's period guided."""
-    method = METHODS[name](**options)
     batch = bench.batch(method)
     clean, noise = torch.randn(2, *bench.latents.shape, generator=torch.Generator().manual_seed(7)).double()
     latents = batch.denoiser.add_noise(clean, noise, batch.schedule.first)
@@ -161,13 +176,15 @@ def benches() -> dict[str, Bench]:
         ("transform_random", {"rho": 0.5, "epsilon": 1e9}, {"epsilon": 0.0}),
         ("transform_random", {"rho": 10.0, "epsilon": 0.2}, {"epsilon": 0.0}),
         ("transform_official", {"rho": 10.0, "epsilon": 0.2}, {"epsilon": 0.0}),
+        ("a user's own", {"rho": 0.02, "period": 2}, {"rho": 0.0}),
     ],
 )
 def test_guidance_moves_latents_as_far_under_euler_as_under_ddim(benches, name, options, without) -> None:
     """Within 1 %, each sample's final latents (DDIM ends at a little noise, Euler at none)."""
     moves = {}
     for scheduler, bench in benches.items():
-        guided, plain = (final_latents(bench, name, **options | changed) for changed in ({}, without))
+        make = functools.partial(METHODS.get(name, SignGuidance), **options)
+        guided, plain = (final_latents(bench, make(**changed)) for changed in ({}, without))
         moves[scheduler] = (guided - plain).flatten(1).norm(dim=1)
     assert (moves["ddim"] > 1e-2).all()
     torch.testing.assert_close(moves["euler"], moves["ddim"], rtol=0.01, atol=0)
