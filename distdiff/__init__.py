@@ -8,6 +8,7 @@ __all__ = [
     "fit_exemplars",
     "fit_prototypes",
     "load_encoder",
+    "load_expanded",
     "load_generator",
     "load_images",
     "train_guide",

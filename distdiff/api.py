@@ -1,11 +1,14 @@
 """DistDiff in a notebook: load a generator, fit prototypes on a folder, expand PIL images."""
 
 import difflib
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -16,9 +19,8 @@ from distdiff.commands.configuration import configure, load_option
 from distdiff.config.arguments import in_quotes
 from distdiff.config.options import options
 from distdiff.data.images import LabelledImages
-from distdiff.data.pixels import to_image, to_tensor
+from distdiff.data.pixels import to_image
 from distdiff.data.reading.decoding import to_rgb
-from distdiff.data.reading.fit import fit_image
 from distdiff.data.sources.imagefolder import read_class_folders
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.guide import GuideEncoder
@@ -28,17 +30,20 @@ from distdiff.energy.base import Energy
 from distdiff.energy.config import EXEMPLARS, PROTOTYPES, needs_of
 from distdiff.energy.images import ImageEnergy
 from distdiff.errors import UserError
-from distdiff.expansion.plan import WorkItem
-from distdiff.expansion.synthesis import GuidedImg2Img
+from distdiff.expansion.plan import ExpansionPlan
 from distdiff.generator import config as generator_keys
 from distdiff.generator import pipelines
 from distdiff.generator.latent_diffusion import LatentDiffusion
-from distdiff.generator.noise import image_seed
 from distdiff.guidance.base import Guidance
-from distdiff.keys import build
+from distdiff.keys import NAME, TARGET, build
+from distdiff.methods.base import Method
+from distdiff.methods.synthesis import Synthesizer
 from distdiff.prototypes.exemplars import Exemplars
 from distdiff.prototypes.fitting import fit_image_prototypes, image_features
 from distdiff.prototypes.hierarchical import Prototypes
+from distdiff.store.filtering import RowFilter
+from distdiff.store.reading import read_expanded
+from distdiff.store.torch_dataset import ExpandedImages
 
 PROTOTYPE_KEYS = ("num_groups", "linkage", "max_groups", "max_clustered", "class_level", "group_level")
 
@@ -108,10 +113,10 @@ def fit_exemplars(images: LabelledImages, encoder: Encoder, resolution: int) -> 
 
 
 class ImageExpander:
-    """Makes new images from PIL images, by guided img2img.
+    """Makes new images from PIL images.
 
-    `guidance` is an option of `conf/guidance` by name, or a `Guidance` of your own; `energy` an option of `conf/energy`, or
-    an `Energy` of your own. `keys` are those of the guidance and of the energy.
+    `guidance` is an option of `conf/guidance` by name, or a `Guidance` of your own; so are `energy` and `method`, of
+    `conf/energy` and `conf/method`. `keys` are those of the guidance, the energy and the method.
     """
 
     def __init__(
@@ -123,9 +128,13 @@ class ImageExpander:
         prompt_template: str = "a photo of a {}.",
         energy: str | Energy = "hierarchical",
         exemplars: Exemplars | None = None,
+        method: str | Method = "img2img",
         **keys: Any,
     ) -> None:
-        """`prototypes` bring the class names; raises `UserError` for a key or value that is not allowed."""
+        """`prototypes` bring the class names; the encoder is left as it is.
+
+        Raises `UserError` for a key or value that is not allowed.
+        """
         self.generator = generator
         self.class_names: list[str] = prototypes.metadata["class_names"]
         if "{}" not in prompt_template:
@@ -133,65 +142,93 @@ class ImageExpander:
                 f"prompt_template={prompt_template!r} is not allowed: it needs {{}} where the class name goes"
             )
         brought = {PROTOTYPES: prototypes, EXEMPLARS: exemplars}
-        of_energy = {} if isinstance(energy, Energy) else _keys_of("energy", energy, keys)
-        of_guidance = {name: value for name, value in keys.items() if name not in of_energy}
-        if isinstance(guidance, Guidance):
-            if of_guidance:
-                listed = ", ".join(sorted(of_guidance))
-                raise UserError(f"{listed}: give a guidance of your own its keys when you make it")
-            self.guidance = guidance
-        else:
-            self.guidance = build(load_option("guidance", guidance, **of_guidance))
+        self.method, keys = _made("method", method, keys)
+        self._policy = getattr(self.method, "policy", None)
         if not isinstance(energy, Energy):
-            energy = _energy(load_option("energy", energy, **of_energy), brought, generator.latent_dtype)
-        self.energy = ImageEnergy(encoder.to(generator.latent_dtype), energy).to(generator.device)
+            own = _keys_of("energy", energy, keys)
+            energy = _energy(load_option("energy", energy, **own), brought, generator.latent_dtype)
+            keys = {name: value for name, value in keys.items() if name not in own}
+        self.guidance, keys = _made("guidance", guidance, keys, take_all=True)
+        # Copies: what the user goes on with stays where it is, in its own precision.
+        encoder, energy = deepcopy(encoder).to(generator.latent_dtype), deepcopy(energy)
+        self.energy = ImageEnergy(encoder, energy).to(generator.device)
         words = [name.replace("_", " ") for name in self.class_names]
         sentences = [prompt_template.replace("{}", word) for word in words]
         self.prompts = replace(generator.embed(sentences), sentences=tuple(sentences))
 
     def __call__(
         self,
-        images: Sequence[Image.Image],
-        classes: Sequence[str],
+        images: Sequence[Image.Image] | None = None,
+        classes: Sequence[str] = (),
         strength: float = 0.5,
         copies: int = 1,
         seed: int = 0,
         batch_size: int = 8,
     ) -> list[Image.Image]:
-        """`copies` new images of each image, image by image, each of its class; `.info` of each holds its energies and prompt.
+        """`copies` new images of each image, image by image, each of its class.
 
-        Copy k of image i is seeded by (seed, class, i, k) alone. Raises `UserError` for a class without a prototype.
+        A method that makes images of no others (`text2img`) takes the classes alone. `.info` of each new image holds its
+        energies, prompt, sources and, where that is soft, its label. Copy k of image i is seeded by (seed, class, i, k) alone.
+        Raises `UserError` for a class without a prototype.
         """
-        _check_call(len(images), len(classes), strength, copies, batch_size)
+        if images is None and self.method.num_sources:
+            raise UserError("images are missing: this method makes new images of given ones")
+        _check_call(len(classes) if images is None else len(images), len(classes), strength, copies, batch_size)
         for name in classes:
             if name not in self.class_names:
                 raise UserError(f"class {name!r} has no prototype: one of {', '.join(self.class_names)}")
-        size = self.generator.resolution
-        squares = (to_tensor(fit_image(to_rgb(image), size, "crop")) for image in images)
-        posterior = self.generator.encode_all(squares)
-        sampler = GuidedImg2Img(self.generator, self.guidance, self.energy, posterior, self.prompts, seed)
-        items = [
-            WorkItem(
-                position=position,
-                copy=copy,
-                seed=image_seed(seed, name, str(position), copy),
-                strength=strength,
-                label=self.class_names.index(name),
-                class_name=name,
-                source=str(position),
-                file_name=f"{name}/{position}__{copy:04d}.png",
-            )
-            for position, (_, name) in enumerate(zip(images, classes, strict=True))
-            for copy in range(copies)
-        ]
-        made = []
-        for start in range(0, len(items), batch_size):
-            batch = sampler(items[start : start + batch_size])
-            for position, pixels in enumerate(batch.images):
-                image = to_image(pixels)
+        given = self._given(images, classes)
+        plan = ExpansionPlan(given, copies, strength, seed, method=self.method)
+        wanted = np.arange(len(plan)).reshape(copies, len(classes)).T.ravel()  # image by image
+        synthesizer = self._synthesizer(given, seed)
+        made: dict[int, Image.Image] = {}
+        for indices in plan.batches(wanted, batch_size, synthesizer.group):
+            items = [plan[int(index)] for index in indices]
+            batch = synthesizer(items)
+            for position, (index, item) in enumerate(zip(indices.tolist(), items, strict=True)):
+                image = made[index] = to_image(batch.images[position])
                 image.info |= {name: column[position] for name, column in batch.columns.items()}
-                made.append(image)
-        return made
+                image.info["sources"] = list(item.sources)
+                if item.soft_label:
+                    image.info["soft_label"] = {self.class_names[label]: weight for label, weight in item.soft_label}
+        return [made[index] for index in wanted.tolist()]
+
+    def _given(self, images: Sequence[Image.Image] | None, classes: Sequence[str]) -> LabelledImages:
+        """The images as a labelled set; key i names the i-th."""
+        return LabelledImages(
+            name="given",
+            class_names=tuple(self.class_names),
+            labels=np.array([self.class_names.index(name) for name in classes], dtype=np.int64),
+            keys=tuple(map(str, range(len(classes)))),
+            read=None if images is None else lambda index: to_rgb(images[index]),
+            indices=np.arange(len(classes)),
+        )
+
+    def _synthesizer(self, images: LabelledImages, seed: int) -> Synthesizer:
+        """What makes the images, given what the method asks for."""
+        size = self.generator.resolution
+        materials: dict[str, Callable[[], Any]] = {
+            "seed": lambda: seed,
+            "squares": lambda: images.squares(size, "crop", keep=False),
+            "generator": lambda: self.generator,
+            "prompts": lambda: self.prompts,
+            "latents": lambda: self.generator.encode_all(images.stream(size, "crop")),
+            "guidance": lambda: self.guidance,
+            "image_energy": lambda: self.energy,
+            "policy": lambda: build(load_option("augmentation", self._policy)),
+        }
+        needs = inspect.signature(self.method.synthesizer).parameters
+        return self.method.synthesizer(**{need: materials[need]() for need in needs})
+
+
+def load_expanded(
+    directory: str | Path, transform: Callable[[Image.Image], Any] | None = None, where: str | None = None
+) -> ExpandedImages:
+    """A finished expanded dataset as a torch `Dataset` of (image, target); see `ExpandedImages`.
+
+    `where` is a condition on its metadata, such as `"energy_after < 1.1"`. Raises `UserError` for a directory that is none.
+    """
+    return ExpandedImages(read_expanded(directory, where=RowFilter.of("where", where)), transform)
 
 
 def _check_call(num_images: int, num_classes: int, strength: float, copies: int, batch_size: int) -> None:
@@ -206,9 +243,20 @@ def _check_call(num_images: int, num_classes: int, strength: float, copies: int,
             raise UserError(f"{name}={value} is not allowed: an integer at least 1")
 
 
+def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False) -> tuple[Any, dict[str, Any]]:
+    """(an option of a group, by name or made already, the keys that are not its own); `take_all`: there are no others."""
+    if not isinstance(option, str):
+        if take_all and keys:
+            raise UserError(f"{', '.join(sorted(keys))}: give a {group} of your own its keys when you make it")
+        return option, keys
+    own = keys if take_all else _keys_of(group, option, keys)
+    made = build(load_option(group, option, **own))
+    return made, {name: value for name, value in keys.items() if name not in own}
+
+
 def _keys_of(group: str, option: str, keys: dict[str, Any]) -> dict[str, Any]:
     """Those of `keys` that an option has."""
-    known = set(load_option(group, option))
+    known = set(load_option(group, option)) - {NAME, TARGET}
     return {name: value for name, value in keys.items() if name in known}
 
 

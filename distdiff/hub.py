@@ -5,8 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distdiff.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from huggingface_hub import ResolvedRevision
 
 # What libraries raise over files that are not what they take them for.
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
@@ -70,6 +74,51 @@ def _connect() -> None:
     raise ConnectionError(str(reason)) from reason
 
 
+_unidentified: set[tuple[str, str | None]] = set()  # what was named by its revision, its commit being out of reach
+
+
+def pinned(name: str, revision: str | None = None, kind: str = "model") -> "ResolvedRevision":
+    """A branch, tag or commit (None: `main`) of the hub id `name`, and in `.resolved` the commit hash that it means.
+
+    The hub is asked once a process, and all ranks of a job go by the first answer that one of them got, so that what is
+    identified is what is loaded, even if the branch moves meanwhile. Where the hub cannot be connected to, it is the commit
+    that its cache last knew of this revision. `kind` is `model` or `dataset`. Raises what the hub's client raises
+    (`hub_reason` puts it in words), and `UserError` where the results of this run were already named without the commit.
+    """
+    with hub_or_cache():
+        found = _pinned(name, revision, kind)
+    if (name, revision) in _unidentified:
+        raise UserError(f"{name} could not be identified before, and now it can: the same command starts anew")
+    return found
+
+
+def hub_identity(name: str, revision: str | None = None) -> str:
+    """`name@commit`, which identifies the files of a model on the hub.
+
+    Where neither the hub nor its cache tells the commit it is `name@revision`. Nothing can be loaded then; should the hub
+    be back before it is, `pinned` refuses, so that no results go by a name that says too little.
+    """
+    from huggingface_hub.errors import HFValidationError, HTTPError, RevisionResolutionError
+
+    _unidentified.discard((name, revision))
+    try:
+        return f"{name}@{pinned(name, revision).resolved}"
+    except (HTTPError, HFValidationError, RevisionResolutionError):
+        _unidentified.add((name, revision))
+        return f"{name}@{revision or 'main'}"
+
+
+@cache  # a failure is no result: it is tried again
+def _pinned(name: str, revision: str | None, kind: str) -> "ResolvedRevision":
+    from huggingface_hub import ResolvedRevision, constants, resolve_revision
+
+    from distdiff.ranks.world import world
+
+    found = resolve_revision(name, revision=revision, repo_type=kind, local_files_only=constants.HF_HUB_OFFLINE)
+    commit = world().agreed(f"{kind} {name}@{found}", found.resolved)
+    return ResolvedRevision(resolved=commit, initial=revision, repo_id=name, repo_type=kind)
+
+
 def cached_folder(name: str, file: str, revision: str | None = None) -> Path:
     """The folder in the cache of a hub id whose `file` is there."""
     from huggingface_hub import hf_hub_download
@@ -88,6 +137,7 @@ def hub_reason(error: Exception) -> str:
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
+        RevisionResolutionError,
     )
 
     behind = list(_behind(error))
@@ -106,7 +156,8 @@ def hub_reason(error: Exception) -> str:
     refused = next((cause for cause in behind if isinstance(cause, HfHubHTTPError)), None)
     if refused is not None and refused.response.status_code != 404:
         return f"the hub answered with status {refused.response.status_code}; try again later, or give a local folder"
-    if is_any(LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, HTTPError) and refused is None:
+    unreachable = (LocalEntryNotFoundError, OfflineModeIsEnabled, RevisionResolutionError, ConnectionError, HTTPError)
+    if is_any(*unreachable) and refused is None:
         why = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
         return f"the Hugging Face hub cannot be reached{why} and the model is not in its cache; give a local folder"
     return first_line(error)

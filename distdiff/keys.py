@@ -69,6 +69,8 @@ class Group:
     - `warn(config)` gives what a user may not have meant, though it is allowed, a sentence each.
     - `refers_to(config, options_of)` names further options, (group, option), that the job needs: they become
       `config.options`. `options_of(group)` lists the options that there are.
+    - `variants(config)` gives further configurations of the job, a name and overrides each: the groups of each that these may
+      change become `config.options.rows.<name>`.
     - `general_options` read what the user has: they are proposed first where a key was given to another option.
     - `paths`, `texts`: keys whose values are paths or sentences, which are taken from the command line as typed.
     - `also_called`: what neighbouring libraries or earlier versions call a key -> its full name here.
@@ -81,6 +83,7 @@ class Group:
     check: Callable[[DictConfig], None] | None = None
     warn: Callable[[DictConfig], Iterable[str]] | None = None
     refers_to: Callable[[DictConfig, Callable[[str], list[str]]], Iterable[tuple[str, str]]] | None = None
+    variants: Callable[[DictConfig], Mapping[str, list[str]]] | None = None
     general_options: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()

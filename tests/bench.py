@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from diffusers import DiffusionPipeline
 from pipelines import small_pipeline
 from torch import nn
 from torch.nn import functional as F
@@ -67,24 +68,33 @@ def random_prototypes(dim: int, dtype: torch.dtype = torch.float64) -> Prototype
 class Bench:
     """Everything that one guided step needs, for a batch of any size."""
 
-    def __init__(self, batch: int = 3, dtype: torch.dtype = torch.float64, **options: object) -> None:
+    def __init__(
+        self,
+        batch: int = 3,
+        dtype: torch.dtype = torch.float64,
+        pipeline: Callable[[], DiffusionPipeline] = small_pipeline,
+        **options: object,
+    ) -> None:
         torch.manual_seed(0)
-        self.generator = LatentDiffusion(small_pipeline().to(dtype), STEPS, CFG_SCALE, 32, **options)
+        self.generator = LatentDiffusion(pipeline().to(dtype), STEPS, CFG_SCALE, 32, **options)
         precision = self.generator.latent_dtype
         self.encoder = GuideEncoder(smooth_classifier()).to(precision)
         self.prototypes = random_prototypes(self.encoder.classifier.feature_dim, precision)
         self.energy = HierarchicalEnergy(self.prototypes, class_weight=CLASS_WEIGHT, group_weight=GROUP_WEIGHT)
         self.labels = torch.arange(batch) % CLASSES
-        self.latents = torch.randn(batch, 4, 8, 8, dtype=torch.float64).to(precision)
+        side = self.generator.network.config.sample_size
+        self.latents = torch.randn(batch, 4, side, side, dtype=torch.float64).to(precision)
         self.prompts = self.generator.embed(["a", "b", "c"])
         self.index = STEPS - START
 
     def batch(self, method: Guidance, members: torch.Tensor | None = None) -> GuidedBatch:
-        """The guided batch of some members, with guidance's random numbers at their start."""
+        """The guided batch of some members, with the sampler's and guidance's random numbers at their start."""
         members = torch.arange(len(self.labels)) if members is None else members
         labels = self.labels[members]
         return GuidedBatch(
-            self.generator.denoiser(self.prompts.select(labels)),
+            self.generator.denoiser(
+                self.prompts.select(labels), generators=[torch.Generator().manual_seed(200 + int(i)) for i in members]
+            ),
             ImageEnergy(self.encoder, self.energy),
             labels,
             method.schedule(STEPS, STRENGTH),
@@ -114,3 +124,16 @@ class Bench:
         """What guidance draws for a member, latent by latent."""
         generator = torch.Generator().manual_seed(100 + member)
         return [torch.randn(4, 8, 8, generator=generator).double() for _ in range(draws)]
+
+
+def directional(function, at: torch.Tensor, direction: torch.Tensor, h: float = 1e-5) -> torch.Tensor:
+    """Central difference of `function` (B values) at `at` along `direction`."""
+    return (function(at + h * direction) - function(at - h * direction)) / (2 * h)
+
+
+def assert_is_gradient(gradient: torch.Tensor, function, at: torch.Tensor) -> None:
+    """Oracle: finite differences of `function` along random directions; relative error below 1e-6."""
+    for seed in range(3):
+        direction = torch.randn(at.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        expected = directional(function, at, direction)
+        torch.testing.assert_close((gradient * direction).flatten(1).sum(1), expected, rtol=1e-6, atol=1e-10)

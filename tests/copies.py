@@ -14,8 +14,8 @@ from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_tensor
 from distdiff.expansion.job import ExpansionJob
-from distdiff.expansion.plan import WorkItem
-from distdiff.expansion.synthesis import Synthesized, Synthesizer
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized, Synthesizer
 
 
 class Copies(Synthesizer):

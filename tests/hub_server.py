@@ -16,6 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import datasets
+import pytest
+from huggingface_hub import constants, hf_api
+
+from distdiff import hub as hub_module
+
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".parquet")
 API = re.compile(
     r"/api/(?:models|datasets)/(?P<name>[^/]+/[^/]+)"
@@ -33,6 +39,16 @@ class Hub:
     pauses: dict[str, float] = field(default_factory=dict)  # repository -> seconds before it sends a stored file
     url: str = ""
     asked: list[str] = field(default_factory=list)  # method, path and status
+    past: dict[str, tuple[str, Path]] = field(
+        default_factory=dict
+    )  # commit -> repository and folder, of what was replaced
+    pushes: dict[tuple[str, str], int] = field(default_factory=dict)  # (repository, revision) -> how often it moved
+
+    def push(self, name: str, folder: Path, revision: str = "main") -> None:
+        """Moves a branch to a new commit, whose files are in `folder`; the old commit stays."""
+        self.past[self.commit(name, revision)] = (name, self.repositories[name][revision])
+        self.repositories = {**self.repositories, name: {**self.repositories[name], revision: folder}}
+        self.pushes[name, revision] = self.pushes.get((name, revision), 0) + 1
 
     def sent(self) -> list[str]:
         """The files that were downloaded, `owner/name@revision/file`, once for each time."""
@@ -45,7 +61,9 @@ class Hub:
         ]
 
     def commit(self, name: str, revision: str) -> str:
-        return hashlib.sha1(f"{name}@{revision}".encode()).hexdigest()
+        """The hash of the commit that a branch or tag means."""
+        moved = self.pushes.get((name, revision), 0)
+        return hashlib.sha1(f"{name}@{revision}{f' {moved}' if moved else ''}".encode()).hexdigest()
 
     def folder(self, name: str, revision: str | None) -> tuple[str, Path] | None:
         """The commit and folder of a branch, tag or commit."""
@@ -53,7 +71,8 @@ class Hub:
         for known, folder in revisions.items():
             if revision in (known, self.commit(name, known)) or (revision is None and known == "main"):
                 return self.commit(name, known), folder
-        return None
+        owner, folder = self.past.get(revision or "", ("", None))
+        return (revision, folder) if owner == name else None
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -143,6 +162,26 @@ def entry(path: Path, folder: Path) -> dict[str, object]:
 
 def etag(path: Path) -> str:
     return hashlib.sha1(path.read_bytes()).hexdigest()
+
+
+def send_downloads_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sends this process's downloads to an address; tests are without a network otherwise."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(hf_api.api, "endpoint", url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    )
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", url)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    forget()
+
+
+def forget() -> None:
+    """Makes this process as one that has not asked the hub for anything yet."""
+    hub_module._connect.cache_clear()
+    hub_module._pinned.cache_clear()
+    hub_module._unidentified.clear()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def small_jobs(small_run: list[str], image_folder: Path, tmp_path: Path) -> Call
         config = compose("expand", [*given, *overrides])
         cache = StageCache(config.paths.cache_dir)
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-        made = Assembly(config, cache).guided(data, config.guidance, config.seed)
+        made = Assembly(config, cache).job(data, config.seed)
         made.claim()
         return made
 

@@ -63,4 +63,4 @@ def expansion(small_run: list[str], root: Path, *overrides: str) -> ExpansionJob
     config = compose("expand", [*small_run, "dataset=imagefolder", f"dataset.root={root}", "guidance=none", *overrides])
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-    return Assembly(config, cache).guided(data, config.guidance, config.seed)
+    return Assembly(config, cache).job(data, config.seed)

@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 
 from distdiff.data.images import LabelledImages
 from distdiff.expansion.job import ExpansionJob
-from distdiff.expansion.plan import WorkItem
-from distdiff.expansion.synthesis import Synthesized, Synthesizer
 from distdiff.expansion.writer import ExpandedWriter
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized, Synthesizer
 
 SIZE = 32
 

@@ -17,6 +17,7 @@ FLOORS = (
     ("report", "preview"),
     ("study",),
     ("expansion", "pretraining", "description"),
+    ("methods", "selection"),
     ("guidance",),
     ("energy",),
     ("prototypes",),

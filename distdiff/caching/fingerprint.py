@@ -8,7 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-WHOLE_HASH_LIMIT = 64 * 2**20  # larger weight files count by name, size and time of change
+from distdiff.caching.hashing import content_hash
+from distdiff.hub import hub_identity
+
+WHOLE_HASH_LIMIT = 64 * 2**20  # bytes; the hash of a larger file is remembered
 MODEL_FILES = (".json", ".txt", ".safetensors", ".bin")
 
 
@@ -23,23 +26,24 @@ def fingerprint(ingredients: Mapping[str, Any]) -> str:
 
 
 def fingerprint_files(path: Path) -> str:
-    """Sixteen hex digits of a hash of a model's files below the folder `path`, or of the one file `path`."""
+    """Sixteen hex digits of a hash of a model's files below the folder `path`, or of the one file `path`.
+
+    Names below the folder and the whole content count, not where the files are nor when they were written: a copy on
+    another disk is the same model. What a large file's hash costs, and how it is remembered, is said in `content_hash`.
+    """
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
         if file.is_file() and (file == path or file.suffix in MODEL_FILES):
-            stat = file.stat()
             digest.update(str(file.relative_to(path)).encode())
-            content = (
-                file.read_bytes() if stat.st_size <= WHOLE_HASH_LIMIT else f"{stat.st_size}|{stat.st_mtime_ns}".encode()
-            )
-            digest.update(content)
+            small = file.stat().st_size <= WHOLE_HASH_LIMIT
+            digest.update(file.read_bytes() if small else content_hash(file).encode())
     return digest.hexdigest()[:16]
 
 
 def fingerprint_model(path: Path | None, name: str, revision: str | None = None) -> str:
-    """Identifies weights: the local ones at `path` by their files, those of the hub id `name` by it and the revision."""
-    return f"{name}@{revision or 'main'}" if path is None else fingerprint_files(path)
+    """Identifies weights: local ones at `path` by their files, those of the hub id `name` by the commit in use."""
+    return hub_identity(name, revision) if path is None else fingerprint_files(path)
 
 
 def plain(value: Any) -> Any:

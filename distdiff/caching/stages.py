@@ -1,10 +1,11 @@
 """Finished stages on disk: computed once, shared by runs, by a multirun's jobs and by simultaneous processes."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,19 @@ from safetensors import SafetensorError
 
 from distdiff.caching.fingerprint import fingerprint, plain
 from distdiff.errors import first_line
-from distdiff.locking import held
+from distdiff.locking import LEASE, Timeout, held
 from distdiff.ranks.world import world
 from distdiff.writing import writing_to
 
+ASIDE = re.compile(r"\.([0-9a-f]{16})-.+")  # the temporary folder of a stage; the group is its fingerprint
+
 
 class StageCache:
-    """Folders `<root>/<stage>/<fingerprint>`, each written aside and renamed when whole."""
+    """Folders `<root>/<stage>/<fingerprint>`, each written aside and renamed when whole.
+
+    A process that is killed while it makes a stage leaves its temporary folder; the next process that makes a stage of
+    that kind removes it.
+    """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
@@ -66,7 +73,7 @@ class StageCache:
         with ExitStack() as holding:
             with self._writing():
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                holding.enter_context(held(f"{folder}.lock"))
+                holding.enter_context(held(_lock_of(folder)))
             yield
 
     def _writing(self) -> AbstractContextManager[None]:
@@ -74,6 +81,7 @@ class StageCache:
 
     def _make(self, folder: Path, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> None:
         with self._writing():
+            _remove_forsaken(folder)
             aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             build(aside)
@@ -88,3 +96,24 @@ class StageCache:
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
+
+
+def _lock_of(folder: Path) -> str:
+    return f"{folder}.lock"
+
+
+def _remove_forsaken(folder: Path) -> None:
+    """Removes temporary folders beside `folder`, whose lock is held here, that no process is filling any more.
+
+    Whoever fills one holds its stage's lock, so one whose lock is free was left by a process that was killed. A stage that
+    is locked by a lease is passed over: it takes minutes to see that another machine is dead.
+    """
+    for aside in folder.parent.glob(".*/"):
+        if (match := ASIDE.fullmatch(aside.name)) is None:
+            continue
+        stage = folder.with_name(match[1])
+        if stage == folder:
+            shutil.rmtree(aside, ignore_errors=True)
+        elif not Path(f"{_lock_of(stage)}{LEASE}").exists():
+            with suppress(Timeout, OSError), held(_lock_of(stage), timeout=0):
+                shutil.rmtree(aside, ignore_errors=True)

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import lightning as L
 import numpy as np
 import torch
+from torch.nn import functional as F
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -26,8 +27,9 @@ AHEAD = 2  # batches that are decoded while one is trained on
 
 
 class ImageTensors(Dataset):
-    """((3, size, size) in [0, 1], label) of several sets of images, the originals first.
+    """((3, size, size) in [0, 1], target) of several sets of images, the originals first.
 
+    A target is a label; where any of the images has a soft label, it is the probabilities of all classes, (classes,) float32.
     An image comes from the image cache, from memory, from what `decoding` threads have made of the batches to come, or is
     decoded here and now: the same pixels always.
     """
@@ -36,6 +38,9 @@ class ImageTensors(Dataset):
         """`samples`: how many images will be asked for; where these are fewer than there are, none is put on disk."""
         self.where = [(number, position) for number, part in enumerate(parts) for position in range(len(part))]
         self.labels = [part.labels.tolist() for part in parts]
+        self.soft = [part.soft for part in parts]
+        self.num_classes = len(parts[0].class_names)
+        self.is_soft = any(soft is not None for soft in self.soft)
         self.num_original = len(parts[0])
         self.num_workers = parts[0].options.num_workers
         self.squares = [part.squares(size, fit, keep=samples >= len(self.where)) for part in parts]
@@ -46,9 +51,8 @@ class ImageTensors(Dataset):
     def __len__(self) -> int:
         return len(self.where)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        number, position = self.where[index]
-        return to_floats(self._square(index)), self.labels[number][position]
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int | torch.Tensor]:
+        return to_floats(self._square(index)), self._target(*self.where[index])
 
     def prepare(self, indices: Sequence[int], pool: ThreadPoolExecutor) -> None:
         """Has `pool` decode those images that are neither on disk nor in memory."""
@@ -57,6 +61,15 @@ class ImageTensors(Dataset):
             squares = self.squares[number]
             if not (squares.stored or index in self.decoded or index in self.pending):
                 self.pending[index] = pool.submit(squares.decode, position)
+
+    def _target(self, number: int, position: int) -> int | torch.Tensor:
+        label = self.labels[number][position]
+        if not self.is_soft:
+            return label
+        soft = self.soft[number]
+        if soft is not None:
+            return soft.target(position, self.num_classes)
+        return F.one_hot(torch.tensor(label), self.num_classes).float()
 
     def _square(self, index: int) -> np.ndarray:
         number, position = self.where[index]

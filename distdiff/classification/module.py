@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
+from distdiff.classification.mixing import BatchMixing
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe
 
@@ -13,7 +14,10 @@ WARM_UP = 0.2  # of the steps, in which the learning rate rises
 
 
 class ClassifierTraining(L.LightningModule):
-    """Cross-entropy with AdamW under a one-cycle schedule; batches of (images in [0, 1], labels) are augmented here."""
+    """Cross-entropy with AdamW under a one-cycle schedule; batches of (images in [0, 1], targets) are augmented here.
+
+    Targets are labels (B,), or probabilities of all classes (B, classes) where labels are soft.
+    """
 
     def __init__(self, classifier: ImageClassifier, augmentation: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -25,10 +29,15 @@ class ClassifierTraining(L.LightningModule):
         self.tested: torch.Tensor | None = None  # each class's accuracy, 0 for one without images
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
-        images, labels = batch
+        images, targets = batch
         with torch.no_grad():
-            images = self.augmentation(images)
-        loss = F.cross_entropy(self.classifier(images), labels, label_smoothing=self.recipe.label_smoothing)
+            if isinstance(self.augmentation, BatchMixing):
+                if targets.dim() == 1:
+                    targets = F.one_hot(targets, self.classifier.head.out_features).to(images)
+                images, targets = self.augmentation(images, targets)
+            else:
+                images = self.augmentation(images)
+        loss = F.cross_entropy(self.classifier(images), targets, label_smoothing=self.recipe.label_smoothing)
         self.log("loss", loss)
         return loss
 

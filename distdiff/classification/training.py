@@ -11,12 +11,13 @@ import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
 from distdiff.classification.data import ClassificationData, ImageTensors
+from distdiff.classification.learning import RecordLearning
 from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe
@@ -30,7 +31,7 @@ from distdiff.ranks.trainer import build_parallel_trainer, build_trainer
 from distdiff.ranks.world import world
 
 STAGE, REVISION = "classifiers", 1  # raise REVISION when a change here changes what is learnt
-WEIGHTS = "model.safetensors"
+WEIGHTS, ORDER = "model.safetensors", "order.safetensors"
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,23 @@ class ClassifierTrainer:
             save_model(self._fit(trainer, data, seed), str(folder / WEIGHTS))
 
         return self._trained(self.cache.get(STAGE, self.ingredients(data, seed), fill), data)
+
+    def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
+        """How late the classifier of `train` learnt each of the original images, (n,): the larger, the later.
+
+        It is trained once more for it, in the same way.
+        """
+
+        def fill(folder: Path) -> None:
+            images = ImageTensors(data.parts[:1], self._untrained(data).input_size, data.fit)
+            record = RecordLearning(images, self.recipe.steps)
+            stage = self._stage(title, False)
+            trainer = build_trainer(self.trainer_config, **stage | {"callbacks": [*stage["callbacks"], record]})
+            self._fit(trainer, data, seed)
+            save_file({"order": record.order()}, folder / ORDER)
+
+        folder = self.cache.get("learning", self.ingredients(data, seed), fill)
+        return load_file(folder / ORDER)["order"].numpy()
 
     def train_together(
         self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False

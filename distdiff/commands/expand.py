@@ -12,6 +12,7 @@ from distdiff.classification.training import few_shot_training_set
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Assembly
+from distdiff.expansion.job import ExpansionJob
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
 from distdiff.store.columns import METADATA
@@ -25,26 +26,27 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     build_trainer(config.trainer)  # says now if there is no such device
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-    job = Assembly(config, cache).guided(data, config.guidance, config.seed)
+    job = Assembly(config, cache).job(data, config.seed)
     job.claim()
     with tracked(config, run_dir) as logger:
-        lacking = job.run(config.guidance.name, stage_logger(logger, "expand"))
+        lacking = job.run(job.name, stage_logger(logger, "expand"))
         if lacking:
             console.print(
                 f"split {config.expansion.split} is done; {lacking:,} images of others are missing in {job.path}"
             )
             return job.path
         if world().leads:
-            _conclude(config, job.path, run_dir, logger)
+            _conclude(config, job, run_dir, logger)
     return job.path
 
 
-def _conclude(config: DictConfig, path: Path, run_dir: Path, logger: Logger | None) -> None:
+def _conclude(config: DictConfig, job: ExpansionJob, run_dir: Path, logger: Logger | None) -> None:
+    path = job.path
     rows = pyarrow.parquet.read_table(path / METADATA).to_pylist()
     energies, rate = energy_table(rows), ExpandedDirectory(path).images_per_second()
     summarize(logger, energies)
     link(run_dir / "expanded", path)
-    results = {"dataset": config.dataset.name, "method": config.guidance.name, "expanded": str(path)}
+    results = {"dataset": config.dataset.name, "method": job.name, "expanded": str(path)}
     results |= {"images": len(rows), "images_per_second": rate} | energies
     (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     console.print(f"expanded {path}  ({len(rows):,} images{f', {rate:.1f} images/s' if rate else ''})")

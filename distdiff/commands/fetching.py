@@ -20,10 +20,9 @@ def fetch(config: DictConfig, run_dir: Path) -> None:
     if hub_id is None or config.dataset.get("root") is not None:
         print(f"ready  dataset {config.dataset.name}  {images:,} images", flush=True)
     else:
-        from datasets.config import HF_DATASETS_CACHE
+        from distdiff.data.sources.tables import prepared_below
 
-        folder = Path(HF_DATASETS_CACHE, hub_id.replace("/", "___"))
-        _report({f"dataset {config.dataset.name}  {images:,} images of {hub_id}": folder})
+        _report({f"dataset {config.dataset.name}  {images:,} images of {hub_id}": prepared_below(hub_id)})
     if "generator" not in config:
         return
     # Seconds to import, so only where they are needed.

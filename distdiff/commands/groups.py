@@ -13,11 +13,13 @@ from distdiff.energy.config import ENERGY
 from distdiff.expansion.config import EXPANSION
 from distdiff.generator.config import GENERATOR
 from distdiff.guidance.config import GUIDANCE
+from distdiff.methods.config import METHOD
 from distdiff.metrics.config import MEASURE, METRIC
 from distdiff.pretraining.config import PRETRAIN
 from distdiff.preview.config import PREVIEW
 from distdiff.prototypes.config import PROTOTYPE
 from distdiff.ranks.config import TRAINER
+from distdiff.selection.config import SELECTION
 from distdiff.store.config import EXPORT, check_condition
 from distdiff.study.config import STUDY
 from distdiff.tracking.config import LOGGER
@@ -30,7 +32,18 @@ def check_dataset(config: DictConfig) -> None:
 
 
 GROUPS = (
-    *(PATHS, replace(DATASET, check=check_dataset), GENERATOR, ENCODER, PROTOTYPE, ENERGY, GUIDANCE, EXPANSION),
+    *(
+        PATHS,
+        replace(DATASET, check=check_dataset),
+        GENERATOR,
+        ENCODER,
+        PROTOTYPE,
+        ENERGY,
+        GUIDANCE,
+        METHOD,
+        SELECTION,
+        EXPANSION,
+    ),
     *(CLASSIFIER, AUGMENTATION, TRAIN, METRIC, MEASURE, STUDY),
     *(DESCRIBE, PREVIEW, PRETRAIN, EXPORT, TRAINER, LOGGER),
 )

@@ -19,12 +19,19 @@ from distdiff.report.table import print_measures
 from distdiff.store.filtering import RowFilter
 from distdiff.store.reading import read_expanded
 
+BESIDE = ("dataset", "expanded", "where", "judge_accuracy", "remarks", "reference")  # the metrics in results.json
+
 
 def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:
     """Measures `measure.expanded`, prints the values and writes `results.json`."""
     if config.measure.expanded is None:
         raise UserError("measure.expanded has no value: give the directory of an expanded dataset")
     metrics = load_metrics(config)
+    for name in metrics:
+        if name in BESIDE:
+            raise UserError(
+                f"measure.metrics={name} is not allowed: results.json has something else of that name; rename it"
+            )
     splits = load_dataset(config.dataset)
     where = RowFilter.of("measure.where", config.measure.where)
     images = read_expanded(config.measure.expanded, splits.train, where=where)
@@ -35,12 +42,21 @@ def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:
     judge = train_judge(classifiers, pool, config.measure.judge_steps, config.classifier.input_size)
     measurer = Measurer(metrics, judge, pool.parts[0])
     held_out, _ = checked(splits.test)
-    values, reference = world().once(lambda: (measurer(images), measurer.reference(held_out)))
+    measured, reference, judge_accuracy = world().once(
+        lambda: (measurer.measured(images), measurer.reference(held_out), measurer.judge_accuracy(held_out))
+    )
     if world().leads:
-        expanded = {"expanded": str(config.measure.expanded), "where": where.words if where else None}
-        results = {"dataset": config.dataset.name} | expanded | values | {"reference": reference.as_dict()}
+        results = {
+            "dataset": config.dataset.name,
+            "expanded": str(config.measure.expanded),
+            "where": where.words if where else None,
+            "judge_accuracy": judge_accuracy,
+            **measured.values,
+            "remarks": measured.remarks,
+            "reference": reference.as_dict(),
+        }
         path = run_dir / "results.json"
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        print_measures(values, metrics, reference)
+        print_measures(measured, metrics, reference, judge_accuracy)
         console.print(f"results  {path}")
-    return values
+    return measured.values

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
@@ -17,12 +18,20 @@ from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_image
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.estimate import Estimate, mean_size
+from distdiff.expansion.materials import Materials
+from distdiff.expansion.naming import row_name
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.strengths import strengths_of
-from distdiff.expansion.synthesis import GuidedImg2Img
 from distdiff.keys import build
 from distdiff.preview.sheet import contact_sheet
-from distdiff.preview.tiles import Tile, draw_tiles, rhos_to_show, spread_over_classes, strengths_to_show
+from distdiff.preview.tiles import (
+    Tile,
+    draw_tiles,
+    rhos_to_show,
+    spread_over_classes,
+    strengths_to_show,
+    synthesizer_for,
+)
 from distdiff.ranks.arrangement import count_devices
 from distdiff.ranks.trainer import trainer_device
 from distdiff.ranks.world import world
@@ -46,34 +55,29 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
     positions = spread_over_classes(data.parts[0].labels, config.preview.sources)
     sources = data.parts[0].select(positions)
-    strengths, rhos = strengths_to_show(config), rhos_to_show(config)
+    strengths, rhos, name = strengths_to_show(config), rhos_to_show(config), row_name(config)
     with tracked(config, run_dir) as logger:
-        sampler = (
-            Assembly(config, cache)
-            .sampler(data, config.guidance, config.seed, "preview: expand", positions)
-            .to(device)
-            .eval()
-        )
-        for strength in strengths:
-            sampler.group(strength)  # refuses one that leaves no steps
-        tiles = draw_tiles(sampler, sources, strengths, rhos, config)
+        materials = Assembly(config, cache).materials(data, config.seed, "preview: expand", few=True)
+        tiles = draw_tiles(materials, positions.tolist(), strengths, rhos)
         drawn = [tile for rows in tiles for row in rows for tile in row]
         sheets = _sheet_names(sources)
         for position, rows in enumerate(tiles):
             source = sources.square(position, config.generator.resolution, data.fit)
             sheet = run_dir / sheets[position]
-            contact_sheet(source, rows, _title(sources, position, config.guidance.name)).save(sheet)
+            contact_sheet(source, rows, _title(sources, position, name)).save(sheet)
             log_image(logger, f"preview/{sheet.stem}", sheet)
-        sampler.guidance = build(config.guidance)
         keys = config.expansion
-        total = len(ExpansionPlan(data.parts[0], keys.factor, keys.strength, config.seed, balance=keys.balance))
-        speed = measure_speed(sampler, sources, total, config)
+        plan = ExpansionPlan(
+            data.parts[0], keys.factor, keys.strength, config.seed, balance=keys.balance, method=build(config.method)
+        )
+        speed = measure_speed(materials, positions, plan)
+        total = len(plan)
         devices = count_devices(config.trainer) * config.trainer.num_nodes
         size = mean_size([tile.image for tile in drawn], StorageOptions.of(config).encoding)
         estimate = Estimate(total, devices / speed["seconds_per_image"], size)
     result = {
         "dataset": config.dataset.name,
-        "method": config.guidance.name,
+        "method": name,
         "seed": config.seed,
         "strengths": strengths,
         "rhos": rhos,
@@ -89,22 +93,33 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
     console.print(f"preview  {run_dir}  ({len(sheets)} sheets)")
 
 
-def measure_speed(sampler: GuidedImg2Img, sources: LabelledImages, total: int, config: DictConfig) -> dict[str, Any]:
+def measure_speed(materials: Materials, positions: np.ndarray, plan: ExpansionPlan) -> dict[str, Any]:
     """Seconds an image takes on this device, encoding included, in batches of the job's size at each of its strengths.
 
-    A strength that is drawn from a range is measured at both of its ends. On a GPU one batch before them warms up.
+    Of the sources at `positions`. A strength that is drawn from a range is measured at both of its ends. On a GPU one batch
+    before them warms up.
     """
+    config, total = materials.config, len(plan)
     strengths = strengths_of(config.expansion.strength)
-    batch_size = max(1, min(config.expansion.batch_size, total // len(strengths)))
+    batch_size = plan.method.group_size or max(1, min(config.expansion.batch_size, total // len(strengths)))
+    synthesizer = synthesizer_for(materials, plan.method, rho=None)
 
     def seconds(strength: float) -> float:
-        plan = ExpansionPlan(sources, math.ceil(batch_size / len(sources)), strength, config.seed)
+        few = len(positions) if plan.method.group_size is None else 1
+        copies = ExpansionPlan(
+            materials.train,
+            math.ceil(batch_size / few),
+            strength,
+            config.seed,
+            method=plan.method,
+            chosen=positions[:few],
+        )
         started = time.perf_counter()
-        made = sampler(list(islice(plan, batch_size)))
+        made = synthesizer(list(islice(copies, batch_size)))
         mean_size([to_image(pixels) for pixels in made.images], StorageOptions.of(config).encoding)
         return time.perf_counter() - started
 
-    warm_up = None if sampler.generator.device.type == "cpu" else seconds(strengths[0])
+    warm_up = None if trainer_device(config.trainer).type == "cpu" else seconds(strengths[0])
     measured = [seconds(strength) for strength in strengths]
     return {
         "seconds_per_image": sum(measured) / len(measured) / batch_size,

@@ -105,7 +105,38 @@ def _worded(override: str, paths: Collection[str], texts: Collection[str]) -> st
         return f"{key}={','.join(map(_path, _parts(value)))}"
     if (name.endswith(".where") or name in texts) and not _parses(override):
         return f"{key}={in_quotes(value)}"
+    if value[0] in "[{" and not _parses(override):
+        return f"{key}={overrides_in_quotes(value)}"
     return override
+
+
+def overrides_in_quotes(value: str) -> str:
+    """A list or mapping in which those elements that are overrides themselves, `key=value`, are quoted.
+
+    >>> overrides_in_quotes("{control: [guidance=transform, expansion.strength=[0.5,0.7]], b: ['x=1', c]}")
+    "{control: ['guidance=transform', 'expansion.strength=[0.5,0.7]'], b: ['x=1', c]}"
+    """
+    written, word, depth, quote = "", "", 0, ""
+    for char in value:
+        if quote or char in QUOTES:
+            quote = "" if char == quote else (quote or char)
+            word += char
+        elif "=" in word and char in OPENING:
+            word, depth = word + char, depth + 1
+        elif depth and char in CLOSING:
+            word, depth = word + char, depth - 1
+        elif not depth and (char in OPENING + CLOSING + "," or (char == ":" and "=" not in word)):
+            written, word = written + _override_in_quotes(word) + char, ""
+        else:
+            word += char
+    return written + _override_in_quotes(word)
+
+
+def _override_in_quotes(word: str) -> str:
+    text = word.strip()
+    if "=" not in text or text[0] in QUOTES:
+        return word
+    return word.replace(text, in_quotes(text))
 
 
 def _path(value: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distdiff.config.command import OPTIONS
-from distdiff.config.composition import Job, parse
+from distdiff.config.command import OPTIONS, ROWS
+from distdiff.config.composition import Job, parse, vary
 from distdiff.config.explanations import aliases, all_keys, explain_type, suggest
 from distdiff.config.limits import check_values
 from distdiff.config.options import load_options, options, targets_of
@@ -80,8 +80,26 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
     for group in job.command.groups.values():
         if group.check is not None:
             group.check(config)
+    for group in job.command.groups.values():
+        if group.variants is not None and (found := group.variants(config)):
+            config[OPTIONS][ROWS] = {name: _variant(job, group, name, overrides) for name, overrides in found.items()}
     OmegaConf.set_struct(config, True)
     return config, unread
+
+
+def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictConfig:
+    """The configuration of a job under further overrides, which stand at `<group>.rows.<name>`; without that group."""
+    try:
+        varied = vary(job, overrides, group.name)
+        config, unread = complete(varied)
+        for item in unread:
+            if (typed := varied.typed_for(item.full_name)) in overrides:
+                raise UserError(_explain_unread(item, config, varied) if typed else item.full_name)
+    except UserError as error:
+        raise UserError(f"{group.name}.{ROWS}.{name}: {error}") from None
+    OmegaConf.set_struct(config, False)
+    del config[group.name]
+    return config
 
 
 def complete_option(group: Group, option: str, node: DictConfig, place: str | None = None) -> DictConfig:

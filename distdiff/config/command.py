@@ -12,6 +12,7 @@ from distdiff.config.options import CONFIG_DIR
 from distdiff.keys import Group, key
 
 OPTIONS = "options"  # where the options are that the configuration refers to by name
+ROWS = "rows"  # below it, further configurations of the job
 NOT_COMMANDS = ("settings",)
 
 

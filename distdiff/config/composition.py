@@ -61,6 +61,24 @@ def compose_jobs(command: Command, overrides: list[str], multirun: bool, search:
     return jobs
 
 
+def vary(job: Job, overrides: list[str], leaving_out: str) -> Job:
+    """The job under further overrides, and without what was typed for the group `leaving_out`.
+
+    What was typed for keys of a group gives way where the overrides choose another option of it, which may not have them.
+    """
+    overrides = in_grammar(overrides, *special_keys(job.command))
+    changed = {override.key_or_group for override in parse(overrides)}
+    kept = [
+        item
+        for item, override in zip(job.typed, parse(job.typed), strict=True)
+        if (place := override.key_or_group).partition(".")[0] != leaving_out
+        and place not in changed
+        and place.partition(".")[0] not in changed & job.command.groups.keys()
+    ]
+    (varied,) = compose_jobs(job.command, [*kept, *overrides], multirun=False, search=job.search)
+    return varied
+
+
 def parse(overrides: Iterable[str]) -> list[Override]:
     """Overrides as Hydra's parser reads them."""
     return OverridesParser.create().parse_overrides(list(overrides))

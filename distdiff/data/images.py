@@ -15,6 +15,7 @@ from distdiff.data.pixels import to_floats, to_tensor
 from distdiff.data.reading.decoding import read_image, read_square
 from distdiff.data.reading.fit import fit_image
 from distdiff.data.reading.options import ReadingOptions
+from distdiff.data.soft_labels import SoftLabels
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class LabelledImages:
     indices: np.ndarray  # (n,) int64
     unreadable: tuple[Unreadable, ...] = ()  # what `without` left out
     file: Callable[[int], Path | str | BinaryIO] | None = None  # of image i: a path, or a stream
-    groups: np.ndarray | None = None  # (n,) int64: those of one number, all of one class, are never in two splits
+    soft: SoftLabels | None = None  # where labels are soft; `labels` are the heaviest classes then
+    groups: np.ndarray | None = None  # (n,) int64: those of one number are never in two splits
+    origins: tuple[tuple[int, ...], ...] | None = None  # of each image, the groups of all images that it was made of
     called: Callable[[int], str] | None = None  # what errors call a stream
     listing: str | None = None  # what the source is called, to remember what was found out about its files
     options: ReadingOptions = field(default_factory=ReadingOptions)
@@ -98,7 +101,9 @@ class LabelledImages:
             labels=self.labels[positions],
             keys=tuple(self.keys[p] for p in positions),
             indices=self.indices[positions],
+            soft=None if self.soft is None else self.soft.select(positions),
             groups=None if self.groups is None else self.groups[positions],
+            origins=None if self.origins is None else tuple(self.origins[p] for p in positions),
             identity=None,
         )
 

@@ -17,12 +17,13 @@ class Clip(TransformersSource):
 
     def load(self) -> VisionEncoder:
         """Raises `UserError` where `model` is no CLIP, or cannot be had."""
-        network, lacking = load_pretrained(CLIPVisionModelWithProjection, self.label, self.where, self.revision)
+        commit = self.commit()
+        network, lacking = load_pretrained(CLIPVisionModelWithProjection, self.label, self.where, commit)
         if lacking:
             raise UserError(
                 f"{self.label} is no CLIP vision model with a projection: it lacks fitting weights for {some_of(lacking)}"
             )
-        preprocess = preprocessing_of(self.label, network, self.where, self.revision)
+        preprocess = preprocessing_of(self.label, network, self.where, commit)
         return VisionEncoder.of(self.label, VisionFeatures(network, image_embedding), preprocess)
 
 

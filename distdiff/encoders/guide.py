@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 
@@ -45,6 +46,9 @@ class TrainedGuide(EncoderSource):
 
     def encoder(self, data: TrainingSet, seed: int, title: str) -> GuideEncoder:
         return GuideEncoder(self.classifiers.train(data, seed, title))
+
+    def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
+        return self.classifiers.learning_order(data, seed, title)
 
 
 class GuideCheckpoint(PretrainedSource):

@@ -23,13 +23,14 @@ class VisionModel(TransformersSource):
 
     def load(self) -> VisionEncoder:
         """Raises `UserError` where `model` is no vision model, lacks weights other than the pooling's, or cannot be had."""
-        network, lacking = load_pretrained(AutoModel, self.label, self.where, self.revision)
+        commit = self.commit()
+        network, lacking = load_pretrained(AutoModel, self.label, self.where, commit)
         pooler = {name for name in lacking if "pooler." in name}
         if lacking - pooler:
             raise UserError(
                 f"{self.label} is no complete vision model: it lacks fitting weights for {some_of(lacking - pooler)}"
             )
-        preprocess = preprocessing_of(self.label, network, self.where, self.revision)
+        preprocess = preprocessing_of(self.label, network, self.where, commit)
         with loading(self.label):
             read = _reading(network, preprocess.input_size, has_pooler=not pooler)
         return VisionEncoder.of(self.label, VisionFeatures(network, read), preprocess)

@@ -7,12 +7,14 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HTTPError
+from huggingface_hub.errors import HTTPError, RevisionResolutionError
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from distdiff.errors import UserError, first_line
 from distdiff.hub import LOADING_ERRORS, hub_or_cache, hub_reason
+
+HUB_ERRORS = (HTTPError, RevisionResolutionError)
 
 
 def load_pretrained(
@@ -62,7 +64,7 @@ def loading(label: str, on_hub: bool = False) -> Iterator[None]:
     try:
         with hub_or_cache() if on_hub else nullcontext():
             yield
-    except (*LOADING_ERRORS, ImportError, SafetensorError, UnpicklingError, HTTPError) as error:
-        if on_hub and isinstance(error, (OSError, HTTPError)):
+    except (*LOADING_ERRORS, ImportError, SafetensorError, UnpicklingError, *HUB_ERRORS) as error:
+        if on_hub and isinstance(error, (OSError, *HUB_ERRORS)):
             raise UserError(f"{label}: {hub_reason(error)}") from error
         raise UserError(f"{label} is no vision model that can be loaded: {first_line(error)}") from error

@@ -6,12 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import TrainingSet
 from distdiff.encoders.base import Encoder
+from distdiff.errors import UserError
 from distdiff.keys import build
 
 REVISION = 1  # raise when a change here changes the features of pretrained encoders
@@ -44,6 +46,10 @@ class EncoderSource(ABC):
     def encoder(self, data: TrainingSet, seed: int, title: str) -> Encoder:
         """φ; `title` names the progress bar where it is trained. Raises `UserError` where it cannot be had."""
 
+    def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
+        """How late φ learnt each real image, (n,): the larger, the later. Raises `UserError` where it learns from none."""
+        raise UserError("expansion.sources=hard is not allowed: this encoder does not learn from the real images")
+
     def fetch(self) -> dict[str, Path]:
         """Downloads what `encoder` needs from the hub into its cache: `key=value` to the folder; empty where all is local."""
         return {}
@@ -69,7 +75,7 @@ class PretrainedSource(EncoderSource):
 
     @abstractmethod
     def ingredients(self) -> dict[str, Any]:
-        """What identifies φ: local weights by their content, those of the hub by id and revision."""
+        """What identifies φ: local weights by their content, those of the hub by id and commit."""
 
     @cached_property
     def _identity(self) -> str:

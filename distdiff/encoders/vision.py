@@ -14,7 +14,7 @@ from distdiff.encoders.base import Encoder
 from distdiff.encoders.location import MODEL, TRANSFORMERS_CONFIG, vision_model_path
 from distdiff.encoders.pretrained import loading
 from distdiff.encoders.source import EncoderContext, PretrainedSource
-from distdiff.hub import cached_folder
+from distdiff.hub import cached_folder, pinned
 
 Reading = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
@@ -71,6 +71,13 @@ class TransformersSource(PretrainedSource):
         """The folder, or the hub id."""
         return vision_model_path(self.model) or self.model
 
+    def commit(self) -> str | None:
+        """The commit of a hub id that `revision` means; None for a folder. Raises `UserError` where it cannot be had."""
+        if vision_model_path(self.model) is not None:
+            return None
+        with loading(self.label, on_hub=True):
+            return pinned(self.model, self.revision).resolved
+
     def ingredients(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -82,4 +89,4 @@ class TransformersSource(PretrainedSource):
         if vision_model_path(self.model) is not None:
             return {}
         self.load()
-        return {self.label: cached_folder(self.model, TRANSFORMERS_CONFIG, self.revision)}
+        return {self.label: cached_folder(self.model, TRANSFORMERS_CONFIG, self.commit())}

@@ -10,11 +10,15 @@ from distdiff.expansion.strengths import strengths_of
 from distdiff.guidance.config import check_steps
 from distdiff.keys import Group, key
 
+HARD = "hard"
+
 
 @dataclass
 class ExpansionKeys:
     factor: int = key(at_least=1)
     balance: bool = False  # more copies in small classes, so that with the originals all have equally many images
+    sources: str = key("all", choices=("all", "hard"))  # hard: those that the guide learnt last get all of the copies
+    hard_fraction: float = key(0.5, above=0, at_most=1)  # of each class's images, for sources=hard
     strength: Any = key(above=0, at_most=1)  # a number, a list (one per copy, repeating) or {low: , high: }
     batch_size: int = key(at_least=1)
     output_dir: str | None = None
@@ -38,6 +42,12 @@ def check(config: DictConfig) -> None:
             f"expansion.quality={keys.quality} is not allowed: png is lossless; it is for expansion.image_format=jpeg or webp"
         )
     check_split(keys.split, keys.total_split, config.command)
+    encoder = config.encoder
+    if keys.sources == HARD and not (encoder.name == "guide" and encoder.get("checkpoint") is None):
+        raise UserError(
+            "expansion.sources=hard is not allowed: it asks which images the guide learnt last, so encoder=guide without a "
+            "checkpoint"
+        )
     for strength in strengths_of(keys.strength):
         check_steps(config, strength)
 

@@ -1,4 +1,4 @@
-"""Which copy of which source each item of a plan is, by arithmetic: `expansion.factor` and `expansion.balance`."""
+"""Which copy of which source each item of a plan is, by arithmetic: `expansion.factor`, `balance` and `sources`."""
 
 from abc import ABC, abstractmethod
 
@@ -8,10 +8,19 @@ import numpy as np
 class Deal(ABC):
     """Copies dealt to the sources of a plan; item i is the same at every factor, so a larger one only appends.
 
-    `count` is the number of items. Arguments and results are integers or arrays (m,) of them.
+    `count` is the number of items. Arguments and results are integers or arrays (m,) of them; positions count the sources
+    that copies are dealt to.
     """
 
     count: int
+
+    def __init__(self, labels: np.ndarray, ranks: np.ndarray) -> None:
+        """`labels` (n,) of the sources; `ranks` (n,): the order in which a class deals to its sources."""
+        self.order = np.lexsort((ranks, labels))  # positions, class by class
+        self.labels, self.classes, self.sizes = np.unique(labels, return_inverse=True, return_counts=True)
+        self.starts = np.cumsum(self.sizes) - self.sizes  # of each class in `order`
+        self.turn = np.empty_like(self.order)  # of each source in its class
+        self.turn[self.order] = np.arange(len(labels)) - self.starts[self.classes[self.order]]
 
     @abstractmethod
     def places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -20,6 +29,16 @@ class Deal(ABC):
     @abstractmethod
     def least_factor(self, copies: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """The smallest factor at which these copies of the sources at `positions` are dealt."""
+
+    def numbers(self, copies: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Which of its class's items each of these copies is, from 0, (m,)."""
+        return np.asarray(copies) * self.sizes[self.classes[positions]] + self.turn[positions]
+
+    def numbered(self, labels: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The copies and positions of the `numbers`-th items of classes: the inverse of `numbers`."""
+        classes = np.searchsorted(self.labels, labels)
+        copies, turns = np.divmod(np.asarray(numbers), self.sizes[classes])
+        return copies, self.order[self.starts[classes] + turns]
 
     @property
     @abstractmethod
@@ -30,10 +49,11 @@ class Deal(ABC):
 class Proportional(Deal):
     """`factor` copies of every source: item i is copy i // n of source i % n, for n sources."""
 
-    def __init__(self, num_sources: int, factor: int) -> None:
-        self.num_sources = num_sources
+    def __init__(self, labels: np.ndarray, factor: int) -> None:
+        super().__init__(labels, np.arange(len(labels)))
+        self.num_sources = len(labels)
         self.factor = factor
-        self.count = num_sources * factor
+        self.count = self.num_sources * factor
 
     def places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.divmod(indices, self.num_sources)
@@ -46,43 +66,59 @@ class Proportional(Deal):
         return f"{self.factor} copies of each of {self.num_sources:,} source images"
 
 
-class Balanced(Deal):
-    """N (1 + factor) − n_c copies for each class of n_c > 0 sources, N the most of these, so that all have N (1 + factor) images.
+class InTurn(Deal):
+    """Classes deal to their sources in turn, one copy each, in the order of their `ranks`.
 
-    A class deals to its sources in turn, one copy each, in the order of their `ranks`. First come the N − n_c items of
-    each class that bring it up to N, class by class, then for every unit of the factor N of each class.
+    First come `first[c]` items of each class c, class by class, then for every unit of the factor `unit[c]` of each class.
     """
 
-    def __init__(self, labels: np.ndarray, ranks: np.ndarray, factor: int) -> None:
-        """`labels` and `ranks` (n,), of each source; ranks that do not depend on what else there is in the class."""
-        self.order = np.lexsort((ranks, labels))  # positions, class by class
-        _, classes, self.sizes = np.unique(labels, return_inverse=True, return_counts=True)
-        self.starts = np.cumsum(self.sizes) - self.sizes  # of each class in `order`
-        self.turn = np.empty_like(self.order)  # of each source in its class
-        self.turn[self.order] = np.arange(len(labels)) - self.starts[classes[self.order]]
-        self.classes = classes
-        self.largest = int(self.sizes.max(initial=1))
-        self.lacking = self.largest - self.sizes
-        self.ends = np.cumsum(self.lacking)  # of each class's first items
-        self.first = int(self.lacking.sum())
-        self.per_class = self.largest * (1 + factor)
-        self.count = self.first + self.largest * factor * len(self.sizes)
+    def __init__(
+        self, labels: np.ndarray, ranks: np.ndarray, first: np.ndarray, unit: np.ndarray, factor: int, words: str
+    ) -> None:
+        """`first` and `unit` (classes,) of the classes that have sources, in their order."""
+        super().__init__(labels, ranks)
+        self.first, self.unit, self.factor = first, unit, factor
+        self.first_ends, self.unit_ends = np.cumsum(first), np.cumsum(unit)
+        self.num_first, self.per_unit = int(first.sum()), int(unit.sum())
+        self.count = self.num_first + self.per_unit * factor
+        self._words = words
+
+    @classmethod
+    def balanced(cls, labels: np.ndarray, ranks: np.ndarray, sizes: np.ndarray, factor: int) -> "InTurn":
+        """N (1 + factor) − n_c copies for each class of n_c real images, N the most of these, so that all have N (1 + factor).
+
+        `labels` and `ranks` (n,) of the sources that are dealt to, `sizes` (classes,) of all real images of their classes.
+        """
+        largest = int(sizes.max(initial=1))
+        words = f"of {len(labels):,} source images, so many that each class has {largest * (1 + factor):,} with its originals,"
+        return cls(labels, ranks, largest - sizes, np.full_like(sizes, largest), factor, words)
+
+    @classmethod
+    def equal_counts(cls, labels: np.ndarray, ranks: np.ndarray, sizes: np.ndarray, factor: int) -> "InTurn":
+        """As many copies of some of a class's images as `factor` copies of all of them would be."""
+        words = f"{factor * int(sizes.sum()):,} copies of {len(labels):,} of {int(sizes.sum()):,} source images"
+        return cls(labels, ranks, np.zeros_like(sizes), sizes, factor, words)
 
     def places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        blocks, within = np.divmod(indices - self.first, self.largest)
-        units, classes = np.divmod(blocks, len(self.sizes))
-        early = units < 0
-        classes = np.where(early, np.searchsorted(self.ends, indices, side="right"), classes)
-        turns = self.lacking[classes] + np.where(early, indices - self.ends[classes], units * self.largest + within)
-        copies, turns = np.divmod(turns, self.sizes[classes])
+        early = indices < self.num_first
+        units, within = np.divmod(indices - self.num_first, self.per_unit)
+        place = np.where(early, indices, within)
+        classes = np.where(
+            early,
+            np.searchsorted(self.first_ends, place, side="right"),
+            np.searchsorted(self.unit_ends, place, side="right"),
+        )
+        ends, sizes = np.where(early, self.first_ends[classes], self.unit_ends[classes]), self.sizes[classes]
+        starts = ends - np.where(early, self.first[classes], self.unit[classes])
+        turns = np.where(early, 0, self.first[classes] + units * self.unit[classes]) + place - starts
+        copies, turns = np.divmod(turns, sizes)
         return copies, self.order[self.starts[classes] + turns]
 
     def least_factor(self, copies: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        sizes = self.sizes[self.classes[positions]]
-        return np.maximum(1, (np.asarray(copies) * sizes + self.turn[positions] + sizes) // self.largest)
+        classes = self.classes[positions]
+        later = self.numbers(copies, positions) - self.first[classes]
+        return np.maximum(1, later // self.unit[classes] + 1)
 
     @property
     def words(self) -> str:
-        return (
-            f"of {len(self.order):,} source images, so many that each class has {self.per_class:,} with its originals,"
-        )
+        return self._words

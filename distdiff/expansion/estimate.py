@@ -12,8 +12,8 @@ from PIL import Image
 
 from distdiff.console.progress import console
 from distdiff.data.pixels import to_image
-from distdiff.expansion.plan import WorkItem
-from distdiff.expansion.synthesis import Synthesized
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized
 from distdiff.store.encoding import ImageEncoding
 
 MINUTE = 60.0  # seconds

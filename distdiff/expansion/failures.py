@@ -10,8 +10,9 @@ from lightning.pytorch.callbacks import Callback
 from distdiff.data.images import LabelledImages
 from distdiff.data.readable import describe_unreadable
 from distdiff.errors import UserError
-from distdiff.expansion.plan import ExpansionPlan, WorkItem
-from distdiff.expansion.synthesis import Synthesized
+from distdiff.expansion.plan import ExpansionPlan
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized
 from distdiff.ranks.world import world
 from distdiff.store.failures import FAILURE_JOURNALS, FAILURES, SAMPLE, num_failed
 from distdiff.store.journal import append_rows

@@ -1,7 +1,7 @@
 """One expansion: a directory with an identity, and how to fill it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,29 +23,40 @@ from distdiff.expansion.failures import FailureJournal, FailureLimit
 from distdiff.expansion.module import ExpansionModule, PlannedBatches
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.stopping import StopBetweenBatches
-from distdiff.expansion.synthesis import Synthesizer
 from distdiff.expansion.tracking import TrackExpansion
-from distdiff.expansion.writer import ExpandedWriter
+from distdiff.expansion.writer import COMPANIONS, ExpandedWriter
+from distdiff.methods.base import Method
+from distdiff.methods.img2img import Img2Img
+from distdiff.methods.synthesis import Synthesizer
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import Counter, world
 from distdiff.store.cards import dataset_card
+from distdiff.store.columns import kind_of
+from distdiff.store.contents import Contents
 from distdiff.store.directory import ExpandedDirectory
-from distdiff.store.failures import num_failed, say_failures
+from distdiff.store.failures import num_failed, read_failures, say_failures
+from distdiff.store.formats.base import Storage
+from distdiff.store.journal import Row
 from distdiff.store.options import StorageOptions
 from distdiff.store.shares import Share, working_on
 
 
 @dataclass
 class ExpansionJob:
-    """An expansion that is known but not made: `ingredients` identify it, `synthesizer()` loads what makes it."""
+    """An expansion that is known but not made: `ingredients` identify it, `synthesizer()` loads what makes it.
 
-    method: str
+    `name` is that of the study's row; `method` plans the images, of the sources whose positions `choose_sources()` gives.
+    """
+
+    name: str
     seed: int
     sources: LabelledImages
     ingredients: dict[str, Any]
     synthesizer: Callable[[str], Synthesizer]
     path: Path
     config: DictConfig
+    method: Method = field(default_factory=Img2Img)
+    choose_sources: Callable[[], np.ndarray] | None = None
     fingerprint: str = field(init=False)
     limit: FailureLimit = field(init=False)
 
@@ -56,8 +67,19 @@ class ExpansionJob:
     @cached_property
     def plan(self) -> ExpansionPlan:
         """Every image that the job is to make."""
+        return self.plan_of(self.config.expansion.factor)
+
+    def plan_of(self, factor: int) -> ExpansionPlan:
+        """The images of a factor."""
         options, extension = self.config.expansion, StorageOptions.of(self.config).encoding.extension
-        return ExpansionPlan(self.sources, options.factor, options.strength, self.seed, extension, options.balance)
+        return ExpansionPlan(
+            self.sources, factor, options.strength, self.seed, extension, options.balance, self.method, self._chosen
+        )
+
+    @cached_property
+    def _chosen(self) -> np.ndarray | None:
+        """Positions of the sources that copies are made of; None for all."""
+        return None if self.choose_sources is None else world().once(self.choose_sources)
 
     def claim(self) -> None:
         """Makes the directory, or checks that it is this job's; raises `UserError` if it is another's.
@@ -66,6 +88,11 @@ class ExpansionJob:
         """
         world().once(self._claim)
 
+    @property
+    def contents(self) -> Contents | None:
+        """Which images of its finished directory are the job's, None for all: it may have been made with a larger factor."""
+        return self.plan
+
     def run(self, title: str, logger: Logger | bool = False) -> int:
         """Makes the images of this process's share that are not there yet; whoever makes the last finishes the directory.
 
@@ -73,59 +100,106 @@ class ExpansionJob:
         shows how it goes.
         """
         self.claim()  # again: hours may have passed, and the directory may be gone
-        directory, options, ranks, plan = ExpandedDirectory(self.path), self.config.expansion, world(), self.plan
-        if ranks.once(lambda: directory.holds(plan)):
-            say_failures(self.path)
-            return 0
-        share = Share(options.split or 0, options.total_split, ranks.rank, ranks.size)
-        with ExitStack() as holding:
-            # The leading rank first: where it is refused, all are.
-            ranks.once(lambda: holding.enter_context(working_on(self.path, share)))
-            if not ranks.leads:
-                holding.enter_context(working_on(self.path, share))
-            lacking = ranks.once(lambda: plan.missing(directory.settled()))
-            missing = share.whole.of(lacking)
-            if len(missing):
-                self._say_going_on(len(plan) - len(lacking))
-                failures = FailureJournal(self.path, share, self.limit, plan, settled=len(plan) - len(lacking))
-                ranks.once(failures.check)
-                try:
-                    self._make(plan, missing, share, title, failures, logger)
-                except BaseException:  # the run ends here: what failed so far is to be seen
-                    directory.list_failures(share, self.sources.unreadable)
-                    raise
-            num_lacking = ranks.once(lambda: self._finish(directory, plan))
+        options, ranks, num_lacking = self.config.expansion, world(), 0
+        if not ranks.once(self.is_done):
+            share = Share(options.split or 0, options.total_split, ranks.rank, ranks.size)
+            with ExitStack() as holding:
+                # The leading rank first: where it is refused, all are.
+                ranks.once(lambda: holding.enter_context(working_on(self.path, share)))
+                if not ranks.leads:
+                    holding.enter_context(working_on(self.path, share))
+                num_lacking = self.fill(share, title, logger)
         say_failures(self.path)
         return num_lacking
+
+    def is_done(self) -> bool:
+        """Whether the directory is complete, and has all of the plan's images."""
+        return ExpandedDirectory(self.path).holds(self.plan)
+
+    def fill(self, share: Share, title: str, logger: Logger | bool) -> int:
+        """Makes a share's images, and finishes the directory where no other's are missing; returns how many are."""
+        directory = ExpandedDirectory(self.path)
+        self.make_missing(self.plan, share, title, logger, directory.storage, directory.rows)
+        return world().once(lambda: self._finish(directory, self.plan))
+
+    def make_missing(
+        self,
+        plan: ExpansionPlan,
+        share: Share,
+        title: str,
+        logger: Logger | bool,
+        storage: Storage,
+        rows: Callable[[], Mapping[str, Row]],
+        wanted: np.ndarray | None = None,
+    ) -> None:
+        """Makes those of a plan's images, or of the indices `wanted`, that are a share's and not there yet.
+
+        They go to `storage`; `rows()` are the metadata of the images that are there, by file name.
+        """
+        ranks = world()
+        lacking = ranks.once(lambda: plan.missing(self._settled(rows())))
+        settled = len(plan) - len(lacking)
+        missing = self._part(plan, share.whole, lacking if wanted is None else np.intersect1d(lacking, wanted))
+        if not len(missing):
+            return
+        self._say_going_on(plan, settled)
+        failures = FailureJournal(self.path, share, self.limit, plan, settled)
+        ranks.once(failures.check)
+        try:
+            self._make(plan, missing, share, title, failures, logger, storage)
+        except BaseException:  # the run ends here: what failed so far is to be seen
+            ExpandedDirectory(self.path).list_failures(share, self.sources.unreadable)
+            raise
 
     def _claim(self) -> None:
         self.limit.check_sources(self.sources)
         options = StorageOptions.of(self.config)
-        ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names, options)
+        declared = {name: kind_of(name, declared) for name, declared in self.method.columns.items()}
+        if self.method.together:
+            declared[COMPANIONS] = kind_of(COMPANIONS, list[str])
+        ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names, options, declared)
 
-    def _say_going_on(self, settled: int) -> None:
+    def _settled(self, rows: Mapping[str, Row]) -> set[str]:
+        """The names of images that need not be made: of those with these rows, and of those that failed.
+
+        Of images that were made together none where one was lost.
+        """
+        settled = rows.keys() | read_failures(self.path).keys()
+        if not self.method.together:
+            return settled
+        torn = {name for name, row in rows.items() if not settled.issuperset(row[COMPANIONS])}
+        return settled - torn
+
+    def _part(self, plan: ExpansionPlan, share: Share, indices: np.ndarray) -> np.ndarray:
+        """A share's part of a plan's items; copies that are made together are in one share."""
+        return share.of(indices, plan.source_numbers(indices) if self.method.together else None)
+
+    def _say_going_on(self, plan: ExpansionPlan, settled: int) -> None:
         """Says how many images an earlier run left, those that failed in it not counted."""
-        if world().leads and (there := settled - num_failed(self.path, self.plan)) > 0:
-            console.print(f"going on: {there:,} of {len(self.plan):,} images are there")
+        if world().leads and (there := settled - num_failed(self.path, plan)) > 0:
+            console.print(f"going on: {there:,} of {len(plan):,} images are there")
 
     def _finish(self, directory: ExpandedDirectory, plan: ExpansionPlan) -> int:
-        counts = {
-            "sources": len(self.sources),
-            "classes": len(self.sources.class_names),
-            "unreadable": len(self.sources.unreadable),
-            "failed": num_failed(self.path, plan),
-        }
+        counts = self._counts(plan)
         card = dataset_card(
             dataset=self.config.dataset.name,
-            method=self.method,
+            method=self.name,
             seed=self.ingredients["seed"],
             fingerprint=self.fingerprint,
-            planned=len(plan),
+            made=len(plan) - counts["failed"],
             words=plan.words,
             counts=counts,
             storage=self.config.expansion.format,
         )
         return directory.finish(plan, counts, card)
+
+    def _counts(self, plan: ExpansionPlan) -> dict[str, int]:
+        return {
+            "sources": len(self.sources),
+            "classes": len(self.sources.class_names),
+            "unreadable": len(self.sources.unreadable),
+            "failed": num_failed(self.path, plan),
+        }
 
     def _make(
         self,
@@ -135,10 +209,11 @@ class ExpansionJob:
         title: str,
         failures: FailureJournal,
         logger: Logger | bool,
+        storage: Storage,
     ) -> None:
         """Makes this rank's part of `missing`, and returns when all ranks have made theirs."""
         ranks, synthesizer = world(), self.synthesizer(title)
-        batches = plan.batches(share.of(missing), self.config.expansion.batch_size, synthesizer.group)
+        batches = plan.batches(self._part(plan, share, missing), self.config.expansion.batch_size, synthesizer.group)
         with (
             SharedProgress(f"{title}: expand", len(missing), ranks.counter()) as progress,
             self._timed(progress.counter),
@@ -148,16 +223,17 @@ class ExpansionJob:
                 reports.append(
                     TrackExpansion(logger, made=lambda: progress.counter.add(0), failures=lambda: failures.failed)
                 )
+            writer = ExpandedWriter(self.path, storage, share, self.method.together)
             trainer = build_trainer(
                 self.config.trainer,
-                callbacks=[ExpandedWriter(self.path, share), failures, progress, *reports, StopBetweenBatches()],
+                callbacks=[writer, failures, progress, *reports, StopBetweenBatches()],
                 enable_progress_bar=False,
                 inference_mode=False,
                 precision="32-true",  # `generator.dtype` is the sampler's; `trainer.precision` is for classifiers
             )
             if batches:
-                loader = PlannedBatches(plan, batches).loader()
-                trainer.predict(ExpansionModule(synthesizer), loader, return_predictions=False)
+                module = ExpansionModule(synthesizer, self.method.together)
+                trainer.predict(module, PlannedBatches(plan, batches).loader(), return_predictions=False)
             ranks.barrier()
 
     @contextmanager

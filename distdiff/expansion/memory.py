@@ -7,8 +7,8 @@ from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_e
 
 from distdiff.console.progress import announce
 from distdiff.errors import UserError
-from distdiff.expansion.plan import WorkItem
-from distdiff.expansion.synthesis import Synthesized, Synthesizer
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized, Synthesizer
 
 # What libraries below torch say; torch's own allocators raise errors that can be told by type or by Lightning.
 _SAID = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "not enough memory", "out of memory")
@@ -17,8 +17,10 @@ _SAID = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "not enough 
 class WithinMemory:
     """Calls a synthesizer on at most `limit` items at a time, halved for good whenever memory runs out."""
 
-    def __init__(self, synthesizer: Synthesizer) -> None:
+    def __init__(self, synthesizer: Synthesizer, together: bool = False) -> None:
+        """`together`: the images of a batch depend on each other, so that no batch is divided."""
         self.synthesizer = synthesizer
+        self.together = together
         self.limit: int | None = None  # as many as come
 
     def __call__(self, items: Sequence[WorkItem]) -> Synthesized:
@@ -45,6 +47,11 @@ class WithinMemory:
 
     def _halve(self, size: int) -> None:
         garbage_collection_cuda()
+        if self.together:
+            raise UserError(
+                f"out of memory with {size} images that are made together: set a smaller method.group_size, "
+                "generator.gradient_checkpointing=true, a smaller generator.resolution, or generator.dtype=float16"
+            )
         if size == 1:
             raise UserError(
                 "out of memory with a single image at a time: set generator.gradient_checkpointing=true, a smaller "

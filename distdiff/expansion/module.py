@@ -6,17 +6,19 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from distdiff.expansion.memory import WithinMemory
-from distdiff.expansion.plan import ExpansionPlan, WorkItem
-from distdiff.expansion.synthesis import Synthesized, Synthesizer
+from distdiff.expansion.plan import ExpansionPlan
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized, Synthesizer
 
 
 class ExpansionModule(L.LightningModule):
     """Turns each batch of work items into images; the writer callback puts them on disk."""
 
-    def __init__(self, synthesizer: Synthesizer) -> None:
+    def __init__(self, synthesizer: Synthesizer, together: bool = False) -> None:
+        """`together`: the images of a batch depend on each other."""
         super().__init__()
         self.synthesizer = synthesizer
-        self.within_memory = WithinMemory(synthesizer)
+        self.within_memory = WithinMemory(synthesizer, together)
 
     def transfer_batch_to_device(self, batch: list[WorkItem], *_: object) -> list[WorkItem]:
         return batch  # names and numbers only; the synthesizer owns the tensors

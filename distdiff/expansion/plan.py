@@ -1,32 +1,22 @@
-"""The work list: copies of every source image, each with its own seed."""
+"""The work list: copies of source images, each with its own seed."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from distdiff.data.images import LabelledImages, Unreadable
-from distdiff.expansion.dealing import Balanced, Proportional
+from distdiff.expansion.dealing import Deal, InTurn, Proportional
 from distdiff.expansion.strengths import strengths_of
 from distdiff.generator.noise import image_seed
-from distdiff.store.names import safe_name
+from distdiff.methods.base import Method
+from distdiff.methods.img2img import Img2Img
+from distdiff.methods.item import WorkItem
+from distdiff.methods.sources import Sources
+from distdiff.store.names import SOURCELESS, name_from_class, safe_name
 
 CHUNK = 10_000  # file names made at a time
-
-
-@dataclass(frozen=True)
-class WorkItem:
-    """One image to make: `position` of its source among the originals, and what names and seeds it."""
-
-    position: int
-    copy: int
-    seed: int
-    strength: float
-    label: int
-    class_name: str
-    source: str
-    file_name: str
 
 
 class ExpansionPlan(Sequence[WorkItem]):
@@ -43,23 +33,27 @@ class ExpansionPlan(Sequence[WorkItem]):
         seed: int,
         extension: str = "png",
         balance: bool = False,
+        method: Method | None = None,
+        chosen: np.ndarray | None = None,
     ) -> None:
         """`strength`: a number, a list (one a copy, repeating) or a `{low, high}` range, drawn an image.
 
         `balance`: more copies of small classes than `factor` of each source, so that with their originals all are equal.
+        `method` plans what each image is made of; img2img unless given. `chosen`: positions of the sources that get all of
+        their classes' copies; None for all of them.
         """
         self.images = images
         self.factor = factor
         self.seed = seed
         self.extension = extension  # of the images' file names
-        self._labels: list[int] = images.labels.tolist()
+        self.method = Img2Img() if method is None else method
+        self.sources = Sources(images)
         self._strengths = strengths_of(strength)
         self._drawn = hasattr(strength, "keys")  # an image, from a range
-        folders = [safe_name(name) for name in images.class_names]
-        self._stems = [
-            f"{folders[label]}/{safe_name(key)}" for label, key in zip(self._labels, images.keys, strict=True)
-        ]
-        self._deal = Balanced(images.labels, self._ranks(), factor) if balance else Proportional(len(images), factor)
+        self._folders = [safe_name(name) for name in images.class_names]
+        self._names = [safe_name(key) for key in images.keys]
+        self._chosen = np.arange(len(images)) if chosen is None else np.sort(chosen)
+        self._deal = self._dealt(balance, chosen is not None)
 
     def __len__(self) -> int:
         return self._deal.count
@@ -67,19 +61,8 @@ class ExpansionPlan(Sequence[WorkItem]):
     def __getitem__(self, index: int) -> WorkItem:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        copy, position = map(int, self._deal.places(index))
-        label, source = self._labels[position], self.images.keys[position]
-        class_name = self.images.class_names[label]
-        return WorkItem(
-            position=position,
-            copy=copy,
-            seed=image_seed(self.seed, class_name, source, copy),
-            strength=self._strength(copy, position),
-            label=label,
-            class_name=class_name,
-            source=source,
-            file_name=f"{self._stems[position]}__{copy:04d}.{self.extension}",
-        )
+        copies, positions = self._places(np.array([index]))
+        return self._item(int(copies[0]), int(positions[0]))
 
     @property
     def words(self) -> str:
@@ -91,51 +74,145 @@ class ExpansionPlan(Sequence[WorkItem]):
         """Sources that cannot be read, so that nothing is made of them."""
         return self.images.unreadable
 
+    @property
+    def counts(self) -> np.ndarray:
+        """How many images each class gets, (classes,)."""
+        counts = np.zeros(len(self.images.class_names), dtype=np.int64)
+        for start in range(0, len(self), CHUNK):
+            _, positions = self._places(np.arange(start, min(start + CHUNK, len(self))))
+            counts += np.bincount(self.images.labels[positions], minlength=len(counts))
+        return counts
+
     def file_names(self) -> Iterator[str]:
         """Every item's path below the expanded dataset's directory, in order."""
         for start in range(0, len(self), CHUNK):
-            copies, positions = self._deal.places(np.arange(start, min(start + CHUNK, len(self))))
+            copies, positions = self._places(np.arange(start, min(start + CHUNK, len(self))))
             for copy, position in zip(copies.tolist(), positions.tolist(), strict=True):
-                yield f"{self._stems[position]}__{copy:04d}.{self.extension}"
+                yield (
+                    self._file_name(copy, position) if self.method.keeps_class else self._item(copy, position).file_name
+                )
 
     def missing(self, done: Container[str]) -> np.ndarray:
         """The indices of items whose file names are not among `done`, (m,) int64."""
         indices = (index for index, name in enumerate(self.file_names()) if name not in done)
         return np.fromiter(indices, dtype=np.int64)
 
-    def batches(self, indices: np.ndarray, batch_size: int, group: Callable[[float], float]) -> list[np.ndarray]:
-        """Puts items of one group (equal `group(strength)`) into batches, in order."""
-        copies, positions = self._deal.places(indices)
-        if self._drawn:
-            places = zip(copies.tolist(), positions.tolist(), strict=True)
-            keys = np.array([group(self._strength(copy, position)) for copy, position in places])
-        else:
-            of_turn = np.array([group(strength) for strength in self._strengths])
-            keys = of_turn[copies % len(of_turn)]
-        members = [indices[keys == key] for key in dict.fromkeys(keys.tolist())]
-        return [part for same in members for part in np.split(same, range(batch_size, len(same), batch_size))]
+    def source_numbers(self, indices: np.ndarray) -> np.ndarray:
+        """The positions of the sources of the items at `indices`, (m,): equal for copies of one source."""
+        return self._places(indices)[1]
+
+    def batches(self, indices: np.ndarray, batch_size: int, group: Callable[[float], Hashable]) -> list[np.ndarray]:
+        """Puts items of one group (equal `group(strength)`) into batches, in order.
+
+        Of a method that makes a source's copies together a batch holds copies of one source, at most `group_size` of them.
+        """
+        copies, positions = self._places(indices)
+        keys = self._groups(copies, positions, group)
+        if self.method.group_size is not None:
+            batch_size = self.method.group_size
+            keys = list(zip(keys, positions.tolist(), strict=True))
+        numbers: dict[Hashable, int] = {}
+        of = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+        order = np.argsort(of, kind="stable")
+        members = np.split(indices[order], np.cumsum(np.bincount(of, minlength=len(numbers)))[:-1])
+        parts = (part for same in members for part in np.split(same, range(batch_size, len(same), batch_size)))
+        return [part for part in parts if len(part)]
 
     def factor_with(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """The smallest factor, at least its own, whose plan has the images of these metadata rows too."""
         if not rows:
             return self.factor
-        places = enumerate(zip(self._labels, self.images.keys, strict=True))
-        position_of = {(self.images.class_names[label], key): position for position, (label, key) in places}
-        positions = np.array([position_of[row["class_name"], row["source"]] for row in rows])
         copies = np.array([row["copy"] for row in rows])
-        return max(self.factor, int(self._deal.least_factor(copies, positions).max()))
+        place_of = {int(position): place for place, position in enumerate(self._chosen)}
+        if self.method.num_sources == 0:
+            labels = np.array([self.images.class_names.index(row["class_name"]) for row in rows])
+            copies, places = self._deal.numbered(labels, copies)
+        else:
+            position_of = {self.sources.name(position): position for position in place_of}
+            places = np.array([place_of[position_of[source_of(row)]] for row in rows])
+        return max(self.factor, int(self._deal.least_factor(copies, places).max()))
 
-    def _strength(self, copy: int, position: int) -> float:
+    def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The copies, and the positions of the sources, of items; without sources, the number in the class for a copy."""
+        copies, places = self._deal.places(indices)
+        if self.method.num_sources == 0:
+            copies = self._deal.numbers(copies, places)
+        return copies, self._chosen[places]
+
+    def _item(self, copy: int, position: int) -> WorkItem:
+        label = self.sources.labels[position]
+        class_name, source = self.images.class_names[label], self.images.keys[position]
+        item = WorkItem(
+            position=position,
+            copy=copy,
+            seed=image_seed(self.seed, class_name, source, copy),
+            strength=self._strength(copy, position),
+            label=label,
+            class_name=class_name,
+            source=source,
+            file_name=self._file_name(copy, position),
+            sources=(self.sources.name(position),),
+        )
+        if self.method.num_sources == 0:
+            seed = image_seed(self.seed, class_name, "", copy)
+            return replace(item, position=None, source=None, seed=seed, sources=())
+        return self._labelled(self._with_partners(item))
+
+    def _with_partners(self, item: WorkItem) -> WorkItem:
+        partners = self.method.partners(item, self.sources, self.seed)
+        return replace(item, partners=partners, sources=(*item.sources, *map(self.sources.name, partners)))
+
+    def _labelled(self, item: WorkItem) -> WorkItem:
+        soft = self.method.label(item, self.sources, self.seed)
+        item = replace(item, soft_label=soft)
+        if not soft or soft[0][0] == item.label:
+            return item
+        label, class_name = soft[0][0], self.images.class_names[soft[0][0]]
+        name = f"{self._folders[label]}/{name_from_class(item.class_name, item.source)}"
+        file_name = f"{name}__{item.copy:04d}.{self.extension}"
+        return replace(item, label=label, class_name=class_name, source_class=item.class_name, file_name=file_name)
+
+    def _file_name(self, copy: int, position: int) -> str:
+        """That of a copy in its source's class."""
+        name = SOURCELESS if self.method.num_sources == 0 else self._names[position]
+        return f"{self._folders[self.sources.labels[position]]}/{name}__{copy:04d}.{self.extension}"
+
+    def _groups(self, copies: np.ndarray, positions: np.ndarray, group: Callable[[float], Hashable]) -> list[Hashable]:
+        """`group` of each item's strength."""
+        if self._drawn:
+            places = zip(copies.tolist(), positions.tolist(), strict=True)
+            return [group(self._strength(copy, position)) for copy, position in places]
+        of_turn = [group(self.method.strength(float(strength))) for strength in self._strengths]
+        return [of_turn[turn] for turn in (copies % len(of_turn)).tolist()]
+
+    def _strength(self, copy: int, position: int) -> float | None:
         """The number itself, the list's turn for the copy, or a uniform draw from `{low, high}` by its own seed."""
         if not self._drawn:
-            return float(self._strengths[copy % len(self._strengths)])
-        class_name = self.images.class_names[self._labels[position]]
+            return self.method.strength(float(self._strengths[copy % len(self._strengths)]))
+        class_name = self.images.class_names[self.sources.labels[position]]
         low, high = self._strengths
         seed = image_seed(self.seed, class_name, self.images.keys[position], copy, "strength")
-        return float(low + (high - low) * (seed * 2.0**-63))
+        return self.method.strength(float(low + (high - low) * (seed * 2.0**-63)))
+
+    def _dealt(self, balance: bool, some: bool) -> Deal:
+        labels, all_labels = self.images.labels[self._chosen], self.images.labels
+        if not balance and not some:
+            return Proportional(labels, self.factor)
+        sizes = np.bincount(all_labels, minlength=len(self.images.class_names))[np.unique(labels)]
+        deal = InTurn.balanced if balance else InTurn.equal_counts
+        return deal(labels, self._ranks(), sizes, self.factor)
 
     def _ranks(self) -> np.ndarray:
-        """A random number of each source, (n,): whose names come first must not decide which gets a copy more."""
-        class_names, sources = self.images.class_names, zip(self._labels, self.images.keys, strict=True)
-        seeds = (image_seed(self.seed, class_names[label], key, "source", "deal") for label, key in sources)
-        return np.fromiter(seeds, dtype=np.int64, count=len(self._labels))
+        """A random number of each chosen source, (n,): whose names come first must not decide which gets a copy more."""
+        class_names = self.images.class_names
+        seeds = (
+            image_seed(self.seed, class_names[self.sources.labels[p]], self.images.keys[p], "source", "deal")
+            for p in self._chosen.tolist()
+        )
+        return np.fromiter(seeds, dtype=np.int64, count=len(self._chosen))
+
+
+def source_of(row: Mapping[str, Any]) -> str:
+    """`class/key` of the source of an expanded image, by its metadata; those of older versions name the key alone."""
+    sources = row.get("sources")
+    return sources[0] if sources else f"{row['class_name']}/{row['source']}"

@@ -16,9 +16,9 @@ from PIL import Image
 
 from distdiff.data.pixels import to_image
 from distdiff.errors import RankLost
-from distdiff.expansion.plan import WorkItem
-from distdiff.expansion.synthesis import Synthesized
 from distdiff.grids import grid
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized
 from distdiff.tracking.loggers import log_image
 
 EVERY, GRID_EVERY = 15.0, 120.0  # seconds

@@ -6,22 +6,29 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from distdiff.expansion.plan import WorkItem
-from distdiff.expansion.synthesis import Synthesized
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized
 from distdiff.store.columns import check_columns
-from distdiff.store.directory import ExpandedDirectory
+from distdiff.store.formats.base import Storage
 from distdiff.store.shares import OUTPUT_DIR, Share
 from distdiff.writing import writing_to
+
+COMPANIONS = "companions"  # the metadata column of the file names of all images that were made together
 
 
 class ExpandedWriter(BasePredictionWriter):
     """Hands a batch's images, as files are to hold them, and their metadata rows to the directory's storage."""
 
-    def __init__(self, directory: Path, share: Share) -> None:
+    def __init__(self, directory: Path, storage: Storage, share: Share, together: bool = False) -> None:
+        """`storage` is that of the directory, or one below it.
+
+        `together`: the images of a batch depend on each other, and their metadata say so.
+        """
         super().__init__(write_interval="batch")
         self.directory = directory
-        self.storage = ExpandedDirectory(directory).storage
+        self.storage = storage
         self.share = share
+        self.together = together
 
     def write_on_batch_end(
         self,
@@ -33,12 +40,13 @@ class ExpandedWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        check_columns(prediction.columns)
+        check_columns(prediction.columns, self.storage.declared)
         encoding, finished = self.storage.options.encoding, []
+        more = {COMPANIONS: [item.file_name for item in batch]} if self.together else {}
         for position, item in enumerate(batch):
             if position in prediction.failures:
                 continue
-            row = metadata_row(item) | {name: column[position] for name, column in prediction.columns.items()}
+            row = metadata_row(item) | {name: column[position] for name, column in prediction.columns.items()} | more
             finished.append((row, encoding.encode(prediction.images[position])))
         with writing_to(self.directory, OUTPUT_DIR):
             self.storage.write(finished)
@@ -50,12 +58,16 @@ class ExpandedWriter(BasePredictionWriter):
 
 def metadata_row(item: WorkItem) -> dict[str, Any]:
     """The columns that every method has."""
+    shares = item.soft_label or ((item.label, 1.0),)
     return {
         "file_name": item.file_name,
         "label": item.label,
         "class_name": item.class_name,
         "source": item.source,
+        "sources": list(item.sources),
         "copy": item.copy,
         "seed": item.seed,
         "strength": item.strength,
+        "soft_labels": [label for label, _ in shares],
+        "soft_weights": [weight for _, weight in shares],
     }

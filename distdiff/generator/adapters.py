@@ -5,12 +5,13 @@ from pathlib import Path
 
 from diffusers import DiffusionPipeline
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import RevisionResolutionError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from distdiff.errors import UserError, first_line
 from distdiff.generator.location import model_path, split_scale
-from distdiff.hub import hub_or_cache, hub_reason
+from distdiff.hub import hub_or_cache, hub_reason, pinned
 
 
 def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
@@ -52,7 +53,8 @@ def add_textual_inversions(pipeline: DiffusionPipeline, entries: Sequence[str]) 
 def fetch_adapter(name: str) -> Path:
     """The folder in the cache with the safetensors files of a hub id: diffusers guesses a file's name only of folders offline."""
     with hub_or_cache():
-        return Path(snapshot_download(name, allow_patterns="*.safetensors", ignore_patterns="*/*"))
+        commit = pinned(name).resolved
+        return Path(snapshot_download(name, revision=commit, allow_patterns="*.safetensors", ignore_patterns="*/*"))
 
 
 def _add_to_both_encoders(pipeline: DiffusionPipeline, path: str) -> None:
@@ -72,4 +74,5 @@ def _add_to_both_encoders(pipeline: DiffusionPipeline, path: str) -> None:
 
 
 def _reason(error: Exception, local: Path | None) -> str:
-    return hub_reason(error) if local is None and isinstance(error, OSError) else first_line(error)
+    of_hub = local is None and isinstance(error, (OSError, RevisionResolutionError))
+    return hub_reason(error) if of_hub else first_line(error)

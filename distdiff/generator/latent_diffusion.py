@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,8 +30,11 @@ class Posterior:
     def sample(self, noise: torch.Tensor) -> torch.Tensor:
         return self.mean + self.std * noise
 
-    def select(self, positions: torch.Tensor) -> "Posterior":
+    def select(self, positions: torch.Tensor | slice) -> "Posterior":
         return Posterior(self.mean[positions], self.std[positions])
+
+    def cpu(self) -> "Posterior":
+        return Posterior(self.mean.cpu(), self.std.cpu())
 
 
 class LatentDiffusion(nn.Module):
@@ -103,6 +106,12 @@ class LatentDiffusion(nn.Module):
         return self.network.device
 
     @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of the latents of an image of the generator's resolution."""
+        side = self.resolution // self.family.pipeline.vae_scale_factor
+        return self.vae.config.latent_channels, side, side
+
+    @property
     def counting(self) -> str:
         """The rule by which img2img counts its steps (`Kind.counting`)."""
         return self.family.kind.counting
@@ -119,14 +128,17 @@ class LatentDiffusion(nn.Module):
         scale, shift = self._scale_and_shift(mean)
         return Posterior((mean - shift) * scale, std * scale)
 
-    def encode_all(self, images: Iterable[torch.Tensor]) -> Posterior:
-        """Images (3, H, W), one after the other, to their posterior on the CPU; holds one batch of them at a time."""
-        parts, remaining = [], iter(images)
+    def encode_batches(self, images: Iterable[torch.Tensor]) -> Iterator[Posterior]:
+        """Images (3, H, W), one after the other, to their posteriors on the CPU, a batch at a time."""
+        remaining = iter(images)
         size = max(1, min(ENCODE_BATCH, ENCODE_PIXELS // self.resolution**2))
         while batch := list(itertools.islice(remaining, size)):
-            part = self.encode(torch.stack(batch))
-            parts.append((part.mean.cpu(), part.std.cpu()))
-        return Posterior(*(torch.cat(tensors).contiguous() for tensors in zip(*parts, strict=True)))
+            yield self.encode(torch.stack(batch)).cpu()
+
+    def encode_all(self, images: Iterable[torch.Tensor]) -> Posterior:
+        """Images (3, H, W), one after the other, to their posterior on the CPU; holds one batch of the images at a time."""
+        parts = list(self.encode_batches(images))
+        return Posterior(torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts]))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents to images (B, 3, H, W), in [0, 1] up to the decoder's overshoot (not clipped: gradients pass)."""

@@ -9,7 +9,13 @@ import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline
 from diffusers.loaders.single_file_utils import fetch_diffusers_config, load_single_file_checkpoint
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    RevisionResolutionError,
+)
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint_model
@@ -18,9 +24,17 @@ from distdiff.generator.adapters import add_loras, add_textual_inversions, fetch
 from distdiff.generator.kinds import LATENT_CONSISTENCY, STABLE_DIFFUSION, STABLE_DIFFUSION_3, Kind, kind_of
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.location import local_kind, model_path, split_scale
-from distdiff.hub import LOADING_ERRORS, cached_folder, hub_or_cache, hub_reason
+from distdiff.hub import LOADING_ERRORS, cached_folder, hub_or_cache, hub_reason, pinned
 
-HUB_ERRORS = (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, HTTPError, ConnectionError)
+HUB_ERRORS = (
+    LocalEntryNotFoundError,
+    RevisionResolutionError,
+    HFValidationError,
+    HfHubHTTPError,
+    HTTPError,
+    ConnectionError,
+)
+CHECKPOINT_CONFIG = "generator.checkpoint_config"
 CHECKPOINT_CONFIG_FILES = [
     "*.json",
     "*.txt",
@@ -57,7 +71,7 @@ def fetch_generator(config: DictConfig) -> dict[str, Path]:
             folder = DiffusionPipeline.download(config.model, **_pipeline_options(config, config.model))
         folders[f"generator.model={config.model}"] = Path(folder)
     elif path.is_file():
-        folders |= _fetch_checkpoint_config(config, path)
+        folders |= _fetch_checkpoint_config(config)
     for key in ("lora", "textual_inversion"):
         for entry in config[key]:
             name = split_scale(entry)[0] if key == "lora" else entry
@@ -67,19 +81,25 @@ def fetch_generator(config: DictConfig) -> dict[str, Path]:
     name = config.guidance_decoder
     if name is not None and model_path(name, "generator.guidance_decoder") is None:
         with _reasons(name, is_local=False, key="generator.guidance_decoder"):
-            AutoencoderTiny.from_pretrained(name)  # ten megabytes: small enough to be loaded
-            folders[f"generator.guidance_decoder={name}"] = cached_folder(name, "config.json")
+            commit = pinned(name).resolved
+            AutoencoderTiny.from_pretrained(name, revision=commit)  # ten megabytes: small enough to be loaded
+            folders[f"generator.guidance_decoder={name}"] = cached_folder(name, "config.json", commit)
     return folders
 
 
 def fingerprint(config: DictConfig) -> dict[str, object]:
-    """Identifies all weights that the `generator` keys name: local ones by content (`fingerprint_files`), others by hub id."""
+    """Identifies all weights that the `generator` keys name: local ones by content (`fingerprint_files`), others by commit.
+
+    `revision` is None: two names of one commit are one model.
+    """
+    checkpoint_config = _checkpoint_config(config)
     return {
         "model": _identity(config.model, config.revision),
+        "revision": None,
         "lora": [(_identity(path), scale) for path, scale in map(split_scale, config.lora)],
         "textual_inversion": [_identity(path) for path in config.textual_inversion],
         "guidance_decoder": config.guidance_decoder and _identity(config.guidance_decoder),
-        "checkpoint_config": config.checkpoint_config and _identity(config.checkpoint_config),
+        "checkpoint_config": checkpoint_config and _identity(checkpoint_config),
     }
 
 
@@ -95,7 +115,7 @@ def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
 
 def _pipeline_options(config: DictConfig, where: Path | str) -> dict[str, object]:
     """Which files of a diffusers folder (`Path`) or hub id are wanted; raises `UserError` for a kind that is not supported."""
-    hub = {} if isinstance(where, Path) else {"revision": config.revision}
+    hub = {} if isinstance(where, Path) else {"revision": pinned(where, config.revision).resolved}
     kind = kind_of(DiffusionPipeline.load_config(where, **hub)["_class_name"], config.model)
     kind.check_scheduler(config.scheduler)
     return {**hub, **_options(kind, config), "variant": config.variant, "use_safetensors": True}
@@ -103,13 +123,17 @@ def _pipeline_options(config: DictConfig, where: Path | str) -> dict[str, object
 
 def _load_checkpoint(config: DictConfig, path: Path, kind: Kind, dtype: torch.dtype) -> DiffusionPipeline:
     """One file of weights under the original repositories' names; what it lacks (tokenizers) comes from its kind's folder."""
-    where = {"config": config.checkpoint_config} if config.checkpoint_config else {}
-    is_local = bool(where) and model_path(config.checkpoint_config) is not None
+    is_local = False
     try:
+        name = _checkpoint_config(config)
+        is_local = model_path(name, CHECKPOINT_CONFIG) is not None
         with nullcontext() if is_local else hub_or_cache():
+            where = {"config": name} if is_local else {"config": name, "revision": pinned(name).resolved}
             return getattr(diffusers, kind.pipelines[0]).from_single_file(
                 str(path), **where, **_options(kind, config), dtype=dtype
             )
+    except UserError:
+        raise
     except (*HUB_ERRORS, *LOADING_ERRORS) as error:
         reason = hub_reason(error) if isinstance(error, HUB_ERRORS) and not is_local else first_line(error)
         raise UserError(
@@ -119,15 +143,22 @@ def _load_checkpoint(config: DictConfig, path: Path, kind: Kind, dtype: torch.dt
         ) from error
 
 
-def _fetch_checkpoint_config(config: DictConfig, path: Path) -> dict[str, Path]:
-    name = config.checkpoint_config
-    if name is None:  # diffusers tells by the tensors' names and shapes, which it maps, not reads
-        name = fetch_diffusers_config(load_single_file_checkpoint(str(path)))["pretrained_model_name_or_path"]
-    key = "generator.checkpoint_config"
-    if model_path(name, key) is not None:
+def _fetch_checkpoint_config(config: DictConfig) -> dict[str, Path]:
+    name = _checkpoint_config(config)
+    if model_path(name, CHECKPOINT_CONFIG) is not None:
         return {}
-    with _reasons(name, is_local=False, key=key):
-        return {f"{key}={name}": Path(snapshot_download(name, allow_patterns=CHECKPOINT_CONFIG_FILES))}
+    with _reasons(name, is_local=False, key=CHECKPOINT_CONFIG):
+        folder = snapshot_download(name, revision=pinned(name).resolved, allow_patterns=CHECKPOINT_CONFIG_FILES)
+        return {f"{CHECKPOINT_CONFIG}={name}": Path(folder)}
+
+
+def _checkpoint_config(config: DictConfig) -> str | None:
+    """The folder or hub id of the pipeline by which one checkpoint file is read; None for what is no such file."""
+    path = model_path(config.model)
+    if path is None or not path.is_file() or config.checkpoint_config is not None:
+        return config.checkpoint_config
+    # diffusers tells by the tensors' names and shapes, which it maps, not reads
+    return fetch_diffusers_config(load_single_file_checkpoint(str(path)))["pretrained_model_name_or_path"]
 
 
 def _options(kind: Kind, config: DictConfig) -> dict[str, object]:
@@ -144,7 +175,10 @@ def _load_guidance_decoder(config: DictConfig, latent_channels: int) -> Autoenco
     key = "generator.guidance_decoder"
     path = model_path(config.guidance_decoder, key)
     with _reasons(config.guidance_decoder, path is not None, key, "AutoencoderTiny"):
-        decoder = AutoencoderTiny.from_pretrained(path or config.guidance_decoder, dtype=getattr(torch, config.dtype))
+        hub = {} if path is not None else {"revision": pinned(config.guidance_decoder).resolved}
+        decoder = AutoencoderTiny.from_pretrained(
+            path or config.guidance_decoder, **hub, dtype=getattr(torch, config.dtype)
+        )
     if decoder.config.latent_channels != latent_channels:
         raise UserError(
             f"{key}={config.guidance_decoder} is not allowed: it decodes {decoder.config.latent_channels} latent channels, "

@@ -66,34 +66,43 @@ def build_scheduler(name: str, config: dict[str, Any]) -> SchedulerMixin:
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """How a scheduler's latents are made: z = signal · ẑ0 + noise · ε, one float64 value a step.
+    """What latents are made of, one float64 value a step: u = signal · ẑ0 + noise · ε with signal² + noise² = 1.
 
-    `signal` and `noise` hold at the entry of a step, `next_signal` and `next_noise` at its exit; `scale` is what the
-    model's input is multiplied with (other than 1 only for schedulers that keep the signal at full size, as Euler does).
+    These latents of unit variance are the same under every scheduler. `scale` times u gives the scheduler's own latents:
+    √(1 + σ²) for Euler, which keeps the signal at full size, √((1 − σ)² + σ²) for flow matching, exactly 1 for the others.
+    `signal`, `noise` and `scale` hold at the entry of a step, the values that begin with `next_` at its exit.
+    `input_scale` times u is what the network was trained on: the scheduler's own latents for flow matching, else u.
     """
 
     signal: torch.Tensor
     noise: torch.Tensor
+    scale: torch.Tensor
     next_signal: torch.Tensor
     next_noise: torch.Tensor
-    scale: torch.Tensor
+    next_scale: torch.Tensor
+    input_scale: torch.Tensor
 
 
 def noise_levels(scheduler: SchedulerMixin) -> NoiseLevels:
     """The levels of every step of a scheduler whose timesteps are set."""
     if isinstance(scheduler, DDIMScheduler | LCMScheduler):
         alpha_bar, following = _alpha_bars(scheduler)
-        scale = torch.ones_like(alpha_bar)
-        return NoiseLevels(alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), following.sqrt(), (1 - following).sqrt(), scale)
+        one = torch.ones_like(alpha_bar)
+        return NoiseLevels(
+            alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), one, following.sqrt(), (1 - following).sqrt(), one, one
+        )
     sigmas = scheduler.sigmas.double().cpu()
-    scale = torch.ones_like(sigmas)
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):  # z = (1 − σ) ẑ0 + σ ε
-        signal, noise = 1 - sigmas, sigmas
-    elif isinstance(scheduler, EulerDiscreteScheduler):  # z = ẑ0 + σ ε, scaled to unit variance for the model
-        signal, noise, scale = torch.ones_like(sigmas), sigmas, (sigmas**2 + 1).rsqrt()
-    else:  # z = (ẑ0 + σ ε) / √(1 + σ²)
+    one = torch.ones_like(sigmas)
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):  # its own latents: (1 − σ) ẑ0 + σ ε
+        scale = input_scale = torch.hypot(1 - sigmas, sigmas)
+        signal, noise = (1 - sigmas) / scale, sigmas / scale
+    else:  # Euler's own latents: ẑ0 + σ ε; those of DPM-Solver++ and UniPC have unit variance
         signal, noise = (sigmas**2 + 1).rsqrt(), sigmas * (sigmas**2 + 1).rsqrt()
-    return NoiseLevels(signal[:-1], noise[:-1], signal[1:], noise[1:], scale[:-1])
+        scale = (sigmas**2 + 1).sqrt() if isinstance(scheduler, EulerDiscreteScheduler) else one
+        input_scale = one
+    # What the last step leads to is decoded as it is: its scale is 1 even where the schedule ends above σ = 0.
+    next_scale = torch.cat([scale[1:-1], one[-1:]])
+    return NoiseLevels(signal[:-1], noise[:-1], scale[:-1], signal[1:], noise[1:], next_scale, input_scale[:-1])
 
 
 def _alpha_bars(scheduler: DDIMScheduler | LCMScheduler) -> tuple[torch.Tensor, torch.Tensor]:

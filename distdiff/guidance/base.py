@@ -65,7 +65,8 @@ class Guidance(ABC):
     def step(self, latents: torch.Tensor, index: int, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """From z_t (B, C, h, w) at `index` to z_{t−1}, and the energy (B,) of z_t's clean prediction.
 
-        Each sample's result depends on that sample alone, so the batch size changes nothing.
+        Both latents have unit variance, as all that the denoiser takes and returns, so that a move of the same length means
+        the same under every scheduler. Each sample's result depends on that sample alone, so the batch size changes nothing.
         """
 
     def gradient(

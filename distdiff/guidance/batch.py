@@ -48,6 +48,14 @@ class GuidedBatch:
         """E(φ(D(ẑ0)), t), (B,)."""
         return self.image_energy(self.denoiser.decode(clean), self.targets)
 
+    def denoiser_of_repetition(self, travels_left: int) -> Denoiser:
+        """What steps to z_{t−1} when as many travels back in time are to follow.
+
+        Only the last repetition of a step counts for the sampler's denoiser; each one before it has a fork that draws fresh
+        noise from guidance's own generators, where the scheduler adds noise (LCM).
+        """
+        return self.denoiser.fork(self.generators) if travels_left else self.denoiser
+
     def travel_back(self, latents: torch.Tensor, following: torch.Tensor, index: int) -> torch.Tensor:
         """From z_{t−1} (`following`) to a new z_t, with fresh noise; `latents`, the old z_t, where guidance has ended."""
         noise = self.draw(torch.randn, latents.shape[1:], following)

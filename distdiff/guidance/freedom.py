@@ -22,7 +22,7 @@ class Freedom(SeveralSteps):
         rho = self.rho * self.share(index, batch.schedule)
         for travels_left in reversed(range(self.recurrence if rho > 0 else 1)):
             at = self.latent_gradient(latents, index, batch)
-            stepper = batch.denoiser.fork() if travels_left else batch.denoiser  # only the last step counts for it
+            stepper = batch.denoiser_of_repetition(travels_left)
             following = stepper.advance(latents, at.output, index) - rho * at.gradient
             first_energies = at.values if first_energies is None else first_energies
             if travels_left:

@@ -57,7 +57,7 @@ class Tfg(SeveralSteps):
                 output, clean = batch.predict(latents, index)
                 energies, move = batch.energy(clean), 0.0
             shift = self.clean_shift(clean, mu, index, spread, batch)
-            stepper = batch.denoiser.fork() if travels_left else batch.denoiser  # only the last step counts for it
+            stepper = batch.denoiser_of_repetition(travels_left)
             following = stepper.advance(latents, output, index)
             following = following + move + batch.denoiser.after_clean_shift(shift, index)
             first_energies = energies if first_energies is None else first_energies
@@ -89,6 +89,6 @@ class Tfg(SeveralSteps):
         """Ẽ (B,)."""
         if not spread:
             return batch.energy(clean)
-        width = self.gamma * batch.denoiser.relative_noise(index, clean)
+        width = self.gamma * batch.denoiser.noise_level(index, clean)
         energies = torch.stack([batch.energy(clean + width * direction) for direction in spread])
         return math.log(len(spread)) - torch.logsumexp(-energies, dim=0)

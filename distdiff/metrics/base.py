@@ -1,15 +1,21 @@
 """What every metric is: a number for how generated images compare with real ones, in the features of a judge."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Features:
-    """A set of n images as a judge sees them: features (n, D), labels (n,), and the labels that it predicts (n,)."""
+    """A set of n images as a judge sees them: features (n, D), labels (n,), and the labels that it predicts (n,).
+
+    On the CPU, wherever the judge runs.
+    """
 
     features: torch.Tensor
     labels: torch.Tensor
@@ -22,6 +28,11 @@ class Features:
         """Those at `positions`, in that order."""
         return Features(self.features[positions], self.labels[positions], self.predicted[positions])
 
+    @property
+    def accuracy(self) -> float:
+        """The fraction of images whose label the judge predicts; NaN where there are no images."""
+        return float((self.predicted == self.labels).double().mean())
+
 
 class Metric(ABC):
     """Compares generated images with real ones; an option of `conf/metric`, whose keys its `__init__` takes.
@@ -32,6 +43,20 @@ class Metric(ABC):
 
     higher_is_better: ClassVar[bool]
     needs_labels: ClassVar[bool] = False
+    _of_real: tuple[Features, Any] | None = None
 
     @abstractmethod
     def __call__(self, real: Features, generated: Features) -> float: ...
+
+    def remark(self, real: Features, generated: Features) -> str | None:
+        """What a reader has to know before trusting this metric's value for these images; None where there is nothing.
+
+        One clause without a full stop, shown as a footnote to the value and written beside it.
+        """
+        return None
+
+    def of_real(self, real: Features, compute: Callable[[Features], T]) -> T:
+        """`compute(real)`, kept until another set of real images comes: many generated sets are compared with one real set."""
+        if self._of_real is None or self._of_real[0] is not real:
+            self._of_real = (real, compute(real))
+        return self._of_real[1]

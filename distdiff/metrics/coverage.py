@@ -1,5 +1,6 @@
 """Coverage."""
 
+import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from distdiff.keys import PositiveInt
@@ -13,7 +14,7 @@ class Coverage(Metric):
 
     x are real and y generated features; r_k(x) is the distance from x to its k-th nearest real neighbour, k being
     `num_neighbours`, or the number of other real images where that is less.
-    In [0, 1], higher is better. It rises with the number of generated images: compare it at equal numbers.
+    In [0, 1], higher is better, computed on the CPU. It rises with the number of generated images: compare it at equal numbers.
     Raises `ValueError` where there is no image on either side.
     Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020, eq. 4.
 
@@ -30,7 +31,11 @@ class Coverage(Metric):
         self.num_neighbours = num_neighbours
 
     def __call__(self, real: Features, generated: Features) -> float:
+        radii = self.of_real(real, self._radii)
+        nearest = NearestNeighbors(n_neighbors=1).fit(generated.features.numpy()).kneighbors(real.features.numpy())[0]
+        return float((nearest[:, 0] <= radii).mean())
+
+    def _radii(self, real: Features) -> np.ndarray:
+        """(N,): the distance from each real image to its k-th nearest other one."""
         points, num_neighbours = real.features.numpy(), min(self.num_neighbours, len(real) - 1)
-        radii = NearestNeighbors(n_neighbors=num_neighbours + 1).fit(points).kneighbors(points)[0][:, -1]
-        nearest = NearestNeighbors(n_neighbors=1).fit(generated.features.numpy()).kneighbors(points)[0][:, 0]
-        return float((nearest <= radii).mean())
+        return NearestNeighbors(n_neighbors=num_neighbours + 1).fit(points).kneighbors(points)[0][:, -1]

@@ -12,8 +12,10 @@ class FrechetDistance(Metric):
 
     .. math:: \|\mu_r - \mu_g\|^2 + \operatorname{tr}(\Sigma_r + \Sigma_g - 2 (\Sigma_r \Sigma_g)^{1/2})
 
-    In [0, ∞), lower is closer, computed in float64. It falls with the number of images: compare it at equal numbers.
-    Raises `RuntimeError` where there are fewer than two images on either side.
+    In [0, ∞), lower is closer. Computed in float64 on the CPU, since the square root of a product of covariances is badly
+    conditioned. It falls with the number of images: compare it at equal numbers. With no more images than feature
+    dimensions on either side a covariance is singular, and what its missing directions are worth is made up: `remark` says
+    so then. Raises `RuntimeError` where there are fewer than two images on either side.
     Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", NeurIPS
     2017, eq. 6, there in the features of an Inception network.
 
@@ -22,14 +24,31 @@ class FrechetDistance(Metric):
     >>> real, generated = Features(points, labels, labels), Features(points + 2, labels, labels)
     >>> round(FrechetDistance()(real, generated), 3)  # equal covariances: the squared distance of the means
     12.0
+    >>> FrechetDistance().remark(real, real.select(torch.arange(2))).split(":")[0]
+    'no more images (2) than feature dimensions (3)'
     """
 
     higher_is_better = False
 
     def __call__(self, real: Features, generated: Features) -> float:
-        identity = nn.Identity()
-        identity.num_features = real.features.shape[1]
-        metric = FrechetInceptionDistance(feature=identity).set_dtype(torch.float64)
-        metric.update(real.features.double(), real=True)
+        metric = self.of_real(real, _seen_real)
+        metric.reset()  # of the generated images before, not of the real ones
         metric.update(generated.features.double(), real=False)
         return float(metric.compute())
+
+    def remark(self, real: Features, generated: Features) -> str | None:
+        images, dimensions = min(len(real), len(generated)), real.features.shape[1]
+        if images > dimensions:
+            return None
+        return (
+            f"no more images ({images:,}) than feature dimensions ({dimensions:,}): the covariance is singular and the distance "
+            "biased; compare it only with distances from as many images"
+        )
+
+
+def _seen_real(real: Features) -> FrechetInceptionDistance:
+    identity = nn.Identity()
+    identity.num_features = real.features.shape[1]
+    metric = FrechetInceptionDistance(feature=identity, reset_real_features=False).set_dtype(torch.float64)
+    metric.update(real.features.double(), real=True)
+    return metric

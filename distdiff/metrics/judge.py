@@ -9,31 +9,39 @@ from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.data.images import LabelledImages
 from distdiff.metrics.base import Features
+from distdiff.ranks.trainer import trainer_device
 
 SEED = 0  # the judge belongs to the dataset, not to a study seed
-BATCH = 200
+BATCH = 200  # images at once on the device; it changes no feature
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A classifier, and how it is shown images: made square by `fit`, `input_size` pixels a side."""
+    """A classifier, and how it is shown images: made square by `fit`, `input_size` pixels a side, on `device`."""
 
     classifier: ImageClassifier
     input_size: int
     fit: str
+    device: torch.device = CPU
 
     @torch.no_grad()
     def __call__(self, images: LabelledImages) -> Features:
-        """What the classifier makes of at least one image."""
+        """What the classifier makes of at least one image, in batches on `device`; the features come back to the CPU."""
+        self.classifier.to(self.device)
         features, predicted = [], []
         pixels = images.stream(self.input_size, self.fit)
         while chunk := list(itertools.islice(pixels, BATCH)):
-            part = self.classifier.features(torch.stack(chunk))
-            features.append(part)
-            predicted.append(self.classifier.head(part).argmax(-1))
+            part = self.classifier.features(torch.stack(chunk).to(self.device))
+            features.append(part.cpu())
+            predicted.append(self.classifier.head(part).argmax(-1).cpu())
         return Features(torch.cat(features), torch.tensor(images.labels), torch.cat(predicted))
 
 
 def train_judge(classifiers: ClassifierTrainer, pool: TrainingSet, steps: int, input_size: int) -> Judge:
-    """Trains on the dataset's whole training pool, from which studies draw their few images."""
-    return Judge(classifiers.with_steps(steps).train(pool, SEED, "judge"), input_size, pool.fit)
+    """Trains on the dataset's whole training pool, from which studies draw their few images.
+
+    It judges on the device that it is trained on, the one of the `trainer` keys.
+    """
+    classifier = classifiers.with_steps(steps).train(pool, SEED, "judge")
+    return Judge(classifier, input_size, pool.fit, trainer_device(classifiers.trainer_config))

@@ -1,7 +1,7 @@
 """Baseline values: the same metrics between two halves of the real images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,15 +18,19 @@ class Reference:
     Between a random half of the real images, `num_half` of them, and the other half; a metric that needs labels, on
     `num_held_out` held-out images, which the judge was not trained on. None where there are too few images.
     Metrics depend on the number of images: where there are more expanded images than `num_half`, the values of the two
-    are not at equal numbers. Both halves are of the images that the judge was trained on.
+    are not at equal numbers. Both halves are of the images that the judge was trained on. `remarks` are those of the metrics
+    (`Metric.remark`) on the images that their values are from.
     """
 
     values: dict[str, float | None]
     num_half: int
     num_held_out: int
+    remarks: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        return {**self.values, "num_half": self.num_half, "num_held_out": self.num_held_out}
+        """For JSON: the values by name, the numbers of images, and `remarks` where there are any."""
+        counts = {"num_half": self.num_half, "num_held_out": self.num_held_out}
+        return {**self.values, **counts, **({"remarks": self.remarks} if self.remarks else {})}
 
 
 def reference(metrics: Mapping[str, Metric], real: Features, held_out: Features | None) -> Reference:
@@ -35,10 +39,23 @@ def reference(metrics: Mapping[str, Metric], real: Features, held_out: Features 
     half = len(real) // 2
     first, second = real.select(shuffled[:half]), real.select(shuffled[half : 2 * half])
 
-    def value(metric: Metric) -> float | None:
+    def compared(metric: Metric) -> tuple[Features, Features] | None:
         if metric.needs_labels:
-            return None if held_out is None else float(metric(real, held_out))
-        return float(metric(first, second)) if half > 1 else None
+            return None if held_out is None else (real, held_out)
+        return (first, second) if half > 1 else None
 
-    values = {name: value(metric) for name, metric in metrics.items()}
-    return Reference(values, num_half=half, num_held_out=0 if held_out is None else len(held_out))
+    pairs = {name: compared(metric) for name, metric in metrics.items()}
+    values = {name: pair and float(metrics[name](*pair)) for name, pair in pairs.items()}
+    remarked = {name: metrics[name].remark(*pair) for name, pair in pairs.items() if pair is not None}
+    return Reference(
+        values,
+        num_half=half,
+        num_held_out=0 if held_out is None else len(held_out),
+        remarks={name: remark for name, remark in remarked.items() if remark is not None},
+    )
+
+
+def remarks(metrics: Mapping[str, Metric], real: Features, generated: Features) -> dict[str, str]:
+    """The remarks of those `metrics` that have one on these images, by name."""
+    made = {name: metric.remark(real, generated) for name, metric in metrics.items()}
+    return {name: remark for name, remark in made.items() if remark is not None}

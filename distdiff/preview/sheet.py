@@ -8,6 +8,7 @@ from distdiff.grids import FONT
 from distdiff.preview.tiles import Tile
 
 SMALLEST, LARGEST = 128, 512  # pixels a side of a tile
+LONGEST = 24  # characters of a caption
 GAP, TITLE, HEADER, CAPTION = 6, 30, 22, 20
 
 
@@ -25,11 +26,12 @@ def contact_sheet(source: Image.Image, rows: Sequence[Sequence[Tile]], title: st
         draw.text((place(column, 0, side)[0], TITLE), name, "black", font)
     for row, tiles in enumerate(rows):
         left, top = place(0, row, side)
-        draw.text((left, top + side + 2), f"strength {tiles[0].item.strength:g}", "black", font)
+        if (strength := tiles[0].item.strength) is not None:
+            draw.text((left, top + side + 2), f"strength {strength:g}", "black", font)
         for column, tile in enumerate(tiles, start=1):
             left, top = place(column, row, side)
             sheet.paste(_resized(tile.image, side), (left, top))
-            draw.text((left, top + side + 2), energies(tile), "black", font)
+            draw.text((left, top + side + 2), caption(tile), "black", font)
     return sheet
 
 
@@ -43,8 +45,11 @@ def tile_side(size: int) -> int:
     return min(LARGEST, size * -(-SMALLEST // size))
 
 
-def energies(tile: Tile) -> str:
-    return f"E {tile.values['energy_before']:.2f} → {tile.values['energy_after']:.2f}"
+def caption(tile: Tile) -> str:
+    """The energies; the images that the tile is made of where its method measures none."""
+    if "energy_after" in tile.values:
+        return f"E {tile.values['energy_before']:.2f} → {tile.values['energy_after']:.2f}"
+    return ", ".join(tile.item.sources)[:LONGEST]
 
 
 def _resized(image: Image.Image, side: int) -> Image.Image:

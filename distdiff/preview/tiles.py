@@ -1,6 +1,6 @@
 """What a preview shows: a few sources, and the images that an expansion would make of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,16 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from distdiff.console.progress import stage_progress
-from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_image
-from distdiff.expansion.plan import ExpansionPlan, WorkItem
+from distdiff.expansion.materials import Materials
+from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.strengths import strengths_of
-from distdiff.expansion.synthesis import GuidedImg2Img
 from distdiff.keys import build, own_keys
+from distdiff.methods.base import Method
+from distdiff.methods.config import needs_of, reads_strength
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesizer
+from distdiff.ranks.trainer import trainer_device
 
 STRENGTHS_APART, RHO_FACTORS = 0.2, (0.0, 0.3, 1.0, 3.0)
 
@@ -47,7 +51,12 @@ def spread_over_classes(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def strengths_to_show(config: DictConfig) -> list[float]:
-    """`preview.strengths`; without them the strengths of the job, and for a single one also a little less and more."""
+    """`preview.strengths`; without them the strengths of the job, and for a single one also a little less and more.
+
+    For a method without a strength just one, which it does not read.
+    """
+    if not reads_strength(config.method):
+        return strengths_of(config.expansion.strength)[:1]
     if config.preview.strengths:
         return list(dict.fromkeys(config.preview.strengths))
     chosen = strengths_of(config.expansion.strength)
@@ -57,37 +66,63 @@ def strengths_to_show(config: DictConfig) -> list[float]:
 
 
 def rhos_to_show(config: DictConfig) -> list[float | None]:
-    """`preview.rhos`; without them the job's ρ times 0, 0.3, 1 and 3; one None for a method that has no ρ."""
-    if "rho" not in own_keys(config.guidance):
+    """`preview.rhos`; without them the job's ρ times 0, 0.3, 1 and 3; one None where nothing reads a ρ."""
+    if "guidance" not in needs_of(config.method) or "rho" not in own_keys(config.guidance):
         return [None]
     return list(
         dict.fromkeys(config.preview.rhos or (float(f"{config.guidance.rho * factor:.3g}") for factor in RHO_FACTORS))
     )
 
 
-def draw_tiles(
-    sampler: GuidedImg2Img,
-    sources: LabelledImages,
-    strengths: Sequence[float],
-    rhos: Sequence[float | None],
-    config: DictConfig,
-) -> list[list[list[Tile]]]:
-    """Copy 0 of every source at every strength and ρ, as `expand.py` makes it: `[source][strength][rho]`.
+def first_images(plan: ExpansionPlan, positions: Sequence[int]) -> list[np.ndarray]:
+    """Indices of the images that are made to show the first one of each source at `positions`, that one first, (m,) each.
 
-    `sampler` knows the latents of `sources` alone, and has the guidance of the last ρ afterwards.
+    More than one where a method makes the copies of a source together.
     """
-    tiles: list[list[list[Tile]]] = [[[] for _ in strengths] for _ in range(len(sources))]
+    indices = np.arange(len(plan))
+    numbers = plan.source_numbers(indices)
+    own = [indices[numbers == position] for position in positions]
+    return [found[: plan.method.group_size or 1] for found in own]
+
+
+def draw_tiles(
+    materials: Materials, positions: Sequence[int], strengths: Sequence[float], rhos: Sequence[float | None]
+) -> list[list[list[Tile]]]:
+    """The first image of every source at `positions`, at every strength and ρ, as `expand.py` makes it.
+
+    `[source][strength][rho]`.
+    """
+    config, images = materials.config, materials.train
+    method: Method = build(config.method)
+    tiles: list[list[list[Tile]]] = [[[] for _ in strengths] for _ in positions]
     with stage_progress() as progress:
-        bar = progress.add_task("preview", total=len(sources) * len(strengths) * len(rhos), unit="images")
+        bar = progress.add_task("preview", total=len(positions) * len(strengths) * len(rhos), unit="images")
         for rho in rhos:
-            sampler.guidance = build(config.guidance) if rho is None else build(config.guidance, rho=rho)
+            synthesizer = synthesizer_for(materials, method, rho)
             for row, strength in enumerate(strengths):
-                items = list(ExpansionPlan(sources, 1, strength, config.seed))
-                for start in range(0, len(items), config.expansion.batch_size):
-                    batch = items[start : start + config.expansion.batch_size]
-                    made = sampler(batch)
-                    for place, item in enumerate(batch):
-                        values = {name: column[place] for name, column in made.columns.items()}
-                        tiles[item.position][row].append(Tile(item, rho, to_image(made.images[place]), values))
+                plan = ExpansionPlan(images, config.expansion.factor, strength, config.seed, method=method)
+                wanted = first_images(plan, positions)
+                synthesizer.group(plan[int(wanted[0][0])].strength)  # refuses a strength that leaves no steps
+                for batch in _batches(wanted, 1 if method.together else config.expansion.batch_size):
+                    items = [plan[int(index)] for _, indices in batch for index in indices]
+                    made, start = synthesizer(items), 0
+                    for place, indices in batch:
+                        values = {name: column[start] for name, column in made.columns.items()}
+                        tiles[place][row].append(Tile(items[start], rho, to_image(made.images[start]), values))
+                        start += len(indices)
                     progress.advance(bar, len(batch))
     return tiles
+
+
+def synthesizer_for(materials: Materials, method: Method, rho: float | None) -> Synthesizer:
+    """What makes the images under this ρ, on the trainer's device; None leaves the guidance as its keys say."""
+    if "guidance" in needs_of(materials.config.method):
+        given = {} if rho is None else {"rho": rho}
+        materials.guidance = build(materials.config.guidance, **given)
+    return materials.synthesizer(method).to(trainer_device(materials.config.trainer)).eval()
+
+
+def _batches(wanted: Sequence[np.ndarray], size: int) -> Iterator[list[tuple[int, np.ndarray]]]:
+    numbered = list(enumerate(wanted))
+    for start in range(0, len(numbered), size):
+        yield numbered[start : start + size]

@@ -83,6 +83,18 @@ class World:
             raise error
         return result
 
+    def agreed(self, name: str, value: str) -> str:
+        """`value`, not empty, as the first rank had it that came here with this `name`; nobody waits for others.
+
+        For what a rank finds out by itself and might find otherwise than another, a moment later.
+        """
+        if self.place is None:
+            return value
+        try:
+            return distributed.PrefixStore("agreed", self._store).compare_set(name, "", value).decode()
+        except RuntimeError:
+            raise RankLost(LEFT_ALONE) from None
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Code within sees one process."""

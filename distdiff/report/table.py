@@ -8,12 +8,14 @@ from rich.table import Table
 
 from distdiff.console.progress import console
 from distdiff.metrics.base import Metric
+from distdiff.metrics.measuring import Measured
 from distdiff.metrics.reference import Reference
 from distdiff.study.methods import ORIGINAL, UNGUIDED
 from distdiff.study.results import StudyResults
 from distdiff.study.statistics import PairedDifference
 
 METHOD, NOTHING = "method", "–"
+MARK = "*"  # on a figure that has a footnote
 LONG = 14  # characters; a longer title has a line a word
 ARROWS = {True: " ↑", False: " ↓", None: ""}
 
@@ -41,8 +43,13 @@ def _table(heading: str, titles: list[str], *rows: list[str]) -> Table:
     return table
 
 
-def print_measures(values: Mapping[str, float], metrics: Mapping[str, Metric], reference: Reference) -> None:
-    """Prints a row a metric: its value, its baseline value, and on which real images that is."""
+def print_measures(
+    measured: Measured, metrics: Mapping[str, Metric], reference: Reference, judge_accuracy: float | None
+) -> None:
+    """Prints a row a metric: its value, its baseline value, and on which real images that is; then remarks on them.
+
+    The last line says how good the judge is, by whose eyes all of it was measured.
+    """
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("metric", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
@@ -56,9 +63,35 @@ def print_measures(values: Mapping[str, float], metrics: Mapping[str, Metric], r
             images = f"{reference.num_held_out:,} held-out real images"
         else:
             images = f"two halves of the real images, {reference.num_half:,} each"
-        table.add_row(title(name, metric.higher_is_better), f"{values[name]:.4f}", _number(known, ".4f"), images)
+        value = marked(f"{measured.values[name]:.4f}", name in measured.remarks)
+        baseline = marked(_number(known, ".4f"), name in reference.remarks)
+        table.add_row(title(name, metric.higher_is_better), value, baseline, images)
     console.print()
     console.print(table, soft_wrap=False)
+    baselines = {f"baseline value of {name}": remark for name, remark in reference.remarks.items()}
+    for line in footnotes(measured.remarks | baselines):
+        console.print(line)
+    if judge_accuracy is not None:
+        held_out = f"{reference.num_held_out:,} held-out real images"
+        console.print(f"The judge labels {judge_accuracy:.1%} of {held_out} rightly.")
+
+
+def marked(text: str, has_remark: bool) -> str:
+    """A figure, with the mark that refers to its footnote where there is a remark on it; as wide without one.
+
+    >>> marked("12.3", has_remark=True), marked("12.3", has_remark=False)
+    ('12.3*', '12.3 ')
+    """
+    return text + (MARK if has_remark else " ")
+
+
+def footnotes(remarks: Mapping[str, str]) -> list[str]:
+    """A line for each remark, by the name of the measure that it is on.
+
+    >>> footnotes({"frechet_distance": "from few images"})
+    ['* frechet distance: from few images']
+    """
+    return [f"{MARK} {name.replace('_', ' ')}: {remark}" for name, remark in remarks.items()]
 
 
 def accuracy_rows(results: StudyResults) -> list[list[str]]:

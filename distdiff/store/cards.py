@@ -15,20 +15,20 @@ def dataset_card(
     method: str,
     seed: int,
     fingerprint: str,
-    planned: int,
+    made: int,
     words: str,
     counts: Mapping[str, int],
     storage: str,
 ) -> str:
     """Of an expansion of `dataset` by `method`: what it is, what it was made from, and how to read it.
 
-    `planned` images that `words` describe; `counts` says how many of them failed and how many sources were unreadable.
+    `made` images that `words` describe; `counts` says how many failed and how many sources were unreadable.
     """
     lost = (
         f"{counts['unreadable']:,} more source images could not be read and {counts['failed']:,} images failed: "
         "`failures.parquet` says which and why.\n"
     )
-    told = f"""{planned - counts["failed"]:,} images: {words}.
+    told = f"""{made:,} images: {words}.
 {lost if counts["unreadable"] or counts["failed"] else ""}\
 The originals are not included. Made by DistDiff with seed {seed}; `manifest.json` holds every setting
 (fingerprint `{fingerprint}`), `metadata.parquet` one row an image."""

@@ -1,23 +1,29 @@
 """The columns of an expanded dataset's metadata, typed for `datasets`."""
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from datasets import ClassLabel, Features, Value
+import pyarrow
+from datasets import ClassLabel, Features, List, Value
 
 from distdiff.errors import UserError
 
 METADATA, CLASSES = "metadata.parquet", "classes.json"
+SOFT_LABELS, SOFT_WEIGHTS = "soft_labels", "soft_weights"
 COLUMNS = {
     "file_name": Value("string"),
-    "label": Value("int64"),
+    "label": Value("int64"),  # of a soft label the heaviest class
     "class_name": Value("string"),
-    "source": Value("string"),
+    "source": Value("string"),  # null: made of none
+    "sources": List(Value("string")),  # class/key of each real image that it was made of, the source first
     "copy": Value("int64"),
     "seed": Value("int64"),
-    "strength": Value("float64"),
+    "strength": Value("float64"),  # null: nothing was denoised
+    SOFT_LABELS: List(Value("int64")),  # the classes that it belongs to, the heaviest first
+    SOFT_WEIGHTS: List(Value("float64")),  # by how much each
 }
 OPTIONAL_COLUMNS = {
     "energy_before": Value("float64"),
@@ -35,17 +41,47 @@ PLACES = {  # where a format with shards put an image
 }
 FILE_NAMES = ("_file_name", "_file_names")  # what `datasets` takes for the names of files
 KINDS = {bool: "bool", int: "int64", float: "float64", str: "string"}
+TEXT, LIST = "string", "list"  # `list[int64]` is a list's kind
+Column = Value | List
 
 
-def metadata_features(class_names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Features:
-    """The columns that every method has, and those others that `rows` have; labels as a `ClassLabel`.
+def metadata_features(
+    class_names: Sequence[str], rows: Sequence[Mapping[str, Any]], declared: Mapping[str, str] | None = None
+) -> Features:
+    """The columns that every method has, and those others that `rows` have or that are `declared`; labels as a `ClassLabel`.
 
-    A column that is not known here has the type of its values. Raises `UserError` where these cannot be stored.
+    `declared` are kinds by name (`kind_of`). Another column that is not known here has the type of its values. Raises
+    `UserError` where these cannot be stored.
     """
-    present = set().union(*rows)
+    declared = declared or {}
+    present = set().union(*rows, declared)
     optional = {name: kind for name, kind in OPTIONAL_COLUMNS.items() if name in present}
-    further = {name: _kind(name, (row.get(name) for row in rows)) for name in further_columns(present)}
+    further = {
+        name: _column(declared[name]) if name in declared else _column(_found(name, (row.get(name) for row in rows)))
+        for name in further_columns(present)
+    }
     return Features(COLUMNS | {"label": ClassLabel(names=list(class_names))} | optional | further)
+
+
+def kind_of(name: str, declared: Any) -> str:
+    """The kind of a column that a method declares as `str`, `int`, `float`, `bool` or a list of one; else `UserError`.
+
+    >>> kind_of("angle", float), kind_of("parts", list[str])
+    ('float64', 'list[string]')
+    """
+    if declared in KINDS:
+        return KINDS[declared]
+    (element,) = get_args(declared) if get_origin(declared) is list else (None,)
+    if element not in KINDS:
+        raise UserError(
+            f"the metadata column {name!r} is declared as {declared}: str, int, float, bool, or a list of one of them"
+        )
+    return f"{LIST}[{KINDS[element]}]"
+
+
+def kind_in(column: Any) -> str:
+    """The kind of a column of a dataset's features."""
+    return f"{LIST}[{column.feature.dtype}]" if isinstance(column, List) else column.dtype
 
 
 def further_columns(names: Iterable[str]) -> list[str]:
@@ -57,18 +93,29 @@ def column_values(rows: Sequence[Mapping[str, Any]], features: Features) -> dict
     """The rows' values by column, as `features` type them; None where a row lacks one, as those of an older version do."""
     columns = {name: [row.get(name) for row in rows] for name in features}
     for name in further_columns(features):
-        convert = {"string": str, "float64": float}.get(features[name].dtype)
+        convert = {"string": str, "float64": float}.get(kind_in(features[name]))
         if convert:
             columns[name] = [None if value is None else convert(value) for value in columns[name]]
     return columns
 
 
-def check_columns(columns: Mapping[str, Iterable[Any]]) -> None:
-    """Raises `UserError` where a method brings a column that cannot be stored: by its name, or by one of its values."""
+def check_columns(columns: Mapping[str, Iterable[Any]], declared: Mapping[str, str] | None = None) -> None:
+    """Raises `UserError` where a method brings a column that cannot be stored: by its name, or by one of its values.
+
+    Also where these are not of the kind that it declared.
+    """
     for name, values in columns.items():
-        if name in COLUMNS or name in PLACES or name == "image" or f"_{name}".endswith(FILE_NAMES):
-            raise UserError(f"a method must not call a metadata column {name!r}: the expanded dataset uses that name")
-        _kind(name, values)
+        check_column_name(name)
+        found = _found(name, values := list(values))
+        wanted = (declared or {}).get(name, found)
+        if wanted != found and not (wanted == "float64" and found == "int64") and any(v is not None for v in values):
+            raise UserError(f"the metadata column {name!r} is declared as {wanted}, and holds {found}")
+
+
+def check_column_name(name: str) -> None:
+    """Raises `UserError` for a column that a method must not call so."""
+    if name in COLUMNS or name in PLACES or name == "image" or f"_{name}".endswith(FILE_NAMES):
+        raise UserError(f"a method must not call a metadata column {name!r}: the expanded dataset uses that name")
 
 
 def class_names_of(directory: Path) -> tuple[str, ...]:
@@ -76,19 +123,32 @@ def class_names_of(directory: Path) -> tuple[str, ...]:
     return tuple(json.loads((directory / CLASSES).read_text(encoding="utf-8")))
 
 
-def _kind(name: str, values: Iterable[Any]) -> Value:
-    """The type of a column's values; whole numbers and others are numbers, anything else that is mixed is text."""
-    found = {_type(name, value) for value in values if value is not None}
+def kinds_of(schema: pyarrow.Schema) -> dict[str, str]:
+    """The kinds of the columns that a method brought of its own, by their names in a table of metadata."""
+    features = Features.from_arrow_schema(schema)
+    return {name: kind_in(features[name]) for name in further_columns(features)}
+
+
+def _column(kind: str) -> Column:
+    return List(Value(kind[len(LIST) + 1 : -1])) if kind.startswith(LIST) else Value(kind)
+
+
+def _found(name: str, values: Iterable[Any]) -> str:
+    """The kind of a column's values; whole numbers and others are numbers, anything else that is mixed is text."""
+    given = [value for value in values if value is not None]
+    if given and all(isinstance(value, list) for value in given):
+        return f"{LIST}[{_found(name, itertools.chain.from_iterable(given))}]"
+    found = {_type(name, value) for value in given}
     if len(found) == 1:
-        return Value(KINDS[found.pop()])
-    return Value("float64" if found == {int, float} else "string")
+        return KINDS[found.pop()]
+    return "float64" if found == {int, float} else TEXT
 
 
 def _type(name: str, value: Any) -> type:
     fitting = next((kind for kind in KINDS if isinstance(value, kind)), None)
     if fitting is None or (fitting is int and not -(2**63) <= value < 2**63):
         raise UserError(
-            f"the metadata column {name!r} cannot hold {value!r}: what can be stored is text, true and false, and "
-            "numbers, whole ones of 64 bits"
+            f"the metadata column {name!r} cannot hold {value!r}: what can be stored is text, true and false, "
+            "numbers, whole ones of 64 bits, and lists of these"
         )
     return fitting

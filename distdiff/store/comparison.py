@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 
-from distdiff.store.columns import METADATA, further_columns
+from distdiff.store.columns import COLUMNS, METADATA, further_columns
 from distdiff.store.reading import read_expanded
 
-EXACT = ("file_name", "label", "class_name", "source", "copy", "seed", "strength", "group", "gradient_finite", "prompt")
+EXACT = (*COLUMNS, "group", "gradient_finite", "prompt")
 
 
 def content_differences(first: Path, second: Path) -> list[str]:

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.console.bar import with_progress
 from distdiff.data.images import Unreadable
 from distdiff.data.reading.decoding import read_image
 from distdiff.store.cards import export_card
+from distdiff.store.columns import METADATA, kinds_of
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.encoding import EXTENSIONS, ImageEncoding, extension_of
 from distdiff.store.filtering import RowFilter
 from distdiff.store.journal import Row
 from distdiff.store.options import IMAGEFOLDER, StorageOptions
-from distdiff.store.reading import Selection
+from distdiff.store.reading import Selection, sources_of
 from distdiff.store.shares import Share, working_on
 from distdiff.writing import writing_to
 
@@ -62,7 +64,7 @@ def _copy(selection: Selection, where: RowFilter | None, directory: ExpandedDire
     to_png = options.format == WEBDATASET and len(selection.formats) > 1
     rows = [_as_png(row) for row in selection.rows] if to_png else selection.rows
     ingredients = _ingredients(selection, where)
-    directory.claim(ingredients, selection.class_names, options)
+    directory.claim(ingredients, selection.class_names, options, _columns(selection))
     plan = CopyPlan(rows)
     if directory.holds(plan):
         return
@@ -124,9 +126,18 @@ def _ingredients(selection: Selection, where: RowFilter | None) -> dict[str, Any
     }
 
 
+def _columns(selection: Selection) -> dict[str, str]:
+    """The kinds of the columns that methods brought, of those that all datasets agree on."""
+    kinds: dict[str, set[str]] = {}
+    for directory in selection.directories:
+        for name, kind in kinds_of(pyarrow.parquet.read_schema(directory.path / METADATA)).items():
+            kinds.setdefault(name, set()).add(kind)
+    return {name: found.pop() for name, found in kinds.items() if len(found) == 1}
+
+
 def _counts(selection: Selection) -> dict[str, int]:
     return {
-        "sources": len({(row["class_name"], row["source"]) for row in selection.rows}),
+        "sources": len({source for row in selection.rows for source in sources_of(row)}),
         "classes": len(selection.class_names),
         "unreadable": 0,
         "failed": 0,

@@ -11,7 +11,7 @@ from distdiff.errors import UserError
 from distdiff.store.encoding import EXTENSIONS
 from distdiff.store.filtering import RowFilter
 from distdiff.store.merging import merged
-from distdiff.store.reading import finished_directories, select
+from distdiff.store.reading import finished_directories, select, sources_of
 
 # What expansions and merges add to a source's key; more than once where an expanded dataset was expanded.
 _COPY = re.compile(rf"(__\d{{4,}}(-\d+)?\.({'|'.join(EXTENSIONS.values())}))+$")
@@ -29,16 +29,25 @@ def load(
     """Reads `root`, one directory or several; test, then validation images are carved out, as from a folder.
 
     Copies of one source are all in one split, and of a class a fraction of its sources is carved out. Copies of copies go
-    with their first source.
+    with their first source. An image that was made of several is left out where these are on both sides of a split.
     """
     if root is None:
         raise UserError("dataset.root has no value: give one, dataset.root=<directory of an expanded dataset>")
     selection = merged(select(finished_directories("dataset.root", root), RowFilter.of("dataset.where", where)))
     rows = selection.rows
 
-    numbers: dict[tuple[str, str], int] = {}
-    groups = [numbers.setdefault((row["class_name"], origin(row["source"])), len(numbers)) for row in rows]
-    images = selection.images(name, groups=np.array(groups, dtype=np.int64), listing=f"dataset.root={root}")
+    numbers: dict[str, int] = {}
+    origins = []
+    for row in rows:
+        # What was made of no image belongs to none.
+        made_of = [origin(source) for source in sources_of(row)] or [f"//{row['file_name']}"]
+        origins.append(tuple(numbers.setdefault(source, len(numbers)) for source in made_of))
+    images = selection.images(
+        name,
+        groups=np.array([own for own, *_ in origins], dtype=np.int64),
+        origins=tuple(origins) if any(len(made_of) > 1 for made_of in origins) else None,
+        listing=f"dataset.root={root}",
+    )
     return complete({TRAIN: images}, validation_fraction, test_fraction, split_seed)
 
 

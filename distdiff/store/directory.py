@@ -50,8 +50,12 @@ class ExpandedDirectory:
         ingredients: Mapping[str, Any],
         class_names: tuple[str, ...],
         options: StorageOptions = StorageOptions(),  # noqa: B008 (frozen)
+        columns: Mapping[str, str] | None = None,
     ) -> None:
-        """Makes the directory, or checks that what is there has the same ingredients and storage; else `UserError`."""
+        """Makes the directory, or checks that what is there has the same ingredients and storage; else `UserError`.
+
+        `columns`: the kinds of metadata columns that are declared, by name.
+        """
         if self.manifest() is None:
             if self.path.is_dir() and any(
                 entry.name not in BEGUN and not entry.name.startswith(LOCK) for entry in self.path.iterdir()
@@ -63,9 +67,8 @@ class ExpandedDirectory:
             with self.locked():
                 if self.manifest() is None:  # another split may have been faster
                     self._write(CLASSES, json.dumps(list(class_names), ensure_ascii=False))
-                    self._write_manifest(
-                        {"complete": False, "ingredients": plain(ingredients), "storage": options.as_dict()}
-                    )
+                    content = {"ingredients": plain(ingredients), "storage": options.as_dict()}
+                    self._write_manifest({"complete": False} | content | {"columns": dict(columns or {})})
         manifest = self.manifest()
         if manifest["fingerprint"] != fingerprint(ingredients) or self.storage.options != options:
             changed = changed_keys(
@@ -87,7 +90,7 @@ class ExpandedDirectory:
         manifest = self.manifest()
         if manifest is None:
             raise UserError(f"{self.path} is gone, or no expanded dataset: it has no {MANIFEST}")
-        return storage_of(self.path, StorageOptions(**manifest.get("storage", {})))
+        return storage_of(self.path, StorageOptions(**manifest.get("storage", {})), manifest.get("columns", {}))
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """Metadata of the images that are there, by file name."""
@@ -129,7 +132,7 @@ class ExpandedDirectory:
             ordered = [rows.pop(name) for name in names if name in rows]
             surplus = sorted(rows.values(), key=lambda row: (row["copy"], row["file_name"]))
             ordered += surplus
-            features = metadata_features(class_names_of(self.path), ordered)
+            features = metadata_features(class_names_of(self.path), ordered, self.storage.declared)
             self._write_metadata(ordered, Features(features | self.storage.columns))
             list_failures(self.path, contents.unreadable)
             total = counts | {"images": len(ordered), "factor": contents.factor_with(surplus)}
@@ -143,6 +146,17 @@ class ExpandedDirectory:
             )  # last: a crash before repeats this
             self.forget_lock()
         return 0
+
+    @on_disk
+    def clear(self) -> None:
+        """Removes the images and all that says that they are there; the directory stays claimed."""
+        with self.locked():
+            self._write_manifest(self.manifest() | {"complete": False})
+            self.storage.clear()  # first: what has a row must be found again, should this be cut short
+            (self.path / METADATA).unlink(missing_ok=True)
+            for journal in self.path.glob(JOURNALS):
+                journal.unlink(missing_ok=True)
+            shutil.rmtree(self.path / ASIDES, ignore_errors=True)
 
     def holds(self, contents: Contents) -> bool:
         """Whether the directory is complete, and has all of `contents` but what failed."""

@@ -9,7 +9,7 @@ from distdiff.store.columns import COLUMNS, METADATA, OPTIONAL_COLUMNS, further_
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.encoding import EXTENSIONS, extension_of
 from distdiff.store.journal import Row
-from distdiff.store.names import safe_name
+from distdiff.store.names import SOURCELESS, safe_name
 from distdiff.store.reading import Selection
 
 
@@ -49,7 +49,8 @@ def _distinct_names(directories: Sequence[ExpandedDirectory]) -> dict[tuple[int,
         )
         for row in table.to_pylist():
             # Made anew from what names it: a file name out of metadata must lead nowhere.
-            stem, end = f"{safe_name(row['class_name'])}/{safe_name(row['source'])}", f"__{row['copy']:04d}"
+            source = SOURCELESS if row["source"] is None else row["source"]
+            stem, end = f"{safe_name(row['class_name'])}/{safe_name(source)}", f"__{row['copy']:04d}"
             again = 1
             while f"{stem}{end}" in taken:
                 again += 1
@@ -57,5 +58,5 @@ def _distinct_names(directories: Sequence[ExpandedDirectory]) -> dict[tuple[int,
             taken.add(f"{stem}{end}")
             extension = extension_of(row["file_name"])
             end += f".{extension if extension in EXTENSIONS.values() else usual}"
-            names[number, row["file_name"]] = f"{stem}{end}", f"{row['source']}{end}"
+            names[number, row["file_name"]] = f"{stem}{end}", f"{source}{end}"
     return names

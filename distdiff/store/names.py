@@ -7,8 +7,18 @@ from urllib.parse import quote
 # `datasets` takes a file whose name or folder holds one of these words for a member of that split, and drops the rest.
 SPLIT_WORDS = ("training", "train", "validation", "valid", "val", "dev", "testing", "test", "evaluation", "eval")
 _SPLIT_WORD = re.compile(rf"(?<![^-._ 0-9])({'|'.join(SPLIT_WORDS)})(?=[-._ 0-9]|$)", re.IGNORECASE)
-_MAX_BYTES = 180
+_MAX_BYTES, _MAX_CLASS_BYTES = 180, 50
+SOURCELESS = "prompt"  # what images are called that are made of no source
 _UNSAFE = re.compile(r'[/\\:*?"<>|%~\[\]\x00-\x1f\x7f]')
+
+
+def name_from_class(class_name: str, key: str) -> str:
+    """What a source of another class is called in a class's folder: as no source of the class itself can be.
+
+    >>> name_from_class("cat", "a.png")
+    'cat~~a.png'
+    """
+    return f"{_shortened(safe_name(class_name), class_name, _MAX_CLASS_BYTES)}~~{safe_name(key)}"
 
 
 def safe_name(name: str) -> str:
@@ -23,8 +33,12 @@ def safe_name(name: str) -> str:
     if safe.endswith((" ", ".")):
         safe = safe[:-1] + quote(safe[-1], safe="").replace(".", "%2E")
     safe = _SPLIT_WORD.sub(r"\1~", safe)
+    return _shortened(safe, name, _MAX_BYTES)
+
+
+def _shortened(safe: str, name: str, most: int) -> str:
+    """A safe name of at most so many bytes; `name` is what it was made from."""
     encoded = safe.encode()
-    if len(encoded) > _MAX_BYTES:
-        tail = sha256(name.encode()).hexdigest()[:16]
-        safe = encoded[: _MAX_BYTES - 17].decode(errors="ignore") + "-" + tail
-    return safe
+    if len(encoded) <= most:
+        return safe
+    return encoded[: most - 17].decode(errors="ignore") + "-" + sha256(name.encode()).hexdigest()[:16]

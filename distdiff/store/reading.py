@@ -14,8 +14,9 @@ import pyarrow.parquet
 
 from distdiff.data.images import LabelledImages
 from distdiff.data.reading.decoding import READING
+from distdiff.data.soft_labels import SoftLabel, SoftLabels, soft_label
 from distdiff.errors import UserError
-from distdiff.store.columns import METADATA, class_names_of
+from distdiff.store.columns import METADATA, SOFT_LABELS, SOFT_WEIGHTS, class_names_of
 from distdiff.store.contents import Contents
 from distdiff.store.directory import MANIFEST, ExpandedDirectory
 from distdiff.store.encoding import extension_of
@@ -47,6 +48,8 @@ class Selection:
         """The images with labels by `class_names`, their own without; `fields` are others of `LabelledImages`."""
         names = self.class_names if class_names is None else class_names
         number = {class_name: label for label, class_name in enumerate(names)}
+        numbers = [number.get(class_name, -1) for class_name in self.class_names]
+        shares = [_soft_label(row, number[row["class_name"]], numbers) for row in self.rows]
         return LabelledImages(
             name=name,
             class_names=names,
@@ -54,6 +57,7 @@ class Selection:
             keys=self.keys,
             read=None,
             indices=np.arange(len(self.rows)),
+            soft=SoftLabels.of(shares) if any(len(label) > 1 for label in shares) else None,
             file=lambda index: io.BytesIO(self.read(index)),
             called=lambda index: self.rows[index]["file_name"],
             **fields,
@@ -97,6 +101,8 @@ def select(
     rows, places, readers = [], [], []
     for place, (directory, table) in enumerate(zip(directories, tables, strict=True)):
         own = table.to_pylist() if contents is None else planned(table.to_pylist(), contents)
+        numbers = [class_names.index(name) for name in class_names_of(directory.path)]
+        own = [_relabelled(row, numbers) for row in own]
         read = directory.storage.reader(own)
         rows += own
         places += [place] * len(own)
@@ -130,6 +136,30 @@ def read_expanded(
     return selection.images(name, real.class_names, options=real.options, identity=identity)
 
 
+def _soft_label(row: Row, label: int, numbers: Sequence[int]) -> SoftLabel:
+    """The classes of an image with their weights, by its metadata; class i of its dataset is `numbers[i]`.
+
+    Older metadata have no soft labels: `label` alone.
+    """
+    if not row.get("soft_labels"):
+        return ((label, 1.0),)
+    return soft_label(dict(zip([numbers[i] for i in row["soft_labels"]], row["soft_weights"], strict=True)))
+
+
+def sources_of(row: Row) -> list[str]:
+    """All real images that an image was made of, `class/key` each; older metadata name one source."""
+    if row.get("sources") is not None:
+        return row["sources"]
+    return [f"{row['class_name']}/{row['source']}"]
+
+
+def _relabelled(row: Row, numbers: Sequence[int]) -> Row:
+    """A metadata row whose soft label counts the classes in another order; class i is `numbers[i]` there."""
+    if not row.get("soft_labels"):
+        return row
+    return row | {"soft_labels": [numbers[label] for label in row["soft_labels"]]}
+
+
 def planned(rows: Sequence[Row], contents: Contents) -> list[Row]:
     """The metadata rows of `contents`; a directory holds more where it was made with a larger factor."""
     names = set(contents.file_names())
@@ -154,7 +184,23 @@ def _metadata(directory: ExpandedDirectory) -> pyarrow.Table:
     for name in pyarrow.compute.unique(table["class_name"]).to_pylist():
         if name not in known:
             raise UserError(f"{directory.path}: its metadata name a class that it has not, {name!r}")
+    if SOFT_LABELS in table.column_names:
+        _check_soft_labels(directory.path, table, len(known))
     return table
+
+
+def _check_soft_labels(root: Path, table: pyarrow.Table, num_classes: int) -> None:
+    """Refuses soft labels that name no class, or that have another number of weights than classes."""
+    compute, labels, weights = pyarrow.compute, table[SOFT_LABELS], table[SOFT_WEIGHTS]
+    same = compute.all(compute.equal(compute.list_value_length(labels), compute.list_value_length(weights))).as_py()
+    classes, shares = (compute.list_flatten(column) for column in (labels, weights))
+    limits = compute.min_max(classes).as_py()
+    inside = limits["min"] is None or (limits["min"] >= 0 and limits["max"] < num_classes)
+    if same is False or not inside or compute.any(compute.less_equal(shares, 0.0)).as_py():
+        raise UserError(
+            f"{root}: its metadata hold soft labels that cannot be: classes from 0 to {num_classes - 1}, a positive "
+            "weight each"
+        )
 
 
 def _identity(directory: ExpandedDirectory, rows: Sequence[Row]) -> str:
@@ -167,14 +213,16 @@ def _identity(directory: ExpandedDirectory, rows: Sequence[Row]) -> str:
 
 def _check_sources(root: Path, rows: Sequence[Row], real: LabelledImages) -> None:
     """Refuses what was expanded from other images, another dataset's or those that this one is tested on."""
-    unknown = sorted({row["class_name"] for row in rows} - set(real.class_names))
+    names = class_names_of(root)
+    named = {row["class_name"] for row in rows} | {names[i] for row in rows for i in row.get(SOFT_LABELS) or ()}
+    unknown = sorted(named - set(real.class_names))
     if unknown:
         raise UserError(f"{root} has classes that dataset {real.name} lacks: {', '.join(unknown[:5])}")
-    known = {(real.class_names[label], key) for label, key in zip(real.labels, real.keys, strict=True)}
-    sources = {(row["class_name"], row["source"]) for row in rows}
+    known = {f"{real.class_names[label]}/{key}" for label, key in zip(real.labels, real.keys, strict=True)}
+    sources = {source for row in rows for source in sources_of(row)}
     if strange := sorted(sources - known):
         raise UserError(
             f"{root} was not expanded from the training images of dataset {real.name}: {len(strange):,} of its "
-            f"{len(sources):,} sources are not among them, such as {'/'.join(strange[0])}; give the dataset keys that it "
+            f"{len(sources):,} sources are not among them, such as {strange[0]}; give the dataset keys that it "
             "was expanded with"
         )

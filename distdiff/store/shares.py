@@ -30,9 +30,13 @@ class Share:
     rank: int = 0
     ranks: int = 1
 
-    def of(self, indices: np.ndarray) -> np.ndarray:
-        """Those of a plan's `indices` that are this share's, whatever of the plan is done already."""
-        return indices[(indices % self.total == self.split) & (indices // self.total % self.ranks == self.rank)]
+    def of(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
+        """Those of a plan's `indices` that are this share's, whatever of the plan is done already.
+
+        `numbers` (m,) of the indices that are to be shared out by them: items of one number are in one share.
+        """
+        numbers = indices if numbers is None else numbers
+        return indices[(numbers % self.total == self.split) & (numbers // self.total % self.ranks == self.rank)]
 
     @property
     def whole(self) -> "Share":

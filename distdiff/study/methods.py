@@ -1,4 +1,4 @@
 """Rows of a study that have a meaning of their own."""
 
 ORIGINAL, UNGUIDED = "original", "none"
-POLICIES_THAT_ADD_NOTHING = ("none", "default")  # augmentation policies that are no row
+CHOSEN = "chosen"  # in `study.methods`: the row that the `method`, `guidance` and `selection` keys choose

@@ -15,7 +15,9 @@ from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.readable import readable
 from distdiff.data.splits.carving import check_measurable
 from distdiff.expansion.assembly import Assembly
+from distdiff.expansion.generators import Generators
 from distdiff.expansion.job import ExpansionJob
+from distdiff.expansion.naming import row_name
 from distdiff.metrics.judge import train_judge
 from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.ranks.trainer import build_trainer
@@ -26,6 +28,7 @@ from distdiff.store.energies import energy_table
 from distdiff.store.reading import planned, read_expanded
 from distdiff.study.methods import ORIGINAL
 from distdiff.study.results import MethodResult, SeedResult, StudyResults, measures_of
+from distdiff.study.rows import Row, rows_of
 from distdiff.study.timing import StageTimer
 from distdiff.tracking.loggers import stage_logger
 
@@ -49,18 +52,20 @@ class StudyPlan:
 
 
 class Study:
-    """Runs the methods of `study.methods` at equal counts and equal optimizer steps, seed by seed."""
+    """Runs the rows of `study.methods` and `study.rows` at equal counts and equal optimizer steps, seed by seed."""
 
     def __init__(self, config: DictConfig, run_dir: Path) -> None:
         self.config = config
         self.run_dir = run_dir
-        self.methods = list(dict.fromkeys(config.study.methods))
+        self.rows = {row.name: row for row in rows_of(config)}
         build_trainer(config.trainer)  # says now, not after the first stage, if there is no such device
         self.metrics = load_metrics(config)
         self.measures = measures_of(self.metrics)
         self.cache = StageCache(config.paths.cache_dir)
+        generators = Generators()
+        self.assemblies = {row.name: Assembly(row.config, self.cache, generators) for row in self.rows.values()}
+        self.assembly = Assembly(config, self.cache, generators)
         self.classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, self.cache)
-        self.assembly = Assembly(config, self.cache)
         self.timer = StageTimer(self.cache)
 
     def plan(self) -> StudyPlan:
@@ -75,7 +80,7 @@ class Study:
 
     def run(self, plan: StudyPlan, logger: Logger | None = None) -> StudyResults:
         """Carries out `plan`, logs to `logger`, and writes `results.json` and `results.csv` into the run's directory."""
-        rows = {method: MethodResult(method) for method in self.methods}
+        results = {name: MethodResult(name) for name in self.rows}
         with self.timer("judge"):
             steps, input_size = self.config.measure.judge_steps, self.config.classifier.input_size
             judge = train_judge(self.classifiers, plan.pool, steps, input_size)
@@ -83,26 +88,26 @@ class Study:
         for seed_plan in plan.seeds:
             with self.timer("guide"):
                 self.assembly.encoders.encoder(seed_plan.data, seed_plan.seed, f"seed {seed_plan.seed}: guide")
-            for method, row in rows.items():
-                row.seeds.append(self._one(method, seed_plan, plan.held_out, measurer, logger))
-                _log_row(logger, row)
-        results = StudyResults(
+            for name, result in results.items():
+                result.seeds.append(self._one(self.rows[name], seed_plan, plan.held_out, measurer, logger))
+                _log_row(logger, result)
+        found = StudyResults(
             dataset=self.config.dataset.name,
             split=self.config.study.split,
-            chosen=self.config.guidance.name,
-            rows=list(rows.values()),
+            chosen=row_name(self.config),
+            rows=list(results.values()),
             timing=self.timer.seconds,
             found=self._found(plan.seeds[0]),
             measures=self.measures,
         )
         if world().leads:
-            results.write(self.run_dir)
-        return results
+            found.write(self.run_dir)
+        return found
 
     def _found(self, first: SeedPlan) -> dict[str, str]:
         """The stages in which nothing was trained, and where the classifier was from."""
         guided = self.assembly.encoders.trains
-        classifiers = {"judge", *(["guide"] if guided else []), *(f"train {method}" for method in self.methods)}
+        classifiers = {"judge", *(["guide"] if guided else []), *(f"train {name}" for name in self.rows)}
         found = {stage: "found in the cache" for stage in self.timer.seconds if not self.timer.made[stage]}
         if guided and world().size == 1 and f"train {ORIGINAL}" in found:
             guide = self.assembly.encoders.identity(first.data, first.seed)
@@ -113,46 +118,42 @@ class Study:
     def _plan(self, splits: DatasetSplits, seed: int) -> SeedPlan:
         """Draws a seed's training images and claims the directories of its expansions."""
         data = few_shot_training_set(self.config, splits.train, seed)
-        jobs = {method: self._job(method, data, seed) for method in self.methods if method != ORIGINAL}
+        jobs = {name: self.assemblies[name].job(data, seed, name) for name, row in self.rows.items() if row.expands}
         for job in jobs.values():
             job.claim()
         return SeedPlan(seed, data, jobs)
 
-    def _job(self, method: str, data: TrainingSet, seed: int) -> ExpansionJob:
-        if method == self.config.guidance.name:
-            return self.assembly.guided(data, self.config.guidance, seed)
-        if method in self.config.options.get("guidance", ()):
-            return self.assembly.guided(data, self.config.options.guidance[method], seed)
-        return self.assembly.augmented(data, self.config.options.augmentation[method], seed)
-
     def _one(
-        self, method: str, plan: SeedPlan, held_out: LabelledImages, measurer: Measurer, logger: Logger | None
+        self, row: Row, plan: SeedPlan, held_out: LabelledImages, measurer: Measurer, logger: Logger | None
     ) -> SeedResult:
-        title = f"seed {plan.seed}: {method}"
+        name = row.name
+        title = f"seed {plan.seed}: {name}"
+        classifiers = ClassifierTrainer(Recipe.of(row.config), self.config.trainer, self.cache)
         result = SeedResult(plan.seed, accuracy=0.0, num_train=0)
         training = plan.data
-        if job := plan.jobs.get(method):
-            with self.timer(f"expand {method}"):
-                job.run(title, stage_logger(logger, f"expand/{method}/seed{plan.seed}"))
-            images = read_expanded(job.path, measurer.images, job.plan)
+        if job := plan.jobs.get(name):
+            with self.timer(f"expand {name}"):
+                job.run(title, stage_logger(logger, f"expand/{name}/seed{plan.seed}"))
+            images = read_expanded(job.path, measurer.images, job.contents)
             training = plan.data.with_part(images, images.identity)
             result.expanded = str(job.path)
             if world().leads:
-                link(self.run_dir / "expanded" / f"{method}-seed{plan.seed}", job.path)
+                link(self.run_dir / "expanded" / f"{name}-seed{plan.seed}", job.path)
             with self.timer("measure"):
                 result.measures = self._measured(job, images, measurer)
-        with self.timer(f"train {method}"):
-            curves = stage_logger(logger, f"train/{method}/seed{plan.seed}")
-            classifier = self.classifiers.train_together(training, plan.seed, f"{title}: train", curves)
+        with self.timer(f"train {name}"):
+            curves = stage_logger(logger, f"train/{name}/seed{plan.seed}")
+            classifier = classifiers.train_together(training, plan.seed, f"{title}: train", curves)
         with self.timer("test"):
-            result.accuracy = self.classifiers.accuracy(classifier, held_out, training.fit)
+            result.accuracy = classifiers.accuracy(classifier, held_out, training.fit)
         result.num_train = len(training)
         return result
 
     def _measured(self, job: ExpansionJob, images: LabelledImages, measurer: Measurer) -> dict[str, float]:
         """The measures of an expansion, without those that do not apply to its method."""
         measures: dict[str, float | None] = dict(world().once(lambda: measurer(images)))
-        energies = energy_table(planned(pyarrow.parquet.read_table(job.path / METADATA).to_pylist(), job.plan))
+        rows = pyarrow.parquet.read_table(job.path / METADATA).to_pylist()
+        energies = energy_table(rows if job.contents is None else planned(rows, job.contents))
         measures["energy_before"] = energies.get("energy_before_median")
         measures["energy_after"] = energies.get("energy_after_median")
         measures["images_per_second"] = ExpandedDirectory(job.path).images_per_second()

@@ -108,7 +108,7 @@ def job(keys: list[str], folder: Path, images: int, stop_after: int | None = Non
     from distdiff.commands.configuration import configure
     from distdiff.data.images import LabelledImages
     from distdiff.expansion.job import ExpansionJob
-    from distdiff.expansion.synthesis import Synthesized, Synthesizer
+    from distdiff.methods.synthesis import Synthesized, Synthesizer
 
     class StandIn(Synthesizer):
         def __init__(self) -> None:

@@ -27,7 +27,7 @@ import torch
 from distdiff.commands.configuration import configure
 from distdiff.data.images import LabelledImages
 from distdiff.expansion.job import ExpansionJob
-from distdiff.expansion.synthesis import Synthesized, Synthesizer
+from distdiff.methods.synthesis import Synthesized, Synthesizer
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.reading import read_expanded
 

@@ -332,12 +332,6 @@ def test_a_key_with_dashes_is_answered_with_the_key(arguments: list[str], words:
     assert "\n" not in str(caught.value)
 
 
-def test_hydras_flags_go_on_working() -> None:
-    flags = read_flags(["a=1", "-m", "--cfg", "job", "--resolve", "b=2", "--config-dir=x", "-p", "dataset"])
-    assert (flags.overrides, flags.multirun, flags.cfg, flags.resolve) == (["a=1", "b=2"], True, "job", True)
-    assert (flags.config_dir, flags.package, flags.help) == ("x", "dataset", False)
-
-
 def test_a_sweep_over_datasets_may_have_a_key_for_one_of_them() -> None:
     jobs = configure_jobs("describe", ["dataset=digits,imagefolder", "dataset.root=/tmp"])
     assert [job.dataset.get("root") for job in jobs] == [None, "/tmp"]

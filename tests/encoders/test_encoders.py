@@ -131,7 +131,7 @@ def expansion(small_run: list[str], image_folder: Path, tmp_path: Path) -> Calla
         cache = StageCache(config.paths.cache_dir)
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
         expander = Assembly(config, cache)
-        job = expander.guided(data, config.guidance, config.seed)
+        job = expander.job(data, config.seed)
         job.claim()
         return expander, job
 

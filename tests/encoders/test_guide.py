@@ -33,7 +33,7 @@ DOWNSTREAM += ["train.synthetic_probability=0.2", "train.synthetic_probability=n
 def test_what_is_trained_downstream_changes_neither_the_guide_nor_the_images(few: TrainingSet, change: str) -> None:
     def path(*overrides: str) -> Path:
         config = compose_once("run", list(overrides))
-        return Assembly(config, StageCache(config.paths.cache_dir)).guided(few, config.guidance, 0).path
+        return Assembly(config, StageCache(config.paths.cache_dir)).job(few, 0).path
 
     assert path(change) == path()
 

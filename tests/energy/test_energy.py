@@ -119,7 +119,7 @@ def test_an_expansion_brings_what_its_energy_needs_and_nothing_else(small_run, i
         config = compose("expand", [*given, f"energy={energy}"])
         cache = StageCache(config.paths.cache_dir)
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-        job = Assembly(config, cache).guided(data, config.guidance, config.seed)
+        job = Assembly(config, cache).job(data, config.seed)
         job.run("test")
         found[energy] = pyarrow.parquet.read_table(job.path / "metadata.parquet").to_pylist()
         assert (stages / "exemplars").exists()

@@ -5,7 +5,7 @@ import torch
 
 from distdiff.errors import UserError
 from distdiff.expansion.memory import WithinMemory, ran_out_of_memory
-from distdiff.expansion.synthesis import Synthesized, Synthesizer
+from distdiff.methods.synthesis import Synthesized, Synthesizer
 
 
 class Greedy(Synthesizer):

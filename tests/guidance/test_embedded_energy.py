@@ -1,8 +1,8 @@
 """On the embedded generator, guidance does what it is for: final images have less energy than unguided ones."""
 
 from pathlib import Path
-from statistics import median
 
+import numpy as np
 import pytest
 from conftest import compose
 
@@ -13,31 +13,40 @@ from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.plan import ExpansionPlan
 
-IMAGES = 100
+IMAGES = 40
 
 
 @pytest.fixture(scope="module")
-def expander(tmp_path_factory: pytest.TempPathFactory) -> Assembly:
-    folder: Path = tmp_path_factory.mktemp("study")
-    config = compose("expand", [f"paths.output_dir={folder}", "logger=none"])
-    cache = StageCache(config.paths.cache_dir)
-    return Assembly(config, cache)
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
 
 
-def final_energies(expander: Assembly, method: str, **options: object) -> list[float]:
-    config = expander.config
-    data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+def final_energies(outputs: Path, seed: int, method: str, **options: object) -> np.ndarray:
+    """E of the final images, (40,): 2 real digits a class, drawn by `seed` as everything else, 2 copies each."""
+    config = compose("expand", [f"paths.output_dir={outputs}", "logger=none", f"seed={seed}"])
+    expander = Assembly(config, StageCache(config.paths.cache_dir))
+    data = few_shot_training_set(config, load_dataset(config.dataset).train, seed)
     guidance = load_option("guidance", method)
     for key, value in options.items():
         guidance[key] = value
-    synthesizer = expander.guided(data, guidance, config.seed).synthesizer(f"{method}: expand")
-    items = ExpansionPlan(data.parts[0], IMAGES // len(data.parts[0]), config.expansion.strength, config.seed)
+    synthesizer = expander.guided(data, guidance, seed).synthesizer(f"{method}: expand")
+    items = ExpansionPlan(data.parts[0], IMAGES // len(data.parts[0]), config.expansion.strength, seed)
     assert len(items) == IMAGES
-    return synthesizer(items).columns["energy_after"]
+    return np.array(synthesizer(items).columns["energy_after"])
 
 
-def test_guidance_lowers_the_median_final_energy_of_a_hundred_images(expander: Assembly) -> None:
-    """At the default ρ of each; transform from the identity (its random start can raise the energy)."""
-    unguided = median(final_energies(expander, "none"))
-    assert median(final_energies(expander, "direct")) < unguided
-    assert median(final_energies(expander, "transform", init="identity")) < unguided
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_guidance_lowers_the_final_energy(outputs: Path, seed: int) -> None:
+    """At the default ρ of each; transform from the identity (its random start can raise the energy).
+
+    Over seeds 0 to 3 and 60 images each, `direct` lowered the mean by 0.036 to 0.055 and the energy of every image,
+    `transform` by 0.16 to 0.23 and of 93 % of the images or more; energies are around 1.1.
+    """
+    unguided = final_energies(outputs, seed, "none")
+    direct = unguided - final_energies(outputs, seed, "direct")
+    assert direct.mean() > 0.02
+    assert (direct > 0).mean() > 0.9
+    transform = unguided - final_energies(outputs, seed, "transform", init="identity")
+    assert transform.mean() > 0.08
+    assert (transform > 0).mean() > 0.8
+    assert min(np.median(direct), np.median(transform)) > 0.01

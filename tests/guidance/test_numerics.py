@@ -9,11 +9,12 @@ from pipelines import small_pipeline
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.energy.hierarchical import HierarchicalEnergy
 from distdiff.energy.images import ImageEnergy
-from distdiff.expansion.plan import WorkItem
-from distdiff.expansion.synthesis import GuidedImg2Img, Synthesized
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.noise import image_seed
 from distdiff.guidance import gradient
+from distdiff.methods.img2img import Img2ImgSampler
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized
 
 HALF = [torch.float16, torch.bfloat16]
 
@@ -55,14 +56,14 @@ def test_energy_and_latents_stay_in_float32(dtype: torch.dtype) -> None:
 
 def expansion(
     guidance: str, encoder: GuideEncoder, labels: list[int], epsilon: float = 0.2, **options: object
-) -> tuple[Synthesized, GuidedImg2Img]:
+) -> tuple[Synthesized, Img2ImgSampler]:
     """One image a label through the whole sampler, under the bench's small pipeline."""
     torch.manual_seed(0)
     generator = LatentDiffusion(small_pipeline().to(torch.float64), 8, 1.0, 32, **options)
     encoder = encoder.to(generator.latent_dtype)
     prototypes = random_prototypes(encoder.classifier.feature_dim, generator.latent_dtype)
     sources = torch.rand(CLASSES, 3, 32, 32, generator=torch.Generator().manual_seed(3))
-    synthesizer = GuidedImg2Img(
+    synthesizer = Img2ImgSampler(
         generator,
         METHODS[guidance](epsilon=epsilon),
         ImageEnergy(encoder, HierarchicalEnergy(prototypes, class_weight=1.0, group_weight=1.0)),

@@ -18,8 +18,9 @@ from distdiff.data.sources.imagefolder import read_class_folders
 from distdiff.errors import UserError
 from distdiff.expansion import estimate
 from distdiff.expansion.estimate import Estimate, SayEstimate
-from distdiff.expansion.synthesis import GuidedImg2Img, Synthesized
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.methods.img2img import Img2ImgSampler
+from distdiff.methods.synthesis import Synthesized
 from distdiff.preview.sheet import place, tile_side
 from distdiff.preview.tiles import spread_over_classes
 from distdiff.store.names import safe_name
@@ -117,7 +118,7 @@ def test_the_estimate_is_rate_and_size_times_the_whole_job(given, monkeypatch, t
         return Synthesized(images, columns)
 
     batch: list[int] = []
-    monkeypatch.setattr(GuidedImg2Img, "forward", forward)
+    monkeypatch.setattr(Img2ImgSampler, "forward", forward)
     monkeypatch.setattr(preview_module.time, "perf_counter", lambda: clock[0])
     with console.capture() as output:
         made = run(

@@ -99,6 +99,23 @@ def test_what_is_done_once_is_done_by_the_leading_rank_alone(tmp_path: Path) -> 
     assert made == [(0, 1, "within")]
 
 
+def test_ranks_go_by_what_the_first_of_them_found_out_and_none_waits(tmp_path: Path) -> None:
+    """Also within what one rank does alone; what only one rank asks about does not keep it."""
+
+    def run(world: World) -> list[str]:
+        found = []
+        if world.rank == 1:
+            found = [world.agreed("main", "found by 1"), world.agreed("other", "asked by 1 alone")]
+        world.barrier()
+        found += [world.agreed("main", f"found by {world.rank}"), world.once(lambda: world.agreed("main", "later"))]
+        return found
+
+    zero, one, two = in_threads(3, run, tmp_path)
+    assert zero == two == ["found by 1"] * 2
+    assert one == ["found by 1", "asked by 1 alone", "found by 1", "found by 1"]
+    assert World().agreed("main", "alone") == "alone"
+
+
 def test_ranks_share_the_cores_that_they_have_in_common(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("distdiff.ranks.world._cores", lambda: list(range(12)))
 

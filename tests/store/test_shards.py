@@ -14,8 +14,9 @@ from stored import FACTOR, FORMATS, SHARDED, SOURCES, loaded, pixels, standin_jo
 
 from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
-from distdiff.expansion.plan import ExpansionPlan, WorkItem
+from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.writer import metadata_row
+from distdiff.methods.item import WorkItem
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.formats.base import Storage
 from distdiff.store.journal import read_journals

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 from conftest import ROOT
+from scipy import stats
 from scripts import run_here
 
 
@@ -64,11 +66,11 @@ def test_the_whole_study_and_a_sweep_that_reuses_it(small_run: list[str], run_in
         "energy_after",
     ):
         assert guided[name] is not None
-    assert (
-        guided["difference_to_none"]["low"]
-        <= guided["difference_to_none"]["mean"]
-        <= guided["difference_to_none"]["high"]
-    )
+    unguided = results["rows"][methods.index("none")]
+    by_seed = np.array(guided["accuracy"]) - np.array(unguided["accuracy"])
+    half = stats.t.ppf(0.975, df=1) * by_seed.std(ddof=1) / np.sqrt(2)
+    expected = {"low": by_seed.mean() - half, "mean": by_seed.mean(), "high": by_seed.mean() + half}
+    assert {name: guided["difference_to_none"][name] for name in expected} == pytest.approx(expected)
     with open(run_dir / "results.csv") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 10

@@ -26,9 +26,9 @@ from distdiff.commands.configuration import configure_jobs
 from distdiff.commands.expand import expand
 from distdiff.errors import Stopped, UserError
 from distdiff.expansion import tracking
-from distdiff.expansion.synthesis import Synthesized
 from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import ExpandedWriter
+from distdiff.methods.synthesis import Synthesized
 from distdiff.tracking.loggers import build_logger, tracked
 
 EXPANSION = {"images", "images_per_second", "energy_before", "energy_after", "failures", "memory_gb"}

@@ -15,6 +15,7 @@ from distdiff.caching.fingerprint import fingerprint
 from distdiff.data.reading.decoding import READING
 
 FOLDER = "examined"
+FORSAKEN = 3600  # seconds after which nobody is writing a temporary file any more; it takes a process moments
 SETTLED = 2.0  # seconds; of a file that changed just now, the time of change may not tell the next change
 
 
@@ -95,11 +96,19 @@ class Examined:
         aside = self._path.with_name(f".{self._path.name}-{os.getpid()}")
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._remove_forsaken()
             try:
                 aside.write_text(json.dumps(self._made_by() | {"files": self.files, "contents": self.contents}))
                 aside.replace(self._path)
             finally:
                 aside.unlink(missing_ok=True)
+
+    def _remove_forsaken(self) -> None:
+        """Removes what processes left that were killed while they wrote."""
+        for path in self._path.parent.glob(f".{self._path.name}-*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > FORSAKEN:
+                    path.unlink()
 
     @property
     def _path(self) -> Path | None:

@@ -1,8 +1,10 @@
 """Any image dataset that `datasets` reads as a table: a hub id, or local parquet and arrow files."""
 
 import glob
+import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +14,9 @@ import datasets
 import numpy as np
 from datasets.features import ClassLabel
 from datasets.features import Image as ImageFeature
+from datasets.naming import camelcase_to_snakecase
+from huggingface_hub import constants
+from huggingface_hub.errors import HTTPError, RevisionResolutionError
 
 from distdiff.data.config import TestFraction, ValidationFraction
 from distdiff.data.images import DatasetSplits, LabelledImages
@@ -22,7 +27,7 @@ from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION, complete
 from distdiff.data.splits.classes import in_order
 from distdiff.data.splits.usual_names import TABLE_NAMES
 from distdiff.errors import UserError, first_line
-from distdiff.hub import hub_or_cache
+from distdiff.hub import hub_or_cache, pinned
 from distdiff.wording import counted, printable
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -89,10 +94,46 @@ def read_hub(
         )
     try:
         with hub_or_cache():
-            tables = datasets.load_dataset(hub_id, hub_config, revision=revision, data_dir=hub_data_dir)
+            tables = _load_commit(hub_id, hub_config, hub_data_dir, revision)
+    except UserError:
+        raise
     except Exception as error:  # `datasets` raises what its many readers raise
         raise UserError(f"dataset.hub_id={hub_id}: {_reason(error)}") from None
     return read_tables(name, wanted, f"dataset.hub_id={hub_id}", tables, Path(datasets.config.HF_CACHE_HOME))
+
+
+def _load_commit(
+    hub_id: str, hub_config: str | None, hub_data_dir: str | None, revision: str | None
+) -> datasets.DatasetDict:
+    """What `datasets` reads of the commit that `revision` means.
+
+    Where the hub is out of reach, `datasets` takes what it has prepared last, of whatever revision that is. So the one that
+    is meant is made the last, and what was read is compared with it: raises `UserError` where it is another.
+    """
+    try:
+        wanted = pinned(hub_id, revision, "dataset")
+    except (HTTPError, RevisionResolutionError):  # `datasets` may say why, or have it by its name alone
+        wanted = None
+    if wanted is not None and constants.HF_HUB_OFFLINE:
+        for folder in prepared_below(hub_id).glob(f"*/*/{wanted.resolved}"):
+            with suppress(OSError):  # a cache that others keep
+                os.utime(folder)
+    tables = datasets.load_dataset(hub_id, hub_config, revision=wanted or revision, data_dir=hub_data_dir)
+    read = {Path(file["filename"]).parent.name for table in tables.values() for file in table.cache_files}
+    if wanted is None and revision is None:
+        return tables
+    if read - {wanted and wanted.resolved}:
+        raise UserError(
+            f"dataset.hub_id={hub_id}: the cache has another commit than that of dataset.revision={revision or 'main'}; with "
+            "a network, fetch_only=true brings it"
+        )
+    return tables
+
+
+def prepared_below(hub_id: str) -> Path:
+    """The folder where `datasets` keeps what it has prepared of a hub id: `<config>/<version>/<commit>`."""
+    *owner, name = hub_id.split("/")
+    return Path(datasets.config.HF_DATASETS_CACHE, "___".join([*owner, camelcase_to_snakecase(name)]))
 
 
 def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages]:

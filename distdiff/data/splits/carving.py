@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.splits.apart import apart
 from distdiff.data.splits.classes import agree_on_classes
 from distdiff.errors import UserError
 from distdiff.wording import some
@@ -33,7 +34,8 @@ def complete(
 def carve(images: LabelledImages, fraction: float, seed: int = FIXED) -> tuple[LabelledImages, LabelledImages]:
     """(rest, carved): `fraction` of every class, rounded, at least one image where that leaves one; 0 carves nothing.
 
-    Images of one of `images.groups` stay together, and a fraction of a class is one of its groups.
+    Images of one of `images.groups` stay together, and a fraction of a class is one of its groups. An image that was made of
+    several is in neither where these are on both sides.
     """
     groups = np.arange(len(images)) if images.groups is None else images.groups
     carved = [
@@ -42,7 +44,7 @@ def carve(images: LabelledImages, fraction: float, seed: int = FIXED) -> tuple[L
         for of_class in [np.unique(groups[images.labels == label])]
     ]
     chosen = np.flatnonzero(np.isin(groups, np.concatenate(carved)))
-    return images.select(np.setdiff1d(np.arange(len(images)), chosen)), images.select(chosen)
+    return apart(images.select(np.setdiff1d(np.arange(len(images)), chosen)), images.select(chosen))
 
 
 def held_out(count: int, fraction: float) -> int:

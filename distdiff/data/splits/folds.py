@@ -7,6 +7,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.notes import note
+from distdiff.data.splits.apart import apart
 from distdiff.errors import UserError
 from distdiff.wording import counted, some
 
@@ -39,7 +40,7 @@ def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> t
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # `_check` says it, with names
         folds = list(splitter.split(parted, images.labels[parted], together))
     chosen = parted[folds[fold][1]]
-    return images.select(np.setdiff1d(np.arange(len(images)), chosen)), images.select(chosen)
+    return apart(images.select(np.setdiff1d(np.arange(len(images)), chosen)), images.select(chosen))
 
 
 def _check(images: LabelledImages, counts: np.ndarray, num_folds: int) -> None:

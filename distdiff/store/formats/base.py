@@ -1,7 +1,7 @@
 """What every storage format does."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -19,9 +19,11 @@ class Storage(ABC):
 
     columns: ClassVar[dict[str, Value]] = {}  # of the metadata: where an image is
 
-    def __init__(self, directory: Path, options: StorageOptions) -> None:
+    def __init__(self, directory: Path, options: StorageOptions, declared: Mapping[str, str] | None = None) -> None:
+        """`declared`: the kinds of metadata columns that are known before there are values, by name."""
         self.directory = directory
         self.options = options
+        self.declared = declared or {}
 
     @abstractmethod
     def present(self, rows: Sequence[Row]) -> dict[str, Row]:
@@ -38,6 +40,10 @@ class Storage(ABC):
     @abstractmethod
     def seal(self) -> None:
         """Closes what is open of any share, once no image is missing; whoever calls holds the directory's lock."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Removes every image."""
 
     @abstractmethod
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:

@@ -36,6 +36,10 @@ class ImageFolder(Storage):
     def seal(self) -> None:
         """Nothing is ever open."""
 
+    def clear(self) -> None:
+        for name in _files(self.directory):
+            (self.directory / name).unlink(missing_ok=True)
+
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
         names = [row["file_name"] for row in rows]
         for name in names:

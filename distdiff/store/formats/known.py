@@ -1,5 +1,6 @@
 """The storage formats by name."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from distdiff.store.formats.base import Storage
@@ -11,6 +12,6 @@ from distdiff.store.options import StorageOptions
 FORMATS: dict[str, type[Storage]] = {"imagefolder": ImageFolder, "webdataset": WebDataset, "parquet": Parquet}
 
 
-def storage_of(directory: Path, options: StorageOptions) -> Storage:
-    """The storage of a directory with these options."""
-    return FORMATS[options.format](directory, options)
+def storage_of(directory: Path, options: StorageOptions, declared: Mapping[str, str] | None = None) -> Storage:
+    """The storage of a directory with these options, and these kinds of metadata columns."""
+    return FORMATS[options.format](directory, options, declared)

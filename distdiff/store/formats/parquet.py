@@ -25,7 +25,7 @@ class Parquet(Sharded):
     columns: ClassVar = {name: PLACES[name] for name in ("shard", "row")}
 
     def close(self, shard: OpenShard) -> None:
-        features = metadata_features(class_names_of(self.directory), shard.rows)
+        features = metadata_features(class_names_of(self.directory), shard.rows, self.declared)
         schema = Features({"image": Image()} | features).arrow_schema
         aside = shard.path.with_suffix(".parquet")
         with open(shard.path, "rb") as tar, pyarrow.parquet.ParquetWriter(aside, schema) as writer:

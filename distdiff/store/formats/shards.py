@@ -8,6 +8,7 @@ what a crash left behind the last such image. A full shard is closed by a rename
 import json
 import os
 import re
+import shutil
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -89,6 +90,9 @@ class Sharded(Storage):
         for folder in sorted((self.directory / ASIDES).glob("*/")):
             for shard in self._recovered(folder.name):
                 self._seal(shard)
+
+    def clear(self) -> None:
+        shutil.rmtree(self.directory / DATA, ignore_errors=True)
 
     def card(self, text: str, identity: str, features: Features) -> str:
         return loadable_card(text, identity, f"{DATA}/*.{self.suffix}", self.card_features(features))

@@ -1,0 +1,76 @@
+"""Shows a selection its candidates: what φ, the energy and the guide make of their files."""
+
+import io
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import torch
+from torch.nn import functional as F
+
+from distdiff.data.pixels import to_tensor
+from distdiff.data.reading.decoding import read_image
+from distdiff.encoders.guide import GuideEncoder
+from distdiff.expansion.materials import Materials
+from distdiff.methods.item import WorkItem
+from distdiff.prototypes.fitting import image_features
+from distdiff.ranks.trainer import trainer_device
+from distdiff.selection.base import Candidates
+from distdiff.store.journal import Row
+
+BATCH = 64  # the same whoever examines, so that rounding is
+
+
+class Examiner:
+    """Looks at images as they were saved, in the order of the plan, whichever process made them."""
+
+    def __init__(self, materials: Materials) -> None:
+        self.materials = materials
+        self.device = trainer_device(materials.config.trainer)
+
+    @torch.no_grad()
+    def candidates(
+        self, label: int, items: Sequence[WorkItem], rows: Sequence[Row], read: Callable[[int], bytes]
+    ) -> Candidates:
+        """A class's images; `read(i)` gives the file of the i-th of `items`, whose metadata are `rows[i]`."""
+        energy = self.materials.image_energy.to(self.device)
+        features, energies, probabilities = [], [], []
+        for start in range(0, len(items), BATCH):
+            part = range(start, min(start + BATCH, len(items)))
+            images = [read_image(io.BytesIO(read(index)), items[index].file_name) for index in part]
+            pixels = torch.stack(list(map(to_tensor, images))).to(self.device, energy.energy.dtype)
+            raw = energy.encoder.features(pixels)
+            seen = F.normalize(raw, dim=-1)
+            targets = energy.targets([items[index] for index in part], self.materials.seed).to(self.device)
+            features.append(seen.cpu())
+            energies.append(energy.of_features(seen, targets).cpu())
+            probabilities.append(self._probabilities(raw, seen).cpu())
+        return Candidates(
+            label=label,
+            rows=rows,
+            features=torch.cat(features),
+            real=self._real[torch.from_numpy(self.materials.train.labels == label)],
+            energies=torch.cat(energies),
+            probabilities=torch.cat(probabilities),
+        )
+
+    def _probabilities(self, raw: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """The guide's (B, classes); of an encoder that is no classifier, a softmax of the cosines to the class means."""
+        encoder = self.materials.image_energy.encoder
+        if isinstance(encoder, GuideEncoder):
+            return encoder.classifier.head(raw).softmax(-1)
+        return (features @ self._class_means.to(features).T).softmax(-1)
+
+    @cached_property
+    def _real(self) -> torch.Tensor:
+        """φ of the real images, (n, D), on the CPU."""
+        materials = self.materials
+        encoder = materials.image_energy.encoder
+        return image_features(materials.train, encoder, materials.size, materials.data.fit)
+
+    @cached_property
+    def _class_means(self) -> torch.Tensor:
+        """(classes, D), unit vectors; zero for a class without images."""
+        labels = torch.from_numpy(self.materials.train.labels)
+        classes = range(len(self.materials.train.class_names))
+        sums = torch.stack([self._real[labels == label].sum(0) for label in classes])
+        return F.normalize(sums, dim=-1)

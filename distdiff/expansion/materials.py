@@ -1,0 +1,238 @@
+"""What a method may ask for, made of the real images and the configuration: each once, from the cache where it is there."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import TrainingSet
+from distdiff.console.bar import with_progress
+from distdiff.data.cache.squares import Squares
+from distdiff.data.datasets import sentences
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_tensor
+from distdiff.data.reading.prefetch import prefetched
+from distdiff.encoders.base import Encoder
+from distdiff.encoders.source import EncoderSource
+from distdiff.energy.assembling import build_energy
+from distdiff.energy.config import EXEMPLARS, PROTOTYPES
+from distdiff.energy.config import needs_of as energy_needs_of
+from distdiff.energy.images import ImageEnergy
+from distdiff.expansion.generators import Generators
+from distdiff.generator.conditioning import Prompts
+from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.latents import EncodedLatents, Latents, StoredLatents
+from distdiff.generator.noise import image_seed
+from distdiff.guidance.base import Guidance
+from distdiff.guidance.preparation import Crop, Preparation
+from distdiff.keys import build
+from distdiff.methods.base import Method
+from distdiff.methods.config import needs_of
+from distdiff.methods.synthesis import Synthesizer
+from distdiff.prototypes.exemplars import Exemplars
+from distdiff.prototypes.fitting import fit_image_prototypes, image_features, prototype_identity
+from distdiff.prototypes.hierarchical import FORMAT, Prototypes
+from distdiff.ranks.trainer import trainer_device
+
+LATENTS_FORMAT = 2  # raise when the files of a posterior change
+
+
+class Materials:
+    """For the training images of one study seed, under one configuration. Attributes are what `Method.synthesizer` lists."""
+
+    def __init__(
+        self,
+        config: DictConfig,
+        data: TrainingSet,
+        seed: int,
+        title: str,
+        cache: StageCache,
+        encoders: EncoderSource,
+        generators: Generators,
+        few: bool = False,
+    ) -> None:
+        """`title` names progress bars. `few`: a few images are to be made, so sources are encoded as they are asked for."""
+        self.config = config
+        self.data = data
+        self.seed = seed
+        self.title = title
+        self.cache = cache
+        self.encoders = encoders
+        self._generators = generators
+        self.few = few
+
+    def synthesizer(self, method: Method) -> Synthesizer:
+        """What makes the images of a method, given what it asks for."""
+        needs = needs_of(self.config.method)
+        if {"generator", "prompts", "latents"} & set(needs):
+            _ = self.generator  # loaded first: it may refuse what only it can know
+        return method.synthesizer(**{need: getattr(self, need) for need in needs})
+
+    @property
+    def train(self) -> LabelledImages:
+        return self.data.parts[0]
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of new images, and of real ones where they are seen beside them."""
+        return self.config.generator.resolution
+
+    @property
+    def generator(self) -> LatentDiffusion:
+        """On the trainer's device, where encoding is fast; Lightning takes it off after each prediction."""
+        return self._generators.load(self.config.generator).to(trainer_device(self.config.trainer))
+
+    @cached_property
+    def squares(self) -> Squares:
+        return self.train.squares(self.size, self.data.fit, keep=False)
+
+    @cached_property
+    def guidance(self) -> Guidance:
+        return build(self.config.guidance)
+
+    @cached_property
+    def policy(self) -> nn.Module:
+        return build(self.config.options.augmentation[self.config.method.policy])
+
+    @cached_property
+    def image_energy(self) -> ImageEnergy:
+        """The energy of the `energy` keys, with what it needs of the real images as the guidance method wants them seen."""
+        encoder = self.encoder()
+        preparation = self.preparation
+        size, fit = preparation.prototype_view(self.size, self.data.fit, encoder.input_size)
+        dtype = self._generators.latent_dtype(self.config.generator)
+        brought = {
+            need: {PROTOTYPES: self.prototypes, EXEMPLARS: self.exemplars}[need](encoder, size, fit).to("cpu", dtype)
+            for need in energy_needs_of(self.config.energy)
+        }
+        return ImageEnergy(encoder.to(dtype), build_energy(self.config.energy, brought))
+
+    @property
+    def preparation(self) -> Preparation:
+        """How the guidance method wants sources and prototypes prepared, where the method takes guidance."""
+        return self.guidance.preparation if "guidance" in needs_of(self.config.method) else Preparation()
+
+    def encoder(self) -> Encoder:
+        """φ."""
+        return self.encoders.encoder(self.data, self.seed, f"{self.title.rsplit(': ', 1)[0]}: guide")
+
+    def prototypes(self, encoder: Encoder, size: int, fit: str) -> Prototypes:
+        """Class and group prototypes in φ's features of the real images, made squares of `size` by `fit`."""
+        options, train = self.config.prototype, self.train
+        ingredients = self._view(size, fit) | {
+            "format": FORMAT,
+            "prototype": prototype_identity(options, train.labels, self.seed),
+        }
+
+        def build_stage(folder: Path) -> None:
+            encoder.to(trainer_device(self.config.trainer), torch.float32)
+            fitted = fit_image_prototypes(
+                train,
+                encoder,
+                size,
+                fit,
+                num_groups=options.num_groups,
+                linkage=options.linkage,
+                max_groups=options.max_groups,
+                max_clustered=options.max_clustered,
+                class_level=options.class_level,
+                group_level=options.group_level,
+                seed=self.seed,
+            )
+            named = fitted.described(encoder={self.config.encoder.name: ingredients["encoder"]})
+            named.save(folder / "prototypes.safetensors")
+
+        return Prototypes.load(self.cache.get("prototypes", ingredients, build_stage) / "prototypes.safetensors")
+
+    def exemplars(self, encoder: Encoder, size: int, fit: str) -> Exemplars:
+        """φ's features of each real image, made a square of `size` by `fit`."""
+        train = self.train
+
+        def build_stage(folder: Path) -> None:
+            encoder.to(trainer_device(self.config.trainer), torch.float32)
+            Exemplars.of(train, image_features(train, encoder, size, fit)).save(folder / "exemplars.safetensors")
+
+        folder = self.cache.get("exemplars", self._view(size, fit), build_stage)
+        return Exemplars.load(folder / "exemplars.safetensors", train)
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """The prompts of each class as the generator's text encoders give them, each distinct sentence embedded once."""
+        of_classes = sentences(self.config.dataset, self.train.class_names)
+        number = {sentence: i for i, sentence in enumerate(dict.fromkeys(chain.from_iterable(of_classes)))}
+        generator = self.generator
+        identity = self._generators.identity(self.config.generator)
+        keys = (
+            *("model", "checkpoint_config", "variant", "use_t5", "lora", "textual_inversion"),
+            *("negative_prompt", "dtype"),
+        )
+        ingredients = {
+            **{key: identity[key] for key in keys},
+            "classifier_free": generator.family.classifier_free,
+            "prompts": list(number),
+        }
+
+        def build_stage(folder: Path) -> None:
+            generator.embed(list(number)).save(folder / "prompts.safetensors")
+
+        embedded = Prompts.load(self.cache.get("prompts", ingredients, build_stage) / "prompts.safetensors")
+        of_class = tuple(tuple(number[sentence] for sentence in own) for own in of_classes)
+        return replace(embedded.to(generator.device), of_class=of_class, sentences=tuple(number))
+
+    @cached_property
+    def latents(self) -> Latents:
+        """The autoencoder's posterior of every source, made a square by `dataset.fit` or as the guidance method says."""
+        train, random_crop, generator = self.train, self.preparation.random_crop, self.generator
+        identity = self._generators.identity(self.config.generator)
+        how = None if random_crop is None else f"{random_crop.__module__}.{random_crop.__qualname__}"
+        ingredients = {
+            "format": LATENTS_FORMAT,
+            **{key: identity[key] for key in ("model", "checkpoint_config", "variant")},
+            "dtype": self.config.generator.dtype,
+            "resolution": self.size,
+            "data": self.data.fingerprints,
+            "fit": self.data.fit if how is None else {how: self.seed},
+        }
+
+        def square(position: int) -> torch.Tensor:
+            if random_crop is None:
+                return train.tensor(position, self.size, self.data.fit)
+            return _crop(train, position, self.size, random_crop, self.seed)
+
+        def squares() -> Iterator[torch.Tensor]:
+            if random_crop is None:
+                return train.stream(self.size, self.data.fit)
+            return prefetched(square, range(len(train)), train.options.num_workers)
+
+        if self.few and not self.cache.has("latents", ingredients):
+            return EncodedLatents(generator, square)
+
+        def build_stage(folder: Path) -> None:
+            images = zip(squares(), with_progress(range(len(train)), "sources: encode"), strict=True)
+            StoredLatents.write(folder, generator.encode_batches(image for image, _ in images), len(train))
+
+        return StoredLatents(self.cache.get("latents", ingredients, build_stage))
+
+    def _view(self, size: int, fit: str) -> dict[str, Any]:
+        """What identifies φ's features of the real images as the energy sees them."""
+        return {
+            "encoder": self.encoders.identity(self.data, self.seed),
+            "resolution": size,
+            "data": self.data.fingerprints,
+            "fit": fit,
+        }
+
+
+def _crop(images: LabelledImages, position: int, size: int, random_crop: Crop, seed: int) -> torch.Tensor:
+    """One crop of an image, by a generator of its own."""
+    class_name = images.class_names[images.labels[position]]
+    rng = np.random.default_rng(image_seed(seed, class_name, images.keys[position], "source", "crop"))
+    return to_tensor(random_crop(images.image(position), size, rng))

@@ -1,0 +1,227 @@
+"""An expansion of which a selection keeps a part.
+
+Candidates are made below `.candidates/`, chosen class by class once all are there, and moved to where the dataset's images
+are. At every moment an image is in one of the two places at least, so that a stop loses none; who comes next goes on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from lightning.pytorch.loggers import Logger
+
+from distdiff.console.output import console
+from distdiff.data.images import Unreadable
+from distdiff.expansion.examining import Examiner
+from distdiff.expansion.job import ExpansionJob
+from distdiff.expansion.plan import ExpansionPlan
+from distdiff.locking import Timeout, held
+from distdiff.ranks.world import world
+from distdiff.selection.all import All
+from distdiff.selection.base import Selection
+from distdiff.store.candidates import CandidateStore
+from distdiff.store.cards import dataset_card
+from distdiff.store.directory import ExpandedDirectory
+from distdiff.store.journal import Row
+from distdiff.store.shares import OUTPUT_DIR, Share
+from distdiff.writing import writing_to
+
+SELECTING = ".selecting.lock"
+SHARE = "selection"  # the share that moves images
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The images that were chosen, by their file names: the contents of the directory."""
+
+    names: Sequence[str]
+    factor: int
+    unreadable: Sequence[Unreadable] = ()
+
+    def file_names(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def missing(self, done) -> np.ndarray:
+        """The positions of images whose file names are not among `done`, (m,) int64."""
+        return np.array([place for place, name in enumerate(self.names) if name not in done], dtype=np.int64)
+
+    def factor_with(self, rows: Sequence[Row]) -> int:
+        return self.factor
+
+
+@dataclass
+class SelectingJob(ExpansionJob):
+    """Makes candidates, and keeps as many images of each class as `expansion.factor` says.
+
+    `examiner(title)` looks at candidates, which trains or loads φ.
+    """
+
+    selection: Selection = All()
+    examiner: Callable[[str], Examiner] | None = None
+    _loaded_examiner: Examiner | None = field(init=False, default=None)
+
+    @property
+    def contents(self) -> None:
+        """All images of the directory are the job's: another factor selects anew."""
+        return None
+
+    @property
+    def factor(self) -> int:
+        return self.config.expansion.factor
+
+    @cached_property
+    def directory(self) -> ExpandedDirectory:
+        return ExpandedDirectory(self.path)
+
+    @cached_property
+    def store(self) -> CandidateStore:
+        return CandidateStore(self.directory)
+
+    def is_done(self) -> bool:
+        """Whether the directory is complete with this factor's choice."""
+        manifest = self.directory.manifest()
+        if not manifest["complete"] or manifest["counts"]["factor"] != self.factor:
+            return False
+        if len(self.directory.rows()) < manifest["counts"]["images"]:
+            return False
+        self.directory.forget_lock()
+        return True
+
+    def fill(self, share: Share, title: str, logger: Logger | bool) -> int:
+        """Makes a share's candidates; whoever finds that none is missing chooses, and makes more where too few are good."""
+        ranks = world()
+        with ExitStack() as selecting:
+            ranks.once(lambda: self._lock_and_prepare(selecting))
+            if ranks.once(self.is_done):
+                return 0
+            if ranks.once(lambda: self.store.kept() is None):
+                selecting.close()  # others may make their shares meanwhile
+                first = self.plan_of(self.selection.factors(self.factor)[0])
+                self._make_candidates(first, share, title, logger)
+                if lacking := ranks.once(lambda: len(first.missing(self._settled(self._rows())))):
+                    return lacking
+                ranks.once(lambda: self._lock_and_prepare(selecting))
+                if ranks.once(self.is_done):  # another share was faster
+                    return 0
+                self._choose(title, logger)
+            ranks.once(self._keep)
+        return 0
+
+    def _lock_and_prepare(self, selecting: ExitStack) -> None:
+        """Waits until no other process selects, and takes the images of another factor's choice back to the candidates."""
+        with writing_to(self.path, OUTPUT_DIR):
+            lock = self.path / SELECTING
+            try:
+                selecting.enter_context(held(lock, timeout=0))
+            except Timeout:
+                console.print("another process selects images of this directory; waiting for it")
+                selecting.enter_context(held(lock))
+            if self.is_done():
+                return
+            kept = self.store.kept()
+            if kept is not None and kept["factor"] == self.factor and not self.directory.manifest()["complete"]:
+                return  # a move that was cut short goes on
+            self.store.forget_kept()
+            if self.directory.rows() or self.directory.manifest()["complete"]:
+                before = self.directory.manifest().get("counts", {}).get("factor", "another")
+                console.print(f"selecting anew for expansion.factor={self.factor}: it was {before} before")
+                self.store.take_back(SHARE)
+
+    def _rows(self) -> dict[str, Row]:
+        """Metadata of all images that were made, kept or not, by file name."""
+        return self.directory.rows() | self.store.rows()
+
+    def _make_candidates(
+        self, plan: ExpansionPlan, share: Share, title: str, logger: Logger | bool, wanted: np.ndarray | None = None
+    ) -> None:
+        world().once(self._open_store)
+        self.make_missing(plan, share, title, logger, self.store.storage, self._rows, wanted)
+
+    def _open_store(self) -> None:
+        with writing_to(self.path, OUTPUT_DIR):
+            self.store.path.mkdir(exist_ok=True)
+
+    def _choose(self, title: str, logger: Logger | bool) -> None:
+        """Chooses class by class; for classes with too few good candidates makes more, all shares' alike."""
+        wanted = {int(label): int(count) for label, count in enumerate(self.plan.counts) if count}
+        chosen: dict[int, list[str]] = {}
+        factors = self.selection.factors(self.factor)
+        for number, factor in enumerate(factors):
+            plan, last = self.plan_of(factor), number == len(factors) - 1
+            open_classes = sorted(wanted.keys() - chosen.keys())
+            if number:
+                self._make_candidates(plan, _all_shares(), title, logger, self._indices_of(plan, open_classes))
+            chosen |= world().once(lambda p=plan, o=open_classes, la=last: self._chosen_of(p, o, wanted, la, title))
+            if len(chosen) == len(wanted):
+                break
+        names = {name for kept in chosen.values() for name in kept}
+        ordered = [name for name in plan.file_names() if name in names]
+        world().once(lambda: self._note(ordered, wanted))
+
+    def _note(self, names: list[str], wanted: dict[int, int]) -> None:
+        with writing_to(self.path, OUTPUT_DIR):
+            self.store.note_kept({"factor": self.factor, "names": names})
+        if (short := sum(wanted.values()) - len(names)) > 0:
+            console.print(f"{short:,} images fewer than planned were kept: there are no more candidates")
+
+    def _chosen_of(
+        self, plan: ExpansionPlan, labels: Sequence[int], wanted: dict[int, int], last: bool, title: str
+    ) -> dict[int, list[str]]:
+        """The file names that are kept of each class; without those classes for which more candidates are asked."""
+        rows, examiner, found = self._rows(), self._examiner(title), {}
+        numbers = self.sources.labels[plan.source_numbers(np.arange(len(plan)))]
+        for label in labels:
+            items = [item for index in np.flatnonzero(numbers == label) if (item := plan[int(index)]).file_name in rows]
+            own = [rows[item.file_name] for item in items]
+            if not own:
+                found |= {label: []} if last else {}
+                continue
+            candidates = examiner.candidates(label, items, own, self.store.reader(own))
+            places = self.selection.choose(candidates, wanted[label], last)
+            if last or len(places) >= wanted[label]:
+                found[label] = [items[place].file_name for place in np.asarray(places)[: wanted[label]].tolist()]
+        return found
+
+    def _examiner(self, title: str) -> Examiner:
+        if self._loaded_examiner is None:
+            self._loaded_examiner = self.examiner(title)
+        return self._loaded_examiner
+
+    def _indices_of(self, plan: ExpansionPlan, labels: Sequence[int]) -> np.ndarray:
+        """The items of a plan whose sources are of these classes."""
+        indices = np.arange(len(plan))
+        return indices[np.isin(self.sources.labels[plan.source_numbers(indices)], labels)]
+
+    def _keep(self) -> None:
+        """Moves what was chosen, and finishes the directory."""
+        with writing_to(self.path, OUTPUT_DIR):
+            kept = self.store.kept()
+            self.store.hand_over(kept["names"], SHARE)
+            candidates = len(self.store.rows())
+            if self.selection.keep_candidates:
+                self.store.finish()
+            counts = self._counts(self.plan_of(self.selection.factors(self.factor)[-1])) | {"candidates": candidates}
+            contents = Kept(kept["names"], self.factor, self.sources.unreadable)
+            card = dataset_card(
+                dataset=self.config.dataset.name,
+                method=self.name,
+                seed=self.ingredients["seed"],
+                fingerprint=self.fingerprint,
+                made=len(contents.names),
+                words=f"chosen of {len(contents.names) + candidates:,}; {self.plan.words} were wanted",
+                counts=counts,
+                storage=self.config.expansion.format,
+            )
+            self.directory.finish(contents, counts, card)
+            if not self.selection.keep_candidates:
+                self.store.delete()
+            (self.path / SELECTING).unlink(missing_ok=True)
+        console.print(f"kept {len(kept['names']):,} of {len(kept['names']) + candidates:,} images")
+
+
+def _all_shares() -> Share:
+    """All of a plan, divided among the ranks of this job alone: other jobs' shares are done."""
+    ranks = world()
+    return Share(0, 1, ranks.rank, ranks.size)

@@ -1,0 +1,115 @@
+"""Guided denoising of a batch: what methods that draw with the diffusion model share."""
+
+from collections.abc import Hashable, Sequence
+
+import torch
+
+from distdiff.energy.images import ImageEnergy
+from distdiff.generator.conditioning import Prompts
+from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.noise import draw
+from distdiff.generator.precision import whole_float32
+from distdiff.guidance.base import Guidance
+from distdiff.guidance.batch import GuidedBatch
+from distdiff.guidance.schedule import StepSchedule
+from distdiff.methods.item import WorkItem
+from distdiff.methods.synthesis import Synthesized, Synthesizer
+
+
+class GuidedSampler(Synthesizer):
+    """Denoises latents that a subclass prepares, with some denoising steps replaced by a guidance method."""
+
+    def __init__(
+        self, seed: int, generator: LatentDiffusion, prompts: Prompts, guidance: Guidance, image_energy: ImageEnergy
+    ) -> None:
+        """`prompts`: one or several a class."""
+        super().__init__()
+        self.seed = seed
+        self.generator = generator
+        self.prompts = prompts
+        self.guidance = guidance
+        self.image_energy = image_energy
+
+    def first_latents(
+        self, items: Sequence[WorkItem], batch: GuidedBatch, generators: list[torch.Generator]
+    ) -> torch.Tensor:
+        """z_t (B, C, h, w) at the schedule's first step; `generators`, the sampler's own, have drawn nothing yet."""
+        raise NotImplementedError
+
+    def group(self, strength: float) -> Hashable:
+        """All that is counted of the steps; where their noise levels depend on the strength too, the strength."""
+        self.generator.check_strength(strength)
+        if self.generator.counting == "all":
+            return strength
+        return self.schedule(strength)
+
+    def schedule(self, strength: float) -> StepSchedule:
+        return self.guidance.schedule(self.generator.num_steps, strength, self.generator.counting)
+
+    def forward(self, items: Sequence[WorkItem]) -> Synthesized:
+        with torch.no_grad(), whole_float32(self.generator.dtype):
+            return self._sampled(items)
+
+    def _sampled(self, items: Sequence[WorkItem]) -> Synthesized:
+        generators = [torch.Generator().manual_seed(item.seed) for item in items]
+        batch = self.batch(items, generators)
+        latents, energy_before = self.denoise(self.first_latents(items, batch, generators), batch)
+        images = self.generator.decode(latents).clamp(0, 1)
+        features = self.image_energy.features(images)
+        return Synthesized(
+            images,
+            {
+                "energy_before": energy_before.tolist(),
+                "energy_after": self.image_energy.of_features(features, batch.targets).tolist(),
+                "gradient_finite": batch.guided.tolist(),
+            }
+            | self.image_energy.columns(features, batch.targets)
+            | self._sentences(items),
+        )
+
+    def batch(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> GuidedBatch:
+        """The items as guidance sees them; all have one schedule. `generators` are the sampler's."""
+        device, strength = self.generator.device, items[0].strength
+        targets = self.image_energy.targets(items, self.seed).to(device)
+        return GuidedBatch(
+            self.generator.denoiser(self.prompts.select(self.prompt_numbers(items)), strength, generators),
+            self.image_energy,
+            targets,
+            self.schedule(strength),
+            self.generators_for(items, "guidance"),
+            self.generator.dtype,
+        )
+
+    def prompt_numbers(self, items: Sequence[WorkItem]) -> torch.Tensor:
+        """Which of the prompts each item is made with, (B,): its class's only one, or one that its own seed draws."""
+        of_class = self.prompts.of_class
+        if of_class is None:
+            return torch.tensor([item.label for item in items])
+        numbers = [of_class[item.label] for item in items]
+        seeds = [item.seed_for(self.seed, "prompt") for item in items]
+        return torch.tensor([own[seed % len(own)] for own, seed in zip(numbers, seeds, strict=True)])
+
+    def _sentences(self, items: Sequence[WorkItem]) -> dict[str, list[str]]:
+        """The metadata's column of the prompts, where their texts are known."""
+        texts = self.prompts.sentences
+        return {} if texts is None else {"prompt": [texts[number] for number in self.prompt_numbers(items).tolist()]}
+
+    def denoise(self, latents: torch.Tensor, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """From z at the first step to the clean latent, and the energy (B,) at the first guided step."""
+        schedule, energy_before = batch.schedule, None
+        guided = self.guidance.guided_steps(schedule)
+        for index in range(schedule.first, schedule.num_steps):
+            if index in guided:
+                latents, energies = self.guidance.step(latents, index, batch)
+                energy_before = energies if energy_before is None else energy_before
+            else:
+                latents = batch.denoiser.advance(latents, batch.denoiser.predict(latents, index), index)
+        return latents, energy_before
+
+    def generators_for(self, items: Sequence[WorkItem], purpose: str) -> list[torch.Generator]:
+        """A stream of its own for each item and purpose, so that drawing from it shifts nothing else."""
+        return [torch.Generator().manual_seed(item.seed_for(self.seed, purpose)) for item in items]
+
+    def noise(self, like: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
+        """Gaussian noise in the shape of latents (B, C, h, w), each sample's from its own generator."""
+        return draw(torch.randn, like.shape[1:], generators).to(like)

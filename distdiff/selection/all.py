@@ -1,0 +1,17 @@
+"""No selection: every image is kept."""
+
+import numpy as np
+
+from distdiff.selection.base import Candidates, Selection
+
+
+class All(Selection):
+    """Keeps all; nothing more is made than is wanted."""
+
+    selects = False
+
+    def __init__(self) -> None:
+        super().__init__(ratio=1)
+
+    def choose(self, candidates: Candidates, wanted: int, last: bool) -> np.ndarray:
+        return np.arange(min(wanted, len(candidates)))

@@ -1,0 +1,18 @@
+"""The `selection` keys that every selection has (no heavy imports)."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from distdiff.keys import Group
+
+ALL = "all"  # the option that keeps every image
+
+
+@dataclass
+class SelectionKeys:
+    _target_: str = MISSING
+    name: str = MISSING
+
+
+SELECTION = Group("selection", SelectionKeys, options_have_keys=True)

@@ -1,0 +1,116 @@
+"""Images that a selection may keep, and those that it did not: below `.candidates/` of an expanded dataset's directory."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from distdiff.store.columns import PLACES, class_names_of, column_values, metadata_features
+from distdiff.store.directory import ExpandedDirectory
+from distdiff.store.formats.base import ASIDES
+from distdiff.store.formats.imagefolder import ImageFolder
+from distdiff.store.journal import JOURNALS, Row, read_journals
+from distdiff.store.options import IMAGEFOLDER
+
+FOLDER, TABLE, KEPT = ".candidates", "candidates.parquet", "kept.json"
+BATCH = 64  # images moved together
+
+
+class CandidateStore:
+    """One file an image, in class folders, whatever the dataset's own format; their rows in journals, then in a table."""
+
+    def __init__(self, directory: ExpandedDirectory) -> None:
+        self.directory = directory
+        self.path = directory.path / FOLDER
+        options = replace(directory.storage.options, format=IMAGEFOLDER, shard_size=None)
+        self.storage = ImageFolder(self.path, options, directory.storage.declared)
+
+    def begin(self, share: str) -> None:
+        """Makes ready for writing as the share of that name."""
+        self.path.mkdir(exist_ok=True)
+        self.storage.begin(share)
+
+    def rows(self) -> dict[str, Row]:
+        """Metadata of the images that are there, by file name."""
+        if not self.path.is_dir():
+            return {}
+        table = self.path / TABLE
+        rows = pyarrow.parquet.read_table(table).to_pylist() if table.is_file() else []
+        return self.storage.present([*rows, *read_journals(self.path)])
+
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+
+    def kept(self) -> dict[str, Any] | None:
+        """What was chosen: `{"factor": …, "names": […], "filled": …}`; None where nothing is."""
+        path = self.path / KEPT
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def note_kept(self, kept: dict[str, Any]) -> None:
+        aside = self.path / f".{KEPT}.part"
+        aside.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
+        os.replace(aside, self.path / KEPT)
+
+    def forget_kept(self) -> None:
+        (self.path / KEPT).unlink(missing_ok=True)
+
+    def hand_over(self, names: Sequence[str], share: str) -> None:
+        """Moves images to where the dataset's own are; those that are there already are only removed here."""
+        rows, there = self.rows(), self.directory.rows()
+        missing = [rows[name] for name in names if name in rows and name not in there]
+        read = self.storage.reader(missing)
+        self.directory.storage.begin(share)
+        for start in range(0, len(missing), BATCH):
+            part = range(start, min(start + BATCH, len(missing)))
+            self.directory.storage.write([(missing[index], read(index)) for index in part])
+        self.remove(name for name in names if name in rows)
+
+    def take_back(self, share: str) -> None:
+        """Moves all of the dataset's images here, and leaves its directory as before any was chosen."""
+        with self.directory.locked():
+            self.directory.storage.seal()
+        there = self.rows()
+        missing = [row for name, row in self.directory.rows().items() if name not in there]
+        read = self.directory.storage.reader(missing)
+        self.begin(share)
+        for start in range(0, len(missing), BATCH):
+            part = range(start, min(start + BATCH, len(missing)))
+            self.storage.write([(_without_place(missing[index]), read(index)) for index in part])
+        self.directory.clear()
+
+    def finish(self) -> None:
+        """Puts the rows of what is here into one table."""
+        rows = sorted(self.rows().values(), key=lambda row: (row["copy"], row["file_name"]))
+        features = metadata_features(class_names_of(self.directory.path), rows, self.storage.declared)
+        aside = self.path / f".{TABLE}.part"
+        pyarrow.parquet.write_table(pyarrow.table(column_values(rows, features), schema=features.arrow_schema), aside)
+        os.replace(aside, self.path / TABLE)
+        for journal in self.path.glob(JOURNALS):
+            journal.unlink(missing_ok=True)
+        shutil.rmtree(self.path / ASIDES, ignore_errors=True)
+
+    def delete(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
+        """Reads the image file of row i, wherever it is by now."""
+        here = self.rows()
+        others = [row for row in rows if row["file_name"] not in here]
+        own, given = self.storage.reader(list(rows)), self.directory.storage.reader(others)
+        place = {row["file_name"]: number for number, row in enumerate(others)}
+
+        def read(index: int) -> bytes:
+            name = rows[index]["file_name"]
+            return own(index) if name in here else given(place[name])
+
+        return read
+
+
+def _without_place(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name not in PLACES}

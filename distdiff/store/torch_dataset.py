@@ -1,0 +1,47 @@
+"""An expanded dataset for a training loop of one's own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from distdiff.data.images import LabelledImages
+from distdiff.data.pixels import to_tensor
+
+
+class ExpandedImages(Dataset):
+    """(image, target) of each expanded image, in the order of its metadata.
+
+    An image is (3, H, W) float32 in [0, 1], or what `transform` makes of the RGB PIL image. A target is the number of the class
+    in `class_names`; where any of the images has a soft label, all targets are probabilities, (classes,) float32, as
+    `torch.nn.functional.cross_entropy` takes them.
+    """
+
+    def __init__(self, images: LabelledImages, transform: Callable[[Image.Image], Any] | None = None) -> None:
+        self.images = images
+        self.transform = transform or to_tensor
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.images.class_names
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether targets are probabilities."""
+        return self.images.soft is not None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, int | torch.Tensor]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        position = index % len(self)
+        return self.transform(self.images.image(position)), self._target(position)
+
+    def _target(self, position: int) -> int | torch.Tensor:
+        if self.images.soft is not None:
+            return self.images.soft.target(position, len(self.class_names))
+        return int(self.images.labels[position])
