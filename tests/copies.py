@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import torch
-from conftest import compose
+from conftest import compose_once
 from PIL import Image
 
 from distdiff.classification.training import few_shot_training_set
@@ -47,7 +47,7 @@ def copying_jobs(folder: Path, small_run: list[str], tmp_path: Path) -> Callable
 
     def make(*overrides: str, bad: dict[str, torch.Tensor] | None = None) -> ExpansionJob:
         given = [*small_run, "dataset=imagefolder", f"dataset.root={folder}", "expansion.batch_size=4"]
-        config = compose("expand", [*given, *overrides])
+        config = compose_once("expand", [*given, *overrides])
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
         synthesizer = Copies(data.parts[0], bad)
         path, ingredients = tmp_path / "expanded", {"data": data.fingerprints, "seed": 0}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import compose
+from conftest import compose, compose_once
 from PIL import Image
 from safetensors.torch import save_model
 from torch import nn
@@ -117,7 +117,7 @@ def shake(norm: nn.BatchNorm2d) -> None:
 
 
 def source_of(*overrides: str) -> EncoderSource:
-    config = compose("expand", list(overrides))
+    config = compose_once("expand", list(overrides))
     return encoder_source(config, StageCache(config.paths.cache_dir))
 
 

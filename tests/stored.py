@@ -5,7 +5,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-from conftest import compose
+from conftest import compose_once
 from standin import StandIn, standin_job
 
 from distdiff.expansion.job import ExpansionJob
@@ -20,7 +20,7 @@ def standin_jobs(tmp_path: Path) -> Callable[..., tuple[ExpansionJob, StandIn]]:
 
     def make(folder: str, *overrides: str, sources: int = SOURCES) -> tuple[ExpansionJob, StandIn]:
         given = [f"expansion.factor={FACTOR}", "expansion.batch_size=3", "expansion.shard_size=5", "logger=none"]
-        config = compose("expand", [*given, *overrides])
+        config = compose_once("expand", [*given, *overrides])
         return standin_job(config, tmp_path / folder, sources)
 
     return make

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import compose
+from conftest import compose, compose_once
 from encoder_models import source_of
 from omegaconf import MISSING
 
@@ -32,7 +32,7 @@ DOWNSTREAM += ["train.synthetic_probability=0.2", "train.synthetic_probability=n
 @pytest.mark.parametrize("change", DOWNSTREAM)
 def test_what_is_trained_downstream_changes_neither_the_guide_nor_the_images(few: TrainingSet, change: str) -> None:
     def path(*overrides: str) -> Path:
-        config = compose("run", list(overrides))
+        config = compose_once("run", list(overrides))
         return Assembly(config, StageCache(config.paths.cache_dir)).job(few, 0).path
 
     assert path(change) == path()

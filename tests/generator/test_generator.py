@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from conftest import compose
 from diffusers import (
     DDIMScheduler,
     DiffusionPipeline,
@@ -29,7 +28,6 @@ from distdiff.errors import UserError
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.generator.kinds import DIFFUSION_SCHEDULERS, STABLE_DIFFUSION
 from distdiff.generator.latent_diffusion import LatentDiffusion
-from distdiff.generator.pipelines import load_generator
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
 from distdiff.guidance.schedule import StepSchedule
 from distdiff.methods.item import WorkItem
@@ -303,21 +301,6 @@ def test_steps_that_run_are_diffusers_img2img_steps(pipelines, num_steps: int, f
         schedule = StepSchedule.of(num_steps, strength, None, None, counting)
         assert num_steps - schedule.first == expected
         assert schedule.first <= schedule.first_guided < num_steps
-
-
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [("nobody/nothing", "hub cannot be reached"), ("{broken}", "is no complete pipeline: ")],
-)
-def test_a_generator_that_cannot_be_loaded_is_one_line(model: str, words: str, pipeline_folder, tmp_path) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    (broken / "model_index.json").write_text((pipeline_folder / "model_index.json").read_text())
-    config = compose("run", ["generator=local", f"generator.model={model.format(broken=broken)}"])
-    with pytest.raises(UserError) as caught:
-        load_generator(config.generator)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def img2img_arguments(

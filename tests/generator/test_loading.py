@@ -160,3 +160,18 @@ def test_what_cannot_be_loaded_is_one_line(override: str, words: str, pipeline_f
         load(pipeline_folder, *override.format(**places).split())
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [("nobody/nothing", "hub cannot be reached"), ("{broken}", "is no complete pipeline: ")],
+)
+def test_a_generator_that_cannot_be_loaded_is_one_line(model: str, words: str, pipeline_folder, tmp_path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "model_index.json").write_text((pipeline_folder / "model_index.json").read_text())
+    config = compose("run", ["generator=local", f"generator.model={model.format(broken=broken)}"])
+    with pytest.raises(UserError) as caught:
+        load_generator(config.generator)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
