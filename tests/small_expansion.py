@@ -24,6 +24,8 @@ def small_jobs(small_run: list[str], image_folder: Path, tmp_path: Path) -> Call
             f"dataset.root={image_folder}",
             f"expansion.output_dir={tmp_path}/expanded",
         ]
+        if {"method=mix", "method=augmentation"} & set(overrides):  # which ask no guide
+            given = [item for item in given if not item.startswith("encoder.guide.")]
         config = compose("expand", [*given, *overrides])
         cache = StageCache(config.paths.cache_dir)
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)

@@ -139,6 +139,77 @@ class Dim(nn.Module):
 """,
         "_target_: own.Dim\nleast: 0.5\n",
     ),
+    "method/middle": (
+        """
+import torch
+
+from distdiff.data.pixels import to_floats
+from distdiff.data.soft_labels import soft_label
+from distdiff.keys import Share
+from distdiff.methods.base import Method
+from distdiff.methods.synthesis import Synthesized, Synthesizer
+
+
+class Middle(Method):
+    \"\"\"The upper part of one image over the lower part of another, of any class.\"\"\"
+
+    num_sources, keeps_class, columns = 2, False, {"rows": int, "from_classes": list[str]}
+
+    def __init__(self, *, share: Share):
+        self.share = share
+
+    def strength(self, planned):
+        return None
+
+    def partners(self, item, sources, seed):
+        label = sources.labels[item.position]
+        return (sources.outside(label, item.seed_for(seed, "partner") % sources.num_outside(label)),)
+
+    def label(self, item, sources, seed):
+        own, other = (sources.labels[position] for position in (item.position, *item.partners))
+        return soft_label({own: self.share, other: 1 - self.share})
+
+    def synthesizer(self, squares):
+        return Stacked(squares, self.share)
+
+
+class Stacked(Synthesizer):
+    def __init__(self, squares, share):
+        super().__init__()
+        self.squares, self.share = squares, share
+
+    def forward(self, items):
+        images = []
+        for item in items:
+            upper, lower = (to_floats(self.squares[p]) for p in (item.position, *item.partners))
+            cut = round(self.share * upper.shape[1])
+            images.append(torch.cat([upper[:, :cut], lower[:, cut:]], dim=1))
+        columns = {"rows": [cut] * len(items), "from_classes": [[s.split("/")[0] for s in i.sources] for i in items]}
+        return Synthesized(torch.stack(images), columns)
+""",
+        "_target_: own.Middle\nshare: 0.25\n",
+    ),
+    "selection/brightest": (
+        """
+import numpy as np
+
+from distdiff.keys import NonNegative
+from distdiff.selection.base import Selection
+
+
+class Brightest(Selection):
+    \"\"\"Those farthest along the mean of the real images' features.\"\"\"
+
+    def __init__(self, *, bonus: NonNegative = 0.0, **keys):
+        super().__init__(**keys)
+        self.bonus = bonus
+
+    def choose(self, candidates, wanted, last):
+        scores = candidates.features @ candidates.real.mean(0) + self.bonus
+        return np.argsort(-scores.numpy(), kind="stable")[:wanted]
+""",
+        "_target_: own.Brightest\nratio: 3\n",
+    ),
 }
 
 
@@ -214,6 +285,39 @@ def test_a_guidance_method_on_two_ranks(own, tmp_path: Path) -> None:
     own("guidance/sign")
     succeed(own.start("expand", "guidance=sign", "trainer=ddp_cpu", "expansion.batch_size=10", *QUICK))
     assert len(expanded(tmp_path)) == 20
+
+
+def test_a_method_with_two_sources_a_soft_label_and_columns_of_its_own(own, tmp_path: Path) -> None:
+    own("method/middle")
+    given = ["expansion.factor=1", "logger=none"]
+    succeed(own.run("expand", "method=middle", "method.share=0.75", *given))
+    rows = expanded(tmp_path)
+    assert {row["rows"] for row in rows} == {24}
+    for row in rows:
+        assert row["soft_weights"] == [0.75, 0.25]
+        assert row["from_classes"] == [source.split("/")[0] for source in row["sources"]]
+    refused = own.run("expand", "method=middle", "method.share=2", *given)
+    assert refused.err.strip() == "distdiff: method.share=2.0 is not allowed: a number from 0 to 1"
+    study = ["study.methods=[original,middle]", "study.seeds=1", "train.steps=3", "measure.judge_steps=3"]
+    succeed(own.run("run", "options.method.middle.share=0.4", *study, *given))
+    found = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    assert [row["method"] for row in found] == ["original", "middle"]
+    folder = Path(found[1]["expanded"][0])
+    rows = pyarrow.parquet.read_table(folder / "metadata.parquet").to_pylist()
+    assert {tuple(row["soft_weights"]) for row in rows} == {(0.6, 0.4)}  # the partner's class weighs more now
+    assert all(row["class_name"] == row["from_classes"][1] for row in rows)
+
+
+def test_a_selection_in_a_study(own, tmp_path: Path) -> None:
+    own("selection/brightest")
+    study = ["study.methods=[original,none+brightest]", "study.seeds=1", "train.steps=3", "measure.judge_steps=3"]
+    succeed(own.run("run", "options.selection.brightest.bonus=1", *study, *QUICK))
+    (_, row) = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
+    assert (row["method"], row["num_train"]) == ("none+brightest", 40)
+    (folder,) = row["expanded"]
+    assert len(list((Path(folder) / ".candidates").glob("*/*.png"))) == 40
+    refused = own.run("expand", "selection=brightest", "selection.bonus=-1", *QUICK)
+    assert refused.err.strip() == "distdiff: selection.bonus=-1.0 is not allowed: a number at least 0"
 
 
 def test_an_energy_that_needs_prototypes_and_brings_a_column(own, tmp_path: Path) -> None:
