@@ -137,3 +137,35 @@ def test_mistakes_with_an_expander_are_one_line(build, call, words: str) -> None
         call(build)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_any_method_makes_images_in_a_notebook(build) -> None:
+    cats = [picture(0), picture(1), picture(2)]
+    classes = ["cat", "train", "cat"]
+    drawn = build(method="text2img")(classes=classes, copies=2)
+    assert len(drawn) == 6
+    assert all(image.info["sources"] == [] and np.isfinite(image.info["energy_after"]) for image in drawn)
+    mixed = build(method="mix", alpha=2.0)(cats, classes, copies=2)
+    for position, image in enumerate(mixed):
+        weights = image.info["soft_label"]
+        assert next(iter(weights)) == classes[position // 2]
+        assert sum(weights.values()) == pytest.approx(1)
+        assert len(image.info["sources"]) == 2
+    turned = build(method="augmentation")(cats, classes)
+    assert [image.size for image in turned] == [(32, 32)] * 3
+    again = build(method="mix", alpha=2.0)(cats, classes, copies=2, batch_size=1)
+    assert all(np.array_equal(one, two) for one, two in zip(mixed, again, strict=True))
+
+
+def test_an_expander_leaves_the_encoder_as_it_was(pipeline_folder: Path, image_folder: Path) -> None:
+    images = distdiff.load_images(str(image_folder))
+    generator = distdiff.load_generator(str(pipeline_folder), resolution=32, num_steps=6, dtype="float64")
+    encoder = distdiff.train_guide(images, steps=1)
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    prototypes = distdiff.fit_prototypes(images, encoder, 32)
+    expander = distdiff.ImageExpander(generator, encoder, prototypes)
+    expander([picture(0)], ["cat"])
+    assert next(expander.energy.encoder.parameters()).dtype == torch.float64
+    for name, tensor in encoder.state_dict().items():
+        assert tensor.dtype == before[name].dtype
+        torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)

@@ -297,7 +297,7 @@ def test_a_method_with_two_sources_a_soft_label_and_columns_of_its_own(own, tmp_
         assert row["soft_weights"] == [0.75, 0.25]
         assert row["from_classes"] == [source.split("/")[0] for source in row["sources"]]
     refused = own.run("expand", "method=middle", "method.share=2", *given)
-    assert refused.err.strip() == "distdiff: method.share=2.0 is not allowed: a number from 0 to 1"
+    assert refused.err.strip() == "distdiff: method.share=2.0 is not allowed: a number at least 0, at most 1"
     study = ["study.methods=[original,middle]", "study.seeds=1", "train.steps=3", "measure.judge_steps=3"]
     succeed(own.run("run", "options.method.middle.share=0.4", *study, *given))
     found = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
