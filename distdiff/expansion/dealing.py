@@ -1,4 +1,4 @@
-"""Which copy of which source each item of a plan is, by arithmetic: `expansion.factor`, `balance` and `sources`."""
+"""Computes which copy of which source each item of a plan is: `expansion.factor`, `balance` and `sources`."""
 
 from abc import ABC, abstractmethod
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 class Deal(ABC):
-    """Copies dealt to the sources of a plan; item i is the same at every factor, so a larger one only appends.
+    """Deals copies to the sources of a plan. Item i is the same at every factor, so a larger factor only appends items.
 
-    `count` is the number of items. Arguments and results are integers or arrays (m,) of them; positions count the sources
+    `count` is the number of items. Arguments and results are integers or arrays (m,) of them; positions number the sources
     that copies are dealt to.
     """
 
@@ -85,7 +85,7 @@ class InTurn(Deal):
 
     @classmethod
     def balanced(cls, labels: np.ndarray, ranks: np.ndarray, sizes: np.ndarray, factor: int) -> "InTurn":
-        """N (1 + factor) − n_c copies for each class of n_c real images, N the most of these, so that all have N (1 + factor).
+        """N (1 + factor) − n_c copies for a class of n_c real images, N the largest n_c; every class then has N (1 + factor).
 
         `labels` and `ranks` (n,) of the sources that are dealt to, `sizes` (classes,) of all real images of their classes.
         """

@@ -1,4 +1,4 @@
-"""What a whole expansion will take: time and disk, from a few of its images."""
+"""Estimates the time and disk space of a whole expansion from a few of its images."""
 
 import time
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class Estimate:
         return f"{self.images:,} images: about {duration(self.seconds)} at {rate}, {size(self.bytes)} on disk"
 
     def within(self, limit: str) -> str:
-        """The same where the pace is not yet known well.
+        """The same, where the rate is not known well yet.
 
         >>> Estimate(images=100, images_per_second=4, bytes_per_image=1000).within("a minute")
         '100 images: less than a minute, 100 kB on disk'
@@ -59,8 +59,8 @@ class Estimate:
 class SayEstimate(Callback):
     """Prints the `Estimate` for the `images` images of all `ranks` once, early on, where there is more than one batch.
 
-    After the second batch, as the first warms up; after the first where that took more than `patience` seconds, or where
-    at half of its pace all is made within a minute: that it is, then, and no pace.
+    After the second batch, since the first one warms up. After the first batch if it took more than `patience` seconds, or if
+    the whole job takes less than a minute even at half of that batch's rate; only "less than a minute" is printed then.
     """
 
     def __init__(self, images: int, encoding: ImageEncoding, ranks: int = 1, patience: float = 30.0) -> None:

@@ -1,4 +1,4 @@
-"""Failed samples as they come: journaled, counted, and too many of them end the run."""
+"""Journals and counts failed samples, and ends the run when there are too many."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from distdiff.store.journal import append_rows
 from distdiff.store.shares import OUTPUT_DIR, Share
 from distdiff.writing import writing_to
 
-PATIENCE = 100  # a share of so many images is waited for, as far as that many are planned, before it counts
+PATIENCE = 100  # a share of failures is judged only after so many images, or all of them where fewer are planned
 
 
 class FailureLimit:
@@ -29,7 +29,7 @@ class FailureLimit:
         self.allowed = allowed
 
     def exceeded(self, failed: int, tried: int, planned: int) -> bool:
-        """Whether `failed` of `tried` are too many; a share is one of at least `PATIENCE`, or of all where fewer are planned.
+        """Whether `failed` of `tried` are too many; a share refers to at least `PATIENCE` images, or all if fewer are planned.
 
         >>> FailureLimit(0.25).exceeded(20, tried=20, planned=1000), FailureLimit(0.25).exceeded(26, 26, 1000)
         (False, True)
@@ -53,10 +53,10 @@ class FailureLimit:
 
 
 class FailureJournal(Callback):
-    """Journals the samples that failed, and ends the run with a `UserError` where they are too many."""
+    """Journals samples that failed, and ends the run with a `UserError` when there are too many."""
 
     def __init__(self, directory: Path, share: Share, limit: FailureLimit, plan: ExpansionPlan, settled: int) -> None:
-        """`settled` of the plan's images are there already, or failed: those count. To be made by all ranks alike."""
+        """`settled` images of the plan exist already or failed before; they count as tried. All ranks must construct this."""
         self.directory = directory
         self.journal = directory / FAILURE_JOURNALS.replace("*", share.name)
         self.limit, self.planned = limit, len(plan)

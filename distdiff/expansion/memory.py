@@ -10,7 +10,7 @@ from distdiff.errors import UserError
 from distdiff.methods.item import WorkItem
 from distdiff.methods.synthesis import Synthesized, Synthesizer
 
-# What libraries below torch say; torch's own allocators raise errors that can be told by type or by Lightning.
+# Messages of the libraries below torch; errors of torch's own allocators are recognised by type or by Lightning.
 _SAID = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "not enough memory", "out of memory")
 
 
@@ -21,7 +21,7 @@ class WithinMemory:
         """`together`: the images of a batch depend on each other, so that no batch is divided."""
         self.synthesizer = synthesizer
         self.together = together
-        self.limit: int | None = None  # as many as come
+        self.limit: int | None = None  # no limit
 
     def __call__(self, items: Sequence[WorkItem]) -> Synthesized:
         """Raises `UserError` where there is not enough memory for one item."""
@@ -43,7 +43,7 @@ class WithinMemory:
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
-        return None  # what the failed attempt held is free once its error is, and that is here
+        return None  # the failed attempt's tensors are freed only after its error is, which is the case here
 
     def _halve(self, size: int) -> None:
         garbage_collection_cuda()

@@ -1,4 +1,4 @@
-"""Ends an expansion between two batches when a signal asks for it, so that nothing is lost or torn."""
+"""Ends an expansion between two batches when a signal asks for it, so that no image is lost or half written."""
 
 import os
 import signal
@@ -18,14 +18,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class StopBetweenBatches(Callback):
     """Notes SIGINT (Ctrl-C), SIGTERM and SIGUSR1, and raises `Stopped` after the batch in progress is written.
 
-    To be the last of a trainer's callbacks. A second signal does what it would do without this, unless it comes
-    with the first: a launcher hands on what the system sends to all processes as well.
+    It must be the last of a trainer's callbacks. A second signal has its usual effect, unless it arrives together with the
+    first: a launcher forwards a signal that the system also sends to every process.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.moment = 0.0
-        # Not what Lightning puts there meanwhile, whose SIGTERM waits for loops that prediction does not have.
+        # Taken now: Lightning installs its own handlers later, and on SIGTERM they wait for loops that prediction lacks.
         self.previous: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""Shows on the run's dashboard how an expansion goes, while it goes."""
+"""Logs the progress of an expansion to the run's dashboard."""
 
 import contextlib
 import math
@@ -27,7 +27,7 @@ ENERGIES = ("energy_before", "energy_after")
 
 
 class TrackExpansion(Callback):
-    """Logs every `every` seconds, and at the end however it ends, against the number of images made since the start.
+    """Logs every `every` seconds, and once more at the end, against the number of images made since the start.
 
     `images`; `images_per_second` and the medians of `energy_before` and `energy_after` since the last time; `failures` so
     far; `memory_gb`: the most that tensors took on the GPU, else what the process takes now. Every `grid_every` seconds

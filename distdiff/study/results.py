@@ -1,4 +1,4 @@
-"""What a study found, as rows a method and as the files that other programs read."""
+"""The results of a study: one entry for each row, and the files that other programs read."""
 
 import csv
 import json
@@ -13,13 +13,13 @@ from distdiff.metrics.base import Metric
 from distdiff.study.methods import ORIGINAL, UNGUIDED
 from distdiff.study.statistics import PairedDifference, paired_difference
 
-# Measured of every expansion, beside the metrics; is higher better? (None: neither)
+# Measured for every expansion besides the metrics, and whether higher is better (None: neither)
 OF_EVERY_EXPANSION: Mapping[str, bool | None] = {
     "energy_before": None,
     "energy_after": None,
     "images_per_second": True,
 }
-# What else a method's row in results.json and results.csv holds.
+# The other columns of a row in results.json and results.csv.
 ROW = (
     "method",
     "accuracy",
@@ -94,7 +94,7 @@ class MethodResult:
 
 @dataclass
 class StudyResults:
-    """Every method, the method that the `guidance` keys choose, and what each stage took.
+    """Every row, the name of the chosen one, and the seconds that each stage took.
 
     `found` says of a stage where its result was from, if it was not made in it. `measures` are those of `measures_of`.
     `judge_accuracy`: the share of the images tested on that the judge labels rightly.

@@ -1,0 +1,78 @@
+"""Measures how peak memory grows with the number of source images: 2,000 and 20,000 of them.
+
+    python experiments/studies/peak_memory.py [--write experiments/results/peak_memory.md]
+
+Each case is a process of its own: `expand.py` on digits drawn from fonts (`dataset=font_digits`), as the first of many splits,
+so that all sources are read and encoded and few images are made. What counts is the most memory that the process ever took
+(`ru_maxrss`). About ten minutes on two cores.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNTS = (2_000, 20_000)
+MADE = 200  # images in each case
+CASES = {
+    "img2img, latents of all sources": ("guidance=none", "generator.num_steps=4"),
+    "augmentation, no generator": ("method=augmentation",),
+}
+LIMIT = 300  # MB
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--resolution", type=int, default=64, help="pixels a side: sources and latents grow with it")
+    parser.add_argument("--write", type=Path, help="a page for the results")
+    options = parser.parse_args()
+    rows = []
+    for name, keys in CASES.items():
+        peaks = [peak(count, (*keys, f"generator.resolution={options.resolution}")) for count in COUNTS]
+        rows.append((name, *peaks))
+        print(f"{name}: {peaks[0]:.0f} MB, {peaks[1]:.0f} MB", flush=True)
+    text = page(rows, options.resolution)
+    print(text)
+    if options.write:
+        options.write.write_text(text, encoding="utf-8")
+    sys.exit(any(large - small > LIMIT for _, small, large in rows))
+
+
+def peak(count: int, keys: tuple[str, ...]) -> float:
+    """The most memory that an expansion of so many sources took, in MB."""
+    with tempfile.TemporaryDirectory(prefix="distdiff-memory-") as folder:
+        given = [
+            *("dataset=font_digits", f"dataset.num_images={round(count / 0.64)}", "dataset.per_class=null"),
+            *("expansion.factor=1", "expansion.split=0", f"expansion.total_split={count // MADE}", "logger=none"),
+            *(f"dataset.max_images={count}", f"paths.output_dir={folder}", *keys),
+        ]
+        if "method=augmentation" not in keys:
+            given.append("encoder.guide.steps=20")
+        environment = os.environ | {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+        command = [sys.executable, str(ROOT / "experiments" / "expand.py"), *given]
+        with open(Path(folder) / "log.txt", "w+") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                log.seek(0)
+                raise SystemExit(log.read()[-2000:])
+        return usage.ru_maxrss / 1024
+
+
+def page(rows: list[tuple[str, float, float]], resolution: int) -> str:
+    lines = "".join(f"| {name} | {a:.0f} | {b:.0f} | {b - a:+.0f} |\n" for name, a, b in rows)
+    return f"""# Peak memory against the number of sources
+
+`python experiments/studies/peak_memory.py --resolution {resolution}`: MB of resident memory at most, of `expand.py` as the first
+split of an array job that makes {MADE} images. All sources are read, seen by φ and (for img2img) encoded.
+
+| case | {COUNTS[0]:,} sources | {COUNTS[1]:,} sources | more |
+|---|---|---|---|
+{lines}"""
+
+
+if __name__ == "__main__":
+    main()
