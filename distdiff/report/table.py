@@ -115,8 +115,9 @@ def accuracy_rows(results: StudyResults) -> list[list[str]]:
 def measure_rows(results: StudyResults) -> list[list[str]]:
     """Titles, then the measures of each method that has any."""
     titles = [title(name, higher_is_better) for name, higher_is_better in results.measures.items()]
+    noted = {name for row in results.rows for name in row.remarks}
     rows = [
-        [row.method, *(_noted(row, name) for name in results.measures)]
+        [row.method, *(_noted(row, name, name in noted) for name in results.measures)]
         for row in results.rows
         if any(result.measures for result in row.seeds)
     ]
@@ -132,9 +133,9 @@ def measure_notes(results: StudyResults) -> list[str]:
     return lines
 
 
-def _noted(row: MethodResult, name: str) -> str:
+def _noted(row: MethodResult, name: str, column_has_marks: bool) -> str:
     text = _number(row.mean(name), ".3f")
-    return text if text == NOTHING else marked(text, name in row.remarks)
+    return marked(text, name in row.remarks) if column_has_marks and text != NOTHING else text
 
 
 def spread(mean: float, deviation: float | None) -> str:

@@ -1,13 +1,3 @@
 #!/usr/bin/env bash
-# Runs gpu_check.py on a bare GPU machine that has torch, transformers and lightning. First installs, into a folder of their
-# own, the wheels in .whl/: what that machine lacks of the dependencies. All arguments are gpu_check.py's.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-site=$(mktemp -d)
-python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target "$site" .whl/*.whl
-# Manifests name the version of this package, which is not installed there: an entry that says so is enough.
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-mkdir "$site/distdiff-$version.dist-info"
-printf 'Metadata-Version: 2.1\nName: distdiff\nVersion: %s\n' "$version" > "$site/distdiff-$version.dist-info/METADATA"
-export PYTHONPATH="$site:$PWD" PYTHONUNBUFFERED=1
-exec python3 experiments/studies/gpu_check.py "$@"
+# Runs gpu_check.py on a bare GPU machine; all arguments are gpu_check.py's.
+exec bash "$(dirname "$0")/on_gpu.sh" python3 experiments/studies/gpu_check.py "$@"

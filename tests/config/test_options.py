@@ -20,9 +20,10 @@ from distdiff.encoders.source import EncoderContext, EncoderSource
 from distdiff.energy.base import Energy
 from distdiff.guidance.base import Guidance
 from distdiff.keys import NAME, TARGET, build, keys_taken_by
+from distdiff.methods.base import Method
 from distdiff.metrics.base import Metric
 from distdiff.prototypes.exemplars import Exemplars
-from distdiff.study.methods import ORIGINAL, POLICIES_THAT_ADD_NOTHING, UNGUIDED
+from distdiff.selection.base import Selection
 
 COMMANDS = sorted(path.stem for path in CONFIG_DIR.glob("*.yaml") if path.stem not in NOT_COMMANDS)
 BY_NAME = {group.name: group for group in GROUPS}
@@ -86,14 +87,6 @@ def test_a_signature_that_is_read_from_the_source_is_the_one_that_python_sees(gr
     assert signature_of(target).keys.keys() == keys_taken_by(get_object(target))
 
 
-def test_no_name_means_two_rows_of_a_study() -> None:
-    """Rows are `original`, options of guidance and policies of augmentation; `none` is guidance's."""
-    guidance, policies = set(options("guidance")), set(options("augmentation")) - set(POLICIES_THAT_ADD_NOTHING)
-    assert not guidance & policies
-    assert ORIGINAL not in guidance | policies
-    assert UNGUIDED in guidance
-
-
 def test_every_option_is_built_from_its_keys(tmp_path) -> None:
     config = compose("run", [f"paths.output_dir={tmp_path}", "encoder.guide.steps=1"])
     prototypes = random_prototypes(6)
@@ -104,10 +97,13 @@ def test_every_option_is_built_from_its_keys(tmp_path) -> None:
         "classifier": (ImageClassifier, (3,)),
         "augmentation": (torch.nn.Module, ()),
         "metric": (Metric, ()),
+        "method": (Method, ()),
+        "selection": (Selection, ()),
         "encoder": (EncoderSource, (encoder_context,)),
     }
     for group, option in OPTIONS:
-        given = {"encoder/hf": {"model": "a/b"}, "augmentation/default": FLIP, "augmentation/affine": FLIP}
+        given = {f"augmentation/{name}": FLIP for name in ("default", "affine", "mixup", "cutmix")}
+        given["encoder/hf"] = {"model": "a/b"}
         node = load_option(group, option, **given.get(f"{group}/{option}", {}))
         if group == "energy":
             (need,) = signature_of(node[TARGET]).context
@@ -136,16 +132,18 @@ generator.model generator.revision generator.variant generator.checkpoint_config
 generator.textual_inversion generator.draws generator.resolution generator.num_steps generator.cfg_scale
 generator.negative_prompt generator.scheduler generator.dtype generator.guidance_decoder generator.gradient_checkpointing
 generator.usual_strength generator.usual_batch_size
-encoder.name energy.name guidance.name classifier.name classifier.input_size augmentation.name logger.name
+encoder.name energy.name guidance.name method.name selection.name
+classifier.name classifier.input_size augmentation.name logger.name
 prototype.name prototype.num_groups prototype.max_groups prototype.linkage prototype.max_clustered prototype.class_level
 prototype.group_level
-expansion.factor expansion.balance expansion.strength expansion.batch_size expansion.output_dir expansion.format
+expansion.factor expansion.balance expansion.sources expansion.hard_fraction expansion.strength expansion.batch_size
+expansion.output_dir expansion.format
 expansion.image_format expansion.quality expansion.save_size expansion.shard_size expansion.split expansion.total_split
 expansion.max_failures
 train.steps train.batch_size train.learning_rate train.weight_decay train.label_smoothing train.synthetic_probability
 train.expanded train.where
 measure.expanded measure.where measure.metrics measure.judge_steps
-study.methods study.seeds study.split
+study.methods study.rows study.seeds study.split
 trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.precision
 """
 

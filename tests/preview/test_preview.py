@@ -113,7 +113,7 @@ def test_the_estimate_is_rate_and_size_times_the_whole_job(given, monkeypatch, t
     def forward(self, items):
         clock[0] += 0.25 * len(items)
         batch.append(len(items))
-        images = self.posterior.mean.new_zeros(len(items), 3, 32, 32)
+        images = torch.zeros(len(items), 3, 32, 32)
         columns = {"energy_before": [1.0] * len(items), "energy_after": [float("nan")] * len(items)}
         return Synthesized(images, columns)
 
