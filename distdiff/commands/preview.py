@@ -35,6 +35,7 @@ from distdiff.preview.tiles import (
 from distdiff.ranks.arrangement import count_devices
 from distdiff.ranks.trainer import trainer_device
 from distdiff.ranks.world import world
+from distdiff.selection.base import Selection
 from distdiff.store.names import safe_name
 from distdiff.store.options import StorageOptions
 from distdiff.tracking.loggers import log_image, tracked
@@ -67,8 +68,10 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
             contact_sheet(source, rows, _title(sources, position, name)).save(sheet)
             log_image(logger, f"preview/{sheet.stem}", sheet)
         keys = config.expansion
+        selection: Selection = build(config.selection)
+        factor = selection.factors(keys.factor)[0]  # with the candidates that are made at least
         plan = ExpansionPlan(
-            data.parts[0], keys.factor, keys.strength, config.seed, balance=keys.balance, method=build(config.method)
+            data.parts[0], factor, keys.strength, config.seed, balance=keys.balance, method=build(config.method)
         )
         speed = measure_speed(materials, positions, plan)
         total = len(plan)

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute
 import pyarrow.parquet
 from PIL import Image
 
 from distdiff.data.images import LabelledImages
+from distdiff.expansion.naming import PLUS
 from distdiff.grids import captioned, grid
 from distdiff.store.columns import METADATA
 from distdiff.store.directory import ExpandedDirectory
@@ -35,20 +37,36 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
         directory = row.seeds[0].expanded
         if directory is None:
             continue
-        made = pyarrow.parquet.read_table(Path(directory) / METADATA, filters=[("copy", "<", COPIES)]).to_pylist()
+        selected = PLUS in row.method
+        made = _shown(Path(directory), [originals.keys[p] for p in positions], selected)
         read = ExpandedDirectory(Path(directory)).images(made)
-        for copy in range(COPIES):
-            line: dict[int, Image.Image] = {}
-            for index, entry in enumerate(made):
-                column = _column(entry, wanted, originals, positions)
-                if entry["copy"] == copy and column is not None:
-                    line[column] = read(index)
+        of_column: dict[int, list[int]] = {column: [] for column in range(len(positions))}
+        for index, entry in enumerate(made):
+            if (column := _column(entry, wanted, originals, positions)) is not None:
+                of_column[column].append(index)
+        for number in range(COPIES):
+            # Of a selection the first images that were kept, else the first copies: one that failed leaves a gap.
+            line = {
+                column: read(index)
+                for column, indices in of_column.items()
+                for place, index in enumerate(indices)
+                if (place if selected else made[index]["copy"]) == number
+            }
             if line:
                 rows.append([line.get(column, blank) for column in range(len(positions))])
-                titles.append(f"{row.method}, copy {copy}")
+                titles.append(f"{row.method}, {f'kept {number + 1}' if selected else f'copy {number}'}")
     sheet = grid([image for row in rows for image in row], columns=len(positions), side=max(SIDE, size))
     captioned(sheet, [originals.class_names[originals.labels[p]] for p in positions], titles).save(path)
     return titles
+
+
+def _shown(directory: Path, keys: Sequence[str], selected: bool) -> list[dict[str, Any]]:
+    """The metadata rows that may be shown, by copy: the first copies, or with a selection all that were kept of these sources."""
+    first = pyarrow.compute.field("copy") < COPIES
+    source = pyarrow.compute.field("source")
+    condition = source.isin(keys) | source.is_null() if selected else first
+    rows = pyarrow.parquet.read_table(directory / METADATA, filters=condition).to_pylist()
+    return sorted(rows, key=lambda row: row["copy"])
 
 
 def _column(

@@ -4,9 +4,10 @@
 
 The command is the user's, `experiments/expand.py guidance=none selection=consistency`, on the digits: one process, two ranks
 (`trainer=ddp_cpu trainer.devices=2`), and two splits of an array job at the same time. Half of the kills come after some
-more candidates were written, half once all candidates are there: at a random moment up to a few seconds later, or right
-after the choice was noted, while images are moved. After the last kill the command runs to its end. It exits with status 1
-unless the kept files, their bytes and their metadata are those of a run that was never stopped. About ten minutes on two cores.
+more candidates were written. The others come once the first candidates are complete, at a random moment within some seconds,
+while images are chosen and further candidates are made; the last two right after the choice was noted, while images are
+moved. After the last kill the command runs to its end. It exits with status 1 unless the kept files, their bytes and their
+metadata are those of a run that was never stopped. About ten minutes on two cores.
 """
 
 import argparse
@@ -36,6 +37,7 @@ ARRANGEMENTS = {
 }
 FIRST_ROUND = 200  # candidates: 2 a copy, 5 copies of 20 images
 PATIENCE = 300.0  # seconds for one run
+IMPORTS, SOON = 6.5, 1.5  # seconds: a process takes at least so long before it does anything; choosing takes about so long
 
 
 @dataclass
@@ -71,19 +73,17 @@ def killed(name: str, place: Path, whole: Path, kills: int, chance: random.Rando
     """One arrangement, stopped so many times and then left alone."""
     outcome, directory = Outcome(name), place / name.replace(" ", "-")
     for number in range(kills):
-        selecting = 2 * number >= kills
-        running = start(place, directory, ARRANGEMENTS[name])
-        before = len(candidates(directory))
-        if selecting:
-            wait(running, lambda: len(candidates(directory)) >= FIRST_ROUND or noted(directory))
-            if number % 2:
-                wait(running, lambda: noted(directory))
-                time.sleep(chance.uniform(0, 0.1))
-            else:
-                time.sleep(chance.uniform(0, 3))
+        running, begun = start(place, directory, ARRANGEMENTS[name]), time.monotonic()
+        if 2 * number < kills:
+            least = len(candidates(directory)) + chance.randint(1, FIRST_ROUND // kills)
+            wait(running, lambda least=least: len(candidates(directory)) >= least)
+        elif number < kills - 2:
+            wait(running, lambda: len(candidates(directory)) >= FIRST_ROUND)
+            end = max(time.monotonic(), begun + IMPORTS) + chance.uniform(0, SOON)
+            wait(running, lambda end=end: noted(directory) or time.monotonic() > end)
         else:
-            more = chance.randint(1, FIRST_ROUND // kills)
-            wait(running, lambda least=before + more: len(candidates(directory)) >= least)
+            wait(running, lambda: noted(directory))
+            time.sleep(chance.uniform(0, 0.1))
         alive = [process for process in running if process.poll() is None]
         for process in alive:
             os.killpg(process.pid, signal.SIGKILL)
