@@ -16,7 +16,7 @@ class GeneratorKeys:
     model: str = MISSING  # a folder, a hub id or one .safetensors checkpoint
     revision: str | None = None
     variant: str | None = None  # of the weight files, such as fp16
-    checkpoint_config: str | None = None  # for a checkpoint: a pipeline's folder or hub id; null: the one on the hub for its kind
+    checkpoint_config: str | None = None  # for a checkpoint: a pipeline's folder or hub id; null: its kind's
     use_t5: bool = True  # Stable Diffusion 3: load the third and largest text encoder?
     lora: list[str] = key([])  # path:scale
     textual_inversion: list[str] = key([])
