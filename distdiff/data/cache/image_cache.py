@@ -89,7 +89,7 @@ class ImageCache:
 
         def build(folder: Path) -> None:
             if fill is None:
-                raise UserError("others just took their place")
+                raise UserError("other jobs have just taken the space")
             try:
                 _write(self._make_room(folder, size), fill(), (count, *shape))
             except OSError as error:
@@ -122,7 +122,7 @@ class ImageCache:
                     going.append(folder)
                     freed += taken
             if freed < excess:
-                raise OSError("other jobs are just filling it")
+                raise OSError("other jobs are filling it")
             if shutil.disk_usage(self.folder).free + freed < size + SPARED:
                 raise OSError(f"{size / 1e9:.1f} GB do not fit on the disk")
             for folder in going:  # only now that they are known to free enough
