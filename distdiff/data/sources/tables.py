@@ -220,7 +220,9 @@ def _labels(source: str, table: datasets.Dataset, column: str) -> tuple[Sequence
     if isinstance(feature, ClassLabel):
         return feature.names, np.array([-1 if value is None else value for value in values], dtype=np.int64)
     if any(isinstance(value, bool) or not isinstance(value, (int, str, type(None))) for value in values):
-        raise UserError(f"{source}: its column {column} holds {feature} instead of labels, which are text or whole numbers")
+        raise UserError(
+            f"{source}: its column {column} holds no labels, which are text or whole numbers, but {feature}"
+        )
     names = in_order({str(value) for value in values if value is not None})
     number = {label: position for position, label in enumerate(names)}
     return names, np.array([-1 if value is None else number[str(value)] for value in values], dtype=np.int64)
