@@ -36,7 +36,7 @@ def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:
 
 
 def sentences(config: DictConfig, class_names: tuple[str, ...]) -> list[list[str]]:
-    """The prompts with which each class's images are made: those of `prompts_file`, or the one of the template."""
+    """The prompts for each class's images: the sentences of `prompts_file`, or the one from the template."""
     if config.prompts_file is None:
         return [[prompt] for prompt in prompts(config, class_names)]
     return class_sentences(config.prompts_file, class_names, class_words(class_names, config.class_names))

@@ -1,4 +1,4 @@
-"""Leaves out unreadable images before a dataset is used, and says so."""
+"""Leaves out unreadable images before a dataset is used, and reports them."""
 
 from dataclasses import replace
 

@@ -46,7 +46,7 @@ class SoftLabels:
         return len(self.classes)
 
     def select(self, positions: np.ndarray) -> "SoftLabels":
-        """Those at `positions`, in that order."""
+        """The labels at `positions`, in that order."""
         return SoftLabels(self.classes[positions], self.weights[positions])
 
     def target(self, position: int, num_classes: int) -> torch.Tensor:

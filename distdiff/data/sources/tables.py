@@ -112,7 +112,7 @@ def _load_commit(
     """
     try:
         wanted = pinned(hub_id, revision, "dataset")
-    except (HTTPError, RevisionResolutionError):  # `datasets` may find it by name alone, or gives the reason
+    except (HTTPError, RevisionResolutionError):  # `datasets` may find it by name, or else gives the reason
         wanted = None
     if wanted is not None and constants.HF_HUB_OFFLINE:
         for folder in prepared_below(hub_id).glob(f"*/*/{wanted.resolved}"):

@@ -59,7 +59,7 @@ def held_out(count: int, fraction: float) -> int:
 
 
 def check_measurable(images: LabelledImages, split: str, num_folds: int | None = None) -> None:
-    """Raises `UserError` where a class has no image in the split that accuracy is measured on."""
+    """Raises `UserError` if a class has no image in the split on which accuracy is measured."""
     counts = np.bincount(images.labels, minlength=len(images.class_names))
     lacking = [name for name, count in zip(images.class_names, counts, strict=True) if not count]
     if lacking:
