@@ -156,9 +156,7 @@ def _write(path: Path, images: Iterator[np.ndarray], shape: tuple[int, ...]) -> 
         for image in images:
             file.write(image.tobytes())
         file.flush()
-        os.fsync(
-            file.fileno()
-        )  # the file has its full size from the start: after a crash, zeros would look like pixels
+        os.fsync(file.fileno())  # the file has its full size from the start: after a crash, zeros would pass for black
 
 
 def _remove(folder: Path) -> None:

@@ -31,8 +31,8 @@ def read_metadata(
     """The images that a metadata file lists, split by its column `split` or by the split folders of the files.
 
     `splits` maps a value to our name of the split; rows without a value belong to `default`. Labels are text, sorted as
-    numbers if all are numbers. Returns None if the file has no label column and `label_column` is None. Raises
-    `UserError`, which names the row that is wrong.
+    numbers if all are numbers. Returns None if the file has no label column and `label_column` is None. Raises a
+    `UserError` that names the wrong row.
     """
     wanted = label_column or LABEL
     listed: list[tuple[str | None, str, str]] = []
