@@ -1,4 +1,4 @@
-"""Augmentation policies, built from kornia: modules from images (B, 3, H, W) in [0, 1] to the same."""
+"""Augmentation policies, built from kornia: modules that map images (B, 3, H, W) in [0, 1] to such images."""
 
 from typing import Annotated
 
@@ -11,17 +11,17 @@ Magnitude = Annotated[int, Limits(at_least=1, at_most=29)]  # kornia allows neit
 
 
 def none() -> nn.Module:
-    """Images as they are."""
+    """Leaves images as they are."""
     return nn.Identity()
 
 
 def default(*, horizontal_flip: bool) -> nn.Module:
-    """Shifts of up to an eighth, zeros moving in, and mirroring where labels survive it: pad-and-crop (He et al., 2016)."""
+    """Pad-and-crop (He et al., 2016): zero-padded shifts of up to an eighth, and mirroring if `horizontal_flip`."""
     return nn.Sequential(K.RandomAffine(0.0, translate=(0.125, 0.125)), *_flip(horizontal_flip))
 
 
 def affine(*, horizontal_flip: bool) -> nn.Module:
-    """Small rotations, shifts, zooms and changes of brightness and contrast; mirroring where labels survive it."""
+    """Small rotations, shifts, zooms and changes of brightness and contrast, and mirroring if `horizontal_flip`."""
     return nn.Sequential(
         K.RandomAffine(10.0, translate=(0.1, 0.1), scale=(0.9, 1.1), p=0.8),
         K.RandomBrightness((0.85, 1.15), p=0.3),

@@ -1,4 +1,4 @@
-"""What a classifier trains on: original images, or original and expanded ones, as tensors."""
+"""The images a classifier trains on, original and expanded ones, as tensors."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -22,20 +22,20 @@ from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_floats
 from distdiff.data.reading.prefetch import threads
 
-MEMORY = 2 * 2**30  # bytes of decoded images that are kept across epochs, of those that are not on disk
-AHEAD = 2  # batches that are decoded while one is trained on
+MEMORY = 2 * 2**30  # bytes; limits the decoded images that are kept in memory because they are not on disk
+AHEAD = 2  # batches that are decoded while the classifier trains on another
 
 
 class ImageTensors(Dataset):
-    """((3, size, size) in [0, 1], target) of several sets of images, the originals first.
+    """((3, size, size) image in [0, 1], target) from several sets of images, the originals first.
 
-    A target is a label; where any of the images has a soft label, it is the probabilities of all classes, (classes,) float32.
-    An image comes from the image cache, from memory, from what `decoding` threads have made of the batches to come, or is
-    decoded here and now: the same pixels always.
+    A target is a label or, if any of the images has a soft label, the probabilities of all classes, (classes,) float32. An
+    image comes from the image cache, from memory or from the threads that decode the next batches, or is decoded when asked
+    for; its pixels are always the same.
     """
 
     def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str, samples: int = 0) -> None:
-        """`samples`: how many images will be asked for; where these are fewer than there are, none is put on disk."""
+        """`samples`: how many images will be asked for; if that is fewer than there are, they are not cached on disk."""
         self.where = [(number, position) for number, part in enumerate(parts) for position in range(len(part))]
         self.labels = [part.labels.tolist() for part in parts]
         self.soft = [part.soft for part in parts]
@@ -55,7 +55,7 @@ class ImageTensors(Dataset):
         return to_floats(self._square(index)), self._target(*self.where[index])
 
     def prepare(self, indices: Sequence[int], pool: ThreadPoolExecutor) -> None:
-        """Has `pool` decode those images that are neither on disk nor in memory."""
+        """Lets `pool` decode those images that are neither on disk nor in memory."""
         for index in indices:
             number, position = self.where[index]
             squares = self.squares[number]
@@ -85,7 +85,7 @@ class ImageTensors(Dataset):
 
 
 class AheadBatches(Sampler[list[int]]):
-    """The batches of a sampler, whose images are decoded by several threads before they are asked for."""
+    """The batches of a sampler; several threads decode their images before they are asked for."""
 
     def __init__(self, batches: Sampler[list[int]], images: ImageTensors) -> None:
         self.batches, self.images = batches, images
@@ -104,11 +104,11 @@ class AheadBatches(Sampler[list[int]]):
                         yield waiting.popleft()
                 yield from waiting
             finally:
-                self.images.pending.clear()  # what was not asked for
+                self.images.pending.clear()  # images that were not asked for
 
 
 class BatchShards(Sampler[list[int]]):
-    """Every `num_shards`-th index of each batch, from `shard` on: the batches of one device, dealt to several."""
+    """Splits each batch among devices: every `num_shards`-th index of it, from `shard` on."""
 
     def __init__(self, batches: BatchSampler, shard: int, num_shards: int) -> None:
         self.batches, self.shard, self.num_shards = batches, shard, num_shards
@@ -121,7 +121,7 @@ class BatchShards(Sampler[list[int]]):
 
 
 class ClassificationData(L.LightningDataModule):
-    """Training batches for a given number of steps, whatever the number of images, and evaluation batches."""
+    """Training batches for a given number of steps, independent of the number of images, and evaluation batches."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class ClassificationData(L.LightningDataModule):
         shard: int = 0,
         num_shards: int = 1,
     ) -> None:
-        """Of every training batch, `shard` takes each `num_shards`-th image."""
+        """Takes every `num_shards`-th image of each training batch, from `shard` on."""
         super().__init__()
         self.shard, self.num_shards = shard, num_shards
         self.train, self.evaluation = train, evaluation
@@ -148,7 +148,7 @@ class ClassificationData(L.LightningDataModule):
         return DataLoader(self.train, batch_sampler=AheadBatches(batches, self.train))
 
     def _sampler(self) -> Sampler[int]:
-        # Equal steps for unequal amounts of data: epochs follow each other inside one sampler.
+        # One sampler spans all epochs, so that the number of steps does not depend on the amount of data.
         count, generator = self.steps * self.batch_size, torch.Generator().manual_seed(self.seed)
         synthetic = len(self.train) - self.train.num_original
         if self.synthetic_probability is None or synthetic == 0:

@@ -1,4 +1,4 @@
-"""When a classifier learnt each of its training images."""
+"""Records when a classifier learnt each of its training images."""
 
 import lightning as L
 import torch
@@ -7,15 +7,15 @@ from torch.nn import functional as F
 
 from distdiff.classification.data import ImageTensors
 
-EVALUATIONS = 40  # at most so many over a training
+EVALUATIONS = 40  # about how many evaluations a training has
 BATCH = 200
 
 
 class RecordLearning(Callback):
-    """Looks at all images now and then while a classifier is trained; it changes nothing about the training.
+    """Evaluates all images at intervals while a classifier is trained, without changing the training.
 
-    `last_wrong` (n,): the last evaluation, counted from 1, at which an image got a wrong label, 0 for one that never did.
-    `loss` (n,): the mean cross-entropy over all evaluations.
+    `last_wrong` (n,): the last evaluation, counted from 1, at which an image was classified wrongly; 0 if none. `loss` (n,):
+    the mean cross-entropy over all evaluations.
     """
 
     def __init__(self, images: ImageTensors, steps: int) -> None:
@@ -45,7 +45,7 @@ class RecordLearning(Callback):
         classifier.train()
 
     def order(self) -> torch.Tensor:
-        """The larger, the later an image was learnt, (n,) float64; of images of one evaluation that of the larger loss."""
+        """How late each image was learnt, (n,) float64; larger is later, and ties are ordered by increasing loss."""
         rank = torch.empty(len(self.loss), dtype=torch.float64)
         rank[self.loss.argsort(stable=True)] = torch.arange(len(self.loss), dtype=torch.float64)
         return self.last_wrong.double() + rank / len(self.loss)

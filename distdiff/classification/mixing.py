@@ -1,4 +1,4 @@
-"""MixUp and CutMix: augmentations that mix the images of a batch, and their labels with them."""
+"""MixUp and CutMix: augmentations that mix the images and the labels of a batch."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,9 +11,9 @@ from distdiff.keys import Positive
 
 
 class BatchMixing(nn.Module, ABC):
-    """Mixes each image (B, 3, H, W) of a batch, and its probabilities of classes (B, classes), with another of the batch.
+    """Mixes each image (B, 3, H, W) and its class probabilities (B, classes) with another image of the batch.
 
-    One weight a batch, λ ~ Beta(α, α), as published. Images are augmented one by one before.
+    A batch has one weight, λ ~ Beta(α, α), as published. Images are augmented one by one before they are mixed.
     """
 
     def __init__(self, alpha: float, augmentation: nn.Module) -> None:
@@ -30,7 +30,7 @@ class BatchMixing(nn.Module, ABC):
 
     @abstractmethod
     def mixed(self, images: torch.Tensor, partners: torch.Tensor, weight: float) -> tuple[torch.Tensor, float]:
-        """The mixed images, and the share that `images` have of them: `weight`, or what came of it."""
+        """(mixed images, actual share of `images` in them, near `weight`)."""
 
 
 class MixUp(BatchMixing):
@@ -41,7 +41,7 @@ class MixUp(BatchMixing):
 
 
 class CutMix(BatchMixing):
-    """A rectangle of 1 − λ of the area comes from x_j; clipped at the borders, its own area counts (Yun et al., 2019)."""
+    """Takes a rectangle of 1 − λ of the area from x_j; if it is clipped at the border, λ is adjusted (Yun et al., 2019)."""
 
     def mixed(self, images, partners, weight):
         height, width = images.shape[-2:]
@@ -55,10 +55,10 @@ class CutMix(BatchMixing):
 
 
 def mixup(*, alpha: Positive, horizontal_flip: bool) -> nn.Module:
-    """MixUp of images under the default augmentation."""
+    """MixUp after the default augmentation."""
     return MixUp(alpha, default(horizontal_flip=horizontal_flip))
 
 
 def cutmix(*, alpha: Positive, horizontal_flip: bool) -> nn.Module:
-    """CutMix of images under the default augmentation."""
+    """CutMix after the default augmentation."""
     return CutMix(alpha, default(horizontal_flip=horizontal_flip))

@@ -10,13 +10,13 @@ from distdiff.classification.mixing import BatchMixing
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe
 
-WARM_UP = 0.2  # of the steps, in which the learning rate rises
+WARM_UP = 0.2  # the share of steps in which the learning rate rises
 
 
 class ClassifierTraining(L.LightningModule):
-    """Cross-entropy with AdamW under a one-cycle schedule; batches of (images in [0, 1], targets) are augmented here.
+    """Cross-entropy with AdamW and a one-cycle schedule; augments the batches of (images in [0, 1], targets).
 
-    Targets are labels (B,), or probabilities of all classes (B, classes) where labels are soft.
+    Targets are labels (B,), or probabilities of all classes (B, classes) if labels are soft.
     """
 
     def __init__(self, classifier: ImageClassifier, augmentation: nn.Module, recipe: Recipe) -> None:
@@ -26,7 +26,7 @@ class ClassifierTraining(L.LightningModule):
         self.recipe = recipe
         self.accuracy = MulticlassAccuracy(classifier.head.out_features, average="micro")
         self.class_accuracy = MulticlassAccuracy(classifier.head.out_features, average="none")
-        self.tested: torch.Tensor | None = None  # each class's accuracy, 0 for one without images
+        self.tested: torch.Tensor | None = None  # the accuracy of each class, 0 for a class without images
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         images, targets = batch

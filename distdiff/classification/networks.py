@@ -1,4 +1,4 @@
-"""Image classifiers with named parts: preprocessing, features and head, so that the same network can serve as guide."""
+"""Image classifiers with named parts (preprocessing, features, head), so that the same network can be the guide."""
 
 import torch
 from torch import nn
@@ -9,10 +9,10 @@ from distdiff.keys import Pixels
 
 
 class ImageClassifier(nn.Module):
-    """A backbone and a linear head, with the preprocessing they were trained with.
+    """A backbone and a linear head, together with the preprocessing that they are trained with.
 
-    `forward` takes images in [0, 1] of any size, (B, 3, H, W), and gives logits (B, num_classes); `features` gives what
-    the head sees, (B, feature_dim).
+    `forward` maps images (B, 3, H, W) in [0, 1], of any size, to logits (B, num_classes); `features` gives the head's input,
+    (B, feature_dim).
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class ImageClassifier(nn.Module):
 
 
 def resnet18(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
-    """ResNet-18 (He et al., 2016) from random weights, by transformers."""
+    """ResNet-18 (He et al., 2016) of transformers with random weights."""
     return _resnet("basic", [2, 2, 2, 2], [64, 128, 256, 512], num_classes, input_size)
 
 
 def resnet50(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
-    """ResNet-50 (He et al., 2016) from random weights, by transformers."""
+    """ResNet-50 (He et al., 2016) of transformers with random weights."""
     return _resnet("bottleneck", [3, 4, 6, 3], [256, 512, 1024, 2048], num_classes, input_size)
 
 
@@ -70,7 +70,7 @@ def _resnet(
 
 
 def small_cnn(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
-    """A strided stem, two convolution stages and global average pooling: a ResNet's outline in miniature."""
+    """A strided stem, two convolution stages and global average pooling: the outline of a ResNet in small."""
 
     def convolution(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]

@@ -1,4 +1,4 @@
-"""How a square image enters a network: resized and normalised, differentiably."""
+"""Differentiable resizing and normalisation of square images for a network."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A training recipe: everything but the images that decides what a classifier learns."""
+"""A training recipe: everything except the images and the seed that determines a trained classifier."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from distdiff.keys import option_identity
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network, an augmentation and the optimizer's numbers.
+    """A network, an augmentation and the optimizer's settings.
 
-    `classifier` and `augmentation` are options of those configuration groups. `synthetic_probability` is the share of
-    synthetic images in what a classifier is shown; None shows every image equally often.
+    `classifier` and `augmentation` are options of the configuration groups of these names. `synthetic_probability` is the
+    share of synthetic images among those drawn for training; None draws every image equally often.
     """
 
     classifier: Mapping[str, Any]
@@ -29,7 +29,7 @@ class Recipe:
 
     @classmethod
     def of(cls, config: DictConfig) -> "Recipe":
-        """The recipe of the classifier that is trained downstream: the `classifier`, `augmentation` and `train` keys."""
+        """The recipe of the downstream classifier, from the `classifier`, `augmentation` and `train` keys."""
         train = config.train
         return cls(
             plain(config.classifier),
@@ -43,9 +43,9 @@ class Recipe:
         )
 
     def identity(self, has_synthetic: bool) -> dict[str, Any]:
-        """What tells the recipe from others: equal for equal recipes, whichever keys they were given by.
+        """What identifies the recipe; equal recipes have the same identity, whichever keys they come from.
 
-        The share of synthetic images is part of it only where there are any.
+        The share of synthetic images is part of it only if there are any.
         """
         identity = {
             "classifier": option_identity(self.classifier),

@@ -1,4 +1,4 @@
-"""Trains a classifier once for everything that can change it, and measures its accuracy."""
+"""Trains classifiers, each combination of data, recipe and seed once, and measures their accuracy."""
 
 import signal
 from dataclasses import dataclass, replace
@@ -30,13 +30,13 @@ from distdiff.keys import build
 from distdiff.ranks.trainer import build_parallel_trainer, build_trainer
 from distdiff.ranks.world import world
 
-STAGE, REVISION = "classifiers", 1  # raise REVISION when a change here changes what is learnt
+STAGE, REVISION = "classifiers", 1  # raise REVISION when a change here changes trained weights
 WEIGHTS, ORDER = "model.safetensors", "order.safetensors"
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Images to train on, each part with the fingerprint of its content."""
+    """Images to train on, in parts that each have the fingerprint of their content."""
 
     parts: tuple[LabelledImages, ...]
     fingerprints: tuple[str, ...]
@@ -50,15 +50,15 @@ class TrainingSet:
 
 
 def training_set(images: LabelledImages, fit: str) -> TrainingSet:
-    """Those of `images` that can be read."""
+    """The training set of those `images` that can be read."""
     images, identity = readable(images, "training")
     return TrainingSet((images,), (identity,), fit)
 
 
 def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -> TrainingSet:
-    """The few real images of a study seed, `dataset.per_class` a class, drawn from the training pool.
+    """The few real images of a study seed, drawn from the training pool, `dataset.per_class` of each class.
 
-    In place of an image that cannot be read comes the next of the draw.
+    An image that cannot be read is replaced by the next one of the draw.
     """
     per_class, lost = config.dataset.per_class, ()
     while True:
@@ -74,7 +74,7 @@ def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """The fraction of a class's `num_test` images that was labelled rightly; 0 where there are none."""
+    """The fraction of a class's `num_test` images that is classified correctly; 0 if there are none."""
 
     class_name: str
     accuracy: float
@@ -83,14 +83,14 @@ class ClassAccuracy:
 
 @dataclass(frozen=True)
 class Accuracies:
-    """The fraction of all images that was labelled rightly, and that of each class, in their order."""
+    """The fraction of all images that is classified correctly, and that of each class, in the order of classes."""
 
     accuracy: float
     classes: tuple[ClassAccuracy, ...]
 
 
 class ClassifierTrainer:
-    """Trains and tests classifiers by a recipe, on the device that the `trainer` keys name."""
+    """Trains and tests classifiers with a recipe, on the device that the `trainer` keys name."""
 
     def __init__(self, recipe: Recipe, trainer_config: DictConfig, cache: StageCache) -> None:
         self.recipe = recipe
@@ -98,11 +98,11 @@ class ClassifierTrainer:
         self.cache = cache
 
     def with_steps(self, steps: int) -> "ClassifierTrainer":
-        """By the same recipe, but for `steps` steps."""
+        """A trainer with the same recipe, but `steps` steps."""
         return ClassifierTrainer(replace(self.recipe, steps=steps), self.trainer_config, self.cache)
 
     def ingredients(self, data: TrainingSet, seed: int) -> dict[str, Any]:
-        """Everything that can change the trained weights; raises `UserError` where there is nothing to tell apart."""
+        """Everything that can change the trained weights; raises `UserError` if there is only one class."""
         if len(data.parts[0].class_names) < 2:
             raise UserError(
                 f"dataset {data.parts[0].name} has one class, {data.parts[0].class_names[0]}: a classifier needs two; "
@@ -122,7 +122,7 @@ class ClassifierTrainer:
         return fingerprint(self.ingredients(data, seed))
 
     def train(self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False) -> ImageClassifier:
-        """The classifier after its last step, from the cache where it was trained before; on one device."""
+        """The classifier after its last step, trained on one device or read from the cache if it was trained before."""
 
         def fill(folder: Path) -> None:
             trainer = build_trainer(self.trainer_config, **self._stage(title, logger))
@@ -131,9 +131,9 @@ class ClassifierTrainer:
         return self._trained(self.cache.get(STAGE, self.ingredients(data, seed), fill), data)
 
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
-        """How late the classifier of `train` learnt each of the original images, (n,): the larger, the later.
+        """How late the classifier of `train` learnt each of the original images, (n,); larger is later.
 
-        It is trained once more for it, in the same way.
+        This trains the same classifier once more.
         """
 
         def fill(folder: Path) -> None:
@@ -150,10 +150,10 @@ class ClassifierTrainer:
     def train_together(
         self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False
     ) -> ImageClassifier:
-        """As `train`, but by all of the job's ranks, each with its part of every batch (DDP).
+        """As `train`, but on all of the job's ranks, each with its part of every batch (DDP).
 
-        Each rank draws its own augmentations, so the number of ranks is part of what identifies the result. What images
-        depend on, the guide, is trained on one device, so that the same images come from any number of them.
+        Each rank draws its own augmentations, so the number of ranks is part of the result's identity. The guide is trained on
+        one device, so that generated images do not depend on the number of ranks.
         """
         ranks = world()
         if ranks.size == 1:
@@ -181,11 +181,11 @@ class ClassifierTrainer:
         return classifier.eval()
 
     def accuracy(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> float:
-        """The fraction of `images` that `classifier` labels rightly; measured by the leading rank."""
+        """The fraction of `images` that `classifier` classifies correctly, measured by the leading rank."""
         return self.test(classifier, images, fit).accuracy
 
     def test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
-        """As `accuracy`, class by class too."""
+        """As `accuracy`, and also for each class."""
         return world().once(lambda: self._test(classifier, images, fit))
 
     def _test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
@@ -199,7 +199,7 @@ class ClassifierTrainer:
         return Accuracies(measured["accuracy"], classes)
 
     def _stage(self, title: str, logger: Logger | bool) -> dict[str, Any]:
-        """What a trainer is told of a training."""
+        """The trainer's options for a training."""
         return {
             "max_steps": self.recipe.steps,
             "logger": logger,
@@ -214,11 +214,11 @@ class ClassifierTrainer:
         tensors = ImageTensors(data.parts, classifier.input_size, data.fit, recipe.steps * recipe.batch_size)
         options = (recipe.steps, recipe.batch_size, seed, recipe.synthetic_probability)
         if world().size > 1:
-            torch.manual_seed(seed + 1000 * world().rank)  # its own augmentations; weights are equal already
+            torch.manual_seed(seed + 1000 * world().rank)  # its own augmentations; the initial weights are equal
         data_module = ClassificationData(tensors, None, *options, shard=world().rank, num_shards=world().size)
         try:
             trainer.fit(module, data_module)
-        except SystemExit as ending:  # so Lightning answers Ctrl-C, and SIGTERM without a status
+        except SystemExit as ending:  # Lightning's answer to Ctrl-C and, without a status, to SIGTERM
             raise Stopped(signal.SIGTERM if isinstance(ending, SIGTERMException) else signal.SIGINT) from None
         return classifier.cpu()
 

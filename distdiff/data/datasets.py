@@ -13,9 +13,9 @@ from distdiff.keys import build
 
 
 def load_dataset(config: DictConfig) -> DatasetSplits:
-    """Calls the loader that `config._target_` names with the dataset's keys; of its training images those asked for.
+    """Calls the loader `config._target_` with the dataset's keys, and keeps the requested part of the training images.
 
-    With `num_folds` these are parted, and one fold validates in place of anything else.
+    With `num_folds` the training images are split into folds, one of which replaces the validation images.
     """
     splits = build(config) if config.num_folds is None else build(config, validation_fraction=0)
     splits = _read_as(ReadingOptions.of(config), splits)
@@ -36,7 +36,7 @@ def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:
 
 
 def sentences(config: DictConfig, class_names: tuple[str, ...]) -> list[list[str]]:
-    """The prompts that a class's images are made with: those of `prompts_file`, or the template's one."""
+    """The prompts for each class's images: the sentences of `prompts_file`, or the one from the template."""
     if config.prompts_file is None:
         return [[prompt] for prompt in prompts(config, class_names)]
     return class_sentences(config.prompts_file, class_names, class_words(class_names, config.class_names))

@@ -1,4 +1,4 @@
-"""Reads every image of a set once, to find out which cannot be read and what identifies the content of the others."""
+"""Reads every image of a dataset once, to find the unreadable ones and to hash the content of the others."""
 
 import hashlib
 import os
@@ -14,10 +14,10 @@ from distdiff.errors import first_line
 
 
 def examine(images: LabelledImages) -> tuple[dict[int, str], str]:
-    """Why images cannot be read, by position, and the identity of all others.
+    """({position: why the image cannot be read}, identity of all other images).
 
-    The identity is a hash of labels, keys, class names and content: equal exactly where these are. The content is a
-    file's bytes, and the background where that shows through; pixels where there is no file.
+    The identity is a hash of labels, keys, class names and content. The content of a file is its bytes, plus the
+    background colour if the image is transparent; the content of an image without a file is its pixels.
     """
     digest = hashlib.sha256(repr(images.class_names).encode())
     if images.file is not None:
@@ -33,7 +33,7 @@ def examine(images: LabelledImages) -> tuple[dict[int, str], str]:
 
 
 def identity_of(images: LabelledImages) -> str:
-    """A hash of the content of all that can be read, as `examine` makes it."""
+    """A hash of all readable images, as `examine` makes it."""
     return examine(images)[1]
 
 
@@ -66,7 +66,7 @@ def _pixels(images: LabelledImages, position: int) -> bytes | UnreadableImage:
 
 
 def _known(images: LabelledImages, position: int, memory: Examined) -> Seen | None:
-    """What is remembered of a path; a stream would have to be read to be known."""
+    """What is remembered about the path of an image; None for a stream, which would have to be read first."""
     if images.called is not None:
         return None
     try:
@@ -77,7 +77,7 @@ def _known(images: LabelledImages, position: int, memory: Examined) -> Seen | No
 
 
 def _look(images: LabelledImages, position: int, memory: Examined) -> Seen | UnreadableImage:
-    """Hashes a file, and decodes it unless these bytes are known."""
+    """Hashes a file, and decodes it unless its content is known."""
     try:
         file, name = images.file_of(position)
         if isinstance(file, (str, Path)):

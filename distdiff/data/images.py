@@ -29,7 +29,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images with a label each: files, or what `read` gives.
+    """Images with one label each, from files or from the function `read`.
 
     `keys[i]` names the image inside its class and is unique there; `indices` selects and orders the source's images.
     """
@@ -38,17 +38,17 @@ class LabelledImages:
     class_names: tuple[str, ...]
     labels: np.ndarray  # (n,) int64
     keys: tuple[str, ...]
-    read: Callable[[int], Image.Image] | None  # image i of the source as RGB, where that is no file
+    read: Callable[[int], Image.Image] | None  # image i of the source as RGB; None if the images are files
     indices: np.ndarray  # (n,) int64
-    unreadable: tuple[Unreadable, ...] = ()  # what `without` left out
-    file: Callable[[int], Path | str | BinaryIO] | None = None  # of image i: a path, or a stream
-    soft: SoftLabels | None = None  # where labels are soft; `labels` are the heaviest classes then
-    groups: np.ndarray | None = None  # (n,) int64: those of one number are never in two splits
-    origins: tuple[tuple[int, ...], ...] | None = None  # of each image, the groups of all images that it was made of
-    called: Callable[[int], str] | None = None  # what errors call a stream
-    listing: str | None = None  # what the source is called, to remember what was found out about its files
+    unreadable: tuple[Unreadable, ...] = ()  # the images that `without` left out
+    file: Callable[[int], Path | str | BinaryIO] | None = None  # the file of image i: a path, or a stream
+    soft: SoftLabels | None = None  # if labels are soft; `labels` are then the classes of largest weight
+    groups: np.ndarray | None = None  # (n,) int64; images with the same number always stay in the same split
+    origins: tuple[tuple[int, ...], ...] | None = None  # for each image, the groups of all images that it was made from
+    called: Callable[[int], str] | None = None  # the name of stream i in error messages
+    listing: str | None = None  # names the source where what is known about its files is cached
     options: ReadingOptions = field(default_factory=ReadingOptions)
-    identity: str | None = None  # of this very content, where it is known
+    identity: str | None = None  # a hash of the content of these images, if known
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -60,14 +60,14 @@ class LabelledImages:
         return read_image(*self.file_of(position), self.options.background)
 
     def square(self, position: int, size: int, fit: str) -> Image.Image:
-        """The image at `position` fitted to a square of `size`, RGB; a large JPEG is decoded no larger than needed."""
+        """The image at `position` fitted to a square of `size`, RGB; a large JPEG is decoded at reduced size."""
         if self.file is None:
             return fit_image(self.read(int(self.indices[position])), size, fit)
         file, name = self.file_of(position)
         return read_square(file, size, fit, name, self.options.background)
 
     def file_of(self, position: int) -> tuple[Path | str | BinaryIO, str | None]:
-        """The file of the image at `position`, a path or a stream, and what errors call it where it is a stream."""
+        """The file of the image at `position`, a path or a stream, and for a stream its name in error messages."""
         index = int(self.indices[position])
         file = self.file(index)
         return file, None if self.called is None or isinstance(file, (str, Path)) else self.called(index)
@@ -81,16 +81,16 @@ class LabelledImages:
         return torch.stack(list(self.stream(size, fit)))
 
     def stream(self, size: int, fit: str) -> Iterator[torch.Tensor]:
-        """All images one after the other, as `tensor` gives them, made ahead by several threads; once, so none is kept."""
+        """All images in order, as `tensor` gives them, decoded ahead by several threads; does not fill the image cache."""
         return map(to_floats, self.squares(size, fit, keep=False))
 
     def squares(self, size: int, fit: str, keep: bool = True) -> Squares:
-        """All images as squares; kept in the image cache, or with `keep=False` only read from it."""
-        identity = None if self.file is None else self.identity  # only images that are files are kept
+        """All images as squares, stored in the image cache, or with `keep=False` only read from it."""
+        identity = None if self.file is None else self.identity  # only images from files are cached
         return Squares(partial(self.square, size=size, fit=fit), len(self), size, fit, self.options, identity, keep)
 
     def shares_source(self, other: "LabelledImages") -> bool:
-        """Whether both are parts of one source, as after carving."""
+        """Whether both are parts of the same source, as after carving."""
         return self.read is other.read and self.file is other.file
 
     def select(self, positions: Sequence[int] | np.ndarray) -> "LabelledImages":
@@ -108,7 +108,7 @@ class LabelledImages:
         )
 
     def without(self, lost: Mapping[int, str]) -> "LabelledImages":
-        """All but those at the positions `lost`, which `unreadable` notes with their reasons."""
+        """All images but those at the positions `lost`, which are recorded in `unreadable` with their reasons."""
         if not lost:
             return self
         noted = (
@@ -121,7 +121,7 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class DatasetSplits:
-    """`train` is the pool that few-shot draws come from; nothing of `validation` or `test` is in it."""
+    """`train` is the pool for few-shot draws; it shares no image with `validation` or `test`."""
 
     train: LabelledImages
     validation: LabelledImages

@@ -1,6 +1,6 @@
-"""What a dataset is called where nobody says it.
+"""The name of a dataset whose configuration gives none.
 
-No heavy imports: validation asks before anything loads.
+No heavy imports: validation needs it before anything loads.
 """
 
 import re
@@ -11,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 FILES = (*ARCHIVES, ".parquet", ".arrow")
 NAMELESS = "dataset"
-SEVERAL = "expanded"  # only expanded datasets are read several at once
+SEVERAL = "expanded"  # only the loader of expanded datasets reads several folders at once
 
 
 def default_name(dataset: DictConfig) -> str:
-    """The name of the folder at `root`, or of the file without its extension; else the last part of `hub_id`.
+    """The last part of `hub_id`; else the name of the folder `root`, or of the file `root` without its extension.
 
     >>> default_name(OmegaConf.create({"root": "~/pictures/my pets.tar.gz"}))
     'my_pets'
@@ -35,5 +35,5 @@ def default_name(dataset: DictConfig) -> str:
 
 
 def _plain(name: str) -> str:
-    """In letters, digits, dots and dashes: it will be typed as a part of a directory's name."""
+    """Replaces what users would not want to type in a directory name by `_`."""
     return re.sub(r"[^\w.-]+", "_", name).strip("_") or NAMELESS

@@ -1,4 +1,4 @@
-"""What a reader leaves out, said once in a line: never fatal, never silent."""
+"""Tells the user in one line what a reader left out: this is never an error, and never silent."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from distdiff.wording import printable
 
 @dataclass(frozen=True)
 class Note:
-    """What is said of a dataset, and all the files that it is about."""
+    """A message about a dataset, and all the files that it concerns."""
 
     dataset: str
     message: str
@@ -22,7 +22,7 @@ _kept: list[list[Note]] = []
 
 @contextmanager
 def keeping() -> Iterator[list[Note]]:
-    """The notes that are made within, for the caller to print; printed here where an error ends the block."""
+    """Collects the notes made inside the block for the caller to print; prints them itself if an error ends the block."""
     notes: list[Note] = []
     _kept.append(notes)
     try:
@@ -36,7 +36,7 @@ def keeping() -> Iterator[list[Note]]:
 
 
 def note(name: str, message: str, files: Sequence[str] = ()) -> None:
-    """One line about the dataset `name`; names of files are printed as they are."""
+    """Prints or collects one line about the dataset `name` and the `files` that it concerns."""
     made = Note(printable(name), message, tuple(map(printable, files)))
     if _kept:
         _kept[-1].append(made)

@@ -1,4 +1,4 @@
-"""Pixels as arrays, as tensors and as pictures."""
+"""Conversions between arrays, tensors and PIL images."""
 
 import numpy as np
 import torch

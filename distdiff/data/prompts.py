@@ -1,4 +1,4 @@
-"""The words that prompts use for classes, and sentences of the user's own."""
+"""The words that prompts use for classes, and the user's own sentences."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ WORD_FILES, PROMPT_FILES = (".json", ".csv", ".txt"), (".json", ".csv")
 
 
 def check_names(dataset: DictConfig) -> None:
-    """Refuses `class_names` and `prompts_file` that are neither what they may be nor a file that is there."""
+    """Raises `UserError` if `class_names` or `prompts_file` has the wrong type or names a missing file."""
     names = dataset.class_names
     if isinstance(names, str):
         _file("dataset.class_names", names, WORD_FILES)
@@ -28,14 +28,14 @@ def check_names(dataset: DictConfig) -> None:
 
 
 def class_words(class_names: Sequence[str], given: Mapping[str, str] | str | None) -> list[str]:
-    """One a class: what `given` says, a mapping or a file, or else the class's name with its `_` as spaces.
+    """One text a class: from `given`, a mapping or a file, or else the class's name with its `_` as spaces.
 
-    Raises `UserError` for a mapping with a class that there is not, and a file that fits no class.
+    Raises `UserError` for a mapping with an unknown class, and for a file that fits no class.
     """
     if isinstance(given, str):
         words = _words_of_file(given, class_names)
     else:
-        words = {str(name): str(word) for name, word in (given or {}).items()}  # `{0: zero}` has a number
+        words = {str(name): str(word) for name, word in (given or {}).items()}  # a class may be a number: `{0: zero}`
         if strange := [name for name in words if name not in class_names]:
             raise UserError(f"dataset.class_names: there is no class {strange[0]!r}; one of {', '.join(class_names)}")
     return [words.get(name, name.replace("_", " ")) for name in class_names]
@@ -44,7 +44,7 @@ def class_words(class_names: Sequence[str], given: Mapping[str, str] | str | Non
 def class_sentences(file: str, class_names: Sequence[str], words: Sequence[str]) -> list[list[str]]:
     """The sentences of each class in a file: {class: sentence or [sentences]} as .json, or rows of class, sentence as .csv.
 
-    `{}` in a sentence stands for the class's words. Raises `UserError` for a class without any.
+    `{}` in a sentence stands for the class's words. Raises `UserError` for a class without a sentence.
     """
     path = _file("dataset.prompts_file", file, PROMPT_FILES)
     sentences: dict[str, list[str]] = {}
@@ -62,7 +62,7 @@ def class_sentences(file: str, class_names: Sequence[str], words: Sequence[str])
 
 
 def _words_of_file(file: str, class_names: Sequence[str]) -> dict[str, str]:
-    """A table by class, or as many words as there are classes, in their order; more classes than there are may be named."""
+    """Reads a table by class, which may have more classes than the dataset, or one text for each class in their order."""
     path = _file("dataset.class_names", file, WORD_FILES)
     pairs = _pairs("dataset.class_names", path)
     known, by_class = set(class_names), path.suffix != ".txt" or all(word for _, word in pairs)
@@ -82,7 +82,7 @@ def _words_of_file(file: str, class_names: Sequence[str]) -> dict[str, str]:
 
 
 def _pairs(key: str, path: Path) -> list[tuple[str, Any]]:
-    """(class, words) by line, row or entry; a list in JSON has no classes."""
+    """(class, words) of each line, row or entry; the classes are empty for a list in JSON."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".txt":

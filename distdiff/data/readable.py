@@ -1,4 +1,4 @@
-"""Leaves out what cannot be read before anything is learnt from a data set, and says so."""
+"""Leaves out unreadable images before a dataset is used, and reports them."""
 
 from dataclasses import replace
 
@@ -10,13 +10,13 @@ from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
 from distdiff.ranks.world import world
 
-NAMED = 5  # unreadable images that a message names; the others are counted
+NAMED = 5  # a message names so many unreadable images and counts the others
 
 
 def readable(images: LabelledImages, split: str) -> tuple[LabelledImages, str]:
-    """The images that can be read, the others noted in their `unreadable`, and the fingerprint of their content.
+    """The readable images, with the others listed in their `unreadable`, and the fingerprint of their content.
 
-    Raises `UserError` where none of a class's images is left.
+    Raises `UserError` if no image of a class can be read.
     """
     left, identity = checked(images)
     world().once(lambda: say_unreadable(left, split))
@@ -24,13 +24,13 @@ def readable(images: LabelledImages, split: str) -> tuple[LabelledImages, str]:
 
 
 def checked(images: LabelledImages) -> tuple[LabelledImages, str]:
-    """As `readable`, without a word. The leading rank of a job reads the images, once for all."""
+    """As `readable`, without a message. The leading rank reads the images, once for all ranks."""
     lost, identity = world().once(lambda: examine(images))
     return replace(images.without(lost), identity=identity), identity
 
 
 def say_unreadable(images: LabelledImages, split: str) -> None:
-    """One line on the images of a split that are left out; a `UserError` where a class has no other."""
+    """Prints one line about the images of a split that are left out; raises `UserError` if a class has no other images."""
     if not images.unreadable:
         return
     left, lost = {images.class_names[label] for label in np.unique(images.labels)}, images.unreadable
@@ -46,6 +46,6 @@ def say_unreadable(images: LabelledImages, split: str) -> None:
 
 
 def describe_unreadable(unreadable: list | tuple) -> str:
-    """The first few by name, with their reasons, and how many more there are."""
+    """The first few by name with their reasons, and the number of the others."""
     named = "; ".join(f"{image.class_name}/{image.key}: {image.reason}" for image in unreadable[:NAMED])
     return named + (f"; and {len(unreadable) - NAMED:,} more" if len(unreadable) > NAMED else "")

@@ -1,4 +1,4 @@
-"""What `dataset.root` may be, and what is said where nothing is there (no heavy imports: validation asks first)."""
+"""Checks of `dataset.root`, and the messages for a missing one (no heavy imports: validation runs first)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from distdiff.errors import UserError
 
-FOLDER, TABLES = "folder or archive", "file or folder"  # what is at a root: images, or tables as the hub has them
-CONDITION = "where"  # the key of datasets that read several directories, and choose among their images
+FOLDER, TABLES = "folder or archive", "file or folder"  # what a root is for images, and for tables like the hub's
+CONDITION = "where"  # only datasets that read several directories have this key, which selects images
 
 
 def check_root(dataset: DictConfig) -> None:
-    """Refuses a `root` that is no path, and a list of them where one is read; a number becomes the name that it is."""
+    """Raises `UserError` for a `root` that is not a path, and for a list if only one path is allowed; makes numbers text."""
     root = dataset.get("root")
     several, condition = OmegaConf.is_list(root), dataset.get(CONDITION)
     if several and (not root or not all(isinstance(item, (str, int, float)) for item in root)):
@@ -28,7 +28,7 @@ def check_root(dataset: DictConfig) -> None:
 
 
 def check_root_is_there(dataset: DictConfig) -> None:
-    """Refuses a `root` where there is neither a file nor a folder, if it is what will be read."""
+    """Raises `UserError` for a `root` that does not exist, unless the hub is read instead."""
     url, hub_id = dataset.get("url"), dataset.get("hub_id")
     if url is None and hub_id is not None:
         return  # the hub is read, whatever root is
@@ -40,17 +40,17 @@ def check_root_is_there(dataset: DictConfig) -> None:
 
 
 def nothing_at(root: str, wanted: str = FOLDER) -> str:
-    """What is said of a place where nothing is."""
+    """The message for a root that does not exist."""
     return f"dataset.root={root}: no such {wanted}"
 
 
 def no_copy_at(root: str, where: str) -> str:
-    """What is said of a place where a set of the field is not; `where` says where to get it."""
+    """The message for a missing copy of a benchmark dataset; `where` says where to get it."""
     return f"dataset.root={root}: no such folder; {where}"
 
 
 def where_to_get(name: str, url: str, hub_id: str | None) -> str:
-    """Where a set of the field comes from."""
+    """Says where to get a benchmark dataset."""
     return f"get {name} from {url}" + (f", or dataset.root=null reads {hub_id} from the hub" if hub_id else "")
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-SoftLabel = tuple[tuple[int, float], ...]  # (class, weight), the heaviest first; the weights are positive and sum to 1
+SoftLabel = tuple[tuple[int, float], ...]  # (class, weight), largest weight first; weights are positive and sum to 1
 
 
 def soft_label(weights: Mapping[int, float]) -> SoftLabel:
-    """Classes with their weights, scaled to sum to 1, the heaviest first and of equal ones the first class; no zeros.
+    """Classes with weights scaled to sum to 1, largest weight first and ties by class number; zeros are left out.
 
     >>> soft_label({3: 1.0, 0: 3.0, 5: 0.0})
     ((0, 0.75), (3, 0.25))
@@ -22,7 +22,7 @@ def soft_label(weights: Mapping[int, float]) -> SoftLabel:
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """The soft labels of n images: `classes` (n, k) int64 and their `weights` (n, k) float32, 0 where there is no k-th class."""
+    """The soft labels of n images: `classes` (n, k) int64 and `weights` (n, k) float32, padded with weight 0."""
 
     classes: np.ndarray
     weights: np.ndarray
@@ -46,7 +46,7 @@ class SoftLabels:
         return len(self.classes)
 
     def select(self, positions: np.ndarray) -> "SoftLabels":
-        """Those at `positions`, in that order."""
+        """The labels at `positions`, in that order."""
         return SoftLabels(self.classes[positions], self.weights[positions])
 
     def target(self, position: int, num_classes: int) -> torch.Tensor:

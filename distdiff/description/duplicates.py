@@ -1,4 +1,4 @@
-"""The same picture more than once: exactly or nearly, in one class or several, in one split or several."""
+"""Finds exact and near duplicates of images, within and across classes and splits."""
 
 import csv
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 from distdiff.description.looking import Look
 from distdiff.description.similarity import MAX_PAIRS, near_pairs
 
-LEAKS = ((TEST, TRAIN), (VALIDATION, TRAIN), (TEST, VALIDATION))  # (what is measured on, where it is too)
+LEAKS = ((TEST, TRAIN), (VALIDATION, TRAIN), (TEST, VALIDATION))  # (evaluation split, split that may share its images)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images that are the same (`distance` None) or near; `first` comes first in the order of splits."""
+    """Two images with the same pixels (`distance` None) or near ones; `first` comes first in the order of splits."""
 
     first: Look
     second: Look
@@ -26,7 +26,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Leak:
-    """Images of `split` that are in `other` too: with the same pixels, and others nearly so; `pairs` shows each sort."""
+    """Images of `split` that are also in `other`: `exact` with the same pixels, `near` similar ones; `pairs` has both."""
 
     split: str
     other: str
@@ -36,9 +36,9 @@ class Leak:
 
 
 class Duplicates:
-    """All pairs among images that can be read, given in the order of splits.
+    """All duplicates among the readable images `looks`, which are in the order of splits.
 
-    Images with the same pixels are one picture; `near` are pairs of different pictures.
+    Images with the same pixels are one picture; `near` has pairs of different pictures.
     """
 
     def __init__(self, looks: Sequence[Look], distance: int, difference: float) -> None:
@@ -54,20 +54,20 @@ class Duplicates:
 
     @property
     def repeated(self) -> list[list[Look]]:
-        """Images with the same pixels, two or more of them."""
+        """The groups of two or more images with the same pixels."""
         return [looks for looks in self.pictures if len(looks) > 1]
 
     def conflicts(self) -> list[list[Look]]:
-        """Those of `repeated` that have more than one class."""
+        """The groups in `repeated` with more than one class."""
         return [looks for looks in self.repeated if len({look.label for look in looks}) > 1]
 
     def near_conflicts(self) -> int:
-        """How many near pairs have no class in common."""
+        """The number of near pairs with no class in common."""
         labels = [{look.label for look in looks} for looks in self.pictures]
         return sum(labels[a].isdisjoint(labels[b]) for a, b, _ in self.near)
 
     def leaks(self) -> list[Leak]:
-        """For each of `LEAKS` how many images of its first split are in its second."""
+        """For each pair in `LEAKS`, the images of the first split that are also in the second."""
         return [self._leak(split, other) for split, other in LEAKS]
 
     def _leak(self, split: str, other: str) -> Leak:
@@ -84,7 +84,7 @@ class Duplicates:
         return Leak(split, other, *counts, tuple(pairs))
 
     def pairs(self) -> list[Pair]:
-        """Each repeated image with the first of its kind; each near pair once for every two splits that it links."""
+        """Each repeated image with the first of its picture, and each near pair once for every pair of splits it links."""
         found = [Pair(looks[0], look, None) for looks in self.repeated for look in looks[1:]]
         firsts = [list({look.split: look for look in reversed(looks)}.values()) for looks in self.pictures]
         for a, b, distance in self.near:
@@ -93,7 +93,7 @@ class Duplicates:
 
 
 def write_pairs(file: Path, pairs: Sequence[Pair], class_names: Sequence[str]) -> None:
-    """One row a pair; `distance` is that of the hashes, and left out where the pixels are the same."""
+    """Writes one row a pair; `distance` is the distance of the hashes, empty if the pixels are the same."""
     sides = [(side, name) for side in ("first", "second") for name in ("split", "class", "key")]
     with open(file, "w", encoding="utf-8", newline="") as lines:
         writer = csv.writer(lines)

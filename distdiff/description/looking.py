@@ -1,4 +1,4 @@
-"""One pass over a dataset that decodes each image once, on all cores."""
+"""Goes over a dataset in one pass that decodes each image once, on all cores."""
 
 import contextlib
 import hashlib
@@ -18,24 +18,24 @@ from distdiff.description.similarity import difference_hash, miniature
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself; `mode` is Pillow's, such as RGB, L, P or I;16."""
+    """What an image file's header says; `mode` is Pillow's, such as RGB, L, P or I;16."""
 
     format: str
     mode: str
     rotated: bool  # by its EXIF orientation
-    size: tuple[int, int]  # upright, also where it is decoded smaller
+    size: tuple[int, int]  # width, height of the upright image in full size, even if it is decoded at reduced size
 
 
 @dataclass(frozen=True)
 class Look:
-    """One image of a split. Without `reason` it can be read and has everything but perhaps a header and a tile."""
+    """One image of a split. If `reason` is None, it can be read and all fields except `header` and `tile` are set."""
 
     split: str
     position: int
     label: int
     key: str
     reason: str | None = None
-    size: tuple[int, int] = (0, 0)  # width, height, upright
+    size: tuple[int, int] = (0, 0)  # width, height of the upright image
     pixels: bytes = b""  # hash of size and RGB pixels
     bits: int = 0  # perceptual hash
     small: np.ndarray = field(default=None, repr=False)
@@ -46,7 +46,7 @@ class Look:
 def look_over(
     splits: Mapping[str, LabelledImages], shown: Mapping[str, set[int]], tile_size: int, fit: str
 ) -> list[Look]:
-    """Every image of every split, in order; those at the positions `shown` with a tile of `tile_size` pixels."""
+    """Looks at every image of every split, in order; makes tiles of `tile_size` pixels at the positions `shown`."""
     places = [(split, position) for split, images in splits.items() for position in range(len(images))]
 
     def look(place: tuple[str, int]) -> Look:
@@ -60,7 +60,7 @@ def look_over(
 
 
 def spread(labels: np.ndarray, count: int) -> set[int]:
-    """Positions of at most `count` images of every class, evenly spread over it."""
+    """Positions of at most `count` images of every class, evenly spread over the class."""
     chosen: set[int] = set()
     for label in np.unique(labels):
         positions = np.flatnonzero(labels == label)
@@ -96,7 +96,7 @@ def _header(images: LabelledImages, position: int) -> Header | None:
     file = images.file(int(images.indices[position]))
     with open_image(file) as image:
         orientation = 1
-        with contextlib.suppress(Exception):  # tags may be damaged where the pixels are not
+        with contextlib.suppress(Exception):  # tags may be damaged although the pixels are not
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         size = image.size[::-1] if orientation in range(5, 9) else image.size
         return Header(str(image.format), image.mode, orientation in range(2, 9), size)

@@ -1,23 +1,23 @@
-"""Which images look alike: a difference hash finds candidates fast, miniatures confirm them."""
+"""Finds images that look alike: a difference hash finds candidates quickly, miniatures confirm them."""
 
 import numpy as np
 from PIL import Image
 
 MINIATURE = 16  # pixels a side
-EXPOSURE = 0.9  # not 1: black and white pages are not the same
-BLOCK = 1024  # hashes compared with all later ones at once
+EXPOSURE = 0.9  # the share of the mean to subtract; not 1, so that a black and a white page still differ
+BLOCK = 1024  # hashes that are compared with all later ones at once
 CONFIRMED_AT_ONCE = 100_000  # pairs
-MAX_PAIRS = 1_000_000  # in a set of flat images everything may be near everything
+MAX_PAIRS = 1_000_000  # in a set of flat images, all pairs may be near
 
 
 def difference_hash(image: Image.Image) -> int:
-    """64 bits, one for each of 8 x 8 neighbours in a row: is the right one lighter? (dHash, Krawetz 2013.)"""
+    """64 bits, one for each of 8 x 8 pairs of horizontal neighbours: 1 if the right one is lighter (dHash, Krawetz 2013)."""
     levels = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
     return int.from_bytes(np.packbits(levels[:, 1:] > levels[:, :-1]).tobytes(), "big")
 
 
 def miniature(image: Image.Image) -> np.ndarray:
-    """(16, 16, 3) int16: the image squashed, without nine tenths of each channel's mean, which is a matter of exposure."""
+    """(16, 16, 3) int16: the squashed image minus nine tenths of each channel's mean, which mostly reflects exposure."""
     small = np.asarray(image.resize((MINIATURE, MINIATURE), Image.Resampling.BOX), dtype=np.float32)
     return np.rint(small - EXPOSURE * small.mean(axis=(0, 1))).astype(np.int16)
 
@@ -27,8 +27,8 @@ def near_pairs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(pairs (m, 2) with the smaller index first, their Hamming distances (m,)), at most about `MAX_PAIRS` of them.
 
-    `hashes` (n,) uint64, `miniatures` (n, 16, 16, 3) int16. A pair is near where at most `distance` bits differ and the
-    miniatures by at most `difference` levels on average.
+    `hashes` (n,) uint64, `miniatures` (n, 16, 16, 3) int16. A pair is near if at most `distance` bits of the hashes differ
+    and the miniatures differ by at most `difference` levels on average.
     """
     flat = miniatures.reshape(len(miniatures), -1)
     pairs, distances, found = [np.empty((0, 2), np.int64)], [np.empty(0, np.uint8)], 0
@@ -47,7 +47,7 @@ def near_pairs(
 
 
 def _mean_difference(flat: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Mean absolute difference of each pair, a thousand pairs at a time to stay in a processor's cache."""
+    """Mean absolute difference of each pair, computed for a thousand pairs at a time to stay in the CPU cache."""
     parts = [
         np.abs(flat[first[begin : begin + 1000]] - flat[second[begin : begin + 1000]]).mean(axis=1)
         for begin in range(0, len(first), 1000)

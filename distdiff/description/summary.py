@@ -1,4 +1,4 @@
-"""All that is said of a dataset, as `description.json` holds it."""
+"""The description of a dataset, as it is written to `description.json`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ def summarize(
     prompts: Sequence[Sequence[str]],
     notes: Sequence[Note],
 ) -> dict[str, Any]:
-    """Counts, sizes, what is wrong and where, of `looks`, one an image of `splits` in their order."""
+    """Counts, sizes and problems of a dataset, from `looks`, one for each image of `splits` in order."""
     names = splits[TRAIN].class_names
     read = [look for look in looks if look.reason is None]
     return {
@@ -70,7 +70,7 @@ def balance(train: LabelledImages) -> dict[str, Any]:
 
 
 def sizes(looks: Sequence[Look], image_size: int) -> dict[str, Any]:
-    """Least, median and greatest width and height in pixels, upright; how many have a side below `image_size`."""
+    """Minimum, median and maximum width and height of upright images, in pixels; how many have a side below `image_size`."""
     sides = np.array([look.size for look in looks])
     ends = {"min": sides.min(axis=0), "median": np.median(sides, axis=0), "max": sides.max(axis=0)}
     return {
@@ -82,7 +82,7 @@ def sizes(looks: Sequence[Look], image_size: int) -> dict[str, Any]:
 
 
 def headers(looks: Sequence[Look]) -> dict[str, Any] | None:
-    """Formats, modes and how many are turned by their EXIF orientation; None for a dataset that has no files."""
+    """Counts of formats, modes and images turned by their EXIF orientation; None for a dataset without files."""
     found = [look.header for look in looks if look.header is not None]
     if not found:
         return None
@@ -94,17 +94,17 @@ def headers(looks: Sequence[Look]) -> dict[str, Any] | None:
 
 
 def describe_leak(leak: Leak, names: Sequence[str]) -> dict[str, Any]:
-    """A leak with its pairs by name."""
+    """A leak as plain values, with its pairs by name."""
     pairs = [describe_pair(pair, names) for pair in leak.pairs]
     return {"split": leak.split, "in": leak.other, "exact": leak.exact, "near": leak.near, "pairs": pairs}
 
 
 def describe_pair(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
-    """Two images and the distance of their hashes, null where their pixels are the same."""
+    """Two images and the distance of their hashes, null if their pixels are the same."""
     first, second = (describe_image(look, names) for look in (pair.first, pair.second))
     return {"first": first, "second": second, "distance": pair.distance}
 
 
 def describe_image(look: Look, names: Sequence[str]) -> dict[str, str]:
-    """Where an image is."""
+    """The place of an image: split, class and key."""
     return {"split": look.split, "class": names[look.label], "key": look.key}

@@ -1,4 +1,4 @@
-"""What every encoder φ promises: the same frozen, differentiable function for prototypes and energy."""
+"""The base of encoders φ: one frozen, differentiable function for both prototypes and energy."""
 
 from abc import ABC, abstractmethod
 from typing import Self
@@ -11,10 +11,10 @@ from distdiff.classification.preprocessing import Preprocessing
 
 
 class Encoder(nn.Module, ABC):
-    """φ(x): L2-normalised features (B, D) of images (B, 3, H, W) in [0, 1], of any H and W.
+    """φ(x): L2-normalised features (B, D) of images (B, 3, H, W) in [0, 1], for any H and W.
 
-    Frozen and always in evaluation mode, but differentiable in x; works in float32 and float64. A subclass says in
-    `extract` what its network makes of resized and normalised images; resizing and normalisation are here alone.
+    Frozen and always in evaluation mode, but differentiable in x; works in float32 and float64. This class resizes and
+    normalises the images; a subclass implements `extract`, which gives its network's features of the result.
     """
 
     def __init__(self, network: nn.Module, preprocess: Preprocessing, feature_dim: int) -> None:
@@ -25,7 +25,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def extract(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Features (B, D) of images (B, 3, input_size, input_size) that have the network's normalisation."""
+        """Features (B, D) of images (B, 3, input_size, input_size) with the network's normalisation applied."""
 
     @property
     def input_size(self) -> int:
@@ -35,9 +35,9 @@ class Encoder(nn.Module, ABC):
         return F.normalize(self.features(images), dim=-1)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Features (B, D), not normalised, of images (B, 3, H, W) in [0, 1]."""
+        """Features (B, D) of images (B, 3, H, W) in [0, 1], not normalised."""
         return self.extract(self.preprocess(images))
 
     def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode whatever `mode`: dropout or batch statistics would make φ another function."""
+        """Stays in evaluation mode whatever `mode` is: dropout or batch statistics would change φ."""
         return super().train(False)

@@ -1,4 +1,4 @@
-"""Reads `encoder.checkpoint`, a classifier's weights from elsewhere, as a classifier whose features can guide."""
+"""Reads `encoder.checkpoint`, the weights of a classifier that was trained elsewhere, for use as the guide."""
 
 import re
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ from distdiff.hub import LOADING_ERRORS
 from distdiff.keys import NAME, build
 
 BACKBONE = "backbone."
-NESTED = ("state_dict", "model")  # where training programs keep the weights in what they save
-TIMM_MARK = "layer1.0.conv1.weight"  # in every ResNet under timm's and torchvision's names, whatever holds it
-TIMM_NAMES = [  # our backbone's names, which are those of transformers -> timm's and torchvision's
+NESTED = ("state_dict", "model")  # the keys under which training programs save the weights
+TIMM_MARK = "layer1.0.conv1.weight"  # in every ResNet with timm's and torchvision's names, after any prefix
+TIMM_NAMES = [  # from our backbone's names, those of transformers, to timm's and torchvision's
     (r"^model\.embedder\.embedder\.convolution\.", lambda _: "conv1."),
     (r"^model\.embedder\.embedder\.normalization\.", lambda _: "bn1."),
     (r"^model\.encoder\.stages\.(\d)\.layers\.", lambda found: f"layer{int(found[1]) + 1}."),
@@ -36,16 +36,16 @@ TIMM_NAMES = [  # our backbone's names, which are those of transformers -> timm'
     (r"\.shortcut\.normalization\.", lambda _: ".downsample.1."),
 ]
 TIMM_HEAD = "fc."
-COUNTER = "num_batches_tracked"  # old files lack it, and it changes no feature
+COUNTER = "num_batches_tracked"  # old files lack it, and it does not change features
 UNTRAINED_CLASSES = 1
 
 
 def load_checkpoint(checkpoint: str, architecture: Mapping[str, Any]) -> ImageClassifier:
-    """The classifier of a checkpoint; only its features are for use: its head is untrained.
+    """The classifier of a checkpoint; only its features can be used, since its head is untrained.
 
-    `checkpoint` is a file of ours or a Lightning checkpoint of one, a ResNet under timm's and torchvision's names, or the
-    folder of a transformers image classifier. `architecture`, an option of `conf/classifier`, is that of files; a folder
-    brings its own. Raises `UserError` where there is no such checkpoint or it does not fit.
+    `checkpoint` is a classifier file of ours or a Lightning checkpoint of one, a ResNet with timm's and torchvision's names,
+    or the folder of a transformers image classifier. `architecture`, an option of `conf/classifier`, is used for files; a
+    folder has its own. Raises `UserError` if the checkpoint does not exist or does not fit.
     """
     path = checkpoint_path(checkpoint)
     label = f"{CHECKPOINT}={checkpoint}"
@@ -71,7 +71,7 @@ def load_checkpoint(checkpoint: str, architecture: Mapping[str, Any]) -> ImageCl
 
 
 def read_tensors(path: Path, label: str) -> dict[str, torch.Tensor]:
-    """The tensors of a file by name, without running code from it; raises `UserError` that starts with `label`."""
+    """The tensors of a file by name, without running code from it; raises a `UserError` that starts with `label`."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -94,7 +94,7 @@ def read_tensors(path: Path, label: str) -> dict[str, torch.Tensor]:
 
 
 def timm_name(name: str) -> str:
-    """What timm and torchvision call a tensor of our ResNet backbones.
+    """The name that timm and torchvision use for a tensor of our ResNet backbones.
 
     >>> timm_name("model.encoder.stages.0.layers.1.layer.1.convolution.weight")
     'layer1.1.conv2.weight'
@@ -111,21 +111,21 @@ def _below(weights: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.
 def _load_fitting(
     network: nn.Module, weights: Mapping[str, torch.Tensor], names: Mapping[str, str], refusal: str
 ) -> None:
-    """Loads `weights`, in which a tensor of `network` goes by the name that `names` gives it."""
+    """Loads `weights` into `network`; `names` maps the network's tensor names to those in `weights`."""
     wanted = {names[name]: tensor for name, tensor in network.state_dict().items()}
     lacking = {name for name in wanted.keys() - weights.keys() if not name.endswith(COUNTER)}
     strange = weights.keys() - wanted.keys()
     reshaped = {name for name in wanted.keys() & weights.keys() if wanted[name].shape != weights[name].shape}
     reasons = [f"it lacks {some_of(lacking)}"] if lacking else []
     reasons += [f"it has {some_of(strange)}, which the classifier lacks"] if strange else []
-    reasons += [f"the shape differs of {some_of(reshaped)}"] if reshaped else []
+    reasons += [f"the shape differs for {some_of(reshaped)}"] if reshaped else []
     if reasons:
         raise UserError(f"{refusal}: {'; '.join(reasons)}")
     network.load_state_dict({name: weights[given] for name, given in names.items() if given in weights}, strict=False)
 
 
 def _transformers_classifier(folder: Path, label: str) -> ImageClassifier:
-    """Its features are what its linear head sees, so the head gives way to the identity."""
+    """Replaces the linear head by the identity, since the features are the head's input."""
     network, lacking = load_pretrained(AutoModelForImageClassification, label, folder)
     heads = _linear_heads(network)
     lacking = {name for name in lacking if not name.startswith(tuple(f"{head}." for head in heads))}

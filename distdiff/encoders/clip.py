@@ -11,12 +11,12 @@ from distdiff.errors import UserError
 
 
 class Clip(TransformersSource):
-    """The projected image embedding of any CLIP, by a folder or hub id."""
+    """The projected image embedding of any CLIP model, given by a folder or hub id."""
 
     name = "clip"
 
     def load(self) -> VisionEncoder:
-        """Raises `UserError` where `model` is no CLIP, or cannot be had."""
+        """Raises `UserError` if `model` is not a CLIP model or cannot be loaded."""
         commit = self.commit()
         network, lacking = load_pretrained(CLIPVisionModelWithProjection, self.label, self.where, commit)
         if lacking:

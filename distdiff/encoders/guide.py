@@ -1,4 +1,4 @@
-"""The guide encoder φ: a classifier trained on the real images, or read from a checkpoint, seen as a feature extractor."""
+"""The guide encoder φ: the features of a classifier that is trained on the real images or read from a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ from distdiff.keys import option_identity
 
 
 class GuideEncoder(Encoder):
-    """φ(x): what a classifier's head sees."""
+    """φ(x): the input of a classifier's head."""
 
     def __init__(self, classifier: ImageClassifier) -> None:
         super().__init__(classifier, classifier.preprocess, classifier.feature_dim)
@@ -34,7 +34,7 @@ class GuideEncoder(Encoder):
 
 
 class TrainedGuide(EncoderSource):
-    """A classifier trained on the real images alone, after its last step."""
+    """A classifier trained only on the real images, after its last step."""
 
     trains = True
 
@@ -52,7 +52,7 @@ class TrainedGuide(EncoderSource):
 
 
 class GuideCheckpoint(PretrainedSource):
-    """A classifier's weights from elsewhere; `classifier`, an option of `conf/classifier`, is the architecture of a file."""
+    """A classifier trained elsewhere; `classifier`, an option of `conf/classifier`, is the architecture for a file."""
 
     def __init__(self, checkpoint: str, classifier: Mapping[str, Any]) -> None:
         self.checkpoint = checkpoint
@@ -64,18 +64,18 @@ class GuideCheckpoint(PretrainedSource):
     def ingredients(self) -> dict[str, Any]:
         path = checkpoint_path(self.checkpoint)
         ingredients = {"name": "guide", "checkpoint": fingerprint_files(path)}
-        # A folder brings its own architecture.
+        # A folder has its own architecture.
         return ingredients if path.is_dir() else ingredients | {"classifier": option_identity(self.classifier)}
 
 
 def guide_source(context: EncoderContext, *, checkpoint: str | None, guide: GuideKeys) -> EncoderSource:
-    """A classifier as `guide` says: trained on the real images, or read from `checkpoint`."""
+    """The classifier that `guide` describes, trained on the real images or read from `checkpoint`."""
     recipe = guide_recipe(guide, context.options)
     return TrainedGuide(recipe, context) if checkpoint is None else GuideCheckpoint(checkpoint, recipe.classifier)
 
 
 def guide_recipe(keys: GuideKeys, options: DictConfig) -> Recipe:
-    """The recipe that `keys` give, with the options that they name."""
+    """The recipe from `keys` and the options that they name."""
     classifier = plain(options.classifier[keys.classifier])
     if keys.input_size is not None:
         classifier["input_size"] = keys.input_size

@@ -1,4 +1,4 @@
-"""Any transformers vision model as an encoder, DINOv2 for instance: its pooled features."""
+"""Any transformers vision model, DINOv2 for instance, as an encoder: its pooled features."""
 
 import torch
 from torch import nn
@@ -13,16 +13,16 @@ CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 
 
 class VisionModel(TransformersSource):
-    """Pooled features of a transformers vision model, by a folder or hub id.
+    """Pooled features of a transformers vision model, given by a folder or hub id.
 
-    A model of images and texts gives its image features; others their `pooler_output`, flattened; without trained pooling
-    the class token, or the mean over positions where there is none.
+    A model of images and texts gives its image features, other models their flattened `pooler_output`. A model without
+    trained pooling gives its class token or, if it has none, the mean over positions.
     """
 
     name = "hf"
 
     def load(self) -> VisionEncoder:
-        """Raises `UserError` where `model` is no vision model, lacks weights other than the pooling's, or cannot be had."""
+        """Raises `UserError` if `model` is not a vision model, lacks other weights than its pooler's, or cannot be loaded."""
         commit = self.commit()
         network, lacking = load_pretrained(AutoModel, self.label, self.where, commit)
         pooler = {name for name in lacking if "pooler." in name}

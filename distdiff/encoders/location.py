@@ -1,4 +1,4 @@
-"""Where an encoder's weights are (no heavy imports: validation asks first)."""
+"""Where an encoder's weights are (no heavy imports: validation needs it before anything loads)."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ CACHED_CLASSIFIER = "model.safetensors"
 
 
 def vision_model_path(model: str) -> Path | None:
-    """The transformers folder that `encoder.model` names, or None for a hub id; raises `UserError` where it is no such folder."""
+    """The transformers folder that `encoder.model` names, or None for a hub id; raises `UserError` for any other folder."""
     path = local_path(MODEL, model)
     if path is not None and not (path / TRANSFORMERS_CONFIG).is_file():
         raise UserError(f"{MODEL}={model} is no transformers model: it has no {TRANSFORMERS_CONFIG}")
@@ -19,9 +19,9 @@ def vision_model_path(model: str) -> Path | None:
 
 
 def checkpoint_path(checkpoint: str) -> Path:
-    """The file of weights, or the transformers folder, that `encoder.checkpoint` names; raises `UserError` where it is neither.
+    """The file of weights or the transformers folder that `encoder.checkpoint` names; raises `UserError` for anything else.
 
-    For the folder of a cached classifier it is the weights in it.
+    For the folder of a cached classifier, returns the file of weights in it.
     """
     path = Path(checkpoint).expanduser()
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Loads a transformers model's weights from a folder or the hub; says in one line why it cannot."""
+"""Loads a transformers model's weights from a folder or the hub, with one-line errors."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,10 +20,10 @@ HUB_ERRORS = (HTTPError, RevisionResolutionError)
 def load_pretrained(
     auto_class: Any, label: str, model: Path | str, revision: str | None = None
 ) -> tuple[PreTrainedModel, set[str]]:
-    """The model of a folder (`Path`) or hub id, in float32, and the names of weights that are not there in its shape.
+    """The model of a folder (`Path`) or hub id in float32, and the names of weights that are missing or of another shape.
 
-    Safetensors where there are any; pickled weights are read as tensors only, and no code of a repository is run.
-    Raises `UserError` that starts with `label` where it cannot be loaded or takes no images of three channels.
+    Prefers safetensors; pickled weights are read as tensors only, and no code of a repository is run. Raises a `UserError`
+    that starts with `label` if the model cannot be loaded or does not take images of three channels.
     """
     on_hub = not isinstance(model, Path)
     with loading(label, on_hub):
@@ -44,12 +44,12 @@ def load_pretrained(
 
 
 def vision_config(network: PreTrainedModel) -> Any:
-    """The part of a model's configuration that is about images."""
+    """The part of a model's configuration that concerns images."""
     return getattr(network.config, "vision_config", None) or network.config
 
 
 def some_of(names: Iterable[str]) -> str:
-    """The first of `names`, and how many more there are.
+    """The first of `names` and the number of the others.
 
     >>> some_of({"b", "a", "c"})
     'a and 2 more'
@@ -60,7 +60,7 @@ def some_of(names: Iterable[str]) -> str:
 
 @contextmanager
 def loading(label: str, on_hub: bool = False) -> Iterator[None]:
-    """Turns what loading or a first forward pass raises into a `UserError` of one line that starts with `label`."""
+    """Turns errors of loading or of a first forward pass into a one-line `UserError` that starts with `label`."""
     try:
         with hub_or_cache() if on_hub else nullcontext():
             yield

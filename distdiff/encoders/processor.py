@@ -1,4 +1,4 @@
-"""Reads how a transformers model wants its images from its processor file."""
+"""Reads a transformers model's preprocessing from its processor file."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from distdiff.errors import UserError
 from distdiff.hub import hub_or_cache
 
 PROCESSOR = "preprocessor_config.json"
-RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers; bicubic stands for the others
+RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers; bicubic replaces the others
 USUAL_SIZE = 224
 
 
@@ -22,8 +22,8 @@ def preprocessing_of(
 ) -> Preprocessing:
     """The preprocessing of a folder (`Path`) or hub id; without a processor file, `image_size` and ImageNet's mean and std.
 
-    The whole square image is resized to what the processor's crop would measure. Raises `UserError` that starts with
-    `label` for images that are no squares of three channels in the order red, green, blue.
+    The whole square image is resized to the size of the processor's crop. Raises a `UserError` that starts with `label` for
+    a model whose images are not square or do not have three channels in the order red, green, blue.
     """
     processor = _content(label, model, revision)
     if processor.get("do_flip_channel_order"):
@@ -36,7 +36,7 @@ def preprocessing_of(
 
 
 def _content(label: str, model: Path | str, revision: str | None) -> dict[str, Any]:
-    """The processor file, empty where there is none; no processor is built from it, which could need torchvision."""
+    """The processor file, empty if there is none; builds no processor from it, since that could need torchvision."""
     on_hub = not isinstance(model, Path)
     try:
         if not on_hub:
@@ -48,27 +48,27 @@ def _content(label: str, model: Path | str, revision: str | None) -> dict[str, A
             if (model / PROCESSOR).exists():
                 raise UserError(f"{label}: its {PROCESSOR} cannot be read") from error
             return {}
-        # For the hub "there is none" and "it cannot be reached" raise the same; the cache remembers which it was.
+        # The error is the same for a file that is not on the hub and for a hub out of reach; the cache tells which it was.
         if try_to_load_from_cache(model, PROCESSOR, revision=revision) is _CACHED_NO_EXIST:
             return {}
         raise UserError(f"{label}: its {PROCESSOR} is not in the cache, and the hub cannot be reached") from error
 
 
 def _side(label: str, size: Any) -> int | None:
-    """Of an edge, [height, width], {height, width} or {shortest_edge}; None for what says neither."""
+    """The side of a square from a number, [height, width], {height, width} or {shortest_edge}; None if none is given."""
     if isinstance(size, dict):
         height = size.get("height", size.get("shortest_edge"))
         size = (height, size.get("width", height))
     if isinstance(size, (list, tuple)):
         height, width = size[0], size[-1]
         if height != width:
-            raise UserError(f"{label} is not allowed: it takes images of {height} by {width}, no squares")
+            raise UserError(f"{label} is not allowed: it takes images of {height} by {width}, not squares")
         return height
     return size
 
 
 def _normalisation(label: str, processor: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std for values in [0, 1]; the processor's are for levels in [0, 255] that it has scaled and shifted."""
+    """Mean and std for values in [0, 1]; the processor's own apply to levels in [0, 255] after it has rescaled them."""
     mean, std = (0.0,) * 3, (1.0,) * 3
     if processor.get("do_normalize", "image_mean" in processor or not processor):
         mean, std = processor.get("image_mean") or IMAGENET_MEAN, processor.get("image_std") or IMAGENET_STD

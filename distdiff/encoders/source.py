@@ -1,4 +1,4 @@
-"""Where φ comes from: what every option of `conf/encoder` builds."""
+"""The sources of φ; every option of `conf/encoder` builds one."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ REVISION = 1  # raise when a change here changes the features of pretrained enco
 
 @dataclass(frozen=True)
 class EncoderContext:
-    """What the program gives to every encoder option.
+    """What every encoder option receives.
 
     - `trainer`: the `trainer` keys, for an encoder that is trained.
-    - `cache`: where it keeps what it trained.
-    - `options`: the options that the configuration refers to by name, `options.classifier.small_cnn` for instance.
+    - `cache`: keeps trained encoders.
+    - `options`: the options to which the configuration refers by name, for instance `options.classifier.small_cnn`.
     """
 
     trainer: DictConfig
@@ -34,34 +34,34 @@ class EncoderContext:
 
 
 class EncoderSource(ABC):
-    """Brings φ for the real images of an expansion."""
+    """Trains or loads φ for the real images of an expansion."""
 
-    trains = False  # does it train φ, which then takes a stage of its own?
+    trains = False  # whether it trains φ, which is then a stage of its own
 
     @abstractmethod
     def identity(self, data: TrainingSet, seed: int) -> str:
-        """The fingerprint of what `encoder` will return, known before anything is trained or loaded."""
+        """The fingerprint of the encoder that `encoder` will return, known before anything is trained or loaded."""
 
     @abstractmethod
     def encoder(self, data: TrainingSet, seed: int, title: str) -> Encoder:
-        """φ; `title` names the progress bar where it is trained. Raises `UserError` where it cannot be had."""
+        """φ; `title` names the progress bar of its training. Raises `UserError` if φ cannot be trained or loaded."""
 
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
-        """How late φ learnt each real image, (n,): the larger, the later. Raises `UserError` where it learns from none."""
+        """How late φ learnt each real image, (n,); larger is later. Raises `UserError` if φ is not trained on them."""
         raise UserError("expansion.sources=hard is not allowed: this encoder does not learn from the real images")
 
     def fetch(self) -> dict[str, Path]:
-        """Downloads what `encoder` needs from the hub into its cache: `key=value` to the folder; empty where all is local."""
+        """Downloads what `encoder` needs from the hub; returns {`key=value`: cache folder}, empty if all files are local."""
         return {}
 
 
 def encoder_source(config: DictConfig, cache: StageCache) -> EncoderSource:
-    """What the `encoder` keys of a job's configuration build."""
+    """The source that the `encoder` keys of a job's configuration describe."""
     return build(config.encoder, EncoderContext(config.trainer, cache, config.options))
 
 
 class PretrainedSource(EncoderSource):
-    """φ that depends on no image: it is loaded once."""
+    """A pretrained φ, which does not depend on the real images and is loaded once."""
 
     def identity(self, data: TrainingSet, seed: int) -> str:
         return self._identity
@@ -71,11 +71,11 @@ class PretrainedSource(EncoderSource):
 
     @abstractmethod
     def load(self) -> Encoder:
-        """φ from its files; raises `UserError` where it cannot be had."""
+        """Loads φ from its files; raises `UserError` if it cannot."""
 
     @abstractmethod
     def ingredients(self) -> dict[str, Any]:
-        """What identifies φ: local weights by their content, those of the hub by id and commit."""
+        """What identifies φ: local weights by their content, the hub's by id and commit."""
 
     @cached_property
     def _identity(self) -> str:

@@ -1,4 +1,4 @@
-"""What encoders that are transformers models have in common."""
+"""The parts that all encoders from transformers share."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ Reading = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
 
 class VisionFeatures(nn.Module):
-    """A transformers model as a module from pixel values (B, 3, H, W) to features (B, D): what `read` takes from it."""
+    """A transformers model as a module from pixel values (B, 3, H, W) to features (B, D), which `read` takes from it."""
 
     def __init__(self, model: PreTrainedModel, read: Reading) -> None:
         super().__init__()
@@ -32,23 +32,23 @@ class VisionFeatures(nn.Module):
 
     @torch.no_grad()
     def feature_dim(self, input_size: int) -> int:
-        """D, from one black image; raises `ValueError` where the model gives no features (B, D) of it."""
+        """D, measured on one black image; raises `ValueError` if the model's features are not of shape (B, D)."""
         features = self(torch.zeros(1, 3, input_size, input_size))
         if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != 1:
-            raise ValueError("it gives no feature vector an image")
+            raise ValueError("it does not give one feature vector for each image")
         return features.shape[1]
 
 
 class VisionEncoder(Encoder):
     """φ(x): the features of a transformers model.
 
-    The whole square image is resized to the model's input size; the centre crop that many published processors make is
-    left out, so that the guidance sees the borders too.
+    The whole square image is resized to the model's input size, without the centre crop of many published processors, so
+    that guidance sees the borders too.
     """
 
     @classmethod
     def of(cls, label: str, features: VisionFeatures, preprocess: Preprocessing) -> "VisionEncoder":
-        """Raises `UserError` that starts with `label` where the model is none that turns images into features."""
+        """Raises a `UserError` that starts with `label` if the model does not turn images into features."""
         with loading(label):
             return cls(features, preprocess, features.feature_dim(preprocess.input_size))
 
@@ -57,7 +57,7 @@ class VisionEncoder(Encoder):
 
 
 class TransformersSource(PretrainedSource):
-    """A transformers model by folder or hub id; `name` is the option's, and part of what identifies its features."""
+    """A transformers model given by a folder or hub id; `name` is the option's name, and part of the features' identity."""
 
     name: str
 
@@ -72,7 +72,7 @@ class TransformersSource(PretrainedSource):
         return vision_model_path(self.model) or self.model
 
     def commit(self) -> str | None:
-        """The commit of a hub id that `revision` means; None for a folder. Raises `UserError` where it cannot be had."""
+        """The commit of `revision` for a hub id, None for a folder; raises `UserError` if it cannot be found."""
         if vision_model_path(self.model) is not None:
             return None
         with loading(self.label, on_hub=True):
@@ -85,7 +85,7 @@ class TransformersSource(PretrainedSource):
         }
 
     def fetch(self) -> dict[str, Path]:
-        """The model is loaded for that, which shows now whether it can serve."""
+        """Downloads the model and loads it, which shows early whether it can be used."""
         if vision_model_path(self.model) is not None:
             return {}
         self.load()

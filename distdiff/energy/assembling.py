@@ -1,4 +1,4 @@
-"""Builds an energy from its keys and what it needs of the real data."""
+"""Builds an energy from its keys and what it needs from the real data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,5 +11,5 @@ from distdiff.keys import build
 
 
 def build_energy(option: DictConfig, brought: Mapping[str, Any]) -> Energy:
-    """The energy of these keys with what it needs, of what is `brought`."""
+    """The energy of these keys, given the entries of `brought` that it needs."""
     return build(option, *(brought[name] for name in needs_of(option)))

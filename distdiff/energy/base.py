@@ -1,6 +1,6 @@
-"""What an energy is: a number for each image that guidance lowers, from the image's features.
+"""The base of energies; an energy is a number for each image, computed from its features, which guidance lowers.
 
-To add one: a file here with a subclass of `Energy`, and a YAML file in `conf/energy` that names it.
+To add one, add a file here with a subclass of `Energy`, and a YAML file in `conf/energy` that names it.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from torch import nn
 
 
 class PlannedImage(Protocol):
-    """One image to make: its class, the key of the source it is made from, and which copy of it this is."""
+    """One image to make: its class, the key of its source, and its number among the source's copies."""
 
     label: int
     class_name: str
@@ -23,27 +23,26 @@ class PlannedImage(Protocol):
 class Energy(nn.Module, ABC):
     """E(f, t): energies (B,) of features f (B, D), differentiable in them, given a target t for each image.
 
-    What an energy needs of the real data are the positional arguments of its constructor, by name: `prototypes`
-    (`Prototypes`), `exemplars` (`Exemplars`). Whoever assembles it brings just those. Its keyword-only arguments are its
-    keys in `conf/energy`.
+    The positional arguments of its constructor name what it needs from the real data: `prototypes` (`Prototypes`) or
+    `exemplars` (`Exemplars`); only those are computed. Its keyword-only arguments are its keys in `conf/energy`.
     """
 
     @property
     @abstractmethod
     def dtype(self) -> torch.dtype:
-        """The precision of what features are compared with."""
+        """The dtype of the prototypes or exemplars that features are compared with."""
 
     @abstractmethod
     def forward(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Energies (B,) of features (B, D), each against its target, (B,) int64."""
 
     def targets(self, images: Sequence[PlannedImage], seed: int) -> torch.Tensor:
-        """What each image is compared with, (B,) int64: by default its class.
+        """The number of what each image is compared with, (B,) int64; by default its class.
 
-        A target depends on `seed` and on the image itself, never on what else is in the batch.
+        A target depends on `seed` and on the image itself, never on the rest of the batch.
         """
         return torch.tensor([image.label for image in images])
 
     def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:
-        """What the metadata say of each image beside its energy: columns of B plain values."""
+        """Further columns of the metadata beside the energy, each with B plain values."""
         return {}

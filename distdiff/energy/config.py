@@ -1,4 +1,4 @@
-"""The `energy` keys that every energy has, and what each needs of the real data, by its signature (no heavy imports)."""
+"""The keys that every energy has, and what it needs from the real data by its signature (no heavy imports)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class EnergyKeys:
 
 
 def needs_of(option: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the energy of these `energy` keys is given: names of `AVAILABLE`; raises `UserError` for any other."""
+    """What the energy of these keys needs, as names in `AVAILABLE`; raises `UserError` for any other name."""
     needs = signature_of(option[TARGET]).context
     for name in needs:
         if name not in AVAILABLE:
@@ -32,7 +32,7 @@ def needs_of(option: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def check(config: DictConfig) -> None:
-    """Refuses an energy that needs what cannot be had."""
+    """Raises `UserError` for an energy that needs something that is not available."""
     needs_of(config.energy)
 
 

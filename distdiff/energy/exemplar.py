@@ -1,4 +1,4 @@
-"""The exemplar energy: how far features lie from those of one real image of the class."""
+"""The exemplar energy: the distance of features from those of one real image of the class."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,10 +12,10 @@ from distdiff.prototypes.exemplars import Exemplars
 
 
 class ExemplarEnergy(Energy):
-    """E(f, e) = ‖f − φ(x_e)‖, x_e a real image of the same class that is planned for each copy by the copy's own seed.
+    """E(f, e) = ‖f − φ(x_e)‖, where x_e is a real image of the same class, drawn for each copy with the copy's own seed.
 
-    The exemplar is never the image that the copy is made from, unless its class has no other. Exemplars are drawn with
-    replacement, so a class's copies spread over its real images, and a larger factor changes none of them.
+    The exemplar is never the copy's own source, unless the class has no other image. Exemplars are drawn with replacement,
+    so a class's copies spread over its real images, and a larger expansion factor changes none of the earlier draws.
     """
 
     def __init__(self, exemplars: Exemplars) -> None:

@@ -1,4 +1,4 @@
-"""The hierarchical energy: how far features lie from their class's and their nearest group's prototype."""
+"""The hierarchical energy: the distances of features from their class's and their nearest group's prototype."""
 
 import torch
 from torch.nn import functional as F
@@ -9,9 +9,9 @@ from distdiff.prototypes.hierarchical import Prototypes
 
 
 class HierarchicalEnergy(Energy):
-    """E(f, y) = λ_c ‖f − p_c[y]‖ + λ_g ‖f − p_g[y][j*]‖, j* the nearest group in cosine (Zhu et al., 2024, eq. 5-7).
+    """E(f, y) = λ_c ‖f − p_c[y]‖ + λ_g ‖f − p_g[y][j*]‖, j* the nearest group by cosine (Zhu et al., 2024, eq. 5-7).
 
-    Takes features (B, D) and labels (B,), gives energies (B,), differentiable in the features. classes: (Y, D);
+    Takes features (B, D) and labels (B,), returns energies (B,), differentiable in the features. classes: (Y, D);
     groups: (Y, K, D); present: (Y, K) bool, as in `Prototypes`. A level without prototypes is left out.
     """
 
@@ -28,7 +28,7 @@ class HierarchicalEnergy(Energy):
         return self.groups.dtype
 
     def forward(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Energies (B,) of features (B, D) of classes `targets` (B,)."""
+        """Energies (B,) of features (B, D) for the classes `targets` (B,)."""
         terms = []
         if len(self.classes):
             terms.append(self.class_weight * torch.linalg.vector_norm(features - self.classes[targets], dim=-1))
@@ -43,5 +43,5 @@ class HierarchicalEnergy(Energy):
         return cosine.masked_fill(~self.present[labels], -torch.inf).argmax(-1)
 
     def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:
-        """`group`: the number of the nearest group prototype, where there are groups."""
+        """`group`: the number of the nearest group prototype, if there are groups."""
         return {"group": self.nearest_group(features, targets).tolist()} if self.groups.shape[1] else {}

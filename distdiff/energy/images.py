@@ -1,4 +1,4 @@
-"""The energy of images: an encoder φ, and the energy of its features."""
+"""The energy of images: an encoder φ and the energy of its features."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from distdiff.energy.base import Energy, PlannedImage
 
 
 class ImageEnergy(nn.Module):
-    """E(φ(x), t) of images, in the precision of what features are compared with.
+    """E(φ(x), t) of images, computed in the energy's dtype.
 
     Half precision would lose small gradients, so images are cast to float32 (float64) before the encoder, whatever the
     generator's precision.
@@ -27,15 +27,15 @@ class ImageEnergy(nn.Module):
         return self.of_features(self.features(images), targets)
 
     def of_features(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Energies (B,) of features (B, D) that are known."""
+        """Energies (B,) of known features (B, D), each against its target, (B,)."""
         return self.energy(features, targets)
 
     def targets(self, images: Sequence[PlannedImage], seed: int) -> torch.Tensor:
-        """What each image is compared with, (B,) (`Energy.targets`)."""
+        """The number of what each image is compared with, (B,) (`Energy.targets`)."""
         return self.energy.targets(images, seed)
 
     def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:
-        """What the metadata say of each image beside its energy (`Energy.columns`)."""
+        """Further columns of the metadata beside the energy (`Energy.columns`)."""
         return self.energy.columns(features, targets)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:

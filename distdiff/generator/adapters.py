@@ -1,4 +1,4 @@
-"""What is added to a pretrained pipeline: LoRA weights and textual inversion embeddings, by diffusers' own loaders."""
+"""Adds LoRA weights and textual inversion embeddings to a pretrained pipeline, with diffusers' own loaders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from distdiff.hub import hub_or_cache, hub_reason, pinned
 
 
 def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
-    """Adds each `path:scale` into the weights (Hu et al., 2022), so that sampling costs no more than without."""
+    """Fuses each `path:scale` into the weights (Hu et al., 2022), so that sampling costs no more than without LoRA."""
     if not entries:
         return
     names, scales = [], []
@@ -26,7 +26,7 @@ def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
             pipeline.load_lora_weights(
                 str(local or fetch_adapter(path)), adapter_name=f"lora{number}", use_safetensors=True
             )
-        except Exception as error:  # whatever diffusers, peft and the hub raise for a file that does not fit
+        except Exception as error:  # diffusers, peft and the hub raise many types for a file that does not fit
             raise UserError(f"generator.lora={entry} cannot be loaded: {_reason(error, local)}") from error
         names.append(f"lora{number}")
         scales.append(scale)
@@ -36,7 +36,7 @@ def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
 
 
 def add_textual_inversions(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
-    """Adds learned words (Gal et al., 2023) to tokenizers and text encoders, to be used in prompts by their tokens."""
+    """Adds learned words (Gal et al., 2023) to tokenizers and text encoders; prompts use them by their tokens."""
     for entry in entries:
         if not hasattr(pipeline, "load_textual_inversion"):
             raise UserError(f"generator.textual_inversion={entry} is not allowed: this kind of model takes none")
@@ -51,14 +51,14 @@ def add_textual_inversions(pipeline: DiffusionPipeline, entries: Sequence[str]) 
 
 
 def fetch_adapter(name: str) -> Path:
-    """The folder in the cache with the safetensors files of a hub id: diffusers guesses a file's name only of folders offline."""
+    """The cache folder with a hub id's safetensors files; offline, diffusers guesses file names only in folders."""
     with hub_or_cache():
         commit = pinned(name).resolved
         return Path(snapshot_download(name, revision=commit, allow_patterns="*.safetensors", ignore_patterns="*/*"))
 
 
 def _add_to_both_encoders(pipeline: DiffusionPipeline, path: str) -> None:
-    """Stable Diffusion XL's format: one file, an embedding for each encoder; the token is the file's name."""
+    """Reads Stable Diffusion XL's format: one file with an embedding for each encoder; the token is the file's name."""
     try:
         embeddings = load_file(path)
     except (OSError, SafetensorError) as error:

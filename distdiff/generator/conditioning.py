@@ -1,4 +1,4 @@
-"""What prompts become: the tensors that tell a denoising network what to draw."""
+"""Embedded prompts: the tensors that tell a denoising network what to draw."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Token embeddings (n, tokens, width), and pooled embeddings (n, width) where the network takes them."""
+    """Token embeddings (n, tokens, width), and pooled embeddings (n, width) if the network takes them."""
 
     tokens: torch.Tensor
     pooled: torch.Tensor | None = None
@@ -40,10 +40,10 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Prompts:
-    """One conditioning a prompt, and the one for classifier-free guidance (n = 1) where that is on.
+    """One conditioning for each prompt, and the negative one (n = 1) if classifier-free guidance is on.
 
-    `of_class[y]` are the numbers of the prompts of class y; None where there is one a class, in order. `sentences` are the
-    prompts as texts, where these are known.
+    `of_class[y]` are the numbers of the prompts of class y; None if each class has one prompt, in order. `sentences` are the
+    prompts as text, if known.
     """
 
     positive: Conditioning
@@ -52,17 +52,17 @@ class Prompts:
     sentences: tuple[str, ...] | None = None
 
     def select(self, positions: torch.Tensor) -> "Prompts":
-        """The prompts of a batch, by number."""
+        """The prompts with these numbers."""
         return Prompts(self.positive.select(positions), self.negative)
 
     def save(self, path: Path) -> None:
-        """Writes the tensors as safetensors; `of_class` and `sentences` are the caller's to keep."""
+        """Writes the tensors as safetensors; does not write `of_class` and `sentences`."""
         tensors = {f"{name}.{part}": tensor for name, part, tensor in self._tensors()}
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)
 
     @classmethod
     def load(cls, path: Path) -> "Prompts":
-        """What `save` wrote, on the CPU."""
+        """Reads what `save` wrote, to the CPU."""
         parts: dict[str, dict[str, torch.Tensor]] = {}
         for name, tensor in load_file(path).items():
             owner, part = name.split(".")

@@ -1,4 +1,4 @@
-"""The `generator` keys, and what can be checked of them before a model loads."""
+"""The `generator` keys, and the checks made before a model loads."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ class GeneratorKeys:
     model: str = MISSING  # a folder, a hub id or one .safetensors checkpoint
     revision: str | None = None
     variant: str | None = None  # of the weight files, such as fp16
-    checkpoint_config: str | None = None  # for a checkpoint: a pipeline's folder or hub id; null: its kind's on the hub
-    use_t5: bool = True  # Stable Diffusion 3: with its third and largest text encoder?
+    checkpoint_config: str | None = None  # for a checkpoint: a pipeline's folder or hub id; null: its kind's
+    use_t5: bool = True  # Stable Diffusion 3: load the third and largest text encoder?
     lora: list[str] = key([])  # path:scale
     textual_inversion: list[str] = key([])
-    draws: str | None = None  # the only subject that it can draw; null: whatever a prompt says
+    draws: str | None = None  # the only subject that the model can draw; null: whatever a prompt says
     resolution: int = key(at_least=8)
     num_steps: int = key(50, at_least=1)
     cfg_scale: float = key(7.5, at_least=0)
     negative_prompt: str = ""
     scheduler: str = key(AUTO, choices=(AUTO, *SCHEDULERS))
     dtype: str = key("float32", choices=("float32", "float64", "bfloat16", "float16"))
-    guidance_decoder: str | None = None  # an AutoencoderTiny that decodes for the energy alone
-    gradient_checkpointing: bool = False  # less memory in guided steps, for about a third more time there
-    usual_strength: float = key(0.5, above=0, at_most=1)  # what `expansion.strength` is where nothing else is said
-    usual_batch_size: int = key(4, at_least=1)  # likewise `expansion.batch_size`
+    guidance_decoder: str | None = None  # an AutoencoderTiny that decodes only for the energy
+    gradient_checkpointing: bool = False  # guided steps take less memory and about a third more time
+    usual_strength: float = key(0.5, above=0, at_most=1)  # the default of `expansion.strength`
+    usual_batch_size: int = key(4, at_least=1)  # the default of `expansion.batch_size`
 
 
 def check(config: DictConfig) -> None:
-    """Refuses paths that do not exist, and a scheduler that makes no sense with a local model."""
+    """Raises `UserError` for paths that do not exist, and for a scheduler that does not fit a local model."""
     generator = config.generator
     kind = local_kind(generator.model)
     if kind is not None:
@@ -54,7 +54,7 @@ def check(config: DictConfig) -> None:
 
 
 def warn(config: DictConfig) -> Iterator[str]:
-    """A generator that draws one subject alone, and a dataset of another."""
+    """Warns if the generator can draw only one subject and the dataset has another."""
     draws = config.generator.draws
     if draws is not None and draws != config.dataset.subject:
         name = config.generator.model.rpartition(":")[2]
@@ -65,9 +65,9 @@ def warn(config: DictConfig) -> Iterator[str]:
 
 
 def step_counting(generator: DictConfig) -> str:
-    """How img2img counts its steps (`Kind.counting`): of a local model its kind's rule.
+    """How img2img counts its steps (`Kind.counting`); for a local model, the rule of its kind.
 
-    For a model on the hub the most generous rule that it may have; its own is asked once it is loaded.
+    For a model on the hub, the rule that allows the most strengths; its own rule is checked once it is loaded.
     """
     kind: Kind | None = local_kind(generator.model)
     if kind is not None:

@@ -1,4 +1,4 @@
-"""One batch's denoising: the model under its prompts, and the schedule it runs on."""
+"""Denoising of one batch: the model with the batch's prompts, and its noise schedule."""
 
 import copy
 import inspect
@@ -11,14 +11,14 @@ from distdiff.generator.schedulers import noise_levels
 
 
 class Denoiser:
-    """The operations on latents (B, C, h, w) that a guidance method composes; `index` counts the full schedule, 0 first.
+    """The operations on latents (B, C, h, w) that guidance methods use; `index` counts steps of the full schedule from 0.
 
-    All latents that it takes and returns have unit variance, whatever scale the scheduler works at (`NoiseLevels`), so that
-    a distance between latents means the same under every scheduler.
+    All latents that it takes and returns have unit variance, whatever the scheduler's own scale (`NoiseLevels`), so that
+    distances between latents are comparable across schedulers.
 
-    `model(input, timestep)` gives the model's output with classifier-free guidance applied; `decode` takes clean latents to
-    images (B, 3, H, W), in [0, 1] up to overshoot. All are differentiable. `generators`, one a sample, feed the schedulers
-    that add noise as they step (LCM).
+    `model(input, timestep)` gives the model's output with classifier-free guidance applied; `decode` turns clean latents into
+    images (B, 3, H, W), in [0, 1] up to overshoot. Both are differentiable. `generators`, one for each sample, are for
+    schedulers that add noise in a step (LCM).
     """
 
     def __init__(
@@ -33,13 +33,13 @@ class Denoiser:
         self.scheduler = scheduler
         self.generators = list(generators)
         self.levels = noise_levels(scheduler)
-        self._reached: torch.Tensor | None = None  # where the last step led
+        self._reached: torch.Tensor | None = None  # the result of the last step
 
     def fork(self, generators: Sequence[torch.Generator] | None = None) -> "Denoiser":
-        """A denoiser that looks ahead: its steps leave this one's scheduler and random numbers untouched.
+        """A copy for looking ahead: its steps leave this denoiser's scheduler and random numbers untouched.
 
-        It draws the noise that this one will draw, so that it sees where the sampler will go, or, where `generators` are
-        given, fresh noise from them.
+        It draws the same noise as this denoiser will draw, so that it predicts the sampler's path; if `generators` are given,
+        it draws fresh noise from them instead.
         """
         ahead = copy.copy(self)
         ahead.scheduler = copy.deepcopy(self.scheduler)
@@ -49,7 +49,7 @@ class Denoiser:
         return ahead
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, index: int) -> torch.Tensor:
-        """z_t of `clean` at the noise level of step `index`, where denoising then begins."""
+        """z_t: `clean` with noise added at the level of step `index`, at which denoising starts."""
         self._begin(index)
         timesteps = self.scheduler.timesteps[index].to(clean.device).expand(len(clean))
         if isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):
@@ -59,9 +59,9 @@ class Denoiser:
         return noisy / self._level("scale", index, noisy)
 
     def pure_noise(self, noise: torch.Tensor, index: int) -> torch.Tensor:
-        """z_t of no image at all, as text-to-image begins with it at step `index`, from unit Gaussian noise."""
+        """z_t without an image, with which text-to-image starts at step `index`, from unit Gaussian `noise`."""
         self._begin(index)
-        spread = getattr(self.scheduler, "init_noise_sigma", 1.0)  # flow matching begins with the noise itself
+        spread = getattr(self.scheduler, "init_noise_sigma", 1.0)  # flow matching starts with the noise itself
         return noise * spread / self._level("scale", index, noise)
 
     def predict(self, latents: torch.Tensor, index: int) -> torch.Tensor:
@@ -98,11 +98,11 @@ class Denoiser:
         return self._reached
 
     def after_clean_shift(self, shift: torch.Tensor, index: int) -> torch.Tensor:
-        """How far z_{t−1} moves when ẑ0 moves by `shift` and the predicted noise stays: by the next signal level."""
+        """How far z_{t−1} moves if ẑ0 moves by `shift` and the predicted noise stays: `shift` times the next signal level."""
         return self._level("next_signal", index, shift) * shift
 
     def noise_level(self, index: int, like: torch.Tensor) -> torch.Tensor:
-        """√(1 − ᾱ_t): how much noise there is in z_t."""
+        """√(1 − ᾱ_t), the noise level of z_t."""
         return self._level("noise", index, like)
 
     def renoise(self, following: torch.Tensor, noise: torch.Tensor, index: int) -> torch.Tensor:
@@ -121,19 +121,19 @@ class Denoiser:
         return self.scheduler.config.prediction_type
 
     def _begin(self, index: int) -> None:
-        """Tells a scheduler that counts its steps where img2img starts, as diffusers' pipelines do."""
+        """Tells a scheduler that counts its own steps where img2img starts, as diffusers' pipelines do."""
         if getattr(self.scheduler, "step_index", 0) is None and self.scheduler.begin_index is None:
             self.scheduler.set_begin_index(index)
-        self.scheduler.is_scale_input_called = True  # Euler asks; `predict` scaled it
+        self.scheduler.is_scale_input_called = True  # Euler warns otherwise; `predict` scales the input
 
     def _takes_generators(self) -> bool:
         return bool(self.generators) and "generator" in inspect.signature(self.scheduler.step).parameters
 
     def _follow_displacement(self, latents: torch.Tensor, index: int) -> None:
-        """Moves UniPC's memory of the last sample along with latents that guidance has moved.
+        """Moves UniPC's stored last sample along with latents that guidance has moved.
 
-        Its corrector computes the sample anew from the one before (Zhao et al., 2023, algorithm 1) and would undo the move;
-        the sample before enters with the factor σ_t / σ_{t+1}, so it is moved by the inverse.
+        Its corrector recomputes the sample from the last one (Zhao et al., 2023, algorithm 1), which would undo the move. The
+        last sample enters with the factor σ_t / σ_{t+1}, so it is moved by the inverse of that factor.
         """
         if not isinstance(self.scheduler, UniPCMultistepScheduler) or self.scheduler.last_sample is None:
             return

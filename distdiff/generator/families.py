@@ -1,6 +1,6 @@
-"""How each kind of pipeline reads prompts and how its denoising network is called: all that differs between them.
+"""What differs between the kinds of pipelines: how prompts are embedded and how the denoising network is called.
 
-To add a kind: its `Kind` in `kinds.py`, and here a subclass of `Family` that names it.
+To add a kind, add its `Kind` to `kinds.py`, and here a subclass of `Family` that names it.
 """
 
 from abc import ABC, abstractmethod
@@ -30,12 +30,12 @@ DISTILLED_STEPS = 50  # LCMScheduler's own default
 
 
 class Family(ABC):
-    """One pipeline, seen through what its kind does in its own way."""
+    """One pipeline, with the operations that depend on its kind."""
 
     kind: ClassVar[Kind]
     network_name: ClassVar[str] = "unet"
     text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
-    decodes_in_float32: ClassVar[bool] = False  # where its autoencoder overflows in float16
+    decodes_in_float32: ClassVar[bool] = False  # True if its autoencoder overflows in float16
 
     def __init__(self, pipeline: DiffusionPipeline, cfg_scale: float) -> None:
         self.pipeline = pipeline
@@ -47,24 +47,24 @@ class Family(ABC):
 
     @property
     def classifier_free(self) -> bool:
-        """Is the network called twice, with and without the prompt? As in diffusers: for a scale above 1."""
+        """Whether the network is called twice, with and without the prompt: as in diffusers, for a scale above 1."""
         return self.cfg_scale > 1
 
     @property
     def size_multiple(self) -> int:
-        """Images' sides must be a multiple of this."""
+        """Images' sides must be a multiple of this number."""
         return self.pipeline.vae_scale_factor
 
     @abstractmethod
     def embed(self, prompts: list[str], device: torch.device) -> Conditioning:
-        """Prompts to what the network takes, one each."""
+        """One conditioning for each prompt."""
 
     @abstractmethod
     def embed_negative(self, prompt: str, device: torch.device) -> Conditioning:
-        """The one conditioning that classifier-free guidance leads away from; empty: what the pipeline does without one."""
+        """The conditioning for classifier-free guidance; for an empty prompt, what the pipeline uses without one."""
 
     def check_strength(self, num_steps: int, strength: float, scheduler_config: Mapping[str, Any]) -> None:
-        """Raises `UserError` where the full schedule depends on the strength and has too few steps at this one."""
+        """Raises `UserError` if the schedule depends on the strength and has too few steps at this one."""
         return None
 
     @abstractmethod
@@ -74,7 +74,7 @@ class Family(ABC):
     def set_timesteps(
         self, scheduler: SchedulerMixin, num_steps: int, strength: float, resolution: int, device: torch.device
     ) -> None:
-        """Sets the full schedule; raises `UserError` where the scheduler has no such."""
+        """Sets the full schedule; raises `UserError` if the scheduler cannot have so many steps."""
         try:
             scheduler.set_timesteps(num_steps, device=device)
         except ValueError as error:
@@ -82,7 +82,7 @@ class Family(ABC):
 
 
 class StableDiffusion(Family):
-    """Stable Diffusion 1.x and 2.x, and their distillations (Turbo; LCM with its scale as an input of the network)."""
+    """Stable Diffusion 1.x and 2.x and their distillations (Turbo, and LCM with the guidance scale as a network input)."""
 
     kind = STABLE_DIFFUSION
 
@@ -114,7 +114,7 @@ class StableDiffusion(Family):
         return None
 
     def _scale_embedding(self) -> torch.Tensor | None:
-        """The guidance scale as a distilled network takes it (Meng et al., 2023), (1, width), or None."""
+        """The embedded guidance scale (1, width) for a distilled network (Meng et al., 2023), or None for other networks."""
         width = self.network.config.time_cond_proj_dim
         if width is None:
             return None
@@ -126,7 +126,7 @@ class StableDiffusion(Family):
 
 
 class StableDiffusionXL(StableDiffusion):
-    """Stable Diffusion XL: two text encoders, a pooled embedding, and the image's sizes as added conditions."""
+    """Stable Diffusion XL: two text encoders, a pooled embedding, and the image's sizes as extra conditions."""
 
     kind = STABLE_DIFFUSION_XL
     text_encoders = ("text_encoder", "text_encoder_2")
@@ -148,7 +148,7 @@ class StableDiffusionXL(StableDiffusion):
 
 
 class LatentConsistency(StableDiffusion):
-    """Latent consistency models (Luo et al., 2023): the schedule's steps all run, beginning at the strength."""
+    """Latent consistency models (Luo et al., 2023): all steps run, on a schedule that starts at the strength."""
 
     kind = LATENT_CONSISTENCY
 
@@ -170,7 +170,7 @@ class LatentConsistency(StableDiffusion):
 
 
 class StableDiffusion3(Family):
-    """Stable Diffusion 3.x: a transformer trained by flow matching, three text encoders, of which T5 may be left out."""
+    """Stable Diffusion 3.x: a transformer trained by flow matching, with three text encoders; T5 can be left out."""
 
     kind = STABLE_DIFFUSION_3
     network_name = "transformer"
@@ -212,6 +212,6 @@ FAMILIES: tuple[type[Family], ...] = (StableDiffusion, StableDiffusionXL, Latent
 
 
 def family_of(pipeline: DiffusionPipeline, cfg_scale: float) -> Family:
-    """The family that `pipeline` belongs to; raises `UserError` for one that is not supported."""
+    """The family of `pipeline`; raises `UserError` for an unsupported one."""
     kind = kind_of(type(pipeline).__name__, type(pipeline).__name__)
     return next(family for family in FAMILIES if family.kind is kind)(pipeline, cfg_scale)

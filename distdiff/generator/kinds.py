@@ -1,4 +1,4 @@
-"""The kinds of pipeline there are: which schedulers suit them, and how img2img counts its steps (no heavy imports)."""
+"""The supported kinds of pipelines: which schedulers fit them, and how img2img counts its steps (no heavy imports)."""
 
 import math
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ SCHEDULERS = (*DIFFUSION_SCHEDULERS, "flow_euler")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of pipeline; `counting` is the rule by which its img2img pipeline in diffusers turns a strength into steps.
+    """A kind of pipeline; `counting` says how its img2img pipeline in diffusers turns a strength into a number of steps.
 
-    "floor": int(N · strength); "ceil": N − int(N − N · strength); "all": N, on a schedule that begins at the strength.
+    "floor": int(N · strength); "ceil": N − int(N − N · strength); "all": N, on a schedule that starts at the strength.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Kind:
     is_flow: bool = False  # trained by flow matching, not diffusion
 
     def check_scheduler(self, scheduler: str) -> None:
-        """Raises `UserError` for a scheduler that makes no sense with such a model."""
+        """Raises `UserError` for a scheduler that does not fit this kind of model."""
         if scheduler not in (AUTO, *self.schedulers):
             raise UserError(
                 f"generator.scheduler={scheduler} is not allowed: for a {self.name} model, one of "
@@ -53,7 +53,7 @@ KINDS = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, LATENT_CONSI
 
 
 def kind_of(pipeline_class: str, model: str) -> Kind:
-    """The kind of a diffusers pipeline, by the name of its class; raises `UserError` for one that is not supported."""
+    """The kind of a diffusers pipeline, by the name of its class; raises `UserError` for an unsupported one."""
     for kind in KINDS:
         if pipeline_class in kind.pipelines:
             return kind
@@ -64,7 +64,7 @@ def kind_of(pipeline_class: str, model: str) -> Kind:
 
 
 def count_steps(num_steps: int, strength: float, counting: str, key: str = "expansion.strength") -> int:
-    """How many of `num_steps` run at `strength`; raises `UserError` where none does.
+    """How many of `num_steps` run at `strength`; raises `UserError` if none does.
 
     >>> count_steps(50, 0.5, "floor"), count_steps(7, 0.5, "floor"), count_steps(7, 0.5, "ceil"), count_steps(4, 0.5, "all")
     (25, 3, 4, 4)

@@ -16,13 +16,13 @@ from distdiff.generator.families import Family, family_of
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
 
-ENCODE_PIXELS = 16 * 256**2  # encoded at once: 2.7 GB of activations in float32 in Stable Diffusion's autoencoder
+ENCODE_PIXELS = 16 * 256**2  # most pixels a batch: 2.7 GB of float32 activations in Stable Diffusion's autoencoder
 ENCODE_BATCH, EMBED_BATCH = 16, 16
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """The autoencoder's Gaussian over latents, in the denoising network's scale: mean and std (B, C, h, w)."""
+    """The autoencoder's Gaussian posterior, in the denoising network's scale: mean and std (B, C, h, w)."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -38,11 +38,11 @@ class Posterior:
 
 
 class LatentDiffusion(nn.Module):
-    """A pipeline's parts, frozen: autoencoder, denoising network, text encoders and noise schedule.
+    """The frozen parts of a pipeline: autoencoder, denoising network, text encoders and noise schedule.
 
-    Networks run in the pipeline's precision; latents are float32 outside of them (float64 for a float64 pipeline), so that
-    neither small steps nor small gradients are lost in half precision. The text encoders are on the device only while
-    prompts are embedded.
+    Networks run in the pipeline's precision. Latents outside of them are float32 (float64 for a float64 pipeline), so that
+    small steps and small gradients are not lost in half precision. The text encoders are on the device only while prompts
+    are embedded.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class LatentDiffusion(nn.Module):
             )
         if self.family.decodes_in_float32 and self.dtype == torch.float16 and self.vae.config.force_upcast:
             self.vae.float()
-        if gradient_checkpointing:  # takes effect only where gradients are asked for: in guided steps
+        if gradient_checkpointing:  # takes effect only in guided steps, which compute gradients
             for part in (self.vae, self.network, guidance_decoder):
                 if part is not None:
                     part.enable_gradient_checkpointing()
@@ -107,7 +107,7 @@ class LatentDiffusion(nn.Module):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of the latents of an image of the generator's resolution."""
+        """(C, h, w) of the latents at the generator's resolution."""
         side = self.resolution // self.family.pipeline.vae_scale_factor
         return self.vae.config.latent_channels, side, side
 
@@ -122,39 +122,39 @@ class LatentDiffusion(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> Posterior:
-        """Images (B, 3, H, W) in [0, 1] to the autoencoder's posterior."""
+        """The autoencoder's posterior of images (B, 3, H, W) in [0, 1]."""
         posterior = self.vae.encode(images.to(self.device, self.vae.dtype) * 2 - 1).latent_dist
         mean, std = posterior.mean.to(self.latent_dtype), posterior.std.to(self.latent_dtype)
         scale, shift = self._scale_and_shift(mean)
         return Posterior((mean - shift) * scale, std * scale)
 
     def encode_batches(self, images: Iterable[torch.Tensor]) -> Iterator[Posterior]:
-        """Images (3, H, W), one after the other, to their posteriors on the CPU, a batch at a time."""
+        """The posteriors of a stream of images (3, H, W), a batch at a time, on the CPU."""
         remaining = iter(images)
         size = max(1, min(ENCODE_BATCH, ENCODE_PIXELS // self.resolution**2))
         while batch := list(itertools.islice(remaining, size)):
             yield self.encode(torch.stack(batch)).cpu()
 
     def encode_all(self, images: Iterable[torch.Tensor]) -> Posterior:
-        """Images (3, H, W), one after the other, to their posterior on the CPU; holds one batch of the images at a time."""
+        """The posterior of a stream of images (3, H, W), on the CPU; holds one batch of images at a time."""
         parts = list(self.encode_batches(images))
         return Posterior(torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts]))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents to images (B, 3, H, W), in [0, 1] up to the decoder's overshoot (not clipped: gradients pass)."""
+        """The images (B, 3, H, W) of latents, in [0, 1] up to overshoot; not clipped, so that gradients pass."""
         scale, shift = self._scale_and_shift(latents)
         decoded = self.vae.decode((latents / scale + shift).to(self.vae.dtype), return_dict=False)[0]
         return decoded.to(latents.dtype) / 2 + 0.5
 
     def decode_for_guidance(self, latents: torch.Tensor) -> torch.Tensor:
-        """As `decode`, by the small `guidance_decoder` where there is one."""
+        """As `decode`, with the small `guidance_decoder` if there is one."""
         if self.guidance_decoder is None:
             return self.decode(latents)
         decoded = self.guidance_decoder.decode(latents.to(self.guidance_decoder.dtype), return_dict=False)[0]
         return decoded.to(latents.dtype) / 2 + 0.5
 
     def _scale_and_shift(self, like: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | float]:
-        """(scale, shift): latents are (the autoencoder's − shift) · scale."""
+        """(scale, shift), where latents = (the autoencoder's latents − shift) · scale."""
         config = self.vae.config
         mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
         if mean is not None and std is not None:
@@ -165,7 +165,7 @@ class LatentDiffusion(nn.Module):
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> Prompts:
-        """Prompts, and `negative_prompt` for classifier-free guidance, to what the network takes; a few at a time."""
+        """Embeds the prompts, a few at a time, and `negative_prompt` if classifier-free guidance is on."""
         encoders = self._text_encoders()
         for encoder in encoders:
             encoder.to(self.device)
@@ -183,12 +183,12 @@ class LatentDiffusion(nn.Module):
                 encoder.to("cpu")
 
     def _text_encoders(self) -> list[nn.Module]:
-        """Kept out of the module's own parts, so that they stay off its device."""
+        """The text encoders; they are not submodules, so that they do not follow the module to its device."""
         encoders = (getattr(self.family.pipeline, name) for name in self.family.text_encoders)
         return [encoder for encoder in encoders if encoder is not None]
 
     def denoiser(self, prompts: Prompts, strength: float = 1.0, generators: Sequence[torch.Generator] = ()) -> Denoiser:
-        """Denoising of a batch, one prompt a sample; `generators`, one a sample, for schedulers that add noise."""
+        """The denoiser of a batch, with one prompt a sample and, for schedulers that add noise, one of `generators` a sample."""
         scheduler = build_scheduler(self.scheduler_name, self.scheduler_config)
         self.family.set_timesteps(scheduler, self.num_steps, strength, self.resolution, self.device)
         if self.latent_dtype == torch.float64:
@@ -198,7 +198,7 @@ class LatentDiffusion(nn.Module):
         return Denoiser(self._guided_model(prompts.to(self.device)), self.decode_for_guidance, scheduler, generators)
 
     def _guided_model(self, prompts: Prompts):
-        """(z_t, t) -> the network's output, with classifier-free guidance where it is on (Ho & Salimans, 2022)."""
+        """A function (z_t, t) -> the network's output, with classifier-free guidance if it is on (Ho & Salimans, 2022)."""
         family = self.family
         if prompts.negative is None:
             return lambda latents, timestep: family.output(latents.to(self.dtype), timestep, prompts.positive).to(

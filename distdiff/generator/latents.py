@@ -1,4 +1,4 @@
-"""The autoencoder's posterior of many images: on disk, or made when it is asked for."""
+"""The autoencoder's posteriors of many images, stored on disk or computed when asked for."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -18,11 +18,11 @@ class Latents(Protocol):
     """The posterior of each of a set of images."""
 
     def select(self, positions: torch.Tensor) -> Posterior:
-        """That of the images at `positions`, (B, C, h, w) on the CPU."""
+        """The posterior of the images at `positions`, (B, C, h, w) on the CPU."""
 
 
 class StoredLatents:
-    """Means and standard deviations in one NumPy file, (n, 2, C, h, w); only what is asked for is in memory."""
+    """Means and standard deviations in one NumPy file, (n, 2, C, h, w); reads only the images asked for into memory."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
@@ -38,7 +38,7 @@ class StoredLatents:
 
     @classmethod
     def write(cls, folder: Path, posteriors: Iterable[Posterior], count: int) -> None:
-        """Writes batches of posteriors, `count` images in all, one batch after the other."""
+        """Writes batches of posteriors, `count` images in all, without holding more than one batch."""
         batches = iter(posteriors)
         first = next(batches)
         sample = torch.stack([first.mean[0], first.std[0]]).numpy()
@@ -60,7 +60,7 @@ class StoredLatents:
 
 
 class EncodedLatents:
-    """Encodes an image when it is first asked for: for a few of many."""
+    """Encodes each image when it is first asked for, which pays if few of many images are needed."""
 
     def __init__(self, generator: LatentDiffusion, pixels: Callable[[int], torch.Tensor]) -> None:
         """`pixels(i)` is image i, (3, H, W) in [0, 1]."""

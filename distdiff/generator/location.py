@@ -1,6 +1,6 @@
-"""Where a generator is, and what it says it is: one of ours, a folder, a checkpoint file, or the Hugging Face hub.
+"""Where a generator is (one of ours, a folder, a checkpoint file or the Hugging Face hub), and of which kind it is.
 
-No heavy imports: validation asks before any model loads.
+No heavy imports: validation needs it before any model loads.
 """
 
 import json
@@ -23,7 +23,7 @@ INDEX = "model_index.json"
 CHECKPOINT_SUFFIX = ".safetensors"
 FIRST_LAYER, LATENT_CHANNELS = "model.diffusion_model.input_blocks.0.0.weight", 4
 REFINER_MARK = "conditioner.embedders.0.model.ln_final.weight"
-# A tensor whose presence tells what a single-file checkpoint holds (the original repositories' names).
+# Tensors whose presence tells the kind of a single-file checkpoint (the original repositories' names).
 CHECKPOINT_MARKS = {
     "model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight": STABLE_DIFFUSION_3,
     "conditioner.embedders.1.model.ln_final.weight": STABLE_DIFFUSION_XL,
@@ -45,7 +45,7 @@ def model_path(model: str, key: str = "generator.model") -> Path | None:
 
 
 def local_kind(model: str) -> Kind | None:
-    """What a local model is, or None for a hub id; raises `UserError` for what is no supported pipeline or checkpoint."""
+    """The kind of a local model, or None for a hub id; raises `UserError` for an unsupported pipeline or checkpoint."""
     path = model_path(model)
     if path is None:
         return None
@@ -61,7 +61,7 @@ def local_kind(model: str) -> Kind | None:
 
 
 def split_scale(entry: str) -> tuple[str, float]:
-    """`path:scale` to both, scale 1 where none is given.
+    """Splits `path:scale`; the scale is 1 if none is given.
 
     >>> split_scale("styles/ink.safetensors:0.6"), split_scale("user/lora")
     (('styles/ink.safetensors', 0.6), ('user/lora', 1.0))
@@ -79,7 +79,7 @@ def split_scale(entry: str) -> tuple[str, float]:
 
 
 def _checkpoint_kind(path: Path, model: str) -> Kind:
-    """Tells a checkpoint by the names in its header, a length and JSON before the tensors."""
+    """The kind of a checkpoint, by the tensor names in its header (a length and JSON before the tensors)."""
     unreadable = UserError(
         f"generator.model={model} is not allowed: a folder, a hub id or one {CHECKPOINT_SUFFIX} file"
     )

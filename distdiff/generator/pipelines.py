@@ -1,4 +1,4 @@
-"""Loads a generator: a diffusers folder, a hub id or one checkpoint file, with its adapters; says in one line why not."""
+"""Loads a generator from a diffusers folder, a hub id or one checkpoint file, with adapters and with one-line errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -39,11 +39,11 @@ CHECKPOINT_CONFIG_FILES = [
     "*.json",
     "*.txt",
     "*.model",
-]  # of a pipeline: how a checkpoint is to be read, and tokenizers
+]  # the files of a pipeline that say how to read a checkpoint, and its tokenizers
 
 
 def load_generator(config: DictConfig) -> LatentDiffusion:
-    """The pipeline that the `generator` keys name, in `generator.dtype`; raises `UserError` where it cannot be had."""
+    """The pipeline that the `generator` keys name, in `generator.dtype`; raises `UserError` if it cannot be loaded."""
     pipeline = _load_pipeline(config)
     add_loras(pipeline, config.lora)
     add_textual_inversions(pipeline, config.textual_inversion)
@@ -60,9 +60,9 @@ def load_generator(config: DictConfig) -> LatentDiffusion:
 
 
 def fetch_generator(config: DictConfig) -> dict[str, Path]:
-    """Brings what `load_generator` will take from the hub into its cache, no weights into memory: `key=value` to the folder.
+    """Downloads to the cache what `load_generator` needs from the hub; returns {`key=value`: cache folder}.
 
-    What is local is left out. Raises `UserError` where something cannot be had.
+    Leaves out local files, and loads no large weights into memory. Raises `UserError` if a download fails.
     """
     folders = {}
     path = model_path(config.model)
@@ -82,15 +82,15 @@ def fetch_generator(config: DictConfig) -> dict[str, Path]:
     if name is not None and model_path(name, "generator.guidance_decoder") is None:
         with _reasons(name, is_local=False, key="generator.guidance_decoder"):
             commit = pinned(name).resolved
-            AutoencoderTiny.from_pretrained(name, revision=commit)  # ten megabytes: small enough to be loaded
+            AutoencoderTiny.from_pretrained(name, revision=commit)  # only ten megabytes, so loading it is fine
             folders[f"generator.guidance_decoder={name}"] = cached_folder(name, "config.json", commit)
     return folders
 
 
 def fingerprint(config: DictConfig) -> dict[str, object]:
-    """Identifies all weights that the `generator` keys name: local ones by content (`fingerprint_files`), others by commit.
+    """Identifies all weights that the `generator` keys name: local ones by content (`fingerprint_files`), the hub's by commit.
 
-    `revision` is None: two names of one commit are one model.
+    `revision` is always None, so that two names of one commit count as one model.
     """
     checkpoint_config = _checkpoint_config(config)
     return {
@@ -114,7 +114,7 @@ def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
 
 
 def _pipeline_options(config: DictConfig, where: Path | str) -> dict[str, object]:
-    """Which files of a diffusers folder (`Path`) or hub id are wanted; raises `UserError` for a kind that is not supported."""
+    """Which files of a diffusers folder (`Path`) or hub id to load; raises `UserError` for an unsupported kind."""
     hub = {} if isinstance(where, Path) else {"revision": pinned(where, config.revision).resolved}
     kind = kind_of(DiffusionPipeline.load_config(where, **hub)["_class_name"], config.model)
     kind.check_scheduler(config.scheduler)
@@ -122,7 +122,7 @@ def _pipeline_options(config: DictConfig, where: Path | str) -> dict[str, object
 
 
 def _load_checkpoint(config: DictConfig, path: Path, kind: Kind, dtype: torch.dtype) -> DiffusionPipeline:
-    """One file of weights under the original repositories' names; what it lacks (tokenizers) comes from its kind's folder."""
+    """Loads one file with the original repositories' tensor names; the rest (tokenizers) comes from `checkpoint_config`."""
     is_local = False
     try:
         name = _checkpoint_config(config)
@@ -153,11 +153,11 @@ def _fetch_checkpoint_config(config: DictConfig) -> dict[str, Path]:
 
 
 def _checkpoint_config(config: DictConfig) -> str | None:
-    """The folder or hub id of the pipeline by which one checkpoint file is read; None for what is no such file."""
+    """The key `checkpoint_config` or, if it is null and the model is a checkpoint file, the hub id that diffusers gives it."""
     path = model_path(config.model)
     if path is None or not path.is_file() or config.checkpoint_config is not None:
         return config.checkpoint_config
-    # diffusers tells by the tensors' names and shapes, which it maps, not reads
+    # diffusers tells by the tensors' names and shapes; it maps the file into memory without reading all of it
     return fetch_diffusers_config(load_single_file_checkpoint(str(path)))["pretrained_model_name_or_path"]
 
 
@@ -189,7 +189,7 @@ def _load_guidance_decoder(config: DictConfig, latent_channels: int) -> Autoenco
 
 @contextmanager
 def _reasons(model: str, is_local: bool, key: str = "generator.model", wanted: str = "pipeline") -> Iterator[None]:
-    """Turns what loading raises into a `UserError` of one line that names `key` and the model."""
+    """Turns errors of loading into a one-line `UserError` that names `key` and the model."""
     try:
         with nullcontext() if is_local else hub_or_cache():
             yield

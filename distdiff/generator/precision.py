@@ -8,10 +8,11 @@ import torch
 
 @contextmanager
 def whole_float32(dtype: torch.dtype) -> Iterator[None]:
-    """Within it, convolutions of float32 networks are computed in float32 on CUDA too.
+    """A context in which convolutions of float32 networks are computed in full float32 on CUDA too.
 
-    By default cuDNN rounds their inputs to TF32, 10 bits of mantissa, and then batch sizes change images: of `transform`
-    guidance one in five by more than 1 of 255 levels (experiments/results/gpu.md). Other precisions are left alone.
+    By default cuDNN rounds their inputs to TF32 (10 bits of mantissa), and the batch size then changes the images: under
+    `transform` guidance, one in five by more than 1 of 255 levels (experiments/results/gpu.md). Other precisions are not
+    changed.
     """
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = before and dtype != torch.float32

@@ -1,4 +1,4 @@
-"""Noise schedules: diffusers' schedulers by our names, and the signal and noise levels of the latents they work on."""
+"""Noise schedules: diffusers' schedulers under our names, and the signal and noise levels of their latents."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ CLASSES: dict[str, type[SchedulerMixin]] = {
     "lcm": LCMScheduler,
     "flow_euler": FlowMatchEulerDiscreteScheduler,
 }
-# Latents are not pixels: nothing clips them. The solvers that have several forms predict the clean latent at second order.
+# Latents are not pixels, so they are never clipped. Solvers with several variants predict the clean latent at 2nd order.
 FIXED_OPTIONS: dict[str, dict[str, Any]] = {
     "ddim": {"clip_sample": False, "thresholding": False},
     "dpmpp_2m": {"algorithm_type": "dpmsolver++", "solver_order": 2, "thresholding": False},
@@ -37,9 +37,9 @@ FIXED_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def resolve_scheduler(name: str, kind: Kind, config: dict[str, Any]) -> str:
-    """`auto`: the pipeline's own scheduler where it is one of ours, else the first that suits its kind.
+    """Resolves `auto` to the pipeline's own scheduler if it is one of ours, else to the first that fits its kind.
 
-    Raises `UserError` for a pipeline whose own scheduler says that its network was trained on another kind of noise.
+    Raises `UserError` if the pipeline's own scheduler shows that its network was trained on another kind of noise.
     """
     kind.check_scheduler(name)
     own, prediction_type = config["_class_name"], config.get("prediction_type", "epsilon")
@@ -57,8 +57,8 @@ def resolve_scheduler(name: str, kind: Kind, config: dict[str, Any]) -> str:
 def build_scheduler(name: str, config: dict[str, Any]) -> SchedulerMixin:
     """The scheduler called `name`, with the noise schedule that the pipeline's own `config` describes.
 
-    Values that the pipeline left at its scheduler's defaults (`_use_default_values`) give way to the defaults of `name`, as
-    in diffusers, but for `steps_offset`: Stable Diffusion pipelines set it behind that list's back.
+    Values that the pipeline left at its scheduler's defaults (`_use_default_values`) are replaced by the defaults of `name`,
+    as in diffusers, except `steps_offset`: Stable Diffusion pipelines set it without updating that list.
     """
     defaults = [key for key in config.get("_use_default_values", []) if key != "steps_offset"]
     return CLASSES[name].from_config({**config, "_use_default_values": defaults}, **FIXED_OPTIONS.get(name, {}))
@@ -66,12 +66,12 @@ def build_scheduler(name: str, config: dict[str, Any]) -> SchedulerMixin:
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """What latents are made of, one float64 value a step: u = signal · ẑ0 + noise · ε with signal² + noise² = 1.
+    """The levels of signal and noise, one float64 value a step: u = signal · ẑ0 + noise · ε with signal² + noise² = 1.
 
-    These latents of unit variance are the same under every scheduler. `scale` times u gives the scheduler's own latents:
-    √(1 + σ²) for Euler, which keeps the signal at full size, √((1 − σ)² + σ²) for flow matching, exactly 1 for the others.
-    `signal`, `noise` and `scale` hold at the entry of a step, the values that begin with `next_` at its exit.
-    `input_scale` times u is what the network was trained on: the scheduler's own latents for flow matching, else u.
+    The latents u have unit variance under every scheduler. `scale` times u gives the scheduler's own latents; `scale` is
+    √(1 + σ²) for Euler, which keeps the signal at full size, √((1 − σ)² + σ²) for flow matching, and 1 for the others.
+    `signal`, `noise` and `scale` hold before a step, the values that begin with `next_` after it. `input_scale` times u is
+    the network's input: the scheduler's own latents for flow matching, else u.
     """
 
     signal: torch.Tensor
@@ -84,7 +84,7 @@ class NoiseLevels:
 
 
 def noise_levels(scheduler: SchedulerMixin) -> NoiseLevels:
-    """The levels of every step of a scheduler whose timesteps are set."""
+    """The levels at every step of a scheduler whose timesteps are set."""
     if isinstance(scheduler, DDIMScheduler | LCMScheduler):
         alpha_bar, following = _alpha_bars(scheduler)
         one = torch.ones_like(alpha_bar)
@@ -100,13 +100,13 @@ def noise_levels(scheduler: SchedulerMixin) -> NoiseLevels:
         signal, noise = (sigmas**2 + 1).rsqrt(), sigmas * (sigmas**2 + 1).rsqrt()
         scale = (sigmas**2 + 1).sqrt() if isinstance(scheduler, EulerDiscreteScheduler) else one
         input_scale = one
-    # What the last step leads to is decoded as it is: its scale is 1 even where the schedule ends above σ = 0.
+    # The result of the last step is decoded as it is, so its scale is 1 even if the schedule ends above σ = 0.
     next_scale = torch.cat([scale[1:-1], one[-1:]])
     return NoiseLevels(signal[:-1], noise[:-1], scale[:-1], signal[1:], noise[1:], next_scale, input_scale[:-1])
 
 
 def _alpha_bars(scheduler: DDIMScheduler | LCMScheduler) -> tuple[torch.Tensor, torch.Tensor]:
-    """ᾱ of each step and of the one it leads to."""
+    """ᾱ of each step and of the step after it."""
     table, timesteps = scheduler.alphas_cumprod.double().cpu(), scheduler.timesteps.cpu()
     if isinstance(scheduler, LCMScheduler):  # its last step ends at the clean latent
         return table[timesteps], torch.cat([table[timesteps[1:]], torch.ones(1, dtype=torch.float64)])

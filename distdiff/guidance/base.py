@@ -1,6 +1,6 @@
-"""What a guidance method is: a replacement for some of the denoising steps.
+"""The base of guidance methods; a method replaces some of the denoising steps.
 
-To add one: a file here with a subclass of `Guidance`, and a YAML file in `conf/guidance` that names it.
+To add one, add a file here with a subclass of `Guidance`, and a YAML file in `conf/guidance` that names it.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ from distdiff.keys import NonNegative, PositiveInt
 
 @dataclass(frozen=True)
 class LatentGradient:
-    """At z_t: the network's output, ẑ0, the objective's values (B,) and ∇_{z_t} of them (B, C, h, w)."""
+    """The network's output at z_t, ẑ0, the objective's values (B,) and their gradient ∇_{z_t} (B, C, h, w)."""
 
     output: torch.Tensor
     clean: torch.Tensor
@@ -28,53 +28,53 @@ class LatentGradient:
 
 
 class Guidance(ABC):
-    """Guides the steps that `guided_steps` names; every other step is the sampler's own.
+    """Guides the steps in `guided_steps`; all other steps are plain denoising.
 
-    Its keys in `conf/guidance` are the keyword-only arguments of its constructor. M and P are `start_step` and `period`;
-    null leaves them to the method.
+    Its keys in `conf/guidance` are the keyword-only arguments of its constructor. M and P are `start_step` and `period`; if
+    they are null, the method chooses them.
     """
 
     default_period: ClassVar[int | None] = (
-        None  # P where `period` is null and so many steps are left; None: all of them
+        None  # P if `period` is null, at most the steps that are left; None: all of these
     )
-    preparation: ClassVar[Preparation] = Preparation()  # how sources, prototypes and the first step are prepared for it
+    preparation: ClassVar[Preparation] = Preparation()  # how to prepare sources, prototypes and the first step
 
     def __init__(self, *, start_step: PositiveInt | None = None, period: PositiveInt | None = None) -> None:
         self.start_step = start_step
         self.period = period
 
     def schedule(self, num_steps: int, strength: float, counting: str = "floor") -> StepSchedule:
-        """The steps that run at `strength`, M and P resolved; `counting` is the model family's rule."""
+        """The steps that run at `strength`, with M and P resolved; `counting` is the rule of the model's kind."""
         resolved = StepSchedule.of(num_steps, strength, self.start_step, self.period, counting)
         return self.preparation.first_step(resolved, strength, counting)
 
     def steps_in_period(self, schedule: StepSchedule) -> int:
-        """P: the typed period, or this method's default limited to the steps left."""
+        """P: the configured period, or this method's default, at most the steps that are left."""
         if schedule.period is not None:
             return schedule.period
         return min(self.default_period or schedule.steps_left, schedule.steps_left)
 
     def guided_steps(self, schedule: StepSchedule) -> range:
-        """The indices at which `step` is called in place of plain denoising: P consecutive ones from M on.
+        """The indices at which `step` replaces plain denoising: P consecutive ones from M on.
 
-        At the first of them the energy is first seen.
+        The energy is first measured at the first of them.
         """
         return range(schedule.first_guided, schedule.first_guided + self.steps_in_period(schedule))
 
     @abstractmethod
     def step(self, latents: torch.Tensor, index: int, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """From z_t (B, C, h, w) at `index` to z_{t−1}, and the energy (B,) of z_t's clean prediction.
+        """(z_{t−1}, energy (B,) of the clean prediction at z_t) from z_t (B, C, h, w) at `index`.
 
-        Both latents have unit variance, as all that the denoiser takes and returns, so that a move of the same length means
-        the same under every scheduler. Each sample's result depends on that sample alone, so the batch size changes nothing.
+        Both latents have unit variance, as everywhere in the denoiser, so that step sizes are comparable across schedulers.
+        Each sample's result depends only on that sample, so the batch size changes nothing.
         """
 
     def gradient(
         self, energies: torch.Tensor, inputs: Sequence[torch.Tensor], batch: GuidedBatch
     ) -> list[torch.Tensor]:
-        """∇E (B,) with respect to each of `inputs` (B, …), as the method wants it (`normalised`).
+        """The gradient of the energies (B,) with respect to each of `inputs` (B, …), normalised by `normalised`.
 
-        Zero for a sample whose gradient is not finite, now or at an earlier step; `batch.guided` marks it.
+        It is zero for a sample whose gradient is not finite, now or at an earlier step; `batch.guided` records these.
         """
         gradients, finite = energy_gradient(energies, inputs, batch.network_dtype)
         batch.guided &= finite
@@ -82,7 +82,7 @@ class Guidance(ABC):
         return [torch.where(per_sample(batch.guided, tensor), tensor, 0) for tensor in gradients]
 
     def normalised(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The gradients as they are."""
+        """Returns the gradients unchanged; subclasses may normalise them."""
         return gradients
 
     @torch.enable_grad()
@@ -93,9 +93,9 @@ class Guidance(ABC):
         batch: GuidedBatch,
         objective: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> LatentGradient:
-        """One pass forth and back through the network, from z_t (B, C, h, w); keeps no graph.
+        """One forward and backward pass through the network from z_t (B, C, h, w); keeps no graph.
 
-        `objective` takes ẑ0 to what is differentiated, (B,); the energy where it is None.
+        `objective` maps ẑ0 to the values (B,) to differentiate; None is the energy.
         """
         latents = latents.detach().requires_grad_()
         output, clean = batch.predict(latents, index)
@@ -105,10 +105,10 @@ class Guidance(ABC):
 
 
 class SeveralSteps(Guidance):
-    """Guidance of P consecutive steps, each a move down the gradient of strength ρ.
+    """Guidance of P consecutive steps, each a step of size ρ down the gradient.
 
-    Keys: `rho`; `every`, only each so many-th of the P steps is guided; `rho_schedule`, how ρ is spread over the guided
-    steps; `gradient_norm`, whether each sample's gradient is divided by its Euclidean norm.
+    Keys: `rho`; `every`, which guides only every n-th of the P steps; `rho_schedule`, how ρ changes over the guided steps;
+    `gradient_norm`, whether each sample's gradient is divided by its Euclidean norm.
     """
 
     default_period = 5  # chosen on validation data: experiments/results/default_guidance.md
@@ -129,16 +129,16 @@ class SeveralSteps(Guidance):
         self.gradient_norm = gradient_norm
 
     def normalised(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Of unit length each, if `gradient_norm` says so."""
+        """Divides each sample's gradient by its norm if `gradient_norm` is `unit`."""
         return unit_norm(gradients) if self.gradient_norm == "unit" else gradients
 
     def guided_steps(self, schedule: StepSchedule) -> range:
         return super().guided_steps(schedule)[:: self.every]
 
     def share(self, index: int, schedule: StepSchedule) -> float:
-        """The factor on the strength at a guided step under `rho_schedule`; its mean over the n guided steps is 1.
+        """The factor on ρ at a guided step under `rho_schedule`; its mean over the n guided steps is 1.
 
-        Increasing: 2 (i + 1) / (n + 1) at the i-th guided step, i from 0; decreasing: the same, backwards.
+        Increasing: 2 (i + 1) / (n + 1) at the i-th guided step, i from 0; decreasing: the same in reverse order.
 
         >>> schedule = StepSchedule.of(num_steps=10, strength=1.0, start_step=4, period=3)
         >>> from distdiff.guidance.direct import Direct
@@ -155,13 +155,13 @@ class SeveralSteps(Guidance):
 
 
 class OneStep(Guidance):
-    """Guidance that acts at the single step M."""
+    """Guidance that acts only at step M."""
 
     def guided_steps(self, schedule: StepSchedule) -> range:
         return range(schedule.first_guided, schedule.first_guided + 1)
 
     def step(self, latents, index, batch):
-        """Plain denoising; only the energy is measured."""
+        """Plain denoising that also measures the energy."""
         with torch.no_grad():
             output, clean = batch.predict(latents, index)
             return batch.denoiser.advance(latents, output, index), batch.energy(clean)

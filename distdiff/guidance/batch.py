@@ -1,4 +1,4 @@
-"""The batch being guided: what a guidance method may use of it."""
+"""The batch being guided, as guidance methods see it."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from distdiff.guidance.schedule import StepSchedule
 
 
 class GuidedBatch:
-    """B samples on their way: how to denoise them, their energy, and the random numbers that guidance may draw.
+    """B samples during sampling: how to denoise them, their energy, and random numbers for guidance.
 
-    `targets` (B,) are what the energy compares each sample with. `generators` are guidance's own, one a sample: what it
-    draws shifts nothing that the sampler draws. `guided` (B,) is False for a sample whose gradient was not finite: it goes
-    on without guidance.
+    `targets` (B,) are what the energy compares each sample with. `generators`, one for each sample, are guidance's own, so
+    that its draws do not change what the sampler draws. `guided` (B,) is False for a sample whose gradient was not finite;
+    such a sample continues without guidance.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class GuidedBatch:
         return self.image_energy(self.denoiser.decode(clean), self.targets)
 
     def denoiser_of_repetition(self, travels_left: int) -> Denoiser:
-        """What steps to z_{t−1} when as many travels back in time are to follow.
+        """The denoiser for a step to z_{t−1} that is followed by `travels_left` travels back in time.
 
-        Only the last repetition of a step counts for the sampler's denoiser; each one before it has a fork that draws fresh
-        noise from guidance's own generators, where the scheduler adds noise (LCM).
+        Only the last repetition of a step uses the sampler's denoiser. The earlier ones use a fork which, if the scheduler adds
+        noise (LCM), draws fresh noise from guidance's own generators.
         """
         return self.denoiser.fork(self.generators) if travels_left else self.denoiser
 
     def travel_back(self, latents: torch.Tensor, following: torch.Tensor, index: int) -> torch.Tensor:
-        """From z_{t−1} (`following`) to a new z_t, with fresh noise; `latents`, the old z_t, where guidance has ended."""
+        """A new z_t from z_{t−1} (`following`) and fresh noise; samples without guidance keep the old z_t (`latents`)."""
         noise = self.draw(torch.randn, latents.shape[1:], following)
         again = self.denoiser.renoise(following, noise, index)
         return torch.where(per_sample(self.guided, again), again, latents)

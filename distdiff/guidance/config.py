@@ -1,4 +1,4 @@
-"""The `guidance` keys that every option has, and what can be checked of them before anything loads."""
+"""The `guidance` keys that every option has, and the checks made before anything loads."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,9 @@ class GuidanceKeys:
 
 
 def check_steps(config: DictConfig, strength: float, key: str = "expansion.strength") -> None:
-    """Refuses a strength that leaves no step, and a `start_step` or `period` beyond those that it leaves.
+    """Raises `UserError` for a strength that leaves no steps, and for a `start_step` or `period` beyond the steps left.
 
-    Checks the chosen guidance, and those that a study's rows are.
+    Checks the chosen guidance, and the guidance options in a study's rows.
     """
     for guidance in (config.guidance, *config.options.get("guidance", {}).values()):
         StepSchedule.of(

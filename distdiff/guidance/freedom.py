@@ -1,4 +1,4 @@
-"""FreeDoM: direct guidance, each guided step repeated with time travel (Yu et al., 2023)."""
+"""FreeDoM: direct guidance that repeats each guided step with time travel (Yu et al., 2023)."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from distdiff.keys import PositiveInt
 class Freedom(SeveralSteps):
     """z_{t−1} ← z_{t−1} − ρ ∇_{z_t} E, then back to z_t ~ q(z_t | z_{t−1}) and again, `recurrence` times a step.
 
-    Yu et al., 2023, algorithm 2, with the hierarchical energy for its condition. With recurrence 1 it is `direct`. Travelling
-    back only serves the correction, so at ρ = 0 there is none.
+    Yu et al., 2023, algorithm 2, with the hierarchical energy as the condition. With recurrence 1 it equals `direct`. Time
+    travel only serves the correction, so there is none at ρ = 0.
     """
 
     def __init__(self, *, recurrence: PositiveInt, **keys: Any) -> None:

@@ -1,21 +1,21 @@
-"""Gradients of energies, one a sample: safe in half precision, normalised where asked, none where not finite."""
+"""Per-sample gradients of energies: safe in half precision, optionally normalised, zero if not finite."""
 
 from collections.abc import Sequence
 
 import torch
 
-# Backward passes through float16 networks underflow below 6e-8 and overflow above 65,504, so the energy is scaled up
-# first (loss scaling; Micikevicius et al., 2018); a sample whose gradient overflows takes the next smaller scale.
+# Backward passes through float16 networks underflow below 6e-8 and overflow above 65,504, so the energy is first scaled
+# up (loss scaling; Micikevicius et al., 2018); a sample whose gradient overflows is retried at the next smaller scale.
 LOSS_SCALES = {torch.float16: (2.0**14, 2.0**7, 1.0)}
 
 
 def energy_gradient(
     energies: torch.Tensor, inputs: Sequence[torch.Tensor], network_dtype: torch.dtype
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """∇E with respect to each of `inputs` (B, …), and which samples' gradients are finite (B,); the others' are zero.
+    """∇E with respect to each of `inputs` (B, …), and which samples' gradients are finite (B,); the others are set to zero.
 
-    The energies (B,) are summed, not averaged: each sample's gradient is its own. `network_dtype` is the lowest precision
-    on the way back.
+    The energies (B,) are summed, not averaged, so that each sample's gradient is independent of the batch. `network_dtype`
+    is the lowest precision in the backward pass.
     """
     scales = LOSS_SCALES.get(network_dtype, (1.0,))
     gradients = [torch.zeros_like(tensor) for tensor in inputs]
@@ -34,7 +34,7 @@ def energy_gradient(
 
 
 def unit_norm(gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Each sample's gradient, all inputs together, divided by its Euclidean norm; zero stays zero."""
+    """Divides each sample's gradient by its Euclidean norm over all inputs; zero stays zero."""
     norm = torch.linalg.vector_norm(torch.cat([tensor.flatten(1) for tensor in gradients], dim=1), dim=1)
     norm = torch.where(norm > 0, norm, 1)
     return [tensor / per_sample(norm, tensor) for tensor in gradients]

@@ -6,7 +6,7 @@ from distdiff.guidance.base import SeveralSteps
 
 
 class Mpgd(SeveralSteps):
-    """ẑ0 ← ẑ0 − ρ ∇_{ẑ0} E(ẑ0, y), and the step to z_{t−1} goes on from it with the noise predicted at z_t.
+    """ẑ0 ← ẑ0 − ρ ∇_{ẑ0} E(ẑ0, y); the step to z_{t−1} then uses this ẑ0 and the noise predicted at z_t.
 
     He et al., 2024 (Manifold Preserving Guided Diffusion), algorithm 1 in latent space, with the hierarchical energy.
     """

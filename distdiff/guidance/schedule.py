@@ -10,10 +10,10 @@ DEFAULT_START_FRACTION = 0.4  # the published M = 20 of 50 steps
 
 @dataclass(frozen=True)
 class StepSchedule:
-    """Indices into the full schedule of `num_steps` steps, 0 the noisiest.
+    """Indices into the full schedule of `num_steps` steps; 0 is the noisiest.
 
-    `first` is where img2img starts for a strength; `first_guided = num_steps - M`; `period` (P) is None where the method
-    chooses its own, never more than the `steps_left` from the first guided step on.
+    `first` is where img2img starts for a strength; `first_guided = num_steps - M`; `period` (P) is at most `steps_left`, the
+    number of steps from the first guided one on, or None if the method chooses it.
     """
 
     num_steps: int
@@ -31,10 +31,10 @@ class StepSchedule:
         counting: str = "floor",
         key: str = "expansion.strength",
     ) -> "StepSchedule":
-        """Resolves M (`start_step`) and P (`period`); raises `UserError` for a typed value beyond the steps there are.
+        """Resolves M (`start_step`) and P (`period`); raises `UserError` for a value beyond the available steps.
 
-        `counting` is the model family's rule for the steps that run at a strength (`generator.kinds.Kind`); `key` is what
-        the strength is called in an error.
+        `counting` is the rule for how many steps run at a strength (`generator.kinds.Kind`); `key` is the name of the strength
+        in an error.
 
         >>> StepSchedule.of(num_steps=50, strength=0.5, start_step=None, period=None)
         StepSchedule(num_steps=50, first=25, first_guided=30, period=None)
@@ -61,5 +61,5 @@ class StepSchedule:
 
     @property
     def steps_left(self) -> int:
-        """Steps from the first guided one to the end (M)."""
+        """The number of steps from the first guided one to the end (M)."""
         return self.num_steps - self.first_guided

@@ -1,4 +1,4 @@
-"""TFG: one training-free guidance that holds the others as special cases (Ye et al., 2024)."""
+"""TFG: a training-free guidance that has the other methods as special cases (Ye et al., 2024)."""
 
 import functools
 import math
@@ -12,16 +12,16 @@ from distdiff.keys import NonNegative, PositiveInt
 
 
 class Tfg(SeveralSteps):
-    """Guides z_t with strength ρ and the predicted clean latent with strength μ, on a smoothed energy, with time travel.
+    """Guides z_t with strength ρ and the predicted clean latent with strength μ, with a smoothed energy and time travel.
 
-    Ye et al., 2024 (TFG), algorithm 1, with the hierarchical energy E for −log f:
+    Ye et al., 2024 (TFG), algorithm 1, with the hierarchical energy E in place of −log f:
     - Ẽ(ẑ0) = −log mean_i exp(−E(ẑ0 + γ σ_t δ_i)), δ_i ~ N(0, I), `num_samples` of them, σ_t = √(1 − ᾱ_t);
     - Δ_t = −ρ ∇_{z_t} Ẽ(ẑ0) ("variance guidance"; the paper's factor 1/√α_t is part of ρ here);
-    - Δ_0 ← Δ_0 − μ ∇_{ẑ0} Ẽ(ẑ0 + Δ_0), `iterations` times from 0 ("mean guidance");
-    - z_{t−1} ← step(z_t) + Δ_t + (next signal level) Δ_0; then back to z_t and again, `recurrence` times.
+    - Δ_0 ← Δ_0 − μ ∇_{ẑ0} Ẽ(ẑ0 + Δ_0), `iterations` times, starting at 0 ("mean guidance");
+    - z_{t−1} ← step(z_t) + Δ_t + (next signal level) Δ_0; then back to z_t and again, `recurrence` times in all.
 
-    μ = γ = 0 is FreeDoM (and, with recurrence 1, `direct`); ρ = γ = 0, one iteration and recurrence 1 is MPGD with μ for
-    its ρ. At ρ = μ = 0 there is nothing to travel back for.
+    μ = γ = 0 gives FreeDoM (and, with recurrence 1, `direct`); ρ = γ = 0, one iteration and recurrence 1 gives MPGD with μ
+    as its ρ. There is no time travel at ρ = μ = 0.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Tfg(SeveralSteps):
         return following, first_energies
 
     def directions(self, latents: torch.Tensor, batch: GuidedBatch) -> list[torch.Tensor]:
-        """δ_i of the smoothing, each (B, C, h, w); none where γ = 0."""
+        """The directions δ_i of the smoothing, each (B, C, h, w); empty if γ = 0."""
         if self.gamma == 0:
             return []
         return [batch.draw(torch.randn, latents.shape[1:], latents) for _ in range(self.num_samples)]
@@ -86,7 +86,7 @@ class Tfg(SeveralSteps):
     def smoothed_energy(
         self, clean: torch.Tensor, index: int, spread: list[torch.Tensor], batch: GuidedBatch
     ) -> torch.Tensor:
-        """Ẽ (B,)."""
+        """Ẽ (B,), the smoothed energy of `clean`."""
         if not spread:
             return batch.energy(clean)
         width = self.gamma * batch.denoiser.noise_level(index, clean)

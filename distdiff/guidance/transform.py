@@ -11,10 +11,10 @@ from distdiff.keys import NonNegative
 
 
 class Transform(OneStep):
-    """Moves z once, at step M, by a channel-wise scale and shift that lower the energy P steps on (Zhu et al., 2024).
+    """Moves z once, at step M, by a channel-wise scale and shift that lower the energy of P steps (Zhu et al., 2024).
 
-    z' = z ⊙ (1 + ω) + b with ω, b of shape (B, C, 1, 1); one gradient step of size ρ on the mean energy of P rollout
-    steps from z'; z' is then clamped to the l∞ ball of radius ε around z.
+    z' = z ⊙ (1 + ω) + b with ω, b of shape (B, C, 1, 1). ω and b take one gradient step of size ρ on the mean energy of P
+    rollout steps from z'; z' is then clamped to the l∞ ball of radius ε around z.
     """
 
     default_period = 2  # as published
@@ -35,7 +35,7 @@ class Transform(OneStep):
         self.gradient_norm = gradient_norm
 
     def normalised(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
-        """ω's and b's together of unit length, if `gradient_norm` says so."""
+        """Divides the gradients of ω and b by their joint norm if `gradient_norm` is `unit`."""
         return unit_norm(gradients) if self.gradient_norm == "unit" else gradients
 
     def step(self, latents, index, batch):
@@ -58,7 +58,7 @@ class Transform(OneStep):
     def transformed(
         self, latents: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, index: int, batch: GuidedBatch
     ) -> torch.Tensor:
-        """z' after one step down the gradient in (ω, b), inside the ball around z; z itself where there is no gradient."""
+        """z' after one gradient step on (ω, b), clamped to the ball around z; z itself for samples without guidance."""
         scale, shift = scale.detach().requires_grad_(), shift.detach().requires_grad_()
         objective = self.rollout_energy(latents * (1 + scale) + shift, index, batch)
         scale_gradient, shift_gradient = self.gradient(objective, [scale, shift], batch)

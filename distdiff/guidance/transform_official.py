@@ -24,7 +24,7 @@ def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Imag
 
 
 class PublishedPreparation(Preparation):
-    """One random crop and one VAE sample of a source serve all its copies; prototypes see images squashed to squares."""
+    """All copies of a source share one random crop and one VAE sample; prototypes are made from squashed images."""
 
     random_crop = staticmethod(random_crop)
     one_latent_per_source = True
@@ -33,18 +33,18 @@ class PublishedPreparation(Preparation):
         return input_size, "squash"
 
     def first_step(self, schedule: StepSchedule, strength: float, counting: str) -> StepSchedule:
-        """The first index is int((1 − strength) · num_steps), where the schedule does not begin at the strength itself."""
+        """Starts at int((1 − strength) · num_steps), unless the schedule itself starts at the strength."""
         if counting == "all":
             return schedule
         return schedule.starting_at(int((1 - strength) * schedule.num_steps))
 
 
 class TransformOfficial(Transform):
-    """`Transform` with the published code's differences, beside those of its `preparation`.
+    """`Transform` with the differences of the published code, in addition to those of its `preparation`.
 
-    Features are not normalised, though the prototypes they are compared with are; the decoder's output goes to the
-    encoder in [−1, 1], resized bicubically without antialiasing, without the encoder's input normalisation. The published
-    mean over the batch was taken over one image, so it changes nothing here.
+    Features are not normalised, although the prototypes are. The decoder's output goes to the encoder in [−1, 1], resized
+    bicubically without antialiasing and without the encoder's input normalisation. The published code averages over a batch
+    of one image, which makes no difference here.
     """
 
     preparation = PublishedPreparation()

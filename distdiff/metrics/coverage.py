@@ -8,20 +8,20 @@ from distdiff.metrics.base import Features, Metric
 
 
 class Coverage(Metric):
-    r"""The share of real images in whose neighbourhood there is a generated one.
+    r"""The share of real images that have a generated image in their neighbourhood.
 
     .. math:: \frac{1}{N} \sum_{i=1}^{N} [\min_j \|y_j - x_i\| \le r_k(x_i)]
 
-    x are real and y generated features; r_k(x) is the distance from x to its k-th nearest real neighbour, k being
-    `num_neighbours`, or the number of other real images where that is less.
-    In [0, 1], higher is better, computed on the CPU. It rises with the number of generated images: compare it at equal numbers.
-    Raises `ValueError` where there is no image on either side.
+    x are real and y generated features; r_k(x) is the distance from x to its k-th nearest real neighbour, where k is
+    `num_neighbours` or, if that is less, the number of other real images.
+    In [0, 1], higher is better; computed on the CPU. It rises with the number of generated images, so compare only values for
+    equal numbers of images. Raises `ValueError` if there are no images on one side.
     Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020, eq. 4.
 
     >>> import torch
     >>> real = Features(torch.tensor([[0.0], [1.0], [2.0], [10.0]]), torch.zeros(4), torch.zeros(4))
     >>> generated = Features(torch.tensor([[0.5]]), torch.zeros(1), torch.zeros(1))
-    >>> Coverage(num_neighbours=1)(real, generated)  # within 1 of 0 and of 1, farther than 1 from 2, than 8 from 10
+    >>> Coverage(num_neighbours=1)(real, generated)  # 0.5 lies within the radius 1 of 0 and 1, but not of 2, nor within 8 of 10
     0.5
     """
 
@@ -36,6 +36,6 @@ class Coverage(Metric):
         return float((nearest[:, 0] <= radii).mean())
 
     def _radii(self, real: Features) -> np.ndarray:
-        """(N,): the distance from each real image to its k-th nearest other one."""
+        """(N,): the distance from each real image to its k-th nearest real neighbour."""
         points, num_neighbours = real.features.numpy(), min(self.num_neighbours, len(real) - 1)
         return NearestNeighbors(n_neighbors=num_neighbours + 1).fit(points).kneighbors(points)[0][:, -1]

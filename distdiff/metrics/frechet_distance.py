@@ -8,14 +8,14 @@ from distdiff.metrics.base import Features, Metric
 
 
 class FrechetDistance(Metric):
-    r"""Frechet distance between Gaussians fitted to the features of real and of generated images, by torchmetrics.
+    r"""The Frechet distance between Gaussians fitted to the features of real and generated images, by torchmetrics.
 
     .. math:: \|\mu_r - \mu_g\|^2 + \operatorname{tr}(\Sigma_r + \Sigma_g - 2 (\Sigma_r \Sigma_g)^{1/2})
 
-    In [0, ∞), lower is closer. Computed in float64 on the CPU, since the square root of a product of covariances is badly
-    conditioned. It falls with the number of images: compare it at equal numbers. With no more images than feature
-    dimensions on either side a covariance is singular, and what its missing directions are worth is made up: `remark` says
-    so then. Raises `RuntimeError` where there are fewer than two images on either side.
+    In [0, ∞), lower is better. Computed in float64 on the CPU, since the square root of a product of covariances is badly
+    conditioned. It falls as the number of images rises, so compare only values for equal numbers of images. If one side has
+    no more images than there are feature dimensions, its covariance is singular and the distance biased; `remark` then says
+    so. Raises `RuntimeError` if there are fewer than two images on one side.
     Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", NeurIPS
     2017, eq. 6, there in the features of an Inception network.
 
@@ -32,7 +32,7 @@ class FrechetDistance(Metric):
 
     def __call__(self, real: Features, generated: Features) -> float:
         metric = self.of_real(real, _seen_real)
-        metric.reset()  # of the generated images before, not of the real ones
+        metric.reset()  # drops the last generated images and keeps the real ones
         metric.update(generated.features.double(), real=False)
         return float(metric.compute())
 

@@ -1,4 +1,4 @@
-"""The judge: a classifier that saw many real images and no synthetic one."""
+"""The judge: a classifier trained on many real images and no synthetic ones."""
 
 import itertools
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from distdiff.metrics.base import Features
 from distdiff.ranks.trainer import trainer_device
 
 SEED = 0  # the judge belongs to the dataset, not to a study seed
-BATCH = 200  # images at once on the device; it changes no feature
+BATCH = 200  # images at once on the device; does not change the features
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A classifier, and how it is shown images: made square by `fit`, `input_size` pixels a side, on `device`."""
+    """A classifier that sees images fitted by `fit` to squares of `input_size` pixels a side, on `device`."""
 
     classifier: ImageClassifier
     input_size: int
@@ -27,7 +27,7 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, images: LabelledImages) -> Features:
-        """What the classifier makes of at least one image, in batches on `device`; the features come back to the CPU."""
+        """The features and predictions for one or more images, computed in batches on `device` and returned on the CPU."""
         self.classifier.to(self.device)
         features, predicted = [], []
         pixels = images.stream(self.input_size, self.fit)
@@ -39,9 +39,9 @@ class Judge:
 
 
 def train_judge(classifiers: ClassifierTrainer, pool: TrainingSet, steps: int, input_size: int) -> Judge:
-    """Trains on the dataset's whole training pool, from which studies draw their few images.
+    """Trains the judge on the dataset's whole training pool, from which studies draw their few images.
 
-    It judges on the device that it is trained on, the one of the `trainer` keys.
+    The judge runs on the device on which it is trained, that of the `trainer` keys.
     """
     classifier = classifiers.with_steps(steps).train(pool, SEED, "judge")
     return Judge(classifier, input_size, pool.fit, trainer_device(classifiers.trainer_config))

@@ -4,12 +4,12 @@ from distdiff.metrics.base import Features, Metric
 
 
 class LabelConsistency(Metric):
-    r"""The share of generated images to which the judge gives the label that they were made for.
+    r"""The share of generated images for which the judge predicts the label that they were made for.
 
     .. math:: \frac{1}{n} \sum_{i=1}^{n} [\hat y(x_i) = y_i]
 
-    In [0, 1], higher is better; NaN, not an error, where there are no images. It says nothing of diversity: copies of one
-    well-recognised image a class reach 1. The real images are not looked at.
+    In [0, 1], higher is better; NaN, not an error, if there are no images. It says nothing about diversity: copies of one
+    well-recognised image a class reach 1. The real images are not used.
     Source: "GAN-test" of Shmelkov et al., "How good is my GAN?", ECCV 2018.
 
     >>> import torch

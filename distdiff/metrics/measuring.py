@@ -1,4 +1,4 @@
-"""Measures images by the metrics that `measure.metrics` names."""
+"""Measures images with the metrics that `measure.metrics` names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from distdiff.metrics.reference import Reference, reference, remarks
 
 
 def load_metrics(config: DictConfig) -> dict[str, Metric]:
-    """The metrics that `measure.metrics` names, each once, in that order; their keys are in `options.metric`."""
+    """The metrics that `measure.metrics` names, by name and without repetition; their keys are in `options.metric`."""
     metrics = {}
     for name in config.measure.metrics:
         option = config.options.metric[name]
@@ -30,16 +30,16 @@ def load_metrics(config: DictConfig) -> dict[str, Metric]:
 
 @dataclass(frozen=True)
 class Measured:
-    """Each metric's value by its name, and a remark by the name of those whose value needs one (`Metric.remark`)."""
+    """The value of each metric, and a remark for each metric whose value needs one (`Metric.remark`), by name."""
 
     values: dict[str, float]
     remarks: dict[str, str]
 
 
 class Measurer:
-    """Compares images with the `real` ones by each of `metrics`, as `judge` sees them.
+    """Compares images with the `real` ones by each of `metrics`, in the features of `judge`.
 
-    The features of the real and of the held-out images are computed when first needed, once for all comparisons.
+    The features of the real and the held-out images are computed once, when they are first needed.
     """
 
     def __init__(self, metrics: Mapping[str, Metric], judge: Judge, real: LabelledImages) -> None:
@@ -50,27 +50,27 @@ class Measurer:
 
     @cached_property
     def real(self) -> Features:
-        """The real images, looked at when first needed."""
+        """The judge's view of the real images, computed when first needed."""
         return self.judge(self.images)
 
     def __call__(self, generated: LabelledImages) -> dict[str, float]:
-        """Each metric's value, by its name."""
+        """The value of each metric, by name."""
         return self.measured(generated).values
 
     def measured(self, generated: LabelledImages) -> Measured:
-        """Each metric's value, and what has to be said of it."""
+        """The values of all metrics, with remarks."""
         seen = self.judge(generated)
         values = {name: float(metric(self.real, seen)) for name, metric in self.metrics.items()}
         return Measured(values, remarks(self.metrics, self.real, seen))
 
     def reference(self, held_out: LabelledImages) -> Reference:
-        """The baseline values: the same metrics among real images, of which `held_out` may be none."""
+        """The baseline values: the same metrics between real images; `held_out` may be empty."""
         return reference(self.metrics, self.real, self._seen_held_out(held_out))
 
     def judge_accuracy(self, held_out: LabelledImages) -> float | None:
-        """The fraction of `held_out`, none of which the judge was trained on, that it labels rightly; None without images.
+        """The judge's accuracy on the images `held_out`, on which it was not trained; None if there are no images.
 
-        What label consistency is worth hangs on it.
+        Label consistency is only as reliable as this accuracy.
         """
         seen = self._seen_held_out(held_out)
         return None if seen is None else seen.accuracy

@@ -13,13 +13,13 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Reference:
-    """The baseline value of each metric, by its name: what it is among real images.
+    """The baseline value of each metric by name: its value between two sets of real images.
 
-    Between a random half of the real images, `num_half` of them, and the other half; a metric that needs labels, on
-    `num_held_out` held-out images, which the judge was not trained on. None where there are too few images.
-    Metrics depend on the number of images: where there are more expanded images than `num_half`, the values of the two
-    are not at equal numbers. Both halves are of the images that the judge was trained on. `remarks` are those of the metrics
-    (`Metric.remark`) on the images that their values are from.
+    The two sets are random halves, of `num_half` images each, of the real images on which the judge was trained. For a metric
+    that needs labels, the value is computed on `num_held_out` held-out images, on which the judge was not trained. It is
+    None if there are too few images. Metrics depend on the number of images, so baseline values are not directly comparable
+    with those of expanded images if their number is not `num_half`. `remarks` are the metrics' remarks (`Metric.remark`)
+    about the baseline values.
     """
 
     values: dict[str, float | None]
@@ -28,13 +28,13 @@ class Reference:
     remarks: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the values by name, the numbers of images, and `remarks` where there are any."""
+        """The values by name, the numbers of images and, if there are any, the `remarks`, for JSON."""
         counts = {"num_half": self.num_half, "num_held_out": self.num_held_out}
         return {**self.values, **counts, **({"remarks": self.remarks} if self.remarks else {})}
 
 
 def reference(metrics: Mapping[str, Metric], real: Features, held_out: Features | None) -> Reference:
-    """The baseline values of `metrics`; `held_out` is None where there are no held-out images."""
+    """The baseline values of `metrics`; `held_out` is None if there are no held-out images."""
     shuffled = torch.randperm(len(real), generator=torch.Generator().manual_seed(SEED))
     half = len(real) // 2
     first, second = real.select(shuffled[:half]), real.select(shuffled[half : 2 * half])
@@ -56,6 +56,6 @@ def reference(metrics: Mapping[str, Metric], real: Features, held_out: Features 
 
 
 def remarks(metrics: Mapping[str, Metric], real: Features, generated: Features) -> dict[str, str]:
-    """The remarks of those `metrics` that have one on these images, by name."""
+    """The remarks of those `metrics` that have one for these images, by name."""
     made = {name: metric.remark(real, generated) for name, metric in metrics.items()}
     return {name: remark for name, remark in made.items() if remark is not None}

@@ -1,4 +1,4 @@
-"""First stage of latent diffusion: the autoencoder (Rombach et al., 2022, section 3.1, without the adversarial term)."""
+"""First stage of latent diffusion: the autoencoder (Rombach et al., 2022, section 3.1), without the adversarial term."""
 
 import lightning as L
 import torch
@@ -38,7 +38,7 @@ class AutoencoderTraining(L.LightningModule):
 
 
 def one_cycle(module: L.LightningModule, learning_rate: float) -> dict[str, object]:
-    """AdamW under a one-cycle schedule (Smith & Topin, 2019) over the trainer's planned steps."""
+    """AdamW with a one-cycle schedule (Smith & Topin, 2019) over the trainer's planned steps."""
     optimizer = torch.optim.AdamW(
         [p for p in module.parameters() if p.requires_grad], lr=learning_rate, weight_decay=1e-4
     )

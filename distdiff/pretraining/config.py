@@ -32,7 +32,7 @@ class PretrainKeys:
 
 
 def check(config: DictConfig) -> None:
-    """Refuses several devices."""
+    """Raises `UserError` for more than one device."""
     trainer = config.trainer
     if trainer.num_nodes > 1 or (str(trainer.devices) not in ("auto", "-1") and count_devices(trainer) > 1):
         raise UserError(f"trainer.devices={trainer.devices} is not allowed here: pretrain.py trains on one device")

@@ -1,4 +1,4 @@
-"""Second stage of latent diffusion: the UNet, together with the text encoder that conditions it."""
+"""Second stage of latent diffusion: the UNet and the text encoder that conditions it."""
 
 import lightning as L
 import torch
@@ -12,7 +12,7 @@ from distdiff.pretraining.autoencoder import one_cycle
 class DenoiserTraining(L.LightningModule):
     """Minimises the error of the predicted noise (Ho et al., 2020, equation 14), dropping some prompts for CFG.
 
-    A batch is (latent means, latent standard deviations, labels): (B, C, h, w) twice, scaled to unit variance, and (B,).
+    A batch is (latent means, latent standard deviations, labels): twice (B, C, h, w), scaled to unit variance, and (B,).
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class DenoiserTraining(L.LightningModule):
         self.prompt_dropout = prompt_dropout
         self.register_buffer(
             "tokens", torch.cat([prompt_tokens, empty_tokens]), persistent=False
-        )  # row a class, then ""
+        )  # one row a class, then the empty prompt
 
     def loss(self, mean: torch.Tensor, std: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         latents = mean + std * torch.randn_like(mean)

@@ -1,4 +1,4 @@
-"""The untrained parts of a small Stable Diffusion pipeline, all of them diffusers' and transformers' own classes."""
+"""The untrained parts of a small Stable Diffusion pipeline, all built from classes of diffusers and transformers."""
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from omegaconf import DictConfig
@@ -6,7 +6,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 
 def build_autoencoder(config: DictConfig) -> AutoencoderKL:
-    """A KL autoencoder; every entry of `autoencoder_channels` after the first halves the side."""
+    """A KL autoencoder; each entry of `autoencoder_channels` after the first halves the sides of the latents."""
     channels = list(config.autoencoder_channels)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(channels),
@@ -20,7 +20,7 @@ def build_autoencoder(config: DictConfig) -> AutoencoderKL:
 
 
 def build_unet(config: DictConfig) -> UNet2DConditionModel:
-    """A text-conditioned UNet on the autoencoder's latents; attention everywhere but at the full latent size."""
+    """A text-conditioned UNet on the autoencoder's latents, with attention at all resolutions except the full one."""
     channels = list(config.unet_channels)
     attending = len(channels) - 1
     return UNet2DConditionModel(

@@ -1,4 +1,4 @@
-"""Trains a small Stable Diffusion pipeline from scratch and writes it as a diffusers folder with a model card."""
+"""Trains a small Stable Diffusion pipeline from scratch and saves it as a diffusers folder with a model card."""
 
 import hashlib
 import shlex
@@ -148,7 +148,7 @@ def _tokens(tokenizer: object, texts: list[str]) -> torch.Tensor:
 
 
 class SampleGrids(L.Callback):
-    """Draws text-to-image samples, a column a class, as training goes on."""
+    """Draws grids of text-to-image samples during training, one column a class."""
 
     def __init__(
         self, pipeline: StableDiffusionPipeline, texts: list[str], run_dir: Path, every: int, logger: object
@@ -164,7 +164,7 @@ class SampleGrids(L.Callback):
         """Writes a grid of `rows` samples for each of the first `columns` classes."""
         generator = torch.Generator().manual_seed(0)
         texts = self.texts[:columns] * rows
-        # diffusers draws with the model's own mode; sampling must not change it for training.
+        # Does not call `eval()`: diffusers keeps the network's mode, which sampling must not change during training.
         samples = self.pipeline(
             texts, num_inference_steps=GRID_STEPS, guidance_scale=2.0, generator=generator, output_type="pt"
         )
@@ -173,7 +173,7 @@ class SampleGrids(L.Callback):
 
 
 def overrides_of(run_dir: Path) -> list[str]:
-    """What was typed, as Hydra noted it."""
+    """The command-line overrides, as Hydra saved them."""
     noted = run_dir / ".hydra" / "overrides.yaml"
     return list(OmegaConf.load(noted)) if noted.is_file() else []
 
@@ -181,7 +181,7 @@ def overrides_of(run_dir: Path) -> list[str]:
 def model_card(
     config: DictConfig, losses: dict[str, float], folder: Path, num_images: int, overrides: Sequence[str]
 ) -> str:
-    """Data, command, seed, losses and the hash of every weight file."""
+    """A model card with data, command, seed, losses and the hash of every weight file."""
     options = config.pretrain
     weights = sorted(folder.rglob("*.safetensors"))
     hashes = "\n".join(

@@ -1,4 +1,4 @@
-"""A small CLIP tokenizer, learnt from a dataset's prompts, that can still spell any other text byte by byte."""
+"""A small CLIP tokenizer, trained on a dataset's prompts, which can encode any other text byte by byte."""
 
 import json
 import tempfile
@@ -13,7 +13,7 @@ MAX_TOKENS = 48
 
 
 def build_tokenizer(prompts: list[str], num_merges: int = 200) -> CLIPTokenizer:
-    """Byte-level BPE (Sennrich et al., 2016) over `prompts`, with all 256 bytes in its vocabulary."""
+    """Byte-level BPE (Sennrich et al., 2016) trained on `prompts`, with all 256 bytes in its vocabulary."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     base = alphabet + [symbol + END_OF_WORD for symbol in alphabet]
     bpe = Tokenizer(models.BPE(end_of_word_suffix=END_OF_WORD))

@@ -1,4 +1,4 @@
-"""Groups of one class's images: how many there are, and which image belongs to which."""
+"""Clusters the images of one class into groups, and chooses their number."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -14,7 +14,7 @@ from sklearn.metrics import silhouette_score
 from torch.nn import functional as F
 
 AUTO = "auto"
-RESOLUTION = 1e-6  # float32 unit features that are closer than this are one image encoded twice
+RESOLUTION = 1e-6  # float32 unit features closer than this come from the same image, encoded twice
 
 
 def group(
@@ -27,12 +27,12 @@ def group(
 ) -> np.ndarray:
     """Groups the images of one class by agglomerative clustering (Zhu et al., 2024, section 3.2).
 
-    features: (n, D), of unit length; returns group numbers (n,), int64, 0 to K - 1, each of them used. K is `num_groups`
-    or n where that is less; `"auto"` takes the K from 2 to `max_groups` of the best mean silhouette, see `choose_groups`.
+    features: (n, D), of unit length; returns group numbers (n,), int64, 0 to K - 1, each of them used. K is the smaller of
+    `num_groups` and n; `"auto"` takes the K from 2 to `max_groups` with the best mean silhouette, see `choose_groups`.
 
-    Clustering is quadratic in n, so of more than `max_clustered` images only that many are clustered: drawn without
-    replacement by a generator seeded with `seed`, they alone decide K, and every other image joins the group whose mean
-    direction is nearest in cosine. One group needs no clustering and no draw.
+    Clustering is quadratic in n, so at most `max_clustered` images are clustered. If there are more, that many are drawn
+    without replacement by a generator seeded with `seed` and determine the groups and K; every other image joins the group
+    whose mean direction is nearest by cosine. A single group needs neither clustering nor a draw.
     """
     if num_groups == 1:
         return np.zeros(len(features), dtype=np.int64)
@@ -47,11 +47,11 @@ def group(
 
 
 def choose_groups(features: np.ndarray, max_groups: int, linkage: str) -> np.ndarray:
-    """Groups (n,) of features (n, D) at the K from 2 to `max_groups` whose mean silhouette (Rousseeuw, 1987) is largest.
+    """Groups (n,) of features (n, D) for the K from 2 to `max_groups` with the largest mean silhouette (Rousseeuw, 1987).
 
-    K stays below n and at most the number of distinct images. There is one group where fewer than three images are
-    distinct, or where no K has a positive silhouette. One round cloud has no structure but a slightly positive
-    silhouette, so it is split: 0 is the border at which groups are no better than none, not one of significance.
+    K is less than n and at most the number of distinct images. There is a single group if fewer than three images are
+    distinct, or if no K has a positive silhouette. A round cloud without structure has a slightly positive silhouette, so
+    it is split: the threshold 0 says only that groups are better than none, not that they are significant.
     """
     whole = np.zeros(len(features), dtype=np.int64)
     if len(features) < 3:
@@ -72,9 +72,9 @@ def choose_groups(features: np.ndarray, max_groups: int, linkage: str) -> np.nda
 
 
 def cut(tree: np.ndarray, num_groups: int) -> np.ndarray:
-    """Groups (n,) of a SciPy merge tree (n - 1, 4) before its last K - 1 merges: K of them even among duplicates.
+    """The K groups (n,) of a SciPy merge tree (n - 1, 4) before its last K - 1 merges, also among duplicates.
 
-    (`fcluster` cuts at a height, so equal heights cost it groups.)
+    (`fcluster` cuts at a height, so it gives fewer groups if heights are equal.)
     """
     num_leaves = len(tree) + 1
     num_merges = num_leaves - num_groups
@@ -86,7 +86,7 @@ def cut(tree: np.ndarray, num_groups: int) -> np.ndarray:
 
 
 def mean_directions(features: torch.Tensor, groups: np.ndarray) -> torch.Tensor:
-    """The normalised mean of each group's features: (K, D) of features (n, D) and group numbers (n,)."""
+    """The normalised mean of each group's features: (K, D), from features (n, D) and group numbers (n,)."""
     return torch.stack([mean_direction(features[torch.from_numpy(groups == k)]) for k in range(groups.max() + 1)])
 
 

@@ -11,10 +11,10 @@ from distdiff.keys import Group, key
 @dataclass
 class PrototypeKeys:
     name: str = MISSING
-    num_groups: Any = key(at_least=1, words=("auto",))  # K; auto: by silhouette, class by class
-    max_groups: int = key(at_least=2)  # the most that auto tries
+    num_groups: Any = key(at_least=1, words=("auto",))  # K; auto: chosen by silhouette for each class
+    max_groups: int = key(at_least=2)  # the largest K that auto tries
     linkage: str = key(choices=("average", "complete", "single", "ward"))
-    max_clustered: int = key(at_least=100)  # of a larger class this many are clustered, the rest assigned
+    max_clustered: int = key(at_least=100)  # in a larger class, this many images are clustered and the others assigned
     class_level: bool = True
     group_level: bool = True
 

@@ -1,4 +1,4 @@
-"""Exemplars: the features of every real image, to be compared with one by one."""
+"""Exemplars: the features of every single real image."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,17 +20,17 @@ class Exemplars:
 
     @classmethod
     def of(cls, images: LabelledImages, features: torch.Tensor) -> "Exemplars":
-        """Those of `images` with these features (n, D)."""
+        """The exemplars of `images` with these features (n, D)."""
         return cls(features, images.labels, images.keys)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Exemplars":
         return replace(self, features=self.features.to(device, dtype))
 
     def save(self, path: Path) -> None:
-        """Writes the features as safetensors; labels and keys are the images' own."""
+        """Writes the features as safetensors; `load` takes labels and keys from the images."""
         save_file({"features": self.features.contiguous()}, path)
 
     @classmethod
     def load(cls, path: Path, images: LabelledImages) -> "Exemplars":
-        """What `save` wrote of the exemplars of `images`."""
+        """Reads what `save` wrote for the exemplars of `images`."""
         return cls.of(images, load_file(path)["features"])

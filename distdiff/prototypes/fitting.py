@@ -1,4 +1,4 @@
-"""Prototypes and exemplars of images: φ's features of all of them, summarised or as they are."""
+"""Computes φ's features of images, and prototypes from them."""
 
 import itertools
 from typing import Any
@@ -26,7 +26,7 @@ def fit_image_prototypes(
     linkage: str,
     **options: int | bool,
 ) -> Prototypes:
-    """Class and group prototypes of `images`, made squares of `size` by `fit`, in the encoder's features.
+    """Class and group prototypes of `images`, fitted to squares of `size` by `fit`, in the encoder's feature space.
 
     `options` are those of `fit_prototypes`. Runs on the encoder's device; holds one batch of images at a time.
     """
@@ -37,7 +37,7 @@ def fit_image_prototypes(
 
 
 def prototype_identity(options: DictConfig, labels: np.ndarray, seed: int) -> dict[str, Any]:
-    """The `prototype` keys that can change the prototypes of images with these labels, and the seed where a class is reduced."""
+    """The `prototype` keys that affect the prototypes for these labels, and the seed if a class exceeds `max_clustered`."""
     identity: dict[str, Any] = {"class_level": options.class_level, "group_level": options.group_level}
     if not options.group_level:
         return identity

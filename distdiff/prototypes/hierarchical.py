@@ -1,4 +1,4 @@
-"""Hierarchical prototypes: what the real data of a class look like, at class level and at group level."""
+"""Hierarchical prototypes: they summarise the real images of each class, at class level and at group level."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -21,9 +21,9 @@ HEADER = "distdiff"
 class Prototypes:
     """Unit vectors that summarise the classes (Zhu et al., 2024, section 3.2).
 
-    classes: (Y, D), the normalised mean of each class; groups: (Y, K, D), of each group inside it, zeros where a class
-    has fewer than K groups; counts: (Y, K) int64, how many images each group has; metadata: how they were made, plain
-    values only. Without the class level `classes` is (0, D), without the group level K is 0.
+    classes: (Y, D), the normalised mean of each class; groups: (Y, K, D), the normalised mean of each group in it, zeros
+    if a class has fewer than K groups; counts: (Y, K) int64, the number of images in each group; metadata: how they were
+    made, as plain values. Without the class level `classes` is (0, D), without the group level K is 0.
     """
 
     classes: torch.Tensor
@@ -33,7 +33,7 @@ class Prototypes:
 
     @property
     def present(self) -> torch.Tensor:
-        """(Y, K) bool, False where a class has fewer than K groups."""
+        """(Y, K) bool, False for the missing groups of a class with fewer than K."""
         return self.counts > 0
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Prototypes":
@@ -45,18 +45,18 @@ class Prototypes:
         )
 
     def described(self, **facts: Any) -> "Prototypes":
-        """The same prototypes with `facts` (names of classes, identity of the encoder) among their metadata."""
+        """The same prototypes with `facts` (class names, the encoder's identity) added to their metadata."""
         return replace(self, metadata=self.metadata | facts)
 
     def save(self, path: Path) -> None:
-        """Writes the tensors as safetensors, the metadata as JSON in their header."""
+        """Writes the tensors as safetensors, with the metadata as JSON in the header."""
         tensors = {"classes": self.classes, "groups": self.groups, "counts": self.counts}
         header = {HEADER: json.dumps({"format": FORMAT} | self.metadata)}
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, header)
 
     @classmethod
     def load(cls, path: Path) -> "Prototypes":
-        """What `save` wrote; a `UserError` that names `path` where that is no prototypes file or is torn."""
+        """Reads what `save` wrote; raises a `UserError` that names `path` if the file is incomplete or of another kind."""
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = json.loads((file.metadata() or {})[HEADER])
@@ -68,7 +68,7 @@ class Prototypes:
         except (OSError, SafetensorError, ValueError) as error:
             reason = str(error).splitlines()[0]
         raise UserError(
-            f"{path} is no whole prototypes file ({reason}): remove it, or the cached stage that holds it, to make it anew"
+            f"{path} is no complete prototypes file ({reason}): remove it, or the cached stage that holds it, to make it again"
         )
 
 
@@ -85,14 +85,14 @@ def fit_prototypes(
     group_level: bool = True,
     seed: int = 0,
 ) -> Prototypes:
-    """Prototypes of labelled features, by agglomerative clustering inside each class (Zhu et al., 2024, section 3.2).
+    """Prototypes of labelled features, by agglomerative clustering within each class (Zhu et al., 2024, section 3.2).
 
     features: (n, D), of unit length; labels: (n,), 0 to num_classes - 1. A class with fewer than `num_groups` images
-    gets as many groups as it has images; `"auto"` lets the silhouette choose up to `max_groups` a class, and K is then
-    the most that any class has. A class of more than `max_clustered` images is reduced: that many, drawn by `seed` and
-    the class number, are clustered, and the others join the nearest group before its mean is taken (see
-    `clustering.group`; `metadata["reduced_classes"]` lists such classes). Levels that are off have no prototypes, and an
-    energy leaves out their term. An empty class is a `UserError`.
+    gets as many groups as it has images; `"auto"` chooses up to `max_groups` for each class by silhouette, and K is then the
+    largest number that a class has. In a class of more than `max_clustered` images, that many, drawn with `seed` and the
+    class number, are clustered, and the others join the nearest group before its mean is taken (see `clustering.group`;
+    `metadata["reduced_classes"]` lists such classes). A level that is off has no prototypes, and energies leave out its
+    term. Raises `UserError` for an empty class.
     """
     labels = np.asarray(labels)
     order = np.argsort(labels, kind="stable")
@@ -125,7 +125,7 @@ def fit_prototypes(
 
 
 def _stack(rows: list[torch.Tensor], width: int) -> torch.Tensor:
-    """Tensors (k, ...) with k at most `width` as one (Y, width, ...), zeros behind each."""
+    """Stacks tensors (k, ...) with k at most `width` into one (Y, width, ...), padded with zeros."""
     stacked = rows[0].new_zeros(len(rows), width, *rows[0].shape[1:])
     for target, row in zip(stacked, rows, strict=True):
         target[: len(row)] = row

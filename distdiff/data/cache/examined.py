@@ -1,4 +1,4 @@
-"""What was found out about image files, remembered across runs: a file that has not changed is not decoded again for it."""
+"""Remembers across runs what was learnt about each image file, so that an unchanged file is not decoded again."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from distdiff.caching.fingerprint import fingerprint
 from distdiff.data.reading.decoding import READING
 
 FOLDER = "examined"
-FORSAKEN = 3600  # seconds after which nobody is writing a temporary file any more; it takes a process moments
-SETTLED = 2.0  # seconds; of a file that changed just now, the time of change may not tell the next change
+FORSAKEN = 3600  # seconds; an older temporary file was abandoned, since writing one takes moments
+SETTLED = 2.0  # seconds; a second change within the clock's resolution would leave the time stamp as it is
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What changes with a file: which it is, its size, and when its bytes and its entry changed, in nanoseconds."""
+    """What differs once a file has changed: device, inode, size, and the times (ns) at which content and inode changed."""
 
     device: int
     inode: int
@@ -52,10 +52,10 @@ class Stamp:
 
 @dataclass
 class Examined:
-    """What is known of the files of one listing; one JSON file below `cache_dir`, or nothing where that is None.
+    """What is known about the files of one listing, in one JSON file below `cache_dir`; not saved if `cache_dir` is None.
 
-    A path counts only with the very stamp that it was remembered with. Contents count wherever they lie. A file that is
-    damaged, or was made by other readers than these, is as good as none.
+    A path is looked up together with its stamp, a content by its hash alone, wherever the file lies. A JSON file that is
+    damaged, or that another version of the image readers wrote, is ignored.
     """
 
     cache_dir: Path | None
@@ -78,7 +78,7 @@ class Examined:
         return Seen(content, transparent) if isinstance(transparent, bool) else None
 
     def note(self, seen: Seen, path: str | None = None, stamp: Stamp | None = None) -> None:
-        """Remembers a readable file, by its path where that has settled."""
+        """Remembers a readable file by its content, and also by its path if the file has not changed just now."""
         if self.contents.get(seen.content) is not seen.transparent:
             self.contents[seen.content] = seen.transparent
             self._new = True
@@ -87,7 +87,7 @@ class Examined:
             self._new = True
 
     def save(self) -> None:
-        """Writes what is new, with what other processes wrote meanwhile; where that cannot be, it is not remembered."""
+        """Adds what is new to what other processes have written meanwhile; does nothing if the file cannot be written."""
         if self._path is None or not self._new:
             return
         files, contents = self.files, self.contents
@@ -104,7 +104,7 @@ class Examined:
                 aside.unlink(missing_ok=True)
 
     def _remove_forsaken(self) -> None:
-        """Removes what processes left that were killed while they wrote."""
+        """Removes temporary files of processes that were killed while they wrote."""
         for path in self._path.parent.glob(f".{self._path.name}-*"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > FORSAKEN:
@@ -136,5 +136,5 @@ def _holds(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def top_folder(paths: Iterable[Path | str]) -> str:
-    """The deepest folder that holds all of these files: what their listing is called."""
+    """The deepest folder that holds all of these files; it names their listing."""
     return os.path.commonpath([os.path.abspath(folder) for folder in {os.path.dirname(path) for path in paths} or "/"])

@@ -1,8 +1,8 @@
-"""Decoded images on disk, shared by runs, ranks and simultaneous jobs, within a stated size.
+"""Decoded images on disk, shared by runs, ranks and simultaneous jobs, up to a given total size.
 
-`<cache>/images/<fingerprint>/pixels.npy`, one plain array a folder. It is read by `preadv`, not mapped: the system shares its
-pages between processes either way, but a mapped file that another machine removes, or a disk that fails, kills a process,
-where a read that fails is an error, after which images are decoded again.
+`<cache>/images/<fingerprint>/pixels.npy`, one plain array a folder. It is read with `preadv` instead of being memory-mapped.
+The system shares its pages between processes either way. But if another machine removes a mapped file, or the disk fails,
+the process is killed; a failed read is only an error, after which images are decoded again.
 """
 
 import os
@@ -22,15 +22,15 @@ from distdiff.locking import held
 from distdiff.ranks.world import world
 
 STAGE, PIXELS = "images", "pixels.npy"
-FORSAKEN = 3600  # seconds without a write, after which nobody is filling a folder any more
-SPARED = 10**9  # bytes of disk that are left to others
+FORSAKEN = 3600  # seconds without a write after which a folder counts as abandoned
+SPARED = 10**9  # bytes of disk space that are left free
 
 
 class StoredImages:
     """uint8 images of one shape, (n, *shape), read one at a time from an .npy file."""
 
     def __init__(self, path: Path, count: int, shape: tuple[int, ...]) -> None:
-        """Raises `OSError` or `ValueError` where the file is not there or another."""
+        """Raises `OSError` if the file is missing, `ValueError` if it holds something else."""
         self.shape, self.size = shape, int(np.prod(shape))
         self._file = open(path, "rb")  # noqa: SIM115 (open as long as the object)
         version = np.lib.format.read_magic(self._file)
@@ -41,7 +41,7 @@ class StoredImages:
             raise ValueError(f"{path} is no array of {count} images of {shape}")
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Raises `OSError` where the file is gone or the disk fails."""
+        """Raises `OSError` if the file is gone or the disk fails."""
         image = np.empty(self.shape, dtype=np.uint8)
         if os.preadv(self._file.fileno(), [image.data], self._offset + index * self.size) != self.size:
             raise OSError("the file ends early")
@@ -49,7 +49,7 @@ class StoredImages:
 
 
 class ImageCache:
-    """At most `max_bytes` of images below `root`; the least recently used make room."""
+    """At most `max_bytes` of images below `root`; the least recently used are removed first."""
 
     def __init__(self, root: Path, max_bytes: int) -> None:
         self.folder, self.max_bytes = root / STAGE, max_bytes
@@ -62,19 +62,19 @@ class ImageCache:
         shape: tuple[int, ...],
         fill: Callable[[], Iterator[np.ndarray]] | None,
     ) -> StoredImages | None:
-        """The images that `ingredients` identify; `fill()` gives them in order where they are not there, if given.
+        """The images that `ingredients` identify; if they are missing, `fill()` (unless None) yields them in order.
 
-        None where they are not kept: they are larger than the limit, or the disk has no room for them or fails.
+        Returns None if they are not cached: they exceed the limit, or the disk is full or fails.
         """
         if not 0 < count * int(np.prod(shape)) <= self.max_bytes:
             return None
-        # All that may fail is done by the leading rank, inside: no rank may miss what the others are told.
+        # Everything that may fail happens inside `once`, on the leading rank, so that all ranks get the same answer.
         folder = world().once(lambda: self._filled(ingredients, count, shape, fill))
         if folder is None:
             return None
         try:
             return StoredImages(folder / PIXELS, count, shape)
-        except (OSError, ValueError):  # gone since, or not seen from this host
+        except (OSError, ValueError):  # removed since, or not visible from this host
             return None
 
     def _filled(
@@ -84,12 +84,12 @@ class ImageCache:
         shape: tuple[int, ...],
         fill: Callable[[], Iterator[np.ndarray]] | None,
     ) -> Path | None:
-        """The folder of these images, filled where it is not there, once more where it is damaged; None as for `get`."""
+        """The folder of these images, filled if it is missing and refilled if it is damaged; None as for `get`."""
         size = count * int(np.prod(shape))
 
         def build(folder: Path) -> None:
             if fill is None:
-                raise UserError("others just took their place")
+                raise UserError("other jobs have just taken the space")
             try:
                 _write(self._make_room(folder, size), fill(), (count, *shape))
             except OSError as error:
@@ -112,7 +112,7 @@ class ImageCache:
         return folder
 
     def _make_room(self, aside: Path, size: int) -> Path:
-        """A file of `size` in the folder `aside`, after others have been removed for it."""
+        """Creates a file of `size` bytes in the folder `aside`, after removing older images to make room."""
         with held(self.folder / "room.lock"):
             self._sweep()
             kept, going, freed = self._kept(), [], 0
@@ -122,26 +122,26 @@ class ImageCache:
                     going.append(folder)
                     freed += taken
             if freed < excess:
-                raise OSError("other jobs are just filling it")
+                raise OSError("other jobs are filling it")
             if shutil.disk_usage(self.folder).free + freed < size + SPARED:
                 raise OSError(f"{size / 1e9:.1f} GB do not fit on the disk")
-            for folder in going:  # not before it is sure that this makes room
+            for folder in going:  # only now that they are known to free enough
                 _remove(folder)
             path = aside / PIXELS
             with open(path, "wb") as file:
-                file.truncate(size)  # so that others count it
+                file.truncate(size)  # so that other processes count it
         return path
 
     def _kept(self) -> list[tuple[int, int, Path]]:
-        """(when last used, bytes, folder) of all that there are, those that are being filled too."""
+        """(last use, bytes, folder) of every folder, including those that are being filled."""
         kept = []
         for path in self.folder.glob(f"*/{PIXELS}"):
-            with suppress(OSError):  # one that just failed
+            with suppress(OSError):  # a folder that was just removed
                 kept.append((path.parent.stat().st_mtime_ns, path.stat().st_size, path.parent))
         return kept
 
     def _sweep(self) -> None:
-        """Removes what a process left that was killed while it filled or removed a folder."""
+        """Removes the folders of processes that were killed while they filled or removed them."""
         for folder in self.folder.glob(".*/"):
             with suppress(OSError):
                 newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
@@ -156,11 +156,11 @@ def _write(path: Path, images: Iterator[np.ndarray], shape: tuple[int, ...]) -> 
         for image in images:
             file.write(image.tobytes())
         file.flush()
-        os.fsync(file.fileno())  # the file has its whole size from the start: after a crash zeros would pass for black
+        os.fsync(file.fileno())  # the file has its full size from the start: after a crash, zeros would pass for black
 
 
 def _remove(folder: Path) -> None:
-    """Out of sight at once; who has its file open may go on reading."""
+    """Renames the folder, then removes it; processes that have its file open can go on reading."""
     gone = folder.with_name(f".{folder.name}-removed-{os.getpid()}")
     with suppress(OSError):
         folder.rename(gone)

@@ -1,4 +1,4 @@
-"""A set's images as squares of one size: from the image cache where they are kept, else decoded by threads."""
+"""A dataset's images as squares of one size, read from the image cache or else decoded by threads."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,7 +14,7 @@ from distdiff.data.reading.prefetch import prefetched
 
 
 class Squares:
-    """`squares[i]` is image i as (size, size, 3) uint8; iterated, they are made ahead by several threads."""
+    """`squares[i]` is image i as (size, size, 3) uint8; iteration decodes ahead with several threads."""
 
     def __init__(
         self,
@@ -26,10 +26,10 @@ class Squares:
         identity: str | None,
         keep: bool = True,
     ) -> None:
-        """`read(i)` gives the i-th of `count` images as an RGB square of `size`, made as `fit` says.
+        """`read(i)` gives the i-th of `count` images as an RGB square of `size`, fitted as `fit` says.
 
-        Images of a known `identity` are kept in the cache of `options`, unless `keep` is false. Of several ranks all have
-        to come here together.
+        Images with a known `identity` are kept in the cache of `options`, unless `keep` is false. All ranks of a job must
+        call this together.
         """
         self._read, self._count, self._options = read, count, options
         self._stored = None if identity is None else self._open(identity, size, fit, keep)
@@ -39,7 +39,7 @@ class Squares:
 
     @property
     def stored(self) -> bool:
-        """Whether they are on disk, so that to get one takes no work."""
+        """Whether the squares are on disk, so that none has to be decoded."""
         return self._stored is not None
 
     def __getitem__(self, position: int) -> np.ndarray:
@@ -47,7 +47,7 @@ class Squares:
         if stored is not None:
             try:
                 return stored[position]
-            except OSError:  # the cache is gone: that ends nothing
+            except OSError:  # the cache is gone: decode instead
                 self._stored = None
         return self.decode(position)
 

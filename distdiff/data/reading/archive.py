@@ -1,4 +1,4 @@
-"""Unpacks a .zip or .tar archive of images once, and only what is safe to unpack."""
+"""Unpacks a .zip or .tar archive of images once, and refuses unsafe ones."""
 
 import shutil
 import tarfile
@@ -21,10 +21,10 @@ def is_archive(path: Path) -> bool:
 
 
 def unpacked(archive: Path, cache_dir: str) -> Path:
-    """The folder with the archive's content below `cache_dir`, unpacked there the first time.
+    """The folder with the archive's content below `cache_dir`; unpacks it the first time.
 
-    Where everything in it lies in one folder, that folder. Raises `UserError` for an archive that is damaged, that is
-    encrypted, or that holds a link or a path that leads out of it.
+    If everything in the archive lies in one folder, returns that folder. Raises `UserError` for an archive that is damaged
+    or encrypted, or that holds a link or a path that leads out of it.
     """
     stat = archive.stat()
     identity = {"archive": str(archive.resolve()), "size": stat.st_size, "changed": stat.st_mtime_ns}
@@ -50,7 +50,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 def _zip_files(archive: Path, opened: zipfile.ZipFile) -> Iterator[tuple[str, BinaryIO]]:
     for member in opened.infolist():
-        kind = member.external_attr >> 28  # of the Unix mode, where the archive has one
+        kind = member.external_attr >> 28  # the file type bits of the Unix mode; 0 if the archive has none
         if kind not in (0, 0o4, 0o10):
             raise UserError(
                 f"dataset.root={archive}: it holds a link or device, {member.filename!r}: unpack it yourself"

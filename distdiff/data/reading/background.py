@@ -1,4 +1,4 @@
-"""`dataset.background`: what shows through where an image is transparent."""
+"""`dataset.background`: the colour shown where an image is transparent."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ ALLOWED = 'a colour, such as white, #808080 or "rgb(1,2,3)", or [red, green, blu
 
 
 def colour(value: Any) -> tuple[int, int, int]:
-    """Red, green and blue of a colour that PIL.ImageColor knows, or of a list of the three; raises `UserError`."""
+    """(red, green, blue) from a colour that PIL.ImageColor knows or from a list of the three; raises `UserError`."""
     found: tuple = ()
     if isinstance(value, str):
         try:

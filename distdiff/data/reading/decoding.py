@@ -1,4 +1,4 @@
-"""The one way from an image file to RGB: what a user's files hold, as people see it, or a reason in plain words why not."""
+"""The only place that decodes image files: to RGB as a viewer would show them, or to a plain reason why that failed."""
 
 import os
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from distdiff.errors import UserError, first_line
 
 Image.init()
 # Formats that hold no pixels of their own, and EPS, which Pillow hands to another program.
-_USUAL = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # first, as each format before costs a try
+_USUAL = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # first, because Pillow tries the formats in this order
 FORMATS = (*_USUAL, *sorted(set(Image.OPEN) - {*_USUAL, "BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}))
 EXTENSIONS = frozenset(extension for extension, name in Image.registered_extensions().items() if name in FORMATS)
-# Twice Pillow's own limit, where it refuses: cameras reach it, and a thread that reads one holds less than 2 GB.
+# Twice Pillow's `MAX_IMAGE_PIXELS`, where Pillow itself refuses: cameras reach it, and a thread holds less than 2 GB.
 MAX_PIXELS = 178_956_970
-READING = 2  # raise when a file's pixels may come out otherwise than before: it is part of what identifies data
-GAP = 2  # what is shown as a square is decoded at least so many times larger (Pillow's `reducing_gap`)
+READING = 2  # version of the decoding, part of every data identity: raise it when decoded pixels may change
+GAP = 2  # an image is decoded at least this many times larger than its square (Pillow's `reducing_gap`)
 Colour = tuple[int, int, int]
 WHITE = (255, 255, 255)
 T = TypeVar("T")
 
 
 class UnreadableImage(UserError):
-    """An image file that cannot be read: `reason` without its name, the message with it."""
+    """An image file that cannot be read: `reason` does not contain the file's name, the message does."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)
@@ -38,10 +38,10 @@ class UnreadableImage(UserError):
 
 
 def read_image(file: Path | str | BinaryIO, name: str | None = None, background: Colour = WHITE) -> Image.Image:
-    """The image of a file (of an animation the first) as RGB, upright; raises `UnreadableImage`.
+    """The image of a file (the first frame of an animation) as upright RGB; raises `UnreadableImage`.
 
-    `name` is what a stream is called in errors, `background` what shows through where the image is transparent. More than
-    `MAX_PIXELS` pixels are refused before they are decoded; a JPEG of so many comes out smaller.
+    `name` is used for a stream in errors; `background` is shown where the image is transparent. An image of more than
+    `MAX_PIXELS` pixels is refused before it is decoded, except that a JPEG is decoded at reduced size.
     """
     return _decode(file, name, lambda size: 1, lambda image, area: to_rgb(image, background))
 
@@ -49,9 +49,9 @@ def read_image(file: Path | str | BinaryIO, name: str | None = None, background:
 def read_square(
     file: Path | str | BinaryIO, size: int, fit: str, name: str | None = None, background: Colour = WHITE
 ) -> Image.Image:
-    """The image of a file fitted to a square (see `fit_image`), RGB and upright; raises `UnreadableImage`.
+    """The image of a file fitted to a square (see `fit_image`), as upright RGB; raises `UnreadableImage`.
 
-    A JPEG is decoded no larger than needed: `GAP` times as large as wanted, or larger.
+    A large JPEG is decoded at reduced size, at least `GAP` times as large as the square.
     """
 
     def reduction(sides: tuple[int, int]) -> float:
@@ -61,16 +61,16 @@ def read_square(
         if area == image.size:
             return fit_image(to_rgb(image, background), size, fit)
         fitted = fit_area(_colours(image, background), size, fit, *area)
-        fitted.info = image.info  # the tags that say which way is up
+        fitted.info = image.info  # keeps the EXIF orientation
         return fit_image(
             ImageOps.exif_transpose(fitted), size, fit
-        )  # bars come last: an odd one would turn to the other side
+        )  # pad after turning: of two unequal bars, the wider one would change sides
 
     return _decode(file, name, reduction, square)
 
 
 def is_transparent(file: Path | str | BinaryIO, name: str | None = None) -> bool:
-    """Whether an image, decoded for that, lets its background show through somewhere; raises `UnreadableImage`."""
+    """Decodes an image to find out whether any part of it is transparent; raises `UnreadableImage`."""
 
     def transparent(image: Image.Image, area: tuple[float, float]) -> bool:
         to_rgb(image)
@@ -85,7 +85,7 @@ def _decode(
     reduction: Callable[[tuple[int, int]], float],
     finish: Callable[[Image.Image, tuple[float, float]], T],
 ) -> T:
-    """`finish(image, area)` of an opened file, reduced at most by `reduction(its size)`; `area` is that of `jpeg.reduce`."""
+    """`finish(image, area)` of a file opened at up to `reduction(its size)` times reduced size, `area` from `jpeg.reduce`."""
     name = str(file) if name is None else name
     try:
         with open_image(file) as image:
@@ -94,17 +94,17 @@ def _decode(
                 raise Image.DecompressionBombError
             if image.format != "PNG":
                 return finish(image, area)
-            image.verify()  # decoding passes over one flipped bit in five, and over a hole filled with zeros
+            image.verify()  # decoding alone misses one flipped bit in five, and a hole filled with zeros
         if not isinstance(file, (str, Path)):
             file.seek(0)
         with Image.open(file, formats=("PNG",)) as image:
             return finish(image, image.size)
-    except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
+    except Exception as error:  # a damaged file can make decoders raise anything
         raise UnreadableImage(name, _reason(error, file)) from None
 
 
 def open_image(file: Path | str | BinaryIO) -> Image.Image:
-    """The file with its header read, of any size where it is a JPEG; raises what Pillow raises."""
+    """Opens a file and reads its header, accepting JPEGs of any size; raises what Pillow raises."""
     try:
         return Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as bomb:
@@ -117,7 +117,7 @@ def open_image(file: Path | str | BinaryIO) -> Image.Image:
 def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
     """Any PIL image as RGB: upright by its EXIF orientation, 16-bit grey scaled, transparency on `background`.
 
-    Raises what Pillow raises where the image is only decoded now and damaged, `ValueError` for values not finite.
+    Raises what Pillow raises if decoding fails here, and `ValueError` for values that are not finite.
     """
     image.load()
     turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
@@ -138,7 +138,7 @@ def _colours(image: Image.Image, background: Colour) -> Image.Image:
 
 
 def _from_grey(values: np.ndarray) -> Image.Image:
-    """Integers count up to 65535 and fractions up to 1 or to 255; other values are stretched from least to greatest."""
+    """Takes integers as 0 to 65535, floats as 0 to 1 or 0 to 255; other values are scaled from their minimum to maximum."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite((low, high)).all():
         raise ValueError("it holds values that are not finite")

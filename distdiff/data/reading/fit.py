@@ -1,4 +1,4 @@
-"""How an image of any shape becomes a square: the same for sampler, prototypes and classifiers."""
+"""How an image of any shape becomes a square, in the same way for sampler, prototypes and classifiers."""
 
 from PIL import Image, ImageOps
 
@@ -15,7 +15,7 @@ def fit_image(image: Image.Image, size: int, fit: str) -> Image.Image:
 
 
 def fit_area(image: Image.Image, size: int, fit: str, width: float, height: float) -> Image.Image:
-    """As `fit_image`, but without its bars, of the picture that takes `width` and `height` from the upper left corner on."""
+    """As `fit_image`, but without bars, for a picture that fills the upper left `width` x `height` pixels of `image`."""
     shown, inner = (0, 0, width, height), (size, size)
     if fit == "crop":
         side = min(width, height)

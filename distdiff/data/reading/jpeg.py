@@ -1,4 +1,4 @@
-"""JPEGs made smaller while they are decoded, by their decoder's own scaling, so that a huge one costs little."""
+"""JPEGs at reduced size, by their decoder's own scaling, so that a huge one costs little time and memory."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -6,27 +6,27 @@ from typing import BinaryIO
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile, jpeg_factory
 
-SCALES = (1, 2, 4, 8)  # an image's sides are divided by
-MAX_BYTES = 2 * 2**30  # of a progressive JPEG, which its decoder holds whole, in 16 bits a value
+SCALES = (1, 2, 4, 8)  # by which the decoder can divide an image's sides
+MAX_BYTES = 2 * 2**30  # for a progressive JPEG, which its decoder holds as a whole with 16 bits a value
 
 
 class TooLarge(Exception):
-    """An image that would take too much memory; says why."""
+    """An image that would take too much memory; the message says why."""
 
 
 def open_large(file: Path | str | BinaryIO) -> Image.Image:
-    """A JPEG of any size, of which `Image.open` refuses to read even the header; raises `SyntaxError` where it is none."""
+    """Opens a JPEG that is too large for `Image.open`; raises `SyntaxError` if the file is not a JPEG."""
     if not isinstance(file, (str, Path)):
         file.seek(0)
     return jpeg_factory(file)
 
 
 def reduce(image: Image.Image, most: float, max_pixels: int) -> tuple[float, float]:
-    """Has `image`, not decoded yet, decoded `most` times smaller or less, where it is a JPEG (or MPO); else as it is.
+    """Makes a JPEG (or MPO) that is not decoded yet decode up to `most` times smaller; leaves other formats as they are.
 
-    Still smaller where it has more than `max_pixels` otherwise. Returns the (width, height) that its picture then takes
-    from the upper left corner on, in pixels: a fraction where a side is no multiple. Raises `TooLarge` for a progressive
-    JPEG of more than `max_pixels` that takes more than `MAX_BYTES`.
+    It is reduced further if it would have more than `max_pixels`. Returns the (width, height) in pixels that the picture
+    then fills from the upper left corner, fractional if a side is not a multiple of the scale. Raises `TooLarge` for a
+    progressive JPEG of more than `max_pixels` whose decoder needs more than `MAX_BYTES`.
     """
     if not isinstance(image, JpegImageFile):
         return image.size
@@ -38,13 +38,13 @@ def reduce(image: Image.Image, most: float, max_pixels: int) -> tuple[float, flo
         raise TooLarge(f"a progressive JPEG of {width:,} x {height:,} takes {needed / 2**30:.1f} GiB to decode")
     if scale == 1:
         return image.size
-    # Without a mode: it would be another way to grey, and of CMYK none.
+    # No mode: the decoder converts to grey in a different way, and cannot convert CMYK.
     drafted = image.draft(None, (max(1, width // scale), max(1, height // scale)))
     return image.size if drafted is None else drafted[1][2:]
 
 
 def _held_bytes(image: JpegImageFile) -> int:
-    """What the decoder holds at once of a file that has its values in several scans; 0 for one scan."""
+    """The bytes of coefficients that the decoder holds for a file with several scans; 0 for a file with one scan."""
     if not image.info.get("progressive") and _one_scan(image):
         return 0
     across, down = (max(layer[axis] for layer in image.layer) for axis in (1, 2))

@@ -1,4 +1,4 @@
-"""How the images of a data set are read: what of its configuration nothing but their reader needs."""
+"""The keys of a dataset that only concern how its images are read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from distdiff.data.reading.decoding import WHITE, Colour
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """`num_workers`: None for a fair share of the cores; `cache_dir`: None remembers nothing across runs."""
+    """`num_workers=None` takes a fair share of the cores; `cache_dir=None` keeps nothing across runs."""
 
     background: Colour = WHITE
     num_workers: int | None = None
@@ -21,7 +21,7 @@ class ReadingOptions:
 
     @classmethod
     def of(cls, dataset: DictConfig) -> "ReadingOptions":
-        """Those of the `dataset` keys."""
+        """The options that the `dataset` keys give."""
         return cls(
             background=colour(plain(dataset.background)),
             num_workers=dataset.num_workers,

@@ -1,6 +1,6 @@
-"""Work on many images by several threads: decoding, resizing and hashing release the interpreter's lock.
+"""Runs work on many images in several threads: decoding, resizing and hashing release the GIL.
 
-Threads, because a reader's closures could not go to processes, and because a process would have to send its pixels back.
+Threads instead of processes, because a reader's closures cannot be pickled and a process would have to send pixels back.
 """
 
 import itertools
@@ -14,13 +14,13 @@ from distdiff.ranks.world import world
 
 S = TypeVar("S")
 T = TypeVar("T")
-CHUNK = 4  # items that a thread makes at a time: to hand over each by itself costs as much as to read a tiny image
-AHEAD = 2  # chunks a thread that are made, or being made, before they are asked for
+CHUNK = 4  # items a task: one task for each item would cost as much as reading a tiny image
+AHEAD = 2  # chunks a thread that are made before they are asked for
 
 
 @contextmanager
 def threads(num_workers: int | None) -> Iterator[ThreadPoolExecutor]:
-    """So many threads, or a fair share; what they have not begun when the block is left is dropped."""
+    """A pool of `num_workers` threads, or a fair share if None; tasks not begun when the block ends are cancelled."""
     pool = ThreadPoolExecutor(num_workers or world().fair_share(), thread_name_prefix="images")
     try:
         yield pool
@@ -29,9 +29,9 @@ def threads(num_workers: int | None) -> Iterator[ThreadPoolExecutor]:
 
 
 def prefetched(make: Callable[[S], T], items: Iterable[S], num_workers: int | None = None) -> Iterator[T]:
-    """`make(item)` of all items, in order, made a few items ahead by `num_workers` threads; None: a fair share.
+    """`make(item)` of all items, in order, computed a few items ahead by `num_workers` threads (None: a fair share).
 
-    An exception is raised where its item would have come.
+    An exception is raised in place of the item that caused it.
 
     >>> list(prefetched(lambda number: number**2, range(4), num_workers=2))
     [0, 1, 4, 9]
@@ -50,7 +50,7 @@ def prefetched(make: Callable[[S], T], items: Iterable[S], num_workers: int | No
 
 
 def _made(make: Callable[[S], T], items: Iterable[S]) -> tuple[list[T], Exception | None]:
-    """What is made of the items up to the first that fails, and how that does."""
+    """The results up to the first item that fails, and its exception."""
     made: list[T] = []
     for item in items:
         try:

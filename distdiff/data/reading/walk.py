@@ -1,4 +1,4 @@
-"""Lists the image files of folders: one `scandir` a folder, links followed but never in circles."""
+"""Lists the image files of folders with one `scandir` a folder; follows links, but never in circles."""
 
 import os
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from distdiff.data.reading.decoding import EXTENSIONS
 
 @dataclass
 class Walk:
-    """Paths below a folder, relative to it with `/`: `images`, and `others`: files that are no images, broken links, and
-    hidden files that are called as images are.
+    """Paths below a folder, relative to it with `/`: `images`, and `others`, which are files that are not images, broken
+    links, and hidden files with an image's extension.
     """
 
     images: list[str] = field(default_factory=list)
@@ -19,14 +19,14 @@ class Walk:
 
 
 def walk(folder: Path) -> Walk:
-    """All files below `folder`, those of a folder before those of its folders, sorted; nothing hidden is an image."""
+    """All files below `folder`, sorted, with a folder's files before those of its subfolders; hidden files are not images."""
     found = Walk()
     _walk(os.fspath(folder), "", found, {_identity(place) for place in (folder, *folder.resolve().parents)})
     return found
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, sorted; not those with a leading dot, nor links to where `folder` itself lies."""
+    """Names of the folders in `folder`, sorted, without hidden ones and links to `folder` or a folder above it."""
     above = {_identity(place) for place in (folder, *folder.resolve().parents)}
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if _is(entry.is_dir) and not entry.name.startswith(".")]
@@ -34,7 +34,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def hidden_subfolders(folder: Path) -> list[str]:
-    """Names of the folders in `folder` with a leading dot in which images lie, sorted."""
+    """Names of the hidden folders in `folder` that hold images, sorted."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if _is(entry.is_dir) and entry.name.startswith(".")]
     return sorted(name for name in names if holds_images(folder / name))
@@ -53,7 +53,7 @@ def loose_images(folder: Path) -> list[str]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name is that of an image: extensions count in any case, dot files never."""
+    """Whether a file name is an image's: extensions in upper or lower case, no leading dot."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
 
 

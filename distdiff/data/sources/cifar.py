@@ -16,7 +16,7 @@ PER_CLASS = 100
 
 
 class Cifar100Subset(NamedSet):
-    """`cifar-100-binary/`; published: its test images, and folders of the 10,000 training images that were drawn."""
+    """Reads `cifar-100-binary/`; the published split has its test images, and the 10,000 drawn training images in folders."""
 
     def read(self, top: Path, name: str, split: str) -> Parts:
         binary = find(top, "cifar-100-binary/test.bin", "test.bin").parent

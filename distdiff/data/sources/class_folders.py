@@ -1,4 +1,4 @@
-"""Sets that are class folders: Caltech-101 and Imagenette."""
+"""Datasets in class folders: Caltech-101 and Imagenette."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +22,11 @@ IMAGENETTE = {
     "n03445777": "golf ball",
     "n03888257": "parachute",
 }
-LEFT_OUT = ("background_google", "faces_easy")  # no object, and the faces once more
+LEFT_OUT = ("background_google", "faces_easy")  # background without an object; a second copy of the faces
 
 
 class Caltech101(NamedSet):
-    """Fei-Fei et al., 2004: one folder a class, no split of the authors'; published: `train/` and `test/` folders."""
+    """Fei-Fei et al., 2004: one folder a class, without official splits; published: `train/` and `test/` folders."""
 
     def read(self, top: Path, name: str, split: str) -> Parts:
         if split == PUBLISHED:
@@ -36,12 +36,12 @@ class Caltech101(NamedSet):
         return {TRAIN: from_class_folders(name, folder, subfolders(folder))}
 
     def reduce(self, part: str, images: LabelledImages) -> LabelledImages:
-        """Without the background and the cut-out faces, as the paper counts."""
+        """Leaves out the background and the cut-out faces, which the paper does not count."""
         return keep_classes(images, [name for name in images.class_names if name.lower() not in LEFT_OUT])
 
 
 class Imagenette(NamedSet):
-    """fast.ai, 2019: `train/` and `val/` folders of ten WordNet ids, tested on `val`."""
+    """fast.ai, 2019: `train/` and `val/` with one folder for each of ten WordNet ids; `val` is the test split."""
 
     published_layout = False
 
@@ -55,7 +55,7 @@ class Imagenette(NamedSet):
 
 
 def read_splits(name: str, folders: dict[str, Path]) -> Parts:
-    """Split folders of class folders; the classes are those of the training images."""
+    """Reads split folders that hold class folders; the classes are those of the training images."""
     classes: Sequence[str] = subfolders(folders[TRAIN])
     if not classes:
         raise LayoutError(f"there are no class folders in {folders[TRAIN].name}")

@@ -12,7 +12,7 @@ SIDE = 32
 
 
 def load(*, name: str, split_seed: int) -> DatasetSplits:
-    """The digits as 32x32 RGB, light on dark; 600 test, 400 validation and 797 images to draw training sets from."""
+    """The digits as 32x32 RGB, light on dark: 600 test images, 400 validation images and 797 for training."""
     digits = load_digits()
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
 

@@ -15,7 +15,7 @@ from distdiff.wording import counted, printable, some
 def from_files(
     name: str, class_names: Sequence[str], labels: Sequence[int], keys: Sequence[str], paths: Sequence[Path]
 ) -> LabelledImages:
-    """Image files with a label and a key each; a key is unique inside its class."""
+    """Image files, each with a label and a key that is unique inside its class."""
     return LabelledImages(
         name=name,
         class_names=tuple(class_names),
@@ -29,7 +29,7 @@ def from_files(
 
 
 def from_class_folders(name: str, top: Path, folders: Sequence[str]) -> LabelledImages:
-    """The images of `top`'s class folders, keyed by their path below the class folder; says what is no image."""
+    """The images of `top`'s class folders, keyed by their path below the class folder; notes files that are left out."""
     labels, keys, paths, others = [], [], [], []
     for label, folder in enumerate(folders):
         if not (top / folder).is_dir():  # a split need not have every class

@@ -25,7 +25,7 @@ SEED = 20240611
 
 
 def load(*, num_images: PositiveInt, image_size: int, name: str, split_seed: int) -> DatasetSplits:
-    """`num_images` renders, classes in turn; each depends on its index alone."""
+    """`num_images` renders, cycling through the classes; each depends only on its index."""
     images = LabelledImages(
         name=name,
         class_names=tuple(str(digit) for digit in range(10)),
@@ -59,7 +59,7 @@ def _draw(digit: int, rng: np.random.Generator) -> np.ndarray:
     box = canvas.getbbox()
     if box is None:  # a hairline that the thinning wiped out
         return _draw(digit, rng)
-    # Centre the ink itself, filling most of the height, as scans that were cut out do.
+    # Centre the ink itself and let it fill most of the height, as in scans that were cropped to the digit.
     glyph = canvas.crop(box)
     height = int(rng.uniform(0.78, 0.98) * CANVAS)
     width = int(np.clip(glyph.width * height / glyph.height * rng.uniform(0.8, 1.35), 6, CANVAS * 0.95))
@@ -88,7 +88,7 @@ def _warp(ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _shrink(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """To (size, size); every other one by way of a lower resolution, as coarse scans and thumbnails are."""
+    """Resizes to (size, size); half of the images pass through a lower resolution, like coarse scans and thumbnails."""
     if rng.random() < 0.5:
         coarse = int(rng.integers(size // 4, size // 2 + 1))
         image = image.resize((coarse, coarse), Image.Resampling.BOX)

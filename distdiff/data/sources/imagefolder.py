@@ -52,7 +52,7 @@ def load(
 def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
     """All images of a folder with one folder a class, no split carved.
 
-    Raises `UserError` where there are none; there `key` is what `root` is called.
+    Raises `UserError` if there are no images; the message calls `root` by `key`.
     """
     top = Path(root).expanduser()
     if not top.is_dir():
@@ -64,7 +64,7 @@ def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
 def read_parts(
     name: str, top: Path, split_names: dict[str, str], label_column: str | None = None
 ) -> dict[str, LabelledImages]:
-    """The splits that a folder has, at least `train`; `split_names` says which split a folder's name means, in any case."""
+    """The splits in a folder, at least `train`; `split_names` maps a folder's name in lower case to its split."""
     table = find_metadata(top)
     parts = read_metadata(name, table, label_column, split_names) if table else None
     if parts is not None:
@@ -93,7 +93,7 @@ def _read_class_folders(
 def _tables(
     name: str, tables: dict[str, Path | None], split_names: dict[str, str], label_column: str | None
 ) -> dict[str, LabelledImages] | None:
-    """One metadata file in each split's folder; None where that of `train` has no labels."""
+    """Reads a metadata file in each split's folder; None if the one of `train` has no labels."""
     parts = {}
     for split, table in tables.items():
         read = read_metadata(name, table, label_column, dict.fromkeys(split_names, split), split) if table else {}
@@ -121,8 +121,8 @@ def _class_folders(name: str, top: Path, key: str = ROOT) -> Sequence[str]:
 def _split_folders(top: Path, split_names: dict[str, str]) -> dict[str, Path]:
     """The folders of `top` that are splits.
 
-    A folder called `train` may be a class of that name: it is a split if it holds folders and no images, or a metadata
-    file, and no folder beside it with another name holds images.
+    A folder called `train` may also be a class of that name. It is a split if it holds a metadata file, or folders and no
+    images, and if no folder beside it that has another name holds images.
     """
     names = subfolders(top)
     called = {name: split_names[name.lower()] for name in names if name.lower() in split_names}

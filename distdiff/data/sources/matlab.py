@@ -1,4 +1,4 @@
-"""Sets whose labels are in .mat files: Stanford Cars and Oxford Flowers."""
+"""Datasets whose labels are in .mat files: Stanford Cars and Oxford Flowers."""
 
 import json
 from dataclasses import replace
@@ -29,7 +29,7 @@ def year_first(name: str) -> str:
 
 
 class StanfordCars(NamedSet):
-    """Krause et al., 2013: `cars_train/`, `cars_test/`, `devkit/`, and the test labels that came later."""
+    """Krause et al., 2013: `cars_train/`, `cars_test/`, `devkit/`, and the test labels that were published later."""
 
     published_layout = False
 
@@ -78,7 +78,7 @@ class OxfordFlowers(NamedSet):
 
 
 def _numbered_folders(folder: Path, top: Path, name: str) -> Parts:
-    """Class folders `1` to `102`, tested on `valid`, named by `cat_to_name.json`."""
+    """Class folders `1` to `102` with names from `cat_to_name.json`; `valid` is the test split."""
     file = find(top, "cat_to_name.json", "dataset/cat_to_name.json")
     try:
         words = {str(number): str(word).strip() for number, word in json.loads(file.read_text("utf-8")).items()}
@@ -98,12 +98,12 @@ def _matrix(file: Path, key: str) -> np.ndarray:
         return np.atleast_1d(loadmat(file, squeeze_me=True)[key])
     except KeyError:
         raise LayoutError(f"its {file.name} has no {key}") from None
-    except Exception as error:  # scipy raises what a damaged file makes it stumble over
+    except Exception as error:  # a damaged file can make scipy raise anything
         raise LayoutError(f"its {file.name} cannot be read ({first_line(error)})") from None
 
 
 def _number(value: Any, count: int) -> int:
-    """A number from 1 to `count` as one from 0."""
+    """Turns a number from 1 to `count` into one from 0 to `count - 1`; raises `LayoutError` for any other."""
     number = int(value) - 1
     if not 0 <= number < count:
         raise LayoutError(f"one of its numbers is {number + 1}, not from 1 to {count}")

@@ -1,4 +1,4 @@
-"""MedMNIST (Yang et al., 2023): one .npz file a set; published: folders of exported images."""
+"""MedMNIST (Yang et al., 2023): one .npz file a dataset; published: folders of exported images."""
 
 import zipfile
 import zlib
@@ -16,7 +16,7 @@ from distdiff.errors import first_line
 
 
 class MedMnist(NamedSet):
-    """A set of the collection: `<file>.npz`, or one of its larger sizes."""
+    """One dataset of the collection: `<file>.npz`, or one of its larger image sizes."""
 
     file: str
     classes: tuple[str, ...]
@@ -78,7 +78,7 @@ class BloodMnist(MedMnist):
 
 
 def _labelled(name: str, class_names: Sequence[str], pixels: np.ndarray, labels: np.ndarray) -> LabelledImages:
-    """Pixels (n, H, W) or (n, H, W, 3) uint8, labels (n, 1) or (n,)."""
+    """Labelled images from pixels (n, H, W) or (n, H, W, 3) uint8 and labels (n, 1) or (n,)."""
     labels = labels.reshape(len(labels), -1)[:, 0].astype(np.int64)
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or len(pixels) != len(labels):
         raise LayoutError(f"its images are {pixels.shape} of {pixels.dtype} with {len(labels)} labels")

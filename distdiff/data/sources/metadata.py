@@ -28,11 +28,11 @@ def find_metadata(folder: Path) -> Path | None:
 def read_metadata(
     name: str, file: Path, label_column: str | None, splits: Mapping[str, str], default: str = "train"
 ) -> dict[str, LabelledImages] | None:
-    """The images that a metadata file lists, by its column `split`, or by the split folders that they lie in.
+    """The images that a metadata file lists, split by its column `split` or by the split folders of the files.
 
-    `splits` says which of our splits a value means; rows without one are of the `default`. Labels are text, sorted as
-    numbers where all are. None where the file has no column of labels and none is asked for. Raises `UserError` with the
-    row that is wrong.
+    `splits` maps a value to our name of the split; rows without a value belong to `default`. Labels are text, sorted as
+    numbers if all are numbers. Returns None if the file has no label column and `label_column` is None. Raises a
+    `UserError` that names the wrong row.
     """
     wanted = label_column or LABEL
     listed: list[tuple[str | None, str, str]] = []
@@ -72,7 +72,7 @@ def read_metadata(
 def _by_split(
     listed: list[tuple[str | None, str, str]], splits: Mapping[str, str], default: str
 ) -> dict[str, list[tuple[str, str]]]:
-    """(file, label) by split: of the column; without one, of the files' first folder where each is in such a folder."""
+    """(file, label) by split: from the column or, if it has no values and every file lies in a split folder, from that."""
     folders = [place.partition("/")[0].lower() if "/" in place else "" for _, place, _ in listed]
     in_folders = all(split is None for split, _, _ in listed) and all(folder in splits for folder in folders)
     rows: dict[str, list[tuple[str, str]]] = {}
@@ -97,7 +97,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parquet_rows(file: Path) -> list[dict[str, Any]]:
-    """Rows with a label's name in place of its number where the file says, as `datasets` writes it."""
+    """Rows with label numbers replaced by names, if the file has them in the form that `datasets` writes."""
     table = pyarrow.parquet.read_table(file)
     described = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     features = described.get("info", {}).get("features", {})

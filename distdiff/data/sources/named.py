@@ -1,4 +1,4 @@
-"""What the sets of the field share: found at a root or on the hub, renamed, counted, completed with carved splits."""
+"""What the benchmark datasets share: finding files or the hub's copy, renaming and counting classes, carving splits."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,29 +22,29 @@ Parts = dict[str, LabelledImages]
 
 
 class LayoutError(UserError):
-    """A folder is not what the set's authors distribute; whoever asked adds where to get it."""
+    """A folder does not have the layout that the authors distribute; the caller adds where to get it."""
 
 
 class NamedSet:
-    """One set of the field; a subclass knows its layouts on disk.
+    """One benchmark dataset; a subclass knows its layouts on disk.
 
-    - `joins_validation`: the splits, the authors' or the published one, whose training images are those of validation too.
-    - `published_layout`: whether the published code read files that the hub does not have.
+    - `joins_validation`: for which values of `split` the validation images are added to the training images.
+    - `published_layout`: whether the published split needs files that the hub does not have.
     """
 
     joins_validation: tuple[str, ...] = ()
     published_layout = True
 
     def read(self, top: Path, name: str, split: str) -> Parts:
-        """The images below the folder `top`, by the classes' own names; raises `LayoutError` where it is another layout."""
+        """The images below the folder `top`, with the authors' class names; raises `LayoutError` for another layout."""
         raise NotImplementedError
 
     def rename(self, class_name: str) -> str:
-        """A class's name, of the authors'."""
+        """The class name to use for an authors' class name."""
         return class_name
 
     def reduce(self, part: str, images: LabelledImages) -> LabelledImages:
-        """Of a part's images those that belong to the set, where it is a part of another."""
+        """The images of a split to keep, if this dataset is a subset of a larger one."""
         return images
 
     @classmethod
@@ -70,11 +70,11 @@ class NamedSet:
         validation_split: str = "validation",
         test_split: str = "test",
     ) -> DatasetSplits:
-        """The set at `root`, or with `root=None` on the hub; a split that it does not have is carved.
+        """The dataset at `root`, or with `root=None` from the hub; a split that it does not have is carved.
 
-        `counts[split]` says how many classes, and images of each part, a whole copy has; those of `published` are the
-        authors' ones where nothing else is said. `hub_id` and all that follows it are of the hub's copy. Raises
-        `UserError` where nothing is there, or another layout, or, with `check_counts`, a copy that is not whole.
+        `counts[split]` gives the number of classes and of images in each part of a complete copy; without an entry for
+        `published`, the authors' counts hold. `hub_id` and the arguments after it describe the hub's copy. Raises
+        `UserError` if nothing is there, if the layout is another or, with `check_counts`, if the copy is incomplete.
         """
         the_set = cls()
         if root is not None:
@@ -109,7 +109,7 @@ class NamedSet:
 
 
 def find(top: Path, *places: str) -> Path:
-    """The first of `places` below `top` that there is; raises `LayoutError`."""
+    """The first of `places` that exists below `top`; raises `LayoutError` if none does."""
     for place in places:
         if (top / place).exists():
             return top / place
@@ -117,7 +117,7 @@ def find(top: Path, *places: str) -> Path:
 
 
 def inside(top: Path, name: str) -> Path:
-    """`top`/`name`, where `name` comes from a dataset's own lists; raises `LayoutError` if it leads elsewhere."""
+    """`top`/`name` for a `name` from a dataset's own lists; raises `LayoutError` if it leads out of `top`."""
     place = PurePosixPath(name)
     if place.is_absolute() or ".." in place.parts or not place.parts:
         raise LayoutError(f"one of its lists names a file outside of it, {name!r}")
@@ -125,7 +125,7 @@ def inside(top: Path, name: str) -> Path:
 
 
 def listed(name: str, class_names: Sequence[str], files: Iterable[tuple[Path, int]]) -> LabelledImages:
-    """The files of a list with a label each, keyed by their names; says which are not there."""
+    """The listed files with one label each, keyed by file name; notes those that are missing."""
     files = list(files)
     present = [(path, label) for path, label in files if path.is_file()]
     if missing := [path for path, _ in files if not path.is_file()]:
@@ -136,7 +136,7 @@ def listed(name: str, class_names: Sequence[str], files: Iterable[tuple[Path, in
 
 
 def lines(file: Path) -> list[str]:
-    """The lines of a text file that say something."""
+    """The lines of a text file that are neither empty nor comments."""
     text = file.read_text(encoding="utf-8", errors="replace")
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 

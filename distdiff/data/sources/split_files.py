@@ -1,4 +1,4 @@
-"""Sets whose splits are text files, a line an image: Describable Textures, Oxford Pets and FGVC Aircraft."""
+"""Datasets with a text file for each split, one line an image: Describable Textures, Oxford Pets and FGVC Aircraft."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 
 
 class Dtd(NamedSet):
-    """Cimpoi et al., 2014, the first of its ten splits: `labels/train1.txt` and `val1.txt` to train on, `test1.txt`."""
+    """Cimpoi et al., 2014, the first of its ten splits: trained on `labels/train1.txt` and `val1.txt`, tested on `test1.txt`."""
 
     joins_validation = (AUTHORS, PUBLISHED)
     published_layout = False
@@ -50,7 +50,7 @@ class OxfordPets(NamedSet):
 
 
 class FgvcAircraft(NamedSet):
-    """Maji et al., 2013, by variant; published: trained without the authors' validation images."""
+    """Maji et al., 2013, with variants as classes; published: trained without the authors' validation images."""
 
     joins_validation = (AUTHORS,)
     published_layout = False

@@ -1,4 +1,4 @@
-"""Any image dataset that `datasets` reads as a table: a hub id, or local parquet and arrow files."""
+"""Image datasets that `datasets` reads as tables: from a hub id, or from local parquet and arrow files."""
 
 import glob
 import os
@@ -37,9 +37,9 @@ USUAL_LABELS, USUAL_IMAGES = ("label", "labels"), ("image", "img")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which splits of a table are read, by their names there, joined by `+`, and which columns.
+    """Which splits of a table are read (its own names, several joined by `+`), and which columns.
 
-    A column that is None is the only one of its kind, or the one with a usual name.
+    For a column that is None, the only one of its type is taken, or the one with a usual name.
     """
 
     train_split: str
@@ -70,7 +70,7 @@ def load(
     name: str,
     split_seed: int,
 ) -> DatasetSplits:
-    """The dataset `hub_id` where that is given, else the files at `root`; what has no split of its own is carved."""
+    """The dataset `hub_id` if it is given, else the files at `root`; missing splits are carved."""
     if hub_id is None and root is None:
         raise UserError(
             "dataset.hub_id and dataset.root have no value: give one, dataset.hub_id=<owner/name> or, of parquet or arrow "
@@ -86,8 +86,8 @@ def load(
 def read_hub(
     name: str, wanted: Wanted, hub_id: str, hub_config: str | None, hub_data_dir: str | None, revision: str | None
 ) -> dict[str, LabelledImages]:
-    """The splits of a dataset on the hub, or in its cache; raises `UserError` where neither has it."""
-    if not HUB_ID.fullmatch(hub_id) or Path(hub_id).exists():  # `datasets` would take a local folder for it
+    """The splits of a dataset on the hub or in its cache; raises `UserError` if neither has it."""
+    if not HUB_ID.fullmatch(hub_id) or Path(hub_id).exists():  # `datasets` would read a local folder of that name
         raise UserError(
             f"dataset.hub_id={hub_id} is not allowed: owner/name on the Hugging Face hub; local files are read by "
             f"dataset=imagefolder or dataset=parquet with dataset.root=..."
@@ -97,7 +97,7 @@ def read_hub(
             tables = _load_commit(hub_id, hub_config, hub_data_dir, revision)
     except UserError:
         raise
-    except Exception as error:  # `datasets` raises what its many readers raise
+    except Exception as error:  # the many readers of `datasets` can raise anything
         raise UserError(f"dataset.hub_id={hub_id}: {_reason(error)}") from None
     return read_tables(name, wanted, f"dataset.hub_id={hub_id}", tables, Path(datasets.config.HF_CACHE_HOME))
 
@@ -105,18 +105,18 @@ def read_hub(
 def _load_commit(
     hub_id: str, hub_config: str | None, hub_data_dir: str | None, revision: str | None
 ) -> datasets.DatasetDict:
-    """What `datasets` reads of the commit that `revision` means.
+    """What `datasets` reads at the commit of `revision`.
 
-    Where the hub is out of reach, `datasets` takes what it has prepared last, of whatever revision that is. So the one that
-    is meant is made the last, and what was read is compared with it: raises `UserError` where it is another.
+    Without the hub, `datasets` takes the most recent folder in its cache, whatever its revision. So the time stamp of the
+    wanted commit's folder is renewed first. Raises `UserError` if another commit was read all the same.
     """
     try:
         wanted = pinned(hub_id, revision, "dataset")
-    except (HTTPError, RevisionResolutionError):  # `datasets` may say why, or have it by its name alone
+    except (HTTPError, RevisionResolutionError):  # `datasets` may find it by name, or else gives the reason
         wanted = None
     if wanted is not None and constants.HF_HUB_OFFLINE:
         for folder in prepared_below(hub_id).glob(f"*/*/{wanted.resolved}"):
-            with suppress(OSError):  # a cache that others keep
+            with suppress(OSError):  # a cache that belongs to another user
                 os.utime(folder)
     tables = datasets.load_dataset(hub_id, hub_config, revision=wanted or revision, data_dir=hub_data_dir)
     read = {Path(file["filename"]).parent.name for table in tables.values() for file in table.cache_files}
@@ -125,19 +125,19 @@ def _load_commit(
     if read - {wanted and wanted.resolved}:
         raise UserError(
             f"dataset.hub_id={hub_id}: the cache has another commit than that of dataset.revision={revision or 'main'}; with "
-            "a network, fetch_only=true brings it"
+            "a network, fetch_only=true downloads it"
         )
     return tables
 
 
 def prepared_below(hub_id: str) -> Path:
-    """The folder where `datasets` keeps what it has prepared of a hub id: `<config>/<version>/<commit>`."""
+    """The cache folder of `datasets` for a hub id; it holds `<config>/<version>/<commit>`."""
     *owner, name = hub_id.split("/")
     return Path(datasets.config.HF_DATASETS_CACHE, "___".join([*owner, camelcase_to_snakecase(name)]))
 
 
 def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages]:
-    """The parquet or arrow files at `root`, a file or a folder; a file's or its folder's name says of which split it is."""
+    """The parquet or arrow files at `root`, a file or a folder; the split is told by a file's or its folder's name."""
     top = Path(root).expanduser()
     if not top.exists():
         raise UserError(nothing_at(root, TABLES))
@@ -158,7 +158,7 @@ def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages
 def read_tables(
     name: str, wanted: Wanted, source: str, tables: Mapping[str, datasets.Dataset], files_below: Path
 ) -> dict[str, LabelledImages]:
-    """Labelled images by split. An image that is no bytes but a path is read only where that lies below `files_below`."""
+    """Labelled images by split; an image that is given by its path is read only if that lies below `files_below`."""
     chosen = _choose_splits(source, tables, wanted.splits)
     tables = {split: datasets.concatenate_datasets([tables[key] for key in keys]) for split, keys in chosen.items()}
     image_column = _column(source, tables[TRAIN], "image_column", wanted.image_column, ImageFeature, USUAL_IMAGES)
@@ -215,19 +215,21 @@ def _part(
 
 
 def _labels(source: str, table: datasets.Dataset, column: str) -> tuple[Sequence[str], np.ndarray]:
-    """(class names, (n,) int64 labels), -1 where there is none."""
+    """(class names, (n,) int64 labels); the label is -1 for an image without one."""
     feature, values = table.features[column], table.with_format(None)[column][:]
     if isinstance(feature, ClassLabel):
         return feature.names, np.array([-1 if value is None else value for value in values], dtype=np.int64)
     if any(isinstance(value, bool) or not isinstance(value, (int, str, type(None))) for value in values):
-        raise UserError(f"{source}: its column {column} holds no labels but {feature}: text or whole numbers are")
+        raise UserError(
+            f"{source}: its column {column} holds no labels, which are text or whole numbers, but {feature}"
+        )
     names = in_order({str(value) for value in values if value is not None})
     number = {label: position for position, label in enumerate(names)}
     return names, np.array([-1 if value is None else number[str(value)] for value in values], dtype=np.int64)
 
 
 def _column(source: str, table: datasets.Dataset, key: str, given: str | None, kind: type, usual: Sequence[str]) -> str:
-    """`given`, or the only column of this kind, or one with a usual name."""
+    """`given`, or the only column of this type, or one with a usual name."""
     columns = table.column_names
     if given is not None:
         if given not in columns:
@@ -245,7 +247,7 @@ def _column(source: str, table: datasets.Dataset, key: str, given: str | None, k
 
 
 def _choose_splits(source: str, tables: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, list[str]]:
-    """Which of `tables` are which split: those named, joined by `+`, or a usual name; none is used twice."""
+    """The tables of each split: those named, joined by `+`, or one with a usual name; no table is used twice."""
     chosen: dict[str, list[str]] = {}
     for split, key in wanted.items():
         used = {name for names in chosen.values() for name in names}
@@ -277,7 +279,7 @@ def _load_files(root: str, top: Path, wanted: Wanted) -> Mapping[str, datasets.D
 
 
 def _split_of(path: Path, words: Sequence[str]) -> str:
-    """The split that a file's name begins with, or its folder's; `train` where neither does."""
+    """The split with which a file's or its folder's name begins, else `train`."""
     for part in (path.name, path.parent.name):
         for word in words:
             if re.match(rf"{re.escape(word)}(?![A-Za-z0-9])", part):
@@ -286,7 +288,7 @@ def _split_of(path: Path, words: Sequence[str]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Why `datasets` did not give a dataset, in words for people."""
+    """A plain reason why `datasets` could not load a dataset."""
     text = first_line(error)
     if isinstance(error, datasets.exceptions.DatasetNotFoundError):
         return "the hub has no such dataset or revision, or it needs a login (hf auth login)"

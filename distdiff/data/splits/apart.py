@@ -1,4 +1,4 @@
-"""Keeps what was made of one real image on one side of a split."""
+"""Keeps all images that were made from the same real image on one side of a split."""
 
 from distdiff.data.images import LabelledImages
 from distdiff.data.notes import note
@@ -6,9 +6,9 @@ from distdiff.wording import counted
 
 
 def apart(rest: LabelledImages, carved: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
-    """(rest, carved) without images that share an origin with the other side; says how many were left out.
+    """(rest, carved) without images that share an origin with the other side; notes how many were left out.
 
-    The rest loses what was made of any origin of a carved group, then the carved images what is still shared.
+    First `rest` loses the images with an origin among the carved groups; then `carved` loses those that still share one.
     """
     if rest.origins is None or not len(carved):
         return rest, carved

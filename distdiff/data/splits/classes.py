@@ -1,4 +1,4 @@
-"""Which classes a dataset has: chosen, renamed, and never empty."""
+"""Chooses the classes of a dataset and leaves out empty ones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from distdiff.wording import counted, some
 
 
 def keep_classes(images: LabelledImages, class_names: Sequence[str]) -> LabelledImages:
-    """The images of `class_names` alone, labelled in that order."""
+    """Only the images of `class_names`, labelled in that order."""
     if tuple(class_names) == images.class_names:
         return images
     number = {name: label for label, name in enumerate(class_names)}
@@ -22,9 +22,9 @@ def keep_classes(images: LabelledImages, class_names: Sequence[str]) -> Labelled
 
 
 def agree_on_classes(parts: dict[str, LabelledImages]) -> dict[str, LabelledImages]:
-    """All parts with the classes of `parts["train"]` that have an image there; says what is left out.
+    """All parts with only the classes that have a training image; notes what is left out.
 
-    Raises `UserError` where there is no image to train on, or a class has no name.
+    Raises `UserError` if there is no image to train on, or if a class has no name.
     """
     train = parts["train"]
     counts = np.bincount(train.labels, minlength=len(train.class_names))
@@ -42,7 +42,7 @@ def agree_on_classes(parts: dict[str, LabelledImages]) -> dict[str, LabelledImag
 
 
 def in_order(labels: set[str]) -> list[str]:
-    """Sorted, as numbers where all of them are.
+    """The labels sorted, as numbers if all of them are.
 
     >>> in_order({"10", "9"}), in_order({"b", "10"})
     (['9', '10'], ['10', 'b'])

@@ -1,4 +1,4 @@
-"""Few-shot draws: so many training images of every class."""
+"""Few-shot draws: a given number of training images of every class."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from distdiff.data.images import LabelledImages, Unreadable
 def draw_few_shot(
     pool: LabelledImages, per_class: int | None, seed: int, passed_over: Sequence[Unreadable] = ()
 ) -> LabelledImages:
-    """Draws `per_class` images of every class without replacement (all of a smaller class), by `seed` alone.
+    """Draws `per_class` images of every class (all of a smaller class) without replacement; depends only on `seed`.
 
-    An image that is `passed_over` is replaced by the next one of the draw.
+    An image in `passed_over` is replaced by the next one of the draw.
     """
     if per_class is None:
         return pool

@@ -1,4 +1,4 @@
-"""Cross-validation: the training images in folds, one of which validates."""
+"""Cross-validation: splits the training images into folds, one of which is for validation."""
 
 import warnings
 
@@ -13,7 +13,7 @@ from distdiff.wording import counted, some
 
 
 def fold_as_validation(splits: DatasetSplits, num_folds: int, fold: int, seed: int) -> DatasetSplits:
-    """`fold` of the training images for validation, the others to train on; says what becomes of a split of its own."""
+    """Takes `fold` of the training images for validation; notes that the dataset's own validation images are left out."""
     if own := len(splits.validation):
         note(
             splits.train.name,
@@ -23,10 +23,11 @@ def fold_as_validation(splits: DatasetSplits, num_folds: int, fold: int, seed: i
 
 
 def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> tuple[LabelledImages, LabelledImages]:
-    """(rest, fold): `fold` of `num_folds` of nearly equal size, class by class, drawn by `seed`.
+    """(rest, fold): fold number `fold` of `num_folds` stratified folds of nearly equal size, drawn with `seed`.
 
-    Images of one of `images.groups` stay together. A class with fewer images than folds is not in every fold; one with
-    a single image is in none, so that the rest has every class. Raises `UserError` where no class fills the folds.
+    Images of the same group in `images.groups` stay together. A class with fewer images than folds is not in every fold;
+    one with a single image is in none, so that the rest has every class. Raises `UserError` if every class has fewer
+    images than folds.
     """
     groups = np.arange(len(images)) if images.groups is None else images.groups
     _, first = np.unique(groups, return_index=True)
@@ -37,14 +38,14 @@ def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> t
     kind = StratifiedKFold if together is None else StratifiedGroupKFold
     splitter = kind(num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # `_check` says it, with names
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # `_check` warns too, with names
         folds = list(splitter.split(parted, images.labels[parted], together))
     chosen = parted[folds[fold][1]]
     return apart(images.select(np.setdiff1d(np.arange(len(images)), chosen)), images.select(chosen))
 
 
 def _check(images: LabelledImages, counts: np.ndarray, num_folds: int) -> None:
-    """`counts`, of each class, of images or, where images belong together, of groups of them."""
+    """`counts` is each class's number of images or, if the images have groups, of groups."""
     if num_folds > counts.max():
         most = counted(int(counts.max()), "training image" if images.groups is None else "source")
         raise UserError(

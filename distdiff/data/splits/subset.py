@@ -1,4 +1,4 @@
-"""Which part of the training images is used, whatever the study's seed."""
+"""Chooses the part of the training images that is used, independently of the study's seed."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from distdiff.errors import UserError
 def reduced(
     images: LabelledImages, indices: Sequence[int] | None, fraction: float, max_images: int | None
 ) -> LabelledImages:
-    """The images at `indices`, of these `fraction` of every class, and of these at most `max_images`, in proportion."""
+    """Takes the images at `indices`, then `fraction` of every class, then at most `max_images` in proportion to classes."""
     if indices is not None:
         images = _at(images, list(indices))
     if fraction < 1:
@@ -38,7 +38,7 @@ def _at(images: LabelledImages, indices: list[int]) -> LabelledImages:
 
 
 def _shares(images: LabelledImages, total: int) -> np.ndarray:
-    """How many of each class add up to `total`: by largest remainder, at least one of a class."""
+    """How many images to take of each class for a sum of `total`: by largest remainder, at least one a class."""
     counts = np.bincount(images.labels, minlength=len(images.class_names))
     if total < np.count_nonzero(counts):
         raise UserError(

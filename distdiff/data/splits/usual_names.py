@@ -1,4 +1,4 @@
-"""What splits are usually called; folders of images and tables differ in it."""
+"""The usual names of splits, which differ between image folders and tables."""
 
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 
