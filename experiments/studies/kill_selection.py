@@ -37,7 +37,10 @@ ARRANGEMENTS = {
 }
 FIRST_ROUND = 200  # candidates: 2 a copy, 5 copies of 20 images
 PATIENCE = 300.0  # seconds for one run
-IMPORTS, SOON = 6.5, 1.5  # seconds: a process takes at least so long before it does anything; choosing takes about so long
+IMPORTS, SOON = (
+    6.5,
+    1.5,
+)  # seconds: a process takes at least so long before it does anything; choosing takes about so long
 
 
 @dataclass
