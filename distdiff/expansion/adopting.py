@@ -1,10 +1,10 @@
 """Takes over images that another row of a study has made already: with and without a selection they are the same."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distdiff.caching.fingerprint import fingerprint
 from distdiff.store.candidates import BATCH, CandidateStore, without_place
 from distdiff.store.directory import MANIFEST, ExpandedDirectory
 from distdiff.store.formats.base import Storage
@@ -52,4 +52,5 @@ def _whole(other: ExpandedDirectory) -> bool:
 
 
 def _made_by(ingredients: Mapping[str, Any]) -> str:
-    return json.dumps({name: value for name, value in ingredients.items() if name != SELECTION}, sort_keys=True)
+    how = {name: value for name, value in ingredients.items() if name != SELECTION}
+    return fingerprint(how)
