@@ -23,6 +23,7 @@ from distdiff.expansion.naming import row_name
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.strengths import strengths_of
 from distdiff.keys import build
+from distdiff.methods.config import reads_strength
 from distdiff.preview.sheet import contact_sheet
 from distdiff.preview.tiles import (
     Tile,
@@ -88,11 +89,9 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
         "sources": [_described(sources, position, rows, sheets[position]) for position, rows in enumerate(tiles)],
     }
     (run_dir / "preview.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    at_strength = f" at strength {config.expansion.strength}" if reads_strength(config.method) else ""
     several = f" on {devices} devices" if devices > 1 else ""
-    console.print(
-        f"the whole job{several}, in batches of {config.expansion.batch_size} at strength "
-        f"{config.expansion.strength}: {estimate}"
-    )
+    console.print(f"the whole job{several}, in batches of {config.expansion.batch_size}{at_strength}: {estimate}")
     console.print(f"preview  {run_dir}  ({len(sheets)} sheets)")
 
 
