@@ -339,7 +339,7 @@ def test_names_in_metadata_lead_nowhere(expanded, tmp_path: Path) -> None:
     table = pyarrow.parquet.read_table(path / "metadata.parquet")
     for column, value, reason in (
         ("file_name", "../secret.png", "its metadata name a file outside of it"),
-        ("class_name", "../../x", "its metadata name a class that it has not"),
+        ("class_name", "../../x", "its metadata name a class that it does not have"),
     ):
         changed = [value, *table[column].to_pylist()[1:]]
         position = table.schema.get_field_index(column)
