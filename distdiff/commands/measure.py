@@ -19,7 +19,7 @@ from distdiff.report.table import print_measures
 from distdiff.store.filtering import RowFilter
 from distdiff.store.reading import read_expanded
 
-BESIDE = ("dataset", "expanded", "where", "judge_accuracy", "remarks", "reference")  # beside the metrics in results.json
+BESIDE = ("dataset", "expanded", "where", "judge_accuracy", "remarks", "reference")  # other keys of results.json
 
 
 def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:
