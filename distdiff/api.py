@@ -49,7 +49,7 @@ PROTOTYPE_KEYS = ("num_groups", "linkage", "max_groups", "max_clustered", "class
 
 
 def load_images(root: str) -> LabelledImages:
-    """The images of a folder with one folder a class, read when needed; raises `UserError` where there are none."""
+    """The images of a folder with one folder per class, read when needed; raises `UserError` where there are none."""
     return read_class_folders(root, key="root")
 
 

@@ -41,7 +41,7 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     following = list(arguments[list(arguments).index(others[0]) + 1 :])
     if not equals:
         value = following[0] if following and following[0][0:1] != "-" and "=" not in following[0] else "..."
-    raise UserError(f"{flag} is no flag: keys have no dashes: {name}={value}")
+    raise UserError(f"{flag} is not a flag; keys have no dashes: {name}={value}")
 
 
 def in_grammar(overrides: Iterable[str], paths: Collection[str] = (), texts: Collection[str] = ()) -> list[str]:

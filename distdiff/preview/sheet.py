@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from distdiff.grids import FONT
 from distdiff.preview.tiles import Tile
 
-SMALLEST, LARGEST = 128, 512  # pixels a side of a tile
+SMALLEST, LARGEST = 128, 512  # pixels per side of a tile
 LONGEST = 24  # characters of a caption
 GAP, TITLE, HEADER, CAPTION = 6, 30, 22, 20
 

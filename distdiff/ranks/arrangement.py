@@ -61,7 +61,7 @@ def arrangement(trainer: DictConfig, environment: Mapping[str, str] = os.environ
         return Node(started.rank, num_nodes, devices, started.rendezvous)
     raise UserError(
         f"trainer.devices={trainer.devices} on trainer.num_nodes={num_nodes} is not allowed: {started.size} processes were "
-        f"started; start {size}, one a device" + (f", or {num_nodes}, one a node" if num_nodes > 1 else "")
+        f"started; start {size}, one per device" + (f", or {num_nodes}, one per node" if num_nodes > 1 else "")
     )
 
 
@@ -125,8 +125,8 @@ def _by_hand(devices: int, num_nodes: int, environment: Mapping[str, str]) -> No
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in environment]
     if missing:
         raise UserError(
-            f"trainer.num_nodes={num_nodes} is not allowed without {', '.join(missing)} in the environment: start the command "
-            "once a node with them, or with srun"
+            f"trainer.num_nodes={num_nodes} is not allowed without {', '.join(missing)} in the environment: set them and start "
+            "the command once on each node, or start it with srun"
         )
     node = int(environment["NODE_RANK"])
     if not 0 <= node < num_nodes:

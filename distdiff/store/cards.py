@@ -31,7 +31,7 @@ def dataset_card(
     told = f"""{made:,} images: {words}.
 {lost if counts["unreadable"] or counts["failed"] else ""}\
 The originals are not included. Made by DistDiff with seed {seed}; `manifest.json` holds every setting
-(fingerprint `{fingerprint}`), `metadata.parquet` one row an image."""
+(fingerprint `{fingerprint}`), `metadata.parquet` one row per image."""
     return card_text(f"{dataset}, expanded by `{method}`", told, storage)
 
 
@@ -50,7 +50,7 @@ def export_card(
     told = f"""{images:,} generated images in {classes} classes, from
 {listed}{kept}
 The originals are not included. Made by DistDiff; `manifest.json` holds what each was made with (fingerprint `{fingerprint}`),
-`metadata.parquet` one row an image."""
+`metadata.parquet` one row per image."""
     return card_text(name.replace("`", ""), told, storage)
 
 

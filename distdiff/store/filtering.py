@@ -85,7 +85,7 @@ class RowFilter:
                 elif type(operator) in COMPARISONS:
                     self._check_value(right)
                 else:
-                    raise self.wrong(f"{ast.unparse(node)} compares in another way; {ALLOWED}")
+                    raise self.wrong(f"{ast.unparse(node)} is not an allowed comparison; {ALLOWED}")
         elif not isinstance(node, ast.Name):
             raise self.wrong(f"{ast.unparse(node)} is no condition; {ALLOWED}")
 

@@ -176,7 +176,7 @@ REFUSED = {
     "class_name in 'cat'": "after in goes a list, such as [0, 1], not 'cat'",
     "strength": "the column strength holds a number",
     "gradient_finite < True": "only == and !=",
-    "strength is 1": "strength is 1 compares in another way; a condition on columns of metadata.parquet, of < <= >",
+    "strength is 1": "strength is 1 is not an allowed comparison; a condition on columns of metadata.parquet, of < <= >",
     "strength + 1 > 2": "strength + 1 is no column, number or 'text'",
     "__import__('os').system('true')": "__import__('os').system('true') is no condition",
     "copy.__class__ == 1": "copy.__class__ is no column",
