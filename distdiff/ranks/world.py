@@ -110,7 +110,7 @@ class World:
         return Counter(None if self.size == 1 else distributed.PrefixStore(f"counter{self._counters}", self._store))
 
     def part(self) -> None:
-        """Every rank calls this at the job's end; the leading one keeps the store open until all have (`PARTING` at most)."""
+        """Every rank calls this at the job's end; the leading one hosts the store, so it waits for all, up to `PARTING` s."""
         here = self.counter()
         deadline = time.monotonic() + PARTING
         here.add(1)
