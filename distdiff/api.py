@@ -49,12 +49,12 @@ PROTOTYPE_KEYS = ("num_groups", "linkage", "max_groups", "max_clustered", "class
 
 
 def load_images(root: str) -> LabelledImages:
-    """The images of a folder with one folder a class, read when needed; raises `UserError` where there are none."""
+    """The images of a folder with one folder per class, read when needed; raises `UserError` where there are none."""
     return read_class_folders(root, key="root")
 
 
 def load_generator(name: str, **keys: Any) -> LatentDiffusion:
-    """An option of `conf/generator` by name, or any pipeline by folder, hub id or checkpoint file; on a GPU where there is one.
+    """Loads an option of `conf/generator`, or any pipeline by folder, hub id or checkpoint file; onto a GPU if there is one.
 
     `keys` are those of `conf/generator`: `num_steps=30, cfg_scale=5, scheduler="unipc"`, ... Raises `UserError` for a value
     that is not allowed, and where the model cannot be loaded.
@@ -74,7 +74,7 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
 
 
 def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> Encoder:
-    """φ by a transformers vision model, a folder or hub id; `kind="clip"` takes CLIP's projected image embeddings."""
+    """The encoder φ from a transformers vision model (folder or hub id); `kind="clip"`: CLIP's projected image embeddings."""
     keys = [f"encoder.model={in_quotes(str(model))}"]
     keys += [] if revision is None else [f"encoder.revision={in_quotes(revision)}"]
     source, _ = _encoder_source(f"encoder={kind}", *keys)
@@ -84,9 +84,9 @@ def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> E
 def train_guide(
     images: LabelledImages, classifier: str | None = None, steps: int | None = None, seed: int = 0
 ) -> GuideEncoder:
-    """φ by a classifier trained on `images` alone; trained once, then read from `paths.cache_dir`.
+    """The encoder φ from a classifier trained on `images` alone; trained once, then read from `paths.cache_dir`.
 
-    `classifier` is an option of `conf/classifier`; it and `steps` are what `conf/encoder/guide.yaml` says where they are None.
+    `classifier` is an option of `conf/classifier`. If it or `steps` is None, `conf/encoder/guide.yaml` gives the value.
     """
     if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise UserError(f"steps={steps} is not allowed: an integer at least 1")
@@ -99,24 +99,24 @@ def train_guide(
 def fit_prototypes(
     images: LabelledImages, encoder: Encoder, resolution: int, num_groups: int | str = 3, **keys: Any
 ) -> Prototypes:
-    """Prototypes of `images` in the encoder's features, seen at the generator's `resolution` as the energy sees new ones.
+    """Prototypes of `images` in the encoder's features, at the generator's `resolution`, as the energy sees new images.
 
-    `num_groups="auto"` lets the silhouette choose; `keys` are the others of `conf/prototype`.
+    `num_groups="auto"` lets the silhouette choose; `keys` are the other keys of `conf/prototype`.
     """
     config = load_option("prototype", "hierarchical", num_groups=num_groups, **keys)
     return fit_image_prototypes(images, encoder, resolution, "crop", **{name: config[name] for name in PROTOTYPE_KEYS})
 
 
 def fit_exemplars(images: LabelledImages, encoder: Encoder, resolution: int) -> Exemplars:
-    """The features of `images` one by one, at the generator's `resolution`: what `energy="exemplar"` compares with."""
+    """The features of each of `images` at the generator's `resolution`; `energy="exemplar"` compares new images with them."""
     return Exemplars.of(images, image_features(images, encoder, resolution, "crop"))
 
 
 class ImageExpander:
     """Makes new images from PIL images.
 
-    `guidance` is an option of `conf/guidance` by name, or a `Guidance` of your own; so are `energy` and `method`, of
-    `conf/energy` and `conf/method`. `keys` are those of the guidance, the energy and the method.
+    `guidance` is the name of an option of `conf/guidance`, or a `Guidance` of your own; `energy` and `method` likewise, of
+    `conf/energy` and `conf/method`. `keys` are keys of the guidance, the energy and the method.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class ImageExpander:
         method: str | Method = "img2img",
         **keys: Any,
     ) -> None:
-        """`prototypes` bring the class names; the encoder is left as it is.
+        """The class names are those of `prototypes`; the encoder is not changed.
 
         Raises `UserError` for a key or value that is not allowed.
         """
@@ -149,7 +149,7 @@ class ImageExpander:
             energy = _energy(load_option("energy", energy, **own), brought, generator.latent_dtype)
             keys = {name: value for name, value in keys.items() if name not in own}
         self.guidance, keys = _made("guidance", guidance, keys, take_all=True)
-        # Copies: what the user goes on with stays where it is, in its own precision.
+        # Copies: the user's own objects keep their device and precision.
         encoder, energy = deepcopy(encoder).to(generator.latent_dtype), deepcopy(energy)
         self.energy = ImageEnergy(encoder, energy).to(generator.device)
         words = [name.replace("_", " ") for name in self.class_names]
@@ -165,11 +165,11 @@ class ImageExpander:
         seed: int = 0,
         batch_size: int = 8,
     ) -> list[Image.Image]:
-        """`copies` new images of each image, image by image, each of its class.
+        """Makes `copies` new images of each image, with its class; the copies of one image follow each other.
 
-        A method that makes images of no others (`text2img`) takes the classes alone. `.info` of each new image holds its
-        energies, prompt, sources and, where that is soft, its label. Copy k of image i is seeded by (seed, class, i, k) alone.
-        Raises `UserError` for a class without a prototype.
+        A method that needs no sources (`text2img`) takes only the classes. `.info` of each new image holds its energies,
+        prompt, sources and, if it is soft, its label. Copy k of image i is seeded by (seed, class, i, k) alone. Raises
+        `UserError` for a class without a prototype.
         """
         if images is None and self.method.num_sources:
             raise UserError("images are missing: this method makes new images of given ones")
@@ -194,7 +194,7 @@ class ImageExpander:
         return [made[index] for index in wanted.tolist()]
 
     def _given(self, images: Sequence[Image.Image] | None, classes: Sequence[str]) -> LabelledImages:
-        """The images as a labelled set; key i names the i-th."""
+        """The images as a labelled set, in which an image's key is its index."""
         return LabelledImages(
             name="given",
             class_names=tuple(self.class_names),
@@ -205,7 +205,7 @@ class ImageExpander:
         )
 
     def _synthesizer(self, images: LabelledImages, seed: int) -> Synthesizer:
-        """What makes the images, given what the method asks for."""
+        """The method's synthesizer, built from the materials that the method asks for."""
         size = self.generator.resolution
         materials: dict[str, Callable[[], Any]] = {
             "seed": lambda: seed,
@@ -226,7 +226,7 @@ def load_expanded(
 ) -> ExpandedImages:
     """A finished expanded dataset as a torch `Dataset` of (image, target); see `ExpandedImages`.
 
-    `where` is a condition on its metadata, such as `"energy_after < 1.1"`. Raises `UserError` for a directory that is none.
+    `where` is a condition on its metadata, such as `"energy_after < 1.1"`. Raises `UserError` for any other directory.
     """
     return ExpandedImages(read_expanded(directory, where=RowFilter.of("where", where)), transform)
 
@@ -244,7 +244,7 @@ def _check_call(num_images: int, num_classes: int, strength: float, copies: int,
 
 
 def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False) -> tuple[Any, dict[str, Any]]:
-    """(an option of a group, by name or made already, the keys that are not its own); `take_all`: there are no others."""
+    """(an option of a group, built if it is a name, and the keys that are not its own); `take_all`: all keys are its own."""
     if not isinstance(option, str):
         if take_all and keys:
             raise UserError(f"{', '.join(sorted(keys))}: give a {group} of your own its keys when you make it")
@@ -255,7 +255,7 @@ def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False)
 
 
 def _keys_of(group: str, option: str, keys: dict[str, Any]) -> dict[str, Any]:
-    """Those of `keys` that an option has."""
+    """The `keys` that an option has."""
     known = set(load_option(group, option)) - {NAME, TARGET}
     return {name: value for name, value in keys.items() if name in known}
 
@@ -270,7 +270,7 @@ def _energy(option: DictConfig, brought: dict[str, Any], dtype: torch.dtype) -> 
 
 
 def _encoder_source(*overrides: str) -> tuple[EncoderSource, str]:
-    """What the `encoder` keys build, as for a command; and how images are made squares by default."""
+    """The encoder source that the `encoder` keys build for a command, and how images are made square by default."""
     trainer = "gpu" if torch.cuda.is_available() else "cpu"
     config = configure("expand", [*overrides, f"trainer={trainer}", "logger=none"])
     return encoder_source(config, StageCache(config.paths.cache_dir)), config.dataset.fit

@@ -1,4 +1,4 @@
-"""What commands answer with one line: a mistake that the user can mend, and a stop that was asked for."""
+"""The errors that commands report in one line: mistakes that the user can fix, and requested stops."""
 
 import signal
 
@@ -9,17 +9,17 @@ class UserError(Exception):
     """A mistake in the input. Commands print the message as one line, without a traceback, and exit with status 2."""
 
     exit_status = 2
-    shared = False  # raised on all ranks of a job, so that its leading rank says it
+    shared = False  # True if all ranks of a job raise it, so that the leading one alone reports it
 
 
 class RankLost(UserError):
-    """One of a job's processes is gone, so that the others cannot go on: no user's mistake, but no traceback helps either."""
+    """One of a job's processes is gone, so the others cannot go on: not a user's mistake, but a traceback would not help."""
 
     exit_status = 1
 
 
 class Stopped(BaseException):
-    """Work was stopped by a signal at a place where nothing is lost; no error, so that nothing on the way swallows it."""
+    """A signal stopped the work at a point where nothing is lost; not an `Exception`, so that no handler swallows it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -28,5 +28,5 @@ class Stopped(BaseException):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message that says something."""
+    """The first line of an error's message that is not empty; the name of its type if there is none."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

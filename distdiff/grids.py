@@ -27,9 +27,9 @@ def grid(images: Sequence[Image.Image], columns: int, side: int | None = None) -
 
 
 def captioned(sheet: Image.Image, heads: Sequence[str], titles: Sequence[str]) -> Image.Image:
-    """A grid with a word over each of its columns, cut where it is too long, and one before each of its rows."""
+    """A grid with a caption above each column (cut if it is too long) and one before each row."""
     width, height = ((size + GAP) // len(names) for size, names in zip(sheet.size, (heads, titles), strict=True))
-    font = ImageFont.truetype(str(FONT), max(SMALLEST_TEXT, width // 8))  # a large grid is looked at in small
+    font = ImageFont.truetype(str(FONT), max(SMALLEST_TEXT, width // 8))  # a large grid is viewed scaled down
     margin = 2 * GAP
     left = 2 * margin + math.ceil(max(font.getlength(printable(title)) for title in titles))
     top = 2 * margin + sum(font.getmetrics())

@@ -1,4 +1,4 @@
-"""Models that a name finds in a local folder or on the Hugging Face hub (no heavy imports: validation asks first)."""
+"""Finds models by name in a local folder or on the Hugging Face hub (no heavy imports: validation comes before those)."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from distdiff.errors import UserError, first_line
 if TYPE_CHECKING:
     from huggingface_hub import ResolvedRevision
 
-# What libraries raise over files that are not what they take them for.
+# What libraries raise for files of another kind than they expect.
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 PAUSE = 1  # seconds before the hub is asked a second time: names are not always found at first
 
@@ -33,10 +33,10 @@ def local_path(key: str, name: str) -> Path | None:
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """While it lasts, a hub that cannot be connected to is not asked again: its cache gives what it has, as if offline.
+    """Inside the block, if the hub cannot be reached, only its cache is used, as if offline.
 
-    The hub's client would ask for every file six times, with longer and longer pauses. Once it has answered it is as
-    patient as it always is: connecting is limited (HF_HUB_ETAG_TIMEOUT, 10 s), a slow transfer is not.
+    The hub's client would ask for every file six times, with longer and longer pauses. A hub that answers is used as always:
+    only connecting has a time limit (HF_HUB_ETAG_TIMEOUT, 10 s), a slow transfer has none.
     """
     from huggingface_hub import constants
 
@@ -58,7 +58,7 @@ def _answers() -> bool:
     return True
 
 
-@cache  # a failure is no result: the next model asks again
+@cache  # a failure is not cached: the next model asks again
 def _connect() -> None:
     from huggingface_hub import constants, get_session
     from huggingface_hub.errors import HTTPError
@@ -74,29 +74,29 @@ def _connect() -> None:
     raise ConnectionError(str(reason)) from reason
 
 
-_unidentified: set[tuple[str, str | None]] = set()  # what was named by its revision, its commit being out of reach
+_unidentified: set[tuple[str, str | None]] = set()  # what was named by its revision because its commit was unknown
 
 
 def pinned(name: str, revision: str | None = None, kind: str = "model") -> "ResolvedRevision":
-    """A branch, tag or commit (None: `main`) of the hub id `name`, and in `.resolved` the commit hash that it means.
+    """Resolves a branch, tag or commit (None: `main`) of the hub id `name`; `.resolved` is its commit hash.
 
-    The hub is asked once a process, and all ranks of a job go by the first answer that one of them got, so that what is
-    identified is what is loaded, even if the branch moves meanwhile. Where the hub cannot be connected to, it is the commit
-    that its cache last knew of this revision. `kind` is `model` or `dataset`. Raises what the hub's client raises
-    (`hub_reason` puts it in words), and `UserError` where the results of this run were already named without the commit.
+    Each process asks the hub once, and all ranks of a job use the first answer that one of them got, so that the commit that
+    is identified is also loaded, even if the branch moves meanwhile. If the hub cannot be reached, it is the last commit of
+    this revision that the cache knows. `kind` is `model` or `dataset`. Raises what the hub's client raises (`hub_reason` puts
+    it in words), and `UserError` if the results of this run were already named without the commit.
     """
     with hub_or_cache():
         found = _pinned(name, revision, kind)
     if (name, revision) in _unidentified:
-        raise UserError(f"{name} could not be identified before, and now it can: the same command starts anew")
+        raise UserError(f"{name} could not be identified before, and now it can: rerun the same command")
     return found
 
 
 def hub_identity(name: str, revision: str | None = None) -> str:
     """`name@commit`, which identifies the files of a model on the hub.
 
-    Where neither the hub nor its cache tells the commit it is `name@revision`. Nothing can be loaded then; should the hub
-    be back before it is, `pinned` refuses, so that no results go by a name that says too little.
+    If neither the hub nor its cache knows the commit, it is `name@revision`. Nothing can be loaded then; if the hub is back
+    before the model is loaded, `pinned` refuses, so that no results get an incomplete name.
     """
     from huggingface_hub.errors import HFValidationError, HTTPError, RevisionResolutionError
 
@@ -108,7 +108,7 @@ def hub_identity(name: str, revision: str | None = None) -> str:
         return f"{name}@{revision or 'main'}"
 
 
-@cache  # a failure is no result: it is tried again
+@cache  # a failure is not cached: it is tried again
 def _pinned(name: str, revision: str | None, kind: str) -> "ResolvedRevision":
     from huggingface_hub import ResolvedRevision, constants, resolve_revision
 
@@ -120,14 +120,14 @@ def _pinned(name: str, revision: str | None, kind: str) -> "ResolvedRevision":
 
 
 def cached_folder(name: str, file: str, revision: str | None = None) -> Path:
-    """The folder in the cache of a hub id whose `file` is there."""
+    """The cache folder of the hub id `name` in which `file` is."""
     from huggingface_hub import hf_hub_download
 
     return Path(hf_hub_download(name, file, revision=revision, local_files_only=True)).parent
 
 
 def hub_reason(error: Exception) -> str:
-    """Why the hub did not give a model, in words for people."""
+    """Why the hub did not give a model, in plain words."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -164,7 +164,7 @@ def hub_reason(error: Exception) -> str:
 
 
 def _behind(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and all that led to it; libraries often raise one of their own over the hub's."""
+    """The error and all its causes; libraries often wrap the hub's error in one of their own."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,13 +1,13 @@
-"""Configuration keys: the values that each may take, and how an option is built from its keys. No heavy imports.
+"""Configuration keys: which values they may take, and how an option is built from its keys. No heavy imports.
 
 A configuration group is a folder below `conf/`; each of its options is one YAML file. The keys that every option of a group
 has are a dataclass of `key(...)` fields. An option's own keys are the keyword-only arguments of the function, class or
-method that its `_target_` names: what stands before the `*` in that signature is given by the program.
+method that its `_target_` names: the program gives the arguments before the `*` in that signature.
 
     def randaugment(*, num_ops: PositiveInt, magnitude: Magnitude) -> nn.Module: ...
 
 A class whose constructor ends in `**keys`, which it hands to its base, has the base's keys too.
-A default stands in one place: in the YAML file, or, for a key that is rarely changed, in the signature.
+A default is written in one place: in the YAML file or, for a key that is rarely changed, in the signature.
 """
 
 import inspect
@@ -26,10 +26,10 @@ TARGET, NAME = "_target_", "name"
 
 @dataclass(frozen=True)
 class Limits:
-    """The values that a key may take, beyond its type; of a list, each of its elements.
+    """The values that a key may take, beyond its type; for a list, the values of each element.
 
-    `choices` are all values there are; `words` may stand in place of an integer. `option_of` names the group of whose
-    options the value is one.
+    `choices` are all allowed values; `words` are allowed in place of an integer. `option_of` names the group of which the
+    value must be an option.
     """
 
     at_least: float | None = None
@@ -63,19 +63,19 @@ def key(default: Any = MISSING, **limits: Any) -> Any:
 class Group:
     """A configuration group: the keys that all of its options have, and what is checked of them before anything loads.
 
-    - `options_have_keys`: each option brings keys of its own, by the signature of its `_target_`.
-    - `taken_everywhere`: keys that an option without a use for them takes and ignores, so that sweeps may mix options.
+    - `options_have_keys`: each option has keys of its own, from the signature of its `_target_`.
+    - `taken_everywhere`: keys that an option ignores if it has no use for them, so that sweeps may mix options.
     - `check(config)` raises `UserError`; it sees the whole configuration of the job.
-    - `warn(config)` gives what a user may not have meant, though it is allowed, a sentence each.
-    - `unread(config)`: keys, or whole groups, that nothing reads in this configuration, by their names, and why: refused where
-      they were typed, but for keys that are taken everywhere.
-    - `refers_to(config, options_of)` names further options, (group, option), that the job needs: they become
-      `config.options`. `options_of(group)` lists the options that there are.
-    - `variants(config)` gives further configurations of the job, a name and overrides each: the groups of each that these may
-      change become `config.options.rows.<name>`.
-    - `general_options` read what the user has: they are proposed first where a key was given to another option.
+    - `warn(config)` gives a sentence for each allowed setting that the user may not have meant.
+    - `unread(config)` maps the name of each key or whole group that nothing reads in this configuration to the reason. If one
+      was typed it is refused, except keys in `taken_everywhere`.
+    - `refers_to(config, options_of)` gives further options, (group, option), that the job needs: they become
+      `config.options`. `options_of(group)` lists a group's options.
+    - `variants(config)` gives further configurations of the job, overrides by name: each becomes, without this group,
+      `config.options.rows.<name>`.
+    - `general_options` read whatever the user has: they are suggested first if a key was given to another option.
     - `paths`, `texts`: keys whose values are paths or sentences, which are taken from the command line as typed.
-    - `also_called`: what neighbouring libraries or earlier versions call a key -> its full name here.
+    - `also_called`: a key's name in related libraries or earlier versions -> its full name here.
     """
 
     name: str
@@ -94,9 +94,9 @@ class Group:
 
 
 def build(option: Mapping[str, Any], *context: Any, **more: Any) -> Any:
-    """Calls an option's `_target_` with `context`, and with those of the option's keys (and `more`) that it takes.
+    """Calls an option's `_target_` with `context`, and with the option's keys (and `more`) that it takes.
 
-    Raises the target's own `UserError` as it is.
+    A `UserError` of the target is raised unchanged.
     """
     keys = OmegaConf.to_container(option, resolve=True) if isinstance(option, DictConfig) else dict(option)
     target = keys.pop(TARGET)
@@ -111,7 +111,7 @@ def build(option: Mapping[str, Any], *context: Any, **more: Any) -> Any:
 
 
 def keys_taken_by(target: Callable[..., Any]) -> set[str] | None:
-    """The names of a callable's keyword-only arguments; None where it takes any."""
+    """The names of a callable's keyword-only arguments; None if it takes any."""
     parameters, takes_any = keyword_only(target)
     return None if takes_any else set(parameters)
 
@@ -148,5 +148,5 @@ def own_keys(option: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_taken(name: str, taken: set[str] | None) -> bool:
-    """Whether a key is handed on; one that takes any is not told what the option is called."""
+    """Whether a key is passed on; a target that takes any key is not given the option's name."""
     return name != NAME if taken is None else name in taken

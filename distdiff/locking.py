@@ -1,4 +1,4 @@
-"""One process at a time, on any file system, and no lock that outlives its holder."""
+"""Locks that one process at a time can hold, on any file system, and that do not outlive their holder."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
 from distdiff.console.progress import announce
 
 LEASE = ".lease"  # added to a lock's name where the system has no locks: the file is the lock
-LEASE_SECONDS = 180.0  # a lease without a sign of life for so long is its holder's no more; one comes every third of it
+LEASE_SECONDS = 180.0  # a lease expires after so long without a sign of life; its holder gives one every third of it
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 __all__ = ["LEASE", "LEASE_SECONDS", "Timeout", "held"]
@@ -20,19 +20,19 @@ __all__ = ["LEASE", "LEASE_SECONDS", "Timeout", "held"]
 
 @contextmanager
 def held(path: Path | str, timeout: float = -1) -> Iterator[None]:
-    """Holds the lock `path`; raises `Timeout` where another holds it for longer than `timeout` seconds (-1: waits).
+    """Holds the lock `path`; raises `Timeout` if another process holds it for over `timeout` seconds (-1: waits forever).
 
-    The system's lock, which ends with its holder, however that ends. On a file system without locks a lease instead: a
-    file made exclusively, that names its holder's host and process and shows signs of life. A lease is taken over at once
-    from a process of this host that is dead, and from another host after it was watched for `LEASE_SECONDS` in vain.
+    It is the system's lock, which ends with its holder, however the holder ends. On a file system without locks it is a lease:
+    a file made exclusively, which names its holder's host and process and is renewed regularly. A lease of a dead process on
+    this host is taken over at once, and a lease of another host after it was not renewed for `LEASE_SECONDS`.
     """
-    if not Path(path).parent.is_dir():  # FileLock would make it, and bring back half of a directory that was removed
+    if not Path(path).parent.is_dir():  # FileLock would make it, and bring a removed directory back in part
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     lock = FileLock(path, fallback_to_soft=False)
     try:
         lock.acquire(timeout=timeout)
     except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in NO_LOCKS:  # Timeout as well
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:  # Timeout is an OSError too
             raise
         lock = _lease(Path(f"{path}{LEASE}"), timeout)
     try:
@@ -54,7 +54,7 @@ def _lease(marker: Path, timeout: float) -> SoftFileLease:
         try:
             lease.acquire(timeout=patience)
         except Timeout:
-            # Where names cannot be exchanged filelock leaves a dead holder's file; it was watched long enough here.
+            # Where two names cannot be exchanged, filelock leaves a dead holder's file; here it was watched long enough.
             unchanged = seen is not None and _look(marker) == seen and patience > LEASE_SECONDS
             if not (unchanged and _remove(marker, seen)) and timeout >= 0:
                 raise
@@ -80,7 +80,7 @@ def _silent(marker: Path, seen: tuple[int, int]) -> bool:
 
 
 def _remove(marker: Path, seen: tuple[int, int]) -> bool:
-    """Takes away the file that was seen; one that has taken its place meanwhile is put back."""
+    """Removes the file that was seen; another file that has taken its place meanwhile is put back."""
     aside = marker.with_name(f"{marker.name}.dead-{os.getpid()}")
     try:
         marker.rename(aside)
@@ -96,6 +96,6 @@ def _remove(marker: Path, seen: tuple[int, int]) -> bool:
 
 
 def _lost(loss: LeaseCompromise) -> None:
-    """Ends this process as SIGTERM does, between batches: another one has the lease now, or nobody can tell."""
+    """Ends this process as SIGTERM does, between batches: another process has the lease now, or may have it."""
     announce(f"{loss.lock_file}: the lease is lost ({loss.reason}); stopping")
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Numbers and names of files as a message says them."""
+"""Numbers and file names as messages show them."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def printable(name: str) -> str:
-    """A file's name as valid text of one line: bytes that are no UTF-8 and control characters as escapes.
+    """A file name as one line of valid text: bytes that are not UTF-8 and control characters become escapes.
 
     >>> printable("a\\nb\\udcff")
     'a\\\\nb\\\\xff'

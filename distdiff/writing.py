@@ -1,4 +1,4 @@
-"""A disk that is full, gone or read-only ends a command with one line."""
+"""Ends a command with one line if a disk is full, gone or read-only."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -12,10 +12,10 @@ from distdiff.locking import Timeout
 
 @contextmanager
 def writing_to(folder: Path | str, key: str) -> Iterator[None]:
-    """Turns what the system says against reading or writing below `folder`, which `key` names, into a `UserError`."""
+    """Turns system errors from reading or writing below `folder`, which `key` gave, into a `UserError`."""
     try:
         yield
-    except Timeout:  # an OSError by its class, and no word of the system's
+    except Timeout:  # an OSError by class, but not an error of the system
         raise
     except OSError as error:
         said = error.strerror or first_line(error)

@@ -1,4 +1,4 @@
-"""Looks a dataset over before anything is made of it: python experiments/describe.py dataset=imagefolder dataset.root=~/images"""
+"""Inspects a dataset before anything is made from it: python experiments/describe.py dataset=imagefolder dataset.root=~/images"""
 
 from distdiff.commands.launch import command
 

@@ -1,4 +1,4 @@
-"""Shows what an expansion would make, and what it would take: python experiments/preview.py dataset=digits guidance=direct"""
+"""Shows what an expansion would make and what it would cost: python experiments/preview.py dataset=digits guidance=direct"""
 
 from distdiff.commands.launch import command
 

@@ -1,4 +1,4 @@
-"""The `paths` keys: where data, results and what is kept for later runs are."""
+"""The `paths` keys: where data, results and caches are."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class PathsKeys:
     output_dir: str = MISSING
     expanded_dir: str = MISSING
     cache_dir: str = MISSING
-    image_cache_gb: float = key(at_least=0)  # of decoded images below cache_dir; 0: none
+    image_cache_gb: float = key(at_least=0)  # limit for decoded images in cache_dir; 0: none are kept
 
 
 PATHS = Group("paths", PathsKeys, paths=("data_dir", "output_dir", "expanded_dir", "cache_dir"))

@@ -16,7 +16,7 @@ MODEL_FILES = (".json", ".txt", ".safetensors", ".bin")
 
 
 def fingerprint(ingredients: Mapping[str, Any]) -> str:
-    """Sixteen hex digits of a hash of `ingredients` (plain values, lists, mappings, OmegaConf nodes), key order aside.
+    """Sixteen hex digits of a hash of `ingredients` (plain values, lists, mappings, OmegaConf nodes) in any key order.
 
     >>> fingerprint({"a": 1, "b": [2.0]}) == fingerprint({"b": [2.0], "a": 1})
     True
@@ -28,8 +28,8 @@ def fingerprint(ingredients: Mapping[str, Any]) -> str:
 def fingerprint_files(path: Path) -> str:
     """Sixteen hex digits of a hash of a model's files below the folder `path`, or of the one file `path`.
 
-    Names below the folder and the whole content count, not where the files are nor when they were written: a copy on
-    another disk is the same model. What a large file's hash costs, and how it is remembered, is said in `content_hash`.
+    It depends on names below the folder and whole contents, not on where the files are or when they were written: a copy on
+    another disk is the same model. For the cost and the caching of a large file's hash see `content_hash`.
     """
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     digest = hashlib.sha256()
@@ -47,7 +47,7 @@ def fingerprint_model(path: Path | None, name: str, revision: str | None = None)
 
 
 def plain(value: Any) -> Any:
-    """OmegaConf nodes, tuples and mappings as what JSON knows."""
+    """Converts OmegaConf nodes, tuples and mappings to types that JSON has."""
     if isinstance(value, (DictConfig, ListConfig)):
         return OmegaConf.to_container(value, resolve=True)
     if isinstance(value, Mapping):

@@ -12,18 +12,18 @@ from pathlib import Path
 PART = 64 * 2**20  # bytes that one thread hashes; another size gives another hash
 PIECE = 2**20  # bytes that are read at once
 THREADS = 8
-WORTH_SAYING = 2 * 2**30  # bytes; a file of so many takes seconds, from a network disk a minute
-SETTLED = 2.0  # seconds; of a file that changed just now, the time of change may not tell the next change
+WORTH_SAYING = 2 * 2**30  # bytes; hashing a file this large takes seconds, from a network disk a minute
+SETTLED = 2.0  # seconds; if a file changed more recently, its time of change may miss the next change
 
 
 def content_hash(path: Path) -> str:
-    """64 hex digits that depend on every byte of the file `path`, and on nothing else: a copy of it has the same.
+    """64 hex digits that depend on every byte of the file `path` and on nothing else: a copy has the same hash.
 
-    SHA-256 of the SHA-256 of each 64 MiB, several threads at once (1 GB/s was measured on two busy cores), so that it is
-    mostly the disk that takes the time, and what was read is in memory when the file is loaded next. The result is
-    remembered below HF_HOME with the file's inode, size and times of change, all of which have to be the same for it to
-    count: only the first run on a disk reads the file, and a file that was written to is read again. Nothing is remembered
-    where that folder cannot be written. Raises `OSError` where the file cannot be read.
+    SHA-256 of the SHA-256 of each 64 MiB, in several threads (1 GB/s measured on two busy cores): mostly the disk limits the
+    speed, and the file is in memory when it is loaded next. The hash is remembered below HF_HOME with the file's inode,
+    size and times of change, and is used only while all of these are the same: only the first run on a disk reads the file,
+    and a changed file is read again. Nothing is remembered if that folder cannot be written. Raises `OSError` if the file
+    cannot be read.
     """
     before = _stamp(path)
     memory = _memory(path)

@@ -21,7 +21,7 @@ ASIDE = re.compile(r"\.([0-9a-f]{16})-.+")  # the temporary folder of a stage; t
 
 
 class StageCache:
-    """Folders `<root>/<stage>/<fingerprint>`, each written aside and renamed when whole.
+    """Folders `<root>/<stage>/<fingerprint>`, each written under a temporary name and renamed when complete.
 
     A process that is killed while it makes a stage leaves its temporary folder; the next process that makes a stage of
     that kind removes it.
@@ -29,22 +29,22 @@ class StageCache:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
-        self.made = 0  # stages that were made by this process, not found
+        self.made = 0  # stages that this process made rather than found
 
     def has(self, stage: str, ingredients: Mapping[str, Any]) -> bool:
-        """Is `stage` there for `ingredients`?"""
+        """Whether `stage` exists for `ingredients`."""
         return self._folder(stage, ingredients).is_dir()
 
     def get(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """The folder of `stage` for `ingredients`; `build(folder)` fills it where it is not there yet.
+        """The folder of `stage` for `ingredients`; `build(folder)` fills it if it does not exist yet.
 
-        A second process that wants the same stage waits for the first; of a job's ranks the leading one makes it, alone.
+        A second process that wants the same stage waits for the first; in a job of several ranks only the leading one makes it.
         `ingredients.json` in the folder says what it was made from.
         """
         return world().once(lambda: self._get(stage, ingredients, build))
 
     def get_together(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path | None], None]) -> Path:
-        """As `get`, but all of a job's ranks build together; those that do not lead get None for a folder."""
+        """As `get`, but all of a job's ranks build together; `build` gets None for a folder on ranks that do not lead."""
         ranks, folder = world(), self._folder(stage, ingredients)
         if ranks.size == 1:
             return self.get(stage, ingredients, build)
@@ -89,7 +89,7 @@ class StageCache:
                 (aside / "ingredients.json").write_text(json.dumps(plain(ingredients), indent=2), encoding="utf-8")
                 aside.rename(folder)
             self.made += 1
-        except SafetensorError as error:  # its way to say that it could not write
+        except SafetensorError as error:  # safetensors raises this when it cannot write
             shutil.rmtree(aside, ignore_errors=True)
             with self._writing():
                 raise OSError(first_line(error)) from error
@@ -103,10 +103,10 @@ def _lock_of(folder: Path) -> str:
 
 
 def _remove_forsaken(folder: Path) -> None:
-    """Removes temporary folders beside `folder`, whose lock is held here, that no process is filling any more.
+    """Removes temporary folders beside `folder` that no process is filling any more; the caller holds the lock of `folder`.
 
-    Whoever fills one holds its stage's lock, so one whose lock is free was left by a process that was killed. A stage that
-    is locked by a lease is passed over: it takes minutes to see that another machine is dead.
+    A process that fills one holds its stage's lock, so if the lock is free, that process was killed. A stage locked by a
+    lease is skipped: it takes minutes to find out that another machine is dead.
     """
     for aside in folder.parent.glob(".*/"):
         if (match := ASIDE.fullmatch(aside.name)) is None:

@@ -1,4 +1,4 @@
-"""A command from the command line: compose its jobs, check all of them, then import what is heavy and run."""
+"""Runs a command from the command line: composes its jobs, checks all of them, then imports the heavy modules and runs."""
 
 import argparse
 import itertools
@@ -31,15 +31,15 @@ from distdiff.keys import Group
 from distdiff.tracking.sweep import SweepNotes, SweptJob, conclude
 
 JOB_FAILED, INTERRUPTED = 1, 130
-FAILED = "distdiff-error.txt"  # in the directory of a multirun's job that a mistake ended
+FAILED = "distdiff-error.txt"  # in the directory of a multirun's job that a user error ended
 
 
 def launched(name: str, tasks: Tasks, groups: tuple[Group, ...], about: str) -> Callable[[], None]:
     """The command `name`, configured by `conf/<name>.yaml`, which runs `tasks.run` in every job.
 
     The task gets the job's configuration and its run directory. Every job of a multirun is composed and validated before
-    the first starts. A `UserError` ends the command with one line and status 2; anything else is ours and keeps its
-    traceback.
+    the first starts. A `UserError` ends the command with one line and status 2; any other error is a bug of ours and keeps
+    its traceback.
     """
     launch = Launch(Command(name, groups), tasks, about)
 
@@ -66,7 +66,7 @@ def launched(name: str, tasks: Tasks, groups: tuple[Group, ...], about: str) -> 
 
 
 def say(message: object) -> None:
-    """One line to the user, apart from what a command prints."""
+    """Prints one line for the user on stderr, apart from the command's own output."""
     print(f"distdiff: {message}", file=sys.stderr)
 
 
@@ -85,7 +85,7 @@ class Launch:
         arguments.overrides = in_grammar(arguments.overrides, *special_keys(self.command))
         sys.argv[1:] = [*flags, *arguments.overrides]
         if arguments.help or arguments.hydra_help or arguments.info or arguments.cfg:
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` reads what it wants of it
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` closes the pipe early
         self.command.register()
         if arguments.hydra_help or arguments.info or arguments.shell_completion:
             return self._hydra_main()
@@ -122,9 +122,9 @@ class Launch:
         return JOB_FAILED if any(job.error for job in ended) else 0
 
     def _hydra_main(self, search: SearchPath = OURS, notes: SweepNotes | None = None) -> int:
-        """Runs the job, or every job of a multirun, through Hydra; returns the status of a single run's mistake, or 0.
+        """Runs the job, or every job of a multirun, through Hydra; returns the exit status of a single run's user error, or 0.
 
-        The jobs of a multirun tell `notes` how they ended; one that a mistake ended leaves it in its own directory too.
+        Each job of a multirun records in `notes` how it ended; a user error is also written to the job's own directory.
         """
         # Hydra prints and swallows exceptions unless told otherwise; the caller above decides what a user sees.
         os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -132,7 +132,7 @@ class Launch:
         command, tasks, folders = self.command, self.tasks, [Path.cwd(), *search.folders]
 
         def job(config: DictConfig) -> None:
-            quiet_environment()  # this and the next again: a launcher's process may be a new one
+            quiet_environment()  # this line and the next again: a launcher may have started a new process
             import_from(*folders)
             hydra_config = HydraConfig.get()
             run_dir = Path(hydra_config.runtime.output_dir)
@@ -142,13 +142,13 @@ class Launch:
                 print(f"job {hydra_config.job.num}: {' '.join(shown)}", flush=True)
                 sweep = str(Path(hydra_config.sweep.dir).absolute())
                 swept_job = SweptJob(hydra_config.job.num, sweep, str(run_dir), given)
-                notes.write(swept_job)  # a job that is killed says nothing later
+                notes.write(swept_job)  # now: a killed job writes nothing later
             ending = None
             try:
                 composed = Job(command, config, dict(hydra_config.runtime.choices), given, search)
-                checked = validate(composed) if notes is None else complete(composed)[0]  # other jobs read the rest
+                checked = validate(composed) if notes is None else complete(composed)[0]  # other jobs may read the rest
                 run_job(tasks, checked, run_dir)
-            except UserError as error:  # not raised: Hydra would add lines of its own, and end a multirun
+            except UserError as error:  # not raised again: Hydra would add its own lines, and end a multirun
                 say(error)
                 statuses.append(error.exit_status)
                 ending = str(error)
@@ -156,7 +156,7 @@ class Launch:
                     return
                 (run_dir / FAILED).write_text(f"{error}\n", encoding="utf-8")
                 if is_one_of_several(config) and not error.shared:
-                    sys.exit(JOB_FAILED)  # the others cannot know: they are left alone, and told so
+                    sys.exit(JOB_FAILED)  # the other ranks cannot know: they stop because a rank is gone
             except BaseException as error:
                 ending = f"{type(error).__name__}: {first_line(error)}"
                 raise
@@ -169,14 +169,14 @@ class Launch:
 
 
 def warnings_about(command: Command, config: DictConfig) -> Iterator[str]:
-    """What a user may not have meant, though it is allowed."""
+    """A sentence for each allowed setting that the user may not have meant."""
     for group in command.groups.values():
         if group.warn is not None:
             yield from group.warn(config)
 
 
 def _follow(tasks: Tasks, jobs: list[DictConfig]) -> int:
-    """Takes part in jobs that another process leads, which also has their directories and their console."""
+    """Takes part in jobs that another process leads; that process has their directories and their console."""
     status = 0
     for job in jobs:
         try:
@@ -189,10 +189,10 @@ def _follow(tasks: Tasks, jobs: list[DictConfig]) -> int:
 
 
 def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | None:
-    """Makes the directory of the run or multirun: `<command>/<date>_<time>`, -1, -2, … where that is taken; returns it.
+    """Makes and returns the directory of the run or multirun, `<command>/<date>_<time>`, with -1, -2, … if that is taken.
 
-    It becomes an override, so that every process that a launcher of Hydra starts has the same. Where the user overrides
-    it, nothing is made, and None returned.
+    It becomes an override, so that every process that a Hydra launcher starts uses the same directory. If the user
+    overrides it, nothing is made and None is returned.
     """
     key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
     if any(override.lstrip("+").startswith(f"{key}=") for override in arguments.overrides):
@@ -202,7 +202,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | 
     for attempt in itertools.count():
         path = root / (stamp if attempt == 0 else f"{stamp}-{attempt}")
         try:
-            path.mkdir(parents=True)  # whoever makes it has it
+            path.mkdir(parents=True)  # the process that makes it owns it
         except FileExistsError:
             continue
         except OSError as error:
@@ -212,7 +212,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | 
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:
-    """The user's mistake itself, or the one that OmegaConf wrapped, perhaps more than once, while resolving a value."""
+    """The `UserError` itself, or the one that OmegaConf wrapped, perhaps more than once, while it resolved a value."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error

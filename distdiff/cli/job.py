@@ -1,4 +1,4 @@
-"""Runs one job: here, or as one of several processes."""
+"""Runs one job: in this process alone, or in several processes."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ MEMBER = "distdiff.cli.member"
 
 @dataclass(frozen=True)
 class Tasks:
-    """What a command does, `module:function` each, of a configuration and a run directory: imported when it is done.
+    """A command's functions of a configuration and a run directory, each as `module:function` and imported only when called.
 
-    `run` is the command itself, `fetch` downloads what it needs.
+    `run` is the command itself; `fetch` downloads what it needs.
     """
 
     run: str
@@ -28,8 +28,8 @@ class Tasks:
 def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> None:
     """Runs a job in as many processes as `trainer` asks for.
 
-    `run_dir` is None in processes that do not lead: they are told it by the one that does. With `fetch_only` no job is
-    done: what it needs is downloaded, here, whatever devices it asks for.
+    `run_dir` is None in processes that do not lead: the leading process sends it to them. With `fetch_only` the job is not
+    run: this process alone downloads what it needs, whatever devices it asks for.
     """
     place = _place(config)
     with nullcontext() if run_dir is None else recording(config, run_dir):
@@ -40,16 +40,16 @@ def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> None:
 
 
 def is_one_of_several(config: DictConfig) -> bool:
-    """Whether this process was started as a rank, and goes on to the next job of a multirun with the same others."""
+    """Whether this process was started as a rank, and so runs all jobs of a multirun together with the same other ranks."""
     return isinstance(_place(config), Rank)
 
 
 def leads(config: DictConfig) -> bool:
-    """Whether this process has a run directory and a console of its own; the others of its job follow it."""
+    """Whether this process leads its job: it has the run directory and the console, and the other processes follow it."""
     place = _place(config)
     return place is None or place.leads
 
 
 def _place(config: DictConfig) -> Rank | Node | None:
-    """This process's part in the job; downloading is done by one alone."""
+    """This process's part in the job; None for downloading, which one process does alone."""
     return None if config.fetch_only else arrangement(config.trainer)

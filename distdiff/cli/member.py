@@ -18,7 +18,7 @@ from distdiff.ranks.launcher import JOB, OUTCOME
 
 
 def main() -> None:
-    """Runs the folder's job as the rank that `place` says, and leaves there how it ended."""
+    """Runs the folder's job as the rank that `place` describes, and writes into the folder how it ended."""
     folder, place = Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))
     threading.Thread(target=_end_with_the_launcher, daemon=True).start()
     quiet_environment()
@@ -39,13 +39,13 @@ def main() -> None:
         (folder / OUTCOME.format(place.local_rank)).write_text(json.dumps(outcome), encoding="utf-8")
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: threads of other libraries must not keep a finished rank, which others would wait for.
+    # Not sys.exit: threads of other libraries could keep a finished rank alive, and other ranks would wait for it.
     os._exit(outcome.get("status", 0))
 
 
 def _end_with_the_launcher() -> None:
-    """Ends this process when the launcher is gone, even by SIGKILL; what is finished is on disk."""
-    os.read(sys.stdin.fileno(), 1)  # unbuffered: nothing is held at exit
+    """Ends this process when the launcher is gone, even if SIGKILL ended it; finished work is already on disk."""
+    os.read(sys.stdin.fileno(), 1)  # unbuffered: no lock of sys.stdin is held at exit
     os._exit(1)
 
 

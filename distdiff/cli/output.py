@@ -1,6 +1,6 @@
 """What `--help` and `--cfg job` print.
 
-Hydra's own would copy its whole configuration store once for each group, and would not know of keys that options bring.
+Hydra's own output would copy its whole configuration store once for each group, and would lack the keys that options bring.
 """
 
 from hydra.core.object_type import ObjectType
@@ -35,9 +35,9 @@ Configuration:
 
 
 def in_yaml(job: Job, config: DictConfig, package: str | None, resolve: bool) -> str:
-    """The configuration of a job, as typed or `resolve`d and complete; of it the part `package`, if given.
+    """The configuration of a job, as typed or (`resolve`) resolved and complete; only its part `package`, if given.
 
-    Raises `UserError` for a package that there is not.
+    Raises `UserError` for a package that does not exist.
     """
     shown = config if resolve else OmegaConf.masked_copy(job.config, [name for name in job.config if name != "hydra"])
     if package not in (None, "_global_"):

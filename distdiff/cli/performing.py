@@ -13,12 +13,12 @@ from distdiff.ranks.arrangement import Rank
 
 
 def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | None) -> None:
-    """Runs `task` (`module:function`) in this process, as the rank at `place`, if it is one."""
+    """Runs `task` (`module:function`) in this process, as the rank `place` if the job has several."""
     if place is None:
         with console.logging_to(run_dir / LOG):
             _imported(task)(config, run_dir)
         return
-    from distdiff.ranks.world import join  # imports torch, which one process alone may never need
+    from distdiff.ranks.world import join  # imports torch, which a single process may never need
 
     world = join(place)
     console.quiet = not world.leads
@@ -29,7 +29,7 @@ def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | N
 
 
 def _imported(task: str) -> Callable[[DictConfig, Path], object]:
-    """The function that `task` names; its module imports what is heavy, which is silenced then."""
+    """Imports the function that `task` names, then silences the libraries that its module imported."""
     module, function = task.split(":")
     found = getattr(import_module(module), function)
     quiet_libraries()

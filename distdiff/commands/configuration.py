@@ -26,7 +26,7 @@ def configure_jobs(command: str, overrides: Sequence[str] = ()) -> list[DictConf
 def load_option(group: str, option: str, **keys: Any) -> DictConfig:
     """One option of a group of `conf/`, complete and checked, with other values for some of its keys.
 
-    What it takes from elsewhere in a configuration (`${dataset.horizontal_flip}`) is left as it is. Raises `UserError`.
+    References to other parts of a configuration (`${dataset.horizontal_flip}`) are left as they are. Raises `UserError`.
     """
     (known,) = [known for known in GROUPS if known.name == group]
     node = load_options({(group, option): group})[group][option]

@@ -23,9 +23,9 @@ from distdiff.wording import counted
 
 
 def describe(config: DictConfig, run_dir: Path) -> None:
-    """Prints a summary; writes `description.json`, `duplicates.csv` and a grid a class into the run's directory.
+    """Prints a summary; writes `description.json`, `duplicates.csv` and one grid per class into the run's directory.
 
-    Of several ranks the leading one does it alone.
+    If there are several ranks, only the leading one does this.
     """
     world().once(lambda: _describe(config, run_dir))
 
@@ -54,7 +54,7 @@ def _describe(config: DictConfig, run_dir: Path) -> None:
 
 
 def _write_grids(looks: list[Look], class_names: tuple[str, ...], run_dir: Path) -> list[Path]:
-    """One picture a class, of the tiles that there are."""
+    """Writes one picture per class, of its tiles."""
     folder, sheets = run_dir / "classes", []
     folder.mkdir(exist_ok=True)
     for label, name in enumerate(class_names):

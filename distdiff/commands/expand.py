@@ -22,8 +22,8 @@ from distdiff.tracking.loggers import stage_logger, summarize, tracked
 
 
 def expand(config: DictConfig, run_dir: Path) -> Path:
-    """Expands the training images; returns the expanded dataset's directory, which the run's directory links."""
-    build_trainer(config.trainer)  # says now if there is no such device
+    """Expands the training images; returns the expanded dataset's directory, to which the run's directory has a link."""
+    build_trainer(config.trainer)  # fails now if there is no such device
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
     job = Assembly(config, cache).job(data, config.seed)

@@ -16,9 +16,9 @@ from distdiff.store.upload import check_repo, upload
 
 
 def export(config: DictConfig, run_dir: Path) -> Path:
-    """Writes `export.output_dir`, which the run's directory links, and uploads it where `export.repo_id` says; returns it.
+    """Writes `export.output_dir`, links it in the run's directory, uploads it if there is `export.repo_id`; returns it.
 
-    Of several ranks the leading one does it alone.
+    If there are several ranks, only the leading one does this.
     """
     return world().once(lambda: _export(config, run_dir))
 

@@ -26,7 +26,7 @@ from distdiff.tracking.config import LOGGER
 
 
 def check_dataset(config: DictConfig) -> None:
-    """What data checks, and what only store knows: expanded data as a dataset may have a condition."""
+    """Checks the `dataset` keys, and the condition that `dataset=expanded` may have, which only `store` can check."""
     DATASET.check(config)
     check_condition(config)
 

@@ -1,4 +1,4 @@
-"""`experiments/measure.py`: an expanded dataset against the real data."""
+"""`experiments/measure.py`: compares an expanded dataset with the real data."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from distdiff.report.table import print_measures
 from distdiff.store.filtering import RowFilter
 from distdiff.store.reading import read_expanded
 
-BESIDE = ("dataset", "expanded", "where", "judge_accuracy", "remarks", "reference")  # the metrics in results.json
+BESIDE = ("dataset", "expanded", "where", "judge_accuracy", "remarks", "reference")  # other keys of results.json
 
 
 def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:

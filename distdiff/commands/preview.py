@@ -1,4 +1,4 @@
-"""`experiments/preview.py`: what an expansion would look like and cost, before it is paid for."""
+"""`experiments/preview.py`: shows what an expansion would look like and cost, before it is run."""
 
 import json
 import math
@@ -43,16 +43,16 @@ from distdiff.tracking.loggers import log_image, tracked
 
 
 def preview(config: DictConfig, run_dir: Path) -> None:
-    """Writes a contact sheet a source and `preview.json` into the run's directory.
+    """Writes one contact sheet per source and `preview.json` into the run's directory.
 
-    Guide and prototypes are made of all sources, as the expansion will find them in the cache; latents of those shown.
-    Of several ranks the leading one does it alone.
+    The guide and the prototypes are made from all sources, and the expansion will find them in the cache; latents are made
+    only for the sources shown. If there are several ranks, only the leading one does this.
     """
     world().once(lambda: _preview(config, run_dir))
 
 
 def _preview(config: DictConfig, run_dir: Path) -> None:
-    device = trainer_device(config.trainer)  # says now if there is no such device
+    device = trainer_device(config.trainer)  # fails now if there is no such device
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
     positions = spread_over_classes(data.parts[0].labels, config.preview.sources)
@@ -96,10 +96,10 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
 
 
 def measure_speed(materials: Materials, positions: np.ndarray, plan: ExpansionPlan) -> dict[str, Any]:
-    """Seconds an image takes on this device, encoding included, in batches of the job's size at each of its strengths.
+    """Measures seconds per image on this device, encoding included, in batches of the job's size at each of its strengths.
 
-    Of the sources at `positions`. A strength that is drawn from a range is measured at both of its ends. On a GPU one batch
-    before them warms up.
+    The images are made from the sources at `positions`. A strength that is drawn from a range is measured at both ends of
+    the range. On a GPU, a warm-up batch comes first.
     """
     config, total = materials.config, len(plan)
     strengths = strengths_of(config.expansion.strength)

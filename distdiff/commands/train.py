@@ -1,4 +1,4 @@
-"""`experiments/train.py`: one classifier on original, or on original and expanded images."""
+"""`experiments/train.py`: trains one classifier on original images, or on original and expanded ones."""
 
 import json
 from dataclasses import asdict
@@ -61,7 +61,7 @@ def _conclude(config: DictConfig, tested: Accuracies, num_train: int, path: Path
 
 
 def classes_table(tested: Accuracies) -> Table:
-    """The classes that were labelled worst, those of equal accuracy in their order."""
+    """The classes with the lowest accuracy; classes of equal accuracy stay in their order."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("class, worst first")
     table.add_column("accuracy", justify="right")

@@ -1,4 +1,4 @@
-"""Takes a command line as people type it: paths and conditions in the words of Hydra's grammar, slips answered in one line."""
+"""Reads a command line as people type it: quotes paths and conditions for Hydra's grammar, answers mistakes in one line."""
 
 import argparse
 import itertools
@@ -16,9 +16,9 @@ QUOTES, OPENING, CLOSING = "'\"", "[{(", "]})"
 
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
-    """Hydra's flags and, as `overrides`, all else; raises `UserError` for what has dashes and is none of its flags."""
+    """Hydra's flags, and all other arguments as `overrides`; raises `UserError` for an unknown argument with dashes."""
     parser = get_args_parser()
-    parser.allow_abbrev = False  # --config would be three of them
+    parser.allow_abbrev = False  # --config would match three flags
 
     def refuse(message: str) -> None:
         raise UserError(message)
@@ -41,14 +41,14 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     following = list(arguments[list(arguments).index(others[0]) + 1 :])
     if not equals:
         value = following[0] if following and following[0][0:1] != "-" and "=" not in following[0] else "..."
-    raise UserError(f"{flag} is no flag: keys have no dashes: {name}={value}")
+    raise UserError(f"{flag} is not a flag; keys have no dashes: {name}={value}")
 
 
 def in_grammar(overrides: Iterable[str], paths: Collection[str] = (), texts: Collection[str] = ()) -> list[str]:
-    """Overrides as Hydra's grammar has them: paths with what it has no words for, `~` for home, conditions and prompts as typed.
+    """Overrides in Hydra's grammar: paths, conditions and sentences are quoted where they need it, `~` in paths is expanded.
 
     `paths` and `texts` are the keys whose values are paths and sentences. Raises `UserError` for a list
-    that the shell has cut at its spaces, and for what is no override at all.
+    that the shell has split at its spaces, and for an argument that is not an override.
 
     >>> paths = {"dataset.root", "train.expanded"}
     >>> in_grammar(["seed=1", "train.where=strength < 0.5", "dataset.root=/a (1)/b=c", "train.expanded=[/a,/b & c]"], paths)
@@ -72,7 +72,7 @@ def refuse_sweeps(
     paths: Collection[str] = (),
     texts: Collection[str] = (),
 ) -> None:
-    """Refuses several values of a key, for a single run; `takes_list()` gives the keys whose value may be a list."""
+    """Raises `UserError` where a single run gets several values of a key; `takes_list()` gives the keys that may hold lists."""
     for override in parsed:
         if not override.is_sweep_override():
             continue
@@ -111,7 +111,7 @@ def _worded(override: str, paths: Collection[str], texts: Collection[str]) -> st
 
 
 def overrides_in_quotes(value: str) -> str:
-    """A list or mapping in which those elements that are overrides themselves, `key=value`, are quoted.
+    """A list or mapping in which the elements that are overrides themselves (`key=value`) are quoted.
 
     >>> overrides_in_quotes("{control: [guidance=transform, expansion.strength=[0.5,0.7]], b: ['x=1', c]}")
     "{control: ['guidance=transform', 'expansion.strength=[0.5,0.7]'], b: ['x=1', c]}"
@@ -140,7 +140,7 @@ def _override_in_quotes(word: str) -> str:
 
 
 def _path(value: str) -> str:
-    """One value, or a list of them, of a key that takes a path."""
+    """Quotes one value, or a list of them, of a key that takes a path."""
     if value.startswith("[") and value.endswith("]"):
         return f"[{','.join(map(_path, _parts(value[1:-1])))}]"
     quoted = len(value) > 1 and value[0] in QUOTES and value[-1] == value[0]
@@ -153,7 +153,7 @@ def _path(value: str) -> str:
 
 
 def _parts(value: str) -> list[str]:
-    """What commas part outside of quotes and brackets; a quote begins a part, or is none."""
+    """Splits at commas outside of quotes and brackets; a quote character counts only at the start of a part."""
     parts, depth, quote = [""], 0, ""
     for before, char in itertools.pairwise("," + value):
         if quote:
@@ -163,7 +163,7 @@ def _parts(value: str) -> list[str]:
         elif char == "," and depth == 0:
             parts.append("")
             continue
-        elif char == "[" and not parts[-1].strip("[ "):  # a bracket within a path is a character of it
+        elif char == "[" and not parts[-1].strip("[ "):  # a bracket within a path is an ordinary character
             depth += 1
         elif char == "]" and depth:
             depth -= 1
@@ -172,7 +172,7 @@ def _parts(value: str) -> list[str]:
 
 
 def _refuse_cut(override: str, following: Sequence[str]) -> None:
-    """`key=[0.5, 0.7]` without quotes comes as two arguments."""
+    """Refuses `key=[0.5, 0.7]` that was typed without quotes, which arrives as two arguments."""
     key, equals, value = override.partition("=")
     if not equals or value[0:1] not in ("[", "{") or not _open(value):
         return
@@ -206,7 +206,8 @@ def _unreadable(override: str, before: str | None) -> str:
         return f"{override!r} cannot be read: a bracket is not closed"
     if equals and key:
         return (
-            f'{override!r} cannot be read: what is not letters, digits and -_./ is quoted: "{key}={in_quotes(value)}"'
+            f"{override!r} cannot be read: a value with characters other than letters, digits and -_./ is quoted: "
+            f'"{key}={in_quotes(value)}"'
         )
     if before and "=" in before and not equals:
         return (

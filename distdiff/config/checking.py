@@ -20,12 +20,12 @@ from distdiff.keys import NAME, TARGET, Group, Limits
 
 @dataclass(frozen=True)
 class Unread:
-    """A key that was given to a group whose chosen option does not read it; without `name` the choice of the option."""
+    """A key that was given to a group whose chosen option does not read it; an empty `name` is the choice of the option."""
 
     group: Group
     name: str
     value: Any
-    reason: str | None = None  # where no option of the group would be read
+    reason: str | None = None  # why nothing here reads it, whichever option is chosen
 
     @property
     def full_name(self) -> str:
@@ -33,7 +33,7 @@ class Unread:
 
 
 def validate(job: Job) -> DictConfig:
-    """The job's configuration: complete, typed, resolved, with `options` that it refers to, and without Hydra's own part.
+    """The job's configuration: complete, typed, resolved, with the `options` that it refers to, without Hydra's own part.
 
     Raises `UserError` naming key, value and what is allowed; also for a key that nothing in the job reads.
     """
@@ -41,7 +41,7 @@ def validate(job: Job) -> DictConfig:
 
 
 def validate_jobs(jobs: Sequence[Job]) -> list[DictConfig]:
-    """The configurations of a multirun's jobs, as `validate` gives them; each key has to be read by one job at least."""
+    """The configurations of a multirun's jobs, as `validate` gives them; each key must be read by at least one job."""
     completed = [complete(job) for job in jobs]
     by_nobody = set.intersection(*({item.full_name for item in unread} for _, unread in completed))
     for job, (config, unread) in zip(jobs, completed, strict=True):
@@ -52,7 +52,7 @@ def validate_jobs(jobs: Sequence[Job]) -> list[DictConfig]:
 
 
 def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
-    """What `validate` returns, and the keys that were typed though neither the chosen options nor others here read them."""
+    """What `validate` returns, and the typed keys that neither the chosen options nor any others in this job read."""
     given = OmegaConf.create({name: job.config._get_node(name) for name in job.config if name != "hydra"})
     OmegaConf.set_struct(given, False)
     unread: list[Unread] = []
@@ -90,7 +90,7 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
 
 
 def _ignored(config: DictConfig, job: Job) -> list[Unread]:
-    """What was typed though nothing reads it in this configuration, whichever options are chosen."""
+    """The typed keys that nothing reads in this configuration, whichever options are chosen."""
     found: list[Unread] = []
     groups = job.command.groups
     reasons = [group.unread(config) for group in groups.values() if group.unread is not None]
@@ -104,7 +104,7 @@ def _ignored(config: DictConfig, job: Job) -> list[Unread]:
 
 
 def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictConfig:
-    """The configuration of a job under further overrides, which stand at `<group>.rows.<name>`; without that group."""
+    """The configuration of a job with further overrides, those of `<group>.rows.<name>`, and without that group."""
     try:
         varied = vary(job, overrides, group.name)
         config, unread = complete(varied)
@@ -119,9 +119,9 @@ def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictCon
 
 
 def complete_option(group: Group, option: str, node: DictConfig, place: str | None = None) -> DictConfig:
-    """An option of a group by its name, with its types, and defaults of keys that its YAML file leaves out; checked.
+    """A checked option of a group: its keys typed, with defaults for those that its YAML file leaves out.
 
-    Raises `UserError`, in which its keys stand at `place`, the group's name unless given.
+    Raises `UserError`, which names its keys below `place` (None: the group's name).
     """
     place = group.name if place is None else place
     _name(node, group, option)
@@ -136,16 +136,16 @@ def complete_option(group: Group, option: str, node: DictConfig, place: str | No
 
 
 def _schema_of(group: Group, node: DictConfig) -> type:
-    """The keys of the option with this node: also those of which only Python knows the default, where they are given."""
+    """The schema of the option with this node; a key whose default only Python knows is in it if it is given."""
     target = node.get(TARGET)
     return option_schema(group, target, tuple(map(str, node)) if target else ())
 
 
 @cache
 def option_schema(group: Group, target: str | None, given: tuple[str, ...] = ()) -> type:
-    """A dataclass of the keys that all options of a group have and, by its signature, those of the one with this target.
+    """A dataclass of the keys that all options of a group have and those in the signature of the option with this target.
 
-    Keys of `given` that are neither may hold anything; a key whose default only Python knows is there if it is given.
+    Other keys in `given` may hold any value. A key whose default only Python knows is included only if it is in `given`.
     """
     own = signature_of(target).keys if target else {}
     own = {name: Parameter() for name in given} | own
@@ -165,7 +165,7 @@ def _field(default: Any, limits: Limits) -> Any:
 
 
 def _with_groups(schema: type, groups: Mapping[str, type]) -> type:
-    """A command's schema with other dataclasses for its groups: those of the options that were chosen."""
+    """A command's schema in which each group has the dataclass of its chosen option."""
     own = [
         (
             item.name,
@@ -180,7 +180,7 @@ def _with_groups(schema: type, groups: Mapping[str, type]) -> type:
 
 
 def _name(node: DictConfig, group: Group, choice: str | None) -> None:
-    """An option is called as its file is; only where the group's keys leave the name open may it be another or none."""
+    """Names an option after its file, unless the group's keys allow another name or none."""
     if _named_by_file(group) and choice is not None:
         node[NAME] = choice
 
@@ -198,7 +198,7 @@ def _refuse_other_name(node: DictConfig, group: Group, job: Job) -> None:
 
 
 def _check_ignored(node: DictConfig, group: Group, job: Job) -> None:
-    """A key that an option ignores for the sake of sweeps has to be one that the others can read."""
+    """Checks the values of keys that an option ignores for the sake of sweeps: other options must be able to read them."""
     own = _signature(node).keys
     for name in group.taken_everywhere:
         if name not in node or name in own:
@@ -220,7 +220,7 @@ def _refuse_no_target(node: DictConfig, group: Group) -> None:
 
 
 def _take_out_unread(node: DictConfig, group: Group) -> list[Unread]:
-    """Removes the keys that the option with this node does not read, and returns those that it may not even ignore."""
+    """Removes the keys that the option with this node does not read; returns those that it must not ignore."""
     signature = _signature(node)
     if signature.takes_any:
         return []
@@ -234,7 +234,7 @@ def _take_out_unread(node: DictConfig, group: Group) -> list[Unread]:
 
 
 def _refuse_lists(node: DictConfig, group: Group, job: Job) -> None:
-    """Raises `UserError` for a list where an option takes one value, with the options that take several."""
+    """Raises `UserError` for a list where an option takes one value; the message names the options that take a list."""
     for name, parameter in _signature(node).keys.items():
         if name in node and OmegaConf.is_list(node._get_node(name)) and not parameter.takes_list:
             targets = targets_of(group.name, job.search).items()
@@ -266,8 +266,8 @@ def _resolved(config: DictConfig) -> DictConfig:
 def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: Job) -> list[Unread]:
     """Fills `config.options` with the options that the configuration refers to by name.
 
-    A key that was typed for a group, and that the chosen option does not read, goes to those options of the group that do;
-    returns those for which there is none.
+    A typed key that the chosen option of its group does not read goes to the referenced options of that group that read it;
+    returns the keys that none of them reads.
     """
     typed, groups = config[OPTIONS], {group.name: group for group in job.command.known_groups}
     wanted = dict(_references(schema, config))
@@ -300,7 +300,7 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
 
 
 def _refuse_unwanted(typed: DictConfig, wanted: Iterable[tuple[str, str]]) -> None:
-    """Raises `UserError` for keys typed below `options` that belong to no option that the configuration refers to."""
+    """Raises `UserError` for keys typed below `options` for an option that the configuration does not refer to."""
     for name, given in typed.items():
         known = [option for group, option in wanted if group == name]
         allowed = f"one of {', '.join(known)}" if known else f"no option of {name} is referred to by name here"
@@ -316,13 +316,13 @@ def _refuse_unwanted(typed: DictConfig, wanted: Iterable[tuple[str, str]]) -> No
 
 
 def _signature(node: DictConfig) -> Signature:
-    """That of the option with this node; one that names nothing to build has no keys of its own."""
+    """The signature of the option with this node; an option without a target has no keys of its own."""
     target = node.get(TARGET)
     return signature_of(target) if target and isinstance(target, str) else Signature()
 
 
 def _references(schema: type, config: DictConfig, prefix: str = "") -> Iterator[tuple[tuple[str, str], str]]:
-    """((group, option), key) for all keys that name an option of a group, by their schema."""
+    """((group, option), key) for each key that names an option of a group according to the schema."""
     for item in fields(schema):
         if OmegaConf.is_missing(config, item.name):
             continue
@@ -335,7 +335,7 @@ def _references(schema: type, config: DictConfig, prefix: str = "") -> Iterator[
 
 
 def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
-    """Who reads a key that the chosen option does not; or, where nobody does, what it may have been meant for."""
+    """Says which options read a key that the chosen one does not; if none does, which key was probably meant."""
     told = job.typed_for(item.full_name)
     if item.reason is not None:
         return f"{told} is not allowed: {item.reason}"
@@ -349,14 +349,14 @@ def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
         return f"{told} is not allowed: there is no such key; {suggest(item.full_name, known, aliases(job.command))}"
     hint = f"it is for {item.group.name}={', '.join(readers)}"
     if general := [name for name in item.group.general_options if name in readers]:
-        if OmegaConf.is_list(item.value):  # of those that read it, one that takes a list
+        if OmegaConf.is_list(item.value):  # prefer an option that takes a list
             general = [name for name in general if _takes_list(targets[name], item.name)] or general
         hint = f"did you mean {item.group.name}={general[0]} {told}?"
     return f"{told} is not allowed: {item.group.name}={option} does not read {item.full_name}; {hint}"
 
 
 def _check_strangers(schema: type, config: DictConfig, prefix: str = "") -> None:
-    """`+key=value` can add what no schema knows; Hydra allows it, nothing here would read it."""
+    """Refuses keys that no schema has: Hydra lets `+key=value` add them, but nothing would read them."""
     known = {item.name: item.type for item in fields(schema)}
     for name in config:
         if name not in known:

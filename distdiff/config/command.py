@@ -1,4 +1,4 @@
-"""What a command is to its configuration: keys of its own, and groups."""
+"""The configuration of a command: its own keys, and its groups."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
@@ -11,20 +11,20 @@ from omegaconf import OmegaConf
 from distdiff.config.options import CONFIG_DIR
 from distdiff.keys import Group, key
 
-OPTIONS = "options"  # where the options are that the configuration refers to by name
-ROWS = "rows"  # below it, further configurations of the job
+OPTIONS = "options"  # holds the options that the configuration refers to by name
+ROWS = "rows"  # below `options`: further configurations of the job
 NOT_COMMANDS = ("settings",)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: the keys of its own, and the groups that `conf/<name>.yaml` lists, of all that there are."""
+    """A command: its own keys, and those of `known_groups` that `conf/<name>.yaml` lists."""
 
     name: str
     known_groups: tuple[Group, ...]
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        """For launchers that start processes: dataclasses that were made at run time do not survive pickling."""
+        """Lets launchers that start processes pickle a command: dataclasses made at run time cannot be pickled."""
         return Command, (self.name, self.known_groups)
 
     @cached_property
@@ -45,13 +45,13 @@ class Command:
                 "fetch_only",
                 bool,
                 key(False),
-            ),  # download what the command will need, for nodes without a network, and end
+            ),  # only download what the command will need, for nodes without a network
         ]
         groups = [(name, group.keys, field(default_factory=group.keys)) for name, group in self.groups.items()]
         return make_dataclass("CommandKeys", [*own, *groups, (OPTIONS, dict, key({}))])
 
     def register(self) -> None:
-        """Makes the schema known to Hydra; groups whose options have keys take any key, which is checked afterwards."""
+        """Registers the schema with Hydra; groups whose options have keys of their own accept any key, checked later."""
         store, name = ConfigStore.instance(), f"{self.name}_schema"
         store.store(name, self.schema)
         node = store.repo[f"{name}.yaml"].node
@@ -59,13 +59,13 @@ class Command:
             OmegaConf.set_struct(node[opened], False)
 
     def others(self) -> list["Command"]:
-        """The other commands that there are."""
+        """All other commands."""
         names = sorted(path.stem for path in CONFIG_DIR.glob("*.yaml"))
         return [Command(name, self.known_groups) for name in names if name not in (self.name, *NOT_COMMANDS)]
 
 
 def schema_keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, dataclass field) of a schema and all that is nested in it."""
+    """(dotted key, dataclass field) of every key in a schema, nested ones included."""
     for item in fields(schema):
         yield f"{prefix}{item.name}", item
         if is_dataclass(item.type):

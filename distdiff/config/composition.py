@@ -1,4 +1,4 @@
-"""Composes a command's jobs as Hydra does, before Hydra runs them, so that a mistake in any is answered in one line."""
+"""Composes a command's jobs as Hydra does, before Hydra runs them, so that a mistake in any of them is answered in one line."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,9 +20,9 @@ from distdiff.errors import UserError
 
 @dataclass(frozen=True)
 class Job:
-    """One job as it was composed, not checked yet.
+    """One composed job, not checked yet.
 
-    `choices` is the option chosen of each group, `typed` are the overrides.
+    `choices` maps each group to its chosen option; `typed` are the overrides.
     """
 
     command: Command
@@ -41,7 +41,7 @@ class Job:
 
 
 def compose_jobs(command: Command, overrides: list[str], multirun: bool, search: SearchPath | None = None) -> list[Job]:
-    """Every job that `overrides` ask for, one unless `multirun`; raises `UserError` where Hydra cannot compose it."""
+    """All jobs that `overrides` ask for, a single one unless `multirun`; raises `UserError` if Hydra cannot compose one."""
     overrides = in_grammar(overrides, *special_keys(command))
     search = SearchPath.of(None, overrides) if search is None else search
     parsed = parse(overrides)
@@ -53,7 +53,7 @@ def compose_jobs(command: Command, overrides: list[str], multirun: bool, search:
         for chosen in _sweep(parsed) if multirun else [tuple(overrides)]:
             try:
                 config = compose(command.name, overrides=list(chosen), return_hydra_config=True)
-            except (*COMPOSING_ERRORS, ValueError) as error:  # ValueError: a group's option that is no word
+            except (*COMPOSING_ERRORS, ValueError) as error:  # ValueError: a group's option that is not a name
                 raise UserError(explain_composition(hydra, command, parse(chosen), error)) from None
             choices = {str(name): str(option) for name, option in config.hydra.runtime.choices.items()}
             typed = tuple(item for item in chosen if not item.lstrip("+").startswith("hydra"))
@@ -62,9 +62,9 @@ def compose_jobs(command: Command, overrides: list[str], multirun: bool, search:
 
 
 def vary(job: Job, overrides: list[str], leaving_out: str) -> Job:
-    """The job under further overrides, and without what was typed for the group `leaving_out`.
+    """The job with further overrides, and without those typed for the group `leaving_out`.
 
-    What was typed for keys of a group gives way where the overrides choose another option of it, which may not have them.
+    If the overrides choose another option of a group, the keys typed for that group are dropped: it may not have them.
     """
     overrides = in_grammar(overrides, *special_keys(job.command))
     changed = {override.key_or_group for override in parse(overrides)}
@@ -91,7 +91,7 @@ def swept_keys(overrides: Iterable[str]) -> set[str]:
 
 
 def special_keys(command: Command) -> tuple[set[str], set[str]]:
-    """(keys that hold paths, keys that hold sentences), which are taken as typed."""
+    """(keys that hold paths, keys that hold sentences); their values are taken as typed."""
     groups = command.known_groups
     paths = {f"{group.name}.{name}" for group in groups for name in group.paths}
     texts = {f"{group.name}.{name}" for group in groups for name in group.texts}

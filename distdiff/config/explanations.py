@@ -1,4 +1,4 @@
-"""Says in one line what Hydra and OmegaConf refuse: the key, the value, what is allowed, and the nearest right name."""
+"""Explains an error of Hydra or OmegaConf in one line: the key, the value, what is allowed, and the closest valid name."""
 
 import difflib
 import re
@@ -18,7 +18,7 @@ from distdiff.errors import first_line
 
 TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "List": "a list, [a, b]"}
 LAUNCHERS = {"cluster": "slurm", "submitit_slurm": "slurm", "submitit_local": "slurm", "joblib": "joblib"}  # extras
-ALIKE = 0.6  # of difflib's ratio, from which on two names may be meant for each other
+ALIKE = 0.6  # the smallest difflib ratio at which one name may be a misspelling of the other
 
 
 def explain_composition(hydra: Hydra, command: Command, parsed: list[Override], error: Exception) -> str:
@@ -79,12 +79,12 @@ def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ())
 
 
 def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
-    """The key that was probably meant, by another library's name for it or a slip of the fingers; else all of its group's."""
+    """Suggests the key that was meant (another library's name for it, or a typing mistake), else lists its group's keys."""
     leaf = key.rsplit(".", 1)[-1]
     if called.get(leaf) in known:
         return f"here it is called {called[leaf]}"
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
-    # A group in common makes any two keys alike: their own names must be so too.
+    # Any two keys of one group look alike: their own names must be alike too.
     alike = [name for name in known if difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], leaf).ratio() >= ALIKE]
     close = difflib.get_close_matches(key, same_leaf or alike, n=1, cutoff=0 if same_leaf else ALIKE)
     if close:
@@ -109,5 +109,5 @@ def all_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _is_not_installed(launcher: str, names: list[str]) -> bool:
-    """Whether a launcher is one that a package would bring that is not there."""
+    """Whether a launcher comes with a package that is not installed."""
     return launcher in LAUNCHERS and {"cluster": "submitit_slurm"}.get(launcher, launcher) not in names

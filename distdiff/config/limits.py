@@ -1,4 +1,4 @@
-"""The values of keys against their limits, and the limits in words."""
+"""Checks the values of keys against their limits, and puts the limits into words."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ NOT_NUMBERS = "a finite number"  # nan and inf are floats to OmegaConf
 
 
 def check_values(schema: type, config: DictConfig, prefix: str = "") -> None:
-    """Raises `UserError` for a key without a value, and a value beyond what the key allows."""
+    """Raises `UserError` for a key without a value, and for a value that the key does not allow."""
     for name, value, limits in _constrained(schema, config, prefix):
         _check(name, value, limits)
 
@@ -34,7 +34,7 @@ def _constrained(schema: type, config: DictConfig, prefix: str = "") -> Iterator
     for item in fields(schema):
         name = f"{prefix}{item.name}"
         if OmegaConf.is_interpolation(config, item.name):
-            continue  # of an option that is no part of a job's configuration yet
+            continue  # in an option that is not part of a job's configuration yet
         if OmegaConf.is_missing(config, item.name):
             if item.name != TARGET:
                 raise UserError(f"{name} has no value: give one, {name}=...")

@@ -1,4 +1,4 @@
-"""Finds the options of configuration groups, in our `conf/`, `--config-dir` and `hydra.searchpath` alike, by Hydra itself."""
+"""Finds, with Hydra, the options of configuration groups in our `conf/`, in `--config-dir` and in `hydra.searchpath`."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,9 +34,9 @@ class SearchPath:
 
     @classmethod
     def of(cls, config_dir: str | None, overrides: Iterable[str]) -> "SearchPath":
-        """That of a command line: its `--config-dir`, and what its overrides of `hydra.searchpath` add.
+        """The search path of a command line: its `--config-dir`, and what its overrides of `hydra.searchpath` add.
 
-        Raises `UserError` for a folder that is not there.
+        Raises `UserError` for a folder that does not exist.
         """
         places = [] if config_dir is None else [f"file://{Path(config_dir).absolute()}"]
         for override in OverridesParser.create().parse_overrides(list(overrides)):
@@ -50,12 +50,12 @@ class SearchPath:
 
     @property
     def folders(self) -> list[Path]:
-        """Those of its places that are folders."""
+        """The places that are folders."""
         return [Path(place.removeprefix("file://")) for place in self.places if not place.startswith("pkg://")]
 
     @contextmanager
     def open(self) -> Iterator[Hydra]:
-        """Hydra with this search path, in which `compose` works; a Hydra that is at work around it is left as it is."""
+        """Hydra with this search path, for `compose`; a Hydra that was already initialized is restored afterwards."""
         around = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
         try:
@@ -81,8 +81,8 @@ def options(group: str, search: SearchPath = OURS) -> list[str]:
 def load_options(wanted: Mapping[tuple[str, str], str], search: SearchPath = OURS) -> DictConfig:
     """`{group: {option: its keys}}` for each (group, option), unresolved, as `group=option` would give them.
 
-    The values of `wanted` are the keys that name the options, for errors: raises `UserError` for an option that there is
-    not, or whose YAML file cannot be read.
+    The values of `wanted` are the keys that name the options, for error messages. Raises `UserError` for an option that does
+    not exist or whose YAML file cannot be read.
     """
     with search.open() as hydra:
         for (group, option), key in wanted.items():
@@ -101,14 +101,14 @@ def targets_of(group: str, search: SearchPath = OURS) -> Mapping[str, str]:
     """The `_target_` of each option of a group that has one."""
     targets = {}
     for name in options(group, search):
-        with suppress(UserError):  # a file that cannot be read is no answer to a question about others
+        with suppress(UserError):  # a file that cannot be read must not hide the other options
             if target := load_options({(group, name): group}, search)[group][name].get(TARGET):
                 targets[name] = target
     return targets
 
 
 def one_of(value: str, names: list[str]) -> str:
-    """What is allowed where `value` is not: all names, and the one that was probably meant."""
+    """What is allowed instead of `value`: all names, and the one that was probably meant."""
     close = difflib.get_close_matches(value, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"one of {', '.join(names)}{hint}"

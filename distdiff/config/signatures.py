@@ -1,7 +1,7 @@
 """Reads which keys an option takes from the signature of its `_target_`, without importing its module.
 
-Those modules import torch, diffusers or kornia, which takes seconds; a typing mistake has to be answered in one. So the
-signature is read from the source. What cannot be read so (a decorator, a compiled module) is imported and inspected.
+Those modules import torch, diffusers or kornia, which takes seconds; a typing mistake must be answered within one second. So
+the signature is read from the source. What cannot be read that way (a decorator, a compiled module) is imported and inspected.
 """
 
 import ast
@@ -26,12 +26,12 @@ from distdiff.keys import Limits
 
 PLAIN = (int, float, str, bool)
 WITHOUT_KEYS = {"ABC", "object"}  # bases whose constructor takes nothing
-COMPUTED = "…"  # a default that only Python knows: a key without a value keeps it
+COMPUTED = "…"  # a default that only Python knows: it applies to a key without a value
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A key: its type, as far as a configuration can hold it, its limits, and its default: MISSING without one, or COMPUTED."""
+    """A key: its type (`Any` if a configuration cannot hold it), its limits, and its default (MISSING: none; or COMPUTED)."""
 
     type: Any = Any
     limits: Limits = Limits()
@@ -44,7 +44,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """An option's keys by name, and the names of what the program gives; `takes_any` key there is, for `**keys`."""
+    """An option's keys by name, and the names of the arguments that the program gives; `takes_any`: it has `**keys`."""
 
     keys: dict[str, Parameter] = field(default_factory=dict)
     context: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ def signature_of(target: str) -> Signature:
 
 
 def _imported(target: str) -> Signature:
-    """The same by Python's own eyes."""
+    """The same, by importing `target` and inspecting it."""
     try:
         found = _locate_object(target)
         parameters, takes_any = keys.keyword_only(found)
@@ -82,11 +82,11 @@ def _imported(target: str) -> Signature:
 
 
 def _locate(target: str) -> tuple[Path | None, list[str]]:
-    """The source file of the longest part of `target` that is a module, found without importing it, and what follows."""
+    """The source file of the longest prefix of `target` that is a module, found without importing it, and the names after it."""
     parts, where, file = target.split("."), None, None
     for number in range(len(parts)):
         name = ".".join(parts[: number + 1])
-        # The first also by other finders: an editable installation has one.
+        # Only the first name goes through all finders: an editable installation has its own.
         spec = find_spec(name) if number == 0 else PathFinder.find_spec(name, where)
         if spec is None:
             return file, parts[number:]
@@ -175,7 +175,7 @@ class _Module:
         return Signature(own, tuple(before[1:] if bound else before), given.kwarg is not None)
 
     def _type(self, node: ast.expr | None) -> Any:
-        """What an annotation says, with `Any` for whatever is no type that a configuration can hold."""
+        """The type in an annotation; `Any` if a configuration cannot hold it."""
         match node:
             case ast.Constant(value=None):
                 return type(None)
@@ -184,7 +184,7 @@ class _Module:
             case ast.Name(id=name):
                 return self._named(name)
             case ast.BinOp(op=ast.BitOr(), left=left, right=right):
-                return Union[self._type(left), self._type(right)]  # noqa: UP007 (of types that are known only now)
+                return Union[self._type(left), self._type(right)]  # noqa: UP007 (the types are known only at run time)
             case ast.Subscript(value=ast.Name(id="Literal"), slice=inner):
                 return Literal[tuple(_literal(item) for item in _elements(inner))]
             case ast.Subscript(value=ast.Name(id="list"), slice=inner):

@@ -1,4 +1,4 @@
-"""One progress line a stage: what runs, how far, how fast, how long still."""
+"""One progress line per stage: what runs, how far it is, how fast, and the time remaining."""
 
 import contextlib
 import sys
@@ -19,7 +19,7 @@ REFRESH = 0.5  # seconds
 
 
 def announce(message: str) -> None:
-    """One line that any rank may have to say; those that do not lead have no console of their own."""
+    """Prints one line from any rank; ranks that do not lead have no console and print to stderr."""
     if world().leads:
         console.print(message)
     else:
@@ -27,7 +27,7 @@ def announce(message: str) -> None:
 
 
 class RateColumn(ProgressColumn):
-    """Items a second since the stage began."""
+    """Items per second since the stage began."""
 
     def render(self, task: Task) -> Text:
         speed = task.completed / task.elapsed if task.elapsed and task.completed else None
@@ -47,7 +47,7 @@ def stage_progress() -> Progress:
 
 
 class StageProgress(ProgressBar):
-    """Lightning's training steps on one line named `title`."""
+    """Shows Lightning's training steps on one line named `title`."""
 
     def __init__(self, title: str) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class StageProgress(ProgressBar):
         self._stop()
 
     def disable(self) -> None:
-        """On ranks that do not lead, where the console is quiet anyway."""
+        """Does nothing: Lightning calls it on ranks that do not lead, where the console is quiet anyway."""
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         console.print(*args)
@@ -82,7 +82,7 @@ class StageProgress(ProgressBar):
 
 
 class SharedProgress(Callback):
-    """Images made by all ranks together, on one line named `title`, while the context lasts."""
+    """Shows the images made by all ranks together on one line named `title`, inside the context."""
 
     def __init__(self, title: str, total: int, counter: Counter) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class SharedProgress(Callback):
 
     def __enter__(self) -> "SharedProgress":
         self._progress.start()
-        if world().leads:  # nobody sees the others'
+        if world().leads:  # nobody sees the progress lines of other ranks
             self._thread.start()
         return self
 
@@ -115,5 +115,5 @@ class SharedProgress(Callback):
         self._show()
 
     def _show(self) -> None:
-        with contextlib.suppress(RankLost):  # the job says so itself
+        with contextlib.suppress(RankLost):  # the job itself reports it
             self._progress.update(self._task, completed=self.counter.add(0))

@@ -1,4 +1,4 @@
-"""What libraries say by themselves, kept off a command's console; in a notebook they say what its own settings allow."""
+"""Keeps other libraries' notices off a command's console; in a notebook, the notebook's own settings decide."""
 
 import logging
 import os
@@ -8,8 +8,8 @@ import warnings
 
 def quiet_environment() -> None:
     """Keeps other libraries' notices off the console: a user can act on none of them. Called before they are imported."""
-    # Idle OpenMP threads must sleep, or processes that share cores spin against each other a hundredfold slower; but not at
-    # once: a short spin makes small models 1.5 times faster (experiments/results/threads.md).
+    # Idle OpenMP threads must sleep: processes that share cores are a hundred times slower if their threads spin. But a short
+    # spin before sleeping makes small models 1.5 times faster (experiments/results/threads.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -25,9 +25,9 @@ def quiet_environment() -> None:
 
 
 def quiet_libraries() -> None:
-    """Silences the libraries that are imported by now; a command calls it once its imports are done, and nothing else does.
+    """Silences the libraries imported so far; only commands call it, once their imports are done.
 
-    What an environment variable decides at their import is set before (`quiet_environment`).
+    `quiet_environment` sets the environment variables that these libraries read when they are imported.
     """
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):  # their import sets these levels
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -39,6 +39,6 @@ def quiet_libraries() -> None:
         from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
         disable_progress_bar()
-        set_verbosity_error()  # of heads that are not used it reports at length; what misses is refused in `encoders`
-    # Of half our own limit of pixels, and of tags that no pixel depends on; set once, as filters are not a thread's own.
+        set_verbosity_error()  # it lists unused heads at length; `encoders` refuses missing weights
+    # Pillow warns at half our own pixel limit, and about tags that no pixel depends on. Set once: threads share filters.
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -25,7 +25,7 @@ STRENGTHS_APART, RHO_FACTORS = 0.2, (0.0, 0.3, 1.0, 3.0)
 
 @dataclass(frozen=True)
 class Tile:
-    """An image, what it was made of, with which ρ (None: the method has none), and what the method says about it."""
+    """An image, the work item that it was made from, its ρ (None: nothing reads one), and the values of the method's columns."""
 
     item: WorkItem
     rho: float | None
@@ -34,8 +34,8 @@ class Tile:
 
 
 def spread_over_classes(labels: np.ndarray, count: int) -> np.ndarray:
-    """Positions of `count` images, as many of each class as can be, the first ones; fewer images than classes: of
-    classes evenly apart.
+    """Positions of `count` images: the first ones of each class, as even in number as possible; if `count` is smaller than
+    the number of classes, the first image of evenly spaced classes.
 
     >>> spread_over_classes(np.array([0, 0, 0, 1, 1, 2]), 4), spread_over_classes(np.array([0, 0, 1, 2]), 2)
     (array([0, 1, 3, 5]), array([0, 3]))
@@ -51,9 +51,9 @@ def spread_over_classes(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def strengths_to_show(config: DictConfig) -> list[float]:
-    """`preview.strengths`; without them the strengths of the job, and for a single one also a little less and more.
+    """`preview.strengths`; by default the strengths of the job, and if there is just one, also one below and one above it.
 
-    For a method without a strength just one, which it does not read.
+    For a method without a strength, a single one, which it does not read.
     """
     if not reads_strength(config.method):
         return strengths_of(config.expansion.strength)[:1]
@@ -66,7 +66,7 @@ def strengths_to_show(config: DictConfig) -> list[float]:
 
 
 def rhos_to_show(config: DictConfig) -> list[float | None]:
-    """`preview.rhos`; without them the job's ρ times 0, 0.3, 1 and 3; one None where nothing reads a ρ."""
+    """`preview.rhos`; by default the job's ρ times 0, 0.3, 1 and 3; a single None if nothing reads a ρ."""
     if "guidance" not in needs_of(config.method) or "rho" not in own_keys(config.guidance):
         return [None]
     return list(
@@ -75,9 +75,9 @@ def rhos_to_show(config: DictConfig) -> list[float | None]:
 
 
 def first_images(plan: ExpansionPlan, positions: Sequence[int]) -> list[np.ndarray]:
-    """Indices of the images that are made to show the first one of each source at `positions`, that one first, (m,) each.
+    """For each source at `positions`, the indices (m,) of the images to make to show its first one, which comes first.
 
-    More than one where a method makes the copies of a source together.
+    They are several if a method makes the copies of a source together.
     """
     indices = np.arange(len(plan))
     numbers = plan.source_numbers(indices)
@@ -90,7 +90,7 @@ def draw_tiles(
 ) -> list[list[list[Tile]]]:
     """The first image of every source at `positions`, at every strength and ρ, as `expand.py` makes it.
 
-    `[source][strength][rho]`.
+    The tiles are indexed as `[source][strength][rho]`.
     """
     config, images = materials.config, materials.train
     method: Method = build(config.method)
@@ -115,7 +115,7 @@ def draw_tiles(
 
 
 def synthesizer_for(materials: Materials, method: Method, rho: float | None) -> Synthesizer:
-    """What makes the images under this ρ, on the trainer's device; None leaves the guidance as its keys say."""
+    """The synthesizer with this ρ, on the trainer's device; None leaves the guidance as configured."""
     if "guidance" in needs_of(materials.config.method):
         given = {} if rho is None else {"rho": rho}
         materials.guidance = build(materials.config.guidance, **given)

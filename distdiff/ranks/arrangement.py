@@ -1,4 +1,4 @@
-"""How many processes a job has, and how they come to be: started by us, by `srun`, by `torchrun`, or there is just one."""
+"""How many processes a job has, and who starts them: we do, `srun` does, `torchrun` does, or there is just one."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from distdiff.errors import UserError
 
 @dataclass(frozen=True)
 class Rank:
-    """One of `size` processes of a job, `local_rank` on its node; they meet at `rendezvous`, a file or host:port."""
+    """One of a job's `size` processes, number `local_rank` on its node; they meet at `rendezvous`, a file or host:port."""
 
     rank: int
     size: int
@@ -46,7 +46,7 @@ class Node:
 def arrangement(trainer: DictConfig, environment: Mapping[str, str] = os.environ) -> Rank | Node | None:
     """This process's part in a job with these `trainer` keys; None where the job is this process alone.
 
-    Raises `UserError` where the processes that are there are not those that the keys ask for.
+    Raises `UserError` if the number of started processes does not fit the keys.
     """
     devices, num_nodes = count_devices(trainer), trainer.num_nodes
     size = devices * num_nodes
@@ -61,18 +61,18 @@ def arrangement(trainer: DictConfig, environment: Mapping[str, str] = os.environ
         return Node(started.rank, num_nodes, devices, started.rendezvous)
     raise UserError(
         f"trainer.devices={trainer.devices} on trainer.num_nodes={num_nodes} is not allowed: {started.size} processes were "
-        f"started; start {size}, one a device" + (f", or {num_nodes}, one a node" if num_nodes > 1 else "")
+        f"started; start {size}, one per device" + (f", or {num_nodes}, one per node" if num_nodes > 1 else "")
     )
 
 
 def count_devices(trainer: DictConfig) -> int:
-    """Devices a node, as Lightning reads `trainer.devices`: a number, a list of indices, or all there are."""
+    """Devices per node, as Lightning reads `trainer.devices`: a number, a list of indices, or all there are."""
     indices = device_indices(trainer)
     return 1 if indices is None else len(indices)
 
 
 def device_indices(trainer: DictConfig) -> list[int] | None:
-    """The node's devices that are asked for; None leaves the one device to Lightning."""
+    """Indices of the requested devices on a node; None for a single device, which Lightning chooses."""
     devices = trainer.devices
     if OmegaConf.is_list(devices) or (isinstance(devices, str) and "," in devices):
         parts = devices.split(",") if isinstance(devices, str) else devices
@@ -81,7 +81,7 @@ def device_indices(trainer: DictConfig) -> list[int] | None:
         return list(range(int(devices))) if int(devices) > 1 else None
     if trainer.accelerator == "cpu":
         return None
-    import torch  # seconds, so only where nothing else can tell
+    import torch  # takes seconds, so only where nothing else can tell
 
     return list(range(torch.cuda.device_count())) or None
 
@@ -94,7 +94,7 @@ def started_by_slurm(environment: Mapping[str, str]) -> Rank | None:
 
     nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
     host = environment.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
-    # Steps of one job that run at once must not meet each other.
+    # Simultaneous steps of one SLURM job must not use the same port.
     port = 15000 + (int(environment["SLURM_JOB_ID"]) * 31 + int(environment.get("SLURM_STEP_ID", 0))) % 20000
     return Rank(
         rank=int(environment["SLURM_PROCID"]),
@@ -125,8 +125,8 @@ def _by_hand(devices: int, num_nodes: int, environment: Mapping[str, str]) -> No
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in environment]
     if missing:
         raise UserError(
-            f"trainer.num_nodes={num_nodes} is not allowed without {', '.join(missing)} in the environment: start the command "
-            "once a node with them, or with srun"
+            f"trainer.num_nodes={num_nodes} is not allowed without {', '.join(missing)} in the environment: set them and start "
+            "the command once on each node, or start it with srun"
         )
     node = int(environment["NODE_RANK"])
     if not 0 <= node < num_nodes:

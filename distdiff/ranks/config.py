@@ -20,7 +20,7 @@ class TrainerKeys:
 
 
 def check(config: DictConfig) -> None:
-    """Refuses devices that are no number, no list of numbers and not `auto`."""
+    """Refuses devices that are neither a number, a list of numbers nor `auto`."""
     trainer = config.trainer
     try:
         fits = str(trainer.devices) != "0" and (str(trainer.devices) in ("auto", "-1") or count_devices(trainer) > 0)

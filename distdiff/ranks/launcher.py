@@ -1,8 +1,8 @@
-"""Starts a node's ranks, each a process of its own, watches them, and ends all where one is lost.
+"""Starts a node's ranks, each in its own process, watches them, and ends all of them if one is lost.
 
 Lightning's own launcher runs the command line again for every rank; under Hydra that starts a second multirun, or a second
 run directory (hydra issue 2070, Lightning issues 11300 and 18175). Here a rank gets the finished configuration of one job
-instead, so single runs, multiruns and Hydra's launchers are alike.
+instead, so single runs, multiruns and Hydra's launchers work the same way.
 """
 
 import json
@@ -30,9 +30,9 @@ JOB, OUTCOME = "job.json", "outcome-{}.json"
 def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: Path | None) -> None:
     """Runs `task` (`module:function`) with `config` in each of a node's ranks, and returns when all are done.
 
-    Each is a process of the module `member`, which finds the job in the folder that is its first argument.
+    Each rank runs the module `member`, whose first argument is the folder that holds the job.
 
-    Raises the `UserError` of a rank, `Stopped` after a signal, and `RankLost` where a rank crashed or was killed.
+    Raises the `UserError` of a rank, `Stopped` after a signal, and `RankLost` if a rank crashed or was killed.
     """
     with tempfile.TemporaryDirectory(prefix="distdiff-ranks-") as folder:
         place = Path(folder)
@@ -48,11 +48,11 @@ def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: P
         outcomes = [_outcome(place, local_rank) for local_rank in range(node.devices)]
     if received:
         raise Stopped(received[0])
-    # The cause before what it led to in other ranks: a mistake, a rank that was killed, a signal to one, a rank left alone.
+    # Report the cause, not its effects in other ranks: first a user error, then a killed rank, a signal, a rank left alone.
     for outcome in outcomes:
         if outcome.get("status") == UserError.exit_status:
             mistake = UserError(outcome["message"])
-            mistake.shared = outcome["shared"]  # by all ranks: those of other nodes end this job, and no other, too
+            mistake.shared = outcome["shared"]  # by all ranks: other nodes end this job too, but not the multirun
             raise mistake
     if lost is not None and not outcomes[lost]:
         raise RankLost(_obituary(node, lost, ranks[lost].returncode))
@@ -68,19 +68,19 @@ def _start(node: Node, member: str, local_rank: int, place: Path) -> subprocess.
     threads = max(
         1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) // node.devices
     )
-    # -P: without it, modules of the folder that the command was started in would come before Python's own.
+    # -P: without it, modules in the working directory would come before Python's own.
     command = [sys.executable, "-P", "-m", member, str(place), json.dumps(asdict(rank))]
     return subprocess.Popen(
         command,
         env={"OMP_NUM_THREADS": str(threads)} | os.environ,
-        stdin=subprocess.PIPE,  # closes when this process ends, however it ends: the rank's sign to end too
-        start_new_session=True,  # Ctrl-C comes here alone, and from here once to each
+        stdin=subprocess.PIPE,  # closes however this process ends, which tells the rank to end too
+        start_new_session=True,  # Ctrl-C reaches only this process, which forwards it once to each rank
     )
 
 
 @contextmanager
 def _forwarding(ranks: list[subprocess.Popen]) -> Iterator[list[int]]:
-    """Hands signals on to all ranks, which finish their batch; yields the list of those that came."""
+    """Forwards signals to all ranks, which finish their batch; yields the list of received signals."""
     received: list[int] = []
 
     def forward(number: int, _: object) -> None:
@@ -96,8 +96,10 @@ def _forwarding(ranks: list[subprocess.Popen]) -> Iterator[list[int]]:
 
 
 def _watch(ranks: list[subprocess.Popen], received: list[int]) -> int | None:
-    """Waits for all; once one has failed, the others are asked to stop, then made to; they are made to as well where a
-    signal came and they do not end. Returns which failed first."""
+    """Waits for all ranks; returns which one failed first, None if none did.
+
+    Once a rank has failed, the others get SIGTERM. Ranks still running `GRACE` seconds after a failure or a signal are killed.
+    """
     lost, deadline = None, float("inf")
     try:
         while any(rank.poll() is None for rank in ranks):

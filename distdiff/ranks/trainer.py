@@ -1,4 +1,4 @@
-"""The Lightning trainer that every stage uses: what the `trainer` group says, none of the console noise."""
+"""The Lightning trainer that every stage uses: set up by the `trainer` group, without console noise."""
 
 from typing import Any
 
@@ -16,22 +16,22 @@ def build_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
     """A trainer on this process's one device, from the `trainer` keys and a stage's own arguments (`max_steps`, …)."""
     arguments = OmegaConf.to_container(config, resolve=True)
     indices = device_indices(config)
-    if indices is not None:  # several, one a rank
+    if indices is not None:  # several devices, one per rank
         own = [indices[world().local_rank % len(indices)]]
-        if torch.cuda.device_count() == 1:  # a scheduler shows each process its own device alone
+        if torch.cuda.device_count() == 1:  # the scheduler shows each process only its own device
             own = [0]
         arguments["devices"] = 1 if config.accelerator == "cpu" else own
     return _trainer(arguments | {"strategy": "auto", "num_nodes": 1, "plugins": [LightningEnvironment()]} | stage)
 
 
 def build_parallel_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
-    """A trainer over all ranks of the job under DDP; data must come in shards, one a rank."""
+    """A trainer over all ranks of the job under DDP; the data must already be split into one shard per rank."""
     arguments = OmegaConf.to_container(config, resolve=True)
     parallel = {
         "devices": count_devices(config) if config.accelerator == "cpu" else (device_indices(config) or 1),
         "strategy": "ddp" if config.strategy == "auto" else config.strategy,
-        "plugins": [LightningEnvironment()],  # the ranks are there: it has nothing to launch
-        "sync_batchnorm": config.accelerator != "cpu",  # there is none on CPUs
+        "plugins": [LightningEnvironment()],  # the ranks already run: it has nothing to launch
+        "sync_batchnorm": config.accelerator != "cpu",  # not available on CPUs
         "use_distributed_sampler": False,
     }
     return _trainer(arguments | parallel | stage)

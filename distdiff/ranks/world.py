@@ -1,7 +1,7 @@
-"""The processes of a job, as its code sees them: who leads, what is done once for all, where all wait for each other.
+"""The processes of a job, as its code sees them: which one leads, what runs once for all, where all wait for each other.
 
-Every rank runs the same code. There is no process group of torch's around it, so that nothing but what is written here
-(and training under DDP, while it lasts) waits for other ranks.
+Every rank runs the same code. There is no torch process group around it, so a rank waits for others only in the functions of
+this module (and during training under DDP).
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from distdiff.errors import ONWARD, RankLost, UserError, first_line
 from distdiff.ranks.arrangement import Rank
 
 T = TypeVar("T")
-# The slowest rank may be hours behind; one that is gone is noticed at once, by its closed connection.
+# The slowest rank may be hours behind; a lost rank is noticed at once, by its closed connection.
 PATIENCE = timedelta(days=30)
 LEFT_ALONE = f"another rank is gone; {ONWARD}"
 JOINING = timedelta(minutes=30)
@@ -28,7 +28,7 @@ PARTING = 60  # seconds
 
 
 class World:
-    """A job's processes; this one is `rank` of `size`. Alone, nothing here does or costs anything."""
+    """A job's processes; this one is `rank` of `size`. In a job of one process, nothing here waits or costs anything."""
 
     def __init__(self, place: Rank | None = None) -> None:
         self.place = place
@@ -58,16 +58,16 @@ class World:
         return 0 if self.place is None else self.place.local_rank
 
     def fair_share(self) -> int:
-        """How many threads this process may keep busy: its cores, divided by the ranks that have the same ones."""
+        """How many threads this process may keep busy: its cores divided by the number of ranks that share them."""
         return max(1, len(_cores()) // (1 if self._alone else self._neighbours.add(0)))
 
     def barrier(self) -> None:
-        """Returns when every rank has come here."""
+        """Returns when every rank has called it."""
         if self.size > 1:
             _wait(self._group.barrier())
 
     def once(self, make: Callable[[], T]) -> T:
-        """What `make` returns on the leading rank, alone there, while the others wait; a `UserError` is raised on all."""
+        """Runs `make` on the leading rank alone; all ranks wait for it and get its result, or raise its `UserError`."""
         if self.size == 1:
             return make()
         outcome: tuple[T | None, UserError | None] = (None, None)
@@ -84,9 +84,9 @@ class World:
         return result
 
     def agreed(self, name: str, value: str) -> str:
-        """`value`, not empty, as the first rank had it that came here with this `name`; nobody waits for others.
+        """The non-empty `value` of the first rank that called this with `name`, the same on all ranks; no rank waits.
 
-        For what a rank finds out by itself and might find otherwise than another, a moment later.
+        For what each rank looks up by itself, when the answer may change between two look-ups.
         """
         if self.place is None:
             return value
@@ -97,7 +97,7 @@ class World:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Code within sees one process."""
+        """Code inside the block sees a single process."""
         before, self._alone = self._alone, True
         try:
             yield
@@ -105,12 +105,12 @@ class World:
             self._alone = before
 
     def counter(self) -> "Counter":
-        """A new sum over all ranks; to be asked for by all of them, in the same order as others."""
+        """A new sum over all ranks; all of them must create their counters in the same order."""
         self._counters += 1
         return Counter(None if self.size == 1 else distributed.PrefixStore(f"counter{self._counters}", self._store))
 
     def part(self) -> None:
-        """To be called by every rank at the job's end: the leading one keeps what the others meet at until all are here."""
+        """Every rank calls this at the job's end; the leading one hosts the store, so it waits for all, up to `PARTING` s."""
         here = self.counter()
         deadline = time.monotonic() + PARTING
         here.add(1)
@@ -119,7 +119,7 @@ class World:
 
     @contextmanager
     def process_group(self) -> Iterator[None]:
-        """torch's process group of all ranks, for as long as a training under DDP lasts."""
+        """Opens torch's process group of all ranks, for a training under DDP."""
         self._trainings += 1
         store = distributed.PrefixStore(f"training{self._trainings}", self._store)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -134,7 +134,7 @@ class World:
             distributed.destroy_process_group()
 
     def _broadcast(self, value: Any) -> Any:
-        """The leading rank's `value`; pickled on the way between our own processes, never on disk."""
+        """The leading rank's `value`; it is pickled only between our own processes, never on disk."""
         message = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8) if self.leads else None
         length = torch.tensor([len(message) if self.leads else 0])
         _wait(self._group.broadcast(length, 0))
@@ -144,14 +144,14 @@ class World:
 
 
 class Counter:
-    """A number that every rank may add to and read; nobody waits."""
+    """A number that every rank may add to and read without waiting."""
 
     def __init__(self, store: distributed.Store | None) -> None:
         self._store = store
         self._own = 0
 
     def add(self, count: int) -> int:
-        """The sum after `count` more."""
+        """Adds `count` and returns the sum."""
         self._own += count
         if self._store is None:
             return self._own
@@ -165,16 +165,16 @@ _world = World()
 
 
 def world() -> World:
-    """The processes of this one's job."""
+    """The processes of this process's job."""
     return _world
 
 
 def join(place: Rank) -> World:
-    """Makes this process one of several, once in its life; returns when all are there."""
+    """Makes this process a rank of a job, once in its lifetime; returns when all ranks have joined."""
     global _world
     if _world.place == place:  # the next job of a multirun whose ranks were started from outside
         return _world
-    # What Lightning reads where it looks for itself.
+    # Lightning itself reads these variables in some places.
     os.environ |= {"RANK": str(place.rank), "LOCAL_RANK": str(place.local_rank), "NODE_RANK": str(place.node)}
     os.environ |= {"WORLD_SIZE": str(place.size)}
     _world = World(place)

@@ -1,4 +1,4 @@
-"""`report.html`: the study on one page that needs no other file."""
+"""`report.html`: the study on one page, which needs no other files."""
 
 import base64
 import io
@@ -31,7 +31,7 @@ def write_report(results: StudyResults, config: DictConfig, samples: Path, legen
 
 
 def accuracy_plot(results: StudyResults) -> str:
-    """Accuracy a seed and method as an SVG element; lines join a seed's draws, since those are what is compared."""
+    """Accuracy of each seed and method as an SVG element; a line joins a seed's results, as methods are compared by seed."""
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     methods = [row.method for row in results.rows]
@@ -41,5 +41,5 @@ def accuracy_plot(results: StudyResults) -> str:
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")  # by a canvas of its own, whatever backend is in use
+    figure.savefig(buffer, format="svg")  # with its own canvas, whatever backend is in use
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]

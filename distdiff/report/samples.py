@@ -1,4 +1,4 @@
-"""Sources beside what each method made of them."""
+"""A picture of sources beside the images that each method made from them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ COPIES, MAX_CLASSES, SIDE = 2, 10, 64
 
 
 def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit: str, path: Path) -> list[str]:
-    """Writes a grid, a column a class: the first source, then each method's first copies of it; returns its row titles.
+    """Writes a grid with one column per class: its first source, then each method's first copies; returns the row titles.
 
     Classes and rows are named on the picture.
     """
@@ -72,7 +72,7 @@ def _shown(directory: Path, keys: Sequence[str], selected: bool) -> list[dict[st
 def _column(
     entry: Mapping[str, Any], wanted: Mapping[str, int], originals: LabelledImages, positions: Sequence[int]
 ) -> int | None:
-    """The column of an expanded image: that of its source, or of its class where it was made of none."""
+    """The column of an expanded image: its source's, or its class's if it was made from no source; None if not shown."""
     sources = sources_of(entry)
     if sources:
         return wanted.get(sources[0])

@@ -1,4 +1,4 @@
-"""What was found, as tables: a study's methods, and an expanded dataset's measures."""
+"""Results as tables: a study's methods, and an expanded dataset's measures."""
 
 import re
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from distdiff.study.statistics import PairedDifference
 
 METHOD, NOTHING = "method", "–"
 MARK = "*"  # on a figure that has a footnote
-LONG = 14  # characters; a longer title has a line a word
+LONG = 14  # characters; a longer title has one word per line
 ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 
 def print_results(results: StudyResults) -> None:
-    """Prints the accuracies and the measures, one row a method each, then what they say."""
+    """Prints the accuracies and the measures, one row per method in each table, then the conclusions."""
     seeds = len(results.rows[0].seeds)
     heading = f"{results.dataset}: accuracy on {results.split} data, {seeds} seed{'s' if seeds > 1 else ''}"
     console.print()
@@ -48,9 +48,9 @@ def _table(heading: str, titles: list[str], *rows: list[str]) -> Table:
 def print_measures(
     measured: Measured, metrics: Mapping[str, Metric], reference: Reference, judge_accuracy: float | None
 ) -> None:
-    """Prints a row a metric: its value, its baseline value, and on which real images that is; then remarks on them.
+    """Prints one row per metric: its value, its baseline value and the real images behind that; then remarks on them.
 
-    The last line says how good the judge is, by whose eyes all of it was measured.
+    The last line gives the accuracy of the judge, the classifier that all metrics rely on.
     """
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("metric", no_wrap=True)
@@ -79,7 +79,7 @@ def print_measures(
 
 
 def marked(text: str, has_remark: bool) -> str:
-    """A figure, with the mark that refers to its footnote where there is a remark on it; as wide without one.
+    """A figure followed by the mark of its footnote if it has a remark, else by a space, so that both are equally wide.
 
     >>> marked("12.3", has_remark=True), marked("12.3", has_remark=False)
     ('12.3*', '12.3 ')
@@ -88,7 +88,7 @@ def marked(text: str, has_remark: bool) -> str:
 
 
 def footnotes(remarks: Mapping[str, str]) -> list[str]:
-    """A line for each remark, by the name of the measure that it is on.
+    """One line per remark, with the name of the measure that it is about.
 
     >>> footnotes({"frechet_distance": "from few images"})
     ['* frechet distance: from few images']
@@ -125,7 +125,7 @@ def measure_rows(results: StudyResults) -> list[list[str]]:
 
 
 def measure_notes(results: StudyResults) -> list[str]:
-    """The footnotes of the measures, and how good the judge is by whose eyes they were taken."""
+    """The footnotes of the measures, and the accuracy of the judge that they rely on."""
     notes = {name: remark for row in results.rows for name, remark in row.remarks.items()}
     lines = footnotes(notes)
     if results.judge_accuracy is not None:
@@ -139,7 +139,7 @@ def _noted(row: MethodResult, name: str, column_has_marks: bool) -> str:
 
 
 def spread(mean: float, deviation: float | None) -> str:
-    """A mean with its standard deviation; of a single value there is none.
+    """A mean with its standard deviation, if it has one: a single value does not.
 
     >>> spread(0.5, 0.01), spread(0.5, None)
     ('0.500 ± 0.010', '0.500')

@@ -1,4 +1,4 @@
-"""Images that a selection may keep, and those that it did not: below `.candidates/` of an expanded dataset's directory."""
+"""Images that a selection may keep or did not keep, stored in `.candidates/` of an expanded dataset's directory."""
 
 import json
 import os
@@ -22,7 +22,7 @@ BATCH = 64  # images moved together
 
 
 class CandidateStore:
-    """One file an image, in class folders, whatever the dataset's own format; their rows in journals, then in a table."""
+    """Stores one file per image in class folders, whatever the dataset's own format; rows go to journals, then to a table."""
 
     def __init__(self, directory: ExpandedDirectory) -> None:
         self.directory = directory
@@ -31,12 +31,12 @@ class CandidateStore:
         self.storage = ImageFolder(self.path, options, directory.storage.declared)
 
     def begin(self, share: str) -> None:
-        """Makes ready for writing as the share of that name."""
+        """Prepares for writing as the share with this name."""
         self.path.mkdir(exist_ok=True)
         self.storage.begin(share)
 
     def rows(self) -> dict[str, Row]:
-        """Metadata of the images that are there, by file name."""
+        """Metadata of the images that exist here, by file name."""
         if not self.path.is_dir():
             return {}
         table = self.path / TABLE
@@ -48,7 +48,7 @@ class CandidateStore:
             (self.path / name).unlink(missing_ok=True)
 
     def kept(self) -> dict[str, Any] | None:
-        """What was chosen: `{"factor": …, "names": […], "filled": …}`; None where nothing is."""
+        """What was chosen: `{"factor": …, "names": […], "filled": …}`; None if nothing was chosen yet."""
         path = self.path / KEPT
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -61,7 +61,7 @@ class CandidateStore:
         (self.path / KEPT).unlink(missing_ok=True)
 
     def hand_over(self, names: Sequence[str], share: str) -> None:
-        """Moves images to where the dataset's own are; those that are there already are only removed here."""
+        """Moves images into the dataset's own storage; images that are already there are only removed here."""
         rows, there = self.rows(), self.directory.rows()
         missing = [rows[name] for name in names if name in rows and name not in there]
         read = self.storage.reader(missing)
@@ -72,7 +72,7 @@ class CandidateStore:
         self.remove(name for name in names if name in rows)
 
     def take_back(self, share: str) -> None:
-        """Moves all of the dataset's images here, and leaves its directory as before any was chosen."""
+        """Moves all of the dataset's images back here, which leaves its directory as it was before any was chosen."""
         with self.directory.locked():
             self.directory.storage.seal()
         there = self.rows()
@@ -85,7 +85,7 @@ class CandidateStore:
         self.directory.clear()
 
     def finish(self) -> None:
-        """Puts the rows of what is here into one table."""
+        """Writes the rows of all images here into one table."""
         rows = sorted(self.rows().values(), key=lambda row: (row["copy"], row["file_name"]))
         features = metadata_features(class_names_of(self.directory.path), rows, self.storage.declared)
         aside = self.path / f".{TABLE}.part"
@@ -99,7 +99,7 @@ class CandidateStore:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
-        """Reads the image file of row i, wherever it is by now."""
+        """Reads the image file of row i, whether it is still here or already in the dataset's storage."""
         here = self.rows()
         others = [row for row in rows if row["file_name"] not in here]
         own, given = self.storage.reader(list(rows)), self.directory.storage.reader(others)
@@ -113,5 +113,5 @@ class CandidateStore:
 
 
 def without_place(row: Row) -> Row:
-    """A metadata row as it is before its image has a place in a shard."""
+    """A metadata row without the columns that say where in a shard its image is."""
     return {name: value for name, value in row.items() if name not in PLACES}

@@ -20,9 +20,9 @@ def dataset_card(
     counts: Mapping[str, int],
     storage: str,
 ) -> str:
-    """Of an expansion of `dataset` by `method`: what it is, what it was made from, and how to read it.
+    """The card of an expansion of `dataset` by `method`: what it is, what it was made from, and how to read it.
 
-    `made` images that `words` describe; `counts` says how many failed and how many sources were unreadable.
+    `made` is the number of images, which `words` describe; `counts` has the failed images and the unreadable sources.
     """
     lost = (
         f"{counts['unreadable']:,} more source images could not be read and {counts['failed']:,} images failed: "
@@ -31,7 +31,7 @@ def dataset_card(
     told = f"""{made:,} images: {words}.
 {lost if counts["unreadable"] or counts["failed"] else ""}\
 The originals are not included. Made by DistDiff with seed {seed}; `manifest.json` holds every setting
-(fingerprint `{fingerprint}`), `metadata.parquet` one row an image."""
+(fingerprint `{fingerprint}`), `metadata.parquet` one row per image."""
     return card_text(f"{dataset}, expanded by `{method}`", told, storage)
 
 
@@ -44,18 +44,18 @@ def export_card(
     condition: str | None,
     storage: str,
 ) -> str:
-    """Of an export: what it was made from, and how to read it; `sources` are names and identities of expanded datasets."""
+    """The card of an export: what it was made from, how to read it; `sources` are expanded datasets' names and identities."""
     listed = "".join(f"- `{source}` (`{identity}`)\n" for source, identity in sources)
-    kept = f"Of their images those with `{condition}`.\n" if condition else ""
+    kept = f"Only their images with `{condition}` are included.\n" if condition else ""
     told = f"""{images:,} generated images in {classes} classes, from
 {listed}{kept}
 The originals are not included. Made by DistDiff; `manifest.json` holds what each was made with (fingerprint `{fingerprint}`),
-`metadata.parquet` one row an image."""
+`metadata.parquet` one row per image."""
     return card_text(name.replace("`", ""), told, storage)
 
 
 def card_text(title: str, told: str, storage: str) -> str:
-    """A card of generated images in this storage format: what `told` says of them, and how to read them."""
+    """A card of generated images in this storage format: the text `told`, and how to read them."""
     by_folders = storage == IMAGEFOLDER
     call = 'load_dataset("imagefolder", data_dir="<this folder>"' if by_folders else 'load_dataset("<this folder>"'
     return f"""---
@@ -81,10 +81,10 @@ in the metadata hold the names as they were.
 
 
 def loadable_card(text: str, name: str, files: str, features: Features | None) -> str:
-    """A card that tells `datasets` which files are the data, and what their columns are where these do not say.
+    """A card that tells `datasets` which files are the data, and (`features`) what their columns are if the files do not say.
 
-    `datasets` caches what it read by the last part of the folder's path and the configuration's `name`, whatever the files
-    hold: contents that differ must have names that differ.
+    `datasets` caches what it read under the last part of the folder's path and the configuration's `name`, whatever the files
+    hold: different contents need different names.
     """
     card = DatasetCard(text)
     MetadataConfigs({name: {"data_files": [{"split": "train", "path": files}]}}).to_dataset_card_data(card.data)

@@ -15,31 +15,31 @@ METADATA, CLASSES = "metadata.parquet", "classes.json"
 SOFT_LABELS, SOFT_WEIGHTS = "soft_labels", "soft_weights"
 COLUMNS = {
     "file_name": Value("string"),
-    "label": Value("int64"),  # of a soft label the heaviest class
+    "label": Value("int64"),  # for a soft label: the class with the largest weight
     "class_name": Value("string"),
-    "source": Value("string"),  # null: made of none
-    "sources": List(Value("string")),  # class/key of each real image that it was made of, the source first
+    "source": Value("string"),  # null: made from no source
+    "sources": List(Value("string")),  # class/key of each real image that it was made from, the source first
     "copy": Value("int64"),
     "seed": Value("int64"),
     "strength": Value("float64"),  # null: nothing was denoised
-    SOFT_LABELS: List(Value("int64")),  # the classes that it belongs to, the heaviest first
-    SOFT_WEIGHTS: List(Value("float64")),  # by how much each
+    SOFT_LABELS: List(Value("int64")),  # its classes, the largest weight first
+    SOFT_WEIGHTS: List(Value("float64")),  # the weight of each class
 }
 OPTIONAL_COLUMNS = {
     "energy_before": Value("float64"),
     "energy_after": Value("float64"),
     "group": Value("int64"),
-    "gradient_finite": Value("bool"),  # False: went on without guidance
+    "gradient_finite": Value("bool"),  # False: sampling went on without guidance
     "prompt": Value("string"),  # the sentence that it was made with
 }
-PLACES = {  # where a format with shards put an image
+PLACES = {  # where a sharded format stored an image
     "shard": Value("string"),
     "row": Value("int64"),
     "offset": Value("int64"),
     "size": Value("int64"),
-    "end": Value("int64"),  # in journals alone
+    "end": Value("int64"),  # only in journals
 }
-FILE_NAMES = ("_file_name", "_file_names")  # what `datasets` takes for the names of files
+FILE_NAMES = ("_file_name", "_file_names")  # columns with these endings hold file names to `datasets`
 KINDS = {bool: "bool", int: "int64", float: "float64", str: "string"}
 TEXT, LIST = "string", "list"  # `list[int64]` is a list's kind
 Column = Value | List
@@ -48,10 +48,10 @@ Column = Value | List
 def metadata_features(
     class_names: Sequence[str], rows: Sequence[Mapping[str, Any]], declared: Mapping[str, str] | None = None
 ) -> Features:
-    """The columns that every method has, and those others that `rows` have or that are `declared`; labels as a `ClassLabel`.
+    """The columns that every method has, and further ones that are in `rows` or `declared`; the label is a `ClassLabel`.
 
-    `declared` are kinds by name (`kind_of`). Another column that is not known here has the type of its values. Raises
-    `UserError` where these cannot be stored.
+    `declared` maps names to kinds (`kind_of`). An unknown column that is not declared has the type of its values. Raises
+    `UserError` for values that cannot be stored.
     """
     declared = declared or {}
     present = set().union(*rows, declared)
@@ -64,7 +64,7 @@ def metadata_features(
 
 
 def kind_of(name: str, declared: Any) -> str:
-    """The kind of a column that a method declares as `str`, `int`, `float`, `bool` or a list of one; else `UserError`.
+    """The kind of a column that a method declares as `str`, `int`, `float`, `bool` or a list of one; otherwise `UserError`.
 
     >>> kind_of("angle", float), kind_of("parts", list[str])
     ('float64', 'list[string]')
@@ -85,12 +85,12 @@ def kind_in(column: Any) -> str:
 
 
 def further_columns(names: Iterable[str]) -> list[str]:
-    """Those of `names` that a method brought of its own, sorted."""
+    """The columns among `names` that a method added itself, sorted."""
     return sorted(set(names) - COLUMNS.keys() - OPTIONAL_COLUMNS.keys() - PLACES.keys())
 
 
 def column_values(rows: Sequence[Mapping[str, Any]], features: Features) -> dict[str, list]:
-    """The rows' values by column, as `features` type them; None where a row lacks one, as those of an older version do."""
+    """The rows' values by column, with the types of `features`; None where a row of an older version lacks a column."""
     columns = {name: [row.get(name) for row in rows] for name in features}
     for name in further_columns(features):
         convert = {"string": str, "float64": float}.get(kind_in(features[name]))
@@ -100,9 +100,9 @@ def column_values(rows: Sequence[Mapping[str, Any]], features: Features) -> dict
 
 
 def check_columns(columns: Mapping[str, Iterable[Any]], declared: Mapping[str, str] | None = None) -> None:
-    """Raises `UserError` where a method brings a column that cannot be stored: by its name, or by one of its values.
+    """Raises `UserError` for a method's column that cannot be stored because of its name or of one of its values.
 
-    Also where these are not of the kind that it declared.
+    Also for values that are not of the declared kind.
     """
     for name, values in columns.items():
         check_column_name(name)
@@ -113,7 +113,7 @@ def check_columns(columns: Mapping[str, Iterable[Any]], declared: Mapping[str, s
 
 
 def check_column_name(name: str) -> None:
-    """Raises `UserError` for a column that a method must not call so."""
+    """Raises `UserError` for a column name that a method must not use."""
     if name in COLUMNS or name in PLACES or name == "image" or f"_{name}".endswith(FILE_NAMES):
         raise UserError(f"a method must not call a metadata column {name!r}: the expanded dataset uses that name")
 
@@ -124,7 +124,7 @@ def class_names_of(directory: Path) -> tuple[str, ...]:
 
 
 def kinds_of(schema: pyarrow.Schema) -> dict[str, str]:
-    """The kinds of the columns that a method brought of its own, by their names in a table of metadata."""
+    """The kinds, by name, of the columns that a method added itself to a metadata table with this schema."""
     features = Features.from_arrow_schema(schema)
     return {name: kind_in(features[name]) for name in further_columns(features)}
 
@@ -134,7 +134,7 @@ def _column(kind: str) -> Column:
 
 
 def _found(name: str, values: Iterable[Any]) -> str:
-    """The kind of a column's values; whole numbers and others are numbers, anything else that is mixed is text."""
+    """The kind of a column's values: a mix of integers and floats is float64, any other mix is text."""
     given = [value for value in values if value is not None]
     if given and all(isinstance(value, list) for value in given):
         return f"{LIST}[{_kind(name, itertools.chain.from_iterable(given))}]"
@@ -152,7 +152,7 @@ def _type(name: str, value: Any) -> type:
     fitting = next((kind for kind in KINDS if isinstance(value, kind)), None)
     if fitting is None or (fitting is int and not -(2**63) <= value < 2**63):
         raise UserError(
-            f"the metadata column {name!r} cannot hold {value!r}: what can be stored is text, true and false, "
-            "numbers, whole ones of 64 bits, and lists of these"
+            f"the metadata column {name!r} cannot hold {value!r}: allowed are text, true and false, numbers "
+            "(integers of at most 64 bits), and lists of these"
         )
     return fitting

@@ -1,4 +1,4 @@
-"""Whether two expanded datasets are the same, as far as is promised: names, metadata, and pixels within 1 of 255 levels."""
+"""Compares two expanded datasets in what is promised to be the same: names, metadata, pixels within 1 of 255 levels."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ EXACT = (*COLUMNS, "group", "gradient_finite", "prompt")
 
 
 def content_differences(first: Path, second: Path) -> list[str]:
-    """What is not the same in two complete directories, in words; empty where nothing is.
+    """The differences between two complete directories, in words; empty if there are none.
 
-    Shards may be cut differently; of folders of images every file is compared by its name, strays and all.
+    Shards may be cut differently. In image folders the names of all files are compared, including files that do not belong.
     """
     tables = [pyarrow.parquet.read_table(folder / METADATA) for folder in (first, second)]
     if not any("shard" in table.column_names for table in tables):

@@ -17,13 +17,13 @@ class ExportKeys:
     output_dir: str | None = None
     where: str | None = None  # a condition on the metadata of the images that are exported
     format: str = key(choices=("imagefolder", "parquet", "webdataset"))
-    shard_size: int = key(at_least=1)  # images a shard, for webdataset and parquet
-    repo_id: str | None = None  # owner/name of a dataset on the Hugging Face hub, to which it is uploaded then
+    shard_size: int = key(at_least=1)  # images per shard, for webdataset and parquet
+    repo_id: str | None = None  # owner/name of the dataset on the Hugging Face hub to upload to; null: no upload
     private: bool = True
 
 
 def check_directories(group: str, name: str) -> Callable[[DictConfig], None]:
-    """A check of the group's key `name`, which holds directories of expanded data, and of the condition `where` beside it."""
+    """A check of the group's key `name`, which holds directories of expanded data, and of the group's condition `where`."""
 
     def check(config: DictConfig) -> None:
         keys = config[group]
@@ -42,7 +42,7 @@ def check_directories(group: str, name: str) -> Callable[[DictConfig], None]:
 
 
 def check_condition(config: DictConfig) -> None:
-    """Refuses a `dataset.where`, which expanded datasets have, that is no condition."""
+    """Refuses a `dataset.where` (a key of expanded datasets) that is not a condition."""
     RowFilter.of("dataset.where", config.dataset.get("where"))
 
 

@@ -1,4 +1,4 @@
-"""What a directory has to know of the images that it is made for."""
+"""What a directory must know about the images that it is to hold."""
 
 from collections.abc import Container, Iterator, Sequence
 from typing import Protocol
@@ -14,7 +14,7 @@ class Contents(Protocol):
 
     @property
     def unreadable(self) -> Sequence[Unreadable]:
-        """Sources of which nothing is made, because they cannot be read."""
+        """Sources that are skipped because they cannot be read."""
 
     def file_names(self) -> Iterator[str]:
         """Every image's path below the directory, in the order of the metadata."""
@@ -23,4 +23,4 @@ class Contents(Protocol):
         """The positions of images whose file names are not among `done`, (m,) int64."""
 
     def factor_with(self, rows: Sequence[Row]) -> int:
-        """The number of copies of a source with which the images of these metadata rows would be planned too."""
+        """The copies per source of a plan that would also include the images of these metadata rows."""

@@ -1,4 +1,4 @@
-"""Copies a selection of expanded images into a directory that is an expanded dataset again."""
+"""Copies a selection of expanded images into a directory, which becomes an expanded dataset."""
 
 import io
 from collections.abc import Container, Iterator, Sequence
@@ -31,7 +31,7 @@ REVISION = 1  # raise when a change here changes what is written
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """The images that are copied, by their metadata rows: the contents of the directory."""
+    """The images to copy, as their metadata rows: the contents of the target directory."""
 
     rows: list[Row]
     unreadable: tuple[Unreadable, ...] = ()
@@ -44,16 +44,16 @@ class CopyPlan:
         return np.array([i for i, row in enumerate(self.rows) if row["file_name"] not in done], dtype=np.int64)
 
     def factor_with(self, rows: Sequence[Row]) -> int:
-        """At most so many copies of a source, these rows included."""
+        """The largest number of copies of a source, including these rows."""
         return max((1 + row["copy"] for row in (*self.rows, *rows)), default=1)
 
 
 def copy_images(
     selection: Selection, where: RowFilter | None, target: Path, storage: str, shard_size: int, key: str
 ) -> None:
-    """Fills `target`, which `key` names, from where it was interrupted; image files are copied as they are.
+    """Fills `target`, which `key` names, and resumes an interrupted copy; image files are copied unchanged.
 
-    A WebDataset has one kind of image file: where a selection has several, those that are no PNG are decoded and stored as
+    A WebDataset has one image format: if a selection has several, images of other formats than PNG are decoded and stored as
     PNG. Raises `UserError` for a directory that holds anything else, or cannot be written to.
     """
     with writing_to(target, key):
@@ -99,7 +99,7 @@ def _as_png(row: Row) -> Row:
 
 
 def _options(selection: Selection, storage: str, shard_size: int) -> StorageOptions:
-    """The format asked for, and of the images what all of them share."""
+    """The requested format, and the encoding that all of the images share."""
     encodings = {directory.storage.options.encoding for directory in selection.directories}
     (encoding,) = encodings if len(encodings) == 1 else [ImageEncoding()]
     kinds = {extension: image_format for image_format, extension in EXTENSIONS.items()}
@@ -114,7 +114,7 @@ def _options(selection: Selection, storage: str, shard_size: int) -> StorageOpti
 
 
 def _ingredients(selection: Selection, where: RowFilter | None) -> dict[str, Any]:
-    """What the copy's content depends on, with all that made the datasets that it is from."""
+    """What the copy's content depends on, including the ingredients of the datasets that it is made from."""
     return {
         "revision": REVISION,
         "method": "export",
@@ -127,7 +127,7 @@ def _ingredients(selection: Selection, where: RowFilter | None) -> dict[str, Any
 
 
 def _columns(selection: Selection) -> dict[str, str]:
-    """The kinds of the columns that methods brought, of those that all datasets agree on."""
+    """The kinds of the columns that methods added, except columns whose kind differs between datasets."""
     kinds: dict[str, set[str]] = {}
     for directory in selection.directories:
         for name, kind in kinds_of(pyarrow.parquet.read_schema(directory.path / METADATA)).items():

@@ -13,7 +13,7 @@ from distdiff.store.filtering import RowFilter
 from distdiff.store.merging import merged
 from distdiff.store.reading import finished_directories, select, sources_of
 
-# What expansions and merges add to a source's key; more than once where an expanded dataset was expanded.
+# What expansions and merges append to a source's key; repeated if an expanded dataset was expanded again.
 _COPY = re.compile(rf"(__\d{{4,}}(-\d+)?\.({'|'.join(EXTENSIONS.values())}))+$")
 
 
@@ -26,10 +26,10 @@ def load(
     name: str,
     split_seed: int,
 ) -> DatasetSplits:
-    """Reads `root`, one directory or several; test, then validation images are carved out, as from a folder.
+    """Reads `root`, one directory or several, and splits off test, then validation images, as from a folder.
 
-    Copies of one source are all in one split, and of a class a fraction of its sources is carved out. Copies of copies go
-    with their first source. An image that was made of several is left out where these are on both sides of a split.
+    All copies of a source are in the same split; the fractions are of each class's sources. Copies of copies go with their
+    original source. An image that was made from several sources is left out if these are in different splits.
     """
     if root is None:
         raise UserError("dataset.root has no value: give one, dataset.root=<directory of an expanded dataset>")
@@ -39,7 +39,7 @@ def load(
     numbers: dict[str, int] = {}
     origins = []
     for row in rows:
-        # What was made of no image belongs to none.
+        # An image that was made from no source is a group of its own.
         made_of = [origin(source) for source in sources_of(row)] or [f"//{row['file_name']}"]
         origins.append(tuple(numbers.setdefault(source, len(numbers)) for source in made_of))
     images = selection.images(
@@ -52,7 +52,7 @@ def load(
 
 
 def origin(source: str) -> str:
-    """The key of the image that a source was made from, itself where it was not.
+    """The key of the real image that a source was made from; the source itself if it is a real image.
 
     >>> origin("a.png"), origin("a.png__0003.png"), origin("a.png__0003-2.jpg__0000.png")
     ('a.png', 'a.png', 'a.png')

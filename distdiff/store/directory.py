@@ -1,4 +1,4 @@
-"""An expanded dataset's directory: whose it is, what is in it, and how it is finished."""
+"""An expanded dataset's directory: which configuration it belongs to, what is in it, and how it is finished."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ from distdiff.store.shares import LOCK, OUTPUT_DIR, Share, forget_shares, locked
 from distdiff.writing import on_disk
 
 MANIFEST = "manifest.json"
-BEGUN = (CLASSES, MANIFEST, f".{CLASSES}.part", f".{MANIFEST}.part")  # what another process may just be writing
+BEGUN = (CLASSES, MANIFEST, f".{CLASSES}.part", f".{MANIFEST}.part")  # what another process may be writing right now
 PACKAGES = ("distdiff", "torch", "diffusers", "transformers", "lightning", "scikit-learn")
 
 
@@ -40,7 +40,7 @@ class ExpandedDirectory:
     """Images in one of the storage formats, with `metadata.parquet`, `classes.json`, `manifest.json` and a card."""
 
     def __init__(self, path: Path, key: str = OUTPUT_DIR) -> None:
-        """`key`: what the path was given by, for errors."""
+        """`key`: the configuration key that gave the path, for error messages."""
         self.path = path
         self.key = key
 
@@ -52,7 +52,7 @@ class ExpandedDirectory:
         options: StorageOptions = StorageOptions(),  # noqa: B008 (frozen)
         columns: Mapping[str, str] | None = None,
     ) -> None:
-        """Makes the directory, or checks that what is there has the same ingredients and storage; else `UserError`.
+        """Makes the directory, or raises `UserError` if an existing one has other ingredients or another storage.
 
         `columns`: the kinds of metadata columns that are declared, by name.
         """
@@ -81,30 +81,30 @@ class ExpandedDirectory:
             )
 
     def locked(self) -> AbstractContextManager[None]:
-        """For the moments in which a process changes what all share."""
+        """Held while a process changes what all processes share."""
         return locked(self.path)
 
     @cached_property
     def storage(self) -> Storage:
-        """Where the images of a directory that was claimed are."""
+        """The storage of the images, in a directory that was claimed."""
         manifest = self.manifest()
         if manifest is None:
             raise UserError(f"{self.path} is gone, or no expanded dataset: it has no {MANIFEST}")
         return storage_of(self.path, StorageOptions(**manifest.get("storage", {})), manifest.get("columns", {}))
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """Metadata of the images that are there, by file name."""
+        """Metadata of the images that exist, by file name."""
         finished = self.path / METADATA
         rows = pyarrow.parquet.read_table(finished).to_pylist() if finished.is_file() else []
         return self.storage.present([*rows, *read_journals(self.path)])
 
     def settled(self) -> set[str]:
-        """The names of images that need not be made: they are there, or failed."""
+        """The names of images that need not be made: they exist, or they failed."""
         return self.rows().keys() | read_failures(self.path).keys()
 
     @on_disk
     def note_time(self, seconds: float, images: int) -> None:
-        """Adds to the seconds that making images took, and to the number of those images, all jobs and runs together."""
+        """Adds to the total seconds that making images took, and to their number, over all jobs and runs."""
         with self.locked():
             manifest = self.manifest()
             timing = manifest.get("timing", {})
@@ -112,16 +112,16 @@ class ExpandedDirectory:
             self._write_manifest(manifest | {"timing": {"expand": round(seconds, 3), "images": images}})
 
     def list_failures(self, share: Share, unreadable: Iterable[Unreadable]) -> None:
-        """Moves a share's failures from its journal to the list of all; where that cannot be written they stay there."""
+        """Moves a share's failures from its journal to `failures.parquet`; if that cannot be written they stay where they are."""
         with contextlib.suppress(OSError), self.locked():
             list_failures(self.path, unreadable, FAILURE_JOURNALS.replace("*", share.name))
 
     @on_disk
     def finish(self, contents: Contents, counts: dict[str, int], card: str) -> int:
-        """Completes the directory where all of `contents` is there; returns how many are not.
+        """Completes the directory if all of `contents` exists; returns how many images are missing.
 
-        Failed samples are accounted for, not lacking. Writes the metadata in the order of `contents`, then that of
-        what an earlier, larger plan left.
+        Failed samples do not count as missing. The metadata rows are in the order of `contents`, followed by those that
+        an earlier, larger plan left.
         """
         with self.locked():
             rows, names, failed = self.rows(), list(contents.file_names()), read_failures(self.path)
@@ -143,30 +143,30 @@ class ExpandedDirectory:
             shutil.rmtree(self.path / ASIDES, ignore_errors=True)
             self._write_manifest(
                 self.manifest() | {"complete": True, "counts": total}
-            )  # last: a crash before repeats this
+            )  # last: after a crash before this line, all of it is repeated
             self.forget_lock()
         return 0
 
     @on_disk
     def clear(self) -> None:
-        """Removes the images and all that says that they are there; the directory stays claimed."""
+        """Removes the images and their metadata; the directory stays claimed."""
         with self.locked():
             self._write_manifest(self.manifest() | {"complete": False})
-            self.storage.clear()  # first: what has a row must be found again, should this be cut short
+            self.storage.clear()  # first: if this is interrupted, rows must still lead to the images left
             (self.path / METADATA).unlink(missing_ok=True)
             for journal in self.path.glob(JOURNALS):
                 journal.unlink(missing_ok=True)
             shutil.rmtree(self.path / ASIDES, ignore_errors=True)
 
     def holds(self, contents: Contents) -> bool:
-        """Whether the directory is complete, and has all of `contents` but what failed."""
+        """Whether the directory is complete, and has all of `contents` except failed samples."""
         complete = self.manifest()["complete"] and not len(contents.missing(self.settled()))
         if complete:
             self.forget_lock()
         return complete
 
     def forget_lock(self) -> None:
-        """Removes the lock of a complete directory, as far as that may be written to."""
+        """Removes the lock of a complete directory, if that can be written to."""
         with contextlib.suppress(OSError):
             (self.path / LOCK).unlink()
 
@@ -175,7 +175,7 @@ class ExpandedDirectory:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def identity(self, factor: int | None = None) -> str:
-        """What its images, those of the plan of `factor` if given, depend on: enough to tell two contents apart."""
+        """A name for what its images (with `factor`: that plan's) depend on; different contents have different names."""
         manifest = self.manifest()
         parts = (
             f"{manifest['fingerprint']}x{factor or manifest['counts']['factor']}",
@@ -193,9 +193,9 @@ class ExpandedDirectory:
         return image
 
     def images_per_second(self) -> float | None:
-        """Images over the seconds that making them took, a job on its own, however many ranks it has.
+        """Images per second of making them, for a single job, however many ranks it has.
 
-        None where no job lived to say. What a job made that was killed outright counts on neither side.
+        None if no job lived to record its time. Of a job that was killed outright, neither images nor seconds count.
         """
         timing = self.manifest().get("timing", {})
         return timing["images"] / timing["expand"] if timing.get("images") and timing["expand"] else None
@@ -221,7 +221,7 @@ class ExpandedDirectory:
 
 
 def link(place: Path, target: Path) -> None:
-    """A symbolic link from a run's directory to expanded data, replaced where it is there already."""
+    """Makes a symbolic link from a run's directory to expanded data; an existing link is replaced."""
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     place.symlink_to(target.resolve(), target_is_directory=True)

@@ -1,4 +1,4 @@
-"""How an expanded image becomes a file: PNG, JPEG or WebP, in the size that it is to be saved in."""
+"""How an expanded image becomes a file: PNG, JPEG or WebP, in the size to save."""
 
 import io
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ JPEG_QUALITY = 95  # where none is given
 
 @dataclass(frozen=True)
 class ImageEncoding:
-    """`quality` None: lossless (PNG, WebP). `save_size`: pixels a side, None the image's own."""
+    """`quality` None: lossless (PNG, WebP). `save_size`: pixels per side, None for the image's own size."""
 
     image_format: str = "png"
     quality: int | None = None
@@ -27,7 +27,7 @@ class ImageEncoding:
 
     @property
     def words(self) -> str:
-        """What changes the pixels, in a word; empty where nothing does."""
+        """The settings that change pixels, as a word for names; empty if none does."""
         lossy = "" if self.quality is None else f"{self.image_format}{self.quality}"
         return "-".join(filter(None, (lossy, f"{self.save_size}px" if self.save_size else "")))
 
@@ -36,7 +36,7 @@ class ImageEncoding:
         return self.encode_image(to_image(pixels))
 
     def encode_image(self, image: Image.Image) -> bytes:
-        """An RGB image -> the bytes of an image file; resized by Lanczos' filter, wide enough not to alias."""
+        """An RGB image -> the bytes of an image file; resized with an antialiased Lanczos filter."""
         if self.save_size and image.size != (self.save_size, self.save_size):
             image = image.resize((self.save_size, self.save_size), Image.Resampling.LANCZOS)
         options = {"lossless": True} if self.quality is None else {"quality": self.quality}

@@ -1,4 +1,4 @@
-"""What could not be made: unreadable sources and failed samples, journaled as they come, listed in `failures.parquet`."""
+"""What could not be made (unreadable sources, failed samples): recorded in journals at first, then in `failures.parquet`."""
 
 import os
 from collections import Counter
@@ -20,7 +20,7 @@ SCHEMA = pa.schema(
     [
         ("source", pa.string()),
         ("class_name", pa.string()),
-        ("file_name", pa.string()),  # the image that was not made; null where a source's copies are all lacking
+        ("file_name", pa.string()),  # the image that was not made; null if all copies of a source are missing
         ("copy", pa.int64()),
         ("stage", pa.string()),
         ("reason", pa.string()),
@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
 
 
 def read_failures(directory: Path) -> dict[str, dict[str, Any]]:
-    """Failed samples by the name of the image that is not there; they would fail again, so a resume does not try them.
+    """Failed samples by the name of the missing image; they would fail again, so a resumed run does not try them.
 
     Deleting `failures.parquet` makes the same command try them again.
     """
@@ -47,9 +47,9 @@ def num_failed(directory: Path, contents: Contents) -> int:
 
 
 def list_failures(directory: Path, unreadable: Iterable[Unreadable], journals: str | None = None) -> int:
-    """Writes `failures.parquet` anew, with what `journals` (None: all) hold, and removes those; returns its rows' number.
+    """Rewrites `failures.parquet`, adds the rows of `journals` (None: all) and removes these; returns its number of rows.
 
-    To be called by one process at a time. Without failures there is no such file.
+    Only one process at a time may call this. Without failures there is no such file.
     """
     merged = list(directory.glob(journals or FAILURE_JOURNALS))
     rows = [
@@ -70,7 +70,7 @@ def list_failures(directory: Path, unreadable: Iterable[Unreadable], journals: s
 
 
 def say_failures(directory: Path) -> None:
-    """One line on what `failures.parquet` lists, with the commonest reasons, where there is one."""
+    """Prints a line per kind of failure in `failures.parquet`, if it exists, with the most common reasons."""
     if not (directory / FAILURES).is_file():
         return
     rows = parquet.read_table(directory / FAILURES).to_pylist()

@@ -1,7 +1,7 @@
-"""Conditions on an expanded dataset's metadata, such as `energy_after < 1.1 and strength >= 0.5`; nothing is evaluated.
+"""Conditions on an expanded dataset's metadata, such as `energy_after < 1.1 and strength >= 0.5`; no code is evaluated.
 
-Python's parser reads them, a whitelist of its nodes is taken, and pyarrow computes. Only that imports anything heavy:
-validation asks first.
+Python's parser reads them, only whitelisted nodes are accepted, and pyarrow computes the result. Only this last step has
+heavy imports, because validation runs before anything heavy is imported.
 """
 
 import ast
@@ -30,7 +30,7 @@ MAX_LENGTH = 2_000  # characters
 
 @dataclass(frozen=True)
 class RowFilter:
-    """A condition and the key that it was given by; raises `UserError` where it is none, `columns` aside."""
+    """A condition and the key that gave it; raises `UserError` if it is not a condition (`apply` checks its columns)."""
 
     key: str
     text: str
@@ -48,13 +48,13 @@ class RowFilter:
 
     @property
     def words(self) -> str:
-        """The condition without what its spelling leaves open: equal for equal conditions that differ in spaces or quotes."""
+        """The condition in one standard spelling: conditions that differ only in spaces or quotes give the same text."""
         return ast.unparse(self._tree)
 
     def apply(self, table: "pyarrow.Table") -> "pyarrow.Table":
-        """The rows for which the condition is true; it is not where a value that it asks for is missing.
+        """The rows for which the condition is true; it is not true where a value that it needs is missing.
 
-        Raises `UserError` for a column that the table lacks, and for one that is compared with another kind of value.
+        Raises `UserError` for a column that the table lacks, and for a column that is compared with another kind of value.
         """
         return table.filter(_Columns(self, table.schema).condition(self._tree))
 
@@ -71,7 +71,7 @@ class RowFilter:
             raise self.wrong(ALLOWED) from None
 
     def _check(self, node: ast.expr) -> None:
-        """A condition is a column of truths, a comparison, or conditions with and, or, not."""
+        """Accepts a column of true and false, a comparison, or conditions joined by and, or, not."""
         if isinstance(node, ast.BoolOp):
             for part in node.values:
                 self._check(part)
@@ -85,7 +85,7 @@ class RowFilter:
                 elif type(operator) in COMPARISONS:
                     self._check_value(right)
                 else:
-                    raise self.wrong(f"{ast.unparse(node)} compares in another way; {ALLOWED}")
+                    raise self.wrong(f"{ast.unparse(node)} is not an allowed comparison; {ALLOWED}")
         elif not isinstance(node, ast.Name):
             raise self.wrong(f"{ast.unparse(node)} is no condition; {ALLOWED}")
 
@@ -102,7 +102,7 @@ class RowFilter:
 
 
 class _Columns:
-    """Turns checked conditions into pyarrow's, for the columns that there are."""
+    """Turns checked conditions into pyarrow expressions on the columns of a schema."""
 
     def __init__(self, owner: RowFilter, schema: "pyarrow.Schema") -> None:
         self.owner, self.schema = owner, schema
@@ -135,7 +135,7 @@ class _Columns:
         if isinstance(operator, (ast.In, ast.NotIn)):
             options = [_constant(part) for part in right.elts]
             self._agree(left, kind, right, _kind(options[0]))
-            # Not `isin`, which casts the options to the column's type: 0.5 would be none of its whole numbers, and an error.
+            # Not `isin`, which casts the options to the column's type: 0.5 for a column of integers would be an error.
             among = value == options[0]
             for option in options[1:]:
                 among = among | (value == option)
@@ -151,7 +151,7 @@ class _Columns:
             raise self.owner.wrong(f"{ast.unparse(left)} is {kind}, {ast.unparse(right)} {other}")
 
     def value(self, node: ast.expr) -> tuple["pyarrow.compute.Expression", str]:
-        """What stands on a side of a comparison, and its kind."""
+        """One side of a comparison as an expression, and its kind."""
         import pyarrow.compute
         import pyarrow.types as types
 
@@ -172,7 +172,7 @@ class _Columns:
 
 
 def _constant(node: ast.expr) -> float | str | bool | None:
-    """A number, a negative one too, a text, True or False; None for anything else."""
+    """The value of a number (also a negative one), a text, True or False; None for anything else."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
         value = _constant(node.operand)
         return -value if _kind(value) == NUMBER else None
@@ -192,7 +192,7 @@ def _kind(value: Any) -> str | None:
 
 
 def say_kept(kept: int, of: int, condition: RowFilter, names: Sequence[object]) -> None:
-    """One line on what a condition left; a `UserError` where that is nothing."""
+    """Prints how many images a condition kept; raises `UserError` if it kept none."""
     from distdiff.console.progress import console
 
     places = ", ".join(map(str, names))

@@ -1,4 +1,4 @@
-"""Journals: what is done, a line of JSON an image, one file a share; they end as metadata.parquet."""
+"""Journals of finished images: one line of JSON per image, one file per share; they become metadata.parquet at the end."""
 
 import json
 import os
@@ -11,12 +11,12 @@ JOURNALS = ".journal-*.jsonl"
 
 
 def journal_of(directory: Path, share: str) -> Path:
-    """The journal of the share of that name."""
+    """The journal of the share with this name."""
     return directory / JOURNALS.replace("*", share)
 
 
 def append_rows(journal: Path, rows: Iterable[Row]) -> None:
-    """Adds a line a row, on a line of its own even where a crash tore the last one."""
+    """Adds one line per row, and starts a new line even if a crash cut off the last one."""
     with open(journal, "a+b") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
         torn = file.read(1) not in (b"", b"\n")
@@ -24,14 +24,14 @@ def append_rows(journal: Path, rows: Iterable[Row]) -> None:
 
 
 def replace_rows(journal: Path, rows: Iterable[Row]) -> None:
-    """Leaves these rows alone in the journal."""
+    """Rewrites the journal so that it holds only these rows."""
     aside = journal.with_name(f"{journal.name}.part")
     aside.write_bytes(_lines(rows))
     os.replace(aside, journal)
 
 
 def read_rows(journal: Path) -> Iterator[Row]:
-    """A journal's rows; a line torn by a crash is left out, and its image made again."""
+    """A journal's rows; a line cut off by a crash is left out, and its image is made again."""
     with open(journal, "rb") as file:
         for line in file:
             try:
@@ -41,7 +41,7 @@ def read_rows(journal: Path) -> Iterator[Row]:
 
 
 def read_journals(directory: Path) -> Iterator[Row]:
-    """The rows of all of a directory's journals; not every row's image need be there."""
+    """The rows of all of a directory's journals; the images of some rows may be missing."""
     for path in sorted(directory.glob(JOURNALS)):
         yield from read_rows(path)
 

@@ -1,4 +1,4 @@
-"""Images of several expanded datasets as those of one: names that no two share, and the columns of all."""
+"""Merges the images of several expanded datasets into one: unique names, and the columns of all of them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,10 +14,10 @@ from distdiff.store.reading import Selection
 
 
 def merged(selection: Selection) -> Selection:
-    """The same images with rows as of one dataset, keyed as sources of what is made from them.
+    """The same images with the rows of a single dataset, and with keys that name them when they are expanded again.
 
-    A file name that an earlier dataset has gets a number: `a.png__0000-2.png`. A key is the file name with the source's own
-    key in it. Labels follow the selection's classes.
+    A file name that an earlier dataset already has gets a number: `a.png__0000-2.png`. A key is the file name with the
+    source's own, unescaped key in it. Labels follow the selection's classes.
     """
     number = {name: label for label, name in enumerate(selection.class_names)}
     names, columns = _distinct_names(selection.directories), _columns(selection.directories)
@@ -32,23 +32,23 @@ def merged(selection: Selection) -> Selection:
 
 
 def _columns(directories: Sequence[ExpandedDirectory]) -> list[str]:
-    """The metadata columns that any dataset has, without those that say where an image is."""
+    """The metadata columns of all datasets, without those that say where an image is stored."""
     schemas = [pyarrow.parquet.read_schema(directory.path / METADATA) for directory in directories]
     present = {name for schema in schemas for name in schema.names}
     return [*COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in present), *further_columns(present)]
 
 
 def _distinct_names(directories: Sequence[ExpandedDirectory]) -> dict[tuple[int, str], tuple[str, str]]:
-    """A file name and a key for each image, by its dataset's number and its name there; the same whatever is filtered."""
+    """A file name and a key for each image, by its dataset's number and its name there; filters do not change them."""
     names: dict[tuple[int, str], tuple[str, str]] = {}
-    taken: set[str] = set()  # without extensions, which are no part of a WebDataset's keys
+    taken: set[str] = set()  # without extensions, which are not part of a WebDataset's keys
     for number, directory in enumerate(directories):
         usual = directory.storage.options.encoding.extension
         table = pyarrow.parquet.read_table(
             directory.path / METADATA, columns=["file_name", "class_name", "source", "copy"]
         )
         for row in table.to_pylist():
-            # Made anew from what names it: a file name out of metadata must lead nowhere.
+            # Built from class, source and copy: a file name taken from metadata could lead out of the directory.
             source = SOURCELESS if row["source"] is None else row["source"]
             stem, end = f"{safe_name(row['class_name'])}/{safe_name(source)}", f"__{row['copy']:04d}"
             again = 1

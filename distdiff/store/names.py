@@ -1,19 +1,19 @@
-"""File and folder names that any file system takes and `datasets` reads as they are."""
+"""File and folder names that any file system accepts and that `datasets` leaves unchanged."""
 
 import re
 from hashlib import sha256
 from urllib.parse import quote
 
-# `datasets` takes a file whose name or folder holds one of these words for a member of that split, and drops the rest.
+# `datasets` assigns a file to a split if its name or folder contains one of these words, and drops all other files.
 SPLIT_WORDS = ("training", "train", "validation", "valid", "val", "dev", "testing", "test", "evaluation", "eval")
 _SPLIT_WORD = re.compile(rf"(?<![^-._ 0-9])({'|'.join(SPLIT_WORDS)})(?=[-._ 0-9]|$)", re.IGNORECASE)
 _MAX_BYTES, _MAX_CLASS_BYTES = 180, 50
-SOURCELESS = "prompt"  # what images are called that are made of no source
+SOURCELESS = "prompt"  # stands for the source in the names of images that have none
 _UNSAFE = re.compile(r'[/\\:*?"<>|%~\[\]\x00-\x1f\x7f]')
 
 
 def name_from_class(class_name: str, key: str) -> str:
-    """What a source of another class is called in a class's folder: as no source of the class itself can be.
+    """The name of a source of another class in a class's folder; no source of the class itself can have this name.
 
     >>> name_from_class("cat", "a.png")
     'cat~~a.png'
@@ -22,7 +22,7 @@ def name_from_class(class_name: str, key: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """A name without separators or reserved characters, each split word with a `~` after it; distinct names stay distinct.
+    """A name without separators or reserved characters, with `~` after each split word; distinct names stay distinct.
 
     >>> safe_name("train"), safe_name("x_val_2.png"), safe_name("../a/b.png"), safe_name("training_set")
     ('train~', 'x_val~_2.png', '%2E.%2Fa%2Fb.png', 'training~_set')
@@ -37,7 +37,7 @@ def safe_name(name: str) -> str:
 
 
 def _shortened(safe: str, name: str, most: int) -> str:
-    """A safe name of at most so many bytes; `name` is what it was made from."""
+    """A safe name of at most `most` bytes; `name` is what it was made from."""
     encoded = safe.encode()
     if len(encoded) <= most:
         return safe

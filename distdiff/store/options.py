@@ -1,4 +1,4 @@
-"""What the `expansion` keys say about storage: nothing here changes which images are made."""
+"""The storage options among the `expansion` keys; none of them changes which images are made."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +12,7 @@ IMAGEFOLDER = "imagefolder"
 
 @dataclass(frozen=True)
 class StorageOptions:
-    """`shard_size`: images a shard, None for formats without shards; `quality` and `save_size` as in `ImageEncoding`."""
+    """`shard_size`: images per shard, None for formats without shards; `quality` and `save_size` as in `ImageEncoding`."""
 
     format: str = IMAGEFOLDER
     image_format: str = "png"
@@ -22,7 +22,7 @@ class StorageOptions:
 
     @classmethod
     def of(cls, config: DictConfig) -> "StorageOptions":
-        """The keys, with what is left open decided, so that equal storage has equal options."""
+        """The options in the keys, with defaults filled in, so that equal storage has equal options."""
         keys = config.expansion
         quality = JPEG_QUALITY if keys.image_format == "jpeg" and keys.quality is None else keys.quality
         return cls(
@@ -39,7 +39,7 @@ class StorageOptions:
 
     @property
     def words(self) -> str:
-        """What is not as usual, for a name: `parquet-jpeg95`; empty for PNG files in folders."""
+        """The options that are not the default, for a name: `parquet-jpeg95`; empty for PNG files in folders."""
         by_folders, encoding = self.format == IMAGEFOLDER, self.encoding
         lossless = encoding.image_format if encoding.quality is None and encoding.image_format != "png" else ""
         return "-".join(filter(None, ("" if by_folders else self.format, lossless, encoding.words)))

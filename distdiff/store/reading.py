@@ -1,4 +1,4 @@
-"""Reads finished expanded datasets: the metadata rows that are asked for, and the images of these."""
+"""Reads finished expanded datasets: the requested metadata rows, and their images."""
 
 import hashlib
 import io
@@ -27,7 +27,7 @@ from distdiff.wording import some
 
 @dataclass(frozen=True)
 class Selection:
-    """Images of one or several expanded datasets: of image i the metadata `rows[i]`, and the bytes of its file, `read(i)`.
+    """Images of one or several expanded datasets: image i has the metadata `rows[i]`, and `read(i)` gives its file's bytes.
 
     `keys[i]` names it inside its class; `places[i]` is the position of its dataset among `directories`.
     """
@@ -45,7 +45,7 @@ class Selection:
         return {extension_of(row["file_name"]) for row in self.rows}
 
     def images(self, name: str, class_names: tuple[str, ...] | None = None, **fields: Any) -> LabelledImages:
-        """The images with labels by `class_names`, their own without; `fields` are others of `LabelledImages`."""
+        """The images with labels by `class_names` (None: their own); `fields` are further fields of `LabelledImages`."""
         names = self.class_names if class_names is None else class_names
         number = {class_name: label for label, class_name in enumerate(names)}
         numbers = [number.get(class_name, -1) for class_name in self.class_names]
@@ -65,7 +65,7 @@ class Selection:
 
 
 def finished_directory(path: Path | str) -> ExpandedDirectory:
-    """The expanded dataset at `path`; raises `UserError` for a directory that is none, or is not complete."""
+    """The expanded dataset at `path`; raises `UserError` for a directory that is not a complete expanded dataset."""
     directory = ExpandedDirectory(Path(path).expanduser())
     manifest = directory.manifest()
     if manifest is None:
@@ -89,8 +89,8 @@ def select(
 ) -> Selection:
     """The images of finished directories for which `where` is true, and that are among `contents`, if given.
 
-    Classes are in the order of the first directory. Raises `UserError` where the directories' classes differ, and where
-    nothing is left.
+    Classes are in the order of the first directory. Raises `UserError` if the directories' classes differ, or if no image
+    is left.
     """
     class_names = _class_names(directories)
     tables = [_metadata(directory) for directory in directories]
@@ -124,8 +124,8 @@ def read_expanded(
 ) -> LabelledImages:
     """The images of one finished expanded dataset, chosen as by `select`, with their identity.
 
-    Where `real` images are given, that it is to be trained or compared with, labels follow theirs, and its sources must
-    be among them. Raises `UserError` where they are not, and for a directory that is none, or is not complete.
+    `real` are the images to train on together or to compare with: if given, labels follow theirs, and all sources must be
+    among them. Raises `UserError` if a source is not, and for a directory that is not a complete expanded dataset.
     """
     directory = finished_directory(path)
     selection = select([directory], where, contents)
@@ -139,7 +139,7 @@ def read_expanded(
 def _soft_label(row: Row, label: int, numbers: Sequence[int]) -> SoftLabel:
     """The classes of an image with their weights, by its metadata; class i of its dataset is `numbers[i]`.
 
-    Older metadata have no soft labels: `label` alone.
+    Older metadata have no soft labels, only `label`.
     """
     if not row.get("soft_labels"):
         return ((label, 1.0),)
@@ -147,14 +147,14 @@ def _soft_label(row: Row, label: int, numbers: Sequence[int]) -> SoftLabel:
 
 
 def sources_of(row: Row) -> list[str]:
-    """All real images that an image was made of, `class/key` each; older metadata name one source."""
+    """All real images that an image was made from, each as `class/key`; older metadata name only one source."""
     if row.get("sources") is not None:
         return row["sources"]
     return [f"{row['class_name']}/{row['source']}"]
 
 
 def _relabelled(row: Row, numbers: Sequence[int]) -> Row:
-    """A metadata row whose soft label counts the classes in another order; class i is `numbers[i]` there."""
+    """A metadata row whose soft label is renumbered for another order of the classes; class i becomes `numbers[i]`."""
     if not row.get("soft_labels"):
         return row
     return row | {"soft_labels": [numbers[label] for label in row["soft_labels"]]}
@@ -167,7 +167,7 @@ def planned(rows: Sequence[Row], contents: Contents) -> list[Row]:
 
 
 def _class_names(directories: Sequence[ExpandedDirectory]) -> tuple[str, ...]:
-    """Those that all have, in the order of the first."""
+    """The class names, which all directories must share, in the order of the first."""
     first, *others = (class_names_of(directory.path) for directory in directories)
     for directory, names in zip(directories[1:], others, strict=True):
         if differing := sorted({*first} ^ {*names}):
@@ -183,14 +183,14 @@ def _metadata(directory: ExpandedDirectory) -> pyarrow.Table:
     known = set(class_names_of(directory.path))
     for name in pyarrow.compute.unique(table["class_name"]).to_pylist():
         if name not in known:
-            raise UserError(f"{directory.path}: its metadata name a class that it has not, {name!r}")
+            raise UserError(f"{directory.path}: its metadata name a class that it does not have, {name!r}")
     if SOFT_LABELS in table.column_names:
         _check_soft_labels(directory.path, table, len(known))
     return table
 
 
 def _check_soft_labels(root: Path, table: pyarrow.Table, num_classes: int) -> None:
-    """Refuses soft labels that name no class, or that have another number of weights than classes."""
+    """Refuses soft labels with unknown classes, weights that are not positive, or not as many weights as classes."""
     compute, labels, weights = pyarrow.compute, table[SOFT_LABELS], table[SOFT_WEIGHTS]
     same = compute.all(compute.equal(compute.list_value_length(labels), compute.list_value_length(weights))).as_py()
     classes, shares = (compute.list_flatten(column) for column in (labels, weights))
@@ -198,21 +198,21 @@ def _check_soft_labels(root: Path, table: pyarrow.Table, num_classes: int) -> No
     inside = limits["min"] is None or (limits["min"] >= 0 and limits["max"] < num_classes)
     if same is False or not inside or compute.any(compute.less_equal(shares, 0.0)).as_py():
         raise UserError(
-            f"{root}: its metadata hold soft labels that cannot be: classes from 0 to {num_classes - 1}, a positive "
-            "weight each"
+            f"{root}: its metadata hold invalid soft labels: allowed are classes from 0 to {num_classes - 1}, with a "
+            "positive weight each"
         )
 
 
 def _identity(directory: ExpandedDirectory, rows: Sequence[Row]) -> str:
-    """What these very images depend on: how they were made, which they are, and how a JPEG is read."""
+    """What exactly these images depend on: how they were made, which ones they are, and how a JPEG is read."""
     manifest, encoding = directory.manifest(), directory.storage.options.encoding
     names = hashlib.sha256("\n".join(row["file_name"] for row in rows).encode()).hexdigest()[:16]
-    reading = f"reading{READING}" if encoding.image_format == "jpeg" else ""  # the one that readers may reduce
+    reading = f"reading{READING}" if encoding.image_format == "jpeg" else ""  # only JPEGs may be decoded smaller
     return "-".join(filter(None, (manifest["fingerprint"], encoding.words, names, reading)))
 
 
 def _check_sources(root: Path, rows: Sequence[Row], real: LabelledImages) -> None:
-    """Refuses what was expanded from other images, another dataset's or those that this one is tested on."""
+    """Refuses images that were expanded from others than `real`: from another dataset, or from this one's test images."""
     names = class_names_of(root)
     named = {row["class_name"] for row in rows} | {names[i] for row in rows for i in row.get(SOFT_LABELS) or ()}
     unknown = sorted(named - set(real.class_names))

@@ -23,7 +23,7 @@ OUTPUT_DIR = "expansion.output_dir"  # the key that errors name where no other i
 
 @dataclass(frozen=True)
 class Share:
-    """Part `split` of `total` parts of a plan, counted from 0: every `total`-th item; of those, what is `rank`'s."""
+    """Part `split` of `total` parts of a plan, counted from 0: every `total`-th item, and of these the items of `rank`."""
 
     split: int = 0
     total: int = 1
@@ -31,16 +31,16 @@ class Share:
     ranks: int = 1
 
     def of(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
-        """Those of a plan's `indices` that are this share's, whatever of the plan is done already.
+        """The plan's `indices` that belong to this share, whatever is already done.
 
-        `numbers` (m,) of the indices that are to be shared out by them: items of one number are in one share.
+        `numbers` (m,) divide the items in place of the indices: items with the same number are in the same share.
         """
         numbers = indices if numbers is None else numbers
         return indices[(numbers % self.total == self.split) & (numbers // self.total % self.ranks == self.rank)]
 
     @property
     def whole(self) -> "Share":
-        """What all ranks do together."""
+        """The share of all ranks together."""
         return Share(self.split, self.total)
 
     @property
@@ -56,11 +56,11 @@ class Share:
 def working_on(directory: Path, share: Share, key: str = OUTPUT_DIR) -> Iterator[None]:
     """Holds `share` of a directory; raises `UserError` where another process holds it, or works with other shares.
 
-    `key` is what the directory was given by. A lock ends with its holder, however that ends.
+    `key` is the configuration key that gave the directory. A lock ends with its holder, however the holder ends.
     """
     path = directory / LOCKS.replace("*", share.name)
     with ExitStack() as holding:
-        with writing_to(directory, key), locked(directory):  # two that begin at once look at each other in turn
+        with writing_to(directory, key), locked(directory):  # processes that begin at once check one after the other
             _check_others(directory, share, key)
             holding.enter_context(_held(path, directory, share.words, key))
             holder = {"host": socket.gethostname(), "process": os.getpid(), "since": _now()}
@@ -70,7 +70,7 @@ def working_on(directory: Path, share: Share, key: str = OUTPUT_DIR) -> Iterator
 
 
 def _check_others(directory: Path, share: Share, key: str) -> None:
-    """Refuses where a share is held that this one overlaps with; what is left of those that ended goes."""
+    """Raises `UserError` if another process holds an overlapping share; removes the locks of processes that ended."""
     for path in sorted(directory.glob(LOCKS)):
         other = _share(path)
         if other.total != share.total:
@@ -85,7 +85,7 @@ def _check_others(directory: Path, share: Share, key: str) -> None:
 
 
 def locked(directory: Path) -> AbstractContextManager[None]:
-    """For the moments in which a process changes what all share."""
+    """Held while a process changes what all processes share."""
     return held(directory / LOCK)
 
 
@@ -107,7 +107,7 @@ def _held(path: Path, directory: Path, words: str, key: str) -> Iterator[None]:
 
 
 def _share(lock: Path) -> Share:
-    """The share whose lock it is."""
+    """The share that this lock is for."""
     numbers = list(map(int, re.findall(r"\d+", lock.name)))
     return Share(*numbers)
 

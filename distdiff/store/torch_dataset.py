@@ -1,4 +1,4 @@
-"""An expanded dataset for a training loop of one's own."""
+"""An expanded dataset for your own training loop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +14,8 @@ from distdiff.data.pixels import to_tensor
 class ExpandedImages(Dataset):
     """(image, target) of each expanded image, in the order of its metadata.
 
-    An image is (3, H, W) float32 in [0, 1], or what `transform` makes of the RGB PIL image. A target is the number of the class
-    in `class_names`; where any of the images has a soft label, all targets are probabilities, (classes,) float32, as
+    An image is (3, H, W) float32 in [0, 1], or what `transform` makes of the RGB PIL image. A target is the index of the class
+    in `class_names`; if any of the images has a soft label, all targets are probabilities, (classes,) float32, as
     `torch.nn.functional.cross_entropy` takes them.
     """
 

@@ -9,7 +9,7 @@ from distdiff.errors import UserError, first_line
 
 
 def check_repo(repo_id: str, key: str) -> None:
-    """Raises `UserError` for a name, given by `key`, that the hub does not take."""
+    """Raises `UserError` for a name, given by `key`, that the hub does not accept."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -17,10 +17,10 @@ def check_repo(repo_id: str, key: str) -> None:
 
 
 def upload(directory: Path, repo_id: str, private: bool, key: str) -> str:
-    """Makes the dataset repository where it is not there, uploads the directory's files to it, and returns its address.
+    """Makes the dataset repository if it does not exist, uploads the directory's files to it, and returns its address.
 
-    Files that the repository has beside them stay. Raises `UserError`, which names `repo_id` by its `key`, where the hub
-    cannot be reached or refuses.
+    Other files in the repository stay. Raises `UserError`, which names `repo_id` by its `key`, if the hub cannot be reached
+    or refuses.
     """
     api = HfApi()
     try:

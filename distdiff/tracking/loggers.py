@@ -18,12 +18,12 @@ from distdiff.errors import Stopped, UserError
 from distdiff.keys import build
 from distdiff.ranks.world import world
 
-# What the logged steps of a stage are (optimizer steps, images) is a chart's horizontal axis.
+# The horizontal axis of a stage's charts is what the stage counts: optimizer steps or images.
 STEP, STEPPED = "trainer/global_step", ("train/*", "expand/*", "autoencoder/*", "denoiser/*")
 
 
 def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
-    """The run's logger with the whole configuration as its hyperparameters; None for `logger=none`, and on other ranks."""
+    """The run's logger with the whole configuration as hyperparameters; None for `logger=none` and on ranks that do not lead."""
     if config.logger._target_ is None or not world().leads:
         return None
     logger = build(config.logger, run_dir, config.command)
@@ -33,7 +33,7 @@ def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
 
 @contextmanager
 def tracked(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
-    """The run's logger, whose run ends with the block: as failed where an error or a signal ends that."""
+    """The run's logger; its run ends with the block, marked as failed if an error or a signal ends the block."""
     logger = build_logger(config, run_dir)
     try:
         yield logger
@@ -44,7 +44,7 @@ def tracked(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
 
 
 def stage_logger(logger: Logger | None, prefix: str) -> Logger | bool:
-    """The same run, every metric's name behind `prefix/` (CSV: in a folder of that name): what a stage's trainer logs to."""
+    """A logger of the same run for a stage's trainer: `prefix/` precedes every metric's name (CSV: a folder of that name)."""
     stage: Logger
     if isinstance(logger, WandbLogger):
         stage = WandbLogger(experiment=logger.experiment, prefix=prefix)
@@ -54,12 +54,12 @@ def stage_logger(logger: Logger | None, prefix: str) -> Logger | bool:
         return CSVLogger(logger.save_dir, name="", version=f"metrics/{prefix}")
     else:
         return False
-    stage.LOGGER_JOIN_CHAR = "/"  # dashboards make sections of it
+    stage.LOGGER_JOIN_CHAR = "/"  # dashboards make it into sections
     return stage
 
 
 def log_image(logger: Logger | None, name: str, picture: Path | Image.Image, step: int | None = None) -> None:
-    """Shows a picture, or a file of one, on the dashboard, where the logger has one."""
+    """Shows a picture (an image or its file) on the logger's dashboard, if it has one."""
     if isinstance(logger, WandbLogger):
         logger.log_image(name, [str(picture) if isinstance(picture, Path) else picture], step)
     elif isinstance(logger, TensorBoardLogger):
@@ -78,9 +78,9 @@ def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
 
 
 def finish(logger: Logger | None, exit_status: int = 0) -> None:
-    """Ends the run, so that the next job of a multirun begins its own; W&B shows one of a status above 0 as failed.
+    """Ends the run, so that the next job of a multirun begins its own; W&B shows a run with a status above 0 as failed.
 
-    Says of a W&B run that was kept offline where it lies and how to upload it.
+    For an offline W&B run, prints the command that uploads it.
     """
     if isinstance(logger, WandbLogger):
         run = logger.experiment
@@ -114,7 +114,7 @@ def wandb(
     group: str | None,
     tags: list[str],
 ) -> WandbLogger:
-    """One W&B run a job; a multirun's jobs share a group, named after its directory."""
+    """One W&B run per job; a multirun's jobs share a group, named after its directory."""
     import wandb as client
 
     os.environ.setdefault("WANDB_MODE", "online" if _has_key() else "offline")

@@ -1,4 +1,4 @@
-"""What a multirun's jobs found, side by side: a table, and `sweep.csv` in the multirun's directory."""
+"""Compares the results of a multirun's jobs: a table, and `sweep.csv` in the multirun's directory."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ UNENDED = "it did not end"
 
 @dataclass(frozen=True)
 class SweptJob:
-    """A job of the multirun in `sweep`: its number, its own directory, what it was told, and what ended it if it failed."""
+    """A job of the multirun in `sweep`: its number, its own directory, its overrides, and what ended it if it failed."""
 
     number: int
     sweep: str
@@ -34,7 +34,7 @@ class SweptJob:
         return dict(item.split("=", 1) for item in self.overrides if "=" in item)
 
     def figures(self) -> dict[str, float]:
-        """The numbers in its results that a sweep compares; none where it wrote none, or not to this machine."""
+        """The numbers in its results that a sweep compares; empty if it wrote none, or wrote them on another machine."""
         results = None if self.error is not None else _read(Path(self.directory) / RESULTS)
         if results is None:
             return {}
@@ -43,7 +43,7 @@ class SweptJob:
 
 
 class SweepNotes:
-    """A file a job in `folder`, which all processes of a multirun reach: a launcher's tell nothing else."""
+    """One file per job in `folder`, which all processes of a multirun reach: processes of a launcher report nothing else."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,7 +64,7 @@ class SweepNotes:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a file says, None where it is not there or not whole: a table is no reason to hide why a sweep ended."""
+    """The contents of a JSON file, None if it is missing or incomplete: a table must not hide why a sweep ended."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -72,7 +72,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def conclude(jobs: Sequence[SweptJob]) -> None:
-    """Prints the jobs' figures and what ended those that failed; writes `sweep.csv`. Nothing where there is neither."""
+    """Prints the jobs' figures and the errors of failed jobs, and writes `sweep.csv`; does nothing if there are neither."""
     figures = [job.figures() for job in jobs]
     if not any(figures) and all(job.error is None for job in jobs):
         return
@@ -96,7 +96,7 @@ def conclude(jobs: Sequence[SweptJob]) -> None:
 
 
 def _differing(given: Sequence[Mapping[str, str]]) -> list[str]:
-    """The keys that are not the same in all jobs, in the order in which they were given."""
+    """The keys whose values differ between jobs, in the order in which they were given."""
     keys = dict.fromkeys(key for overrides in given for key in overrides)
     return [key for key in keys if len({overrides.get(key) for overrides in given}) > 1]
 

@@ -171,7 +171,7 @@ def test_a_model_that_could_not_be_identified_is_not_loaded_under_the_name_that_
         unknown, load = identified_and_loaded("encoder.hf", tmp_path)
     assert unknown["model"] == "tests/vision@main"
     with pytest.raises(
-        UserError, match="tests/vision could not be identified before, and now it can: the same command"
+        UserError, match="tests/vision could not be identified before, and now it can: rerun the same command"
     ):
         load()
     known, load = identified_and_loaded("encoder.hf", tmp_path)

@@ -113,7 +113,9 @@ def test_soft_labels_that_cannot_be_are_one_line(mixed: Path) -> None:
     for wrong in ([0, 7], [0, -1], [0]):
         rows[3]["soft_labels"] = wrong
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, table.schema), mixed / "metadata.parquet")
-        with pytest.raises(UserError, match="soft labels that cannot be: classes from 0 to 1, a positive weight each"):
+        with pytest.raises(
+            UserError, match="invalid soft labels: allowed are classes from 0 to 1, with a positive weight each"
+        ):
             read_expanded(mixed)
 
 

@@ -56,7 +56,7 @@ def test_a_process_knows_its_part(trainer: list[str], environment: dict[str, str
             "without MASTER_ADDR, MASTER_PORT, NODE_RANK in the environment",
         ),
         (["trainer=ddp_cpu", "trainer.num_nodes=2"], BY_HAND | {"NODE_RANK": "2"}, "NODE_RANK=2 is not allowed"),
-        (["trainer=ddp_cpu", "trainer.devices=3"], SLURM, "4 processes were started; start 3, one a device"),
+        (["trainer=ddp_cpu", "trainer.devices=3"], SLURM, "4 processes were started; start 3, one per device"),
     ],
 )
 def test_processes_that_do_not_match_are_refused(trainer: list[str], environment: dict[str, str], message: str) -> None:

@@ -79,8 +79,8 @@ def test_columns_that_a_method_brings_are_typed_filtered_merged_and_loaded(
         ("size", 1, "must not call a metadata column 'size'"),
         ("label", 1, "must not call a metadata column 'label'"),
         ("mask_file_name", "x.png", "must not call a metadata column 'mask_file_name'"),
-        ("pair", {"a": 1}, r"column 'pair' cannot hold {'a': 1}: what can be stored is"),
-        ("parts", [[1], [2]], r"column 'parts' cannot hold \[1\]: what can be stored is"),
+        ("pair", {"a": 1}, r"column 'pair' cannot hold {'a': 1}: allowed are text"),
+        ("parts", [[1], [2]], r"column 'parts' cannot hold \[1\]: allowed are text"),
         ("hash", 2**64, "column 'hash' cannot hold 18446744073709551616"),
     ],
 )

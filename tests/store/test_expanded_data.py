@@ -176,7 +176,7 @@ REFUSED = {
     "class_name in 'cat'": "after in goes a list, such as [0, 1], not 'cat'",
     "strength": "the column strength holds a number",
     "gradient_finite < True": "only == and !=",
-    "strength is 1": "strength is 1 compares in another way; a condition on columns of metadata.parquet, of < <= >",
+    "strength is 1": "strength is 1 is not an allowed comparison; a condition on columns of metadata.parquet, of < <= >",
     "strength + 1 > 2": "strength + 1 is no column, number or 'text'",
     "__import__('os').system('true')": "__import__('os').system('true') is no condition",
     "copy.__class__ == 1": "copy.__class__ is no column",
@@ -339,7 +339,7 @@ def test_names_in_metadata_lead_nowhere(expanded, tmp_path: Path) -> None:
     table = pyarrow.parquet.read_table(path / "metadata.parquet")
     for column, value, reason in (
         ("file_name", "../secret.png", "its metadata name a file outside of it"),
-        ("class_name", "../../x", "its metadata name a class that it has not"),
+        ("class_name", "../../x", "its metadata name a class that it does not have"),
     ):
         changed = [value, *table[column].to_pylist()[1:]]
         position = table.schema.get_field_index(column)

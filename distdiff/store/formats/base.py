@@ -11,13 +11,13 @@ from distdiff.errors import UserError
 from distdiff.store.journal import Row
 from distdiff.store.options import StorageOptions
 
-ASIDES = ".unfinished"  # one folder for what is being written: what a crash leaves there goes with it
+ASIDES = ".unfinished"  # holds what is being written, so that removing it removes what a crash left
 
 
 class Storage(ABC):
-    """Where a directory's images are, and how they get there whole. Images are known by the `file_name` of their row."""
+    """Stores a directory's images, each completely or not at all. An image is identified by the `file_name` of its row."""
 
-    columns: ClassVar[dict[str, Value]] = {}  # of the metadata: where an image is
+    columns: ClassVar[dict[str, Value]] = {}  # metadata columns that say where an image is
 
     def __init__(self, directory: Path, options: StorageOptions, declared: Mapping[str, str] | None = None) -> None:
         """`declared`: the kinds of metadata columns that are known before there are values, by name."""
@@ -27,19 +27,19 @@ class Storage(ABC):
 
     @abstractmethod
     def present(self, rows: Sequence[Row]) -> dict[str, Row]:
-        """Those rows whose image is there, by file name; of two for one image the later."""
+        """The rows whose image exists, by file name; of two rows for one image, the later one."""
 
     @abstractmethod
     def begin(self, share: str) -> None:
-        """Makes ready for writing as the share of that name, whatever its last writer left."""
+        """Prepares for writing as the share with this name, whatever its last writer left."""
 
     @abstractmethod
     def write(self, batch: Sequence[tuple[Row, bytes]]) -> None:
-        """Puts images in place and their rows into the share's journal, each both or neither; after `begin`."""
+        """Stores images and adds their rows to the share's journal, for each image both or neither; call `begin` first."""
 
     @abstractmethod
     def seal(self) -> None:
-        """Closes what is open of any share, once no image is missing; whoever calls holds the directory's lock."""
+        """Closes the open files of all shares once no image is missing; the caller holds the directory's lock."""
 
     @abstractmethod
     def clear(self) -> None:
@@ -55,7 +55,7 @@ class Storage(ABC):
 
 
 def make_asides(directory: Path, share: str) -> Path:
-    """Where the share of that name writes; a directory that was removed must not half come back."""
+    """Makes the folder in which the share with this name writes; a directory that was removed is not made again."""
     folder = directory / ASIDES / share
     folder.parent.mkdir(exist_ok=True)
     folder.mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def make_asides(directory: Path, share: str) -> Path:
 
 
 def file_below(root: Path, name: str) -> Path:
-    """The path of a file that metadata name, links resolved; raises `UserError` where it is not below `root`."""
+    """The path, with links resolved, of a file named in metadata; raises `UserError` if it is not below `root`."""
     check_below(root, name)
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
@@ -72,7 +72,7 @@ def file_below(root: Path, name: str) -> Path:
 
 
 def check_below(root: Path, name: str) -> None:
-    """Raises `UserError` for a name that leads out of a directory as it is spelled; looks at no file."""
+    """Raises `UserError` for a name whose spelling leads out of a directory; does not look at files."""
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise _outside(root, name)
 

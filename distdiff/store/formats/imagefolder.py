@@ -1,4 +1,4 @@
-"""One file an image in class folders: `<class>/<source key>__<copy>.<extension>`."""
+"""One file per image in class folders: `<class>/<source key>__<copy>.<extension>`."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from distdiff.store.journal import Row, append_rows, journal_of
 
 
 class ImageFolder(Storage):
-    """Writes images aside, and renames them into place once their rows are in the journal."""
+    """Writes images to temporary files, and renames them into place once their rows are in the journal."""
 
     def present(self, rows: Sequence[Row]) -> dict[str, Row]:
         files = _files(self.directory)
@@ -28,13 +28,13 @@ class ImageFolder(Storage):
             path.parent.mkdir(exist_ok=True)
             aside.write_bytes(image)
             finished.append((aside, path))
-        # The rows first: a row counts only if its image is there, so an image that is there has always got one.
+        # The rows first: a row without its image does not count, and this way every image in place has a row.
         append_rows(self.journal, [row for row, _ in batch])
         for aside, path in finished:
             os.replace(aside, path)
 
     def seal(self) -> None:
-        """Nothing is ever open."""
+        """Does nothing: no file stays open."""
 
     def clear(self) -> None:
         for name in _files(self.directory):
@@ -47,11 +47,11 @@ class ImageFolder(Storage):
         return lambda index: file_below(self.directory, names[index]).read_bytes()
 
     def card(self, text: str, identity: str, features: Features) -> str:
-        return text  # `datasets` finds its way by the folders and metadata.parquet
+        return text  # `datasets` needs only the folders and metadata.parquet
 
 
 def _files(directory: Path) -> set[str]:
-    """The names of files in class folders, listed, which for many is far faster than to look for each."""
+    """The names of all files in class folders; for many files, listing is far faster than looking for each one."""
     names = set()
     with os.scandir(directory) as folders:
         for folder in folders:

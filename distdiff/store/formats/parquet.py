@@ -14,12 +14,12 @@ from distdiff.store.columns import PLACES, class_names_of, column_values, metada
 from distdiff.store.formats.shards import OpenShard, Sharded
 from distdiff.store.journal import Row
 
-ROW_GROUP = 25  # images read together, so a random image costs no more than these
+ROW_GROUP = 25  # images read together, so that reading a random image costs no more than this
 CACHED_GROUPS = 16  # the window in which several threads read ahead
 
 
 class Parquet(Sharded):
-    """A full tar is converted; `row` in the metadata is that of an image in its shard."""
+    """Converts each full tar into a shard; `row` in the metadata is the image's row in its shard."""
 
     suffix = "parquet"
     columns: ClassVar = {name: PLACES[name] for name in ("shard", "row")}
@@ -38,7 +38,7 @@ class Parquet(Sharded):
         shard.path.unlink()
 
     def card_features(self, features: Features) -> Features:
-        """Shards of an older version may lack a column: what `datasets` then takes from the first shard is not all."""
+        """All columns: `datasets` would take them from the first shard, which may lack one if an older version wrote it."""
         return Features({"image": Image()} | features)
 
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:

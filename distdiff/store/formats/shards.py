@@ -1,8 +1,9 @@
-"""Shards of many images: what the formats that have them share.
+"""Shards of many images: what the sharded formats have in common.
 
-A share appends to one open tar in its own folder below `.unfinished`; first the images' members, then their rows, with shard
-and place, in its journal. An image is there if its row is in a journal and its shard reaches as far; the next writer cuts off
-what a crash left behind the last such image. A full shard is closed by a rename into `data/` and never touched again.
+Each share appends to one open tar in its own folder below `.unfinished`: first the images' members, then, in its journal,
+their rows with shard and place. An image exists if its row is in a journal and its shard is long enough to hold it; the next
+writer cuts off what a crash left after the last such image. A full shard is closed by a rename into `data/` and never changed
+again.
 """
 
 import json
@@ -33,7 +34,7 @@ _NUMBER = re.compile(r"(.+)-(\d{5,})\.\w+")
 
 @dataclass
 class OpenShard:
-    """A tar that grows: `name` that it will have as a shard, and the journal's rows of its images."""
+    """A tar that grows: the `name` that it will have as a shard, and the journal rows of its images."""
 
     name: str
     path: Path
@@ -51,7 +52,7 @@ class Sharded(Storage):
 
     @abstractmethod
     def close(self, shard: OpenShard) -> None:
-        """Makes the finished shard from the open one, at `shard_path`, by a rename."""
+        """Turns the open shard into the finished one at `shard_path`, by a rename."""
 
     def shard_path(self, shard: OpenShard) -> Path:
         return self.directory / DATA / shard.name
@@ -82,7 +83,7 @@ class Sharded(Storage):
             batch = batch[room:]
             if len(self.open.rows) == self.options.shard_size:
                 with locked(self.directory):
-                    if self.open.path.exists():  # else the process that found no image missing has sealed it
+                    if self.open.path.exists():  # else the process that found no image missing has already sealed it
                         self._seal(self.open)
                 self.open = None
 
@@ -98,11 +99,11 @@ class Sharded(Storage):
         return loadable_card(text, identity, f"{DATA}/*.{self.suffix}", self.card_features(features))
 
     def card_features(self, features: Features) -> Features | None:
-        """What the card must say of the columns because the shards do not."""
+        """The columns that the card must describe because the shards do not."""
         return None
 
     def shards(self, rows: Sequence[Row]) -> dict[str, Path]:
-        """Paths of the shards that rows name; raises `UserError` where one is outside of the directory, or missing."""
+        """Paths of the shards that rows name; raises `UserError` if one is outside of the directory or missing."""
         paths = {name: file_below(self.directory, name) for name in {row["shard"] for row in rows}}
         for name, path in paths.items():
             if not path.is_file():
@@ -131,9 +132,9 @@ class Sharded(Storage):
         self.close(shard)
 
     def _recovered(self, share: str) -> Iterator[OpenShard]:
-        """The open shards of a share that nobody writes to, as far as they can be trusted; the lock is held.
+        """The open shards of a share that no process writes to, with their intact images; the caller holds the lock.
 
-        Rows of images that are lost leave the journal first: other images will lie at their place.
+        Rows of lost images are removed from the journal first: other images will take their place.
         """
         rows, folder, reach = self._journaled(share), self.directory / ASIDES / share, self._reach()
         there = [row for row in rows if _is_there(row, reach)]
@@ -143,7 +144,7 @@ class Sharded(Storage):
             name = f"{path.stem}.{self.suffix}"
             held = [row for row in there if row["shard"] == f"{DATA}/{name}"]
             if path.suffix != ".tar" or not held or (self.directory / DATA / name).exists():
-                path.unlink()  # half made from a tar, empty, or made into a shard already
+                path.unlink()  # half converted from a tar, empty, or already made into a shard
             else:
                 yield OpenShard(name, path, held)
 
@@ -152,17 +153,17 @@ class Sharded(Storage):
         return list(read_rows(journal)) if journal.is_file() else []
 
     def _reach(self) -> dict[str, float]:
-        """How many bytes of each shard are there; of a closed one all."""
+        """How many bytes of each shard exist; infinity for a closed one, which is complete."""
         reach = {}
         for path in self.directory.glob(f"{ASIDES}/*/*.tar"):
             try:
                 reach[f"{DATA}/{path.stem}.{self.suffix}"] = path.stat().st_size
             except FileNotFoundError:
-                continue  # just closed, so among the next
+                continue  # just closed, so among those below
         return reach | {f"{DATA}/{path.name}": float("inf") for path in self.directory.glob(f"{DATA}/*.{self.suffix}")}
 
     def _highest_number(self) -> int:
-        """Of the share's shards so far, those that are gone included: rows may still name them."""
+        """The highest number of the share's shards so far, including deleted ones, which rows may still name."""
         names = {row["shard"] for row in self._journaled(self.share)} | set(self._reach())
         if (self.directory / METADATA).is_file():
             column = pyarrow.parquet.read_table(self.directory / METADATA, columns=["shard"])["shard"]
@@ -175,7 +176,7 @@ class Sharded(Storage):
 
 
 def member_key(file_name: str) -> tuple[str, str]:
-    """A file name as WebDataset's key, which ends at the first dot, and extension; distinct names stay distinct.
+    """A file name as WebDataset's key (which ends at the first dot) and extension; distinct names stay distinct.
 
     >>> member_key("cat/a.png__0000.jpg")
     ('cat/a%2Epng__0000', 'jpg')

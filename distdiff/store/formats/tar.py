@@ -14,5 +14,5 @@ def header(name: str, size: int) -> bytes:
 
 
 def member(name: str, content: bytes) -> bytes:
-    """A member, filled up to whole blocks."""
+    """A member, padded to whole blocks."""
     return header(name, len(content)) + content + bytes(-len(content) % BLOCK)

@@ -13,7 +13,7 @@ from distdiff.store.journal import Row
 
 
 class WebDataset(Sharded):
-    """The open tar, closed, is the shard; `offset` and `size` in the metadata are those of an image file in it."""
+    """A shard is the open tar, closed; `offset` and `size` in the metadata locate an image file in it."""
 
     suffix = "tar"
     columns: ClassVar = {name: PLACES[name] for name in ("shard", "offset", "size")}
@@ -36,7 +36,7 @@ class WebDataset(Sharded):
         return read
 
     def card_features(self, features: Features) -> Features:
-        """Without it, `cls` would be a number and no `ClassLabel`."""
+        """Without these, `cls` would be a number instead of a `ClassLabel`."""
         metadata = features | {"label": Value("int64")}
         return Features(
             {
