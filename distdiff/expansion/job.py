@@ -146,7 +146,8 @@ class ExpansionJob:
         missing = self._part(plan, share.whole, lacking if wanted is None else np.intersect1d(lacking, wanted))
         if not len(missing):
             return
-        self._say_going_on(plan, settled)
+        if wanted is None:
+            self._say_going_on(plan, settled)
         if self.adopts and not self.method.together:
             before = len(missing)
             missing = ranks.once(lambda: self._without_adopted(plan, missing, share, storage))

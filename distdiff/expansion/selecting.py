@@ -26,6 +26,7 @@ from distdiff.store.cards import dataset_card
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.journal import Row
 from distdiff.store.shares import OUTPUT_DIR, Share
+from distdiff.wording import counted
 from distdiff.writing import writing_to
 
 SELECTING = ".selecting.lock"
@@ -152,6 +153,7 @@ class SelectingJob(ExpansionJob):
             plan, last = self.plan_of(factor), number == len(factors) - 1
             open_classes = sorted(wanted.keys() - chosen.keys())
             if number:
+                console.print(f"more candidates for {counted(len(open_classes), 'class')} with too few good ones")
                 self._make_candidates(plan, _all_shares(), title, logger, self._indices_of(plan, open_classes))
             chosen |= world().once(lambda p=plan, o=open_classes, la=last: self._chosen_of(p, o, wanted, la, title))
             if len(chosen) == len(wanted):
