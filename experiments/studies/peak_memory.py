@@ -26,7 +26,7 @@ LIMIT = 300  # MB
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--resolution", type=int, default=64, help="pixels a side: sources and latents grow with it")
+    parser.add_argument("--resolution", type=int, default=96, help="pixels a side: sources and latents grow with it")
     parser.add_argument("--write", type=Path, help="a page for the results")
     options = parser.parse_args()
     rows = []
