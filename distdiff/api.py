@@ -143,7 +143,8 @@ class ImageExpander:
             )
         brought = {PROTOTYPES: prototypes, EXEMPLARS: exemplars}
         self.method, keys = _made("method", method, keys)
-        self._policy = getattr(self.method, "policy", None)
+        policy = getattr(self.method, "policy", None)
+        self._policy = None if policy is None else _policy(policy)
         if not isinstance(energy, Energy):
             own = _keys_of("energy", energy, keys)
             energy = _energy(load_option("energy", energy, **own), brought, generator.latent_dtype)
@@ -215,7 +216,7 @@ class ImageExpander:
             "latents": lambda: self.generator.encode_all(images.stream(size, "crop")),
             "guidance": lambda: self.guidance,
             "image_energy": lambda: self.energy,
-            "policy": lambda: build(load_option("augmentation", self._policy)),
+            "policy": lambda: build(self._policy),
         }
         needs = inspect.signature(self.method.synthesizer).parameters
         return self.method.synthesizer(**{need: materials[need]() for need in needs})
@@ -252,6 +253,12 @@ def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False)
     own = keys if take_all else _keys_of(group, option, keys)
     made = build(load_option(group, option, **own))
     return made, {name: value for name, value in keys.items() if name not in own}
+
+
+def _policy(name: str) -> DictConfig:
+    """The keys of an augmentation policy that makes copies; raises `UserError` for another."""
+    config = configure("expand", ["method=augmentation", f"method.policy={in_quotes(name)}", "logger=none"])
+    return config.options.augmentation[name]
 
 
 def _keys_of(group: str, option: str, keys: dict[str, Any]) -> dict[str, Any]:

@@ -137,7 +137,8 @@ class ClassifierTrainer:
         """
 
         def fill(folder: Path) -> None:
-            images = ImageTensors(data.parts[:1], self._untrained(data).input_size, data.fit)
+            originals = [replace(data.parts[0], soft=None)]  # of a soft label the heaviest class counts
+            images = ImageTensors(originals, self._untrained(data).input_size, data.fit)
             record = RecordLearning(images, self.recipe.steps)
             stage = self._stage(title, False)
             trainer = build_trainer(self.trainer_config, **stage | {"callbacks": [*stage["callbacks"], record]})
@@ -189,6 +190,7 @@ class ClassifierTrainer:
         return world().once(lambda: self._test(classifier, images, fit))
 
     def _test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
+        images = replace(images, soft=None)  # of a soft label the heaviest class counts
         data = ImageTensors([images], classifier.input_size, fit, len(images))
         module = ClassifierTraining(classifier, nn.Identity(), self.recipe)
         trainer = build_trainer(self.trainer_config, enable_progress_bar=False)

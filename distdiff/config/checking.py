@@ -8,8 +8,9 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from distdiff.config.arguments import in_grammar
 from distdiff.config.command import OPTIONS, ROWS
-from distdiff.config.composition import Job, parse, vary
+from distdiff.config.composition import Job, parse, special_keys, vary
 from distdiff.config.explanations import aliases, all_keys, explain_type, suggest
 from distdiff.config.limits import check_values
 from distdiff.config.options import load_options, options, targets_of
@@ -107,10 +108,11 @@ def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictCon
     """The configuration of a job with further overrides, those of `<group>.rows.<name>`, and without that group."""
     try:
         varied = vary(job, overrides, group.name)
+        own = {item.lstrip("+") for item in in_grammar(overrides, *special_keys(job.command))}
         config, unread = complete(varied)
         for item in unread:
-            if (typed := varied.typed_for(item.full_name)) in overrides:
-                raise UserError(_explain_unread(item, config, varied) if typed else item.full_name)
+            if varied.typed_for(item.full_name) in own:
+                raise UserError(_explain_unread(item, config, varied))
     except UserError as error:
         raise UserError(f"{group.name}.{ROWS}.{name}: {error}") from None
     OmegaConf.set_struct(config, False)

@@ -64,17 +64,23 @@ def compose_jobs(command: Command, overrides: list[str], multirun: bool, search:
 def vary(job: Job, overrides: list[str], leaving_out: str) -> Job:
     """The job with further overrides, and without those typed for the group `leaving_out`.
 
-    If the overrides choose another option of a group, the keys typed for that group are dropped: it may not have them.
+    If the overrides choose another option of a group, the keys typed for that group are dropped, since it may not have them,
+    except those that every option takes.
     """
-    overrides = in_grammar(overrides, *special_keys(job.command))
-    changed = {override.key_or_group for override in parse(overrides)}
-    kept = [
-        item
-        for item, override in zip(job.typed, parse(job.typed), strict=True)
-        if (place := override.key_or_group).partition(".")[0] != leaving_out
-        and place not in changed
-        and place.partition(".")[0] not in changed & job.command.groups.keys()
-    ]
+    overrides, groups = in_grammar(overrides, *special_keys(job.command)), job.command.groups
+    given = parse(overrides)
+    changed = {item.key_or_group for item in given}
+    other = {
+        item.key_or_group for item in given if str(item.value()) != job.choices.get(item.key_or_group)
+    } & groups.keys()
+
+    def is_kept(place: str) -> bool:
+        group, _, key = place.partition(".")
+        if group == leaving_out or place in changed:
+            return False
+        return group not in other or key in groups[group].taken_everywhere
+
+    kept = [item for item, override in zip(job.typed, parse(job.typed), strict=True) if is_kept(override.key_or_group)]
     (varied,) = compose_jobs(job.command, [*kept, *overrides], multirun=False, search=job.search)
     return varied
 

@@ -1,13 +1,15 @@
 """Takes over images that another row of a study has made already: with and without a selection they are the same."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from distdiff.caching.fingerprint import fingerprint
+from distdiff.errors import UserError
 from distdiff.store.candidates import BATCH, CandidateStore, without_place
 from distdiff.store.directory import MANIFEST, ExpandedDirectory
 from distdiff.store.formats.base import Storage
+from distdiff.store.journal import Row
 
 SELECTION = "selection"  # the ingredient that decides which images are kept, not how they are made
 
@@ -19,16 +21,22 @@ def adopt(directory: Path, wanted: Sequence[str], ingredients: Mapping[str, Any]
     """
     missing = set(wanted)
     for other in _siblings(directory, ingredients, storage):
-        if not missing:
-            break
+        for batch in _batches(other, missing):
+            storage.write(batch)
+            missing -= {row["file_name"] for row, _ in batch}
+    return set(wanted) - missing
+
+
+def _batches(other: ExpandedDirectory, wanted: Set[str]) -> Iterator[list[tuple[Row, bytes]]]:
+    """The images of another directory that are wanted, as far as they can be read: another process may be moving them."""
+    try:
         store = CandidateStore(other)
-        rows = [row for name, row in (other.rows() | store.rows()).items() if name in missing]
+        rows = [row for name, row in (store.rows() | other.rows()).items() if name in wanted]
         read = store.reader(rows)
         for start in range(0, len(rows), BATCH):
-            part = range(start, min(start + BATCH, len(rows)))
-            storage.write([(without_place(rows[index]), read(index)) for index in part])
-        missing -= {row["file_name"] for row in rows}
-    return set(wanted) - missing
+            yield [(without_place(rows[i]), read(i)) for i in range(start, min(start + BATCH, len(rows)))]
+    except (OSError, UserError):
+        return  # what is missing is made
 
 
 def _siblings(directory: Path, ingredients: Mapping[str, Any], storage: Storage) -> Iterator[ExpandedDirectory]:

@@ -122,10 +122,16 @@ class Assembly:
         return {"energy": identity, "encoder": self.encoders.identity(data, seed)}
 
     def directory_for(self, name: str, seed: int, identity: str) -> Path:
-        """`expansion.output_dir`, or by name, fingerprint and storage, if not the default one, below `paths.expanded_dir`."""
+        """`expansion.output_dir`, or a directory below `paths.expanded_dir` named by dataset, row and fingerprint.
+
+        The name also has the factor if there is a selection, and the storage if that is not the default.
+        """
         if self.config.expansion.output_dir and self.config.command == "expand":
             return Path(self.config.expansion.output_dir)
         if self.config.expansion.output_dir:  # a study has several
             return Path(self.config.expansion.output_dir) / f"{safe_name(name)}-seed{seed}"
-        parts = (safe_name(self.config.dataset.name), safe_name(name), identity, StorageOptions.of(self.config).words)
+        # A selection for another factor replaces what is there: the data of another run must not change under it.
+        factor = "" if self.config.selection.name == ALL else f"x{self.config.expansion.factor}"
+        words = StorageOptions.of(self.config).words
+        parts = (safe_name(self.config.dataset.name), safe_name(name), identity, factor, words)
         return Path(self.config.paths.expanded_dir) / "-".join(filter(None, parts))

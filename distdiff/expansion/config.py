@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.errors import UserError
+from distdiff.expansion.naming import row_name
 from distdiff.expansion.strengths import strengths_of
 from distdiff.guidance.config import check_steps
 from distdiff.keys import Group, key
@@ -57,7 +58,7 @@ def check(config: DictConfig) -> None:
 
 def unread(config: DictConfig) -> dict[str, str]:
     """The groups and keys that the chosen method, selection and choice of sources do not read; a study has several of each."""
-    if "study" in config:
+    if "study" in config and list(config.study.methods) != [row_name(config)]:
         return {}
     method, selects = config.method, config.selection.name != ALL
     reads = groups_read(method) | ({"energy", "encoder", "prototype"} if selects else set())

@@ -104,6 +104,7 @@ class ExpansionJob:
         shows how it goes.
         """
         self.claim()  # again: hours may have passed, and the directory may be gone
+        _ = self._chosen  # all ranks choose together, before one of them asks alone
         options, ranks, num_lacking = self.config.expansion, world(), 0
         if not ranks.once(self.is_done):
             share = Share(options.split or 0, options.total_split, ranks.rank, ranks.size)

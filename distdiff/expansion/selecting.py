@@ -92,6 +92,13 @@ class SelectingJob(ExpansionJob):
 
     def fill(self, share: Share, title: str, logger: Logger | bool) -> int:
         """Makes a share's candidates; whoever finds that none is missing chooses, and makes more where too few are good."""
+        while True:
+            lacking = self._fill(share, title, logger)
+            if lacking is not None:
+                return lacking
+
+    def _fill(self, share: Share, title: str, logger: Logger | bool) -> int | None:
+        """The same, but None where images that were chosen have been lost meanwhile, so that they are to be made anew."""
         ranks = world()
         with ExitStack() as selecting:
             ranks.once(lambda: self._lock_and_prepare(selecting))
@@ -107,8 +114,7 @@ class SelectingJob(ExpansionJob):
                 if ranks.once(self.is_done):  # another share was faster
                     return 0
                 self._choose(title, logger)
-            ranks.once(self._keep)
-        return 0
+            return 0 if ranks.once(self._keep) else None
 
     def _lock_and_prepare(self, selecting: ExitStack) -> None:
         """Waits until no other process selects, and takes the images of another factor's choice back to the candidates."""
@@ -132,7 +138,8 @@ class SelectingJob(ExpansionJob):
 
     def _rows(self) -> dict[str, Row]:
         """Metadata of all images that were made, kept or not, by file name."""
-        return self.directory.rows() | self.store.rows()
+        candidates = self.store.rows()  # first: another process may move images from here to there
+        return candidates | self.directory.rows()
 
     def _make_candidates(
         self, plan: ExpansionPlan, share: Share, title: str, logger: Logger | bool, wanted: np.ndarray | None = None
@@ -196,8 +203,8 @@ class SelectingJob(ExpansionJob):
         indices = np.arange(len(plan))
         return indices[np.isin(self.sources.labels[plan.source_numbers(indices)], labels)]
 
-    def _keep(self) -> None:
-        """Moves what was chosen, and finishes the directory."""
+    def _keep(self) -> bool:
+        """Moves what was chosen, and finishes the directory; False where some of it is not there any more."""
         with writing_to(self.path, OUTPUT_DIR):
             kept = self.store.kept()
             self.store.hand_over(kept["names"], SHARE)
@@ -216,11 +223,15 @@ class SelectingJob(ExpansionJob):
                 counts=counts,
                 storage=self.config.expansion.format,
             )
-            self.directory.finish(contents, counts, card)
+            if self.directory.finish(contents, counts, card):
+                self.store.forget_kept()
+                self.store.take_back(SHARE)
+                return False
             if not self.selection.keep_candidates:
                 self.store.delete()
             (self.path / SELECTING).unlink(missing_ok=True)
         console.print(f"kept {len(kept['names']):,} of {len(kept['names']) + candidates:,} images")
+        return True
 
 
 def _all_shares() -> Share:

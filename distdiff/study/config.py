@@ -38,6 +38,8 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
         raise UserError("study.methods=[] is not allowed: one or more rows, such as [original, none]")
     found = list(references(config, options_of))
     for name in further_rows(config):
+        if not isinstance(name, str):
+            raise UserError(f"study.rows.{name} is not allowed: a row's name is text that is no number, {FORM}")
         others = {row_name(config) if method == CHOSEN else method for method in study.methods}
         if name in others | {ORIGINAL, CHOSEN} or PLUS in name:
             raise UserError(f"study.rows.{name} is not allowed: another row is called so; give it a name of its own")
@@ -46,6 +48,10 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
 
 def check(config: DictConfig) -> None:
     """Writes the rows' own names into the configuration."""
+    if config.train.expanded is not None:
+        raise UserError(
+            f"train.expanded={config.train.expanded} is not allowed here: a study expands the data itself; train.py takes it"
+        )
     names = [name for name in row_names(config) if name not in further_rows(config)]
     config.study.methods = names
     chosen = row_name(config)

@@ -25,6 +25,7 @@ from distdiff.ranks.world import world
 from distdiff.store.columns import METADATA
 from distdiff.store.directory import ExpandedDirectory, link
 from distdiff.store.energies import energy_table
+from distdiff.store.names import safe_name
 from distdiff.store.reading import planned, read_expanded
 from distdiff.study.methods import ORIGINAL
 from distdiff.study.results import MethodResult, SeedResult, StudyResults, measures_of
@@ -141,7 +142,7 @@ class Study:
             training = plan.data.with_part(images, images.identity)
             result.expanded = str(job.path)
             if world().leads:
-                link(self.run_dir / "expanded" / f"{name}-seed{plan.seed}", job.path)
+                link(self.run_dir / "expanded" / f"{safe_name(name)}-seed{plan.seed}", job.path)
             with self.timer("measure"):
                 result.measures, result.remarks = self._measured(job, images, measurer)
         with self.timer(f"train {name}"):
