@@ -105,7 +105,7 @@ def test_what_the_keys_choose_is_the_chosen_row() -> None:
             "study.rows.a: dataset.per_class=2 is not allowed: rows share dataset",
         ),
         ("study.rows={a: []}", "study.rows.a=[] is not allowed: a list of overrides"),
-        ("study.rows={none: [guidance.rho=1]}", "study.rows.none is not allowed: another row is called so"),
+        ("study.rows={none: [guidance.rho=1]}", "study.rows.none is not allowed: another row has this name"),
         ("study.rows=[a]", "study.rows=['a'] is not allowed: 'study.rows={<name>: [<override>, ...]}'"),
     ],
 )
