@@ -1,4 +1,4 @@
-"""Takes over images that another row of a study has made already: with and without a selection they are the same."""
+"""Copies images that another row of a study has already made: a selection does not change how images are made."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -11,13 +11,13 @@ from distdiff.store.directory import MANIFEST, ExpandedDirectory
 from distdiff.store.formats.base import Storage
 from distdiff.store.journal import Row
 
-SELECTION = "selection"  # the ingredient that decides which images are kept, not how they are made
+SELECTION = "selection"  # this ingredient decides which images are kept, not how they are made
 
 
 def adopt(directory: Path, wanted: Sequence[str], ingredients: Mapping[str, Any], storage: Storage) -> set[str]:
-    """Copies those of the images `wanted`, by file name, that a directory beside this one has, to `storage`, which is open.
+    """Copies the images `wanted` (file names) that a neighbouring directory already has into the open `storage`.
 
-    Returns their names. Their pixels are those that would be made: all that decides them is the same.
+    Returns the names of the copied images. They are the images this job would make: everything that decides the pixels is equal.
     """
     missing = set(wanted)
     for other in _siblings(directory, ingredients, storage):
@@ -40,7 +40,7 @@ def _batches(other: ExpandedDirectory, wanted: Set[str]) -> Iterator[list[tuple[
 
 
 def _siblings(directory: Path, ingredients: Mapping[str, Any], storage: Storage) -> Iterator[ExpandedDirectory]:
-    """Directories of images that were made in the same way, and saved as `storage` saves them."""
+    """Neighbouring directories whose images were made in the same way and are saved as `storage` saves them."""
     same = _made_by(ingredients)
     for path in sorted(directory.parent.glob(f"*/{MANIFEST}")):
         other = ExpandedDirectory(path.parent)
@@ -49,13 +49,13 @@ def _siblings(directory: Path, ingredients: Mapping[str, Any], storage: Storage)
         try:
             found = _made_by(other.manifest()["ingredients"])
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # no dataset of ours, or one that is just being removed
+            continue  # not an expanded dataset, or one that is being removed right now
         if found == same and other.storage.options.encoding == storage.options.encoding and _whole(other):
             yield other
 
 
 def _whole(other: ExpandedDirectory) -> bool:
-    """Whether its images can be read now: those in an open shard cannot."""
+    """Whether all of its images can be read now: images in an unfinished shard cannot."""
     return other.storage.options.shard_size is None or other.manifest()["complete"]
 
 

@@ -1,4 +1,4 @@
-"""Turns the configuration into expansion jobs: which images each makes, what identifies them, and what makes them."""
+"""Turns the configuration into expansion jobs: which images a job makes, what identifies them, and what makes them."""
 
 from pathlib import Path
 from typing import Any
@@ -35,19 +35,19 @@ REVISION = 3  # raise when a change here, in a method or in the guidance changes
 
 
 class Assembly:
-    """Knows how training sets are expanded under one configuration's keys."""
+    """Builds the expansion jobs of one configuration."""
 
     def __init__(self, config: DictConfig, cache: StageCache, generators: Generators | None = None) -> None:
-        """`generators` are shared with other configurations of the same run."""
+        """Configurations of the same run share `generators`, so that each generator loads once."""
         self.config = config
         self.cache = cache
         self.encoders = encoder_source(config, cache)
         self.generators = generators or Generators()
 
     def job(self, data: TrainingSet, seed: int, name: str | None = None) -> ExpansionJob:
-        """New images as the `method` keys say, as many as `expansion.factor` and `expansion.balance`.
+        """The job that expands `data` by the `method`, `selection` and `expansion` keys.
 
-        `name`, that of a study's row, names its directory; what the keys choose unless given.
+        `name` is the name of the study's row and becomes part of the directory's name; the default follows from the keys.
         """
         name = row_name(self.config) if name is None else name
         method: Method = build(self.config.method)
@@ -75,11 +75,11 @@ class Assembly:
         return SelectingJob(*common, selection=selection, examiner=examiner)
 
     def materials(self, data: TrainingSet, seed: int, title: str, few: bool = False) -> Materials:
-        """What methods and selections may ask for."""
+        """The objects that methods and selections may ask for; `few`: only a few images will be made."""
         return Materials(self.config, data, seed, title, self.cache, self.encoders, self.generators, few)
 
     def ingredients(self, data: TrainingSet, seed: int) -> dict[str, Any]:
-        """Everything that can change the images: of the configuration what the method reads."""
+        """Everything that can change the images, including only the configuration keys that the method reads."""
         config = self.config
         needs = needs_of(config.method)
         found = {
@@ -115,7 +115,7 @@ class Assembly:
         return found
 
     def _energy_identity(self, data: TrainingSet, seed: int) -> dict[str, Any]:
-        """The `energy` keys with φ, and the `prototype` keys where it needs prototypes."""
+        """The `energy` keys and φ, and the `prototype` keys if the energy needs prototypes."""
         identity = option_identity(self.config.energy)
         if PROTOTYPES in energy_needs_of(self.config.energy):
             identity["prototype"] = prototype_identity(self.config.prototype, data.parts[0].labels, seed)
@@ -128,7 +128,7 @@ class Assembly:
         """
         if self.config.expansion.output_dir and self.config.command == "expand":
             return Path(self.config.expansion.output_dir)
-        if self.config.expansion.output_dir:  # a study has several
+        if self.config.expansion.output_dir:  # a study makes several expansions, so each gets a folder inside it
             return Path(self.config.expansion.output_dir) / f"{safe_name(name)}-seed{seed}"
         # A selection for another factor replaces what is there: the data of another run must not change under it.
         factor = "" if self.config.selection.name == ALL else f"x{self.config.expansion.factor}"

@@ -1,4 +1,4 @@
-"""The `expansion` keys, and what can be checked of them before anything loads."""
+"""The `expansion` keys, and the checks on them that can run before anything loads."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +14,15 @@ from distdiff.methods.config import groups_read, reads_strength
 from distdiff.selection.config import ALL
 
 HARD = "hard"
-OF_ENERGY = ("guidance", "energy", "encoder", "prototype")  # groups that not every method reads
+OF_ENERGY = ("guidance", "energy", "encoder", "prototype")  # groups that only some methods read
 
 
 @dataclass
 class ExpansionKeys:
     factor: int = key(at_least=1)
-    balance: bool = False  # more copies in small classes, so that with the originals all have equally many images
-    sources: str = key("all", choices=("all", "hard"))  # hard: those that the guide learnt last get all of the copies
-    hard_fraction: float = key(0.5, above=0, at_most=1)  # of each class's images, for sources=hard
+    balance: bool = False  # more copies for small classes, so that all classes have equally many originals plus copies
+    sources: str = key("all", choices=("all", "hard"))  # hard: copies are made only of the images the guide learnt last
+    hard_fraction: float = key(0.5, above=0, at_most=1)  # the fraction of each class's images that counts as hard
     strength: Any = key(above=0, at_most=1)  # a number, a list (one per copy, repeating) or {low: , high: }
     batch_size: int = key(at_least=1)
     output_dir: str | None = None
@@ -30,15 +30,15 @@ class ExpansionKeys:
     image_format: str = key("png", choices=("png", "jpeg", "webp"))
     quality: int | None = key(None, at_least=1, at_most=100)  # null: 95 for jpeg, lossless for webp
     save_size: int | None = key(None, at_least=8)  # null: the generator's resolution
-    shard_size: int = key(1000, at_least=1)  # images a shard, for webdataset and parquet
+    shard_size: int = key(1000, at_least=1)  # images per shard, for webdataset and parquet
     split: int | None = key(None, at_least=0)  # this process's part of an array job, from 0
     total_split: int = key(1, at_least=1)
-    # Unreadable sources, or failed images, that do not end a run: below 1 a share, from 1 on a number; null: any.
+    # How many unreadable sources or failed images a run tolerates: below 1 a fraction, from 1 on a count; null: any number.
     max_failures: float | None = key(0.25, at_least=0)
 
 
 def check(config: DictConfig) -> None:
-    """Refuses strengths that are none or leave no steps, a quality without a choice, and a part that there is not."""
+    """Refuses invalid strengths, strengths that leave no steps, a PNG quality, an invalid split, and `hard` without a guide."""
     keys = config.expansion
     check_strengths(keys.strength)
     if keys.quality is not None and keys.image_format == "png":
@@ -57,7 +57,10 @@ def check(config: DictConfig) -> None:
 
 
 def unread(config: DictConfig) -> dict[str, str]:
-    """The groups and keys that the chosen method, selection and choice of sources do not read; a study has several of each."""
+    """The groups and keys that the chosen method, selection and sources do not read, each with a message.
+
+    Empty for a study of several rows, which may each read different keys.
+    """
     if "study" in config and list(config.study.methods) != [row_name(config)]:
         return {}
     method, selects = config.method, config.selection.name != ALL
@@ -75,7 +78,7 @@ def unread(config: DictConfig) -> dict[str, str]:
 
 
 def check_strengths(strength: Any) -> None:
-    """Refuses a strength that is no number, no list of numbers and no `{low, high}` range."""
+    """Refuses a strength that is neither a number, nor a list of numbers, nor a `{low, high}` range."""
     form = "a number above 0 and at most 1, a list of them, or {low: , high: }"
     if OmegaConf.is_dict(strength):
         if set(strength) != {"low", "high"} or strength.low > strength.high:
@@ -88,7 +91,7 @@ def check_strengths(strength: Any) -> None:
 
 
 def check_split(split: int | None, total_split: int, command: str) -> None:
-    """Refuses a part of an array job that there is not."""
+    """Refuses an array job's `split` that is not between 0 and `total_split` − 1."""
     if split is None and total_split == 1:
         return
     if command != "expand":

@@ -6,36 +6,36 @@ import numpy as np
 
 
 class Deal(ABC):
-    """Deals copies to the sources of a plan. Item i is the same at every factor, so a larger factor only appends items.
+    """Decides how many copies each source of a plan gets, and in which order.
 
-    `count` is the number of items. Arguments and results are integers or arrays (m,) of them; positions number the sources
-    that copies are dealt to.
+    Item i is the same at every factor, so a larger factor only appends items. `count` is the number of items. Arguments and
+    results are integers or integer arrays (m,); a position is the index of a source among those that get copies.
     """
 
     count: int
 
     def __init__(self, labels: np.ndarray, ranks: np.ndarray) -> None:
-        """`labels` (n,) of the sources; `ranks` (n,): the order in which a class deals to its sources."""
+        """`labels` (n,): the sources' classes; `ranks` (n,): the order in which the sources of a class get their copies."""
         self.order = np.lexsort((ranks, labels))  # positions, class by class
         self.labels, self.classes, self.sizes = np.unique(labels, return_inverse=True, return_counts=True)
-        self.starts = np.cumsum(self.sizes) - self.sizes  # of each class in `order`
-        self.turn = np.empty_like(self.order)  # of each source in its class
+        self.starts = np.cumsum(self.sizes) - self.sizes  # where each class begins in `order`
+        self.turn = np.empty_like(self.order)  # each source's place in its class, from 0
         self.turn[self.order] = np.arange(len(labels)) - self.starts[self.classes[self.order]]
 
     @abstractmethod
     def places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The copies, and the positions of the sources, of the items at `indices`."""
+        """The copy numbers and source positions of the items at `indices`."""
 
     @abstractmethod
     def least_factor(self, copies: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """The smallest factor at which these copies of the sources at `positions` are dealt."""
+        """The smallest factor whose plan contains these copies of the sources at `positions`."""
 
     def numbers(self, copies: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """Which of its class's items each of these copies is, from 0, (m,)."""
+        """The number of each copy among the items of its class, from 0, (m,)."""
         return np.asarray(copies) * self.sizes[self.classes[positions]] + self.turn[positions]
 
     def numbered(self, labels: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The copies and positions of the `numbers`-th items of classes: the inverse of `numbers`."""
+        """The copy numbers and source positions of the `numbers`-th items of classes `labels`: the inverse of `numbers`."""
         classes = np.searchsorted(self.labels, labels)
         copies, turns = np.divmod(np.asarray(numbers), self.sizes[classes])
         return copies, self.order[self.starts[classes] + turns]
@@ -43,11 +43,11 @@ class Deal(ABC):
     @property
     @abstractmethod
     def words(self) -> str:
-        """What every source or class gets."""
+        """A phrase that says how many copies are made."""
 
 
 class Proportional(Deal):
-    """`factor` copies of every source: item i is copy i // n of source i % n, for n sources."""
+    """Makes `factor` copies of every source: with n sources, item i is copy i // n of source i % n."""
 
     def __init__(self, labels: np.ndarray, factor: int) -> None:
         super().__init__(labels, np.arange(len(labels)))
@@ -67,15 +67,16 @@ class Proportional(Deal):
 
 
 class InTurn(Deal):
-    """Classes deal to their sources in turn, one copy each, in the order of their `ranks`.
+    """Gives the sources of each class one copy each in turn, in the order of their `ranks`.
 
-    First come `first[c]` items of each class c, class by class, then for every unit of the factor `unit[c]` of each class.
+    The first `first[c]` items of each class c come first, class by class; then each unit of the factor adds `unit[c]` items to
+    each class c.
     """
 
     def __init__(
         self, labels: np.ndarray, ranks: np.ndarray, first: np.ndarray, unit: np.ndarray, factor: int, words: str
     ) -> None:
-        """`first` and `unit` (classes,) of the classes that have sources, in their order."""
+        """`first` and `unit` have one entry for each class that has sources, in ascending order of labels."""
         super().__init__(labels, ranks)
         self.first, self.unit, self.factor = first, unit, factor
         self.first_ends, self.unit_ends = np.cumsum(first), np.cumsum(unit)
@@ -85,9 +86,10 @@ class InTurn(Deal):
 
     @classmethod
     def balanced(cls, labels: np.ndarray, ranks: np.ndarray, sizes: np.ndarray, factor: int) -> "InTurn":
-        """N (1 + factor) − n_c copies for a class of n_c real images, N the largest n_c; every class then has N (1 + factor).
+        """Makes N (1 + factor) − n_c copies for a class of n_c real images, so that each class has N (1 + factor) in all.
 
-        `labels` and `ranks` (n,) of the sources that are dealt to, `sizes` (classes,) of all real images of their classes.
+        N is the largest n_c. `labels` and `ranks` (n,) describe the sources that get copies; `sizes` (classes,) counts all real
+        images of their classes.
         """
         largest = int(sizes.max(initial=1))
         words = f"of {len(labels):,} source images, so many that each class has {largest * (1 + factor):,} with its originals,"
@@ -95,7 +97,10 @@ class InTurn(Deal):
 
     @classmethod
     def equal_counts(cls, labels: np.ndarray, ranks: np.ndarray, sizes: np.ndarray, factor: int) -> "InTurn":
-        """As many copies of some of a class's images as `factor` copies of all of them would be."""
+        """Makes `factor` times as many copies as a class has real images, all of the given sources alone.
+
+        Arguments are as in `balanced`.
+        """
         words = f"{factor * int(sizes.sum()):,} copies of {len(labels):,} of {int(sizes.sum()):,} source images"
         return cls(labels, ranks, np.zeros_like(sizes), sizes, factor, words)
 

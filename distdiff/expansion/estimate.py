@@ -17,12 +17,12 @@ from distdiff.methods.synthesis import Synthesized
 from distdiff.store.encoding import ImageEncoding
 
 MINUTE = 60.0  # seconds
-ENCODED = 8  # so many images of a batch are encoded to learn their size
+ENCODED = 8  # at most this many images of a batch are encoded to measure their size
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """`images` to make, at `images_per_second` over all devices and `bytes_per_image` on disk."""
+    """The cost of making `images`, at `images_per_second` over all devices and `bytes_per_image` on disk."""
 
     images: int
     images_per_second: float
@@ -48,7 +48,7 @@ class Estimate:
         return f"{self.images:,} images: about {duration(self.seconds)} at {rate}, {size(self.bytes)} on disk"
 
     def within(self, limit: str) -> str:
-        """The same, where the rate is not known well yet.
+        """The estimate as text with an upper bound for the time, for use while the rate is not well known.
 
         >>> Estimate(images=100, images_per_second=4, bytes_per_image=1000).within("a minute")
         '100 images: less than a minute, 100 kB on disk'
@@ -57,10 +57,11 @@ class Estimate:
 
 
 class SayEstimate(Callback):
-    """Prints the `Estimate` for the `images` images of all `ranks` once, early on, where there is more than one batch.
+    """Prints the `Estimate` for the `images` images of all `ranks` once, early on, unless there is only one batch.
 
-    After the second batch, since the first one warms up. After the first batch if it took more than `patience` seconds, or if
-    the whole job takes less than a minute even at half of that batch's rate; only "less than a minute" is printed then.
+    It is printed after the second batch, since the first one warms up, but already after the first batch if that took more
+    than `patience` seconds. If the whole job takes less than a minute even at half of the first batch's rate, only "less than a
+    minute" is printed, after the first batch.
     """
 
     def __init__(self, images: int, encoding: ImageEncoding, ranks: int = 1, patience: float = 30.0) -> None:
@@ -98,7 +99,7 @@ class SayEstimate(Callback):
 
 
 def mean_size(images: Sequence[Image.Image], encoding: ImageEncoding) -> float:
-    """Bytes an image takes on disk, in the mean."""
+    """The mean number of bytes that an image takes on disk."""
     return fmean(len(encoding.encode_image(image)) for image in images)
 
 

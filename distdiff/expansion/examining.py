@@ -1,4 +1,4 @@
-"""Shows a selection its candidates: what φ, the energy and the guide make of their files."""
+"""Computes what a selection sees of its candidates: features, energies and the guide's probabilities."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -17,11 +17,11 @@ from distdiff.ranks.trainer import trainer_device
 from distdiff.selection.base import Candidates
 from distdiff.store.journal import Row
 
-BATCH = 64  # the same whoever examines, so that rounding is
+BATCH = 64  # fixed, so that rounding, and so the selection, is the same in every process
 
 
 class Examiner:
-    """Looks at images as they were saved, in the order of the plan, whichever process made them."""
+    """Examines images from their saved files in the order of the plan, so the result is the same whichever process made them."""
 
     def __init__(self, materials: Materials) -> None:
         self.materials = materials
@@ -31,7 +31,7 @@ class Examiner:
     def candidates(
         self, label: int, items: Sequence[WorkItem], rows: Sequence[Row], read: Callable[[int], bytes]
     ) -> Candidates:
-        """A class's images; `read(i)` gives the file of the i-th of `items`, whose metadata are `rows[i]`."""
+        """The candidates of one class; `read(i)` returns the file of `items[i]`, and `rows[i]` is its metadata."""
         energy = self.materials.image_energy.to(self.device)
         features, energies, probabilities = [], [], []
         for start in range(0, len(items), BATCH):
@@ -54,7 +54,7 @@ class Examiner:
         )
 
     def _probabilities(self, raw: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """The guide's (B, classes); of an encoder that is no classifier, a softmax of the cosines to the class means."""
+        """Class probabilities (B, classes): the guide's, or for other encoders a softmax of the cosines to the class means."""
         encoder = self.materials.image_energy.encoder
         if isinstance(encoder, GuideEncoder):
             return encoder.classifier.head(raw).softmax(-1)
@@ -69,7 +69,7 @@ class Examiner:
 
     @cached_property
     def _class_means(self) -> torch.Tensor:
-        """(classes, D), unit vectors; zero for a class without images."""
+        """The mean feature of each class as a unit vector, (classes, D); zero for a class without images."""
         labels = torch.from_numpy(self.materials.train.labels)
         classes = range(len(self.materials.train.class_names))
         sums = torch.stack([self._real[labels == label].sum(0) for label in classes])

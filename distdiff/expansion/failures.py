@@ -19,17 +19,19 @@ from distdiff.store.journal import append_rows
 from distdiff.store.shares import OUTPUT_DIR, Share
 from distdiff.writing import writing_to
 
-PATIENCE = 100  # a share of failures is judged only after so many images, or all of them where fewer are planned
+PATIENCE = 100  # the fraction of failures is taken of at least this many images, or of all if fewer are planned
 
 
 class FailureLimit:
-    """`expansion.max_failures`: below 1 a share, from 1 on a number, None for any."""
+    """The limit of `expansion.max_failures`: a fraction if below 1, a count from 1 on, no limit if None."""
 
     def __init__(self, allowed: float | None) -> None:
         self.allowed = allowed
 
     def exceeded(self, failed: int, tried: int, planned: int) -> bool:
-        """Whether `failed` of `tried` are too many; a share refers to at least `PATIENCE` images, or all if fewer are planned.
+        """Whether `failed` of `tried` images are too many.
+
+        A fractional limit is applied to at least `PATIENCE` images, or to all if fewer are planned.
 
         >>> FailureLimit(0.25).exceeded(20, tried=20, planned=1000), FailureLimit(0.25).exceeded(26, 26, 1000)
         (False, True)
@@ -43,7 +45,7 @@ class FailureLimit:
         return failed > self.allowed * max(tried, min(planned, PATIENCE))
 
     def check_sources(self, sources: LabelledImages) -> None:
-        """Raises `UserError` where too many sources cannot be read."""
+        """Raises `UserError` if too many sources cannot be read."""
         lost, total = sources.unreadable, len(sources) + len(sources.unreadable)
         if self.exceeded(len(lost), total, total):
             raise UserError(
@@ -56,7 +58,10 @@ class FailureJournal(Callback):
     """Journals samples that failed, and ends the run with a `UserError` when there are too many."""
 
     def __init__(self, directory: Path, share: Share, limit: FailureLimit, plan: ExpansionPlan, settled: int) -> None:
-        """`settled` images of the plan exist already or failed before; they count as tried. All ranks must construct this."""
+        """`settled`: how many images of the plan exist already or failed before; they count as tried.
+
+        All ranks must construct this together.
+        """
         self.directory = directory
         self.journal = directory / FAILURE_JOURNALS.replace("*", share.name)
         self.limit, self.planned = limit, len(plan)
@@ -65,7 +70,7 @@ class FailureJournal(Callback):
 
     @property
     def failed(self) -> int:
-        """Of the whole plan, on all ranks of this job and before."""
+        """How many images of the whole plan failed, in earlier runs and on all ranks of this job."""
         return self._before[0] + self._failed.add(0)
 
     def on_predict_batch_end(
@@ -86,7 +91,7 @@ class FailureJournal(Callback):
         self.check(f"the last one: {next(reversed(outputs.failures.values()))}")
 
     def check(self, remark: str = f"see {FAILURES}") -> None:
-        """Raises `UserError` where too many failed."""
+        """Raises `UserError` if too many images failed; `remark` is part of the message."""
         failed, tried = self.failed, self._before[1] + self._tried.add(0)
         if failed and self.limit.exceeded(failed, tried, self.planned):
             raise UserError(

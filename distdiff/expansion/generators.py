@@ -1,4 +1,4 @@
-"""Loads each generator once, whichever rows of a study ask for it, and says what identifies it."""
+"""Loads generators for all rows of a study, and computes what identifies them."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ NO_PART = ("draws", "usual_strength", "usual_batch_size", "gradient_checkpointin
 
 
 class Generators:
-    """Generators by their `generator` keys. Of several the last one that was asked for stays in memory."""
+    """Loads generators by their `generator` keys; only the one asked for last stays in memory."""
 
     def __init__(self) -> None:
         self._identities: dict[str, dict[str, Any]] = {}
@@ -22,12 +22,12 @@ class Generators:
     def load(self, keys: DictConfig) -> LatentDiffusion:
         name = fingerprint(keys)
         if self._loaded is None or self._loaded[0] != name:
-            self._loaded = None  # two would not fit
+            self._loaded = None  # freed first: two generators may not fit into memory
             self._loaded = name, pipelines.load_generator(keys)
         return self._loaded[1]
 
     def identity(self, keys: DictConfig) -> dict[str, Any]:
-        """The `generator` keys that can change an image, weights by what is in them."""
+        """The `generator` keys that can change an image; weights are identified by their content."""
         name = fingerprint(keys)
         if name not in self._identities:
             plain = OmegaConf.to_container(keys, resolve=True)
@@ -36,5 +36,5 @@ class Generators:
         return self._identities[name]
 
     def latent_dtype(self, keys: DictConfig) -> torch.dtype:
-        """The precision of latents outside of the networks; known without loading any."""
+        """The precision of latents outside of the networks; this loads no network."""
         return torch.float64 if keys.dtype == "float64" else torch.float32

@@ -6,9 +6,9 @@ import numpy as np
 
 
 def hardest(order: np.ndarray, labels: np.ndarray, fraction: float) -> np.ndarray:
-    """The positions of a fraction of each class's images, at least one, those of the highest `order`.
+    """The positions of the given fraction of each class's images, at least one, that have the highest `order`, sorted.
 
-    `order` (n,): the larger, the later the guide learnt the image; `labels` (n,).
+    `order` (n,) is larger the later the guide learnt an image; `labels` (n,) are the classes.
 
     >>> hardest(np.array([3.0, 1.0, 2.0, 0.0]), np.array([0, 0, 0, 1]), 0.5).tolist()
     [0, 2, 3]

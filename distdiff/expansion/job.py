@@ -1,4 +1,4 @@
-"""One expansion: a directory with an identity, and how to fill it."""
+"""One expansion: its directory, what identifies it, and how the directory is filled."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -45,10 +45,10 @@ from distdiff.writing import writing_to
 
 @dataclass
 class ExpansionJob:
-    """An expansion that is known but not made: `ingredients` identify it, `synthesizer()` loads what makes it.
+    """Describes an expansion before it is made: `ingredients` identify it, `synthesizer(title)` loads what makes its images.
 
-    `name` is that of the study's row; `method` plans the images, of the sources whose positions `choose_sources()` gives.
-    `adopts`: images that a directory beside this one has already, made in the same way, are copied from there.
+    `name` is the name of the study's row. `method` plans the images. `choose_sources()` returns the positions of the sources
+    that get copies; None for all. `adopts`: copy images that a neighbouring directory already has, if made in the same way.
     """
 
     name: str
@@ -74,7 +74,7 @@ class ExpansionJob:
         return self.plan_of(self.config.expansion.factor)
 
     def plan_of(self, factor: int) -> ExpansionPlan:
-        """The images of a factor."""
+        """The plan for another `expansion.factor`."""
         options, extension = self.config.expansion, StorageOptions.of(self.config).encoding.extension
         return ExpansionPlan(
             self.sources, factor, options.strength, self.seed, extension, options.balance, self.method, self._chosen
@@ -82,26 +82,29 @@ class ExpansionJob:
 
     @cached_property
     def _chosen(self) -> np.ndarray | None:
-        """Positions of the sources that copies are made of; None for all."""
+        """The positions of the sources that get copies; None for all."""
         return None if self.choose_sources is None else world().once(self.choose_sources)
 
     def claim(self) -> None:
-        """Makes the directory, or checks that it is this job's; raises `UserError` if it is another's.
+        """Makes the directory, or checks that an existing one belongs to this job.
 
-        And where too many sources cannot be read.
+        Raises `UserError` if it belongs to another job, or if too many sources cannot be read.
         """
         world().once(self._claim)
 
     @property
     def contents(self) -> Contents | None:
-        """Which images of its finished directory are the job's, None for all: it may have been made with a larger factor."""
+        """Which images of the finished directory belong to this job; None for all.
+
+        The directory may hold more images, if it was made with a larger factor.
+        """
         return self.plan
 
     def run(self, title: str, logger: Logger | bool = False) -> int:
-        """Makes the images of this process's share that are not there yet; whoever makes the last finishes the directory.
+        """Makes the missing images of this process's share; the process that makes the last image finishes the directory.
 
-        Returns how many images are missing: those of other shares. Does nothing where the directory is complete. `logger`
-        shows how it goes.
+        Returns how many images of other shares are still missing. Makes nothing if the directory is complete. Progress is
+        logged to `logger`. Raises `UserError` as `claim` does, and if too many images fail.
         """
         self.claim()  # again: hours may have passed, and the directory may be gone
         _ = self._chosen  # all ranks choose together, before one of them asks alone
@@ -109,7 +112,7 @@ class ExpansionJob:
         if not ranks.once(self.is_done):
             share = Share(options.split or 0, options.total_split, ranks.rank, ranks.size)
             with ExitStack() as holding:
-                # The leading rank first: where it is refused, all are.
+                # The leading rank goes first: if it is refused, all ranks stop.
                 ranks.once(lambda: holding.enter_context(working_on(self.path, share)))
                 if not ranks.leads:
                     holding.enter_context(working_on(self.path, share))
@@ -118,11 +121,11 @@ class ExpansionJob:
         return num_lacking
 
     def is_done(self) -> bool:
-        """Whether the directory is complete, and has all of the plan's images."""
+        """Whether the directory is complete and has all images of the plan."""
         return ExpandedDirectory(self.path).holds(self.plan)
 
     def fill(self, share: Share, title: str, logger: Logger | bool) -> int:
-        """Makes a share's images, and finishes the directory where no other's are missing; returns how many are."""
+        """Makes a share's images and returns how many of other shares are missing; if none, finishes the directory."""
         directory = ExpandedDirectory(self.path)
         self.make_missing(self.plan, share, title, logger, directory.storage, directory.rows)
         return world().once(lambda: self._finish(directory, self.plan))
@@ -137,9 +140,9 @@ class ExpansionJob:
         rows: Callable[[], Mapping[str, Row]],
         wanted: np.ndarray | None = None,
     ) -> None:
-        """Makes those of a plan's images, or of the indices `wanted`, that are a share's and not there yet.
+        """Makes the missing images of a plan that belong to a share, and writes them to `storage`.
 
-        They go to `storage`; `rows()` are the metadata of the images that are there, by file name.
+        `rows()` returns the metadata of the existing images by file name. `wanted`: indices into the plan; make only these.
         """
         ranks = world()
         lacking = ranks.once(lambda: plan.missing(self._settled(rows())))
@@ -159,7 +162,7 @@ class ExpansionJob:
         ranks.once(failures.check)
         try:
             self._make(plan, missing, share, title, failures, logger, storage)
-        except BaseException:  # the run ends here: what failed so far is to be seen
+        except BaseException:  # the run ends here, so list what has failed so far
             ExpandedDirectory(self.path).list_failures(share, self.sources.unreadable)
             raise
 
@@ -172,9 +175,9 @@ class ExpansionJob:
         ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names, options, declared)
 
     def _settled(self, rows: Mapping[str, Row]) -> set[str]:
-        """The names of images that need not be made: of those with these rows, and of those that failed.
+        """The file names of images that need not be made: those that have a row, and those that failed before.
 
-        Of images that were made together none where one was lost.
+        If one of several images that were made together was lost, none of them counts.
         """
         settled = rows.keys() | read_failures(self.path).keys()
         if not self.method.together:
@@ -183,11 +186,11 @@ class ExpansionJob:
         return settled - torn
 
     def _part(self, plan: ExpansionPlan, share: Share, indices: np.ndarray) -> np.ndarray:
-        """A share's part of a plan's items; copies that are made together are in one share."""
+        """The items at `indices` that belong to a share; copies that are made together belong to the same share."""
         return share.of(indices, plan.source_numbers(indices) if self.method.together else None)
 
     def _without_adopted(self, plan: ExpansionPlan, missing: np.ndarray, share: Share, storage: Storage) -> np.ndarray:
-        """Those of the missing items that no other row of a study has made, once the others are copied from there."""
+        """Copies the missing items that another row of the study has made, and returns the indices of the rest."""
         wanted = {plan[int(index)].file_name: int(index) for index in missing}
         with writing_to(self.path, OUTPUT_DIR):
             storage.begin(share.name)
@@ -197,7 +200,7 @@ class ExpansionJob:
         return np.array([index for name, index in wanted.items() if name not in adopted], dtype=np.int64)
 
     def _say_going_on(self, plan: ExpansionPlan, settled: int) -> None:
-        """Says how many images an earlier run left, those that failed in it not counted."""
+        """Prints how many images an earlier run made, without those that failed."""
         if world().leads and (there := settled - num_failed(self.path, plan)) > 0:
             console.print(f"going on: {there:,} of {len(plan):,} images are there")
 
@@ -233,7 +236,7 @@ class ExpansionJob:
         logger: Logger | bool,
         storage: Storage,
     ) -> None:
-        """Makes this rank's part of `missing`, and returns when all ranks have made theirs."""
+        """Makes this rank's part of `missing`, and returns when all ranks are done."""
         ranks, synthesizer = world(), self.synthesizer(title)
         batches = plan.batches(self._part(plan, share, missing), self.config.expansion.batch_size, synthesizer.group)
         with (
@@ -251,7 +254,7 @@ class ExpansionJob:
                 callbacks=[writer, failures, progress, *reports, StopBetweenBatches()],
                 enable_progress_bar=False,
                 inference_mode=False,
-                precision="32-true",  # `generator.dtype` is the sampler's; `trainer.precision` is for classifiers
+                precision="32-true",  # the sampler follows `generator.dtype`; `trainer.precision` is for classifiers
             )
             if batches:
                 module = ExpansionModule(synthesizer, self.method.together)
@@ -260,11 +263,11 @@ class ExpansionJob:
 
     @contextmanager
     def _timed(self, made: Counter) -> Iterator[None]:
-        """Notes how long the block took and how many images were made in it, also where it is stopped."""
+        """Records how long the block took and how many images it made, even if it is stopped."""
         started = time.perf_counter()
         try:
             yield
         finally:
             if world().leads:
-                with suppress(UserError):  # a disk that is full has been spoken of
+                with suppress(UserError):  # a full disk has been reported already
                     ExpandedDirectory(self.path).note_time(time.perf_counter() - started, made.add(0))

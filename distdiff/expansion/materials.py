@@ -1,4 +1,4 @@
-"""What a method may ask for, made of the real images and the configuration: each once, from the cache where it is there."""
+"""Builds what a method may ask for from the real images and the configuration, each once, or loads it from the cache."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,7 +46,10 @@ LATENTS_FORMAT = 2  # raise when the files of a posterior change
 
 
 class Materials:
-    """For the training images of one study seed, under one configuration. Attributes are what `Method.synthesizer` lists."""
+    """Builds what methods need, for the training images of one study seed and one configuration.
+
+    It has an attribute for everything that `Method.synthesizer` lists.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class Materials:
         generators: Generators,
         few: bool = False,
     ) -> None:
-        """`title` names progress bars. `few`: a few images are to be made, so sources are encoded as they are asked for."""
+        """`title` names progress bars. `few`: only a few images will be made, so sources are encoded on demand."""
         self.config = config
         self.data = data
         self.seed = seed
@@ -70,10 +73,10 @@ class Materials:
         self.few = few
 
     def synthesizer(self, method: Method) -> Synthesizer:
-        """What makes the images of a method, given what it asks for."""
+        """Builds the method's synthesizer with everything that it asks for."""
         needs = needs_of(self.config.method)
         if {"generator", "prompts", "latents"} & set(needs):
-            _ = self.generator  # loaded first: it may refuse what only it can know
+            _ = self.generator  # loaded first: some errors in the configuration show only when it loads
         return method.synthesizer(**{need: getattr(self, need) for need in needs})
 
     @property
@@ -82,12 +85,12 @@ class Materials:
 
     @property
     def size(self) -> int:
-        """Pixels a side of new images, and of real ones where they are seen beside them."""
+        """The side in pixels of new images, and of real images where they are compared with new ones."""
         return self.config.generator.resolution
 
     @property
     def generator(self) -> LatentDiffusion:
-        """On the trainer's device, where encoding is fast; Lightning takes it off after each prediction."""
+        """The generator, moved to the trainer's device; Lightning moves it back to the CPU after each prediction."""
         return self._generators.load(self.config.generator).to(trainer_device(self.config.trainer))
 
     @cached_property
@@ -104,7 +107,10 @@ class Materials:
 
     @cached_property
     def image_energy(self) -> ImageEnergy:
-        """The energy of the `energy` keys, with what it needs of the real images as the guidance method wants them seen."""
+        """The energy that the `energy` keys choose, with the prototypes or exemplars that it needs.
+
+        These are computed from real images that are prepared as the guidance method asks.
+        """
         encoder = self.encoder()
         preparation = self.preparation
         size, fit = preparation.prototype_view(self.size, self.data.fit, encoder.input_size)
@@ -117,15 +123,15 @@ class Materials:
 
     @property
     def preparation(self) -> Preparation:
-        """How the guidance method wants sources and prototypes prepared, where the method takes guidance."""
+        """How sources and prototypes are prepared: as the guidance method asks, or by default if the method is unguided."""
         return self.guidance.preparation if "guidance" in needs_of(self.config.method) else Preparation()
 
     def encoder(self) -> Encoder:
-        """φ."""
+        """φ, trained or loaded."""
         return self.encoders.encoder(self.data, self.seed, f"{self.title.rsplit(': ', 1)[0]}: guide")
 
     def prototypes(self, encoder: Encoder, size: int, fit: str) -> Prototypes:
-        """Class and group prototypes in φ's features of the real images, made squares of `size` by `fit`."""
+        """Class and group prototypes of the real images' features under φ; `fit` makes the images squares of side `size`."""
         options, train = self.config.prototype, self.train
         ingredients = self._view(size, fit) | {
             "format": FORMAT,
@@ -153,7 +159,7 @@ class Materials:
         return Prototypes.load(self.cache.get("prototypes", ingredients, build_stage) / "prototypes.safetensors")
 
     def exemplars(self, encoder: Encoder, size: int, fit: str) -> Exemplars:
-        """φ's features of each real image, made a square of `size` by `fit`."""
+        """Features of each real image under φ; `fit` makes the images squares of side `size`."""
         train = self.train
 
         def build_stage(folder: Path) -> None:
@@ -165,7 +171,7 @@ class Materials:
 
     @cached_property
     def prompts(self) -> Prompts:
-        """The prompts of each class as the generator's text encoders give them, each distinct sentence embedded once."""
+        """The prompts of all classes, embedded by the generator's text encoders; each distinct sentence is embedded once."""
         of_classes = sentences(self.config.dataset, self.train.class_names)
         number = {sentence: i for i, sentence in enumerate(dict.fromkeys(chain.from_iterable(of_classes)))}
         generator = self.generator
@@ -189,7 +195,7 @@ class Materials:
 
     @cached_property
     def latents(self) -> Latents:
-        """The autoencoder's posterior of every source, made a square by `dataset.fit` or as the guidance method says."""
+        """The autoencoder's posterior of every source, made square by `dataset.fit` or by the guidance method's random crop."""
         train, random_crop, generator = self.train, self.preparation.random_crop, self.generator
         identity = self._generators.identity(self.config.generator)
         how = None if random_crop is None else f"{random_crop.__module__}.{random_crop.__qualname__}"
@@ -222,7 +228,7 @@ class Materials:
         return StoredLatents(self.cache.get("latents", ingredients, build_stage))
 
     def _view(self, size: int, fit: str) -> dict[str, Any]:
-        """What identifies φ's features of the real images as the energy sees them."""
+        """What identifies the real images' features under φ, for images made squares of side `size` by `fit`."""
         return {
             "encoder": self.encoders.identity(self.data, self.seed),
             "resolution": size,
@@ -232,7 +238,7 @@ class Materials:
 
 
 def _crop(images: LabelledImages, position: int, size: int, random_crop: Crop, seed: int) -> torch.Tensor:
-    """One crop of an image, by a generator of its own."""
+    """One random crop of an image, drawn from the image's own random stream."""
     class_name = images.class_names[images.labels[position]]
     rng = np.random.default_rng(image_seed(seed, class_name, images.keys[position], "source", "crop"))
     return to_tensor(random_crop(images.image(position), size, rng))

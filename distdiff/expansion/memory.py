@@ -1,4 +1,4 @@
-"""Makes a batch in as many parts as memory allows."""
+"""Divides a batch into parts that fit into memory."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from distdiff.errors import UserError
 from distdiff.methods.item import WorkItem
 from distdiff.methods.synthesis import Synthesized, Synthesizer
 
-# Messages of the libraries below torch; errors of torch's own allocators are recognised by type or by Lightning.
+# Messages of the libraries that torch calls; errors of torch's own allocators are recognised by type or by Lightning.
 _SAID = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "not enough memory", "out of memory")
 
 
@@ -18,13 +18,16 @@ class WithinMemory:
     """Calls a synthesizer on at most `limit` items at a time, halved for good whenever memory runs out."""
 
     def __init__(self, synthesizer: Synthesizer, together: bool = False) -> None:
-        """`together`: the images of a batch depend on each other, so that no batch is divided."""
+        """`together`: the images of a batch depend on each other, so a batch is never divided."""
         self.synthesizer = synthesizer
         self.together = together
         self.limit: int | None = None  # no limit
 
     def __call__(self, items: Sequence[WorkItem]) -> Synthesized:
-        """Raises `UserError` where there is not enough memory for one item."""
+        """Returns the results of all items.
+
+        Raises `UserError` if there is not enough memory for one item, or for a batch that must not be divided.
+        """
         made: list[Synthesized] = []
         done = 0
         while done < len(items):
@@ -43,7 +46,7 @@ class WithinMemory:
         except (RuntimeError, MemoryError) as error:
             if not ran_out_of_memory(error):
                 raise
-        return None  # the failed attempt's tensors are freed only after its error is, which is the case here
+        return None  # outside of `except`: the failed attempt's tensors are freed only once its exception is gone
 
     def _halve(self, size: int) -> None:
         garbage_collection_cuda()
@@ -62,13 +65,13 @@ class WithinMemory:
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether torch, on any device, or Python failed to get memory."""
+    """Whether the error says that torch (on any device) or Python could not allocate memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or is_oom_error(error):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
 
 
 def joined(parts: Sequence[Synthesized]) -> Synthesized:
-    """Parts of a batch as one, in order."""
+    """The parts of a batch as one batch, in order."""
     columns = {name: [value for part in parts for value in part.columns[name]] for name in parts[0].columns}
     return Synthesized(torch.cat([part.images for part in parts]), columns)

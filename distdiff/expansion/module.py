@@ -21,14 +21,14 @@ class ExpansionModule(L.LightningModule):
         self.within_memory = WithinMemory(synthesizer, together)
 
     def transfer_batch_to_device(self, batch: list[WorkItem], *_: object) -> list[WorkItem]:
-        return batch  # names and numbers only; the synthesizer owns the tensors
+        return batch  # items hold only names and numbers; the synthesizer owns the tensors
 
     def predict_step(self, batch: list[WorkItem], _: int) -> Synthesized:
         return self.within_memory(batch).judged()
 
 
 class PlannedBatches(Dataset):
-    """The plan's batches, one an index: what is drawn together was decided when it was planned."""
+    """A dataset with one planned batch per index: the plan, not the loader, decides which items share a batch."""
 
     def __init__(self, plan: ExpansionPlan, batches: list[np.ndarray]) -> None:
         """`batches` hold indices into the plan."""

@@ -1,17 +1,17 @@
-"""What an expansion is called, in directories and tables (no heavy imports)."""
+"""The names of expansions in directories and tables (no heavy imports)."""
 
 from omegaconf import DictConfig
 
 from distdiff.methods.config import AUGMENTATION, IMG2IMG
 from distdiff.selection.config import ALL
 
-PLUS = "+"  # before the selection
+PLUS = "+"  # comes before the selection's name
 
 
 def row_name(config: DictConfig) -> str:
-    """The study's row that the keys choose: of img2img its guidance, of augmentation its policy, else the method; `+selection`.
+    """The name of the study's row that the keys choose, for instance `none+energy`.
 
-    `none+energy`, for instance.
+    It is the guidance for img2img, the policy for augmentation and the method otherwise, with `+<selection>` if one is chosen.
     """
     method = config.method
     if method.name == IMG2IMG:

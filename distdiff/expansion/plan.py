@@ -1,4 +1,4 @@
-"""The work list: copies of source images, each with its own seed."""
+"""The list of all images to make, each with its own seed."""
 
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,9 +20,9 @@ CHUNK = 10_000  # file names made at a time
 
 
 class ExpansionPlan(Sequence[WorkItem]):
-    """All copies of all sources, in an order in which a larger `factor` only appends; items are made when asked for.
+    """All copies of all sources, in an order in which a larger `factor` only appends items.
 
-    Planning costs a name a source, not an object an image: which copy of which source an item is, is computed.
+    It stores one name for each source and no object for each image: items are computed when they are asked for.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class ExpansionPlan(Sequence[WorkItem]):
         method: Method | None = None,
         chosen: np.ndarray | None = None,
     ) -> None:
-        """`strength`: a number, a list (one a copy, repeating) or a `{low, high}` range, drawn an image.
+        """`strength`: a number, a list (one per copy, repeating) or a `{low, high}` range to draw from for each image.
 
-        `balance`: more copies of small classes than `factor` of each source, so that with their originals all are equal.
-        `method` plans what each image is made of; img2img unless given. `chosen`: positions of the sources that get all of
-        their classes' copies; None for all of them.
+        `balance`: small classes get more copies than `factor` of each source, so that all classes end up equally large with
+        their originals. `method` plans what each image is made of; the default is img2img. `chosen`: positions of the sources
+        that share all copies of their classes; None for all sources.
         """
         self.images = images
         self.factor = factor
@@ -49,7 +49,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         self.method = Img2Img() if method is None else method
         self.sources = Sources(images)
         self._strengths = strengths_of(strength)
-        self._drawn = hasattr(strength, "keys")  # an image, from a range
+        self._drawn = hasattr(strength, "keys")  # whether strengths are drawn from a range
         self._folders = [safe_name(name) for name in images.class_names]
         self._names = [safe_name(key) for key in images.keys]
         self._chosen = np.arange(len(images)) if chosen is None else np.sort(chosen)
@@ -66,12 +66,12 @@ class ExpansionPlan(Sequence[WorkItem]):
 
     @property
     def words(self) -> str:
-        """What is made of the sources."""
+        """A phrase that says how many copies are made, in how many classes."""
         return f"{self._deal.words} in {len(self.images.class_names)} classes"
 
     @property
     def unreadable(self) -> tuple[Unreadable, ...]:
-        """Sources that cannot be read, so that nothing is made of them."""
+        """The sources that cannot be read, so that they get no copies."""
         return self.images.unreadable
 
     @property
@@ -84,7 +84,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return counts
 
     def file_names(self) -> Iterator[str]:
-        """Every item's path below the expanded dataset's directory, in order."""
+        """Every item's path inside the expanded dataset's directory, in order."""
         for start in range(0, len(self), CHUNK):
             copies, positions = self._places(np.arange(start, min(start + CHUNK, len(self))))
             for copy, position in zip(copies.tolist(), positions.tolist(), strict=True):
@@ -98,13 +98,13 @@ class ExpansionPlan(Sequence[WorkItem]):
         return np.fromiter(indices, dtype=np.int64)
 
     def source_numbers(self, indices: np.ndarray) -> np.ndarray:
-        """The positions of the sources of the items at `indices`, (m,): equal for copies of one source."""
+        """The source positions (m,) of the items at `indices`; copies of one source have the same one."""
         return self._places(indices)[1]
 
     def batches(self, indices: np.ndarray, batch_size: int, group: Callable[[float], Hashable]) -> list[np.ndarray]:
-        """Puts items of one group (equal `group(strength)`) into batches, in order.
+        """Divides items into batches, in order; all items of a batch have the same `group(strength)`.
 
-        Of a method that makes a source's copies together a batch holds copies of one source, at most `group_size` of them.
+        If the method makes all copies of a source together, a batch holds copies of one source only, at most `group_size`.
         """
         copies, positions = self._places(indices)
         keys = self._groups(copies, positions, group)
@@ -119,7 +119,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return [part for part in parts if len(part)]
 
     def factor_with(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """The smallest factor, at least its own, whose plan has the images of these metadata rows too."""
+        """The smallest factor, at least the plan's own, whose plan contains the images of these metadata rows too."""
         if not rows:
             return self.factor
         copies = np.array([row["copy"] for row in rows])
@@ -133,7 +133,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return max(self.factor, int(self._deal.least_factor(copies, places).max()))
 
     def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The copies, and the positions of the sources, of items; without sources, the number in the class for a copy."""
+        """The copy numbers and source positions of items; if the method has no sources, a copy's number counts its class."""
         copies, places = self._deal.places(indices)
         if self.method.num_sources == 0:
             copies = self._deal.numbers(copies, places)
@@ -173,7 +173,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return replace(item, label=label, class_name=class_name, source_class=item.class_name, file_name=file_name)
 
     def _file_name(self, copy: int, position: int) -> str:
-        """That of a copy in its source's class."""
+        """The file name of a copy in its source's class."""
         name = SOURCELESS if self.method.num_sources == 0 else self._names[position]
         return f"{self._folders[self.sources.labels[position]]}/{name}__{copy:04d}.{self.extension}"
 
@@ -186,7 +186,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return [of_turn[turn] for turn in (copies % len(of_turn)).tolist()]
 
     def _strength(self, copy: int, position: int) -> float | None:
-        """The number itself, the list's turn for the copy, or a uniform draw from `{low, high}` by its own seed."""
+        """The strength of a copy: the number, the list's entry for this copy, or a draw from the range by the copy's own seed."""
         if not self._drawn:
             return self.method.strength(float(self._strengths[copy % len(self._strengths)]))
         class_name = self.images.class_names[self.sources.labels[position]]
@@ -203,7 +203,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return deal(labels, self._ranks(), sizes, self.factor)
 
     def _ranks(self) -> np.ndarray:
-        """A random number of each chosen source, (n,): whose names come first must not decide which gets a copy more."""
+        """A random number for each chosen source, (n,), so that the order of names does not decide who gets an extra copy."""
         class_names = self.images.class_names
         seeds = (
             image_seed(self.seed, class_names[self.sources.labels[p]], self.images.keys[p], "source", "deal")
@@ -213,6 +213,6 @@ class ExpansionPlan(Sequence[WorkItem]):
 
 
 def source_of(row: Mapping[str, Any]) -> str:
-    """`class/key` of the source of an expanded image, by its metadata; those of older versions name the key alone."""
+    """The source of an expanded image as `class/key`, from its metadata row; older versions stored the key alone."""
     sources = row.get("sources")
     return sources[0] if sources else f"{row['class_name']}/{row['source']}"

@@ -1,7 +1,7 @@
-"""An expansion of which a selection keeps a part.
+"""An expansion from which a selection keeps a part of the images.
 
-Candidates are made below `.candidates/`, chosen class by class once all are there, and moved to where the dataset's images
-are. At every moment an image is in one of the two places at least, so that a stop loses none; who comes next goes on.
+Candidates are written below `.candidates/`. Once all are there, images are chosen class by class and moved to the dataset.
+At every moment an image is in at least one of the two places, so a stop loses none and the next run continues.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +35,7 @@ SHARE = "selection"  # the share that moves images
 
 @dataclass(frozen=True)
 class Kept:
-    """The images that were chosen, by their file names: the contents of the directory."""
+    """The contents of the directory: the file names of the chosen images."""
 
     names: Sequence[str]
     factor: int
@@ -54,9 +54,9 @@ class Kept:
 
 @dataclass
 class SelectingJob(ExpansionJob):
-    """Makes candidates, and keeps as many images of each class as `expansion.factor` says.
+    """Makes candidates, and keeps as many images of each class as `expansion.factor` asks for.
 
-    `examiner(title)` looks at candidates, which trains or loads φ.
+    `examiner(title)` returns what examines the candidates; it trains or loads φ.
     """
 
     selection: Selection = All()
@@ -65,7 +65,7 @@ class SelectingJob(ExpansionJob):
 
     @property
     def contents(self) -> None:
-        """All images of the directory are the job's: another factor selects anew."""
+        """None: all images of the directory belong to the job, because another factor makes a new selection."""
         return None
 
     @property
@@ -81,7 +81,7 @@ class SelectingJob(ExpansionJob):
         return CandidateStore(self.directory)
 
     def is_done(self) -> bool:
-        """Whether the directory is complete with this factor's choice."""
+        """Whether the directory is complete and holds the images chosen for this factor."""
         manifest = self.directory.manifest()
         if not manifest["complete"] or manifest["counts"]["factor"] != self.factor:
             return False
@@ -91,21 +91,24 @@ class SelectingJob(ExpansionJob):
         return True
 
     def fill(self, share: Share, title: str, logger: Logger | bool) -> int:
-        """Makes a share's candidates; whoever finds that none is missing chooses, and makes more where too few are good."""
+        """Makes a share's candidates and returns how many of other shares are missing.
+
+        The process that finds none missing chooses the images, and makes more candidates for classes with too few good ones.
+        """
         while True:
             lacking = self._fill(share, title, logger)
             if lacking is not None:
                 return lacking
 
     def _fill(self, share: Share, title: str, logger: Logger | bool) -> int | None:
-        """The same, but None where images that were chosen have been lost meanwhile, so that they are to be made anew."""
+        """The same, but returns None if chosen images have been lost, so that they must be made again."""
         ranks = world()
         with ExitStack() as selecting:
             ranks.once(lambda: self._lock_and_prepare(selecting))
             if ranks.once(self.is_done):
                 return 0
             if ranks.once(lambda: self.store.kept() is None):
-                selecting.close()  # others may make their shares meanwhile
+                selecting.close()  # so that other processes can work on their shares meanwhile
                 first = self.plan_of(self.selection.factors(self.factor)[0])
                 self._make_candidates(first, share, title, logger)
                 if lacking := ranks.once(lambda: len(first.missing(self._settled(self._rows())))):
@@ -117,7 +120,7 @@ class SelectingJob(ExpansionJob):
             return 0 if ranks.once(self._keep) else None
 
     def _lock_and_prepare(self, selecting: ExitStack) -> None:
-        """Waits until no other process selects, and takes the images of another factor's choice back to the candidates."""
+        """Waits until no other process selects, and moves images that another factor chose back to the candidates."""
         with writing_to(self.path, OUTPUT_DIR):
             lock = self.path / SELECTING
             try:
@@ -129,7 +132,7 @@ class SelectingJob(ExpansionJob):
                 return
             kept = self.store.kept()
             if kept is not None and kept["factor"] == self.factor and not self.directory.manifest()["complete"]:
-                return  # a move that was cut short goes on
+                return  # an interrupted move of the chosen images continues
             self.store.forget_kept()
             if self.directory.rows() or self.directory.manifest()["complete"]:
                 before = self.directory.manifest().get("counts", {}).get("factor", "another")
@@ -137,7 +140,7 @@ class SelectingJob(ExpansionJob):
                 self.store.take_back(SHARE)
 
     def _rows(self) -> dict[str, Row]:
-        """Metadata of all images that were made, kept or not, by file name."""
+        """The metadata of all images made, kept or not, by file name."""
         candidates = self.store.rows()  # first: another process may move images from here to there
         return candidates | self.directory.rows()
 
@@ -152,7 +155,7 @@ class SelectingJob(ExpansionJob):
             self.store.path.mkdir(exist_ok=True)
 
     def _choose(self, title: str, logger: Logger | bool) -> None:
-        """Chooses class by class; for classes with too few good candidates makes more, all shares' alike."""
+        """Chooses class by class, and makes more candidates, for all shares, in classes that have too few good ones."""
         wanted = {int(label): int(count) for label, count in enumerate(self.plan.counts) if count}
         chosen: dict[int, list[str]] = {}
         factors = self.selection.factors(self.factor)
@@ -178,7 +181,7 @@ class SelectingJob(ExpansionJob):
     def _chosen_of(
         self, plan: ExpansionPlan, labels: Sequence[int], wanted: dict[int, int], last: bool, title: str
     ) -> dict[int, list[str]]:
-        """The file names that are kept of each class; without those classes for which more candidates are asked."""
+        """The file names to keep in each of the classes `labels`, except classes that need more candidates first."""
         rows, examiner, found = self._rows(), self._examiner(title), {}
         numbers = self.sources.labels[plan.source_numbers(np.arange(len(plan)))]
         for label in labels:
@@ -199,12 +202,12 @@ class SelectingJob(ExpansionJob):
         return self._loaded_examiner
 
     def _indices_of(self, plan: ExpansionPlan, labels: Sequence[int]) -> np.ndarray:
-        """The items of a plan whose sources are of these classes."""
+        """The indices of a plan's items whose sources belong to the classes `labels`."""
         indices = np.arange(len(plan))
         return indices[np.isin(self.sources.labels[plan.source_numbers(indices)], labels)]
 
     def _keep(self) -> bool:
-        """Moves what was chosen, and finishes the directory; False where some of it is not there any more."""
+        """Moves the chosen images to the dataset and finishes the directory; False if some of them are lost."""
         with writing_to(self.path, OUTPUT_DIR):
             kept = self.store.kept()
             self.store.hand_over(kept["names"], SHARE)
@@ -235,6 +238,6 @@ class SelectingJob(ExpansionJob):
 
 
 def _all_shares() -> Share:
-    """All of a plan, divided among the ranks of this job alone: other jobs' shares are done."""
+    """The whole plan, divided among the ranks of this job only: the shares of other jobs are done."""
     ranks = world()
     return Share(0, 1, ranks.rank, ranks.size)

@@ -1,4 +1,4 @@
-"""Ends an expansion between two batches when a signal asks for it, so that no image is lost or half written."""
+"""Ends an expansion between two batches after a signal, so that no image is lost or half written."""
 
 import os
 import signal
@@ -11,25 +11,25 @@ from lightning.pytorch.callbacks import Callback
 
 from distdiff.errors import Stopped
 
-TOGETHER = 2.0  # seconds
+TOGETHER = 2.0  # seconds within which two signals count as one
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopBetweenBatches(Callback):
     """Notes SIGINT (Ctrl-C), SIGTERM and SIGUSR1, and raises `Stopped` after the batch in progress is written.
 
-    It must be the last of a trainer's callbacks. A second signal has its usual effect, unless it arrives together with the
-    first: a launcher forwards a signal that the system also sends to every process.
+    It must be the last of a trainer's callbacks. A second signal has its usual effect, unless it arrives within `TOGETHER`
+    seconds of the first: the system sends a signal to every process, and a launcher may forward it once more.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.moment = 0.0
-        # Taken now: Lightning installs its own handlers later, and on SIGTERM they wait for loops that prediction lacks.
+        # Recorded now, because Lightning later installs handlers whose SIGTERM waits for a loop that prediction does not have.
         self.previous: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """After Lightning has set its own handlers, which would end the process or resubmit the job."""
+        """Replaces the handlers that Lightning has just installed, which would end the process or resubmit the job."""
         for number in SIGNALS:
             signal.signal(number, self._note)
 

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, ListConfig
 
 
 def strengths_of(strength: Any) -> list[float]:
-    """The strengths that bound what a run will use: the number, the list's members, or both ends of the range.
+    """The strengths as a list: the number, the members of the list, or both ends of the range.
 
     >>> strengths_of(0.5), strengths_of([0.4, 0.6]), strengths_of({"low": 0.3, "high": 0.7})
     ([0.5], [0.4, 0.6], [0.3, 0.7])

@@ -27,12 +27,12 @@ ENERGIES = ("energy_before", "energy_after")
 
 
 class TrackExpansion(Callback):
-    """Logs every `every` seconds, and once more at the end, against the number of images made since the start.
+    """Logs after the first batch, then every `every` seconds and at the end; the step is the number of images made.
 
-    `images`; `images_per_second` and the medians of `energy_before` and `energy_after` since the last time; `failures` so
-    far; `memory_gb`: the most that tensors took on the GPU, else what the process takes now. Every `grid_every` seconds
-    `samples`, a grid of the latest images. The first time is after the first batch. With several ranks the leading one
-    logs: `made()` counts the images of all, everything else is its own.
+    It logs `images`; `images_per_second` and the medians of `energy_before` and `energy_after` since the last entry;
+    `failures` so far; and `memory_gb` (see `memory_gb`). Every `grid_every` seconds it also logs `samples`, a grid of the
+    latest images. With several ranks only the leading one logs: `made()` counts the images of all ranks, energies, samples and
+    memory are its own.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class TrackExpansion(Callback):
         self.failures = failures
         self.every = every
         self.grid_every = grid_every
-        self._fresh = 0  # own images since the last time
+        self._fresh = 0  # this rank's images since the last entry
         self._logged_images = 0
         self._logged_at = 0.0
         self._grid_at = -math.inf
@@ -80,7 +80,7 @@ class TrackExpansion(Callback):
         self._log(pl_module.device)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        with contextlib.suppress(RankLost):  # the job says so itself
+        with contextlib.suppress(RankLost):  # the job reports it itself
             self._log(pl_module.device)
 
     def _log(self, device: torch.device) -> None:
@@ -105,14 +105,14 @@ class TrackExpansion(Callback):
 
 
 def thumbnail(pixels: torch.Tensor) -> Image.Image:
-    """(3, H, W) in [0, 1] as an image of at most `GRID_SIDE` pixels a side."""
+    """Converts pixels (3, H, W) in [0, 1] to an image whose sides have at most `GRID_SIDE` pixels."""
     image = to_image(pixels)
     image.thumbnail((GRID_SIDE, GRID_SIDE))
     return image
 
 
 def memory_gb(device: torch.device) -> float:
-    """The most memory that tensors took on a CUDA device so far; elsewhere what this process takes, in 10^9 bytes."""
+    """Memory in 10^9 bytes: on CUDA the peak taken by tensors so far, elsewhere what this process takes now."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return psutil.Process().memory_info().rss / 1e9

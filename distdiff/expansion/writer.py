@@ -1,4 +1,4 @@
-"""Puts expanded images on disk as they come, each whole or not at all, and notes what is done."""
+"""Writes expanded images to disk as they are made, each one whole or not at all, and records what is done."""
 
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,16 @@ from distdiff.store.formats.base import Storage
 from distdiff.store.shares import OUTPUT_DIR, Share
 from distdiff.writing import writing_to
 
-COMPANIONS = "companions"  # the metadata column of the file names of all images that were made together
+COMPANIONS = "companions"  # this metadata column holds the file names of all images that were made together
 
 
 class ExpandedWriter(BasePredictionWriter):
-    """Hands a batch's images, as files are to hold them, and their metadata rows to the directory's storage."""
+    """Encodes the images of a batch and hands them to the directory's storage with their metadata rows."""
 
     def __init__(self, directory: Path, storage: Storage, share: Share, together: bool = False) -> None:
-        """`storage` is that of the directory, or one below it.
+        """`storage` is the directory's own or, for candidates, one below it.
 
-        `together`: the images of a batch depend on each other, and their metadata say so.
+        `together`: the images of a batch depend on each other, so each metadata row names all of them.
         """
         super().__init__(write_interval="batch")
         self.directory = directory
@@ -57,7 +57,7 @@ class ExpandedWriter(BasePredictionWriter):
 
 
 def metadata_row(item: WorkItem) -> dict[str, Any]:
-    """The columns that every method has."""
+    """The metadata columns that every method has."""
     shares = item.soft_label or ((item.label, 1.0),)
     return {
         "file_name": item.file_name,

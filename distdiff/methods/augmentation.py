@@ -1,4 +1,4 @@
-"""Augmentation: copies made by an augmentation policy alone, what a user would do without a diffusion model."""
+"""Augmentation: copies made by an augmentation policy alone, the usual choice without a diffusion model."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -15,7 +15,7 @@ from distdiff.methods.synthesis import Synthesized, Synthesizer
 
 
 class Augmented(Method):
-    """Each copy is its source under the augmentation `policy`, an option of `conf/augmentation`."""
+    """Makes each copy by applying the augmentation `policy`, an option of `conf/augmentation`, to its source."""
 
     def __init__(self, *, policy: Annotated[str, Limits(option_of="augmentation")]) -> None:
         self.policy = policy
@@ -28,7 +28,7 @@ class Augmented(Method):
 
 
 class Augmentation(Synthesizer):
-    """Reads each source when a copy of it is made, so that none is kept in memory."""
+    """Applies the policy to each item's source, which is read only then, so that no source stays in memory."""
 
     def __init__(self, policy: nn.Module, squares: Squares) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Augmentation(Synthesizer):
     @torch.no_grad()
     def forward(self, items: Sequence[WorkItem]) -> Synthesized:
         images = []
-        for item in items:  # kornia draws from the global generator, so one image at a time under its own seed
+        for item in items:  # kornia draws from the global generator, so each image is made alone, under its own seed
             source = to_floats(self.squares[item.position])[None]
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(item.seed)

@@ -1,4 +1,4 @@
-"""What a method is: how one new image comes to be, from no, one or several real images, with a label that may be soft.
+"""The base class of methods. A method makes a new image from no, one or several real images; its label may be soft.
 
 To add one: a file here with a subclass of `Method`, and a YAML file in `conf/method` that names it.
 """
@@ -16,19 +16,19 @@ from distdiff.methods.synthesis import Synthesizer
 
 
 class Method(ABC):
-    """Plans which real images a new one is made of, and builds what makes it.
+    """Plans which real images a new image is made from, and builds the synthesizer that makes it.
 
-    Its keys in `conf/method` are the keyword-only arguments of its constructor. What it needs are the arguments of its
-    `synthesizer`, by name (see there). What it plans for an image depends on that image's own seed alone, so that a larger
-    factor only adds images.
+    Its keys in `conf/method` are the keyword-only arguments of its constructor. The argument names of its `synthesizer` say
+    what it needs (see there). The plan for an image must depend on that image's own seed alone, so that a larger factor only
+    adds images.
 
-    - `num_sources`: how many real images a new one is made of. With 0 a class gets as many images as another method would
-      make of its sources.
-    - `keeps_class`: the heaviest class of a new image is always that of its source.
-    - `columns`: the metadata columns that it brings, by name, with their types: `str`, `int`, `float`, `bool`, or a list of
-      one of these, `list[str]`. Columns that it does not declare have the type of their values.
-    - `group_size`: None for a method that makes every image by itself. A number: all copies of a source are made together,
-      at most so many in one batch, on one rank, and again as a whole where only some of them were saved.
+    - `num_sources`: how many real images a new one is made from. With 0, a class gets as many images as another method would
+      make from its sources.
+    - `keeps_class`: whether the heaviest class of a new image is always its source's class.
+    - `columns`: the metadata columns that the method adds, by name, with their types: `str`, `int`, `float`, `bool`, or a list
+      of one of these, such as `list[str]`. Columns that it does not declare get the type of their values.
+    - `group_size`: None if every image is made independently. A number if the copies of a source depend on each other: they
+      are then made together, at most this many in one batch, on one rank, and all again if only some of them were saved.
     """
 
     num_sources: ClassVar[int] = 1
@@ -38,18 +38,18 @@ class Method(ABC):
 
     @property
     def together(self) -> bool:
-        """Whether copies of a source depend on each other."""
+        """Whether the copies of a source depend on each other."""
         return self.group_size is not None
 
     def strength(self, planned: float) -> float | None:
-        """The strength of an image for which `expansion.strength` gives `planned`; None where nothing is denoised."""
+        """The strength of an image for which `expansion.strength` gives `planned`; None if the method denoises nothing."""
         return planned
 
     def partners(self, item: WorkItem, sources: Sources, seed: int) -> tuple[int, ...]:
-        """Positions of the real images besides its source that a new image is made of.
+        """The positions of the real images that a new image is made from besides its source.
 
-        By default `num_sources` − 1 different ones of the source's class, drawn by the item's own seed; some of them twice, or
-        the source itself, where the class is too small.
+        By default, `num_sources` − 1 different images of the source's class, drawn by the item's own seed. If the class is too
+        small, images may repeat, or be the source itself.
         """
         wanted = self.num_sources - 1
         if wanted < 1:
@@ -60,21 +60,22 @@ class Method(ABC):
         return tuple(map(int, rng.choice(others, wanted, replace=len(others) < wanted)))
 
     def label(self, item: WorkItem, sources: Sources, seed: int) -> SoftLabel:
-        """The classes of a new image with their weights, the heaviest first; `item` has its partners.
+        """The classes of a new image with their weights, the heaviest first; `item.partners` are known already.
 
-        Empty, the default: its source's class alone.
+        Empty, the default, means the source's class alone.
         """
         return ()
 
     @abstractmethod
     def synthesizer(self, *materials: Any) -> Synthesizer:
-        """Builds what makes the images. A method names what it needs of these as arguments:
+        """Builds the synthesizer that makes the images. The arguments of a subclass say which of these it needs:
 
-        - `seed` (int): the study's.
+        - `seed` (int): the study's seed.
         - `squares` (`Squares`): the real images as squares of the generator's resolution, (H, W, 3) uint8 each.
-        - `generator` (`LatentDiffusion`), `prompts` (`Prompts`): of each class, as the generator's text encoders give them.
+        - `generator` (`LatentDiffusion`): the diffusion model.
+        - `prompts` (`Prompts`): the prompts of each class, embedded by the generator's text encoders.
         - `latents` (`Latents`): the autoencoder's posterior of each real image.
-        - `guidance` (`Guidance`): what the `guidance` keys build.
-        - `image_energy` (`ImageEnergy`): the energy of images, with φ and what it needs of the real images.
-        - `policy` (`nn.Module`): the augmentation policy that its key `policy` names.
+        - `guidance` (`Guidance`): the guidance method that the `guidance` keys choose.
+        - `image_energy` (`ImageEnergy`): the energy of images, with φ and the prototypes or exemplars that it needs.
+        - `policy` (`nn.Module`): the augmentation policy that the method's key `policy` names.
         """

@@ -1,4 +1,4 @@
-"""The `method` keys that every method has, and which configuration groups a method reads, by its signature."""
+"""The `method` keys that every method has, and the configuration groups that a method reads, judged by its signature."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from distdiff.config.signatures import signature_of
 from distdiff.errors import UserError
 from distdiff.keys import NAME, TARGET, Group
 
-IMG2IMG, AUGMENTATION = "img2img", "augmentation"  # options that a study's rows of guidance and augmentation stand for
+# The methods of a study's rows that are named after a guidance or an augmentation policy.
+IMG2IMG, AUGMENTATION = "img2img", "augmentation"
 LATENTS, POLICY = "latents", "policy"
-# What a method may be given, and the configuration groups that it is made of.
+# What a method may ask for, and the configuration groups that each of these depends on.
 MATERIALS: Mapping[str, tuple[str, ...]] = {
     "seed": (),
     "squares": ("generator",),
@@ -23,7 +24,7 @@ MATERIALS: Mapping[str, tuple[str, ...]] = {
     "image_energy": ("energy", "encoder", "prototype", "generator"),
     POLICY: (),
 }
-# Augmentation policies that make no new images of a single one: they change nothing or little, or mix several.
+# Augmentation policies that cannot make a new image from a single one: they change little or nothing, or mix several.
 NO_COPIES = ("none", "default", "mixup", "cutmix")
 
 
@@ -34,7 +35,7 @@ class MethodKeys:
 
 
 def needs_of(option: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the method of these `method` keys is given: names of `MATERIALS`; raises `UserError` for any other."""
+    """The names in `MATERIALS` that the method of these `method` keys asks for; raises `UserError` for an unknown name."""
     needs = signature_of(f"{option[TARGET]}.synthesizer").context
     for name in needs:
         if name not in MATERIALS:
@@ -45,22 +46,22 @@ def needs_of(option: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def groups_read(option: Mapping[str, Any]) -> set[str]:
-    """The configuration groups whose keys can change what this method makes."""
+    """The configuration groups whose keys can change the images of this method."""
     return {group for need in needs_of(option) for group in MATERIALS[need]}
 
 
 def reads_strength(option: Mapping[str, Any]) -> bool:
-    """Whether `expansion.strength` can change what this method makes: it is for methods that begin with a source's latents."""
+    """Whether `expansion.strength` can change the images: only methods that start from a source's latents read it."""
     return LATENTS in needs_of(option)
 
 
 def check(config: DictConfig) -> None:
-    """Refuses a method that needs what cannot be had, and a policy that makes no new images."""
+    """Refuses a method that asks for something unknown, and a policy that makes no new images."""
     check_option(config.method, "method")
 
 
 def check_option(option: DictConfig, place: str) -> None:
-    """The same for a method whose keys stand at `place`."""
+    """The checks of `check`, for the `method` keys at `place` in the configuration."""
     needs_of(option)
     if option.get(POLICY) in NO_COPIES:
         raise UserError(

@@ -18,7 +18,7 @@ from distdiff.methods.synthesis import Synthesizer
 
 
 class Img2Img(Method):
-    """SDEdit (Meng et al., 2022) with some denoising steps replaced by a guidance method; the paper's way (Zhu et al., 2024)."""
+    """SDEdit (Meng et al., 2022) with some denoising steps guided, as in the paper (Zhu et al., 2024)."""
 
     def synthesizer(
         self,
@@ -33,7 +33,7 @@ class Img2Img(Method):
 
 
 class Img2ImgSampler(GuidedSampler):
-    """Begins with the sources' latents, noised."""
+    """Starts from the sources' latents with noise added."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Img2ImgSampler(GuidedSampler):
         image_energy: ImageEnergy,
         latents: Latents,
     ) -> None:
-        """`latents` holds those of all sources, by position."""
+        """`latents` holds the latents of all sources, by position."""
         super().__init__(seed, generator, prompts, guidance, image_energy)
         self.latents = latents
 
@@ -55,7 +55,7 @@ class Img2ImgSampler(GuidedSampler):
         return batch.denoiser.add_noise(source, self.noise(source, generators), batch.schedule.first)
 
     def source_latents(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> torch.Tensor:
-        """One VAE sample a copy, or a source where the guidance method wants so, (B, C, h, w)."""
+        """VAE samples (B, C, h, w): one for each copy, or one for each source if the guidance method asks for that."""
         if self.guidance.preparation.one_latent_per_source:
             seeds = (image_seed(self.seed, item.class_name, item.source, "source") for item in items)
             generators = [torch.Generator().manual_seed(seed) for seed in seeds]

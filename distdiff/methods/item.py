@@ -1,4 +1,4 @@
-"""One image to make, as planned: what it is made of, what it is called, and its label."""
+"""The plan for one new image: its sources, its name and its label."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,17 @@ from distdiff.generator.noise import image_seed
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One image to make: what names and seeds it, and the real images that it is made of.
+    """Describes one image to make: its name, its seed and the real images that it is made from.
 
-    - `position`: of its source among the real images; None for a method that reads none.
-    - `copy`: which copy of its source it is; without a source, which image of its class.
-    - `strength`: the share of denoising steps that run; None for a method that denoises nothing.
-    - `label`, `class_name`: its class; of a soft label the heaviest.
-    - `source`: the source's key inside its class, None without one; `source_class`: that class, where it is not `class_name`.
-    - `partners`: positions of further real images that it is made of.
-    - `sources`: all images that it is made of, `class/key` each, the source first.
-    - `soft_label`: its classes with their weights, the heaviest first; empty for a label that is not soft.
+    - `position`: its source's position among the real images; None if the method reads no real images.
+    - `copy`: the number of this copy among its source's copies; without a source, among the images of its class.
+    - `strength`: the fraction of denoising steps that run; None if the method denoises nothing.
+    - `label`, `class_name`: its class; for a soft label, the heaviest class.
+    - `source`: the source's key inside its class; None without a source.
+    - `source_class`: the source's class, if that differs from `class_name`.
+    - `partners`: the positions of further real images that it is made from.
+    - `sources`: all real images that it is made from, each as `class/key`, the source first.
+    - `soft_label`: its classes with their weights, the heaviest first; empty if the label is not soft.
     """
 
     position: int | None
@@ -34,5 +35,5 @@ class WorkItem:
     soft_label: SoftLabel = ()
 
     def seed_for(self, seed: int, purpose: str) -> int:
-        """The seed of one of its streams of random numbers, under the study's `seed`; `purpose` tells its streams apart."""
+        """The seed of this item's random stream for a `purpose`, under the study's `seed`."""
         return image_seed(seed, self.source_class or self.class_name, self.source or "", self.copy, purpose)

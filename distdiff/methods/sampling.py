@@ -1,4 +1,4 @@
-"""Guided denoising of a batch: what methods that draw with the diffusion model share."""
+"""Guided denoising of a batch, shared by all methods that sample from the diffusion model."""
 
 from collections.abc import Hashable, Sequence
 
@@ -17,12 +17,12 @@ from distdiff.methods.synthesis import Synthesized, Synthesizer
 
 
 class GuidedSampler(Synthesizer):
-    """Denoises latents that a subclass prepares, with some denoising steps replaced by a guidance method."""
+    """Denoises latents that a subclass prepares; a guidance method replaces some of the denoising steps."""
 
     def __init__(
         self, seed: int, generator: LatentDiffusion, prompts: Prompts, guidance: Guidance, image_energy: ImageEnergy
     ) -> None:
-        """`prompts`: one or several a class."""
+        """`prompts` holds one or several prompts for each class."""
         super().__init__()
         self.seed = seed
         self.generator = generator
@@ -33,11 +33,14 @@ class GuidedSampler(Synthesizer):
     def first_latents(
         self, items: Sequence[WorkItem], batch: GuidedBatch, generators: list[torch.Generator]
     ) -> torch.Tensor:
-        """z_t (B, C, h, w) at the schedule's first step; `generators`, the sampler's own, have drawn nothing yet."""
+        """z_t (B, C, h, w) at the schedule's first step; `generators` are the sampler's, one per item, still unused."""
         raise NotImplementedError
 
     def group(self, strength: float) -> Hashable:
-        """All that is counted of the steps; where their noise levels depend on the strength too, the strength."""
+        """The step schedule of this strength, or the strength itself if the steps' noise levels depend on it too.
+
+        Raises `UserError` for a strength that leaves no steps.
+        """
         self.generator.check_strength(strength)
         if self.generator.counting == "all":
             return strength
@@ -68,7 +71,7 @@ class GuidedSampler(Synthesizer):
         )
 
     def batch(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> GuidedBatch:
-        """The items as guidance sees them; all have one schedule. `generators` are the sampler's."""
+        """The batch as the guidance method sees it; all items have the same schedule. `generators` are the sampler's."""
         device, strength = self.generator.device, items[0].strength
         targets = self.image_energy.targets(items, self.seed).to(device)
         return GuidedBatch(
@@ -81,7 +84,7 @@ class GuidedSampler(Synthesizer):
         )
 
     def prompt_numbers(self, items: Sequence[WorkItem]) -> torch.Tensor:
-        """Which of the prompts each item is made with, (B,): its class's only one, or one that its own seed draws."""
+        """The number of each item's prompt, (B,): the only prompt of its class, or one drawn by the item's own seed."""
         of_class = self.prompts.of_class
         if of_class is None:
             return torch.tensor([item.label for item in items])
@@ -90,12 +93,15 @@ class GuidedSampler(Synthesizer):
         return torch.tensor([own[seed % len(own)] for own, seed in zip(numbers, seeds, strict=True)])
 
     def _sentences(self, items: Sequence[WorkItem]) -> dict[str, list[str]]:
-        """The metadata's column of the prompts, where their texts are known."""
+        """The metadata column of prompts; empty if the texts of the prompts are not known."""
         texts = self.prompts.sentences
         return {} if texts is None else {"prompt": [texts[number] for number in self.prompt_numbers(items).tolist()]}
 
     def denoise(self, latents: torch.Tensor, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """From z at the first step to the clean latent, and the energy (B,) at the first guided step."""
+        """Denoises `latents` (B, C, h, w) from the first step of the schedule to the end.
+
+        Returns the clean latents (B, C, h, w) and the energies (B,) at the first guided step.
+        """
         schedule, energy_before = batch.schedule, None
         guided = self.guidance.guided_steps(schedule)
         for index in range(schedule.first, schedule.num_steps):
@@ -107,9 +113,9 @@ class GuidedSampler(Synthesizer):
         return latents, energy_before
 
     def generators_for(self, items: Sequence[WorkItem], purpose: str) -> list[torch.Generator]:
-        """A stream of its own for each item and purpose, so that drawing from it shifts nothing else."""
+        """A separate random stream for each item and purpose, so that draws from one do not shift another."""
         return [torch.Generator().manual_seed(item.seed_for(self.seed, purpose)) for item in items]
 
     def noise(self, like: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
-        """Gaussian noise in the shape of latents (B, C, h, w), each sample's from its own generator."""
+        """Gaussian noise in the shape of `like` (B, C, h, w), drawn for each sample from its own generator."""
         return draw(torch.randn, like.shape[1:], generators).to(like)

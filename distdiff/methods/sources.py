@@ -1,4 +1,4 @@
-"""The real images that a method plans with: their classes and names."""
+"""The classes and names of the real images, for methods that plan with them."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from distdiff.data.images import LabelledImages
 
 
 class Sources:
-    """Looks up real images by class; positions count all of them."""
+    """Looks up real images by class; a position is an image's index among all real images."""
 
     def __init__(self, images: LabelledImages) -> None:
         self.class_names: tuple[str, ...] = images.class_names
@@ -35,5 +35,5 @@ class Sources:
         return int(self._order[number if number < start else number + (end - start)])
 
     def name(self, position: int) -> str:
-        """`class/key` of an image, which is how metadata name it."""
+        """The name of an image in the metadata, `class/key`."""
         return f"{self.class_names[self.labels[position]]}/{self.keys[position]}"

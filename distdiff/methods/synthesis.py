@@ -1,4 +1,4 @@
-"""What a method builds: something that turns planned images into images."""
+"""What a method builds: a synthesizer, which turns planned items into images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
@@ -14,9 +14,9 @@ NOT_FINITE, CONSTANT = "the sample holds values that are not finite", "all pixel
 
 @dataclass(frozen=True)
 class Synthesized:
-    """A batch of results: images (B, 3, H, W) in [0, 1], and columns of metadata, a list of B values each.
+    """A batch of results: images (B, 3, H, W) in [0, 1], and metadata columns with B values each.
 
-    `failures`: by position, why an image is not to be kept.
+    `failures` maps the positions of images that must not be kept to the reasons.
     """
 
     images: torch.Tensor
@@ -24,7 +24,7 @@ class Synthesized:
     failures: dict[int, str] = field(default_factory=dict)
 
     def judged(self) -> "Synthesized":
-        """The same, with samples that are not finite, or of a single colour once in 255 levels, among the failures."""
+        """The same results; samples that are not finite, or constant after rounding to 8 bits, are added to the failures."""
         finite = self.images.isfinite().flatten(1).all(1)
         levels = self.images.nan_to_num().clamp(0, 1).mul(255).round().flatten(2)
         constant = (levels.amax(2) == levels.amin(2)).all(1)
@@ -34,12 +34,12 @@ class Synthesized:
 
 
 class Synthesizer(nn.Module, ABC):
-    """Makes one image an item; items share a batch only where `group` gives them the same."""
+    """Makes one image for each item; items share a batch only if `group` returns the same value for them."""
 
     def group(self, strength: float | None) -> Hashable:
-        """What items of this strength must agree in to share a batch; raises `UserError` for a strength that is too small."""
+        """A value that must be equal for items to share a batch; raises `UserError` for a strength that is too small."""
         return 0
 
     @abstractmethod
     def forward(self, items: Sequence[WorkItem]) -> Synthesized:
-        """The images of these items, each of which depends on its item alone unless the method makes copies together."""
+        """The images of these items; each depends on its own item alone, unless the method makes copies together."""

@@ -1,4 +1,4 @@
-"""Text to image: new images of a class from its prompt alone."""
+"""Text to image: new images of a class, made from its prompt alone."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,9 @@ from distdiff.methods.synthesis import Synthesizer
 
 
 class Text2Img(Method):
-    """Denoises pure noise under the class's prompt, unguided; real images are neither noised nor shown to the model.
+    """Denoises pure noise under the class's prompt, without guidance and without real images.
 
-    Its strength is 1. Energies are measured as for `guidance=none`, at the default step of guidance.
+    Its strength is 1. Energies are measured as for `guidance=none`, at the step where guidance starts by default.
     """
 
     num_sources = 0
@@ -33,7 +33,7 @@ class Text2Img(Method):
 
 
 class Text2ImgSampler(GuidedSampler):
-    """Begins with pure noise, as the family's text-to-image pipeline does."""
+    """Starts from pure noise, as the text-to-image pipeline of the generator's family does."""
 
     def first_latents(
         self, items: Sequence[WorkItem], batch: GuidedBatch, generators: list[torch.Generator]

@@ -6,7 +6,7 @@ from distdiff.selection.base import Candidates, Selection
 
 
 class All(Selection):
-    """Keeps all; nothing more is made than is wanted."""
+    """Keeps every image; no additional candidates are made."""
 
     selects = False
 

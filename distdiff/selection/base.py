@@ -1,4 +1,4 @@
-"""What a selection is: which of a class's images are kept, of more than are wanted.
+"""The base class of selections. A selection chooses which of a class's candidate images are kept.
 
 To add one: a file here with a subclass of `Selection`, and a YAML file in `conf/selection` that names it.
 """
@@ -20,13 +20,14 @@ Ratio = Annotated[float, Limits(at_least=1)]
 
 @dataclass(frozen=True)
 class Candidates:
-    """A class's n images, in the order of the plan, as φ sees their files.
+    """The n candidate images of a class in the order of the plan, examined from their saved files.
 
-    - `label`: the class; of images with a soft label the heaviest.
-    - `rows`: their metadata (n of them).
-    - `features`: φ (n, D), unit vectors; `real`: of the class's real images (m, D).
-    - `energies` (n,): of the `energy` keys.
-    - `probabilities` (n, classes): the guide's; of an encoder without a classifier, a softmax of the cosines to class means.
+    - `label`: the class; for images with a soft label, the heaviest class.
+    - `rows`: the metadata row of each image.
+    - `features`: the features (n, D) of the candidates under φ, unit vectors.
+    - `real`: the features (m, D) of the class's real images.
+    - `energies` (n,): the energy that the `energy` keys choose.
+    - `probabilities` (n, classes): the guide's; for an encoder without a classifier, a softmax of the cosines to class means.
     """
 
     label: int
@@ -43,15 +44,15 @@ class Candidates:
 class Selection(ABC):
     """Chooses among candidates, class by class. Its keys in `conf/selection` are the constructor's keyword-only arguments.
 
-    `ratio`: candidates for each image that is kept. `max_ratio`: at most so many, where a selection asks for more; None:
-    `ratio`. `keep_candidates`: images that are not kept stay below `.candidates/`, so that a larger factor need not make them
-    again.
+    `ratio`: how many candidates are made for each image that is kept. `max_ratio`: the largest such number, if a selection
+    asks for more candidates; None means `ratio`. `keep_candidates`: whether images that are not kept stay below `.candidates/`,
+    so that a larger factor need not make them again.
     """
 
-    selects = True  # are there candidates at all?
+    selects = True  # False only for the selection that keeps everything
 
     def __init__(self, *, ratio: Ratio, max_ratio: Ratio | None = None, keep_candidates: bool = True) -> None:
-        """Raises `UserError` for a `max_ratio` below `ratio`."""
+        """Raises `UserError` if `max_ratio` is below `ratio`."""
         if max_ratio is not None and max_ratio < ratio:
             raise UserError(
                 f"selection.max_ratio={max_ratio:g} is not allowed: at least selection.ratio={ratio:g}, or null"
@@ -62,15 +63,17 @@ class Selection(ABC):
 
     @abstractmethod
     def choose(self, candidates: Candidates, wanted: int, last: bool) -> np.ndarray:
-        """The places, among a class's candidates, of those that are kept, at most `wanted`; fewer: more are to be made.
+        """The indices of the candidates to keep, at most `wanted`; fewer means that more candidates should be made.
 
-        `last`: no more will be made. It depends on the candidates alone, so that any process chooses the same.
+        `last`: no more candidates will be made. The choice must depend on the arguments alone, so that every process chooses
+        the same images.
         """
 
     def factors(self, factor: int) -> list[int]:
-        """The factors with which candidates are made one after the other, as long as there are too few, for `factor` kept.
+        """The factors of the successive rounds of candidates, when `factor` images of each source are to be kept.
 
-        With `ratio`, then twice as many, and so on up to `max_ratio`.
+        The first round makes `ratio` candidates for each kept image; each further round, if needed, doubles that, up to
+        `max_ratio`.
         """
         ratios = [self.ratio]
         while ratios[-1] < self.max_ratio:

@@ -6,7 +6,7 @@ from omegaconf import MISSING
 
 from distdiff.keys import Group
 
-ALL = "all"  # the option that keeps every image
+ALL = "all"  # this option keeps every image
 
 
 @dataclass

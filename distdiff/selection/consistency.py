@@ -1,4 +1,4 @@
-"""Selection by the guide's agreement."""
+"""Selection by the guide's agreement with the label."""
 
 import numpy as np
 
@@ -6,9 +6,10 @@ from distdiff.selection.base import Candidates, Selection
 
 
 class Consistency(Selection):
-    """Keeps images to which the guide gives their label, the first ones of the plan; asks for more where these are too few.
+    """Keeps the first images in the plan's order whose label the guide predicts; asks for more candidates if too few agree.
 
-    Where there are too few at last, the most probable of the others are kept as well, so that counts stay equal.
+    If there are still too few in the last round, the images with the highest probability of their label fill the gap, so that
+    counts stay equal.
     """
 
     def choose(self, candidates: Candidates, wanted: int, last: bool) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The `study` keys, and what is checked of its rows before anything loads."""
+"""The `study` keys, and the checks on a study's rows that run before anything loads."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ FORM = "'study.rows={<name>: [<override>, ...]}'"
 @dataclass
 class StudyKeys:
     methods: list[str] = key()
-    rows: Any = None  # further rows by name, a list of overrides each
+    rows: Any = None  # further rows: a mapping from names to lists of overrides
     seeds: int = key(at_least=1)
     split: str = key(choices=("test", "validation"))
 
 
 def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, str]]:
-    """(group, option) of what rows need whose keys are not the job's own.
+    """Yields (group, option) for every option that rows need and the job's own keys do not choose.
 
-    Raises `UserError` for a row that is none, and for a choice that no row is.
+    Raises `UserError` if there are no rows, and for an unknown row or a row name that is taken.
     """
     study = config.study
     if study.rows is not None and not OmegaConf.is_dict(study.rows):
@@ -42,12 +42,15 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
             raise UserError(f"study.rows.{name} is not allowed: a row's name is text that is no number, {FORM}")
         others = {row_name(config) if method == CHOSEN else method for method in study.methods}
         if name in others | {ORIGINAL, CHOSEN} or PLUS in name:
-            raise UserError(f"study.rows.{name} is not allowed: another row is called so; give it a name of its own")
+            raise UserError(f"study.rows.{name} is not allowed: another row has this name, or it has a plus; rename it")
     return iter(found)
 
 
 def check(config: DictConfig) -> None:
-    """Writes the rows' own names into the configuration."""
+    """Replaces `chosen` in `study.methods` by the row's own name.
+
+    Raises `UserError` if `method`, `selection` or `train.expanded` is set and no row uses it.
+    """
     if config.train.expanded is not None:
         raise UserError(
             f"train.expanded={config.train.expanded} is not allowed here: a study expands the data itself; train.py takes it"
@@ -64,7 +67,10 @@ def check(config: DictConfig) -> None:
 
 
 def variants(config: DictConfig) -> Mapping[str, list[str]]:
-    """The overrides of each of `study.rows`; raises `UserError` for what is none, or changes what rows share."""
+    """The overrides of each row in `study.rows`.
+
+    Raises `UserError` for a row that is not a list of overrides, or that changes a group which all rows share.
+    """
     found = {}
     for name, overrides in further_rows(config).items():
         if not OmegaConf.is_list(overrides) or not overrides or not all(isinstance(item, str) for item in overrides):

@@ -1,4 +1,4 @@
-"""Rows of a study that have a meaning of their own."""
+"""The names of a study's rows that the code treats specially."""
 
 ORIGINAL, UNGUIDED = "original", "none"
-CHOSEN = "chosen"  # in `study.methods`: the row that the `method`, `guidance` and `selection` keys choose
+CHOSEN = "chosen"  # in `study.methods`: stands for the row that the `method`, `guidance` and `selection` keys choose

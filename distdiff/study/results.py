@@ -13,7 +13,7 @@ from distdiff.metrics.base import Metric
 from distdiff.study.methods import ORIGINAL, UNGUIDED
 from distdiff.study.statistics import PairedDifference, paired_difference
 
-# Measured for every expansion besides the metrics, and whether higher is better (None: neither)
+# What is measured for every expansion besides the metrics, and whether higher is better (None: neither is).
 OF_EVERY_EXPANSION: Mapping[str, bool | None] = {
     "energy_before": None,
     "energy_after": None,
@@ -37,21 +37,24 @@ ROW = (
 
 
 def measures_of(metrics: Mapping[str, Metric]) -> dict[str, bool | None]:
-    """The names of all measures of a study that computes `metrics`, and whether higher is better (None: neither).
+    """The names of all measures of a study that computes `metrics`, and whether higher is better (None: neither is).
 
-    Raises `UserError` for a metric whose name a row of the results has for something else.
+    Raises `UserError` if a metric has the name of another column of the results.
     """
     for name in metrics:
         if name in (*ROW, *OF_EVERY_EXPANSION):
             raise UserError(
-                f"measure.metrics={name} is not allowed: results.json has something else of that name; rename it"
+                f"measure.metrics={name} is not allowed: results.json uses that name for something else; rename the metric"
             )
     return {name: metric.higher_is_better for name, metric in metrics.items()} | OF_EVERY_EXPANSION
 
 
 @dataclass
 class SeedResult:
-    """One method under one study seed; `measures` has those that apply to the method, by name, `remarks` what to say of them."""
+    """The result of one method under one study seed.
+
+    `measures` holds the measures that apply to the method, by name; `remarks` holds notes on them, by the same names.
+    """
 
     seed: int
     accuracy: float
@@ -67,7 +70,7 @@ class SeedResult:
 
 @dataclass
 class MethodResult:
-    """One method over all study seeds."""
+    """The results of one method over all study seeds."""
 
     method: str
     seeds: list[SeedResult] = field(default_factory=list)
@@ -76,28 +79,28 @@ class MethodResult:
         return [getattr(result, name) for result in self.seeds]
 
     def mean(self, name: str) -> float | None:
-        """Of the accuracy or a measure over the seeds that have it."""
+        """The mean of the accuracy or a measure over the seeds that have it; None if no seed has it."""
         values = [figures[name] for result in self.seeds if name in (figures := result.figures())]
         return fmean(values) if values else None
 
     @property
     def remarks(self) -> dict[str, str]:
-        """What has to be said of its measures, by their names, whatever the seed."""
+        """The remarks of all seeds on the measures, by the measures' names."""
         return {name: remark for result in self.seeds for name, remark in result.remarks.items()}
 
     @property
     def accuracy_std(self) -> float | None:
-        """Sample standard deviation over seeds; None for a single seed."""
+        """Sample standard deviation of the accuracy over seeds; None for a single seed."""
         values = self.values("accuracy")
         return stdev(values) if len(values) > 1 else None
 
 
 @dataclass
 class StudyResults:
-    """Every row, the name of the chosen one, and the seconds that each stage took.
+    """The results of all rows, the name of the chosen row, and the seconds that each stage took.
 
-    `found` says of a stage where its result was from, if it was not made in it. `measures` are those of `measures_of`.
-    `judge_accuracy`: the share of the images tested on that the judge labels rightly.
+    `found` says where a stage's result came from, for stages that computed nothing. `measures` is the result of `measures_of`.
+    `judge_accuracy` is the fraction of test images that the judge classifies correctly.
     """
 
     dataset: str
@@ -113,14 +116,14 @@ class StudyResults:
         return next((row for row in self.rows if row.method == method), None)
 
     def difference(self, method: str, baseline: str) -> PairedDifference | None:
-        """Paired accuracy difference, None where either row is missing or they are the same."""
+        """The paired difference in accuracy; None if either row is missing or both are the same."""
         first, second = self.row(method), self.row(baseline)
         if first is None or second is None or method == baseline:
             return None
         return paired_difference(first.values("accuracy"), second.values("accuracy"))
 
     def headline(self) -> list[str]:
-        """What was found, a sentence each: expansion against the originals, guidance against no guidance."""
+        """The findings, one sentence each: expansion against the originals, and guidance against no guidance."""
         lines = []
         expanded = self.chosen if self.row(self.chosen) else UNGUIDED
         if difference := self.difference(expanded, ORIGINAL):
@@ -130,7 +133,7 @@ class StudyResults:
         return lines
 
     def summary(self) -> dict[str, float]:
-        """The figures that jobs of a sweep are compared by."""
+        """The numbers by which the jobs of a sweep are compared."""
         summary: dict[str, float] = {"accuracy_mean": (self.row(self.chosen) or self.rows[-1]).mean("accuracy")}
         for baseline in (ORIGINAL, UNGUIDED):
             if difference := self.difference(self.chosen, baseline):
@@ -169,7 +172,7 @@ class StudyResults:
         }
 
     def write(self, directory: Path) -> None:
-        """`results.json`, and `results.csv` with a row a method and seed."""
+        """Writes `results.json`, and `results.csv` with one row for each method and seed."""
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
         (directory / "results.json").write_text(text + "\n", encoding="utf-8")
         with open(directory / "results.csv", "w", newline="", encoding="utf-8") as file:

@@ -1,8 +1,8 @@
-"""The rows of a study: a name each, and the configuration that its images are made and its classifier is trained with.
+"""The rows of a study: each has a name and the configuration with which its images are made and its classifier is trained.
 
-`original`, or an option of `method`, of `guidance` (img2img with it) or of `augmentation` (as many copies by that policy),
-each but `original` with or without an option of `selection` behind a plus: `none+energy`. Further ones are given by
-overrides. No heavy imports.
+A row's name is `original`, or an option of `method`, of `guidance` (used with img2img) or of `augmentation` (as many copies,
+made by that policy). All but `original` may be followed by a plus and an option of `selection`, as in `none+energy`. Further
+rows are defined by overrides. No heavy imports.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +28,7 @@ CHANGEABLE = (
 
 @dataclass(frozen=True)
 class Row:
-    """`config` is that of the job with what the row changes; `expands` is False for the originals alone."""
+    """A row: `config` is the job's configuration with the row's changes; `expands` is False only for `original`."""
 
     name: str
     config: DictConfig
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Named:
-    """A row by name: an option of `group` (of `method`, `guidance` or `augmentation`), and one of `selection`."""
+    """The meaning of a row's name: an `option` of `group` (`method`, `guidance` or `augmentation`) and one of `selection`."""
 
     group: str
     option: str
@@ -45,7 +45,7 @@ class Named:
 
 
 def named(name: str, options_of: OptionsOf) -> Named | None:
-    """What a name means, None for `original`; raises `UserError` for one that means nothing."""
+    """The meaning of a row's name, None for `original`; raises `UserError` for an unknown name."""
     base, plus, selection = name.partition(PLUS)
     known = known_rows(options_of)
     if base == ORIGINAL and plus:
@@ -58,25 +58,25 @@ def named(name: str, options_of: OptionsOf) -> Named | None:
 
 
 def known_rows(options_of: OptionsOf) -> dict[str, str]:
-    """What a row but `original` may be called before the plus, and of which group that is an option."""
+    """The names that a row may have before the plus, except `original`, and the group that each is an option of."""
     policies = [name for name in options_of("augmentation") if name not in NO_COPIES]
     groups = {"augmentation": policies, "guidance": options_of("guidance"), "method": options_of("method")}
     return {name: group for group, names in groups.items() for name in names}
 
 
 def row_names(config: DictConfig) -> list[str]:
-    """The names of all rows, in order, each once."""
+    """The names of all rows in order, without repetition."""
     methods = [row_name(config) if name == CHOSEN else name for name in config.study.methods]
     return list(dict.fromkeys([*methods, *further_rows(config)]))
 
 
 def further_rows(config: DictConfig) -> Mapping[str, Any]:
-    """`study.rows`: the overrides of each by its name."""
+    """The rows in `study.rows`: their overrides by name."""
     return config.study.rows or {}
 
 
 def references(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, str]]:
-    """(group, option) of all that rows by name need besides what the keys of the job choose."""
+    """Yields (group, option) for every option that the rows in `study.methods` need and the job's keys do not choose."""
     for name in row_names(config):
         if name in further_rows(config) or (row := named(name, options_of)) is None:
             continue
@@ -88,7 +88,7 @@ def references(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str,
 
 
 def rows_of(config: DictConfig) -> list[Row]:
-    """All rows of a study whose configuration is complete and checked."""
+    """All rows of a study; its configuration must be complete and checked."""
     rows = []
     for name in row_names(config):
         if name in further_rows(config):
@@ -101,10 +101,11 @@ def rows_of(config: DictConfig) -> list[Row]:
 
 
 def _known(config: DictConfig, name: str) -> Named:
-    """What a row's name means, by the options that its configuration has."""
+    """The meaning of a row's name, found among the options that the configuration holds."""
 
     def has(group: str, option: str) -> bool:
-        chosen = group != "augmentation" and config[group].name == option  # which is the one to train with
+        # The `augmentation` keys are excluded: they choose what classifiers train with, not how copies are made.
+        chosen = group != "augmentation" and config[group].name == option
         return chosen or option in config[OPTIONS].get(group, {})
 
     base, _, selection = name.partition(PLUS)
@@ -113,7 +114,7 @@ def _known(config: DictConfig, name: str) -> Named:
 
 
 def _configured(config: DictConfig, row: Named) -> DictConfig:
-    """The job's configuration with the options that a row by name chooses."""
+    """The job's configuration with the options that a row's name chooses."""
     method = {"guidance": IMG2IMG, "augmentation": AUGMENTATION}.get(row.group, row.option)
     changed: dict[str, Any] = {"method": _option(config, "method", method)}
     if row.group == "guidance":
@@ -129,7 +130,7 @@ def _option(config: DictConfig, group: str, option: str) -> DictConfig:
 
 
 def _merged(config: DictConfig, changed: Any) -> DictConfig:
-    """The job's configuration with other groups."""
+    """The job's configuration with the groups in `changed` replaced."""
     merged = OmegaConf.to_container(config, resolve=True)
     for group in CHANGEABLE:
         if group in changed:

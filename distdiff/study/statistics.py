@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of the seed-by-seed differences and its 95 % Student t interval; the interval is None for a single seed."""
+    """The mean of the seed-by-seed differences and its 95 % Student t interval; the bounds are None for a single seed."""
 
     mean: float
     low: float | None
@@ -20,12 +20,12 @@ class PairedDifference:
 
     @property
     def settled(self) -> bool:
-        """Does the interval exclude zero?"""
+        """Whether the interval excludes zero."""
         return self.low is not None and (self.low > 0 or self.high < 0)
 
 
 def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> PairedDifference:
-    """`values` minus `baseline`, seed by seed.
+    """Compares `values` with `baseline` seed by seed: the differences are values minus baseline.
 
     >>> paired_difference([0.9, 0.8, 0.9], [0.8, 0.7, 0.8]).settled
     True

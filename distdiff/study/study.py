@@ -1,4 +1,4 @@
-"""The whole study: for every seed and method, expand, measure, train and test; then compare."""
+"""The whole study: expands, measures, trains and tests for every seed and method, then compares."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ from distdiff.tracking.loggers import stage_logger
 
 @dataclass(frozen=True)
 class SeedPlan:
-    """One study seed: its training images, and an expansion job for each method that has one."""
+    """The plan for one study seed: its training images, and an expansion job for each row that expands."""
 
     seed: int
     data: TrainingSet
@@ -45,7 +45,7 @@ class SeedPlan:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The whole training pool, from which seeds draw their images, the images to test on, and the seeds."""
+    """The plan of a study: the training pool from which seeds draw their images, the images to test on, and a plan per seed."""
 
     pool: TrainingSet
     held_out: LabelledImages
@@ -53,13 +53,13 @@ class StudyPlan:
 
 
 class Study:
-    """Runs the rows of `study.methods` and `study.rows` at equal counts and equal optimizer steps, seed by seed."""
+    """Runs the rows of `study.methods` and `study.rows` seed by seed, with equal image counts and equal optimizer steps."""
 
     def __init__(self, config: DictConfig, run_dir: Path) -> None:
         self.config = config
         self.run_dir = run_dir
         self.rows = {row.name: row for row in rows_of(config)}
-        build_trainer(config.trainer)  # says now, not after the first stage, if there is no such device
+        build_trainer(config.trainer)  # so that a missing device is reported now, not after the first stage
         self.metrics = load_metrics(config)
         self.measures = measures_of(self.metrics)
         self.cache = StageCache(config.paths.cache_dir)
@@ -70,7 +70,7 @@ class Study:
         self.timer = StageTimer(self.cache)
 
     def plan(self) -> StudyPlan:
-        """Loads the data and claims the directory of every expansion, before anything is trained: a clash must cost nothing."""
+        """Loads the data and claims every expansion's directory before anything is trained, so that a clash costs no time."""
         with self.timer("load data"):
             splits = load_dataset(self.config.dataset)
             pool = training_set(splits.train, self.config.dataset.fit)
@@ -80,7 +80,7 @@ class Study:
             return StudyPlan(pool, held_out, [self._plan(splits, seed) for seed in seeds])
 
     def run(self, plan: StudyPlan, logger: Logger | None = None) -> StudyResults:
-        """Carries out `plan`, logs to `logger`, and writes `results.json` and `results.csv` into the run's directory."""
+        """Carries out `plan` and writes `results.json` and `results.csv` into the run's directory; logs to `logger`."""
         results = {name: MethodResult(name) for name in self.rows}
         with self.timer("judge"):
             steps, input_size = self.config.measure.judge_steps, self.config.classifier.input_size
@@ -109,7 +109,7 @@ class Study:
         return found
 
     def _found(self, first: SeedPlan) -> dict[str, str]:
-        """The stages in which nothing was trained, and where the classifier was from."""
+        """The stages that trained no classifier, and where their classifiers came from."""
         guided = self.assembly.encoders.trains
         classifiers = {"judge", *(["guide"] if guided else []), *(f"train {name}" for name in self.rows)}
         found = {stage: "found in the cache" for stage in self.timer.seconds if not self.timer.made[stage]}
@@ -156,7 +156,7 @@ class Study:
     def _measured(
         self, job: ExpansionJob, images: LabelledImages, measurer: Measurer
     ) -> tuple[dict[str, float], dict[str, str]]:
-        """The measures of an expansion, without those that do not apply to its method, and remarks on them."""
+        """The measures of an expansion that apply to its method, and remarks on them."""
         measured = world().once(lambda: measurer.measured(images))
         measures: dict[str, float | None] = dict(measured.values)
         rows = pyarrow.parquet.read_table(job.path / METADATA).to_pylist()

@@ -1,4 +1,4 @@
-"""How long each stage took, summed over its calls."""
+"""Measures how long each stage takes, summed over its calls."""
 
 import time
 from collections import defaultdict
@@ -9,9 +9,9 @@ from distdiff.caching.stages import StageCache
 
 
 class StageTimer:
-    """`with timer("expand none"): ...` adds to that stage's seconds, in order of first use.
+    """Sums the seconds of each stage: `with timer("expand none"): ...` adds to that stage. Stages keep their order of first use.
 
-    `made` has how much of the cache's content was made in a stage: nothing where all was found there.
+    `made` counts the cache entries that each stage computed: 0 if all of them were found in the cache.
     """
 
     def __init__(self, cache: StageCache) -> None:

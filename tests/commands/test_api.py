@@ -151,8 +151,12 @@ def test_any_method_makes_images_in_a_notebook(build) -> None:
         assert next(iter(weights)) == classes[position // 2]
         assert sum(weights.values()) == pytest.approx(1)
         assert len(image.info["sources"]) == 2
-    turned = build(method="augmentation")(cats, classes)
-    assert [image.size for image in turned] == [(32, 32)] * 3
+    for policy in ("randaugment", "affine"):
+        turned = build(method="augmentation", policy=policy)(cats, classes)
+        assert [image.size for image in turned] == [(32, 32)] * 3
+    for policy, words in (("none", "it makes no copy of an image"), ("bogus", "method.policy=bogus is not allowed")):
+        with pytest.raises(UserError, match=words):
+            build(method="augmentation", policy=policy)
     again = build(method="mix", alpha=2.0)(cats, classes, copies=2, batch_size=1)
     assert all(np.array_equal(one, two) for one, two in zip(mixed, again, strict=True))
 

@@ -12,6 +12,7 @@ from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.job import ExpansionJob
 from distdiff.methods.img2img import Img2ImgSampler
+from distdiff.store.candidates import CandidateStore
 from distdiff.store.comparison import content_differences
 
 
@@ -63,6 +64,35 @@ def test_nothing_is_adopted_that_was_made_in_another_way(job, made: list[str]) -
         made.clear()
         job("expansion.factor=1", "selection=energy", other).run("other")
         assert len(made) == 12, other
+
+
+def test_another_factor_of_a_selection_has_a_directory_of_its_own_and_makes_only_what_is_new(job, made) -> None:
+    first, larger = (job(f"expansion.factor={factor}", "selection=energy") for factor in (1, 2))
+    assert first.path != larger.path
+    first.run("small")
+    files = {path: path.read_bytes() for path in first.path.glob("*/*.png")}
+    larger.run("large")
+    assert len(made) == len(set(made)) == 24
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_images_that_another_process_is_moving_are_made_instead(job, made: list[str], monkeypatch) -> None:
+    job("expansion.factor=1").run("none")
+    reader = CandidateStore.reader
+
+    def vanishing(self, rows):
+        read = reader(self, rows)
+        return lambda index: read(index) if index < 2 else (self.path / "gone").read_bytes()
+
+    monkeypatch.setattr(CandidateStore, "reader", vanishing)
+    made.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("distdiff.expansion.adopting.BATCH", 1)
+        chosen = job("expansion.factor=1", "selection=energy")
+        chosen.examiner = None
+        with pytest.raises(TypeError):  # of the examiner that is missing: all candidates were made before
+            chosen.run("none+energy")
+    assert len(made) == 10  # of 12
 
 
 def test_rows_of_another_name_and_equal_content_share_their_images(job, made: list[str]) -> None:

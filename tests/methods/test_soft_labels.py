@@ -1,6 +1,7 @@
 """`method=mix`: two sources, a soft label, from the plan through every file to the loss."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from small_expansion import small_jobs
 from torch.nn import functional as F
 
 import distdiff
+from distdiff.caching.stages import StageCache
 from distdiff.classification.data import ClassificationData, ImageTensors
 from distdiff.classification.mixing import CutMix, MixUp
 from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.recipe import Recipe
-from distdiff.classification.training import training_set
+from distdiff.classification.training import ClassifierTrainer, TrainingSet, training_set
 from distdiff.commands.export import export
 from distdiff.commands.train import train
 from distdiff.data.datasets import load_dataset
@@ -161,6 +163,17 @@ def test_a_classifier_trains_on_soft_labels_with_any_augmentation(mixed, small_r
         config = compose("train", [*given, f"augmentation={name}", "dataset.image_size=32", "classifier.input_size=32"])
         train(config, tmp_path / name)
         assert json.loads((tmp_path / name / "results.json").read_text())["num_train"] == 18 + 6
+
+
+def test_the_heaviest_class_counts_where_soft_labels_are_tested_on(mixed, image_folder, tmp_path: Path) -> None:
+    config = compose("train", ["logger=none", "train.steps=5"])
+    classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(tmp_path / "cache"))
+    soft, data = read_expanded(mixed), training_set(read_class_folders(str(image_folder)), "crop")
+    classifier = classifiers.train(data, 0, "test")
+    assert classifiers.test(classifier, soft, "crop") == classifiers.test(classifier, replace(soft, soft=None), "crop")
+    order = classifiers.learning_order(TrainingSet((soft,), ("soft",), "crop"), 0, "test")
+    assert np.isfinite(order).all()
+    assert len(order) == 18
 
 
 def test_images_that_share_a_source_are_never_on_both_sides_of_a_split(mixed: Path, capsys) -> None:

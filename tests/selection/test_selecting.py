@@ -1,5 +1,6 @@
 """Selections: candidates are made once, chosen class by class, and a stop at any moment changes nothing."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -160,6 +161,21 @@ def test_a_stop_at_any_moment_changes_nothing(job, monkeypatch, storage: str) ->
             break
         assert calls > 5
         assert content_differences(stopped.path, stopped.path.with_name("whole")) == []
+
+
+def test_a_chosen_image_that_was_lost_while_images_are_moved_is_made_again(job) -> None:
+    whole, _, _ = job("whole")
+    whole.run("test")
+    made, _, _ = job("made")
+    made.run("test")
+    manifest = json.loads((made.path / "manifest.json").read_text())
+    (made.path / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
+    lost = sorted(made.path.glob("[!.]*/*.png"))[3]
+    lost.unlink()
+    again, synthesizer, _ = job("made")
+    assert again.run("test") == 0
+    assert synthesizer.made == [lost.relative_to(made.path).as_posix()]
+    assert content_differences(made.path, whole.path) == []
 
 
 def test_a_larger_factor_selects_anew_and_makes_no_candidate_again(job, capsys) -> None:

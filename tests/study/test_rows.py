@@ -63,6 +63,15 @@ def test_rows_can_be_added_by_overrides() -> None:
     assert found["original"].config.guidance.name == "direct"
 
 
+def test_typed_keys_hold_for_rows_by_overrides_unless_these_choose_another_option() -> None:
+    given = ["guidance=transform", "guidance.rho=7", "guidance.epsilon=0.3"]
+    same = rows(*given, "study.rows={t: [guidance=transform, generator.num_steps=20]}")["t"].config
+    assert (same.guidance.rho, same.guidance.epsilon, same.generator.num_steps) == (7, 0.3, 20)
+    other = rows(*given, "study.rows={t: [guidance=direct]}")["t"].config
+    assert other.guidance.rho == 7  # which every guidance takes, so that a sweep over it reaches all rows
+    assert "epsilon" not in other.guidance
+
+
 def test_a_row_may_change_how_it_is_trained() -> None:
     found = rows(
         "study.rows={smooth: [train.label_smoothing=0.1, augmentation=mixup], strong: [expansion.strength=[0.5,0.9]]}"
@@ -105,7 +114,12 @@ def test_what_the_keys_choose_is_the_chosen_row() -> None:
             "study.rows.a: dataset.per_class=2 is not allowed: rows share dataset",
         ),
         ("study.rows={a: []}", "study.rows.a=[] is not allowed: a list of overrides"),
-        ("study.rows={none: [guidance.rho=1]}", "study.rows.none is not allowed: another row is called so"),
+        ("study.rows={none: [guidance.rho=1]}", "study.rows.none is not allowed: another row has this name"),
+        ("study.rows={a: [guidance=none, +guidance.foo=1]}", "study.rows.a: guidance.foo=1 is not allowed"),
+        ("study.rows={a: [method=mix, expansion.strength=0.3]}", "method=mix does not read expansion.strength"),
+        ("study.rows={a: [method=text2img, guidance=direct]}", "method=text2img does not read the guidance keys"),
+        ("study.rows={1: [guidance=none]}", "study.rows.1 is not allowed: a row's name is text that is no number"),
+        ("train.expanded=somewhere", "train.expanded=somewhere is not allowed here: a study expands the data itself"),
         ("study.rows=[a]", "study.rows=['a'] is not allowed: 'study.rows={<name>: [<override>, ...]}'"),
     ],
 )
