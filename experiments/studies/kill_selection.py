@@ -1,13 +1,13 @@
-"""Kills an expansion with a selection by SIGKILL, while it makes candidates and while it selects, and compares the outcome.
+"""Kills an expansion with a selection by SIGKILL, while it makes candidates and while it selects, and checks the result.
 
     python experiments/studies/kill_selection.py [--kills 10] [--write experiments/results/kill_selection.md]
 
-The command is the user's, `experiments/expand.py guidance=none selection=consistency`, on the digits: one process, two ranks
-(`trainer=ddp_cpu trainer.devices=2`), and two splits of an array job at the same time. Half of the kills come after some
-more candidates were written. The others come once the first candidates are complete, at a random moment within some seconds,
-while images are chosen and further candidates are made; the last two right after the choice was noted, while images are
-moved. After the last kill the command runs to its end. It exits with status 1 unless the kept files, their bytes and their
-metadata are those of a run that was never stopped. About ten minutes on two cores.
+It runs `experiments/expand.py guidance=none selection=consistency` on the digits, as a user would, with one process, with two
+ranks (`trainer=ddp_cpu trainer.devices=2`), and with two splits of an array job at the same time. Half of the kills come after
+some new candidates were written. The others come at a random moment within a few seconds after the first round of candidates is
+complete, while images are chosen and further candidates are made. The last two come right after the choice was recorded, while
+images are moved. After the last kill the command runs to its end. The study exits with status 1 unless the kept files, their
+bytes and their metadata equal those of an uninterrupted run. About ten minutes on two cores.
 """
 
 import argparse
@@ -35,17 +35,17 @@ ARRANGEMENTS = {
     "two ranks": [["trainer=ddp_cpu", "trainer.devices=2"]],
     "two splits": [[f"expansion.split={split}", "expansion.total_split=2"] for split in (0, 1)],
 }
-FIRST_ROUND = 200  # candidates: 2 a copy, 5 copies of 20 images
+FIRST_ROUND = 200  # candidates: 2 for each copy, 5 copies of 20 images
 PATIENCE = 300.0  # seconds for one run
 IMPORTS, SOON = (
     6.5,
     1.5,
-)  # seconds: a process takes at least so long before it does anything; choosing takes about so long
+)  # seconds: the least time that a process takes to start up; about how long choosing takes
 
 
 @dataclass
 class Outcome:
-    """What happened in one arrangement; `moments` says of each kill how many candidates were there, and whether chosen."""
+    """What happened in one arrangement; for each kill, `moments` says how many images there were and if the choice was made."""
 
     name: str
     moments: list[str] = field(default_factory=list)
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def killed(name: str, place: Path, whole: Path, kills: int, chance: random.Random) -> Outcome:
-    """One arrangement, stopped so many times and then left alone."""
+    """Runs one arrangement, killed `kills` times and then left to finish, and compares it with `whole`."""
     outcome, directory = Outcome(name), place / name.replace(" ", "-")
     for number in range(kills):
         running, begun = start(place, directory, ARRANGEMENTS[name]), time.monotonic()
@@ -94,7 +94,7 @@ def killed(name: str, place: Path, whole: Path, kills: int, chance: random.Rando
             process.wait()
         there = f"{len(candidates(directory))} there{', chosen' if noted(directory) else ''}"
         outcome.moments.append(there if alive else f"{there}, ended before")
-    for _ in range(2):  # a split that ended first may have left the choice to the other
+    for _ in range(2):  # twice: in the first run, a split that ends early leaves the choice to the other
         finish(start(place, directory, ARRANGEMENTS[name]))
     outcome.problems = content_differences(directory, whole)
     images = [read_expanded(path) for path in (directory, whole)]
@@ -108,7 +108,7 @@ def killed(name: str, place: Path, whole: Path, kills: int, chance: random.Rando
 
 
 def start(place: Path, directory: Path, processes: list[list[str]]) -> list[subprocess.Popen]:
-    """The command's processes, each in a group of its own."""
+    """Starts the command's processes, each in its own process group."""
     given = [*KEYS, f"paths.output_dir={place}/outputs", f"expansion.output_dir={directory}"]
     log = open(place / f"{directory.name}.log", "ab")  # noqa: SIM115 (the processes write to it)
     return [
@@ -124,7 +124,7 @@ def start(place: Path, directory: Path, processes: list[list[str]]) -> list[subp
 
 
 def candidates(directory: Path) -> list[Path]:
-    """All images that were made, kept or not."""
+    """The files of all images that were made, kept or not."""
     return [*directory.glob("[0-9]/*.png"), *directory.glob(".candidates/[0-9]/*.png")]
 
 
@@ -133,7 +133,7 @@ def noted(directory: Path) -> bool:
 
 
 def wait(running: list[subprocess.Popen], happened) -> None:
-    """Until something happened, or all processes ended."""
+    """Waits until `happened()` is true, all processes have ended, or `PATIENCE` is over."""
     deadline = time.monotonic() + PATIENCE
     while not happened() and any(process.poll() is None for process in running) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -152,11 +152,12 @@ def page(outcomes: list[Outcome], kills: int) -> str:
     )
     return f"""# Killed while candidates are made and while images are selected
 
-`python experiments/studies/kill_selection.py --kills {kills}`: `expand.py guidance=none selection=consistency` on the digits, 5
-copies of 20 images kept of up to 4 times as many candidates, killed {kills} times by SIGKILL in each arrangement and then left
-to end, against a run in one process that was never stopped. The last column says how many images there were at each kill.
+`python experiments/studies/kill_selection.py --kills {kills}` runs `expand.py guidance=none selection=consistency` on the digits.
+It keeps 5 copies of each of 20 images, from up to 4 times as many candidates. In each arrangement the run was killed {kills}
+times by SIGKILL, then left to finish and compared with an uninterrupted run in one process. The last column says how many
+images existed at each kill ("there"), and whether the choice was already recorded ("chosen").
 
-| arrangement | kept | against the run that was never stopped | at each kill |
+| arrangement | kept | compared with the uninterrupted run | at each kill |
 |---|---|---|---|
 {rows}"""
 

@@ -1,9 +1,9 @@
-"""Measures how peak memory grows with the number of source images: 2,000 and 20,000 of them.
+"""Measures how peak memory grows with the number of source images, with 2,000 and 20,000 of them.
 
     python experiments/studies/peak_memory.py [--write experiments/results/peak_memory.md]
 
-Each case is a process of its own: `expand.py` on digits drawn from fonts (`dataset=font_digits`), as the first of many splits,
-so that all sources are read and encoded and few images are made. What counts is the most memory that the process ever took
+Each case runs `expand.py` in its own process on digits drawn from fonts (`dataset=font_digits`), as the first of many splits, so
+that all sources are read and encoded but few images are made. The result is the peak resident memory of the process
 (`ru_maxrss`). About ten minutes on two cores.
 """
 
@@ -21,7 +21,7 @@ CASES = {
     "img2img, latents of all sources": ("guidance=none", "generator.num_steps=4"),
     "augmentation, no generator": ("method=augmentation",),
 }
-LIMIT = 300  # MB
+LIMIT = 300  # MB by which peak memory may grow
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def peak(count: int, keys: tuple[str, ...]) -> float:
-    """The most memory that an expansion of so many sources took, in MB."""
+    """The peak memory of an expansion of `count` sources, in MB."""
     with tempfile.TemporaryDirectory(prefix="distdiff-memory-") as folder:
         given = [
             *("dataset=font_digits", f"dataset.num_images={round(count / 0.64)}", "dataset.per_class=null"),
@@ -66,10 +66,10 @@ def page(rows: list[tuple[str, float, float]], resolution: int) -> str:
     lines = "".join(f"| {name} | {a:.0f} | {b:.0f} | {b - a:+.0f} |\n" for name, a, b in rows)
     return f"""# Peak memory against the number of sources
 
-`python experiments/studies/peak_memory.py --resolution {resolution}`: MB of resident memory at most, of `expand.py` as the first
-split of an array job that makes {MADE} images. All sources are read, seen by φ and (for img2img) encoded.
+`python experiments/studies/peak_memory.py --resolution {resolution}` measures the peak resident memory, in MB, of `expand.py` as
+the first split of an array job; this split makes {MADE} images. All sources are read, and for img2img also encoded and seen by φ.
 
-| case | {COUNTS[0]:,} sources | {COUNTS[1]:,} sources | more |
+| case | {COUNTS[0]:,} sources | {COUNTS[1]:,} sources | difference |
 |---|---|---|---|
 {lines}"""
 

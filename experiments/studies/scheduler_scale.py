@@ -75,10 +75,10 @@ def page(moves: list[dict[tuple[str, str], float]], commits: list[str]) -> str:
     """The result as Markdown."""
     lines = ["# The same guidance under two schedulers", ""]
     lines += [
-        "`python experiments/studies/scheduler_scale.py --old <checkout>`: how far guidance moves 100 images of the embedded",
-        "generator, in levels of 255 (root mean square over an image's pixels, mean over images), and Euler's share of DDIM's",
-        f"move. Before: commit {commits[0]}, where ρ and ε were measured in the scheduler's own latents. Now: commit",
-        f"{commits[1]}, in latents of unit variance.",
+        "`python experiments/studies/scheduler_scale.py --old <checkout>` measures how far guidance moves 100 images of the",
+        "embedded generator, in levels of 255 (root mean square over an image's pixels, mean over images). The share is",
+        f"Euler's move divided by DDIM's. Before: commit {commits[0]}, where ρ and ε applied to the scheduler's own latents.",
+        f"Now: commit {commits[1]}, where they apply to latents of unit variance.",
         "",
     ]
     lines += ["| guidance | DDIM | Euler before | share | Euler now | share |", "|---|---|---|---|---|---|"]
