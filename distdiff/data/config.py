@@ -1,6 +1,6 @@
-"""The keys that every dataset has, and the checks made before anything loads (no heavy imports).
+"""The keys that every dataset has, and checks of them that run before any data loads (hence no heavy imports).
 
-A dataset's own keys are its loader's arguments; its YAML file has their defaults.
+A dataset's other keys are arguments of its loader, and have their defaults in the dataset's YAML file.
 """
 
 from dataclasses import dataclass
@@ -16,41 +16,41 @@ from distdiff.data.roots import check_root, check_root_is_there
 from distdiff.errors import UserError
 from distdiff.keys import Group, Limits, key
 
-# Fractions of a class's images, for loaders that carve the splits that are missing.
+# Fractions of a class's images, for loaders that carve missing splits from the training images.
 ValidationFraction = Annotated[float, Limits(at_least=0, at_most=0.9)]  # 0: no validation images
 TestFraction = Annotated[float, Limits(above=0, at_most=0.9)]
 
 
 @dataclass
 class DatasetKeys:
-    """The keys that every dataset has. A loader takes those that it needs as arguments, beside its own keys."""
+    """The keys that every dataset has. A loader takes the ones that it needs as arguments, along with its own keys."""
 
     _target_: str = MISSING
-    name: str | None = None  # in titles and directory names; null: taken from `root` or `hub_id`
-    subject: str | None = None  # what the images show, if it is the one thing that a generator `draws`
-    per_class: int | None = key(None, at_least=1)  # few-shot images a class; null takes all
-    # The size of renders, and below which describe.py counts images; the rest uses `generator.resolution` or
-    # `classifier.input_size`.
+    name: str | None = None  # used in titles and directory names; if null, taken from `hub_id` or `root`
+    subject: str | None = None  # what the images show; a generator that `draws` something else causes a warning
+    per_class: int | None = key(None, at_least=1)  # few-shot images per class; null takes all images
+    # The side in pixels of drawn digits and, by default, of images in pretraining; describe.py counts smaller images.
+    # Everything else uses `generator.resolution` or `classifier.input_size`.
     image_size: int = key(at_least=8)
     fit: str = key("crop", choices=("crop", "squash", "pad"))
     prompt_template: str = "a photo of a {}."
-    class_names: Any = None  # the words a prompt uses: {class: words}, or a .json, .csv or .txt file of them
-    prompts_file: str | None = None  # several sentences a class, .json or .csv: one is drawn for each new image
+    class_names: Any = None  # words for classes in prompts: {class: words}, or a .json, .csv or .txt file of them
+    prompts_file: str | None = None  # .json or .csv file of sentences for each class; each new image gets one of them
     split_seed: int = key(0, at_least=0, at_most=2**32 - 1)  # draws validation images and folds, never test images
-    num_folds: int | None = key(None, at_least=2)  # splits the training images into folds; `fold` is for validation
-    fold: int = key(0, at_least=0)
-    fraction: float = key(1.0, above=0, at_most=1)  # of every class's training images
-    max_images: int | None = key(None, at_least=1)  # training images in all, in proportion to the classes
+    num_folds: int | None = key(None, at_least=2)  # number of folds of the training images; `fold` is for validation
+    fold: int = key(0, at_least=0)  # index of the fold that is used for validation
+    fraction: float = key(1.0, above=0, at_most=1)  # fraction of every class's training images to use
+    max_images: int | None = key(None, at_least=1)  # at most so many training images, in proportion to class sizes
     indices: list[int] | None = key(None, at_least=0)  # positions of the training images to use
     background: Any = "white"  # shown where an image is transparent: a colour, or [red, green, blue]
     num_workers: int | None = key(None, at_least=1)  # threads that read images; null: a fair share of the cores
     cache_dir: str = "${paths.cache_dir}"  # holds unpacked archives and decoded images
     image_cache_gb: float = key("${paths.image_cache_gb}", at_least=0)
-    horizontal_flip: bool = True  # may a mirrored image keep its label?
+    horizontal_flip: bool = True  # whether an image keeps its label when it is mirrored
 
 
 def check(dataset: DictConfig) -> None:
-    """Raises `UserError` for mistakes that the limits of single keys do not catch; sets `name` if it is null."""
+    """Sets `name` if it is null. Raises `UserError` for mistakes that the limits of single keys do not catch."""
     check_root(dataset)
     if "{}" not in dataset.prompt_template:
         raise UserError(
@@ -67,7 +67,7 @@ def check(dataset: DictConfig) -> None:
 def check_folds(num_folds: int | None, fold: int) -> None:
     """Raises `UserError` for a fold that does not exist."""
     if num_folds is None and fold:
-        raise UserError(f"dataset.fold={fold} is not allowed without dataset.num_folds, how many folds there are")
+        raise UserError(f"dataset.fold={fold} is not allowed without dataset.num_folds, the number of folds")
     if num_folds is not None and fold >= num_folds:
         raise UserError(
             f"dataset.fold={fold} is not allowed: an integer from 0 to {num_folds - 1}, one less than "

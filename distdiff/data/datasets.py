@@ -15,7 +15,7 @@ from distdiff.keys import build
 def load_dataset(config: DictConfig) -> DatasetSplits:
     """Calls the loader `config._target_` with the dataset's keys, and keeps the requested part of the training images.
 
-    With `num_folds` the training images are split into folds, one of which replaces the validation images.
+    If `num_folds` is set, the training images are split into folds, and the fold `fold` replaces the validation images.
     """
     splits = build(config) if config.num_folds is None else build(config, validation_fraction=0)
     splits = _read_as(ReadingOptions.of(config), splits)
@@ -31,12 +31,12 @@ def _read_as(options: ReadingOptions, splits: DatasetSplits) -> DatasetSplits:
 
 
 def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:
-    """One prompt a class: `prompt_template` with the class's words (`class_names`, or the name with its `_` as spaces)."""
+    """One prompt per class: the template with the words in `config.class_names`, or the name with `_` as spaces."""
     return [config.prompt_template.replace("{}", word) for word in class_words(class_names, config.class_names)]
 
 
 def sentences(config: DictConfig, class_names: tuple[str, ...]) -> list[list[str]]:
-    """The prompts for each class's images: the sentences of `prompts_file`, or the one from the template."""
+    """The prompts for each class's images: the sentences of `prompts_file`, or else one from `prompt_template`."""
     if config.prompts_file is None:
         return [[prompt] for prompt in prompts(config, class_names)]
     return class_sentences(config.prompts_file, class_names, class_words(class_names, config.class_names))

@@ -14,7 +14,7 @@ from distdiff.errors import first_line
 
 
 def examine(images: LabelledImages) -> tuple[dict[int, str], str]:
-    """({position: why the image cannot be read}, identity of all other images).
+    """Returns ({position: why the image cannot be read}, identity of all other images).
 
     The identity is a hash of labels, keys, class names and content. The content of a file is its bytes, plus the
     background colour if the image is transparent; the content of an image without a file is its pixels.
@@ -33,12 +33,12 @@ def examine(images: LabelledImages) -> tuple[dict[int, str], str]:
 
 
 def identity_of(images: LabelledImages) -> str:
-    """A hash of all readable images, as `examine` makes it."""
+    """The identity of all readable images (see `examine`)."""
     return examine(images)[1]
 
 
 def _contents(images: LabelledImages) -> Iterator[bytes | UnreadableImage]:
-    """What identifies each image's content, or why it cannot be read."""
+    """Yields for each image the bytes that identify its content, or the error if it cannot be read."""
     options = images.options
     if images.file is None:
         yield from prefetched(lambda position: _pixels(images, position), range(len(images)), options.num_workers)
@@ -66,7 +66,7 @@ def _pixels(images: LabelledImages, position: int) -> bytes | UnreadableImage:
 
 
 def _known(images: LabelledImages, position: int, memory: Examined) -> Seen | None:
-    """What is remembered about the path of an image; None for a stream, which would have to be read first."""
+    """What `memory` knows about an image's path, if anything; None for a stream, which would have to be read first."""
     if images.called is not None:
         return None
     try:
@@ -77,7 +77,7 @@ def _known(images: LabelledImages, position: int, memory: Examined) -> Seen | No
 
 
 def _look(images: LabelledImages, position: int, memory: Examined) -> Seen | UnreadableImage:
-    """Hashes a file, and decodes it unless its content is known."""
+    """Hashes the file of an image, and decodes it unless `memory` knows a file of the same content."""
     try:
         file, name = images.file_of(position)
         if isinstance(file, (str, Path)):

@@ -20,7 +20,7 @@ from distdiff.data.soft_labels import SoftLabels
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image that was left out."""
+    """An image that was left out because it cannot be read."""
 
     key: str
     class_name: str
@@ -31,7 +31,7 @@ class Unreadable:
 class LabelledImages:
     """Images with one label each, from files or from the function `read`.
 
-    `keys[i]` names the image inside its class and is unique there; `indices` selects and orders the source's images.
+    `keys[i]` names an image and is unique within its class. `indices` has the positions of these images in the source.
     """
 
     name: str
@@ -41,12 +41,12 @@ class LabelledImages:
     read: Callable[[int], Image.Image] | None  # image i of the source as RGB; None if the images are files
     indices: np.ndarray  # (n,) int64
     unreadable: tuple[Unreadable, ...] = ()  # the images that `without` left out
-    file: Callable[[int], Path | str | BinaryIO] | None = None  # the file of image i: a path, or a stream
-    soft: SoftLabels | None = None  # if labels are soft; `labels` are then the classes of largest weight
+    file: Callable[[int], Path | str | BinaryIO] | None = None  # the file of image i of the source: a path or a stream
+    soft: SoftLabels | None = None  # soft labels, if any; `labels` are then the classes of largest weight
     groups: np.ndarray | None = None  # (n,) int64; images with the same number always stay in the same split
     origins: tuple[tuple[int, ...], ...] | None = None  # for each image, the groups of all images that it was made from
-    called: Callable[[int], str] | None = None  # the name of stream i in error messages
-    listing: str | None = None  # names the source where what is known about its files is cached
+    called: Callable[[int], str] | None = None  # the name of image i in errors, if it is a stream
+    listing: str | None = None  # the source's name in the cache of facts about its files
     options: ReadingOptions = field(default_factory=ReadingOptions)
     identity: str | None = None  # a hash of the content of these images, if known
 
@@ -60,14 +60,14 @@ class LabelledImages:
         return read_image(*self.file_of(position), self.options.background)
 
     def square(self, position: int, size: int, fit: str) -> Image.Image:
-        """The image at `position` fitted to a square of `size`, RGB; a large JPEG is decoded at reduced size."""
+        """The image at `position` fitted to a square of `size`, RGB. A large JPEG is decoded at reduced size."""
         if self.file is None:
             return fit_image(self.read(int(self.indices[position])), size, fit)
         file, name = self.file_of(position)
         return read_square(file, size, fit, name, self.options.background)
 
     def file_of(self, position: int) -> tuple[Path | str | BinaryIO, str | None]:
-        """The file of the image at `position`, a path or a stream, and for a stream its name in error messages."""
+        """The file of the image at `position`, a path or a stream, and its name in error messages (None for a path)."""
         index = int(self.indices[position])
         file = self.file(index)
         return file, None if self.called is None or isinstance(file, (str, Path)) else self.called(index)
@@ -81,16 +81,16 @@ class LabelledImages:
         return torch.stack(list(self.stream(size, fit)))
 
     def stream(self, size: int, fit: str) -> Iterator[torch.Tensor]:
-        """All images in order, as `tensor` gives them, decoded ahead by several threads; does not fill the image cache."""
+        """All images in order, as `tensor` gives them, decoded ahead by threads. The image cache is not filled."""
         return map(to_floats, self.squares(size, fit, keep=False))
 
     def squares(self, size: int, fit: str, keep: bool = True) -> Squares:
-        """All images as squares, stored in the image cache, or with `keep=False` only read from it."""
+        """All images as squares, from the image cache if it has them; if not, `keep` says whether to add them."""
         identity = None if self.file is None else self.identity  # only images from files are cached
         return Squares(partial(self.square, size=size, fit=fit), len(self), size, fit, self.options, identity, keep)
 
     def shares_source(self, other: "LabelledImages") -> bool:
-        """Whether both are parts of the same source, as after carving."""
+        """Whether both are parts of the same source, as carved splits are."""
         return self.read is other.read and self.file is other.file
 
     def select(self, positions: Sequence[int] | np.ndarray) -> "LabelledImages":
@@ -108,7 +108,7 @@ class LabelledImages:
         )
 
     def without(self, lost: Mapping[int, str]) -> "LabelledImages":
-        """All images but those at the positions `lost`, which are recorded in `unreadable` with their reasons."""
+        """Leaves out the images at the positions in `lost`, and records them with their reasons in `unreadable`."""
         if not lost:
             return self
         noted = (
@@ -121,7 +121,7 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class DatasetSplits:
-    """`train` is the pool for few-shot draws; it shares no image with `validation` or `test`."""
+    """`train` is the pool for few-shot draws, and shares no image with `validation` or `test`."""
 
     train: LabelledImages
     validation: LabelledImages

@@ -1,6 +1,6 @@
 """The name of a dataset whose configuration gives none.
 
-No heavy imports: validation needs it before anything loads.
+There are no heavy imports here, because validation needs the name before anything loads.
 """
 
 import re
@@ -15,7 +15,7 @@ SEVERAL = "expanded"  # only the loader of expanded datasets reads several folde
 
 
 def default_name(dataset: DictConfig) -> str:
-    """The last part of `hub_id`; else the name of the folder `root`, or of the file `root` without its extension.
+    """The last part of `hub_id` or, if that is null, the name of the folder or file `root` without a file's extension.
 
     >>> default_name(OmegaConf.create({"root": "~/pictures/my pets.tar.gz"}))
     'my_pets'
@@ -35,5 +35,5 @@ def default_name(dataset: DictConfig) -> str:
 
 
 def _plain(name: str) -> str:
-    """Replaces what users would not want to type in a directory name by `_`."""
+    """Replaces characters that are awkward in a directory name by `_`."""
     return re.sub(r"[^\w.-]+", "_", name).strip("_") or NAMELESS

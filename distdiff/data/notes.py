@@ -1,4 +1,4 @@
-"""Tells the user in one line what a reader left out: this is never an error, and never silent."""
+"""Tells the user, in one line, what was left out of a dataset. That is never an error, but never silent."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _kept: list[list[Note]] = []
 
 @contextmanager
 def keeping() -> Iterator[list[Note]]:
-    """Collects the notes made inside the block for the caller to print; prints them itself if an error ends the block."""
+    """Yields a list of notes made in the block, for the caller to print. If an error ends the block, prints them."""
     notes: list[Note] = []
     _kept.append(notes)
     try:
@@ -36,7 +36,7 @@ def keeping() -> Iterator[list[Note]]:
 
 
 def note(name: str, message: str, files: Sequence[str] = ()) -> None:
-    """Prints or collects one line about the dataset `name` and the `files` that it concerns."""
+    """Prints one line about the dataset `name` and the `files` concerned; inside `keeping`, collects it instead."""
     made = Note(printable(name), message, tuple(map(printable, files)))
     if _kept:
         _kept[-1].append(made)

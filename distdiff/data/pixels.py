@@ -16,6 +16,6 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 
 def to_image(pixels: torch.Tensor) -> Image.Image:
-    """(3, H, W) in [0, 1] -> RGB PIL image, rounded to the nearest of 255 levels."""
+    """(3, H, W) in [0, 1] -> RGB PIL image, rounded to the nearest level from 0 to 255."""
     levels = pixels.detach().clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
     return Image.fromarray(levels.permute(1, 2, 0).numpy())

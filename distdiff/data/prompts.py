@@ -1,4 +1,4 @@
-"""The words that prompts use for classes, and the user's own sentences."""
+"""The words that prompts use for classes, and the prompts that users write themselves."""
 
 import csv
 import json
@@ -28,9 +28,10 @@ def check_names(dataset: DictConfig) -> None:
 
 
 def class_words(class_names: Sequence[str], given: Mapping[str, str] | str | None) -> list[str]:
-    """One text a class: from `given`, a mapping or a file, or else the class's name with its `_` as spaces.
+    """The words for each class: from `given` (a mapping or a file), or else the class's name with its `_` as spaces.
 
-    Raises `UserError` for a mapping with an unknown class, and for a file that fits no class.
+    Raises `UserError` for a mapping with an unknown class, and for a file that has neither a known class nor one text
+    for each class.
     """
     if isinstance(given, str):
         words = _words_of_file(given, class_names)
@@ -42,7 +43,7 @@ def class_words(class_names: Sequence[str], given: Mapping[str, str] | str | Non
 
 
 def class_sentences(file: str, class_names: Sequence[str], words: Sequence[str]) -> list[list[str]]:
-    """The sentences of each class in a file: {class: sentence or [sentences]} as .json, or rows of class, sentence as .csv.
+    """The sentences for each class, from a .json file {class: sentence or [sentences]} or .csv rows of class, sentence.
 
     `{}` in a sentence stands for the class's words. Raises `UserError` for a class without a sentence.
     """
@@ -62,7 +63,7 @@ def class_sentences(file: str, class_names: Sequence[str], words: Sequence[str])
 
 
 def _words_of_file(file: str, class_names: Sequence[str]) -> dict[str, str]:
-    """Reads a table by class, which may have more classes than the dataset, or one text for each class in their order."""
+    """{class: words} from a table by class, whose unknown classes are ignored, or a list with a text for each class."""
     path = _file("dataset.class_names", file, WORD_FILES)
     pairs = _pairs("dataset.class_names", path)
     known, by_class = set(class_names), path.suffix != ".txt" or all(word for _, word in pairs)
@@ -82,7 +83,7 @@ def _words_of_file(file: str, class_names: Sequence[str]) -> dict[str, str]:
 
 
 def _pairs(key: str, path: Path) -> list[tuple[str, Any]]:
-    """(class, words) of each line, row or entry; the classes are empty for a list in JSON."""
+    """(class, words) of each line, row or JSON entry. The class of an entry in a JSON list is an empty string."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".txt":
@@ -97,7 +98,7 @@ def _pairs(key: str, path: Path) -> list[tuple[str, Any]]:
     if isinstance(content, list):
         return [("", entry) for entry in content]
     if not isinstance(content, dict):
-        raise UserError(f"{key}={path}: it is no table of classes, {{class: words}}")
+        raise UserError(f"{key}={path}: it is not a table of classes, {{class: words}}")
     return list(content.items())
 
 

@@ -10,11 +10,11 @@ from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
 from distdiff.ranks.world import world
 
-NAMED = 5  # a message names so many unreadable images and counts the others
+NAMED = 5  # a message names at most this many unreadable images, and counts the others
 
 
 def readable(images: LabelledImages, split: str) -> tuple[LabelledImages, str]:
-    """The readable images, with the others listed in their `unreadable`, and the fingerprint of their content.
+    """The readable images and their identity (see `examine`). The others are reported, and listed in `unreadable`.
 
     Raises `UserError` if no image of a class can be read.
     """
@@ -24,13 +24,13 @@ def readable(images: LabelledImages, split: str) -> tuple[LabelledImages, str]:
 
 
 def checked(images: LabelledImages) -> tuple[LabelledImages, str]:
-    """As `readable`, without a message. The leading rank reads the images, once for all ranks."""
+    """Does the same as `readable`, but reports nothing. The leading rank reads the images, once for all ranks."""
     lost, identity = world().once(lambda: examine(images))
     return replace(images.without(lost), identity=identity), identity
 
 
 def say_unreadable(images: LabelledImages, split: str) -> None:
-    """Prints one line about the images of a split that are left out; raises `UserError` if a class has no other images."""
+    """Prints one line about the unreadable images of a split; raises `UserError` if no image of a class can be read."""
     if not images.unreadable:
         return
     left, lost = {images.class_names[label] for label in np.unique(images.labels)}, images.unreadable
@@ -46,6 +46,6 @@ def say_unreadable(images: LabelledImages, split: str) -> None:
 
 
 def describe_unreadable(unreadable: list | tuple) -> str:
-    """The first few by name with their reasons, and the number of the others."""
+    """Names the first few images with their reasons, and gives the number of the others."""
     named = "; ".join(f"{image.class_name}/{image.key}: {image.reason}" for image in unreadable[:NAMED])
     return named + (f"; and {len(unreadable) - NAMED:,} more" if len(unreadable) > NAMED else "")

@@ -1,4 +1,4 @@
-"""Checks of `dataset.root`, and the messages for a missing one (no heavy imports: validation runs first)."""
+"""Checks `dataset.root`, and words the messages for a missing one (no heavy imports, since validation runs first)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from distdiff.errors import UserError
 
-FOLDER, TABLES = "folder or archive", "file or folder"  # what a root is for images, and for tables like the hub's
+FOLDER, TABLES = "folder or archive", "file or folder"  # what `root` must be: for images, and for tables like the hub's
 CONDITION = "where"  # only datasets that read several directories have this key, which selects images
 
 
 def check_root(dataset: DictConfig) -> None:
-    """Raises `UserError` for a `root` that is not a path, and for a list if only one path is allowed; makes numbers text."""
+    """Makes a number text. Raises `UserError` if `root` is not a path, or is a list where one path is allowed."""
     root = dataset.get("root")
     several, condition = OmegaConf.is_list(root), dataset.get(CONDITION)
     if several and (not root or not all(isinstance(item, (str, int, float)) for item in root)):
@@ -31,7 +31,7 @@ def check_root_is_there(dataset: DictConfig) -> None:
     """Raises `UserError` for a `root` that does not exist, unless the hub is read instead."""
     url, hub_id = dataset.get("url"), dataset.get("hub_id")
     if url is None and hub_id is not None:
-        return  # the hub is read, whatever root is
+        return  # the hub is read, and `root` is ignored
     missing = [root for root in _paths(dataset.get("root")) if not Path(root).expanduser().exists()]
     if missing and url is not None:
         raise UserError(no_copy_at(missing[0], where_to_get(dataset.name, url, hub_id)))

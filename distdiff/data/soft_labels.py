@@ -10,7 +10,7 @@ SoftLabel = tuple[tuple[int, float], ...]  # (class, weight), largest weight fir
 
 
 def soft_label(weights: Mapping[int, float]) -> SoftLabel:
-    """Classes with weights scaled to sum to 1, largest weight first and ties by class number; zeros are left out.
+    """Scales weights to sum to 1, leaves out zeros, and sorts by weight (largest first), then by class number.
 
     >>> soft_label({3: 1.0, 0: 3.0, 5: 0.0})
     ((0, 0.75), (3, 0.25))
@@ -29,7 +29,7 @@ class SoftLabels:
 
     @classmethod
     def of(cls, labels: Sequence[SoftLabel]) -> "SoftLabels":
-        """The labels of several images, each of one class or more.
+        """The labels of several images, each with one or more classes.
 
         >>> SoftLabels.of([((2, 1.0),), ((0, 0.75), (3, 0.25))]).target(1, num_classes=4)
         tensor([0.7500, 0.0000, 0.0000, 0.2500])

@@ -15,13 +15,13 @@ from distdiff.caching.fingerprint import fingerprint
 from distdiff.data.reading.decoding import READING
 
 FOLDER = "examined"
-FORSAKEN = 3600  # seconds; an older temporary file was abandoned, since writing one takes moments
-SETTLED = 2.0  # seconds; a second change within the clock's resolution would leave the time stamp as it is
+FORSAKEN = 3600  # seconds; a temporary file older than this was abandoned, since writing one takes moments
+SETTLED = 2.0  # seconds since a change; sooner, another change may leave the time stamp as it is
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A readable image file: a hash of its bytes, and whether its background shows through somewhere."""
+    """A readable image file: a hash of its bytes, and whether the image is transparent anywhere."""
 
     content: str
     transparent: bool
@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What differs once a file has changed: device, inode, size, and the times (ns) at which content and inode changed."""
+    """Shows whether a file has changed: device, inode, size, and when content and inode last changed (ns)."""
 
     device: int
     inode: int
@@ -52,10 +52,11 @@ class Stamp:
 
 @dataclass
 class Examined:
-    """What is known about the files of one listing, in one JSON file below `cache_dir`; not saved if `cache_dir` is None.
+    """What is known about the files of one listing, saved in a JSON file below `cache_dir` unless that is None.
 
-    A path is looked up together with its stamp, a content by its hash alone, wherever the file lies. A JSON file that is
-    damaged, or that another version of the image readers wrote, is ignored.
+    `file` looks up a path, which is known only with the same stamp. `content` looks up the hash of a file's bytes,
+    wherever the file lies. A JSON file that is damaged, or was written by another version of the image readers, is
+    ignored.
     """
 
     cache_dir: Path | None
@@ -78,7 +79,7 @@ class Examined:
         return Seen(content, transparent) if isinstance(transparent, bool) else None
 
     def note(self, seen: Seen, path: str | None = None, stamp: Stamp | None = None) -> None:
-        """Remembers a readable file by its content, and also by its path if the file has not changed just now."""
+        """Remembers a readable file by its content, and also by its path unless the file changed only moments ago."""
         if self.contents.get(seen.content) is not seen.transparent:
             self.contents[seen.content] = seen.transparent
             self._new = True
@@ -87,7 +88,7 @@ class Examined:
             self._new = True
 
     def save(self) -> None:
-        """Adds what is new to what other processes have written meanwhile; does nothing if the file cannot be written."""
+        """Saves what is new, and keeps what other processes saved meanwhile. Does nothing if the file cannot be written."""
         if self._path is None or not self._new:
             return
         files, contents = self.files, self.contents
@@ -136,5 +137,5 @@ def _holds(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def top_folder(paths: Iterable[Path | str]) -> str:
-    """The deepest folder that holds all of these files; it names their listing."""
+    """The deepest folder that holds all of these files, used as the name of their listing."""
     return os.path.commonpath([os.path.abspath(folder) for folder in {os.path.dirname(path) for path in paths} or "/"])

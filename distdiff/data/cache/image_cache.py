@@ -1,8 +1,9 @@
 """Decoded images on disk, shared by runs, ranks and simultaneous jobs, up to a given total size.
 
-`<cache>/images/<fingerprint>/pixels.npy`, one plain array a folder. It is read with `preadv` instead of being memory-mapped.
-The system shares its pages between processes either way. But if another machine removes a mapped file, or the disk fails,
-the process is killed; a failed read is only an error, after which images are decoded again.
+Each set of images is one plain array, `<cache>/images/<fingerprint>/pixels.npy`. It is read with `preadv` instead of
+being memory-mapped. Either way, the system shares the array's pages between processes. But if another machine removes
+a mapped file, or the disk fails, the process is killed. A failed read only raises an error, and the images are decoded
+again.
 """
 
 import os
@@ -30,7 +31,7 @@ class StoredImages:
     """uint8 images of one shape, (n, *shape), read one at a time from an .npy file."""
 
     def __init__(self, path: Path, count: int, shape: tuple[int, ...]) -> None:
-        """Raises `OSError` if the file is missing, `ValueError` if it holds something else."""
+        """Raises `OSError` if the file is missing, and `ValueError` if it does not hold `count` images of `shape`."""
         self.shape, self.size = shape, int(np.prod(shape))
         self._file = open(path, "rb")  # noqa: SIM115 (open as long as the object)
         version = np.lib.format.read_magic(self._file)
@@ -62,13 +63,13 @@ class ImageCache:
         shape: tuple[int, ...],
         fill: Callable[[], Iterator[np.ndarray]] | None,
     ) -> StoredImages | None:
-        """The images that `ingredients` identify; if they are missing, `fill()` (unless None) yields them in order.
+        """The images that `ingredients` identify. If they are missing, `fill()` yields them in order to be stored.
 
-        Returns None if they are not cached: they exceed the limit, or the disk is full or fails.
+        Returns None if they are not cached, as `fill` is None, they exceed the limit, or the disk is full or fails.
         """
         if not 0 < count * int(np.prod(shape)) <= self.max_bytes:
             return None
-        # Everything that may fail happens inside `once`, on the leading rank, so that all ranks get the same answer.
+        # Finding and filling the folder may fail. Both happen inside `once`, on the leading rank, so all ranks agree.
         folder = world().once(lambda: self._filled(ingredients, count, shape, fill))
         if folder is None:
             return None
@@ -84,7 +85,7 @@ class ImageCache:
         shape: tuple[int, ...],
         fill: Callable[[], Iterator[np.ndarray]] | None,
     ) -> Path | None:
-        """The folder of these images, filled if it is missing and refilled if it is damaged; None as for `get`."""
+        """The folder of these images, filled if it is missing or damaged. None in the same cases as `get`."""
         size = count * int(np.prod(shape))
 
         def build(folder: Path) -> None:
@@ -108,7 +109,7 @@ class ImageCache:
             announce(f"decoded images are not kept in {self.folder}: {first_line(error)}")
             return None
         with suppress(OSError):
-            os.utime(folder)  # when it was last used
+            os.utime(folder)  # records when it was last used
         return folder
 
     def _make_room(self, aside: Path, size: int) -> Path:
@@ -125,7 +126,7 @@ class ImageCache:
                 raise OSError("other jobs are filling it")
             if shutil.disk_usage(self.folder).free + freed < size + SPARED:
                 raise OSError(f"{size / 1e9:.1f} GB do not fit on the disk")
-            for folder in going:  # only now that they are known to free enough
+            for folder in going:  # only now, when they are known to free enough space
                 _remove(folder)
             path = aside / PIXELS
             with open(path, "wb") as file:
@@ -156,7 +157,7 @@ def _write(path: Path, images: Iterator[np.ndarray], shape: tuple[int, ...]) -> 
         for image in images:
             file.write(image.tobytes())
         file.flush()
-        os.fsync(file.fileno())  # the file has its full size from the start: after a crash, zeros would pass for black
+        os.fsync(file.fileno())  # after a crash, zeros would pass for black: the file has its full size from the start
 
 
 def _remove(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A dataset's images as squares of one size, read from the image cache or else decoded by threads."""
+"""A dataset's images as squares of one size, read from the image cache or, if it lacks them, decoded by threads."""
 
 from collections.abc import Callable, Iterator
 
@@ -26,10 +26,10 @@ class Squares:
         identity: str | None,
         keep: bool = True,
     ) -> None:
-        """`read(i)` gives the i-th of `count` images as an RGB square of `size`, fitted as `fit` says.
+        """`read(i)` gives the i-th of `count` images as an RGB square of `size`, already fitted by the method `fit`.
 
-        Images with a known `identity` are kept in the cache of `options`, unless `keep` is false. All ranks of a job must
-        call this together.
+        If `identity` is known, the squares are looked up in the image cache that `options` gives, and added to it
+        unless `keep` is false. All ranks of a job must call this together.
         """
         self._read, self._count, self._options = read, count, options
         self._stored = None if identity is None else self._open(identity, size, fit, keep)
@@ -47,7 +47,7 @@ class Squares:
         if stored is not None:
             try:
                 return stored[position]
-            except OSError:  # the cache is gone: decode instead
+            except OSError:  # the cached file is gone: decode instead
                 self._stored = None
         return self.decode(position)
 

@@ -21,10 +21,10 @@ def is_archive(path: Path) -> bool:
 
 
 def unpacked(archive: Path, cache_dir: str) -> Path:
-    """The folder with the archive's content below `cache_dir`; unpacks it the first time.
+    """The folder below `cache_dir` with the archive's content, which is unpacked the first time.
 
-    If everything in the archive lies in one folder, returns that folder. Raises `UserError` for an archive that is damaged
-    or encrypted, or that holds a link or a path that leads out of it.
+    If everything lies in one folder that directly holds no images, returns that folder. Raises `UserError` for an
+    archive that is damaged or encrypted, that holds a link, or that holds a path leading out of the archive.
     """
     stat = archive.stat()
     identity = {"archive": str(archive.resolve()), "size": stat.st_size, "changed": stat.st_mtime_ns}
@@ -86,5 +86,5 @@ def _check_room(archive: Path, folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise UserError(
-            f"dataset.root={archive}: unpacked it takes {size:,} bytes, {free:,} are free in {folder.parent}"
+            f"dataset.root={archive}: unpacked, it takes {size:,} bytes, but only {free:,} are free in {folder.parent}"
         )

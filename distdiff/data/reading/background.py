@@ -11,7 +11,7 @@ ALLOWED = 'a colour, such as white, #808080 or "rgb(1,2,3)", or [red, green, blu
 
 
 def colour(value: Any) -> tuple[int, int, int]:
-    """(red, green, blue) from a colour that PIL.ImageColor knows or from a list of the three; raises `UserError`."""
+    """(red, green, blue) from a colour that PIL.ImageColor knows or a list of the three; else raises `UserError`."""
     found: tuple = ()
     if isinstance(value, str):
         try:

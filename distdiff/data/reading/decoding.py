@@ -1,4 +1,4 @@
-"""The only place that decodes image files: to RGB as a viewer would show them, or to a plain reason why that failed."""
+"""The only place where image files are decoded: to RGB as a viewer shows it, or to a plain reason for the failure."""
 
 import os
 from collections.abc import Callable
@@ -13,11 +13,12 @@ from distdiff.data.reading.jpeg import SCALES, TooLarge, open_large, reduce
 from distdiff.errors import UserError, first_line
 
 Image.init()
-# Formats that hold no pixels of their own, and EPS, which Pillow hands to another program.
+# `FORMATS` lacks those that hold no pixels of their own, and EPS, which Pillow hands to another program.
 _USUAL = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # first, because Pillow tries the formats in this order
 FORMATS = (*_USUAL, *sorted(set(Image.OPEN) - {*_USUAL, "BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}))
 EXTENSIONS = frozenset(extension for extension, name in Image.registered_extensions().items() if name in FORMATS)
-# Twice Pillow's `MAX_IMAGE_PIXELS`, where Pillow itself refuses: cameras reach it, and a thread holds less than 2 GB.
+# Twice Pillow's `MAX_IMAGE_PIXELS`: above this, Pillow itself refuses an image. Cameras reach this size, and a
+# thread that decodes such an image holds less than 2 GB.
 MAX_PIXELS = 178_956_970
 READING = 2  # version of the decoding, part of every data identity: raise it when decoded pixels may change
 GAP = 2  # an image is decoded at least this many times larger than its square (Pillow's `reducing_gap`)
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 
 class UnreadableImage(UserError):
-    """An image file that cannot be read: `reason` does not contain the file's name, the message does."""
+    """An image file that cannot be read. The error message contains the file's name; `reason` does not."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)
@@ -40,8 +41,8 @@ class UnreadableImage(UserError):
 def read_image(file: Path | str | BinaryIO, name: str | None = None, background: Colour = WHITE) -> Image.Image:
     """The image of a file (the first frame of an animation) as upright RGB; raises `UnreadableImage`.
 
-    `name` is used for a stream in errors; `background` is shown where the image is transparent. An image of more than
-    `MAX_PIXELS` pixels is refused before it is decoded, except that a JPEG is decoded at reduced size.
+    Errors call a stream `name`. The colour `background` is shown where the image is transparent. An image of more than
+    `MAX_PIXELS` pixels is refused before it is decoded, unless it is a JPEG, which is decoded at reduced size.
     """
     return _decode(file, name, lambda size: 1, lambda image, area: to_rgb(image, background))
 
@@ -64,7 +65,7 @@ def read_square(
         fitted.info = image.info  # keeps the EXIF orientation
         return fit_image(
             ImageOps.exif_transpose(fitted), size, fit
-        )  # pad after turning: of two unequal bars, the wider one would change sides
+        )  # pad only after turning: otherwise the wider of two unequal bars would change sides
 
     return _decode(file, name, reduction, square)
 
@@ -85,7 +86,7 @@ def _decode(
     reduction: Callable[[tuple[int, int]], float],
     finish: Callable[[Image.Image, tuple[float, float]], T],
 ) -> T:
-    """`finish(image, area)` of a file opened at up to `reduction(its size)` times reduced size, `area` from `jpeg.reduce`."""
+    """`finish(image, area)` of a file decoded up to `reduction(its size)` times smaller; `jpeg.reduce` gives `area`."""
     name = str(file) if name is None else name
     try:
         with open_image(file) as image:
@@ -117,11 +118,11 @@ def open_image(file: Path | str | BinaryIO) -> Image.Image:
 def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
     """Any PIL image as RGB: upright by its EXIF orientation, 16-bit grey scaled, transparency on `background`.
 
-    Raises what Pillow raises if decoding fails here, and `ValueError` for values that are not finite.
+    Raises what Pillow raises if decoding fails, and `ValueError` for values that are not finite.
     """
     image.load()
     turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    return _colours(ImageOps.exif_transpose(image) if turned else image, background)  # which copies it in any case
+    return _colours(ImageOps.exif_transpose(image) if turned else image, background)  # exif_transpose always copies
 
 
 def _colours(image: Image.Image, background: Colour) -> Image.Image:
@@ -138,7 +139,7 @@ def _colours(image: Image.Image, background: Colour) -> Image.Image:
 
 
 def _from_grey(values: np.ndarray) -> Image.Image:
-    """Takes integers as 0 to 65535, floats as 0 to 1 or 0 to 255; other values are scaled from their minimum to maximum."""
+    """Grey as RGB: integers span 0 to 65535, floats 0 to 1 or 0 to 255; others are scaled from minimum to maximum."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite((low, high)).all():
         raise ValueError("it holds values that are not finite")

@@ -4,7 +4,7 @@ from PIL import Image, ImageOps
 
 
 def fit_image(image: Image.Image, size: int, fit: str) -> Image.Image:
-    """Resizes to (size, size): `crop` keeps the centre, `squash` distorts, `pad` adds black bars. Lanczos, antialiased."""
+    """Resizes to (size, size) with Lanczos: `crop` keeps the centre, `squash` distorts, `pad` adds black bars."""
     if image.size == (size, size):
         return image
     if fit == "crop":
@@ -15,7 +15,7 @@ def fit_image(image: Image.Image, size: int, fit: str) -> Image.Image:
 
 
 def fit_area(image: Image.Image, size: int, fit: str, width: float, height: float) -> Image.Image:
-    """As `fit_image`, but without bars, for a picture that fills the upper left `width` x `height` pixels of `image`."""
+    """Fits the upper left `width` x `height` pixels of `image` as `fit_image` would, except that `pad` adds no bars."""
     shown, inner = (0, 0, width, height), (size, size)
     if fit == "crop":
         side = min(width, height)

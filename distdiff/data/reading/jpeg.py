@@ -1,4 +1,4 @@
-"""JPEGs at reduced size, by their decoder's own scaling, so that a huge one costs little time and memory."""
+"""Decodes JPEGs at reduced size by the decoder's own scaling, so that a huge JPEG costs little time and memory."""
 
 from pathlib import Path
 from typing import BinaryIO
@@ -7,7 +7,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile, jpeg_factory
 
 SCALES = (1, 2, 4, 8)  # by which the decoder can divide an image's sides
-MAX_BYTES = 2 * 2**30  # for a progressive JPEG, which its decoder holds as a whole with 16 bits a value
+MAX_BYTES = 2 * 2**30  # of memory for a progressive JPEG, which the decoder holds as a whole, at 16 bits per value
 
 
 class TooLarge(Exception):
@@ -22,11 +22,12 @@ def open_large(file: Path | str | BinaryIO) -> Image.Image:
 
 
 def reduce(image: Image.Image, most: float, max_pixels: int) -> tuple[float, float]:
-    """Makes a JPEG (or MPO) that is not decoded yet decode up to `most` times smaller; leaves other formats as they are.
+    """Prepares a JPEG (or MPO) to be decoded up to `most` times smaller. Images of other formats are left as they are.
 
-    It is reduced further if it would have more than `max_pixels`. Returns the (width, height) in pixels that the picture
-    then fills from the upper left corner, fractional if a side is not a multiple of the scale. Raises `TooLarge` for a
-    progressive JPEG of more than `max_pixels` whose decoder needs more than `MAX_BYTES`.
+    A JPEG that would still have more than `max_pixels` is reduced further. Returns the (width, height) in pixels of the
+    area that the picture fills from the upper left corner once it is decoded; they are fractional if a side is not a
+    multiple of the scale. Raises `TooLarge` for a progressive JPEG of more than `max_pixels` whose decoder needs more
+    than `MAX_BYTES`.
     """
     if not isinstance(image, JpegImageFile):
         return image.size
@@ -38,7 +39,7 @@ def reduce(image: Image.Image, most: float, max_pixels: int) -> tuple[float, flo
         raise TooLarge(f"a progressive JPEG of {width:,} x {height:,} takes {needed / 2**30:.1f} GiB to decode")
     if scale == 1:
         return image.size
-    # No mode: the decoder converts to grey in a different way, and cannot convert CMYK.
+    # The mode is None because the decoder's own conversion to grey differs, and it cannot convert CMYK.
     drafted = image.draft(None, (max(1, width // scale), max(1, height // scale)))
     return image.size if drafted is None else drafted[1][2:]
 

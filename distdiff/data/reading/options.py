@@ -1,4 +1,4 @@
-"""The keys of a dataset that only concern how its images are read."""
+"""The keys of a dataset that concern only how its images are read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,9 @@ from distdiff.data.reading.decoding import WHITE, Colour
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """`num_workers=None` takes a fair share of the cores; `cache_dir=None` keeps nothing across runs."""
+    """How images are read. If `num_workers` is None, a fair share of the cores is used. If `cache_dir` is None, nothing is
+    kept across runs.
+    """
 
     background: Colour = WHITE
     num_workers: int | None = None

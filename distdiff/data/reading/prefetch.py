@@ -1,6 +1,7 @@
 """Runs work on many images in several threads: decoding, resizing and hashing release the GIL.
 
-Threads instead of processes, because a reader's closures cannot be pickled and a process would have to send pixels back.
+It uses threads instead of processes, because a reader's closures cannot be pickled and a process would have to send the
+pixels back.
 """
 
 import itertools
@@ -14,13 +15,13 @@ from distdiff.ranks.world import world
 
 S = TypeVar("S")
 T = TypeVar("T")
-CHUNK = 4  # items a task: one task for each item would cost as much as reading a tiny image
-AHEAD = 2  # chunks a thread that are made before they are asked for
+CHUNK = 4  # items per task; a task for every single item would cost as much as reading a tiny image
+AHEAD = 2  # chunks per thread that are made before they are asked for
 
 
 @contextmanager
 def threads(num_workers: int | None) -> Iterator[ThreadPoolExecutor]:
-    """A pool of `num_workers` threads, or a fair share if None; tasks not begun when the block ends are cancelled."""
+    """A pool of `num_workers` threads (None: a fair share). Tasks not begun when the block ends are cancelled."""
     pool = ThreadPoolExecutor(num_workers or world().fair_share(), thread_name_prefix="images")
     try:
         yield pool
@@ -29,7 +30,7 @@ def threads(num_workers: int | None) -> Iterator[ThreadPoolExecutor]:
 
 
 def prefetched(make: Callable[[S], T], items: Iterable[S], num_workers: int | None = None) -> Iterator[T]:
-    """`make(item)` of all items, in order, computed a few items ahead by `num_workers` threads (None: a fair share).
+    """Yields `make(item)` for all items in order, computed ahead by `num_workers` threads (None: a fair share).
 
     An exception is raised in place of the item that caused it.
 
@@ -50,7 +51,7 @@ def prefetched(make: Callable[[S], T], items: Iterable[S], num_workers: int | No
 
 
 def _made(make: Callable[[S], T], items: Iterable[S]) -> tuple[list[T], Exception | None]:
-    """The results up to the first item that fails, and its exception."""
+    """The results before the first item that fails, and its exception (None if no item fails)."""
     made: list[T] = []
     for item in items:
         try:

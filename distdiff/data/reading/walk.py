@@ -1,4 +1,4 @@
-"""Lists the image files of folders with one `scandir` a folder; follows links, but never in circles."""
+"""Lists the image files of folders with one `scandir` per folder. Links are followed, but never in circles."""
 
 import os
 from collections.abc import Callable
@@ -10,8 +10,10 @@ from distdiff.data.reading.decoding import EXTENSIONS
 
 @dataclass
 class Walk:
-    """Paths below a folder, relative to it with `/`: `images`, and `others`, which are files that are not images, broken
-    links, and hidden files with an image's extension.
+    """Paths below a folder, relative to it, with `/` between their parts.
+
+    `others` has files that are not images, broken links, hidden files with an image's extension, and folders that may
+    not be read.
     """
 
     images: list[str] = field(default_factory=list)
@@ -19,14 +21,14 @@ class Walk:
 
 
 def walk(folder: Path) -> Walk:
-    """All files below `folder`, sorted, with a folder's files before those of its subfolders; hidden files are not images."""
+    """The files below `folder`, sorted, a folder's own before those of its subfolders. Hidden files are not images."""
     found = Walk()
     _walk(os.fspath(folder), "", found, {_identity(place) for place in (folder, *folder.resolve().parents)})
     return found
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, sorted, without hidden ones and links to `folder` or a folder above it."""
+    """Names of the folders in `folder`, sorted, except hidden ones and links to `folder` or a folder above it."""
     above = {_identity(place) for place in (folder, *folder.resolve().parents)}
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if _is(entry.is_dir) and not entry.name.startswith(".")]
@@ -53,7 +55,7 @@ def loose_images(folder: Path) -> list[str]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file name is an image's: extensions in upper or lower case, no leading dot."""
+    """Whether a file name has an image's extension, in upper or lower case, and no leading dot."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
 
 

@@ -11,12 +11,12 @@ from distdiff.data.sources.named import PUBLISHED, LayoutError, NamedSet, Parts,
 from distdiff.data.splits.carving import TEST, TRAIN
 
 SIDE = 32
-RECORD = 2 + 3 * SIDE * SIDE  # coarse label, fine label, the red, green and blue planes
+RECORD = 2 + 3 * SIDE * SIDE  # bytes: coarse label, fine label, and red, green and blue planes
 PER_CLASS = 100
 
 
 class Cifar100Subset(NamedSet):
-    """Reads `cifar-100-binary/`; the published split has its test images, and the 10,000 drawn training images in folders."""
+    """Reads `cifar-100-binary/`. The published split has its training images in class folders instead."""
 
     def read(self, top: Path, name: str, split: str) -> Parts:
         binary = find(top, "cifar-100-binary/test.bin", "test.bin").parent
@@ -28,7 +28,7 @@ class Cifar100Subset(NamedSet):
         return {TRAIN: from_class_folders(name, folder, class_names), TEST: test}
 
     def reduce(self, part: str, images: LabelledImages) -> LabelledImages:
-        """The first 100 training images of every class, in the file's order; all test images."""
+        """Keeps all test images, and of every class the first 100 training images in the file's order."""
         if part != TRAIN:
             return images
         positions = [np.flatnonzero(images.labels == label)[:PER_CLASS] for label in range(len(images.class_names))]

@@ -22,11 +22,11 @@ IMAGENETTE = {
     "n03445777": "golf ball",
     "n03888257": "parachute",
 }
-LEFT_OUT = ("background_google", "faces_easy")  # background without an object; a second copy of the faces
+LEFT_OUT = ("background_google", "faces_easy")  # images without an object, and a second copy of the faces
 
 
 class Caltech101(NamedSet):
-    """Fei-Fei et al., 2004: one folder a class, without official splits; published: `train/` and `test/` folders."""
+    """Fei-Fei et al., 2004: one folder per class, no official splits; the published split has `train/` and `test/`."""
 
     def read(self, top: Path, name: str, split: str) -> Parts:
         if split == PUBLISHED:
@@ -55,7 +55,7 @@ class Imagenette(NamedSet):
 
 
 def read_splits(name: str, folders: dict[str, Path]) -> Parts:
-    """Reads split folders that hold class folders; the classes are those of the training images."""
+    """Reads split folders that hold class folders. The classes are the class folders of the training split."""
     classes: Sequence[str] = subfolders(folders[TRAIN])
     if not classes:
         raise LayoutError(f"there are no class folders in {folders[TRAIN].name}")

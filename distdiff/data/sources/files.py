@@ -29,7 +29,7 @@ def from_files(
 
 
 def from_class_folders(name: str, top: Path, folders: Sequence[str]) -> LabelledImages:
-    """The images of `top`'s class folders, keyed by their path below the class folder; notes files that are left out."""
+    """The images in the class folders of `top`, keyed by their path below the class folder. Notes what is left out."""
     labels, keys, paths, others = [], [], [], []
     for label, folder in enumerate(folders):
         if not (top / folder).is_dir():  # a split need not have every class

@@ -20,12 +20,12 @@ FONT_NAMES = (
     *(f"STIXGeneral{style}" for style in ("", "Bol", "Italic", "BolIta")),
     *("cmb10", "cmr10", "cmss10", "cmti10", "cmtt10"),
 )
-CANVAS, GLYPH = 96, 80  # pixels drawn before shrinking to the image size
+CANVAS, GLYPH = 96, 80  # canvas side and font size in pixels, before shrinking to the image size
 SEED = 20240611
 
 
 def load(*, num_images: PositiveInt, image_size: int, name: str, split_seed: int) -> DatasetSplits:
-    """`num_images` renders, cycling through the classes; each depends only on its index."""
+    """`num_images` drawn digits, cycling through the ten classes. Each depends only on its index and `image_size`."""
     images = LabelledImages(
         name=name,
         class_names=tuple(str(digit) for digit in range(10)),
@@ -38,7 +38,7 @@ def load(*, num_images: PositiveInt, image_size: int, name: str, split_seed: int
 
 
 def render(digit: int, rng: np.random.Generator, size: int) -> Image.Image:
-    """One digit with random face, stroke width, affine and elastic warp, blur and colours: RGB of (size, size)."""
+    """One digit with random font, stroke width, affine and elastic warp, blur and colours, as RGB of (size, size)."""
     ink = _warp(_draw(digit, rng), rng)
     ink = gaussian_filter(ink, rng.uniform(0.3, 1.4) * CANVAS / 32)
     ink = np.clip(ink / max(ink.max(), 1e-6), 0, 1)
@@ -97,7 +97,7 @@ def _shrink(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Im
 
 
 def _colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(background, ink): half of them white on black, the rest any two colours that can be told apart."""
+    """(background, ink): in half of the images white on black, in the others two colours that can be told apart."""
     if rng.random() < 0.5:
         return np.full(3, 0.0), np.full(3, rng.uniform(0.85, 1.0))
     while True:

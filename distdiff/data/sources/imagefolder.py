@@ -1,4 +1,4 @@
-"""A folder of images: class folders, split folders above them, or a metadata table; or an archive of such a folder."""
+"""Reads a folder or archive of images in class folders, in split folders above those, or listed in a metadata table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ def load(
     split_seed: int,
     cache_dir: str,
 ) -> DatasetSplits:
-    """Reads `root`; a split that it does not have is carved from the training images, class by class."""
+    """Reads the folder or archive `root`. Missing splits are carved from the training images, class by class."""
     if root is None:
         raise UserError("dataset.root has no value: give one, dataset.root=<folder or archive>")
     top = Path(root).expanduser()
@@ -50,9 +50,9 @@ def load(
 
 
 def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
-    """All images of a folder with one folder a class, no split carved.
+    """All images of the folder `root`, which has one folder per class. No split is carved.
 
-    Raises `UserError` if there are no images; the message calls `root` by `key`.
+    Raises `UserError` if there are no images; its message gives `key` as the name of the argument.
     """
     top = Path(root).expanduser()
     if not top.is_dir():
@@ -64,7 +64,7 @@ def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
 def read_parts(
     name: str, top: Path, split_names: dict[str, str], label_column: str | None = None
 ) -> dict[str, LabelledImages]:
-    """The splits in a folder, at least `train`; `split_names` maps a folder's name in lower case to its split."""
+    """The splits in the folder `top`, at least `train`. `split_names` maps folder names, in lower case, to splits."""
     table = find_metadata(top)
     parts = read_metadata(name, table, label_column, split_names) if table else None
     if parts is not None:
@@ -93,7 +93,7 @@ def _read_class_folders(
 def _tables(
     name: str, tables: dict[str, Path | None], split_names: dict[str, str], label_column: str | None
 ) -> dict[str, LabelledImages] | None:
-    """Reads a metadata file in each split's folder; None if the one of `train` has no labels."""
+    """Reads the metadata file in each split's folder. Returns None if the file in `train` has no labels."""
     parts = {}
     for split, table in tables.items():
         read = read_metadata(name, table, label_column, dict.fromkeys(split_names, split), split) if table else {}
@@ -111,7 +111,7 @@ def _class_folders(name: str, top: Path, key: str = ROOT) -> Sequence[str]:
             f"metadata.csv with the columns file_name and label beside them"
         )
     if len(names) == 1 and not holds_images(top / names[0]) and len(inner := subfolders(top / names[0])) > 1:
-        note(name, f"all is in one class, {names[0]}; if {some(inner)} are classes, {key}={top / names[0]}")
+        note(name, f"everything is in one class, {names[0]}; if {some(inner)} are classes, use {key}={top / names[0]}")
     if loose := loose_images(top):
         lying = f"{counted(len(loose), 'image')} in {top} itself, in no class folder, left out: {some(loose)}"
         note(name, lying, loose)
@@ -121,8 +121,8 @@ def _class_folders(name: str, top: Path, key: str = ROOT) -> Sequence[str]:
 def _split_folders(top: Path, split_names: dict[str, str]) -> dict[str, Path]:
     """The folders of `top` that are splits.
 
-    A folder called `train` may also be a class of that name. It is a split if it holds a metadata file, or folders and no
-    images, and if no folder beside it that has another name holds images.
+    A folder called `train` may also be a class of that name. It is taken for a split if it holds a metadata file, or
+    holds folders and no images. But if `top` has a folder with images that is not named like a split, none is a split.
     """
     names = subfolders(top)
     called = {name: split_names[name.lower()] for name in names if name.lower() in split_names}

@@ -58,7 +58,10 @@ class StanfordCars(NamedSet):
 
 
 class OxfordFlowers(NamedSet):
-    """Nilsback & Zisserman, 2008: `jpg/`, `imagelabels.mat`, `setid.mat`; published: `train/` and `valid/` folders by number."""
+    """Nilsback & Zisserman, 2008: `jpg/`, `imagelabels.mat` and `setid.mat`.
+
+    The published split has the folders `train/` and `valid/` instead, with one folder per class number.
+    """
 
     def read(self, top: Path, name: str, split: str) -> Parts:
         if split == PUBLISHED:
@@ -78,12 +81,12 @@ class OxfordFlowers(NamedSet):
 
 
 def _numbered_folders(folder: Path, top: Path, name: str) -> Parts:
-    """Class folders `1` to `102` with names from `cat_to_name.json`; `valid` is the test split."""
+    """Reads class folders `1` to `102`, whose names are in `cat_to_name.json`; the folder `valid` is the test split."""
     file = find(top, "cat_to_name.json", "dataset/cat_to_name.json")
     try:
         words = {str(number): str(word).strip() for number, word in json.loads(file.read_text("utf-8")).items()}
     except (ValueError, AttributeError):
-        raise LayoutError("its cat_to_name.json is no table of numbers and names") from None
+        raise LayoutError("its cat_to_name.json is not a table of numbers and names") from None
     numbers = sorted(subfolders(folder / "train"), key=lambda text: (len(text), text))
     if unknown := [number for number in numbers if number not in words]:
         raise LayoutError(f"its cat_to_name.json has no class {unknown[0]!r}")

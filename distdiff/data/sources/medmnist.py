@@ -1,4 +1,4 @@
-"""MedMNIST (Yang et al., 2023): one .npz file a dataset; published: folders of exported images."""
+"""MedMNIST (Yang et al., 2023): one .npz file per dataset or, for the published split, folders of exported images."""
 
 import zipfile
 import zlib
@@ -16,7 +16,7 @@ from distdiff.errors import first_line
 
 
 class MedMnist(NamedSet):
-    """One dataset of the collection: `<file>.npz`, or one of its larger image sizes."""
+    """One dataset of the collection, read from `<file>.npz` or from larger images, such as `<file>_224.npz`."""
 
     file: str
     classes: tuple[str, ...]
@@ -38,7 +38,7 @@ class MedMnist(NamedSet):
 
 
 class PathMnist(MedMnist):
-    """Tissues of colorectal cancer."""
+    """Images of colorectal cancer tissue."""
 
     file = "pathmnist"
     classes = (
@@ -55,14 +55,14 @@ class PathMnist(MedMnist):
 
 
 class BreastMnist(MedMnist):
-    """Breast ultrasound."""
+    """Ultrasound images of breasts."""
 
     file = "breastmnist"
     classes = ("malignant", "normal, benign")
 
 
 class BloodMnist(MedMnist):
-    """Blood cells."""
+    """Images of blood cells."""
 
     file = "bloodmnist"
     classes = (

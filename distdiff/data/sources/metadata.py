@@ -1,4 +1,4 @@
-"""Labels from a table beside the images: `metadata.csv`, `.jsonl` or `.parquet` with `file_name` and `label`."""
+"""Labels in a table beside the images: `metadata.csv`, `.jsonl` or `.parquet`, with columns `file_name`, `label`."""
 
 import csv
 import json
@@ -28,11 +28,11 @@ def find_metadata(folder: Path) -> Path | None:
 def read_metadata(
     name: str, file: Path, label_column: str | None, splits: Mapping[str, str], default: str = "train"
 ) -> dict[str, LabelledImages] | None:
-    """The images that a metadata file lists, split by its column `split` or by the split folders of the files.
+    """The images that a metadata file lists, by split: from its column `split`, or from split folders.
 
-    `splits` maps a value to our name of the split; rows without a value belong to `default`. Labels are text, sorted as
-    numbers if all are numbers. Returns None if the file has no label column and `label_column` is None. Raises a
-    `UserError` that names the wrong row.
+    `splits` maps a value of the column, or a folder's name, to our name of the split. Rows without a value belong to
+    the split `default`. Labels are text; classes are in numerical order if all labels are numbers. Returns None if the file
+    has no column `label` and `label_column` is None. Raises `UserError` for a wrong file or row, and names it.
     """
     wanted = label_column or LABEL
     listed: list[tuple[str | None, str, str]] = []
@@ -72,7 +72,7 @@ def read_metadata(
 def _by_split(
     listed: list[tuple[str | None, str, str]], splits: Mapping[str, str], default: str
 ) -> dict[str, list[tuple[str, str]]]:
-    """(file, label) by split: from the column or, if it has no values and every file lies in a split folder, from that."""
+    """(file, label) by split: from the column or, if it has no values and all files lie in split folders, from those."""
     folders = [place.partition("/")[0].lower() if "/" in place else "" for _, place, _ in listed]
     in_folders = all(split is None for split, _, _ in listed) and all(folder in splits for folder in folders)
     rows: dict[str, list[tuple[str, str]]] = {}
@@ -97,7 +97,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parquet_rows(file: Path) -> list[dict[str, Any]]:
-    """Rows with label numbers replaced by names, if the file has them in the form that `datasets` writes."""
+    """The rows, with label numbers replaced by class names if the file holds names in the form that `datasets` writes."""
     table = pyarrow.parquet.read_table(file)
     described = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     features = described.get("info", {}).get("features", {})

@@ -22,13 +22,13 @@ Parts = dict[str, LabelledImages]
 
 
 class LayoutError(UserError):
-    """A folder does not have the layout that the authors distribute; the caller adds where to get it."""
+    """A folder does not have the layout that the authors distribute; `load` adds where to get a proper copy."""
 
 
 class NamedSet:
     """One benchmark dataset; a subclass knows its layouts on disk.
 
-    - `joins_validation`: for which values of `split` the validation images are added to the training images.
+    - `joins_validation`: the values of `split` for which the validation images are added to the training images.
     - `published_layout`: whether the published split needs files that the hub does not have.
     """
 
@@ -36,15 +36,15 @@ class NamedSet:
     published_layout = True
 
     def read(self, top: Path, name: str, split: str) -> Parts:
-        """The images below the folder `top`, with the authors' class names; raises `LayoutError` for another layout."""
+        """The images below the folder `top`, with the authors' class names. Raises `LayoutError` for other layouts."""
         raise NotImplementedError
 
     def rename(self, class_name: str) -> str:
-        """The class name to use for an authors' class name."""
+        """The class name to use in place of the authors' `class_name`."""
         return class_name
 
     def reduce(self, part: str, images: LabelledImages) -> LabelledImages:
-        """The images of a split to keep, if this dataset is a subset of a larger one."""
+        """Keeps the images of the split `part` that are in this dataset, if it is a subset of a larger one."""
         return images
 
     @classmethod
@@ -70,11 +70,12 @@ class NamedSet:
         validation_split: str = "validation",
         test_split: str = "test",
     ) -> DatasetSplits:
-        """The dataset at `root`, or with `root=None` from the hub; a split that it does not have is carved.
+        """The dataset at `root`, or from the hub if `root` is None. Missing validation or test splits are carved.
 
-        `counts[split]` gives the number of classes and of images in each part of a complete copy; without an entry for
-        `published`, the authors' counts hold. `hub_id` and the arguments after it describe the hub's copy. Raises
-        `UserError` if nothing is there, if the layout is another or, with `check_counts`, if the copy is incomplete.
+        `counts[split]` gives, for a complete copy, the number of classes and the number of images in each part. If it
+        has no entry for `published`, the counts of `authors` are used. `hub_id` and the arguments after it describe the
+        hub's copy. Raises `UserError` if there is no copy, if its layout is different or, with `check_counts`, if it is
+        incomplete.
         """
         the_set = cls()
         if root is not None:
@@ -109,7 +110,7 @@ class NamedSet:
 
 
 def find(top: Path, *places: str) -> Path:
-    """The first of `places` that exists below `top`; raises `LayoutError` if none does."""
+    """The path of the first of `places` that exists below `top`; raises `LayoutError` if none exists."""
     for place in places:
         if (top / place).exists():
             return top / place
@@ -117,7 +118,7 @@ def find(top: Path, *places: str) -> Path:
 
 
 def inside(top: Path, name: str) -> Path:
-    """`top`/`name` for a `name` from a dataset's own lists; raises `LayoutError` if it leads out of `top`."""
+    """The path `top`/`name`, for a `name` in a dataset's own lists; raises `LayoutError` if it leads out of `top`."""
     place = PurePosixPath(name)
     if place.is_absolute() or ".." in place.parts or not place.parts:
         raise LayoutError(f"one of its lists names a file outside of it, {name!r}")
@@ -125,7 +126,7 @@ def inside(top: Path, name: str) -> Path:
 
 
 def listed(name: str, class_names: Sequence[str], files: Iterable[tuple[Path, int]]) -> LabelledImages:
-    """The listed files with one label each, keyed by file name; notes those that are missing."""
+    """Labelled images from pairs (path, label), keyed by file name; missing files are left out and noted."""
     files = list(files)
     present = [(path, label) for path, label in files if path.is_file()]
     if missing := [path for path, _ in files if not path.is_file()]:

@@ -1,4 +1,4 @@
-"""Datasets with a text file for each split, one line an image: Describable Textures, Oxford Pets and FGVC Aircraft."""
+"""Datasets with a text file for each split, one line per image: Describable Textures, Oxford Pets and FGVC Aircraft."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 
 
 class Dtd(NamedSet):
-    """Cimpoi et al., 2014, the first of its ten splits: trained on `labels/train1.txt` and `val1.txt`, tested on `test1.txt`."""
+    """The first split of Cimpoi et al., 2014: trains on `labels/train1.txt` and `val1.txt`, tests on `test1.txt`."""
 
     joins_validation = (AUTHORS, PUBLISHED)
     published_layout = False
@@ -27,7 +27,7 @@ class Dtd(NamedSet):
 
 
 class OxfordPets(NamedSet):
-    """Parkhi et al., 2012: `annotations/trainval.txt` and `test.txt`, lines of image, class, species, breed."""
+    """Parkhi et al., 2012: `annotations/trainval.txt` and `test.txt`, with lines of image, class, species and breed."""
 
     published_layout = False
 
@@ -50,7 +50,7 @@ class OxfordPets(NamedSet):
 
 
 class FgvcAircraft(NamedSet):
-    """Maji et al., 2013, with variants as classes; published: trained without the authors' validation images."""
+    """Maji et al., 2013, with variants as classes. The published split does not train on the validation images."""
 
     joins_validation = (AUTHORS,)
     published_layout = False
@@ -72,7 +72,7 @@ NESTED_AIRCRAFT = "fgvc-aircraft-2013b/data/images_variant_train.txt"
 
 
 def _pet(line: str) -> tuple[str, int]:
-    """(image, class number) of a line."""
+    """(image, class number) of a line of the annotations."""
     image, _, rest = line.partition(" ")
     number = rest.split(" ")[0]
     if not number.isdecimal():

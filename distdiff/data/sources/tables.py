@@ -37,9 +37,9 @@ USUAL_LABELS, USUAL_IMAGES = ("label", "labels"), ("image", "img")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which splits of a table are read (its own names, several joined by `+`), and which columns.
+    """The splits of a dataset to read (under its own names, several joined by `+`), and the columns.
 
-    For a column that is None, the only one of its type is taken, or the one with a usual name.
+    If a column is None, the only one of the right type is read or, if no column has that type, one with a usual name.
     """
 
     train_split: str
@@ -70,7 +70,7 @@ def load(
     name: str,
     split_seed: int,
 ) -> DatasetSplits:
-    """The dataset `hub_id` if it is given, else the files at `root`; missing splits are carved."""
+    """The hub's dataset `hub_id` if that is given, else the files at `root`. Missing splits are carved."""
     if hub_id is None and root is None:
         raise UserError(
             "dataset.hub_id and dataset.root have no value: give one, dataset.hub_id=<owner/name> or, of parquet or arrow "
@@ -86,7 +86,7 @@ def load(
 def read_hub(
     name: str, wanted: Wanted, hub_id: str, hub_config: str | None, hub_data_dir: str | None, revision: str | None
 ) -> dict[str, LabelledImages]:
-    """The splits of a dataset on the hub or in its cache; raises `UserError` if neither has it."""
+    """The splits of a dataset on the hub or in the hub's local cache; raises `UserError` if neither has the dataset."""
     if not HUB_ID.fullmatch(hub_id) or Path(hub_id).exists():  # `datasets` would read a local folder of that name
         raise UserError(
             f"dataset.hub_id={hub_id} is not allowed: owner/name on the Hugging Face hub; local files are read by "
@@ -105,14 +105,14 @@ def read_hub(
 def _load_commit(
     hub_id: str, hub_config: str | None, hub_data_dir: str | None, revision: str | None
 ) -> datasets.DatasetDict:
-    """What `datasets` reads at the commit of `revision`.
+    """The tables that `datasets` reads at the commit of `revision`.
 
-    Without the hub, `datasets` takes the most recent folder in its cache, whatever its revision. So the time stamp of the
-    wanted commit's folder is renewed first. Raises `UserError` if another commit was read all the same.
+    Offline, `datasets` takes the most recent folder in its cache, even if that is of another commit. So the time stamp
+    of the wanted commit's folder is renewed first. Raises `UserError` if another commit was read nevertheless.
     """
     try:
         wanted = pinned(hub_id, revision, "dataset")
-    except (HTTPError, RevisionResolutionError):  # `datasets` may find it by name, or else gives the reason
+    except (HTTPError, RevisionResolutionError):  # `datasets` may still find it, or else gives the reason
         wanted = None
     if wanted is not None and constants.HF_HUB_OFFLINE:
         for folder in prepared_below(hub_id).glob(f"*/*/{wanted.resolved}"):
@@ -125,7 +125,7 @@ def _load_commit(
     if read - {wanted and wanted.resolved}:
         raise UserError(
             f"dataset.hub_id={hub_id}: the cache has another commit than that of dataset.revision={revision or 'main'}; with "
-            "a network, fetch_only=true downloads it"
+            "a network, fetch_only=true downloads the right one"
         )
     return tables
 
@@ -137,7 +137,7 @@ def prepared_below(hub_id: str) -> Path:
 
 
 def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages]:
-    """The parquet or arrow files at `root`, a file or a folder; the split is told by a file's or its folder's name."""
+    """The splits in the parquet or arrow files at `root`, a file or a folder. The name of a file or folder tells its split."""
     top = Path(root).expanduser()
     if not top.exists():
         raise UserError(nothing_at(root, TABLES))
@@ -158,7 +158,7 @@ def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages
 def read_tables(
     name: str, wanted: Wanted, source: str, tables: Mapping[str, datasets.Dataset], files_below: Path
 ) -> dict[str, LabelledImages]:
-    """Labelled images by split; an image that is given by its path is read only if that lies below `files_below`."""
+    """Labelled images by split. An image that is given by its path is read only if it lies below `files_below`."""
     chosen = _choose_splits(source, tables, wanted.splits)
     tables = {split: datasets.concatenate_datasets([tables[key] for key in keys]) for split, keys in chosen.items()}
     image_column = _column(source, tables[TRAIN], "image_column", wanted.image_column, ImageFeature, USUAL_IMAGES)
@@ -215,7 +215,7 @@ def _part(
 
 
 def _labels(source: str, table: datasets.Dataset, column: str) -> tuple[Sequence[str], np.ndarray]:
-    """(class names, (n,) int64 labels); the label is -1 for an image without one."""
+    """(class names, (n,) int64 labels); an image without a label has -1."""
     feature, values = table.features[column], table.with_format(None)[column][:]
     if isinstance(feature, ClassLabel):
         return feature.names, np.array([-1 if value is None else value for value in values], dtype=np.int64)
@@ -229,7 +229,7 @@ def _labels(source: str, table: datasets.Dataset, column: str) -> tuple[Sequence
 
 
 def _column(source: str, table: datasets.Dataset, key: str, given: str | None, kind: type, usual: Sequence[str]) -> str:
-    """`given`, or the only column of this type, or one with a usual name."""
+    """The column `given`, or else the only column of type `kind`, or else one with a name in `usual`."""
     columns = table.column_names
     if given is not None:
         if given not in columns:
@@ -247,7 +247,7 @@ def _column(source: str, table: datasets.Dataset, key: str, given: str | None, k
 
 
 def _choose_splits(source: str, tables: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, list[str]]:
-    """The tables of each split: those named, joined by `+`, or one with a usual name; no table is used twice."""
+    """The tables of each split: those that `wanted` names (joined by `+`), or one with a usual name. None is in two."""
     chosen: dict[str, list[str]] = {}
     for split, key in wanted.items():
         used = {name for names in chosen.values() for name in names}
@@ -279,7 +279,7 @@ def _load_files(root: str, top: Path, wanted: Wanted) -> Mapping[str, datasets.D
 
 
 def _split_of(path: Path, words: Sequence[str]) -> str:
-    """The split with which a file's or its folder's name begins, else `train`."""
+    """The first of `words` with which the name of a file, or else of its folder, begins; `train` if there is none."""
     for part in (path.name, path.parent.name):
         for word in words:
             if re.match(rf"{re.escape(word)}(?![A-Za-z0-9])", part):

@@ -11,16 +11,16 @@ from distdiff.data.splits.classes import agree_on_classes
 from distdiff.errors import UserError
 from distdiff.wording import some
 
-FIXED = 0  # the seed of test sets: no seed that a user can change may move an image into or out of one
+FIXED = 0  # the seed of test sets: no seed that a user can change may move an image into or out of it
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 def complete(
     parts: Mapping[str, LabelledImages], validation_fraction: float, test_fraction: float, split_seed: int = FIXED
 ) -> DatasetSplits:
-    """The given splits, with missing ones carved from the training images, the test split first.
+    """The given splits; missing ones are carved from the training images, the test split first.
 
-    `parts` has at least `train`. The classes are those of the training images. `split_seed` draws validation images.
+    `parts` has at least `train`. Its training images determine the classes. `split_seed` draws the validation images.
     """
     parts = agree_on_classes(dict(parts))
     train, validation, test = (parts.get(split) for split in (TRAIN, VALIDATION, TEST))
@@ -32,10 +32,10 @@ def complete(
 
 
 def carve(images: LabelledImages, fraction: float, seed: int = FIXED) -> tuple[LabelledImages, LabelledImages]:
-    """(rest, carved): carves `fraction` of every class, rounded, at least one image if one is left; 0 carves nothing.
+    """(rest, carved): carves `fraction` of every class, rounded, at least one image if the rest keeps one.
 
-    Images of the same group in `images.groups` stay together, and fractions are fractions of a class's groups. An image that
-    was made from images on both sides is in neither.
+    Images of the same group in `images.groups` stay together, and `fraction` counts a class's groups instead of images.
+    An image that was made from images on both sides is left out. A `fraction` of 0 carves nothing.
     """
     groups = np.arange(len(images)) if images.groups is None else images.groups
     carved = [
@@ -48,7 +48,7 @@ def carve(images: LabelledImages, fraction: float, seed: int = FIXED) -> tuple[L
 
 
 def held_out(count: int, fraction: float) -> int:
-    """How many of a class's `count` groups or images a carved split gets.
+    """How many of a class's `count` images (or groups of images) a carved split gets.
 
     >>> [held_out(count, 0.2) for count in (1, 2, 4, 10)], held_out(10, 0.0)
     ([0, 1, 1, 2], 0)
@@ -59,7 +59,7 @@ def held_out(count: int, fraction: float) -> int:
 
 
 def check_measurable(images: LabelledImages, split: str, num_folds: int | None = None) -> None:
-    """Raises `UserError` if a class has no image in the split on which accuracy is measured."""
+    """Raises `UserError` if a class has no image in `images`, the `split` on which accuracy is measured."""
     counts = np.bincount(images.labels, minlength=len(images.class_names))
     lacking = [name for name, count in zip(images.class_names, counts, strict=True) if not count]
     if lacking:
@@ -84,7 +84,7 @@ def _remedy(split: str, num_folds: int | None) -> str:
 def split_three_ways(
     images: LabelledImages, validation: int | float, test: int | float, split_seed: int = FIXED
 ) -> DatasetSplits:
-    """Takes a test set, then with `split_seed` a validation set, both stratified and of exact size (a count or fraction)."""
+    """Draws a test set, then with `split_seed` a validation set, both stratified and of the given count or fraction."""
     rest, test_images = _take(images, test, FIXED)
     train, validation_images = _take(rest, validation, split_seed)
     return DatasetSplits(train, validation_images, test_images)

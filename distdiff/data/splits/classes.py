@@ -32,7 +32,7 @@ def agree_on_classes(parts: dict[str, LabelledImages]) -> dict[str, LabelledImag
     if not names:
         raise UserError(f"dataset {train.name}: there are no images to train on")
     if not all(name.strip() for name in names):
-        raise UserError(f"dataset {train.name}: a class has an empty name; each needs one")
+        raise UserError(f"dataset {train.name}: a class has an empty name; each class needs a name")
     empty = sorted({name for part in parts.values() for name in part.class_names} - set(names))
     if empty:
         lost = sum(int(np.isin(part.labels, _numbers(part, empty)).sum()) for part in parts.values())
@@ -42,7 +42,7 @@ def agree_on_classes(parts: dict[str, LabelledImages]) -> dict[str, LabelledImag
 
 
 def in_order(labels: set[str]) -> list[str]:
-    """The labels sorted, as numbers if all of them are.
+    """The labels sorted, by value if all of them are whole numbers.
 
     >>> in_order({"10", "9"}), in_order({"b", "10"})
     (['9', '10'], ['10', 'b'])

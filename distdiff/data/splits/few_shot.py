@@ -10,9 +10,9 @@ from distdiff.data.images import LabelledImages, Unreadable
 def draw_few_shot(
     pool: LabelledImages, per_class: int | None, seed: int, passed_over: Sequence[Unreadable] = ()
 ) -> LabelledImages:
-    """Draws `per_class` images of every class (all of a smaller class) without replacement; depends only on `seed`.
+    """Draws `per_class` images of every class (all of a smaller class) without replacement, depending only on `seed`.
 
-    An image in `passed_over` is replaced by the next one of the draw.
+    If `per_class` is None, all images are used. An image in `passed_over` is replaced by the next one of the draw.
     """
     if per_class is None:
         return pool

@@ -13,7 +13,7 @@ from distdiff.wording import counted, some
 
 
 def fold_as_validation(splits: DatasetSplits, num_folds: int, fold: int, seed: int) -> DatasetSplits:
-    """Takes `fold` of the training images for validation; notes that the dataset's own validation images are left out."""
+    """Validates on fold `fold` of the training images. Notes if the dataset has validation images, which are left out."""
     if own := len(splits.validation):
         note(
             splits.train.name,
@@ -25,9 +25,9 @@ def fold_as_validation(splits: DatasetSplits, num_folds: int, fold: int, seed: i
 def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> tuple[LabelledImages, LabelledImages]:
     """(rest, fold): fold number `fold` of `num_folds` stratified folds of nearly equal size, drawn with `seed`.
 
-    Images of the same group in `images.groups` stay together. A class with fewer images than folds is not in every fold;
-    one with a single image is in none, so that the rest has every class. Raises `UserError` if every class has fewer
-    images than folds.
+    Images of the same group in `images.groups` stay together. A class with fewer images than there are folds is missing
+    from some folds. A class with a single image is in no fold, so that `rest` has every class. Raises `UserError` if
+    every class has fewer images than there are folds.
     """
     groups = np.arange(len(images)) if images.groups is None else images.groups
     _, first = np.unique(groups, return_index=True)
@@ -45,7 +45,7 @@ def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> t
 
 
 def _check(images: LabelledImages, counts: np.ndarray, num_folds: int) -> None:
-    """`counts` is each class's number of images or, if the images have groups, of groups."""
+    """Checks that there are enough images for the folds; `counts` has each class's number of images (or of groups)."""
     if num_folds > counts.max():
         most = counted(int(counts.max()), "training image" if images.groups is None else "source")
         raise UserError(

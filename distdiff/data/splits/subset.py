@@ -38,7 +38,7 @@ def _at(images: LabelledImages, indices: list[int]) -> LabelledImages:
 
 
 def _shares(images: LabelledImages, total: int) -> np.ndarray:
-    """How many images to take of each class for a sum of `total`: by largest remainder, at least one a class."""
+    """How many images to take of each class, `total` in all: by largest remainder, and at least one per class."""
     counts = np.bincount(images.labels, minlength=len(images.class_names))
     if total < np.count_nonzero(counts):
         raise UserError(
