@@ -37,10 +37,10 @@ class DatasetKeys:
     class_names: Any = None  # words for classes in prompts: {class: words}, or a .json, .csv or .txt file of them
     prompts_file: str | None = None  # .json or .csv file of sentences for each class; each new image gets one of them
     split_seed: int = key(0, at_least=0, at_most=2**32 - 1)  # draws validation images and folds, never test images
-    num_folds: int | None = key(None, at_least=2)  # number of folds of the training images; `fold` is for validation
+    num_folds: int | None = key(None, at_least=2)  # number of folds that the training images are split into
     fold: int = key(0, at_least=0)  # index of the fold that is used for validation
     fraction: float = key(1.0, above=0, at_most=1)  # fraction of every class's training images to use
-    max_images: int | None = key(None, at_least=1)  # at most so many training images, in proportion to class sizes
+    max_images: int | None = key(None, at_least=1)  # training images to use in total, in proportion to class sizes
     indices: list[int] | None = key(None, at_least=0)  # positions of the training images to use
     background: Any = "white"  # shown where an image is transparent: a colour, or [red, green, blue]
     num_workers: int | None = key(None, at_least=1)  # threads that read images; null: a fair share of the cores

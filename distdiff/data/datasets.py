@@ -31,12 +31,12 @@ def _read_as(options: ReadingOptions, splits: DatasetSplits) -> DatasetSplits:
 
 
 def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:
-    """One prompt per class: the template with the words in `config.class_names`, or the name with `_` as spaces."""
+    """One prompt per class: `prompt_template` with the class's words, by default its name with `_` as spaces."""
     return [config.prompt_template.replace("{}", word) for word in class_words(class_names, config.class_names)]
 
 
 def sentences(config: DictConfig, class_names: tuple[str, ...]) -> list[list[str]]:
-    """The prompts for each class's images: the sentences of `prompts_file`, or else one from `prompt_template`."""
+    """The prompts for each class's images: the sentences of `prompts_file`, or else the one prompt from `prompt_template`."""
     if config.prompts_file is None:
         return [[prompt] for prompt in prompts(config, class_names)]
     return class_sentences(config.prompts_file, class_names, class_words(class_names, config.class_names))

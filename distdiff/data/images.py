@@ -31,7 +31,7 @@ class Unreadable:
 class LabelledImages:
     """Images with one label each, from files or from the function `read`.
 
-    `keys[i]` names an image and is unique within its class. `indices` has the positions of these images in the source.
+    `keys[i]` names image i and is unique within its class. `indices` has the positions of these images in the source.
     """
 
     name: str

@@ -16,7 +16,7 @@ from distdiff.data.reading.decoding import READING
 
 FOLDER = "examined"
 FORSAKEN = 3600  # seconds; a temporary file older than this was abandoned, since writing one takes moments
-SETTLED = 2.0  # seconds since a change; sooner, another change may leave the time stamp as it is
+SETTLED = 2.0  # seconds after a change; before that, another change may leave the time stamp as it is
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Stamp:
-    """Shows whether a file has changed: device, inode, size, and when content and inode last changed (ns)."""
+    """Shows whether a file has changed: its device, inode and size, and when its content and inode last changed (ns)."""
 
     device: int
     inode: int
@@ -54,7 +54,7 @@ class Stamp:
 class Examined:
     """What is known about the files of one listing, saved in a JSON file below `cache_dir` unless that is None.
 
-    `file` looks up a path, which is known only with the same stamp. `content` looks up the hash of a file's bytes,
+    `file` looks up a path, and finds it only if its stamp is the same. `content` looks up the hash of a file's bytes,
     wherever the file lies. A JSON file that is damaged, or was written by another version of the image readers, is
     ignored.
     """
@@ -88,7 +88,7 @@ class Examined:
             self._new = True
 
     def save(self) -> None:
-        """Saves what is new, and keeps what other processes saved meanwhile. Does nothing if the file cannot be written."""
+        """Saves new entries beside those that other processes have saved. Does nothing if the file cannot be written."""
         if self._path is None or not self._new:
             return
         files, contents = self.files, self.contents

@@ -65,7 +65,7 @@ class ImageCache:
     ) -> StoredImages | None:
         """The images that `ingredients` identify. If they are missing, `fill()` yields them in order to be stored.
 
-        Returns None if they are not cached, as `fill` is None, they exceed the limit, or the disk is full or fails.
+        Returns None if they are missing and `fill` is None, if they exceed the limit, or if the disk is full or fails.
         """
         if not 0 < count * int(np.prod(shape)) <= self.max_bytes:
             return None

@@ -12,8 +12,9 @@ from distdiff.data.reading.decoding import WHITE, Colour
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """How images are read. If `num_workers` is None, a fair share of the cores is used. If `cache_dir` is None, nothing is
-    kept across runs.
+    """How images are read.
+
+    If `num_workers` is None, a fair share of the cores is used. If `cache_dir` is None, nothing is kept across runs.
     """
 
     background: Colour = WHITE

@@ -16,7 +16,7 @@ from distdiff.errors import first_line
 
 
 class MedMnist(NamedSet):
-    """One dataset of the collection, read from `<file>.npz` or from larger images, such as `<file>_224.npz`."""
+    """One dataset of the collection, read from `<file>.npz` or a file of larger images such as `<file>_224.npz`."""
 
     file: str
     classes: tuple[str, ...]

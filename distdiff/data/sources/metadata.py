@@ -1,4 +1,4 @@
-"""Labels in a table beside the images: `metadata.csv`, `.jsonl` or `.parquet`, with columns `file_name`, `label`."""
+"""Labels in a `metadata.csv`, `.jsonl` or `.parquet` file beside the images, with columns `file_name` and `label`."""
 
 import csv
 import json
@@ -28,11 +28,11 @@ def find_metadata(folder: Path) -> Path | None:
 def read_metadata(
     name: str, file: Path, label_column: str | None, splits: Mapping[str, str], default: str = "train"
 ) -> dict[str, LabelledImages] | None:
-    """The images that a metadata file lists, by split: from its column `split`, or from split folders.
+    """The images that a metadata file lists, by split. The column `split` or the folder of an image tells its split.
 
     `splits` maps a value of the column, or a folder's name, to our name of the split. Rows without a value belong to
-    the split `default`. Labels are text; classes are in numerical order if all labels are numbers. Returns None if the file
-    has no column `label` and `label_column` is None. Raises `UserError` for a wrong file or row, and names it.
+    the split `default`. Labels are text; classes are in numerical order if all labels are numbers. Returns None if
+    the file has no column `label` and `label_column` is None. Raises `UserError` for a wrong file or row, and names it.
     """
     wanted = label_column or LABEL
     listed: list[tuple[str | None, str, str]] = []
@@ -72,7 +72,7 @@ def read_metadata(
 def _by_split(
     listed: list[tuple[str | None, str, str]], splits: Mapping[str, str], default: str
 ) -> dict[str, list[tuple[str, str]]]:
-    """(file, label) by split: from the column or, if it has no values and all files lie in split folders, from those."""
+    """(file, label) by split: from the column or, if it has no values and all files are in split folders, from those."""
     folders = [place.partition("/")[0].lower() if "/" in place else "" for _, place, _ in listed]
     in_folders = all(split is None for split, _, _ in listed) and all(folder in splits for folder in folders)
     rows: dict[str, list[tuple[str, str]]] = {}
@@ -97,7 +97,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parquet_rows(file: Path) -> list[dict[str, Any]]:
-    """The rows, with label numbers replaced by class names if the file holds names in the form that `datasets` writes."""
+    """The rows, with label numbers replaced by class names if the file has these in the form that `datasets` writes."""
     table = pyarrow.parquet.read_table(file)
     described = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     features = described.get("info", {}).get("features", {})

@@ -22,7 +22,7 @@ Parts = dict[str, LabelledImages]
 
 
 class LayoutError(UserError):
-    """A folder does not have the layout that the authors distribute; `load` adds where to get a proper copy."""
+    """A folder does not have the layout that the authors distribute; `NamedSet.load` adds where to get the dataset."""
 
 
 class NamedSet:

@@ -112,7 +112,7 @@ def _load_commit(
     """
     try:
         wanted = pinned(hub_id, revision, "dataset")
-    except (HTTPError, RevisionResolutionError):  # `datasets` may still find it, or else gives the reason
+    except (HTTPError, RevisionResolutionError):  # `datasets` may know the revision, or says why not
         wanted = None
     if wanted is not None and constants.HF_HUB_OFFLINE:
         for folder in prepared_below(hub_id).glob(f"*/*/{wanted.resolved}"):
@@ -137,7 +137,7 @@ def prepared_below(hub_id: str) -> Path:
 
 
 def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages]:
-    """The splits in the parquet or arrow files at `root`, a file or a folder. The name of a file or folder tells its split."""
+    """The splits in the parquet or arrow files at `root`, a file or a folder. A file's or folder's name tells its split."""
     top = Path(root).expanduser()
     if not top.exists():
         raise UserError(nothing_at(root, TABLES))
@@ -247,7 +247,10 @@ def _column(source: str, table: datasets.Dataset, key: str, given: str | None, k
 
 
 def _choose_splits(source: str, tables: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, list[str]]:
-    """The tables of each split: those that `wanted` names (joined by `+`), or one with a usual name. None is in two."""
+    """The tables of each split: those that `wanted` names (joined by `+`), or one with a usual name.
+
+    No table is in two splits.
+    """
     chosen: dict[str, list[str]] = {}
     for split, key in wanted.items():
         used = {name for names in chosen.values() for name in names}

@@ -8,8 +8,8 @@ from distdiff.wording import counted
 def apart(rest: LabelledImages, carved: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
     """(rest, carved) without images that share an origin with the other side. Notes how many images are left out.
 
-    First `rest` loses the images with an origin among the carved groups. Then `carved` loses the images that still share
-    an origin with `rest`.
+    First `rest` loses the images with an origin among the carved groups. Then `carved` loses the images that still
+    share an origin with `rest`.
     """
     if rest.origins is None or not len(carved):
         return rest, carved

@@ -11,7 +11,7 @@ from distdiff.data.splits.classes import agree_on_classes
 from distdiff.errors import UserError
 from distdiff.wording import some
 
-FIXED = 0  # the seed of test sets: no seed that a user can change may move an image into or out of it
+FIXED = 0  # the seed of test sets: no seed that a user can change may move an image into or out of a test set
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
@@ -34,7 +34,7 @@ def complete(
 def carve(images: LabelledImages, fraction: float, seed: int = FIXED) -> tuple[LabelledImages, LabelledImages]:
     """(rest, carved): carves `fraction` of every class, rounded, at least one image if the rest keeps one.
 
-    Images of the same group in `images.groups` stay together, and `fraction` counts a class's groups instead of images.
+    Images of the same group in `images.groups` stay together, and `fraction` is then a fraction of a class's groups.
     An image that was made from images on both sides is left out. A `fraction` of 0 carves nothing.
     """
     groups = np.arange(len(images)) if images.groups is None else images.groups

@@ -13,7 +13,7 @@ from distdiff.wording import counted, some
 
 
 def fold_as_validation(splits: DatasetSplits, num_folds: int, fold: int, seed: int) -> DatasetSplits:
-    """Validates on fold `fold` of the training images. Notes if the dataset has validation images, which are left out."""
+    """Makes fold `fold` of the training images the validation images; notes if the dataset's own are left out."""
     if own := len(splits.validation):
         note(
             splits.train.name,
