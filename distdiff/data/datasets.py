@@ -36,7 +36,7 @@ def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:
 
 
 def sentences(config: DictConfig, class_names: tuple[str, ...]) -> list[list[str]]:
-    """The prompts for each class's images: the sentences of `prompts_file`, or else the one prompt from `prompt_template`."""
+    """Each class's prompts: its sentences in `prompts_file`, or else its one prompt from `prompt_template`."""
     if config.prompts_file is None:
         return [[prompt] for prompt in prompts(config, class_names)]
     return class_sentences(config.prompts_file, class_names, class_words(class_names, config.class_names))

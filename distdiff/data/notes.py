@@ -1,4 +1,4 @@
-"""Tells the user, in one line, what was left out of a dataset. That is never an error, but never silent."""
+"""Tells the user, in one line, what was left out of a dataset. This is not an error, but it is never silent."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

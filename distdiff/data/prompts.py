@@ -38,7 +38,9 @@ def class_words(class_names: Sequence[str], given: Mapping[str, str] | str | Non
     else:
         words = {str(name): str(word) for name, word in (given or {}).items()}  # a class may be a number: `{0: zero}`
         if strange := [name for name in words if name not in class_names]:
-            raise UserError(f"dataset.class_names: there is no class {strange[0]!r}; one of {', '.join(class_names)}")
+            raise UserError(
+                f"dataset.class_names: there is no class {strange[0]!r}; the classes are {', '.join(class_names)}"
+            )
     return [words.get(name, name.replace("_", " ")) for name in class_names]
 
 
@@ -104,7 +106,7 @@ def _pairs(key: str, path: Path) -> list[tuple[str, Any]]:
 
 def _text(key: str, file: str, name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{key}={file}: {value!r} of {name!r} is not allowed: a text")
+        raise UserError(f"{key}={file}: {value!r} of {name!r} is not allowed: a text that is not empty")
     return value.strip()
 
 

@@ -24,7 +24,7 @@ def readable(images: LabelledImages, split: str) -> tuple[LabelledImages, str]:
 
 
 def checked(images: LabelledImages) -> tuple[LabelledImages, str]:
-    """Does the same as `readable`, but reports nothing. The leading rank reads the images, once for all ranks."""
+    """Does the same as `readable`, but reports and raises nothing. The leading rank reads the images for all."""
     lost, identity = world().once(lambda: examine(images))
     return replace(images.without(lost), identity=identity), identity
 

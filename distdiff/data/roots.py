@@ -12,7 +12,10 @@ CONDITION = "where"  # only datasets that read several directories have this key
 
 
 def check_root(dataset: DictConfig) -> None:
-    """Makes a number text. Raises `UserError` if `root` is not a path, or is a list where one path is allowed."""
+    """Raises `UserError` if `root` is not a path, or is a list although only one path is allowed.
+
+    A `root` that is a number becomes text.
+    """
     root = dataset.get("root")
     several, condition = OmegaConf.is_list(root), dataset.get(CONDITION)
     if several and (not root or not all(isinstance(item, (str, int, float)) for item in root)):

@@ -107,7 +107,7 @@ def test_a_folder_too_many_is_said(tmp_path, capsys) -> None:
     for name in ("cat", "dog"):
         picture(tmp_path / "photos" / name / "1.png")
     load("imagefolder", tmp_path, root=str(tmp_path))
-    assert f"if cat, dog are classes, dataset.root={tmp_path}/photos" in capsys.readouterr().out.replace("\n", "")
+    assert f"if cat, dog are classes, use dataset.root={tmp_path}/photos" in capsys.readouterr().out.replace("\n", "")
 
 
 def test_images_in_no_class_folder_are_counted_and_named(tmp_path, capsys) -> None:

@@ -47,7 +47,7 @@ def test_class_names_that_fit_no_class_are_refused(tmp_path) -> None:
     (tmp_path / "w.txt").write_text("a b\n")
     with pytest.raises(UserError, match="it names none of the 2 classes, such as 'n01'"):
         prompts(configured("imagefolder", tmp_path, class_names=str(tmp_path / "w.txt")), ("n01", "n02"))
-    with pytest.raises(UserError, match="there is no class 'n03'; one of n01, n02"):
+    with pytest.raises(UserError, match="there is no class 'n03'; the classes are n01, n02"):
         prompts(configured("imagefolder", tmp_path, class_names={"n03": "x"}), ("n01", "n02"))
 
 

@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Stamp:
-    """Shows whether a file has changed: its device, inode and size, and when its content and inode last changed (ns)."""
+    """Shows whether a file has changed: device, inode and size, and when its content and inode last changed (ns)."""
 
     device: int
     inode: int
@@ -88,7 +88,7 @@ class Examined:
             self._new = True
 
     def save(self) -> None:
-        """Saves new entries beside those that other processes have saved. Does nothing if the file cannot be written."""
+        """Saves new entries beside those that other processes saved. Does nothing if the file cannot be written."""
         if self._path is None or not self._new:
             return
         files, contents = self.files, self.contents

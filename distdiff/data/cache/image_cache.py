@@ -130,7 +130,7 @@ class ImageCache:
                 _remove(folder)
             path = aside / PIXELS
             with open(path, "wb") as file:
-                file.truncate(size)  # so that other processes count it
+                file.truncate(size)  # so that other processes count its size
         return path
 
     def _kept(self) -> list[tuple[int, int, Path]]:

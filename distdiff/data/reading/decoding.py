@@ -13,7 +13,7 @@ from distdiff.data.reading.jpeg import SCALES, TooLarge, open_large, reduce
 from distdiff.errors import UserError, first_line
 
 Image.init()
-# `FORMATS` lacks those that hold no pixels of their own, and EPS, which Pillow hands to another program.
+# `FORMATS` leaves out formats that hold no pixels of their own, and EPS, which Pillow hands to another program.
 _USUAL = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # first, because Pillow tries the formats in this order
 FORMATS = (*_USUAL, *sorted(set(Image.OPEN) - {*_USUAL, "BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}))
 EXTENSIONS = frozenset(extension for extension, name in Image.registered_extensions().items() if name in FORMATS)

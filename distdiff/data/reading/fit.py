@@ -4,7 +4,10 @@ from PIL import Image, ImageOps
 
 
 def fit_image(image: Image.Image, size: int, fit: str) -> Image.Image:
-    """Resizes to (size, size) with Lanczos: `crop` keeps the centre, `squash` distorts, `pad` adds black bars."""
+    """Resizes to (size, size), with antialiasing (Lanczos).
+
+    As `fit`, `crop` keeps the centre, `squash` distorts, and `pad` adds black bars.
+    """
     if image.size == (size, size):
         return image
     if fit == "crop":

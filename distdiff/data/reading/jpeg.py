@@ -6,7 +6,7 @@ from typing import BinaryIO
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile, jpeg_factory
 
-SCALES = (1, 2, 4, 8)  # by which the decoder can divide an image's sides
+SCALES = (1, 2, 4, 8)  # factors by which the decoder can divide an image's sides
 MAX_BYTES = 2 * 2**30  # of memory for a progressive JPEG, which the decoder holds as a whole, at 16 bits per value
 
 

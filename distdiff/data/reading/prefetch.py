@@ -21,7 +21,10 @@ AHEAD = 2  # chunks per thread that are made before they are asked for
 
 @contextmanager
 def threads(num_workers: int | None) -> Iterator[ThreadPoolExecutor]:
-    """A pool of `num_workers` threads (None: a fair share). Tasks not begun when the block ends are cancelled."""
+    """A pool of `num_workers` threads; None means a fair share of the cores.
+
+    Tasks that are not begun when the block ends are cancelled.
+    """
     pool = ThreadPoolExecutor(num_workers or world().fair_share(), thread_name_prefix="images")
     try:
         yield pool
@@ -30,9 +33,10 @@ def threads(num_workers: int | None) -> Iterator[ThreadPoolExecutor]:
 
 
 def prefetched(make: Callable[[S], T], items: Iterable[S], num_workers: int | None = None) -> Iterator[T]:
-    """Yields `make(item)` for all items in order, computed ahead by `num_workers` threads (None: a fair share).
+    """Yields `make(item)` for all items in order, computed a few items ahead by `num_workers` threads.
 
-    An exception is raised in place of the item that caused it.
+    If `num_workers` is None, a fair share of the cores is used. An exception is raised in place of the item that
+    caused it.
 
     >>> list(prefetched(lambda number: number**2, range(4), num_workers=2))
     [0, 1, 4, 9]

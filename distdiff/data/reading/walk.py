@@ -12,8 +12,8 @@ from distdiff.data.reading.decoding import EXTENSIONS
 class Walk:
     """Paths below a folder, relative to it, with `/` between their parts.
 
-    `others` has files that are not images, broken links, hidden files with an image's extension, and folders that may
-    not be read.
+    `others` has files that are not images, broken links, hidden files with an image's extension, and unreadable
+    folders.
     """
 
     images: list[str] = field(default_factory=list)
@@ -21,7 +21,7 @@ class Walk:
 
 
 def walk(folder: Path) -> Walk:
-    """The files below `folder`, sorted, a folder's own before those of its subfolders. Hidden files are not images."""
+    """The files below `folder`, sorted, files before those of subfolders. Hidden files do not count as images."""
     found = Walk()
     _walk(os.fspath(folder), "", found, {_identity(place) for place in (folder, *folder.resolve().parents)})
     return found

@@ -16,7 +16,7 @@ PER_CLASS = 100
 
 
 class Cifar100Subset(NamedSet):
-    """Reads `cifar-100-binary/`. The published split has its training images in class folders instead."""
+    """Reads `cifar-100-binary/`. The published split has its 10,000 training images in class folders instead."""
 
     def read(self, top: Path, name: str, split: str) -> Parts:
         binary = find(top, "cifar-100-binary/test.bin", "test.bin").parent

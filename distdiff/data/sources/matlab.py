@@ -19,7 +19,7 @@ FLOWER_NAMES = Path(__file__).parents[2] / "assets" / "class_names" / "oxford_fl
 
 
 def year_first(name: str) -> str:
-    """A car's name as the published code writes it.
+    """A car's name with the year first, as the published code writes it.
 
     >>> year_first("Acura RL Sedan 2012"), year_first("2012 Acura RL Sedan")
     ('2012 Acura RL Sedan', '2012 Acura RL Sedan')

@@ -72,7 +72,7 @@ def read_metadata(
 def _by_split(
     listed: list[tuple[str | None, str, str]], splits: Mapping[str, str], default: str
 ) -> dict[str, list[tuple[str, str]]]:
-    """(file, label) by split: from the column or, if it has no values and all files are in split folders, from those."""
+    """(file, label) by split, from the column or, if that is empty and all files are in split folders, from those."""
     folders = [place.partition("/")[0].lower() if "/" in place else "" for _, place, _ in listed]
     in_folders = all(split is None for split, _, _ in listed) and all(folder in splits for folder in folders)
     rows: dict[str, list[tuple[str, str]]] = {}

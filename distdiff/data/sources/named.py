@@ -1,4 +1,4 @@
-"""What the benchmark datasets share: finding files or the hub's copy, renaming and counting classes, carving splits."""
+"""Code for all benchmark datasets: finding files or the hub's copy, renaming and counting classes, carving splits."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

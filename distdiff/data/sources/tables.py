@@ -137,7 +137,7 @@ def prepared_below(hub_id: str) -> Path:
 
 
 def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages]:
-    """The splits in the parquet or arrow files at `root`, a file or a folder. A file's or folder's name tells its split."""
+    """The splits in the parquet or arrow files at `root` (a file or folder). File or folder names tell the split."""
     top = Path(root).expanduser()
     if not top.exists():
         raise UserError(nothing_at(root, TABLES))
