@@ -286,7 +286,7 @@ def _energy(option: DictConfig, brought: dict[str, Any], dtype: torch.dtype) -> 
 
 
 def _encoder_source(*overrides: str) -> tuple[EncoderSource, str]:
-    """The encoder source that `overrides` configure, and the default of `dataset.fit`, which makes images square."""
+    """The encoder source that `overrides` configure, and the default `dataset.fit`, the way to make images square."""
     trainer = "gpu" if torch.cuda.is_available() else "cpu"
     config = configure("expand", [*overrides, f"trainer={trainer}", "logger=none"])
     return encoder_source(config, StageCache(config.paths.cache_dir)), config.dataset.fit

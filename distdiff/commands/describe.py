@@ -1,4 +1,4 @@
-"""`experiments/describe.py`: what is in a dataset, and what is wrong with it."""
+"""`experiments/describe.py`: shows what is in a dataset, and what is wrong with it."""
 
 import json
 from pathlib import Path

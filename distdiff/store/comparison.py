@@ -1,4 +1,7 @@
-"""Compares two expanded datasets: names and metadata must be equal, and pixels may differ by at most 1 of 255 levels."""
+"""Compares two expanded datasets: names and metadata (except computed numbers such as energies) must be equal.
+
+Pixels may differ by at most 1 of 255 levels.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Failures: unreadable sources and failed samples, listed in `failures.parquet`. Samples are first recorded in journals."""
+"""Failures: unreadable sources and failed samples, listed in `failures.parquet`. Samples are listed in journals first."""
 
 import os
 from collections import Counter

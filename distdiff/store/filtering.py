@@ -34,7 +34,7 @@ MAX_LENGTH = 2_000  # characters
 class RowFilter:
     """A condition `text` and the configuration key that gave it.
 
-    Raises `UserError` if `text` is not a condition. Only `apply` checks whether its columns exist.
+    Raises `UserError` if `text` is not a condition. Whether its columns exist is checked later, by `apply`.
     """
 
     key: str

@@ -13,7 +13,9 @@ _UNSAFE = re.compile(r'[/\\:*?"<>|%~\[\]\x00-\x1f\x7f]')
 
 
 def name_from_class(class_name: str, key: str) -> str:
-    """The name, in one class's folder, of a source from another class, `class_name`; the folder's own sources cannot have it.
+    """The name, in one class's folder, of the source `key` of another class, `class_name`.
+
+    No source of the folder's own class can have this name.
 
     >>> name_from_class("cat", "a.png")
     'cat~~a.png'
@@ -22,7 +24,7 @@ def name_from_class(class_name: str, key: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """`name` without separators and reserved characters, and with `~` after each split word; distinct names stay distinct.
+    """`name` without separators and reserved characters, and with `~` after each of `SPLIT_WORDS`; distinct names stay distinct.
 
     >>> safe_name("train"), safe_name("x_val_2.png"), safe_name("../a/b.png"), safe_name("training_set")
     ('train~', 'x_val~_2.png', '%2E.%2Fa%2Fb.png', 'training~_set')

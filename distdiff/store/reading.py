@@ -47,7 +47,7 @@ class Selection:
     def images(self, name: str, class_names: tuple[str, ...] | None = None, **fields: Any) -> LabelledImages:
         """The images as `LabelledImages`, of which `fields` are further fields.
 
-        Labels are indices into `class_names`; if it is None, into the selection's own class names.
+        Labels are indices into `class_names` or, if that is None, into the selection's own class names.
         """
         names = self.class_names if class_names is None else class_names
         number = {class_name: label for label, class_name in enumerate(names)}
@@ -131,7 +131,7 @@ def read_expanded(
 ) -> LabelledImages:
     """The images of one finished expanded dataset, chosen as by `select`, with their identity.
 
-    `real` are the real images that they will be combined or compared with. If given, labels are indices into
+    `real` are the real images that these will be combined or compared with. If given, labels are indices into
     `real.class_names`. Raises `UserError` if a source is not one of `real`, and for a directory that is not a complete
     expanded dataset.
     """
@@ -215,7 +215,7 @@ def _check_soft_labels(root: Path, table: pyarrow.Table, num_classes: int) -> No
 
 
 def _identity(directory: ExpandedDirectory, rows: Sequence[Row]) -> str:
-    """A name made from all that these images depend on: how they were made, which they are, and how JPEG files are read."""
+    """A name made from all that these images depend on: how they were made, which images they are, and how JPEGs are read."""
     manifest, encoding = directory.manifest(), directory.storage.options.encoding
     names = hashlib.sha256("\n".join(row["file_name"] for row in rows).encode()).hexdigest()[:16]
     reading = f"reading{READING}" if encoding.image_format == "jpeg" else ""  # only JPEG files may be decoded smaller
@@ -223,7 +223,7 @@ def _identity(directory: ExpandedDirectory, rows: Sequence[Row]) -> str:
 
 
 def _check_sources(root: Path, rows: Sequence[Row], real: LabelledImages) -> None:
-    """Raises `UserError` if a source is not one of `real`, but is from another dataset or a test image, for example."""
+    """Raises `UserError` if a source is not one of `real`, but an image of another dataset or a test image."""
     names = class_names_of(root)
     named = {row["class_name"] for row in rows} | {names[i] for row in rows for i in row.get(SOFT_LABELS) or ()}
     unknown = sorted(named - set(real.class_names))

@@ -34,7 +34,7 @@ class Share:
     ranks: int = 1
 
     def of(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
-        """Those of `indices` (m,) into a plan that belong to this share.
+        """Those of the plan's `indices` (m,) that belong to this share.
 
         If `numbers` (m,) are given, the plan is divided by them instead of the indices: items with the same number are in
         the same share.
@@ -60,7 +60,7 @@ class Share:
 def working_on(directory: Path, share: Share, key: str = OUTPUT_DIR) -> Iterator[None]:
     """Holds `share` of a directory; raises `UserError` if another process holds it or a share that overlaps it.
 
-    `key` is the configuration key that gave the directory. The lock is released when its process ends, even if it is killed.
+    `key` is the configuration key that gave the directory. The lock ends with the process that holds it, even if that is killed.
     """
     path = directory / LOCKS.replace("*", share.name)
     with ExitStack() as holding:

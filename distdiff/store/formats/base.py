@@ -15,7 +15,7 @@ ASIDES = ".unfinished"  # holds files being written; removing it removes what a 
 
 
 class Storage(ABC):
-    """Stores a directory's images, each completely or not at all. The `file_name` in its row identifies an image."""
+    """Stores a directory's images, each completely or not at all. An image is identified by the `file_name` in its row."""
 
     columns: ClassVar[dict[str, Value]] = {}  # metadata columns that say where an image is
 
@@ -47,7 +47,7 @@ class Storage(ABC):
 
     @abstractmethod
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
-        """A function that reads the image file of `rows[i]`; all files must be closed.
+        """A function that reads the image file of `rows[i]` of a finished directory.
 
         Raises `UserError` if a row names a file outside of the directory.
         """
@@ -58,7 +58,7 @@ class Storage(ABC):
 
 
 def make_asides(directory: Path, share: str) -> Path:
-    """Makes the folder in which the share named `share` writes, but not `directory` itself, if that was removed."""
+    """Makes the folder in which the share named `share` writes; raises an error if `directory` was removed."""
     folder = directory / ASIDES / share
     folder.parent.mkdir(exist_ok=True)
     folder.mkdir(exist_ok=True)

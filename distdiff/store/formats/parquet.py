@@ -38,7 +38,7 @@ class Parquet(Sharded):
         shard.path.unlink()
 
     def card_features(self, features: Features) -> Features:
-        """All columns; else `datasets` takes them from the first shard, which may lack one if an older version wrote it."""
+        """All columns; else `datasets` takes them from the first shard, which may lack some if an older version wrote it."""
         return Features({"image": Image()} | features)
 
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
