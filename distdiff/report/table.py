@@ -157,7 +157,7 @@ def title(name: str, higher_is_better: bool | None) -> str:
 
 
 def interval(difference: PairedDifference | None) -> str:
-    """The mean difference and, if known, the half width of its 95 % interval: `+0.012 ± 0.034`. A dash for None."""
+    """The mean difference and, if known, the half width of its 95 % interval: `+0.012 ± 0.034`. None gives a dash."""
     if difference is None:
         return NOTHING
     if difference.low is None:

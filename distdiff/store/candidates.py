@@ -105,7 +105,10 @@ class CandidateStore:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
-        """A function that reads the image file of `rows[i]`, from the candidates or, if it was moved, the dataset's storage."""
+        """A function that reads the image file of `rows[i]`.
+
+        If the image was already moved to the dataset's storage, it is read from there.
+        """
         here = self.rows()
         others = [row for row in rows if row["file_name"] not in here]
         own, given = self.storage.reader(list(rows)), self.directory.storage.reader(others)

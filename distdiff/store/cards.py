@@ -85,7 +85,7 @@ columns `class_name` and `source` hold the original names.
 
 
 def loadable_card(text: str, name: str, files: str, features: Features | None) -> str:
-    """The card `text`, extended by what tells `datasets` that `files` are the data.
+    """The card `text` with metadata added that tells `datasets` that `files` are the data.
 
     `features` are their columns; None if the files describe them. `datasets` caches what it loaded under the last part of the
     folder's path and the configuration's `name`, without regard to the contents, so different contents need different names.

@@ -100,7 +100,7 @@ def _as_png(row: Row) -> Row:
 
 
 def _options(selection: Selection, storage: str, shard_size: int) -> StorageOptions:
-    """The requested storage format, with the image encoding of the expanded datasets if they all have the same."""
+    """The requested storage format, with the image encoding of the expanded datasets if they all share one."""
     encodings = {directory.storage.options.encoding for directory in selection.directories}
     (encoding,) = encodings if len(encodings) == 1 else [ImageEncoding()]
     kinds = {extension: image_format for image_format, extension in EXTENSIONS.items()}

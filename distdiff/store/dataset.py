@@ -29,7 +29,7 @@ def load(
     """Reads `root`, one directory or a list of them, and splits off first test and then validation images.
 
     All copies of a source, and copies of these copies, are in the same split. `test_fraction` and `validation_fraction` are
-    fractions of each class's sources. An image made from several sources is left out if they are in different splits.
+    fractions of each class's sources. An image made from several sources is left out if these are in different splits.
     """
     if root is None:
         raise UserError("dataset.root has no value: give one, dataset.root=<directory of an expanded dataset>")

@@ -112,7 +112,7 @@ class ExpandedDirectory:
             self._write_manifest(manifest | {"timing": {"expand": round(seconds, 3), "images": images}})
 
     def list_failures(self, share: Share, unreadable: Iterable[Unreadable]) -> None:
-        """Moves a share's failures from its journal to `failures.parquet`; if this file cannot be written, they stay."""
+        """Moves a share's failures from its journal to `failures.parquet`, unless this file cannot be written."""
         with contextlib.suppress(OSError), self.locked():
             list_failures(self.path, unreadable, FAILURE_JOURNALS.replace("*", share.name))
 
@@ -234,7 +234,7 @@ def link(place: Path, target: Path) -> None:
 
 
 def changed_keys(before: Any, now: Any, prefix: str = "") -> str:
-    """Lists the differences between two nested mappings: `guidance.rho: 1 there, 3 here`, `before` being there, `now` here."""
+    """Lists the differences of two nested mappings: `guidance.rho: 1 there, 3 here`. "There" is `before`, "here" is `now`."""
     if isinstance(before, dict) and isinstance(now, dict):
         parts = [changed_keys(before.get(key), now.get(key), f"{prefix}{key}.") for key in sorted({*before, *now})]
         return ", ".join(part for part in parts if part)

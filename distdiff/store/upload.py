@@ -32,7 +32,7 @@ def upload(directory: Path, repo_id: str, private: bool, key: str) -> str:
             commit_message="Expanded dataset, exported by DistDiff",
             ignore_patterns=[".*"],
         )
-    except Exception as error:  # the hub's client raises errors of its own, of HTTP and of the system
+    except Exception as error:  # its own errors, HTTP errors and system errors
         raise UserError(
             f"{key}={repo_id}: it cannot be uploaded ({first_line(error)}); {directory} is whole; log in "
             "if needed (hf auth login or HF_TOKEN), and repeat the command"

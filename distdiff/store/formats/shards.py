@@ -160,7 +160,7 @@ class Sharded(Storage):
             try:
                 reach[f"{DATA}/{path.stem}.{self.suffix}"] = path.stat().st_size
             except FileNotFoundError:
-                continue  # it was just closed, so the next line finds it
+                continue  # it was just closed, so it is among the shards below
         return reach | {f"{DATA}/{path.name}": float("inf") for path in self.directory.glob(f"{DATA}/*.{self.suffix}")}
 
     def _highest_number(self) -> int:
