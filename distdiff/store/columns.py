@@ -29,7 +29,7 @@ OPTIONAL_COLUMNS = {
     "energy_before": Value("float64"),
     "energy_after": Value("float64"),
     "group": Value("int64"),
-    "gradient_finite": Value("bool"),  # False: the gradient was not, so sampling went on without guidance
+    "gradient_finite": Value("bool"),  # False: the gradient was not finite, so sampling went on without guidance
     "prompt": Value("string"),  # the sentence that the image was generated from
 }
 PLACES = {  # where a sharded format stored an image
