@@ -49,15 +49,16 @@ PROTOTYPE_KEYS = ("num_groups", "linkage", "max_groups", "max_clustered", "class
 
 
 def load_images(root: str) -> LabelledImages:
-    """The images of a folder with one folder per class, read when needed; raises `UserError` where there are none."""
+    """The images of a folder with one folder per class, which are read when needed; raises `UserError` if there are none."""
     return read_class_folders(root, key="root")
 
 
 def load_generator(name: str, **keys: Any) -> LatentDiffusion:
-    """Loads an option of `conf/generator`, or any pipeline by folder, hub id or checkpoint file; onto a GPU if there is one.
+    """Loads the generator `name` onto a GPU, if there is one, or else the CPU.
 
-    `keys` are those of `conf/generator`: `num_steps=30, cfg_scale=5, scheduler="unipc"`, ... Raises `UserError` for a value
-    that is not allowed, and where the model cannot be loaded.
+    `name` is an option of `conf/generator`, or the folder, hub id or checkpoint file of a pipeline. `keys` are keys of
+    `conf/generator`, such as `num_steps=30, cfg_scale=5, scheduler="unipc"`. Raises `UserError` if a value is not allowed, or
+    if the model cannot be loaded.
     """
     presets = [option for option in options("generator") if option != "local"]
     known = name in presets
@@ -65,8 +66,8 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
         close = difflib.get_close_matches(name, presets, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise UserError(
-            f"name={name} is not allowed: {hint}one of {', '.join(presets)}, or a folder, a hub id owner/name or a "
-            ".safetensors file that is there"
+            f"name={name} is not allowed: {hint}one of {', '.join(presets)}, or a hub id owner/name, or an existing folder "
+            "or .safetensors file"
         )
     config = load_option("generator", name if known else "local", **(keys if known else {"model": name} | keys))
     generator_keys.check(OmegaConf.create({"generator": config}))
@@ -74,7 +75,10 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
 
 
 def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> Encoder:
-    """The encoder φ from a transformers vision model (folder or hub id); `kind="clip"`: CLIP's projected image embeddings."""
+    """The encoder φ from `model`, the folder or hub id of a transformers vision model.
+
+    `kind="clip"` selects CLIP's projected image embeddings. `revision` is a revision of the model on the hub.
+    """
     keys = [f"encoder.model={in_quotes(str(model))}"]
     keys += [] if revision is None else [f"encoder.revision={in_quotes(revision)}"]
     source, _ = _encoder_source(f"encoder={kind}", *keys)
@@ -84,9 +88,10 @@ def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> E
 def train_guide(
     images: LabelledImages, classifier: str | None = None, steps: int | None = None, seed: int = 0
 ) -> GuideEncoder:
-    """The encoder φ from a classifier trained on `images` alone; trained once, then read from `paths.cache_dir`.
+    """The encoder φ from a classifier that is trained on `images` alone, once, and then read from `paths.cache_dir`.
 
-    `classifier` is an option of `conf/classifier`. If it or `steps` is None, `conf/encoder/guide.yaml` gives the value.
+    `classifier` is an option of `conf/classifier`. If `classifier` or `steps` is None, `conf/encoder/guide.yaml` gives its
+    value.
     """
     if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise UserError(f"steps={steps} is not allowed: an integer at least 1")
@@ -99,24 +104,24 @@ def train_guide(
 def fit_prototypes(
     images: LabelledImages, encoder: Encoder, resolution: int, num_groups: int | str = 3, **keys: Any
 ) -> Prototypes:
-    """Prototypes of `images` in the encoder's features, at the generator's `resolution`, as the energy sees new images.
+    """Fits prototypes to the encoder's features of `images` at the generator's `resolution`, which new images will have.
 
-    `num_groups="auto"` lets the silhouette choose; `keys` are the other keys of `conf/prototype`.
+    `num_groups="auto"` chooses the number of groups by the silhouette score. `keys` are the other keys of `conf/prototype`.
     """
     config = load_option("prototype", "hierarchical", num_groups=num_groups, **keys)
     return fit_image_prototypes(images, encoder, resolution, "crop", **{name: config[name] for name in PROTOTYPE_KEYS})
 
 
 def fit_exemplars(images: LabelledImages, encoder: Encoder, resolution: int) -> Exemplars:
-    """The features of each of `images` at the generator's `resolution`; `energy="exemplar"` compares new images with them."""
+    """The encoder's features of each of `images` at the generator's `resolution`, for `ImageExpander(energy="exemplar")`."""
     return Exemplars.of(images, image_features(images, encoder, resolution, "crop"))
 
 
 class ImageExpander:
     """Makes new images from PIL images.
 
-    `guidance` is the name of an option of `conf/guidance`, or a `Guidance` of your own; `energy` and `method` likewise, of
-    `conf/energy` and `conf/method`. `keys` are keys of the guidance, the energy and the method.
+    `guidance`, `energy` and `method` are names of options of `conf/guidance`, `conf/energy` and `conf/method`, or objects of
+    your own. `keys` are keys of the options that are given by name.
     """
 
     def __init__(
@@ -131,7 +136,7 @@ class ImageExpander:
         method: str | Method = "img2img",
         **keys: Any,
     ) -> None:
-        """The class names are those of `prototypes`; the encoder is not changed.
+        """The class names are those of `prototypes`. The given encoder is copied, not changed.
 
         Raises `UserError` for a key or value that is not allowed.
         """
@@ -166,14 +171,14 @@ class ImageExpander:
         seed: int = 0,
         batch_size: int = 8,
     ) -> list[Image.Image]:
-        """Makes `copies` new images of each image, with its class; the copies of one image follow each other.
+        """Makes `copies` new images from each of `images`; the copies of one image are next to each other in the list.
 
-        A method that needs no sources (`text2img`) takes only the classes. `.info` of each new image holds its energies,
-        prompt, sources and, if it is soft, its label. Copy k of image i is seeded by (seed, class, i, k) alone. Raises
-        `UserError` for a class without a prototype.
+        `classes` has the class of each image. For a method that needs no sources (`text2img`), give `classes` alone. `.info` of
+        each new image holds its energies, prompt, sources and, if it has one, its soft label. The seed of copy k of image i
+        depends only on (seed, class, i, k). Raises `UserError` for a class without a prototype.
         """
         if images is None and self.method.num_sources:
-            raise UserError("images are missing: this method makes new images of given ones")
+            raise UserError("images are missing: this method makes new images from given ones")
         _check_call(len(classes) if images is None else len(images), len(classes), strength, copies, batch_size)
         for name in classes:
             if name not in self.class_names:
@@ -227,7 +232,8 @@ def load_expanded(
 ) -> ExpandedImages:
     """A finished expanded dataset as a torch `Dataset` of (image, target); see `ExpandedImages`.
 
-    `where` is a condition on its metadata, such as `"energy_after < 1.1"`. Raises `UserError` for any other directory.
+    `where` is a condition on its metadata, such as `"energy_after < 1.1"`. Raises `UserError` if `directory` is not a finished
+    expanded dataset, or if `where` is not a condition or true for no image.
     """
     return ExpandedImages(read_expanded(directory, where=RowFilter.of("where", where)), transform)
 
@@ -235,7 +241,7 @@ def load_expanded(
 def _check_call(num_images: int, num_classes: int, strength: float, copies: int, batch_size: int) -> None:
     if num_images != num_classes or num_images == 0:
         raise UserError(
-            f"{num_images} images and {num_classes} classes are not allowed: at least one image, a class each"
+            f"{num_images} images and {num_classes} classes are not allowed: give at least one image, and a class for each"
         )
     if not isinstance(strength, (int, float)) or not 0 < strength <= 1:
         raise UserError(f"strength={strength} is not allowed: a number above 0, at most 1")
@@ -245,7 +251,10 @@ def _check_call(num_images: int, num_classes: int, strength: float, copies: int,
 
 
 def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False) -> tuple[Any, dict[str, Any]]:
-    """(an option of a group, built if it is a name, and the keys that are not its own); `take_all`: all keys are its own."""
+    """(the object that `option` names, or `option` if it is an object; the `keys` that the object did not take).
+
+    `take_all`: the object takes all keys; otherwise, those of `keys` that its option has.
+    """
     if not isinstance(option, str):
         if take_all and keys:
             raise UserError(f"{', '.join(sorted(keys))}: give a {group} of your own its keys when you make it")
@@ -256,13 +265,13 @@ def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False)
 
 
 def _policy(name: str) -> DictConfig:
-    """The keys of an augmentation policy that makes copies; raises `UserError` for another."""
+    """The keys of the augmentation policy `name`; raises `UserError` if `method=augmentation` does not allow it."""
     config = configure("expand", ["method=augmentation", f"method.policy={in_quotes(name)}", "logger=none"])
     return config.options.augmentation[name]
 
 
 def _keys_of(group: str, option: str, keys: dict[str, Any]) -> dict[str, Any]:
-    """The `keys` that an option has."""
+    """Those of `keys` that are keys of an option."""
     known = set(load_option(group, option)) - {NAME, TARGET}
     return {name: value for name, value in keys.items() if name in known}
 
@@ -277,7 +286,7 @@ def _energy(option: DictConfig, brought: dict[str, Any], dtype: torch.dtype) -> 
 
 
 def _encoder_source(*overrides: str) -> tuple[EncoderSource, str]:
-    """The encoder source that the `encoder` keys build for a command, and how images are made square by default."""
+    """The encoder source that `overrides` configure, and the default `dataset.fit`, the way to make images square."""
     trainer = "gpu" if torch.cuda.is_available() else "cpu"
     config = configure("expand", [*overrides, f"trainer={trainer}", "logger=none"])
     return encoder_source(config, StageCache(config.paths.cache_dir)), config.dataset.fit

@@ -1,4 +1,4 @@
-"""Configurations as the command line makes them, for a notebook, a study's script or a test."""
+"""Makes configurations as the command line does, for a notebook, a study's script or a test."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,20 +13,21 @@ from distdiff.config.options import load_options
 
 
 def configure(command: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """The checked configuration of a command with these overrides; raises `UserError`."""
+    """The checked configuration of a command with these overrides; raises `UserError` if it is not valid."""
     (job,) = compose_jobs(Command(command, GROUPS), list(overrides), multirun=False)
     return validate(job)
 
 
 def configure_jobs(command: str, overrides: Sequence[str] = ()) -> list[DictConfig]:
-    """The checked configurations of all jobs of a multirun with these overrides; raises `UserError`."""
+    """The checked configurations of all jobs of a multirun with these overrides; raises `UserError` if one is not valid."""
     return validate_jobs(compose_jobs(Command(command, GROUPS), list(overrides), multirun=True))
 
 
 def load_option(group: str, option: str, **keys: Any) -> DictConfig:
-    """One option of a group of `conf/`, complete and checked, with other values for some of its keys.
+    """One option of a group of `conf/`, complete and checked, in which `keys` replace the values of some keys.
 
-    References to other parts of a configuration (`${dataset.horizontal_flip}`) are left as they are. Raises `UserError`.
+    References to other parts of a configuration (`${dataset.horizontal_flip}`) are left as they are. Raises `UserError` if a
+    key or a value is not allowed.
     """
     (known,) = [known for known in GROUPS if known.name == group]
     node = load_options({(group, option): group})[group][option]

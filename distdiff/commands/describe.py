@@ -1,4 +1,4 @@
-"""`experiments/describe.py`: what is in a dataset, and what is wrong with it."""
+"""`experiments/describe.py`: shows what is in a dataset, and what is wrong with it."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,7 @@ def _describe(config: DictConfig, run_dir: Path) -> None:
 
 
 def _write_grids(looks: list[Look], class_names: tuple[str, ...], run_dir: Path) -> list[Path]:
-    """Writes one picture per class, of its tiles."""
+    """Writes one picture per class, a grid of its tiles, and returns their paths."""
     folder, sheets = run_dir / "classes", []
     folder.mkdir(exist_ok=True)
     for label, name in enumerate(class_names):

@@ -1,4 +1,4 @@
-"""`experiments/expand.py`: one expanded dataset."""
+"""`experiments/expand.py`: makes one expanded dataset."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,10 @@ from distdiff.tracking.loggers import stage_logger, summarize, tracked
 
 
 def expand(config: DictConfig, run_dir: Path) -> Path:
-    """Expands the training images; returns the expanded dataset's directory, to which the run's directory has a link."""
+    """Expands the training images and returns the expanded dataset's directory.
+
+    Once the directory is complete, it is linked in the run's directory.
+    """
     build_trainer(config.trainer)  # fails now if there is no such device
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)

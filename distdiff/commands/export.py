@@ -1,4 +1,4 @@
-"""`experiments/export.py`: expanded datasets copied, merged and filtered into a new one, and uploaded."""
+"""`experiments/export.py`: filters expanded datasets, merges them into a new one, and uploads it."""
 
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from distdiff.store.upload import check_repo, upload
 
 
 def export(config: DictConfig, run_dir: Path) -> Path:
-    """Writes `export.output_dir`, links it in the run's directory, uploads it if there is `export.repo_id`; returns it.
+    """Writes the directory `export.output_dir`, links it in the run's directory, and returns it.
+
+    If `export.repo_id` is given, the directory is also uploaded.
 
     If there are several ranks, only the leading one does this.
     """

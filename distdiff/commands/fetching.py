@@ -25,7 +25,7 @@ def fetch(config: DictConfig, run_dir: Path) -> None:
         _report({f"dataset {config.dataset.name}  {images:,} images of {hub_id}": prepared_below(hub_id)})
     if "generator" not in config:
         return
-    # Seconds to import, so only where they are needed.
+    # These take seconds to import, so they are imported only if needed.
     from distdiff.encoders.source import encoder_source
     from distdiff.generator.pipelines import fetch_generator
 
@@ -35,7 +35,7 @@ def fetch(config: DictConfig, run_dir: Path) -> None:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of the files below a folder; follows links, since the cache keeps a file once for all revisions that have it."""
+    """Bytes of the files below a folder. Links are followed, because the cache stores a file once for all its revisions."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

@@ -1,4 +1,4 @@
-"""Every configuration group, and so every key, by the stage that reads it."""
+"""All configuration groups, and so all keys, in the order of the stages that read them."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ from distdiff.tracking.config import LOGGER
 
 
 def check_dataset(config: DictConfig) -> None:
-    """Checks the `dataset` keys, and the condition that `dataset=expanded` may have, which only `store` can check."""
+    """Checks the `dataset` keys, including `dataset.where` of `dataset=expanded`, which only `distdiff.store` can check."""
     DATASET.check(config)
     check_condition(config)
 

@@ -1,4 +1,4 @@
-"""The commands from the command line, each a script of a few lines in `experiments/`."""
+"""Makes the commands of the command line, each of which is a script of a few lines in `experiments/`."""
 
 from collections.abc import Callable
 
@@ -10,5 +10,5 @@ FETCH = "distdiff.commands.fetching:fetch"
 
 
 def command(name: str, task: str, about: str) -> Callable[[], None]:
-    """The command `name`, which runs `task` (`module:function`); `about` heads its `--help`."""
+    """The command `name`, which runs `task` (`module:function`); `about` begins its `--help`."""
     return launched(name, Tasks(run=task, fetch=FETCH), GROUPS, about)

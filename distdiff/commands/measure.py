@@ -19,24 +19,24 @@ from distdiff.report.table import print_measures
 from distdiff.store.filtering import RowFilter
 from distdiff.store.reading import read_expanded
 
-BESIDE = ("dataset", "expanded", "where", "judge_accuracy", "remarks", "reference")  # other keys of results.json
+BESIDE = ("dataset", "expanded", "where", "judge_accuracy", "remarks", "reference")  # results.json has these keys, too
 
 
 def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """Measures `measure.expanded`, prints the values and writes `results.json`."""
+    """Measures the expanded dataset `measure.expanded`, prints the values, writes `results.json`, and returns the values."""
     if config.measure.expanded is None:
         raise UserError("measure.expanded has no value: give the directory of an expanded dataset")
     metrics = load_metrics(config)
     for name in metrics:
         if name in BESIDE:
             raise UserError(
-                f"measure.metrics={name} is not allowed: results.json has something else of that name; rename it"
+                f"measure.metrics={name} is not allowed: results.json uses this name for something else; rename it"
             )
     splits = load_dataset(config.dataset)
     where = RowFilter.of("measure.where", config.measure.where)
     images = read_expanded(config.measure.expanded, splits.train, where=where)
     if where and len(images) < 2:
-        raise where.wrong("it leaves one image, and a distance of distributions takes two")
+        raise where.wrong("it leaves one image, and a distance between distributions needs two")
     pool = training_set(splits.train, config.dataset.fit)
     classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(config.paths.cache_dir))
     judge = train_judge(classifiers, pool, config.measure.judge_steps, config.classifier.input_size)

@@ -45,8 +45,8 @@ from distdiff.tracking.loggers import log_image, tracked
 def preview(config: DictConfig, run_dir: Path) -> None:
     """Writes one contact sheet per source and `preview.json` into the run's directory.
 
-    The guide and the prototypes are made from all sources, and the expansion will find them in the cache; latents are made
-    only for the sources shown. If there are several ranks, only the leading one does this.
+    The guide and the prototypes are made from all sources and cached for the expansion. Latents are made only for the sources
+    that are shown. If there are several ranks, only the leading one does this.
     """
     world().once(lambda: _preview(config, run_dir))
 
@@ -70,7 +70,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
             log_image(logger, f"preview/{sheet.stem}", sheet)
         keys = config.expansion
         selection: Selection = build(config.selection)
-        factor = selection.factors(keys.factor)[0]  # with the candidates that are made at least
+        factor = selection.factors(keys.factor)[0]  # with a selection, includes the first round of candidates
         plan = ExpansionPlan(
             data.parts[0], factor, keys.strength, config.seed, balance=keys.balance, method=build(config.method)
         )
@@ -96,10 +96,10 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
 
 
 def measure_speed(materials: Materials, positions: np.ndarray, plan: ExpansionPlan) -> dict[str, Any]:
-    """Measures seconds per image on this device, encoding included, in batches of the job's size at each of its strengths.
+    """Measures the seconds per image on this device, in batches of the job's size and at each of the job's strengths.
 
-    The images are made from the sources at `positions`. A strength that is drawn from a range is measured at both ends of
-    the range. On a GPU, a warm-up batch comes first.
+    The time includes the encoding of image files. The images are made from the sources at `positions`. If strengths are drawn
+    from a range, both ends of the range are measured. On a GPU, a warm-up batch comes first.
     """
     config, total = materials.config, len(plan)
     strengths = strengths_of(config.expansion.strength)
@@ -131,7 +131,7 @@ def measure_speed(materials: Materials, positions: np.ndarray, plan: ExpansionPl
 
 
 def _sheet_names(sources: LabelledImages) -> list[str]:
-    """`<class>-<source>.png`, numbered where two would be the same."""
+    """The sheets' file names, `<class>-<source>.png`; if two would be equal, the later one gets a number."""
     names: list[str] = []
     for label, key in zip(sources.labels, sources.keys, strict=True):
         stem = safe_name(f"{sources.class_names[label]}-{key}")
@@ -155,5 +155,5 @@ def _described(sources: LabelledImages, position: int, rows: list[list[Tile]], s
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN."""
+    """The value, or None for NaN and infinities, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

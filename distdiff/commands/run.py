@@ -1,4 +1,4 @@
-"""`experiments/run.py`: the whole study, and its report."""
+"""`experiments/run.py`: runs the whole study and reports on it."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from distdiff.tracking.loggers import log_image, summarize, tracked
 
 
 def run(config: DictConfig, run_dir: Path) -> StudyResults:
-    """Runs the study; writes results, report and sample grid into the run's directory, logs and prints them."""
+    """Runs the study, and prints and logs its results; writes results, report and sample grid into the run's directory."""
     study = Study(config, run_dir)
     plan = study.plan()
     with tracked(config, run_dir) as logger:

@@ -21,11 +21,11 @@ from distdiff.store.filtering import RowFilter
 from distdiff.store.reading import read_expanded
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
 
-MOST_CLASSES = 20  # rows of the table; results.json has all
+MOST_CLASSES = 20  # rows of the table; results.json has all classes
 
 
 def train(config: DictConfig, run_dir: Path) -> float:
-    """Trains, tests and writes `results.json`; returns the test accuracy."""
+    """Trains and tests a classifier, writes `results.json`, and returns the test accuracy."""
     splits = load_dataset(config.dataset)
     test, _ = readable(splits.test, "test")
     check_measurable(test, "test")
@@ -61,7 +61,7 @@ def _conclude(config: DictConfig, tested: Accuracies, num_train: int, path: Path
 
 
 def classes_table(tested: Accuracies) -> Table:
-    """The classes with the lowest accuracy; classes of equal accuracy stay in their order."""
+    """A table of the classes with the lowest accuracy; classes of equal accuracy stay in their order."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("class, worst first")
     table.add_column("accuracy", justify="right")
@@ -75,7 +75,7 @@ def classes_table(tested: Accuracies) -> Table:
 
 
 def expanded_directories(config: DictConfig) -> list[Path]:
-    """`train.expanded` as a list: nothing, one directory, or several."""
+    """The directories in `train.expanded` as a list, which may be empty."""
     value = config.train.expanded
     if value is None:
         return []

@@ -1,4 +1,4 @@
-"""The `preview` keys, and what can be checked of them before anything loads."""
+"""The `preview` keys, and the checks of them that run before anything is loaded."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class PreviewKeys:
 
 
 def check(config: DictConfig) -> None:
-    """Refuses an empty list, and a strength that leaves too few steps."""
+    """Raises `UserError` for an empty list, and for a strength that leaves too few denoising steps."""
     for name in ("strengths", "rhos"):
         if config.preview[name] is not None and not config.preview[name]:
             raise UserError(f"preview.{name}=[] is not allowed: a list of numbers, or null")

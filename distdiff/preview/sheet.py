@@ -8,12 +8,15 @@ from distdiff.grids import FONT
 from distdiff.preview.tiles import Tile
 
 SMALLEST, LARGEST = 128, 512  # pixels per side of a tile
-LONGEST = 24  # characters of a caption
+LONGEST = 24  # characters of a caption at most
 GAP, TITLE, HEADER, CAPTION = 6, 30, 22, 20
 
 
 def contact_sheet(source: Image.Image, rows: Sequence[Sequence[Tile]], title: str) -> Image.Image:
-    """The source, then its images: one row per strength, one column per ρ, the energy before and after below each."""
+    """The source, and beside it the images made from it, with one row per strength and one column per ρ.
+
+    Below each image are its energies before and after guidance.
+    """
     side = tile_side(source.width)
     columns = 1 + len(rows[0])
     sheet = Image.new("RGB", place(columns, len(rows), side), "white")
@@ -36,17 +39,17 @@ def contact_sheet(source: Image.Image, rows: Sequence[Sequence[Tile]], title: st
 
 
 def place(column: int, row: int, side: int) -> tuple[int, int]:
-    """The upper left corner of a tile; for the indices after the last column and row, the sheet's size."""
+    """The upper left corner (x, y) of a tile. For the indices one past the last column and row, this is the sheet's size."""
     return GAP + column * (side + GAP), TITLE + HEADER + row * (side + CAPTION + GAP)
 
 
 def tile_side(size: int) -> int:
-    """The side at which images of `size` pixels are shown: small ones are enlarged a whole number of times."""
+    """The side, in pixels, at which images of `size` pixels are shown; small images are enlarged by a whole factor."""
     return min(LARGEST, size * -(-SMALLEST // size))
 
 
 def caption(tile: Tile) -> str:
-    """The energies; if the tile's method measures none, the images that the tile was made from."""
+    """The energies before and after guidance; if the tile's method measures none, the sources of the tile."""
     if "energy_after" in tile.values:
         return f"E {tile.values['energy_before']:.2f} → {tile.values['energy_after']:.2f}"
     return ", ".join(tile.item.sources)[:LONGEST]

@@ -1,4 +1,4 @@
-"""What a preview shows: a few sources, and the images that an expansion would make of them."""
+"""The images of a preview: those that an expansion would make from a few sources."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ STRENGTHS_APART, RHO_FACTORS = 0.2, (0.0, 0.3, 1.0, 3.0)
 
 @dataclass(frozen=True)
 class Tile:
-    """An image, the work item that it was made from, its ρ (None: nothing reads one), and the values of the method's columns."""
+    """An image, the work item that it was made from, its ρ (None if no ρ is used), and the values of the method's columns."""
 
     item: WorkItem
     rho: float | None
@@ -34,8 +34,9 @@ class Tile:
 
 
 def spread_over_classes(labels: np.ndarray, count: int) -> np.ndarray:
-    """Positions of `count` images: the first ones of each class, as even in number as possible; if `count` is smaller than
-    the number of classes, the first image of evenly spaced classes.
+    """The positions of `count` images: the first images of each class, in numbers as equal as possible.
+
+    If there are more classes than `count`, they are the first images of evenly spaced classes.
 
     >>> spread_over_classes(np.array([0, 0, 0, 1, 1, 2]), 4), spread_over_classes(np.array([0, 0, 1, 2]), 2)
     (array([0, 1, 3, 5]), array([0, 3]))
@@ -51,9 +52,10 @@ def spread_over_classes(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def strengths_to_show(config: DictConfig) -> list[float]:
-    """`preview.strengths`; by default the strengths of the job, and if there is just one, also one below and one above it.
+    """The values of `preview.strengths`; by default, the strengths of the job.
 
-    For a method without a strength, a single one, which it does not read.
+    If the job has only one strength, the default adds one below and one above it. If the method reads no strength, the list
+    has only the job's first strength.
     """
     if not reads_strength(config.method):
         return strengths_of(config.expansion.strength)[:1]
@@ -66,7 +68,7 @@ def strengths_to_show(config: DictConfig) -> list[float]:
 
 
 def rhos_to_show(config: DictConfig) -> list[float | None]:
-    """`preview.rhos`; by default the job's ρ times 0, 0.3, 1 and 3; a single None if nothing reads a ρ."""
+    """The values of `preview.rhos`; by default, the job's ρ times 0, 0.3, 1 and 3. `[None]` if the job uses no ρ."""
     if "guidance" not in needs_of(config.method) or "rho" not in own_keys(config.guidance):
         return [None]
     return list(
@@ -75,9 +77,9 @@ def rhos_to_show(config: DictConfig) -> list[float | None]:
 
 
 def first_images(plan: ExpansionPlan, positions: Sequence[int]) -> list[np.ndarray]:
-    """For each source at `positions`, the indices (m,) of the images to make to show its first one, which comes first.
+    """For each source at `positions`, the indices (m,) of the images that must be made to show its first image.
 
-    They are several if a method makes the copies of a source together.
+    The index of that image comes first. There are others if the method makes the copies of a source together.
     """
     indices = np.arange(len(plan))
     numbers = plan.source_numbers(indices)
@@ -88,7 +90,7 @@ def first_images(plan: ExpansionPlan, positions: Sequence[int]) -> list[np.ndarr
 def draw_tiles(
     materials: Materials, positions: Sequence[int], strengths: Sequence[float], rhos: Sequence[float | None]
 ) -> list[list[list[Tile]]]:
-    """The first image of every source at `positions`, at every strength and ρ, as `expand.py` makes it.
+    """Makes the first image of every source at `positions` with every strength and ρ, as `expand.py` would make it.
 
     The tiles are indexed as `[source][strength][rho]`.
     """
@@ -102,7 +104,7 @@ def draw_tiles(
             for row, strength in enumerate(strengths):
                 plan = ExpansionPlan(images, config.expansion.factor, strength, config.seed, method=method)
                 wanted = first_images(plan, positions)
-                synthesizer.group(plan[int(wanted[0][0])].strength)  # refuses a strength that leaves no steps
+                synthesizer.group(plan[int(wanted[0][0])].strength)  # raises an error if this strength leaves no steps
                 for batch in _batches(wanted, 1 if method.together else config.expansion.batch_size):
                     items = [plan[int(index)] for _, indices in batch for index in indices]
                     made, start = synthesizer(items), 0
@@ -115,7 +117,7 @@ def draw_tiles(
 
 
 def synthesizer_for(materials: Materials, method: Method, rho: float | None) -> Synthesizer:
-    """The synthesizer with this ρ, on the trainer's device; None leaves the guidance as configured."""
+    """The synthesizer of `method` with this ρ, on the trainer's device; if `rho` is None, the guidance is as configured."""
     if "guidance" in needs_of(materials.config.method):
         given = {} if rho is None else {"rho": rho}
         materials.guidance = build(materials.config.guidance, **given)

@@ -1,4 +1,4 @@
-"""`report.html`: the study on one page, which needs no other files."""
+"""`report.html`: the report on a study, a single page that needs no other files."""
 
 import base64
 import io
@@ -14,7 +14,10 @@ from distdiff.study.results import StudyResults
 
 
 def write_report(results: StudyResults, config: DictConfig, samples: Path, legend: list[str], path: Path) -> None:
-    """Fills `report/page.html`; everything that came from a dataset is escaped. `legend` names the rows of `samples`."""
+    """Fills the template `page.html` with the results, with all text escaped, and writes it to `path`.
+
+    `samples` is the file of the sample grid, and `legend` has the titles of its rows.
+    """
     page = Environment(loader=PackageLoader("distdiff", "report"), autoescape=True).get_template("page.html")
     text = page.render(
         results=results,
@@ -31,7 +34,7 @@ def write_report(results: StudyResults, config: DictConfig, samples: Path, legen
 
 
 def accuracy_plot(results: StudyResults) -> str:
-    """Accuracy of each seed and method as an SVG element; a line joins a seed's results, as methods are compared by seed."""
+    """A plot of the accuracies as an SVG element; a line joins the results of one seed, since methods are compared by seed."""
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     methods = [row.method for row in results.rows]
@@ -41,5 +44,5 @@ def accuracy_plot(results: StudyResults) -> str:
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")  # with its own canvas, whatever backend is in use
+    figure.savefig(buffer, format="svg")  # uses its own canvas, not matplotlib's current backend
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]

@@ -1,4 +1,4 @@
-"""A picture of sources beside the images that each method made from them."""
+"""A picture of sources and of the images that each method made from them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,9 +20,10 @@ COPIES, MAX_CLASSES, SIDE = 2, 10, 64
 
 
 def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit: str, path: Path) -> list[str]:
-    """Writes a grid with one column per class: its first source, then each method's first copies; returns the row titles.
+    """Writes a grid with one column per class, and returns its row titles.
 
-    Classes and rows are named on the picture.
+    A column shows the first source of its class and, below, the first copies that each method made. Class names and row titles
+    are written on the picture.
     """
     positions = [
         int((originals.labels == label).argmax()) for label in range(min(len(originals.class_names), MAX_CLASSES))
@@ -45,7 +46,7 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
             if (column := _column(entry, wanted, originals, positions)) is not None:
                 of_column[column].append(index)
         for number in range(COPIES):
-            # Of a selection the first images that were kept, else the first copies: one that failed leaves a gap.
+            # With a selection, show the first kept images; else the first copies, where a failed copy leaves a gap.
             line = {
                 column: read(index)
                 for column, indices in of_column.items()
@@ -61,7 +62,10 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
 
 
 def _shown(directory: Path, keys: Sequence[str], selected: bool) -> list[dict[str, Any]]:
-    """The metadata rows that may be shown, by copy: the first copies, or with a selection all that were kept of these sources."""
+    """The metadata rows that may be shown, sorted by copy.
+
+    They are the first copies of all sources or, with a selection, the kept images of the sources `keys` and of no source.
+    """
     first = pyarrow.compute.field("copy") < COPIES
     source = pyarrow.compute.field("source")
     condition = source.isin(keys) | source.is_null() if selected else first
@@ -72,7 +76,7 @@ def _shown(directory: Path, keys: Sequence[str], selected: bool) -> list[dict[st
 def _column(
     entry: Mapping[str, Any], wanted: Mapping[str, int], originals: LabelledImages, positions: Sequence[int]
 ) -> int | None:
-    """The column of an expanded image: its source's, or its class's if it was made from no source; None if not shown."""
+    """The column of an expanded image: that of its source or, without a source, of its class; None if it is not shown."""
     sources = sources_of(entry)
     if sources:
         return wanted.get(sources[0])

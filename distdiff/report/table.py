@@ -48,9 +48,9 @@ def _table(heading: str, titles: list[str], *rows: list[str]) -> Table:
 def print_measures(
     measured: Measured, metrics: Mapping[str, Metric], reference: Reference, judge_accuracy: float | None
 ) -> None:
-    """Prints one row per metric: its value, its baseline value and the real images behind that; then remarks on them.
+    """Prints one row per metric, with its value, its baseline value and the real images used for the baseline.
 
-    The last line gives the accuracy of the judge, the classifier that all metrics rely on.
+    The remarks on these values follow. The last line gives the accuracy of the judge, the classifier that all metrics rely on.
     """
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("metric", no_wrap=True)
@@ -97,7 +97,7 @@ def footnotes(remarks: Mapping[str, str]) -> list[str]:
 
 
 def accuracy_rows(results: StudyResults) -> list[list[str]]:
-    """Titles, then each method's accuracy and differences."""
+    """The column titles, then one row per method with its accuracy and its differences from other methods."""
     titles = [METHOD, "images", "accuracy", f"vs {ORIGINAL}", f"vs {UNGUIDED}"]
     rows = [
         [
@@ -113,7 +113,7 @@ def accuracy_rows(results: StudyResults) -> list[list[str]]:
 
 
 def measure_rows(results: StudyResults) -> list[list[str]]:
-    """Titles, then the measures of each method that has any."""
+    """The column titles, then one row for each method that has measures."""
     titles = [title(name, higher_is_better) for name, higher_is_better in results.measures.items()]
     noted = {name for row in results.rows for name in row.remarks}
     rows = [
@@ -139,7 +139,7 @@ def _noted(row: MethodResult, name: str, column_has_marks: bool) -> str:
 
 
 def spread(mean: float, deviation: float | None) -> str:
-    """A mean with its standard deviation, if it has one: a single value does not.
+    """A mean with its standard deviation, which is None if there is only one value.
 
     >>> spread(0.5, 0.01), spread(0.5, None)
     ('0.500 ± 0.010', '0.500')
@@ -157,7 +157,7 @@ def title(name: str, higher_is_better: bool | None) -> str:
 
 
 def interval(difference: PairedDifference | None) -> str:
-    """`+0.012 ± 0.034`: the mean difference and the half width of its 95 % interval; a dash without one."""
+    """The mean difference and, if known, the half width of its 95 % interval: `+0.012 ± 0.034`. None gives a dash."""
     if difference is None:
         return NOTHING
     if difference.low is None:

@@ -1,4 +1,4 @@
-"""Images that a selection may keep or did not keep, stored in `.candidates/` of an expanded dataset's directory."""
+"""Candidates, the images that a selection chooses from, stored in `.candidates/` of an expanded dataset's directory."""
 
 import json
 import os
@@ -18,11 +18,14 @@ from distdiff.store.journal import JOURNALS, Row, read_journals
 from distdiff.store.options import IMAGEFOLDER
 
 FOLDER, TABLE, KEPT = ".candidates", "candidates.parquet", "kept.json"
-BATCH = 64  # images moved together
+BATCH = 64  # images moved at a time
 
 
 class CandidateStore:
-    """Stores one file per image in class folders, whatever the dataset's own format; rows go to journals, then to a table."""
+    """Stores candidates as files in class folders, whether or not the dataset's own format has shards.
+
+    Their metadata rows are first written to journals, and at the end to a table.
+    """
 
     def __init__(self, directory: ExpandedDirectory) -> None:
         self.directory = directory
@@ -31,12 +34,12 @@ class CandidateStore:
         self.storage = ImageFolder(self.path, options, directory.storage.declared)
 
     def begin(self, share: str) -> None:
-        """Prepares for writing as the share with this name."""
+        """Prepares for writing the images of the share with the name `share`."""
         self.path.mkdir(exist_ok=True)
         self.storage.begin(share)
 
     def rows(self) -> dict[str, Row]:
-        """Metadata of the images that exist here, by file name."""
+        """The metadata rows of the stored candidates, by file name."""
         if not self.path.is_dir():
             return {}
         table = self.path / TABLE
@@ -48,7 +51,7 @@ class CandidateStore:
             (self.path / name).unlink(missing_ok=True)
 
     def kept(self) -> dict[str, Any] | None:
-        """What was chosen: `{"factor": …, "names": […], "filled": …}`; None if nothing was chosen yet."""
+        """The selection's choice, `{"factor": <expansion.factor>, "names": [<file name>, …]}`; None if it has not chosen yet."""
         path = self.path / KEPT
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -61,7 +64,10 @@ class CandidateStore:
         (self.path / KEPT).unlink(missing_ok=True)
 
     def hand_over(self, names: Sequence[str], share: str) -> None:
-        """Moves images into the dataset's own storage; images that are already there are only removed here."""
+        """Moves the candidates `names` into the dataset's own storage.
+
+        If an image is already in that storage, it is only removed from the candidates.
+        """
         rows, there = self.rows(), self.directory.rows()
         missing = [rows[name] for name in names if name in rows and name not in there]
         read = self.storage.reader(missing)
@@ -72,7 +78,7 @@ class CandidateStore:
         self.remove(name for name in names if name in rows)
 
     def take_back(self, share: str) -> None:
-        """Moves all of the dataset's images back here, which leaves its directory as it was before any was chosen."""
+        """Moves all of the dataset's images back to the candidates, as if none had been chosen yet."""
         with self.directory.locked():
             self.directory.storage.seal()
         there = self.rows()
@@ -85,7 +91,7 @@ class CandidateStore:
         self.directory.clear()
 
     def finish(self) -> None:
-        """Writes the rows of all images here into one table."""
+        """Writes the metadata rows of all candidates into one table, and removes the journals."""
         rows = sorted(self.rows().values(), key=lambda row: (row["copy"], row["file_name"]))
         features = metadata_features(class_names_of(self.directory.path), rows, self.storage.declared)
         aside = self.path / f".{TABLE}.part"
@@ -99,7 +105,10 @@ class CandidateStore:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
-        """Reads the image file of row i, whether it is still here or already in the dataset's storage."""
+        """A function that reads the image file of `rows[i]`.
+
+        If the image was already moved to the dataset's storage, it is read from there.
+        """
         here = self.rows()
         others = [row for row in rows if row["file_name"] not in here]
         own, given = self.storage.reader(list(rows)), self.directory.storage.reader(others)

@@ -20,18 +20,19 @@ def dataset_card(
     counts: Mapping[str, int],
     storage: str,
 ) -> str:
-    """The card of an expansion of `dataset` by `method`: what it is, what it was made from, and how to read it.
+    """The card of the expansion of `dataset` by `method`: what it contains, how it was made, and how to load it.
 
-    `made` is the number of images, which `words` describe; `counts` has the failed images and the unreadable sources.
+    `made` is the number of images and `words` a description of them; `counts` gives the number of failed images (`failed`)
+    and of unreadable sources (`unreadable`).
     """
     lost = (
-        f"{counts['unreadable']:,} more source images could not be read and {counts['failed']:,} images failed: "
-        "`failures.parquet` says which and why.\n"
+        f"{counts['unreadable']:,} further source images could not be read, and {counts['failed']:,} images failed: "
+        "`failures.parquet` lists them with the reasons.\n"
     )
     told = f"""{made:,} images: {words}.
 {lost if counts["unreadable"] or counts["failed"] else ""}\
-The originals are not included. Made by DistDiff with seed {seed}; `manifest.json` holds every setting
-(fingerprint `{fingerprint}`), `metadata.parquet` one row per image."""
+The original images are not included. The images were made by DistDiff with seed {seed}. `manifest.json` holds every setting
+(fingerprint `{fingerprint}`), and `metadata.parquet` has one row per image."""
     return card_text(f"{dataset}, expanded by `{method}`", told, storage)
 
 
@@ -44,18 +45,21 @@ def export_card(
     condition: str | None,
     storage: str,
 ) -> str:
-    """The card of an export: what it was made from, how to read it; `sources` are expanded datasets' names and identities."""
+    """The card of an export: what it was made from, and how to load it.
+
+    `sources` has the name and the identity of each expanded dataset that was exported.
+    """
     listed = "".join(f"- `{source}` (`{identity}`)\n" for source, identity in sources)
-    kept = f"Only their images with `{condition}` are included.\n" if condition else ""
+    kept = f"Only the images for which `{condition}` is true are included.\n" if condition else ""
     told = f"""{images:,} generated images in {classes} classes, from
 {listed}{kept}
-The originals are not included. Made by DistDiff; `manifest.json` holds what each was made with (fingerprint `{fingerprint}`),
-`metadata.parquet` one row per image."""
+The original images are not included. The images were made by DistDiff. `manifest.json` holds the settings of each expanded
+dataset (fingerprint `{fingerprint}`), and `metadata.parquet` has one row per image."""
     return card_text(name.replace("`", ""), told, storage)
 
 
 def card_text(title: str, told: str, storage: str) -> str:
-    """A card of generated images in this storage format: the text `told`, and how to read them."""
+    """A dataset card: the text `told`, then how to load images that are stored in the format `storage`."""
     by_folders = storage == IMAGEFOLDER
     call = 'load_dataset("imagefolder", data_dir="<this folder>"' if by_folders else 'load_dataset("<this folder>"'
     return f"""---
@@ -75,16 +79,16 @@ from datasets import load_dataset
 images = {call}, split="train")
 ```
 
-A `~` in a name follows a word such as `train` or `val` that `datasets` would take for a split; `class_name` and `source`
-in the metadata hold the names as they were.
+In file and folder names, a `~` follows each word such as `train` or `val` that `datasets` would take for a split. The metadata
+columns `class_name` and `source` hold the original names.
 """
 
 
 def loadable_card(text: str, name: str, files: str, features: Features | None) -> str:
-    """A card that tells `datasets` which files are the data, and (`features`) what their columns are if the files do not say.
+    """The card `text` with metadata added that tells `datasets` that `files` are the data.
 
-    `datasets` caches what it read under the last part of the folder's path and the configuration's `name`, whatever the files
-    hold: different contents need different names.
+    `features` are their columns; None if the files describe them. `datasets` caches what it loaded under the last part of the
+    folder's path and the configuration's `name`, without regard to the contents, so different contents need different names.
     """
     card = DatasetCard(text)
     MetadataConfigs({name: {"data_files": [{"split": "train", "path": files}]}}).to_dataset_card_data(card.data)

@@ -1,4 +1,4 @@
-"""The columns of an expanded dataset's metadata, typed for `datasets`."""
+"""The columns of an expanded dataset's metadata, with their types for `datasets`."""
 
 import itertools
 import json
@@ -18,19 +18,19 @@ COLUMNS = {
     "label": Value("int64"),  # for a soft label: the class with the largest weight
     "class_name": Value("string"),
     "source": Value("string"),  # null: made from no source
-    "sources": List(Value("string")),  # class/key of each real image that it was made from, the source first
+    "sources": List(Value("string")),  # class/key of each real image that the image was made from, the source first
     "copy": Value("int64"),
     "seed": Value("int64"),
     "strength": Value("float64"),  # null: nothing was denoised
-    SOFT_LABELS: List(Value("int64")),  # its classes, the largest weight first
-    SOFT_WEIGHTS: List(Value("float64")),  # the weight of each class
+    SOFT_LABELS: List(Value("int64")),  # classes of the soft label, the largest weight first
+    SOFT_WEIGHTS: List(Value("float64")),  # weights of these classes
 }
 OPTIONAL_COLUMNS = {
     "energy_before": Value("float64"),
     "energy_after": Value("float64"),
     "group": Value("int64"),
-    "gradient_finite": Value("bool"),  # False: sampling went on without guidance
-    "prompt": Value("string"),  # the sentence that it was made with
+    "gradient_finite": Value("bool"),  # False: the gradient was not finite, so sampling went on without guidance
+    "prompt": Value("string"),  # the sentence that the image was generated from
 }
 PLACES = {  # where a sharded format stored an image
     "shard": Value("string"),
@@ -39,19 +39,19 @@ PLACES = {  # where a sharded format stored an image
     "size": Value("int64"),
     "end": Value("int64"),  # only in journals
 }
-FILE_NAMES = ("_file_name", "_file_names")  # columns with these endings hold file names to `datasets`
+FILE_NAMES = ("_file_name", "_file_names")  # `datasets` takes columns with these endings for file names
 KINDS = {bool: "bool", int: "int64", float: "float64", str: "string"}
-TEXT, LIST = "string", "list"  # `list[int64]` is a list's kind
+TEXT, LIST = "string", "list"  # the kind of a list is, for example, `list[int64]`
 Column = Value | List
 
 
 def metadata_features(
     class_names: Sequence[str], rows: Sequence[Mapping[str, Any]], declared: Mapping[str, str] | None = None
 ) -> Features:
-    """The columns that every method has, and further ones that are in `rows` or `declared`; the label is a `ClassLabel`.
+    """The columns of every expanded dataset, and the further columns in `rows` or `declared`; `label` is a `ClassLabel`.
 
-    `declared` maps names to kinds (`kind_of`). An unknown column that is not declared has the type of its values. Raises
-    `UserError` for values that cannot be stored.
+    `declared` maps column names to kinds, as `kind_of` returns them. A method's column that is not declared has the type of
+    its values. Raises `UserError` for values that cannot be stored.
     """
     declared = declared or {}
     present = set().union(*rows, declared)
@@ -64,7 +64,9 @@ def metadata_features(
 
 
 def kind_of(name: str, declared: Any) -> str:
-    """The kind of a column that a method declares as `str`, `int`, `float`, `bool` or a list of one; otherwise `UserError`.
+    """The kind of a column that a method declares as `str`, `int`, `float`, `bool` or a list of one of these.
+
+    Raises `UserError` for any other declaration.
 
     >>> kind_of("angle", float), kind_of("parts", list[str])
     ('float64', 'list[string]')
@@ -74,23 +76,26 @@ def kind_of(name: str, declared: Any) -> str:
     (element,) = get_args(declared) if get_origin(declared) is list else (None,)
     if element not in KINDS:
         raise UserError(
-            f"the metadata column {name!r} is declared as {declared}: str, int, float, bool, or a list of one of them"
+            f"the metadata column {name!r} is declared as {declared}; allowed are str, int, float, bool, or a list of one of them"
         )
     return f"{LIST}[{KINDS[element]}]"
 
 
 def kind_in(column: Any) -> str:
-    """The kind of a column of a dataset's features."""
+    """The kind of a column whose type in a dataset's features is `column`."""
     return f"{LIST}[{column.feature.dtype}]" if isinstance(column, List) else column.dtype
 
 
 def further_columns(names: Iterable[str]) -> list[str]:
-    """The columns among `names` that a method added itself, sorted."""
+    """Those of `names` that are columns added by a method, sorted."""
     return sorted(set(names) - COLUMNS.keys() - OPTIONAL_COLUMNS.keys() - PLACES.keys())
 
 
 def column_values(rows: Sequence[Mapping[str, Any]], features: Features) -> dict[str, list]:
-    """The rows' values by column, with the types of `features`; None where a row of an older version lacks a column."""
+    """The values of each column in all rows, with the types of `features`.
+
+    If a row lacks a column because an older version wrote it, the value is None.
+    """
     columns = {name: [row.get(name) for row in rows] for name in features}
     for name in further_columns(features):
         convert = {"string": str, "float64": float}.get(kind_in(features[name]))
@@ -100,16 +105,16 @@ def column_values(rows: Sequence[Mapping[str, Any]], features: Features) -> dict
 
 
 def check_columns(columns: Mapping[str, Iterable[Any]], declared: Mapping[str, str] | None = None) -> None:
-    """Raises `UserError` for a method's column that cannot be stored because of its name or of one of its values.
+    """Raises `UserError` for a method's column that cannot be stored, because of its name or of one of its values.
 
-    Also for values that are not of the declared kind.
+    Raises it also if the values are not of the kind that `declared` gives for the column.
     """
     for name, values in columns.items():
         check_column_name(name)
         found = _found(name, values := list(values))
         wanted = (declared or {}).get(name, found)
         if wanted != found and not (wanted == "float64" and found == "int64") and any(v is not None for v in values):
-            raise UserError(f"the metadata column {name!r} is declared as {wanted}, and holds {found}")
+            raise UserError(f"the metadata column {name!r} is declared as {wanted} but holds {found}")
 
 
 def check_column_name(name: str) -> None:
@@ -124,7 +129,7 @@ def class_names_of(directory: Path) -> tuple[str, ...]:
 
 
 def kinds_of(schema: pyarrow.Schema) -> dict[str, str]:
-    """The kinds, by name, of the columns that a method added itself to a metadata table with this schema."""
+    """The kind of each column that methods added to a metadata table with this schema, by name."""
     features = Features.from_arrow_schema(schema)
     return {name: kind_in(features[name]) for name in further_columns(features)}
 
@@ -134,7 +139,7 @@ def _column(kind: str) -> Column:
 
 
 def _found(name: str, values: Iterable[Any]) -> str:
-    """The kind of a column's values: a mix of integers and floats is float64, any other mix is text."""
+    """The kind of a column's values; a mix of integers and floats is stored as float64, and any other mix as text."""
     given = [value for value in values if value is not None]
     if given and all(isinstance(value, list) for value in given):
         return f"{LIST}[{_kind(name, itertools.chain.from_iterable(given))}]"

@@ -1,4 +1,7 @@
-"""Compares two expanded datasets in what is promised to be the same: names, metadata, pixels within 1 of 255 levels."""
+"""Compares two expanded datasets: names and metadata (except computed numbers such as energies) must be equal.
+
+Pixels may differ by at most 1 of 255 levels.
+"""
 
 from pathlib import Path
 
@@ -14,7 +17,8 @@ EXACT = (*COLUMNS, "group", "gradient_finite", "prompt")
 def content_differences(first: Path, second: Path) -> list[str]:
     """The differences between two complete directories, in words; empty if there are none.
 
-    Shards may be cut differently. In image folders the names of all files are compared, including files that do not belong.
+    Images may be divided into shards differently. In image folders, the names of all files are compared, including files
+    that are not part of the dataset.
     """
     tables = [pyarrow.parquet.read_table(folder / METADATA) for folder in (first, second)]
     if not any("shard" in table.column_names for table in tables):
@@ -25,7 +29,7 @@ def content_differences(first: Path, second: Path) -> list[str]:
         if files[0] != files[1]:
             return [f"files differ: {', '.join(sorted(files[0] ^ files[1])[:4])}"]
     names = [{*EXACT, *further_columns(table.column_names)}.intersection(table.column_names) for table in tables]
-    problems = [f"metadata differ: {name} is in one of them only" for name in sorted(names[0] ^ names[1])]
+    problems = [f"metadata differ: only one of them has the column {name}" for name in sorted(names[0] ^ names[1])]
     for name in sorted(names[0] & names[1]):
         values = [table[name] for table in tables]
         approximate = name not in EXACT and pyarrow.types.is_floating(values[0].type)

@@ -23,7 +23,7 @@ class ExportKeys:
 
 
 def check_directories(group: str, name: str) -> Callable[[DictConfig], None]:
-    """A check of the group's key `name`, which holds directories of expanded data, and of the group's condition `where`."""
+    """Returns a check of two keys of a group: the key `name`, whose value is one directory or several, and `where`."""
 
     def check(config: DictConfig) -> None:
         keys = config[group]
@@ -42,7 +42,7 @@ def check_directories(group: str, name: str) -> Callable[[DictConfig], None]:
 
 
 def check_condition(config: DictConfig) -> None:
-    """Refuses a `dataset.where` (a key of expanded datasets) that is not a condition."""
+    """Raises `UserError` if `dataset.where`, a key of `dataset=expanded`, is not a condition."""
     RowFilter.of("dataset.where", config.dataset.get("where"))
 
 

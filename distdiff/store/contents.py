@@ -1,4 +1,4 @@
-"""What a directory must know about the images that it is to hold."""
+"""The interface for asking which images an expanded dataset's directory is to hold."""
 
 from collections.abc import Container, Iterator, Sequence
 from typing import Protocol
@@ -10,17 +10,17 @@ from distdiff.store.journal import Row
 
 
 class Contents(Protocol):
-    """The images that a directory holds once it is complete, by their file names: an expansion's plan, or what is copied."""
+    """The images that a directory holds once it is complete: an expansion's plan, or the images that are copied into it."""
 
     @property
     def unreadable(self) -> Sequence[Unreadable]:
         """Sources that are skipped because they cannot be read."""
 
     def file_names(self) -> Iterator[str]:
-        """Every image's path below the directory, in the order of the metadata."""
+        """Every image's path below the directory, in the order of the metadata rows."""
 
     def missing(self, done: Container[str]) -> np.ndarray:
         """The positions of images whose file names are not among `done`, (m,) int64."""
 
     def factor_with(self, rows: Sequence[Row]) -> int:
-        """The copies per source of a plan that would also include the images of these metadata rows."""
+        """The number of copies per source that a plan needs so that it also includes the images of these metadata rows."""

@@ -24,14 +24,14 @@ from distdiff.store.reading import Selection, sources_of
 from distdiff.store.shares import Share, working_on
 from distdiff.writing import writing_to
 
-BATCH = 64  # images written together
+BATCH = 64  # images written at a time
 WEBDATASET, PNG = "webdataset", "png"
-REVISION = 1  # raise when a change here changes what is written
+REVISION = 1  # raise it when a change to this file changes the copies that it writes
 
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """The images to copy, as their metadata rows: the contents of the target directory."""
+    """The metadata rows of the images to copy, which are the contents of the target directory."""
 
     rows: list[Row]
     unreadable: tuple[Unreadable, ...] = ()
@@ -44,17 +44,18 @@ class CopyPlan:
         return np.array([i for i, row in enumerate(self.rows) if row["file_name"] not in done], dtype=np.int64)
 
     def factor_with(self, rows: Sequence[Row]) -> int:
-        """The largest number of copies of a source, including these rows."""
+        """The largest number of copies that a source has, if `rows` are included."""
         return max((1 + row["copy"] for row in (*self.rows, *rows)), default=1)
 
 
 def copy_images(
     selection: Selection, where: RowFilter | None, target: Path, storage: str, shard_size: int, key: str
 ) -> None:
-    """Fills `target`, which `key` names, and resumes an interrupted copy; image files are copied unchanged.
+    """Copies the selected images to `target`, or resumes an interrupted copy; image files are copied unchanged.
 
-    A WebDataset has one image format: if a selection has several, images of other formats than PNG are decoded and stored as
-    PNG. Raises `UserError` for a directory that holds anything else, or cannot be written to.
+    There is one exception: a WebDataset has a single image format, so if the selection has several, images that are not PNG
+    are decoded and stored as PNG. `where` is the condition that made the selection, and `key` the configuration key that
+    gave `target`. Raises `UserError` if `target` holds anything else, or cannot be written to.
     """
     with writing_to(target, key):
         _copy(selection, where, ExpandedDirectory(target, key), _options(selection, storage, shard_size))
@@ -99,7 +100,7 @@ def _as_png(row: Row) -> Row:
 
 
 def _options(selection: Selection, storage: str, shard_size: int) -> StorageOptions:
-    """The requested format, and the encoding that all of the images share."""
+    """The requested storage format, with the image encoding of the expanded datasets if they all share one."""
     encodings = {directory.storage.options.encoding for directory in selection.directories}
     (encoding,) = encodings if len(encodings) == 1 else [ImageEncoding()]
     kinds = {extension: image_format for image_format, extension in EXTENSIONS.items()}
@@ -114,7 +115,7 @@ def _options(selection: Selection, storage: str, shard_size: int) -> StorageOpti
 
 
 def _ingredients(selection: Selection, where: RowFilter | None) -> dict[str, Any]:
-    """What the copy's content depends on, including the ingredients of the datasets that it is made from."""
+    """Everything that the copy's content depends on, including the ingredients of the expanded datasets."""
     return {
         "revision": REVISION,
         "method": "export",

@@ -1,4 +1,4 @@
-"""`dataset=expanded`: an expanded dataset, or several, as a dataset of its own."""
+"""`dataset=expanded`: one expanded dataset, or several merged, as a dataset like any other."""
 
 import re
 
@@ -13,7 +13,7 @@ from distdiff.store.filtering import RowFilter
 from distdiff.store.merging import merged
 from distdiff.store.reading import finished_directories, select, sources_of
 
-# What expansions and merges append to a source's key; repeated if an expanded dataset was expanded again.
+# The suffix that expansions and merges append to a source's key. If an expanded dataset was expanded again, there are several.
 _COPY = re.compile(rf"(__\d{{4,}}(-\d+)?\.({'|'.join(EXTENSIONS.values())}))+$")
 
 
@@ -26,10 +26,10 @@ def load(
     name: str,
     split_seed: int,
 ) -> DatasetSplits:
-    """Reads `root`, one directory or several, and splits off test, then validation images, as from a folder.
+    """Reads `root`, one directory or a list of them, and splits off first test and then validation images.
 
-    All copies of a source are in the same split; the fractions are of each class's sources. Copies of copies go with their
-    original source. An image that was made from several sources is left out if these are in different splits.
+    All copies of a source, and copies of these copies, are in the same split. `test_fraction` and `validation_fraction` are
+    fractions of each class's sources. An image made from several sources is left out if these are in different splits.
     """
     if root is None:
         raise UserError("dataset.root has no value: give one, dataset.root=<directory of an expanded dataset>")

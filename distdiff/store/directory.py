@@ -32,15 +32,15 @@ from distdiff.store.shares import LOCK, OUTPUT_DIR, Share, forget_shares, locked
 from distdiff.writing import on_disk
 
 MANIFEST = "manifest.json"
-BEGUN = (CLASSES, MANIFEST, f".{CLASSES}.part", f".{MANIFEST}.part")  # what another process may be writing right now
+BEGUN = (CLASSES, MANIFEST, f".{CLASSES}.part", f".{MANIFEST}.part")  # another process may be writing these
 PACKAGES = ("distdiff", "torch", "diffusers", "transformers", "lightning", "scikit-learn")
 
 
 class ExpandedDirectory:
-    """Images in one of the storage formats, with `metadata.parquet`, `classes.json`, `manifest.json` and a card."""
+    """Images in one of the storage formats, with `metadata.parquet`, `classes.json`, `manifest.json` and a dataset card."""
 
     def __init__(self, path: Path, key: str = OUTPUT_DIR) -> None:
-        """`key`: the configuration key that gave the path, for error messages."""
+        """`key`: the configuration key that gave `path`, for error messages."""
         self.path = path
         self.key = key
 
@@ -52,16 +52,16 @@ class ExpandedDirectory:
         options: StorageOptions = StorageOptions(),  # noqa: B008 (frozen)
         columns: Mapping[str, str] | None = None,
     ) -> None:
-        """Makes the directory, or raises `UserError` if an existing one has other ingredients or another storage.
+        """Makes the directory, or raises `UserError` if an existing one has other ingredients or storage options.
 
-        `columns`: the kinds of metadata columns that are declared, by name.
+        `columns` maps the names of the metadata columns that a method declares to their kinds.
         """
         if self.manifest() is None:
             if self.path.is_dir() and any(
                 entry.name not in BEGUN and not entry.name.startswith(LOCK) for entry in self.path.iterdir()
             ):
                 raise UserError(
-                    f"{self.key}={self.path} is not allowed: it holds other files; give an empty or a new one"
+                    f"{self.key}={self.path} is not allowed: it holds other files; give an empty or a new directory"
                 )
             self.path.mkdir(parents=True, exist_ok=True)
             with self.locked():
@@ -77,34 +77,34 @@ class ExpandedDirectory:
             )
             raise UserError(
                 f"{self.key}={self.path} is not allowed: it was made with another configuration ({changed}); "
-                "give another directory, or that configuration"
+                "give another directory, or use that configuration"
             )
 
     def locked(self) -> AbstractContextManager[None]:
-        """Held while a process changes what all processes share."""
+        """A lock to hold while changing files that all processes share."""
         return locked(self.path)
 
     @cached_property
     def storage(self) -> Storage:
-        """The storage of the images, in a directory that was claimed."""
+        """The storage of the images; raises `UserError` if the directory has no manifest."""
         manifest = self.manifest()
         if manifest is None:
-            raise UserError(f"{self.path} is gone, or no expanded dataset: it has no {MANIFEST}")
+            raise UserError(f"{self.path} is gone, or is no expanded dataset: it has no {MANIFEST}")
         return storage_of(self.path, StorageOptions(**manifest.get("storage", {})), manifest.get("columns", {}))
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """Metadata of the images that exist, by file name."""
+        """The metadata rows of the images that exist, by file name."""
         finished = self.path / METADATA
         rows = pyarrow.parquet.read_table(finished).to_pylist() if finished.is_file() else []
         return self.storage.present([*rows, *read_journals(self.path)])
 
     def settled(self) -> set[str]:
-        """The names of images that need not be made: they exist, or they failed."""
+        """The file names of images that need not be made, because they exist or have failed."""
         return self.rows().keys() | read_failures(self.path).keys()
 
     @on_disk
     def note_time(self, seconds: float, images: int) -> None:
-        """Adds to the total seconds that making images took, and to their number, over all jobs and runs."""
+        """Adds to the manifest's totals over all jobs and runs: the seconds spent on making images, and the images made."""
         with self.locked():
             manifest = self.manifest()
             timing = manifest.get("timing", {})
@@ -112,16 +112,16 @@ class ExpandedDirectory:
             self._write_manifest(manifest | {"timing": {"expand": round(seconds, 3), "images": images}})
 
     def list_failures(self, share: Share, unreadable: Iterable[Unreadable]) -> None:
-        """Moves a share's failures from its journal to `failures.parquet`; if that cannot be written they stay where they are."""
+        """Moves a share's failures from its journal to `failures.parquet`, unless this file cannot be written."""
         with contextlib.suppress(OSError), self.locked():
             list_failures(self.path, unreadable, FAILURE_JOURNALS.replace("*", share.name))
 
     @on_disk
     def finish(self, contents: Contents, counts: dict[str, int], card: str) -> int:
-        """Completes the directory if all of `contents` exists; returns how many images are missing.
+        """Completes the directory if all images of `contents` exist; returns how many are missing.
 
-        Failed samples do not count as missing. The metadata rows are in the order of `contents`, followed by those that
-        an earlier, larger plan left.
+        Failed samples do not count as missing. The metadata rows are in the order of `contents`. If an earlier plan with a
+        larger factor left further images, their rows come last.
         """
         with self.locked():
             rows, names, failed = self.rows(), list(contents.file_names()), read_failures(self.path)
@@ -143,7 +143,7 @@ class ExpandedDirectory:
             shutil.rmtree(self.path / ASIDES, ignore_errors=True)
             self._write_manifest(
                 self.manifest() | {"complete": True, "counts": total}
-            )  # last: after a crash before this line, all of it is repeated
+            )  # last: if a crash comes first, the next run repeats all steps
             self.forget_lock()
         return 0
 
@@ -152,21 +152,21 @@ class ExpandedDirectory:
         """Removes the images and their metadata; the directory stays claimed."""
         with self.locked():
             self._write_manifest(self.manifest() | {"complete": False})
-            self.storage.clear()  # first: if this is interrupted, rows must still lead to the images left
+            self.storage.clear()  # first: if this is interrupted, the images left must still have rows
             (self.path / METADATA).unlink(missing_ok=True)
             for journal in self.path.glob(JOURNALS):
                 journal.unlink(missing_ok=True)
             shutil.rmtree(self.path / ASIDES, ignore_errors=True)
 
     def holds(self, contents: Contents) -> bool:
-        """Whether the directory is complete, and has all of `contents` except failed samples."""
+        """Whether the directory is complete and has all images of `contents` except failed samples."""
         complete = self.manifest()["complete"] and not len(contents.missing(self.settled()))
         if complete:
             self.forget_lock()
         return complete
 
     def forget_lock(self) -> None:
-        """Removes the lock of a complete directory, if that can be written to."""
+        """Removes the lock file of a complete directory, if the directory can be written to."""
         with contextlib.suppress(OSError):
             (self.path / LOCK).unlink()
 
@@ -175,7 +175,10 @@ class ExpandedDirectory:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def identity(self, factor: int | None = None) -> str:
-        """A name for what its images (with `factor`: that plan's) depend on; different contents have different names."""
+        """A name made from all that the images depend on, so that different contents have different names.
+
+        `factor`: the copies per source; None for the number in the manifest.
+        """
         manifest = self.manifest()
         parts = (
             f"{manifest['fingerprint']}x{factor or manifest['counts']['factor']}",
@@ -184,7 +187,10 @@ class ExpandedDirectory:
         return "-".join(filter(None, parts))
 
     def images(self, rows: Sequence[Row]) -> Callable[[int], Image.Image]:
-        """Reads the image of row i as RGB; raises `UserError` for rows that lead out of the directory."""
+        """A function that reads the image of `rows[i]` as RGB.
+
+        Raises `UserError` if a row names a file outside of the directory.
+        """
         read = self.storage.reader(rows)
 
         def image(index: int) -> Image.Image:
@@ -193,16 +199,16 @@ class ExpandedDirectory:
         return image
 
     def images_per_second(self) -> float | None:
-        """Images per second of making them, for a single job, however many ranks it has.
+        """How many images a job, with all its ranks, made per second, on average over all jobs and runs.
 
-        None if no job lived to record its time. Of a job that was killed outright, neither images nor seconds count.
+        A job that was killed before it recorded its time does not count. None if no job recorded its time.
         """
         timing = self.manifest().get("timing", {})
         return timing["images"] / timing["expand"] if timing.get("images") and timing["expand"] else None
 
     def _write_metadata(self, rows: list[Row], features: Features) -> None:
         aside = self.path / f".{METADATA}.part"
-        # The `datasets` schema inside the file is what makes labels come back as names, not numbers.
+        # The file includes the `datasets` schema, so that labels are loaded with their names, not as plain numbers.
         pyarrow.parquet.write_table(pyarrow.table(column_values(rows, features), schema=features.arrow_schema), aside)
         os.replace(aside, self.path / METADATA)
 
@@ -221,14 +227,14 @@ class ExpandedDirectory:
 
 
 def link(place: Path, target: Path) -> None:
-    """Makes a symbolic link from a run's directory to expanded data; an existing link is replaced."""
+    """Makes the symbolic link `place`, in a run's directory, to the expanded data `target`; an existing link is replaced."""
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     place.symlink_to(target.resolve(), target_is_directory=True)
 
 
 def changed_keys(before: Any, now: Any, prefix: str = "") -> str:
-    """Names what differs between two nested mappings: `guidance.rho: 1 there, 3 here`."""
+    """Lists the differences of two nested mappings: `guidance.rho: 1 there, 3 here`. "There" is `before`, "here" is `now`."""
     if isinstance(before, dict) and isinstance(now, dict):
         parts = [changed_keys(before.get(key), now.get(key), f"{prefix}{key}.") for key in sorted({*before, *now})]
         return ", ".join(part for part in parts if part)

@@ -10,12 +10,15 @@ from PIL import Image
 from distdiff.data.pixels import to_image
 
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
-JPEG_QUALITY = 95  # where none is given
+JPEG_QUALITY = 95  # if no quality is given
 
 
 @dataclass(frozen=True)
 class ImageEncoding:
-    """`quality` None: lossless (PNG, WebP). `save_size`: pixels per side, None for the image's own size."""
+    """The settings of an image file.
+
+    `quality`: None means lossless (PNG or WebP). `save_size`: pixels per side; None keeps the image's own size.
+    """
 
     image_format: str = "png"
     quality: int | None = None
@@ -27,7 +30,7 @@ class ImageEncoding:
 
     @property
     def words(self) -> str:
-        """The settings that change pixels, as a word for names; empty if none does."""
+        """The settings that change pixels, as a part of a name such as `jpeg95-256px`; empty if none of them does."""
         lossy = "" if self.quality is None else f"{self.image_format}{self.quality}"
         return "-".join(filter(None, (lossy, f"{self.save_size}px" if self.save_size else "")))
 

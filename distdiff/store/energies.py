@@ -1,4 +1,4 @@
-"""What guidance did to the energy, in a few figures."""
+"""Figures that summarize how guidance changed the energy."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def energy_table(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Median energies over an expanded dataset's metadata rows; empty where the method has none."""
+    """Median energies over an expanded dataset's metadata rows; empty if its method records no energies."""
     return {
         f"{name}_median": median(row[name] for row in rows)
         for name in ("energy_before", "energy_after")

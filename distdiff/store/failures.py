@@ -1,4 +1,4 @@
-"""What could not be made (unreadable sources, failed samples): recorded in journals at first, then in `failures.parquet`."""
+"""Failures: unreadable sources and failed samples, listed in `failures.parquet`. Samples are listed in journals first."""
 
 import os
 from collections import Counter
@@ -29,9 +29,9 @@ SCHEMA = pa.schema(
 
 
 def read_failures(directory: Path) -> dict[str, dict[str, Any]]:
-    """Failed samples by the name of the missing image; they would fail again, so a resumed run does not try them.
+    """The rows of failed samples, by the file name of the missing image.
 
-    Deleting `failures.parquet` makes the same command try them again.
+    A resumed run skips these samples, because they would fail again. To have them tried again, delete `failures.parquet`.
     """
     listed = directory / FAILURES
     rows = parquet.read_table(listed).to_pylist() if listed.is_file() else []
@@ -41,15 +41,16 @@ def read_failures(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def num_failed(directory: Path, contents: Contents) -> int:
-    """How many of these images failed."""
+    """How many images of `contents` failed."""
     failed = read_failures(directory)
     return sum(name in failed for name in contents.file_names()) if failed else 0
 
 
 def list_failures(directory: Path, unreadable: Iterable[Unreadable], journals: str | None = None) -> int:
-    """Rewrites `failures.parquet`, adds the rows of `journals` (None: all) and removes these; returns its number of rows.
+    """Rewrites `failures.parquet` with all failures, removes the journals merged into it, and returns its number of rows.
 
-    Only one process at a time may call this. Without failures there is no such file.
+    `journals`: the pattern of the journals to remove; None for all. Only one process at a time may call this. If nothing
+    failed, the file does not exist.
     """
     merged = list(directory.glob(journals or FAILURE_JOURNALS))
     rows = [
@@ -70,7 +71,7 @@ def list_failures(directory: Path, unreadable: Iterable[Unreadable], journals: s
 
 
 def say_failures(directory: Path) -> None:
-    """Prints a line per kind of failure in `failures.parquet`, if it exists, with the most common reasons."""
+    """Prints one line for each kind of failure in `failures.parquet`, with the most common reasons, if the file exists."""
     if not (directory / FAILURES).is_file():
         return
     rows = parquet.read_table(directory / FAILURES).to_pylist()

@@ -1,7 +1,7 @@
 """Conditions on an expanded dataset's metadata, such as `energy_after < 1.1 and strength >= 0.5`; no code is evaluated.
 
-Python's parser reads them, only whitelisted nodes are accepted, and pyarrow computes the result. Only this last step has
-heavy imports, because validation runs before anything heavy is imported.
+Python's parser reads a condition, only whitelisted nodes of its syntax tree are accepted, and pyarrow computes the result.
+Conditions are checked before anything heavy is imported, so pyarrow is imported only for the result.
 """
 
 import ast
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import pyarrow
     import pyarrow.compute
 
-ALLOWED = "a condition on columns of metadata.parquet, of < <= > >= == !=, in [...], and, or, not, numbers and 'texts'"
+ALLOWED = (
+    "a condition on columns of metadata.parquet, made of < <= > >= == !=, in [...], and, or, not, numbers and 'texts'"
+)
 COMPARISONS = {
     ast.Lt: "less",
     ast.LtE: "less_equal",
@@ -30,7 +32,10 @@ MAX_LENGTH = 2_000  # characters
 
 @dataclass(frozen=True)
 class RowFilter:
-    """A condition and the key that gave it; raises `UserError` if it is not a condition (`apply` checks its columns)."""
+    """A condition `text` and the configuration key that gave it.
+
+    Raises `UserError` if `text` is not a condition. Whether its columns exist is checked later, by `apply`.
+    """
 
     key: str
     text: str
@@ -52,9 +57,9 @@ class RowFilter:
         return ast.unparse(self._tree)
 
     def apply(self, table: "pyarrow.Table") -> "pyarrow.Table":
-        """The rows for which the condition is true; it is not true where a value that it needs is missing.
+        """The rows for which the condition is true; a row that lacks a value that the condition needs is left out.
 
-        Raises `UserError` for a column that the table lacks, and for a column that is compared with another kind of value.
+        Raises `UserError` if the table lacks a column, or if a column is compared with another kind of value.
         """
         return table.filter(_Columns(self, table.schema).condition(self._tree))
 
@@ -71,7 +76,7 @@ class RowFilter:
             raise self.wrong(ALLOWED) from None
 
     def _check(self, node: ast.expr) -> None:
-        """Accepts a column of true and false, a comparison, or conditions joined by and, or, not."""
+        """Accepts a column of true and false, a comparison, or conditions joined by and, or, not; else raises `UserError`."""
         if isinstance(node, ast.BoolOp):
             for part in node.values:
                 self._check(part)
@@ -95,7 +100,7 @@ class RowFilter:
 
     def _check_list(self, node: ast.expr) -> None:
         if not isinstance(node, (ast.List, ast.Tuple)) or not node.elts:
-            raise self.wrong(f"after in goes a list, such as [0, 1], not {ast.unparse(node)}")
+            raise self.wrong(f"'in' needs a list, such as [0, 1], not {ast.unparse(node)}")
         kinds = {_kind(_constant(part)) for part in node.elts}
         if len(kinds) > 1 or None in kinds:
             raise self.wrong(f"{ast.unparse(node)} is no list of numbers or of 'texts'")
@@ -119,7 +124,7 @@ class _Columns:
         if isinstance(node, ast.Name):
             expression, kind = self.value(node)
             if kind != TRUTH:
-                raise self.owner.wrong(f"the column {node.id} holds {kind}: compare it with something")
+                raise self.owner.wrong(f"the column {node.id} holds {kind}: compare it with a value")
             return expression
         compared, left = None, node.left
         for operator, right in zip(node.ops, node.comparators, strict=True):
@@ -135,7 +140,7 @@ class _Columns:
         if isinstance(operator, (ast.In, ast.NotIn)):
             options = [_constant(part) for part in right.elts]
             self._agree(left, kind, right, _kind(options[0]))
-            # Not `isin`, which casts the options to the column's type: 0.5 for a column of integers would be an error.
+            # `isin` is not used: it casts the options to the column's type, and so fails for 0.5 and a column of integers.
             among = value == options[0]
             for option in options[1:]:
                 among = among | (value == option)
@@ -143,15 +148,15 @@ class _Columns:
         other, other_kind = self.value(right)
         self._agree(left, kind, right, other_kind)
         if kind == TRUTH and not isinstance(operator, (ast.Eq, ast.NotEq)):
-            raise self.owner.wrong(f"{ast.unparse(left)} is {TRUTH}: it has no order, only == and !=")
+            raise self.owner.wrong(f"{ast.unparse(left)} is {TRUTH}: only == and != can compare it")
         return getattr(pyarrow.compute, COMPARISONS[type(operator)])(value, other)
 
     def _agree(self, left: ast.expr, kind: str, right: ast.expr, other: str) -> None:
         if kind != other:
-            raise self.owner.wrong(f"{ast.unparse(left)} is {kind}, {ast.unparse(right)} {other}")
+            raise self.owner.wrong(f"{ast.unparse(left)} is {kind}, but {ast.unparse(right)} is {other}")
 
     def value(self, node: ast.expr) -> tuple["pyarrow.compute.Expression", str]:
-        """One side of a comparison as an expression, and its kind."""
+        """One side of a comparison as an expression, and the kind of its values."""
         import pyarrow.compute
         import pyarrow.types as types
 
@@ -172,7 +177,7 @@ class _Columns:
 
 
 def _constant(node: ast.expr) -> float | str | bool | None:
-    """The value of a number (also a negative one), a text, True or False; None for anything else."""
+    """The value of a node that is a number (also a negative one), a text, True or False; None for any other node."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
         value = _constant(node.operand)
         return -value if _kind(value) == NUMBER else None

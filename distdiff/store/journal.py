@@ -1,4 +1,4 @@
-"""Journals of finished images: one line of JSON per image, one file per share; they become metadata.parquet at the end."""
+"""Journals of finished images: one file per share, with one line of JSON per image. They end up in `metadata.parquet`."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def journal_of(directory: Path, share: str) -> Path:
 
 
 def append_rows(journal: Path, rows: Iterable[Row]) -> None:
-    """Adds one line per row, and starts a new line even if a crash cut off the last one."""
+    """Appends one line per row; if a crash cut off the journal's last line, starts a new line first."""
     with open(journal, "a+b") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
         torn = file.read(1) not in (b"", b"\n")
@@ -31,7 +31,7 @@ def replace_rows(journal: Path, rows: Iterable[Row]) -> None:
 
 
 def read_rows(journal: Path) -> Iterator[Row]:
-    """A journal's rows; a line cut off by a crash is left out, and its image is made again."""
+    """The rows of a journal; a line that a crash cut off is left out, so that its image is made again."""
     with open(journal, "rb") as file:
         for line in file:
             try:

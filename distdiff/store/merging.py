@@ -1,4 +1,4 @@
-"""Merges the images of several expanded datasets into one: unique names, and the columns of all of them."""
+"""Merges several expanded datasets into one, with unique file names and the metadata columns of all of them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,10 +14,10 @@ from distdiff.store.reading import Selection
 
 
 def merged(selection: Selection) -> Selection:
-    """The same images with the rows of a single dataset, and with keys that name them when they are expanded again.
+    """The selection with the metadata rows of a single dataset, and with keys that identify images if they are expanded again.
 
-    A file name that an earlier dataset already has gets a number: `a.png__0000-2.png`. A key is the file name with the
-    source's own, unescaped key in it. Labels follow the selection's classes.
+    If an earlier dataset already has a file name, the later image gets a number: `a.png__0000-2.png`. A key is the file name
+    without the class folder, and with the source's key unescaped. Labels are indices into the selection's `class_names`.
     """
     number = {name: label for label, name in enumerate(selection.class_names)}
     names, columns = _distinct_names(selection.directories), _columns(selection.directories)
@@ -32,16 +32,16 @@ def merged(selection: Selection) -> Selection:
 
 
 def _columns(directories: Sequence[ExpandedDirectory]) -> list[str]:
-    """The metadata columns of all datasets, without those that say where an image is stored."""
+    """The metadata columns of all datasets, except the columns that say where an image is stored."""
     schemas = [pyarrow.parquet.read_schema(directory.path / METADATA) for directory in directories]
     present = {name for schema in schemas for name in schema.names}
     return [*COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in present), *further_columns(present)]
 
 
 def _distinct_names(directories: Sequence[ExpandedDirectory]) -> dict[tuple[int, str], tuple[str, str]]:
-    """A file name and a key for each image, by its dataset's number and its name there; filters do not change them."""
+    """Maps (dataset index, file name in that dataset) to (new file name, key), for all images, including filtered ones."""
     names: dict[tuple[int, str], tuple[str, str]] = {}
-    taken: set[str] = set()  # without extensions, which are not part of a WebDataset's keys
+    taken: set[str] = set()  # names without extensions, which are not part of a WebDataset's keys
     for number, directory in enumerate(directories):
         usual = directory.storage.options.encoding.extension
         table = pyarrow.parquet.read_table(

@@ -8,12 +8,14 @@ from urllib.parse import quote
 SPLIT_WORDS = ("training", "train", "validation", "valid", "val", "dev", "testing", "test", "evaluation", "eval")
 _SPLIT_WORD = re.compile(rf"(?<![^-._ 0-9])({'|'.join(SPLIT_WORDS)})(?=[-._ 0-9]|$)", re.IGNORECASE)
 _MAX_BYTES, _MAX_CLASS_BYTES = 180, 50
-SOURCELESS = "prompt"  # stands for the source in the names of images that have none
+SOURCELESS = "prompt"  # stands for the source in the file names of images without a source
 _UNSAFE = re.compile(r'[/\\:*?"<>|%~\[\]\x00-\x1f\x7f]')
 
 
 def name_from_class(class_name: str, key: str) -> str:
-    """The name of a source of another class in a class's folder; no source of the class itself can have this name.
+    """The name, in one class's folder, of the source `key` of another class, `class_name`.
+
+    No source of the folder's own class can have this name.
 
     >>> name_from_class("cat", "a.png")
     'cat~~a.png'
@@ -22,7 +24,7 @@ def name_from_class(class_name: str, key: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """A name without separators or reserved characters, with `~` after each split word; distinct names stay distinct.
+    """`name` without separators and reserved characters, and with `~` after each of `SPLIT_WORDS`; distinct names stay distinct.
 
     >>> safe_name("train"), safe_name("x_val_2.png"), safe_name("../a/b.png"), safe_name("training_set")
     ('train~', 'x_val~_2.png', '%2E.%2Fa%2Fb.png', 'training~_set')
@@ -37,7 +39,7 @@ def safe_name(name: str) -> str:
 
 
 def _shortened(safe: str, name: str, most: int) -> str:
-    """A safe name of at most `most` bytes; `name` is what it was made from."""
+    """`safe` or, if it has more than `most` bytes, its beginning and a hash of `name`, the name that it was made from."""
     encoded = safe.encode()
     if len(encoded) <= most:
         return safe

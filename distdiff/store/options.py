@@ -12,7 +12,10 @@ IMAGEFOLDER = "imagefolder"
 
 @dataclass(frozen=True)
 class StorageOptions:
-    """`shard_size`: images per shard, None for formats without shards; `quality` and `save_size` as in `ImageEncoding`."""
+    """How images are stored.
+
+    `shard_size`: images per shard; None for formats without shards. `ImageEncoding` explains `quality` and `save_size`.
+    """
 
     format: str = IMAGEFOLDER
     image_format: str = "png"
@@ -22,7 +25,7 @@ class StorageOptions:
 
     @classmethod
     def of(cls, config: DictConfig) -> "StorageOptions":
-        """The options in the keys, with defaults filled in, so that equal storage has equal options."""
+        """The options that the `expansion` keys give, with defaults filled in, so that equal storage has equal options."""
         keys = config.expansion
         quality = JPEG_QUALITY if keys.image_format == "jpeg" and keys.quality is None else keys.quality
         return cls(
@@ -39,7 +42,7 @@ class StorageOptions:
 
     @property
     def words(self) -> str:
-        """The options that are not the default, for a name: `parquet-jpeg95`; empty for PNG files in folders."""
+        """The options that differ from the defaults, as a part of a name: `parquet-jpeg95`; empty for PNG files in folders."""
         by_folders, encoding = self.format == IMAGEFOLDER, self.encoding
         lossless = encoding.image_format if encoding.quality is None and encoding.image_format != "png" else ""
         return "-".join(filter(None, ("" if by_folders else self.format, lossless, encoding.words)))

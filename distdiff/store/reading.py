@@ -29,7 +29,7 @@ from distdiff.wording import some
 class Selection:
     """Images of one or several expanded datasets: image i has the metadata `rows[i]`, and `read(i)` gives its file's bytes.
 
-    `keys[i]` names it inside its class; `places[i]` is the position of its dataset among `directories`.
+    `keys[i]` identifies image i within its class; `places[i]` is the index of its dataset in `directories`.
     """
 
     directories: tuple[ExpandedDirectory, ...]
@@ -41,11 +41,14 @@ class Selection:
 
     @property
     def formats(self) -> set[str]:
-        """The extensions of the images' files."""
+        """The file extensions of the images."""
         return {extension_of(row["file_name"]) for row in self.rows}
 
     def images(self, name: str, class_names: tuple[str, ...] | None = None, **fields: Any) -> LabelledImages:
-        """The images with labels by `class_names` (None: their own); `fields` are further fields of `LabelledImages`."""
+        """The images as `LabelledImages`, of which `fields` are further fields.
+
+        Labels are indices into `class_names` or, if that is None, into the selection's own class names.
+        """
         names = self.class_names if class_names is None else class_names
         number = {class_name: label for label, class_name in enumerate(names)}
         numbers = [number.get(class_name, -1) for class_name in self.class_names]
@@ -71,12 +74,16 @@ def finished_directory(path: Path | str) -> ExpandedDirectory:
     if manifest is None:
         raise UserError(f"{path} is no expanded dataset: it has no {MANIFEST}")
     if not manifest["complete"]:
-        raise UserError(f"{path} is not complete: run the command that made it again, it goes on from there")
+        raise UserError(f"{path} is not complete: repeat the command that made it, to make the rest")
     return directory
 
 
 def finished_directories(key: str, roots: object) -> tuple[ExpandedDirectory, ...]:
-    """The expanded datasets that `key`, a directory or a list of them, names; raises `UserError` where one is named twice."""
+    """The expanded datasets at `roots`, which is a directory or a list of directories.
+
+    `key` is the configuration key that gave `roots`. Raises `UserError` if a directory is not a complete expanded dataset,
+    or is listed twice.
+    """
     several = isinstance(roots, Sequence) and not isinstance(roots, str)
     directories = tuple(finished_directory(str(root)) for root in (roots if several else [roots]))
     if len({directory.path.resolve() for directory in directories}) < len(directories):
@@ -87,10 +94,10 @@ def finished_directories(key: str, roots: object) -> tuple[ExpandedDirectory, ..
 def select(
     directories: Sequence[ExpandedDirectory], where: RowFilter | None = None, contents: Contents | None = None
 ) -> Selection:
-    """The images of finished directories for which `where` is true, and that are among `contents`, if given.
+    """The images of finished directories for which the condition `where` is true and which belong to `contents`.
 
-    Classes are in the order of the first directory. Raises `UserError` if the directories' classes differ, or if no image
-    is left.
+    If `where` or `contents` is None, it leaves out nothing. Classes are in the order of the first directory. Raises
+    `UserError` if the directories' classes differ, or if `where` is true for no image.
     """
     class_names = _class_names(directories)
     tables = [_metadata(directory) for directory in directories]
@@ -124,8 +131,9 @@ def read_expanded(
 ) -> LabelledImages:
     """The images of one finished expanded dataset, chosen as by `select`, with their identity.
 
-    `real` are the images to train on together or to compare with: if given, labels follow theirs, and all sources must be
-    among them. Raises `UserError` if a source is not, and for a directory that is not a complete expanded dataset.
+    `real` are the real images that these will be combined or compared with. If given, labels are indices into
+    `real.class_names`. Raises `UserError` if a source is not one of `real`, and for a directory that is not a complete
+    expanded dataset.
     """
     directory = finished_directory(path)
     selection = select([directory], where, contents)
@@ -137,9 +145,9 @@ def read_expanded(
 
 
 def _soft_label(row: Row, label: int, numbers: Sequence[int]) -> SoftLabel:
-    """The classes of an image with their weights, by its metadata; class i of its dataset is `numbers[i]`.
+    """The soft label in a metadata row, with class i of its dataset renumbered as `numbers[i]`.
 
-    Older metadata have no soft labels, only `label`.
+    If an older version wrote the row, it has no soft label: `label` then gets the weight 1.
     """
     if not row.get("soft_labels"):
         return ((label, 1.0),)
@@ -147,27 +155,30 @@ def _soft_label(row: Row, label: int, numbers: Sequence[int]) -> SoftLabel:
 
 
 def sources_of(row: Row) -> list[str]:
-    """All real images that an image was made from, each as `class/key`; older metadata name only one source."""
+    """All real images that an image was made from, each as `class/key`; rows of older versions name only one source."""
     if row.get("sources") is not None:
         return row["sources"]
     return [f"{row['class_name']}/{row['source']}"]
 
 
 def _relabelled(row: Row, numbers: Sequence[int]) -> Row:
-    """A metadata row whose soft label is renumbered for another order of the classes; class i becomes `numbers[i]`."""
+    """A metadata row in which class i of the soft label is renumbered as `numbers[i]`."""
     if not row.get("soft_labels"):
         return row
     return row | {"soft_labels": [numbers[label] for label in row["soft_labels"]]}
 
 
 def planned(rows: Sequence[Row], contents: Contents) -> list[Row]:
-    """The metadata rows of `contents`; a directory holds more where it was made with a larger factor."""
+    """The rows whose images are in `contents`.
+
+    If the directory was made with a larger `expansion.factor`, it has further rows, which are left out.
+    """
     names = set(contents.file_names())
     return [row for row in rows if row["file_name"] in names]
 
 
 def _class_names(directories: Sequence[ExpandedDirectory]) -> tuple[str, ...]:
-    """The class names, which all directories must share, in the order of the first."""
+    """The class names in the order of the first directory; raises `UserError` if another directory has other classes."""
     first, *others = (class_names_of(directory.path) for directory in directories)
     for directory, names in zip(directories[1:], others, strict=True):
         if differing := sorted({*first} ^ {*names}):
@@ -190,7 +201,7 @@ def _metadata(directory: ExpandedDirectory) -> pyarrow.Table:
 
 
 def _check_soft_labels(root: Path, table: pyarrow.Table, num_classes: int) -> None:
-    """Refuses soft labels with unknown classes, weights that are not positive, or not as many weights as classes."""
+    """Raises `UserError` for soft labels with unknown classes, weights that are not positive, or a missing class or weight."""
     compute, labels, weights = pyarrow.compute, table[SOFT_LABELS], table[SOFT_WEIGHTS]
     same = compute.all(compute.equal(compute.list_value_length(labels), compute.list_value_length(weights))).as_py()
     classes, shares = (compute.list_flatten(column) for column in (labels, weights))
@@ -204,15 +215,15 @@ def _check_soft_labels(root: Path, table: pyarrow.Table, num_classes: int) -> No
 
 
 def _identity(directory: ExpandedDirectory, rows: Sequence[Row]) -> str:
-    """What exactly these images depend on: how they were made, which ones they are, and how a JPEG is read."""
+    """A name made from all that these images depend on: how they were made, which images they are, and how JPEGs are read."""
     manifest, encoding = directory.manifest(), directory.storage.options.encoding
     names = hashlib.sha256("\n".join(row["file_name"] for row in rows).encode()).hexdigest()[:16]
-    reading = f"reading{READING}" if encoding.image_format == "jpeg" else ""  # only JPEGs may be decoded smaller
+    reading = f"reading{READING}" if encoding.image_format == "jpeg" else ""  # only JPEG files may be decoded smaller
     return "-".join(filter(None, (manifest["fingerprint"], encoding.words, names, reading)))
 
 
 def _check_sources(root: Path, rows: Sequence[Row], real: LabelledImages) -> None:
-    """Refuses images that were expanded from others than `real`: from another dataset, or from this one's test images."""
+    """Raises `UserError` if a source is not one of `real`, but an image of another dataset or a test image."""
     names = class_names_of(root)
     named = {row["class_name"] for row in rows} | {names[i] for row in rows for i in row.get(SOFT_LABELS) or ()}
     unknown = sorted(named - set(real.class_names))

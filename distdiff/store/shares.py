@@ -1,4 +1,4 @@
-"""Who works on an expanded dataset's directory: one process, or several with a share each."""
+"""Locks that say which processes work on an expanded dataset's directory: one, or several with a share each."""
 
 import json
 import os
@@ -18,12 +18,15 @@ from distdiff.writing import writing_to
 
 LOCKS = ".share-*.lock"
 LOCK = ".lock"
-OUTPUT_DIR = "expansion.output_dir"  # the key that errors name where no other is given
+OUTPUT_DIR = "expansion.output_dir"  # the key that error messages name by default
 
 
 @dataclass(frozen=True)
 class Share:
-    """Part `split` of `total` parts of a plan, counted from 0: every `total`-th item, and of these the items of `rank`."""
+    """The items of a plan that one process makes.
+
+    Part `split` (counted from 0) of the plan is every `total`-th item, and this share is every `ranks`-th item of that part.
+    """
 
     split: int = 0
     total: int = 1
@@ -31,9 +34,10 @@ class Share:
     ranks: int = 1
 
     def of(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
-        """The plan's `indices` that belong to this share, whatever is already done.
+        """Those of the plan's `indices` (m,) that belong to this share.
 
-        `numbers` (m,) divide the items in place of the indices: items with the same number are in the same share.
+        If `numbers` (m,) are given, the plan is divided by them instead of the indices: items with the same number are in
+        the same share.
         """
         numbers = indices if numbers is None else numbers
         return indices[(numbers % self.total == self.split) & (numbers // self.total % self.ranks == self.rank)]
@@ -54,13 +58,13 @@ class Share:
 
 @contextmanager
 def working_on(directory: Path, share: Share, key: str = OUTPUT_DIR) -> Iterator[None]:
-    """Holds `share` of a directory; raises `UserError` where another process holds it, or works with other shares.
+    """Holds `share` of a directory; raises `UserError` if another process holds it or a share that overlaps it.
 
-    `key` is the configuration key that gave the directory. A lock ends with its holder, however the holder ends.
+    `key` is the configuration key that gave the directory. The lock ends with the process that holds it, even if that is killed.
     """
     path = directory / LOCKS.replace("*", share.name)
     with ExitStack() as holding:
-        with writing_to(directory, key), locked(directory):  # processes that begin at once check one after the other
+        with writing_to(directory, key), locked(directory):  # processes that start together check one after the other
             _check_others(directory, share, key)
             holding.enter_context(_held(path, directory, share.words, key))
             holder = {"host": socket.gethostname(), "process": os.getpid(), "since": _now()}
@@ -85,12 +89,12 @@ def _check_others(directory: Path, share: Share, key: str) -> None:
 
 
 def locked(directory: Path) -> AbstractContextManager[None]:
-    """Held while a process changes what all processes share."""
+    """A lock to hold while changing files that all processes share."""
     return held(directory / LOCK)
 
 
 def forget_shares(directory: Path) -> None:
-    """Removes the locks of a finished directory."""
+    """Removes the lock files of the shares of a finished directory."""
     for path in [*directory.glob(LOCKS), *directory.glob(f"{LOCKS}.holder")]:
         path.unlink(missing_ok=True)
 
@@ -107,7 +111,7 @@ def _held(path: Path, directory: Path, words: str, key: str) -> Iterator[None]:
 
 
 def _share(lock: Path) -> Share:
-    """The share that this lock is for."""
+    """The share to which a lock file belongs."""
     numbers = list(map(int, re.findall(r"\d+", lock.name)))
     return Share(*numbers)
 

@@ -12,11 +12,11 @@ from distdiff.data.pixels import to_tensor
 
 
 class ExpandedImages(Dataset):
-    """(image, target) of each expanded image, in the order of its metadata.
+    """Pairs (image, target) for the images of an expanded dataset, in the order of its metadata rows.
 
-    An image is (3, H, W) float32 in [0, 1], or what `transform` makes of the RGB PIL image. A target is the index of the class
-    in `class_names`; if any of the images has a soft label, all targets are probabilities, (classes,) float32, as
-    `torch.nn.functional.cross_entropy` takes them.
+    An image is (3, H, W) float32 in [0, 1], or the result of `transform` for the RGB PIL image. A target is the index of the
+    class in `class_names`. If any of the images has a soft label, all targets are instead probabilities, (classes,) float32,
+    which `torch.nn.functional.cross_entropy` accepts.
     """
 
     def __init__(self, images: LabelledImages, transform: Callable[[Image.Image], Any] | None = None) -> None:
@@ -29,7 +29,7 @@ class ExpandedImages(Dataset):
 
     @property
     def is_soft(self) -> bool:
-        """Whether targets are probabilities."""
+        """Whether targets are probabilities, not class indices."""
         return self.images.soft is not None
 
     def __len__(self) -> int:

@@ -116,7 +116,7 @@ assert before[0] == (True, True)
     ("call", "words"),
     [
         (lambda make: make()([picture(0)], ["dog"]), "class 'dog' has no prototype: one of cat, train"),
-        (lambda make: make()([], []), "at least one image, a class each"),
+        (lambda make: make()([], []), "at least one image, and a class for each"),
         (lambda make: make()([picture(0)], ["cat", "cat"]), "1 images and 2 classes are not allowed"),
         (lambda make: make()([picture(0)], ["cat"], strength=2.0), "strength=2.0 is not allowed: a number above 0"),
         (lambda make: make()([picture(0)], ["cat"], strength=float("nan")), "strength=nan is not allowed"),

@@ -226,7 +226,7 @@ def test_a_condition_measures_the_images_that_fulfil_it(small_run: list[str], tm
     for where, words in (
         ("copy > 9", "it is true of none of the 80 images"),
         ("energy < 1", "there is no column energy"),
-        (f"file_name == '3/{name}'", "it leaves one image, and a distance of distributions takes two"),
+        (f"file_name == '3/{name}'", "it leaves one image, and a distance between distributions needs two"),
     ):
         with pytest.raises(UserError, match=r"^measure\.where=.* is not allowed: ") as caught:
             measured(f"measure.expanded={made}", f'measure.where="{where}"')

@@ -170,13 +170,13 @@ def test_a_condition_keeps_the_rows_of_which_it_is_true(condition: str) -> None:
 
 REFUSED = {
     "energy < 1": "there is no column energy; one of class_name, copy,",
-    "strength < 'a'": "strength is a number, 'a' a text",
-    "class_name in [1, 2]": "class_name is a text, [1, 2] a number",
+    "strength < 'a'": "strength is a number, but 'a' is a text",
+    "class_name in [1, 2]": "class_name is a text, but [1, 2] is a number",
     "class_name in ['a', 2]": "['a', 2] is no list of numbers or of 'texts'",
-    "class_name in 'cat'": "after in goes a list, such as [0, 1], not 'cat'",
+    "class_name in 'cat'": "'in' needs a list, such as [0, 1], not 'cat'",
     "strength": "the column strength holds a number",
     "gradient_finite < True": "only == and !=",
-    "strength is 1": "strength is 1 is not an allowed comparison; a condition on columns of metadata.parquet, of < <= >",
+    "strength is 1": "strength is 1 is not an allowed comparison; a condition on columns of metadata.parquet, made of < <= >",
     "strength + 1 > 2": "strength + 1 is no column, number or 'text'",
     "__import__('os').system('true')": "__import__('os').system('true') is no condition",
     "copy.__class__ == 1": "copy.__class__ is no column",

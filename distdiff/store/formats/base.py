@@ -1,4 +1,4 @@
-"""What every storage format does."""
+"""The base class of the storage formats."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -11,35 +11,35 @@ from distdiff.errors import UserError
 from distdiff.store.journal import Row
 from distdiff.store.options import StorageOptions
 
-ASIDES = ".unfinished"  # holds what is being written, so that removing it removes what a crash left
+ASIDES = ".unfinished"  # holds files being written; removing it removes what a crash left
 
 
 class Storage(ABC):
-    """Stores a directory's images, each completely or not at all. An image is identified by the `file_name` of its row."""
+    """Stores a directory's images, each completely or not at all. An image is identified by the `file_name` in its row."""
 
     columns: ClassVar[dict[str, Value]] = {}  # metadata columns that say where an image is
 
     def __init__(self, directory: Path, options: StorageOptions, declared: Mapping[str, str] | None = None) -> None:
-        """`declared`: the kinds of metadata columns that are known before there are values, by name."""
+        """`declared` maps the names of metadata columns to their kinds, if these are known before there are values."""
         self.directory = directory
         self.options = options
         self.declared = declared or {}
 
     @abstractmethod
     def present(self, rows: Sequence[Row]) -> dict[str, Row]:
-        """The rows whose image exists, by file name; of two rows for one image, the later one."""
+        """The rows whose images exist, by file name; if an image has two rows, the later one."""
 
     @abstractmethod
     def begin(self, share: str) -> None:
-        """Prepares for writing as the share with this name, whatever its last writer left."""
+        """Prepares for writing the images of the share with the name `share`, even if its last writer crashed."""
 
     @abstractmethod
     def write(self, batch: Sequence[tuple[Row, bytes]]) -> None:
-        """Stores images and adds their rows to the share's journal, for each image both or neither; call `begin` first."""
+        """Stores images and adds their rows to the share's journal; an image counts only with its row. Call `begin` first."""
 
     @abstractmethod
     def seal(self) -> None:
-        """Closes the open files of all shares once no image is missing; the caller holds the directory's lock."""
+        """Closes the open files of all shares. No image may be missing, and the caller must hold the directory's lock."""
 
     @abstractmethod
     def clear(self) -> None:
@@ -47,15 +47,18 @@ class Storage(ABC):
 
     @abstractmethod
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
-        """Reads the image file of row i of a finished directory; raises `UserError` for a place outside of it."""
+        """A function that reads the image file of `rows[i]` of a finished directory.
+
+        Raises `UserError` if a row names a file outside of the directory.
+        """
 
     @abstractmethod
     def card(self, text: str, identity: str, features: Features) -> str:
-        """The dataset card with what `datasets` needs to load the directory, whose content has this identity."""
+        """The dataset card `text` with all that `datasets` needs to load the directory; `identity` names its content."""
 
 
 def make_asides(directory: Path, share: str) -> Path:
-    """Makes the folder in which the share with this name writes; a directory that was removed is not made again."""
+    """Makes the folder in which the share named `share` writes; raises an error if `directory` was removed."""
     folder = directory / ASIDES / share
     folder.parent.mkdir(exist_ok=True)
     folder.mkdir(exist_ok=True)
@@ -72,7 +75,7 @@ def file_below(root: Path, name: str) -> Path:
 
 
 def check_below(root: Path, name: str) -> None:
-    """Raises `UserError` for a name whose spelling leads out of a directory; does not look at files."""
+    """Raises `UserError` if `name` leads out of the directory by its spelling (links are not followed)."""
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise _outside(root, name)
 

@@ -28,13 +28,13 @@ class ImageFolder(Storage):
             path.parent.mkdir(exist_ok=True)
             aside.write_bytes(image)
             finished.append((aside, path))
-        # The rows first: a row without its image does not count, and this way every image in place has a row.
+        # Rows are written first, so that every image in place has one; a row without its image does not count.
         append_rows(self.journal, [row for row, _ in batch])
         for aside, path in finished:
             os.replace(aside, path)
 
     def seal(self) -> None:
-        """Does nothing: no file stays open."""
+        """Does nothing, because no file stays open."""
 
     def clear(self) -> None:
         for name in _files(self.directory):
@@ -51,7 +51,7 @@ class ImageFolder(Storage):
 
 
 def _files(directory: Path) -> set[str]:
-    """The names of all files in class folders; for many files, listing is far faster than looking for each one."""
+    """The names of all files in class folders. Listing many files is far faster than looking for each one."""
     names = set()
     with os.scandir(directory) as folders:
         for folder in folders:

@@ -1,4 +1,4 @@
-"""Parquet shards as `datasets` writes them: an `image` column of bytes and path, a `label`, the metadata."""
+"""Parquet shards as `datasets` writes them, with the columns `image` (bytes and path), `label` and the metadata columns."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from distdiff.store.columns import PLACES, class_names_of, column_values, metada
 from distdiff.store.formats.shards import OpenShard, Sharded
 from distdiff.store.journal import Row
 
-ROW_GROUP = 25  # images read together, so that reading a random image costs no more than this
-CACHED_GROUPS = 16  # the window in which several threads read ahead
+ROW_GROUP = 25  # images that are read together, even if only one is needed
+CACHED_GROUPS = 16  # groups kept in memory, for several threads that read ahead
 
 
 class Parquet(Sharded):
-    """Converts each full tar into a shard; `row` in the metadata is the image's row in its shard."""
+    """Converts each full tar into a Parquet shard. The metadata column `row` is the image's row in its shard."""
 
     suffix = "parquet"
     columns: ClassVar = {name: PLACES[name] for name in ("shard", "row")}
@@ -38,7 +38,7 @@ class Parquet(Sharded):
         shard.path.unlink()
 
     def card_features(self, features: Features) -> Features:
-        """All columns: `datasets` would take them from the first shard, which may lack one if an older version wrote it."""
+        """All columns; else `datasets` takes them from the first shard, which may lack some if an older version wrote it."""
         return Features({"image": Image()} | features)
 
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
@@ -50,7 +50,7 @@ class Parquet(Sharded):
             with pyarrow.parquet.ParquetFile(paths[shard]) as file:
                 return [image["bytes"] for image in file.read_row_group(number, columns=["image"])["image"].to_pylist()]
 
-        one = Lock()  # threads that want the same group wait for the first
+        one = Lock()  # threads that need the same group wait until it is read once
 
         def read(index: int) -> bytes:
             shard, number, position = places[index]

@@ -1,9 +1,9 @@
-"""Shards of many images: what the sharded formats have in common.
+"""The base class of the formats that store many images in one file, a shard.
 
-Each share appends to one open tar in its own folder below `.unfinished`: first the images' members, then, in its journal,
-their rows with shard and place. An image exists if its row is in a journal and its shard is long enough to hold it; the next
-writer cuts off what a crash left after the last such image. A full shard is closed by a rename into `data/` and never changed
-again.
+Each share appends images to one open tar in its own folder below `.unfinished`, and after that appends their rows, with shard
+and place, to its journal. An image exists if its row is in a journal and its shard is long enough to hold it. If a crash left
+data after the last such image, the next writer cuts them off. A full shard is closed by a rename into `data/` and never
+changed again.
 """
 
 import json
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"(.+)-(\d{5,})\.\w+")
 
 @dataclass
 class OpenShard:
-    """A tar that grows: the `name` that it will have as a shard, and the journal rows of its images."""
+    """A tar that images are appended to. `name` is its later name as a shard; `rows` are the journal rows of its images."""
 
     name: str
     path: Path
@@ -52,7 +52,7 @@ class Sharded(Storage):
 
     @abstractmethod
     def close(self, shard: OpenShard) -> None:
-        """Turns the open shard into the finished one at `shard_path`, by a rename."""
+        """Finishes the open shard, and renames the result to `shard_path(shard)`."""
 
     def shard_path(self, shard: OpenShard) -> Path:
         return self.directory / DATA / shard.name
@@ -83,7 +83,7 @@ class Sharded(Storage):
             batch = batch[room:]
             if len(self.open.rows) == self.options.shard_size:
                 with locked(self.directory):
-                    if self.open.path.exists():  # else the process that found no image missing has already sealed it
+                    if self.open.path.exists():  # else a process that found no image missing has sealed it
                         self._seal(self.open)
                 self.open = None
 
@@ -99,15 +99,15 @@ class Sharded(Storage):
         return loadable_card(text, identity, f"{DATA}/*.{self.suffix}", self.card_features(features))
 
     def card_features(self, features: Features) -> Features | None:
-        """The columns that the card must describe because the shards do not."""
+        """The columns that the card must describe because the shards do not; None if the shards describe them."""
         return None
 
     def shards(self, rows: Sequence[Row]) -> dict[str, Path]:
-        """Paths of the shards that rows name; raises `UserError` if one is outside of the directory or missing."""
+        """The paths of the shards that `rows` name; raises `UserError` if one is outside of the directory or missing."""
         paths = {name: file_below(self.directory, name) for name in {row["shard"] for row in rows}}
         for name, path in paths.items():
             if not path.is_file():
-                raise UserError(f"{self.directory} lacks its file {name}: run the command that made it again")
+                raise UserError(f"{self.directory} lacks its file {name}: repeat the command that made this directory")
         return paths
 
     def _append(self, batch: Sequence[tuple[Row, bytes]]) -> None:
@@ -132,9 +132,10 @@ class Sharded(Storage):
         self.close(shard)
 
     def _recovered(self, share: str) -> Iterator[OpenShard]:
-        """The open shards of a share that no process writes to, with their intact images; the caller holds the lock.
+        """The open shards of a share, with the rows of their intact images.
 
-        Rows of lost images are removed from the journal first: other images will take their place.
+        No process may be writing to the share, and the caller must hold the directory's lock. Rows of lost images are first
+        removed from the journal, because other images will take their place.
         """
         rows, folder, reach = self._journaled(share), self.directory / ASIDES / share, self._reach()
         there = [row for row in rows if _is_there(row, reach)]
@@ -144,7 +145,7 @@ class Sharded(Storage):
             name = f"{path.stem}.{self.suffix}"
             held = [row for row in there if row["shard"] == f"{DATA}/{name}"]
             if path.suffix != ".tar" or not held or (self.directory / DATA / name).exists():
-                path.unlink()  # half converted from a tar, empty, or already made into a shard
+                path.unlink()  # half converted from a tar, without images, or already made into a shard
             else:
                 yield OpenShard(name, path, held)
 
@@ -153,17 +154,17 @@ class Sharded(Storage):
         return list(read_rows(journal)) if journal.is_file() else []
 
     def _reach(self) -> dict[str, float]:
-        """How many bytes of each shard exist; infinity for a closed one, which is complete."""
+        """How many bytes of each shard exist, by name; infinity for a closed shard, which is complete."""
         reach = {}
         for path in self.directory.glob(f"{ASIDES}/*/*.tar"):
             try:
                 reach[f"{DATA}/{path.stem}.{self.suffix}"] = path.stat().st_size
             except FileNotFoundError:
-                continue  # just closed, so among those below
+                continue  # it was just closed, so it is among the shards below
         return reach | {f"{DATA}/{path.name}": float("inf") for path in self.directory.glob(f"{DATA}/*.{self.suffix}")}
 
     def _highest_number(self) -> int:
-        """The highest number of the share's shards so far, including deleted ones, which rows may still name."""
+        """The highest number of the share's shards so far (-1 for none), including deleted ones, which rows may still name."""
         names = {row["shard"] for row in self._journaled(self.share)} | set(self._reach())
         if (self.directory / METADATA).is_file():
             column = pyarrow.parquet.read_table(self.directory / METADATA, columns=["shard"])["shard"]
@@ -176,13 +177,13 @@ class Sharded(Storage):
 
 
 def member_key(file_name: str) -> tuple[str, str]:
-    """A file name as WebDataset's key (which ends at the first dot) and extension; distinct names stay distinct.
+    """A file name as (key, extension), where a WebDataset's key ends at the first dot; distinct names stay distinct.
 
     >>> member_key("cat/a.png__0000.jpg")
     ('cat/a%2Epng__0000', 'jpg')
     """
     stem, _, extension = file_name.rpartition(".")
-    return stem.replace(".", "%2E"), extension  # an escape that `safe_name` makes only at a name's ends
+    return stem.replace(".", "%2E"), extension  # `safe_name` makes this escape only at a name's ends
 
 
 def _is_there(row: Row, reach: dict[str, float]) -> bool:

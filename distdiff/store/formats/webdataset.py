@@ -1,4 +1,4 @@
-"""WebDataset: tars of `<key>.png`, `<key>.cls` (the label) and `<key>.json` (the metadata)."""
+"""WebDataset shards: tars with `<key>.png`, `<key>.cls` (the label) and `<key>.json` (the metadata) for each image."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from distdiff.store.journal import Row
 
 
 class WebDataset(Sharded):
-    """A shard is the open tar, closed; `offset` and `size` in the metadata locate an image file in it."""
+    """A full tar itself becomes the shard. The metadata columns `offset` and `size` locate an image file in it."""
 
     suffix = "tar"
     columns: ClassVar = {name: PLACES[name] for name in ("shard", "offset", "size")}
@@ -36,7 +36,7 @@ class WebDataset(Sharded):
         return read
 
     def card_features(self, features: Features) -> Features:
-        """Without these, `cls` would be a number instead of a `ClassLabel`."""
+        """All columns; without them, `datasets` would load `cls` as a number instead of a `ClassLabel`."""
         metadata = features | {"label": Value("int64")}
         return Features(
             {
