@@ -1,4 +1,4 @@
-"""Measures the final energy of guided images against the guidance strength ρ, for every method on the embedded generator.
+"""Measures how the final energy of guided images depends on ρ, for every guidance on the embedded generator.
 
     python experiments/studies/energy_against_rho.py
 
@@ -93,10 +93,10 @@ def table(rows: list[dict[str, object]]) -> str:
     lines = [
         "# Final energy against ρ",
         "",
-        "`python experiments/studies/energy_against_rho.py` makes 100 images (20 real digits of seed 0, 5 copies each) with the",
-        "embedded generator at the default strength. The table gives the median and the quartiles of E(final image), and how many of the",
-        "100 images have less energy than the same image made without guidance. Guidance lowers energy, which need not raise accuracy",
-        "(see [default_guidance.md](default_guidance.md)). Each method's default ρ is marked *.",
+        "`python experiments/studies/energy_against_rho.py` makes 100 images (20 real digits of seed 0, 5 copies each) with",
+        "the embedded generator at the default strength. The table gives the median and the quartiles of E(final image), and",
+        "how many of the 100 images have less energy than the same image made without guidance. Guidance lowers energy,",
+        "which need not raise accuracy (see [default_guidance.md](default_guidance.md)). Each method's default ρ is marked *.",
         "",
         f"![curves]({NAME}.png)",
         "",

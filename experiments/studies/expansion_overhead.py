@@ -2,9 +2,9 @@
 
     python experiments/studies/expansion_overhead.py
 
-A stand-in for the model returns images that were drawn beforehand. For each format, an expansion makes half of the images and stops
-as if it had been killed. A second run finishes it, and a third finds nothing left to do. The script writes
-experiments/results/expansion_overhead.md.
+A stand-in for the model returns images that were drawn beforehand. For each format, an expansion makes half of the
+images and stops as if it had been killed. A second run finishes it, and a third finds nothing left to do. The script
+writes experiments/results/expansion_overhead.md.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def measure(name: str, keys: list[str], folder: Path, images: int) -> dict[str, float]:
-    """Milliseconds per image: total clock time, total processor time, time of each stage, time of a run with nothing to do."""
+    """Milliseconds per image: total by clock and by processor, for each stage, and for a run with nothing to do."""
     clock, spent = (time.perf_counter, time.process_time), Counter()
     with timed(spent):
         started = [now() for now in clock]
@@ -145,12 +145,11 @@ def page(rows: list[dict], images: int) -> str:
         f"`python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on one core of {os.cpu_count()} "
         f"({platform.machine()}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}: shared with other work).",
         "",
-        f"A stand-in for the model makes {images:,} noise images of {SIZE}x{SIZE} pixels in batches of {BATCH}. The expansion is "
-        "stopped in the",
-        "middle, as by SIGKILL, and then resumed. All columns are milliseconds per image. *In all* is the clock time of planning,",
-        "Lightning, encoding, writing, reading back finished images and merging; *read back*, *make and write* and *finish* are",
-        "parts of it. *Processor* is the processor time of the process. *Nothing to do* is the clock time of the same command on",
-        "the finished directory.",
+        f"A stand-in for the model makes {images:,} noise images of {SIZE}x{SIZE} pixels in batches of {BATCH}.",
+        "The expansion is stopped in the middle, as by SIGKILL, and then resumed. All columns are milliseconds per image.",
+        "*In all* is the clock time of planning, Lightning, encoding, writing, reading back finished images and merging;",
+        "*read back*, *make and write* and *finish* are parts of it. *Processor* is the processor time of the process.",
+        "*Nothing to do* is the clock time of the same command on the finished directory.",
         "",
         f"| {' | '.join(names)} |",
         f"|{'---|' * len(names)}",

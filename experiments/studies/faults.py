@@ -2,9 +2,10 @@
 
     python experiments/studies/faults.py > experiments/results/faults.md
 
-The script needs root on Linux (it mounts small tmpfs file systems) and takes some minutes. It prints Markdown: for every image
-file, whether it was expanded; for every disk fault, the command's last message, its exit status, the files it left, and the dataset
-that the same command makes after the fault is removed. The exit status is 1 if such a dataset differs from that of an uninterrupted run.
+The script needs root on Linux (it mounts small tmpfs file systems) and takes some minutes. It prints Markdown: for every
+image file, whether it was expanded; for every disk fault, the command's last message, its exit status, the files that it
+left, and whether the same command makes the right dataset after the fault is removed. The exit status is 1 if such a
+dataset differs from that of an uninterrupted run.
 """
 
 import os
@@ -34,7 +35,7 @@ def main() -> None:
         odd = write_odd_images(data / "train" / "0")
         whole = place / "whole"
         status, said = run(whole, place, data)
-        print("# What happens when something is wrong\n\nThis page is the output of `python experiments/studies/faults.py`.\n")
+        print("# What happens when something is wrong\n\nOutput of `python experiments/studies/faults.py`.\n")
         print(f"## Image files\n\nAn expansion of 24 plain and {len(odd)} odd files ended with exit status {status}.\n")
         print("| file | what happened |\n|---|---|")
         for name, fate in fates(whole, odd).items():
@@ -48,7 +49,8 @@ def main() -> None:
         ):
             problems += disk(title, cause, mend, place, data, whole)
     print(
-        "\n".join(f"PROBLEM: {problem}" for problem in problems) or "Every final dataset equals that of the uninterrupted run."
+        "\n".join(f"PROBLEM: {problem}" for problem in problems)
+        or "Every final dataset equals that of the uninterrupted run."
     )
     sys.exit(1 if problems else 0)
 
@@ -85,8 +87,8 @@ def disk(title: str, cause: Callable | None, mend: Callable, place: Path, data: 
             if name.endswith("png")
         )
         print(
-            f"After the fault was removed, the same command ended with exit status {again}. It rewrote {rewritten or 'none'} of the "
-            f"finished images, and the dataset {'equals' if same else 'differs from'} that of the uninterrupted run.\n"
+            f"After the fault was removed, the same command ended with exit status {again}. It rewrote "
+            f"{rewritten or 'none'} of the finished images, and the dataset {'equals' if same else 'differs from'} that of the uninterrupted run.\n"
         )
     finally:
         subprocess.run(["umount", str(mounted)], check=True)
@@ -95,7 +97,7 @@ def disk(title: str, cause: Callable | None, mend: Callable, place: Path, data: 
 
 
 def run(target: Path, place: Path, data: Path, fault: Callable | None = None) -> tuple[int, str]:
-    """The exit status and the whole output of an expansion into `target`; calls `fault(target)` once some images exist."""
+    """Expands into `target`, calls `fault(target)` once some images exist; returns the exit status and the output."""
     command = [sys.executable, "experiments/expand.py", "dataset=imagefolder", f"dataset.root={data}"]
     command += [
         "dataset.image_size=32",
@@ -122,7 +124,7 @@ def remove(target: Path) -> None:
 
 
 def read_only(target: Path) -> None:
-    """Mounts `target` on itself, read-only. The disk itself cannot become read-only while the run holds its lock open."""
+    """Mounts `target` on itself read-only; the disk cannot become read-only while the run holds its lock open."""
     subprocess.run(["mount", "--bind", str(target), str(target)], check=True)
     subprocess.run(["mount", "-o", "remount,bind,ro", str(target)], check=True)
 
