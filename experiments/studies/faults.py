@@ -87,8 +87,9 @@ def disk(title: str, cause: Callable | None, mend: Callable, place: Path, data: 
             if name.endswith("png")
         )
         print(
-            f"After the fault was removed, the same command ended with exit status {again}. It rewrote "
-            f"{rewritten or 'none'} of the finished images, and the dataset {'equals' if same else 'differs from'} that of the uninterrupted run.\n"
+            f"After the fault was removed, the same command ended with exit status {again}. "
+            f"It rewrote {rewritten or 'none'} of the finished images, "
+            f"and the dataset {'equals' if same else 'differs from'} that of the uninterrupted run.\n"
         )
     finally:
         subprocess.run(["umount", str(mounted)], check=True)
