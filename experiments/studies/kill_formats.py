@@ -3,9 +3,10 @@
     python experiments/studies/kill_formats.py --runs 4
 
 A stand-in for the model makes the images, so that hundreds of kills take only minutes and hit the writing, closing and
-merging. Each attempt has one, two or three processes, which are killed at random moments after new images were made. After
-every attempt, no finished image may be missing or have been made again. At the end, all images must be readable and the same
-in all formats, `datasets` must find each image once, and no other file may be left. Otherwise the script ends with an error.
+merging. Each attempt has one, two or three processes, which are killed at random moments after new images were made.
+After every attempt, no finished image may be missing or have been made again. At the end, all images must be readable
+and the same in all formats, `datasets` must find each image once, and no other file may be left. Otherwise the script
+ends with an error.
 """
 
 import argparse
@@ -133,7 +134,7 @@ def wait_for_more(log: Path, noted: int, patience: float = 20.0) -> None:
 
 
 def check(storage: str, folder: Path) -> dict[str, bytes]:
-    """File name -> pixels; raises `AssertionError` if images are missing, files are left over, or `datasets` reads others."""
+    """File name -> pixels; raises `AssertionError` if images are missing, files left over, or `datasets` reads others."""
     images = read_expanded(folder)
     pixels = {key: images.image(position).tobytes() for position, key in enumerate(images.keys)}
     assert len(pixels) == len(images) == SOURCES * COPIES, "images are missing"

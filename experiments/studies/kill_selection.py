@@ -2,12 +2,13 @@
 
     python experiments/studies/kill_selection.py [--kills 10] [--write experiments/results/kill_selection.md]
 
-It runs `experiments/expand.py guidance=none selection=consistency` on the digits, as a user would, with one process, with two
-ranks (`trainer=ddp_cpu trainer.devices=2`), and with two splits of an array job at the same time. Half of the kills come after
-some new candidates were written. The others come at a random moment within a few seconds after the first round of candidates is
-complete, while images are chosen and further candidates are made. The last two come right after the choice was recorded, while
-images are moved. After the last kill the command runs to its end. The study exits with status 1 unless the kept files, their
-bytes and their metadata equal those of an uninterrupted run. About ten minutes on two cores.
+It runs `experiments/expand.py guidance=none selection=consistency` on the digits, as a user would, with one process, with
+two ranks (`trainer=ddp_cpu trainer.devices=2`), and with two splits of an array job at the same time. The first half of
+the kills come after some new candidates were written. The last two kills come right after the choice was recorded, while
+images are moved. Those in between come within a few seconds after the first round of candidates is complete, while images
+are chosen and further candidates are made. After the last kill the command runs to its end. The study exits with status 1
+unless the kept files, their bytes and their metadata equal those of an uninterrupted run. It takes about ten minutes on
+two cores.
 """
 
 import argparse
@@ -45,7 +46,7 @@ IMPORTS, SOON = (
 
 @dataclass
 class Outcome:
-    """What happened in one arrangement. `moments` says for each kill how many images existed and if the choice was made."""
+    """What happened in one arrangement. `moments` says, for each kill, how many images existed and if any were chosen."""
 
     name: str
     moments: list[str] = field(default_factory=list)

@@ -2,9 +2,9 @@
 
     python experiments/studies/peak_memory.py [--write experiments/results/peak_memory.md]
 
-Each case runs `expand.py` in its own process on digits drawn from fonts (`dataset=font_digits`). The process is the first of
-many splits, so it reads and encodes all sources but makes few images. The result is the peak resident memory of the process
-(`ru_maxrss`). The study takes about ten minutes on two cores.
+Each case runs `expand.py` in its own process on digits drawn from fonts (`dataset=font_digits`). The process is the first
+of many splits, so it reads and encodes all sources but makes few images. The result is the peak resident memory of the
+process (`ru_maxrss`). The study takes about ten minutes on two cores.
 """
 
 import argparse
@@ -66,9 +66,9 @@ def page(rows: list[tuple[str, float, float]], resolution: int) -> str:
     lines = "".join(f"| {name} | {a:.0f} | {b:.0f} | {b - a:+.0f} |\n" for name, a, b in rows)
     return f"""# Peak memory against the number of sources
 
-`python experiments/studies/peak_memory.py --resolution {resolution}` measures the peak resident memory, in MB, of `expand.py` as the
-first split of an array job; this split makes {MADE} images. All sources are read. For img2img they also pass through the encoder
-φ and are encoded into latents. The last column is the difference of the two peaks.
+`python experiments/studies/peak_memory.py --resolution {resolution}` measures the peak resident memory, in MB, of
+`expand.py` as the first split of an array job; this split makes {MADE} images. All sources are read. For img2img they also
+pass through the encoder φ and are encoded into latents. The last column is the difference of the two peaks.
 
 | case | {COUNTS[0]:,} sources | {COUNTS[1]:,} sources | difference |
 |---|---|---|---|

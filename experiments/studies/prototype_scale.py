@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--max-clustered", type=int, default=5_000)
     parser.add_argument("--linkage", default="average")
     parser.add_argument(
-        "--case", nargs=3, metavar=("IMAGES", "CLASSES", "GROUPS"), help="measure only this case, in this process, and print JSON"
+        "--case", nargs=3, metavar=("IMAGES", "CLASSES", "GROUPS"), help="one case in this process; prints JSON"
     )
     options = parser.parse_args()
     if options.case:
