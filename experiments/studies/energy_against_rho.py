@@ -3,8 +3,8 @@
     python experiments/studies/energy_against_rho.py
 
 Each method makes the same 100 images (20 real digits, 5 copies each, seed 0) at each ρ. A row gives the median of
-E(final image) and how many of the 100 images have less energy than the same image made without guidance. The script writes
-energy_against_rho.json, .md and .png to experiments/results. It takes about 10 minutes on two cores.
+E(final image) and how many of the 100 images have less energy than the same image made without guidance. The script
+writes energy_against_rho.json, .md and .png to experiments/results. It takes about 10 minutes on two cores.
 """
 
 import json

@@ -142,7 +142,7 @@ def page(rows: list[dict], images: int) -> str:
     lines = [
         "# What an expanded image costs besides the model",
         "",
-        f"`python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on one core of {os.cpu_count()} "
+        f"Output of `python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on one core of {os.cpu_count()} "
         f"({platform.machine()}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}: shared with other work).",
         "",
         f"A stand-in for the model makes {images:,} noise images of {SIZE}x{SIZE} pixels in batches of {BATCH}.",

@@ -36,7 +36,8 @@ def main() -> None:
         whole = place / "whole"
         status, said = run(whole, place, data)
         print("# What happens when something is wrong\n\nOutput of `python experiments/studies/faults.py`.\n")
-        print(f"## Image files\n\nAn expansion of 24 plain and {len(odd)} odd files ended with exit status {status}.\n")
+        print("## Image files\n")
+        print(f"An uninterrupted expansion of 24 plain and {len(odd)} odd files ended with exit status {status}.\n")
         print("| file | what happened |\n|---|---|")
         for name, fate in fates(whole, odd).items():
             print(f"| {name} | {fate} |")

@@ -3,11 +3,12 @@
     git worktree add /tmp/old <commit>
     python experiments/studies/golden_images.py --old /tmp/old --new . [--write experiments/results/golden_images.md]
 
-The script checks that a restructuring changes no image. It uses only commands and configuration keys, because modules may
-move. Every case runs in both checkouts, one after the other, on one thread, each time with its own output directory and cache.
-The names and bytes of the image files, those metadata columns of `COLUMNS` that both checkouts write, and the accuracies of the
-study must be equal. A column that only one checkout writes is mentioned as a remark. The exit status is 1 if anything else
-differs or a command fails. `--cases study,pad_direct` runs only these cases; `--keep` keeps their outputs.
+The script checks that a restructuring changes no image. It uses only commands and configuration keys, because modules
+may move. Every case runs in both checkouts, one after the other, on one thread, each time with its own output directory
+and cache. The names and bytes of the image files, those columns of `COLUMNS` that both checkouts write, and the
+accuracies of the study must be equal. A column that only one checkout writes is mentioned as a remark. The exit status
+is 1 if anything else differs or a command fails. `--cases study,pad_direct` runs only these cases; `--keep` keeps their
+outputs.
 """
 
 import argparse
@@ -31,7 +32,7 @@ METADATA, RESULTS = "metadata.parquet", "results.json"
 COLUMNS = ("label", "class_name", "source", "copy", "seed", "strength", "prompt")
 COLUMNS += ("energy_before", "energy_after", "group", "gradient_finite")
 IMAGES = (".png", ".jpg", ".webp")
-LAST_LINES = 5  # of the error output of a failed command that are shown
+LAST_LINES = 5  # so many lines of a failed command's error output are shown
 SHOWN = 3  # at most this many names of differing files are shown
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # with more threads, sums are added in another order and may differ
@@ -47,7 +48,7 @@ METHODS = "original,randaugment,affine,none,direct,transform,transform_official,
 
 
 def commands(inputs: Path) -> dict[str, list[str]]:
-    """Case -> its script, the overrides of `SHORT` and its own overrides. `inputs` is the folder that `make_inputs` filled."""
+    """Case -> its script, the overrides of `SHORT` and its own ones; `inputs` is the folder that `make_inputs` fills."""
     folder = ["dataset=imagefolder", f"dataset.root={inputs}/folder", "dataset.per_class=null", "dataset.image_size=32"]
     expansions = {
         "transform_random_unit": ["guidance=transform", "guidance.init=random", "guidance.gradient_norm=unit"],
@@ -61,14 +62,10 @@ def commands(inputs: Path) -> dict[str, list[str]]:
         ],
         "tfg_smoothed": ["guidance=tfg", "guidance.recurrence=2", "guidance.gamma=0.2", "guidance.num_samples=2"],
         "class_only": ["prototype=class_only", "guidance=direct", "guidance.rho=2"],
-        # More images a class than groups, so that there is something to cluster.
+        # A class has more images than groups, so that there is something to cluster.
         "group_only": ["prototype=group_only", "guidance=direct", "guidance.rho=2", "dataset.per_class=5"],
         "groups_auto": ["prototype.num_groups=auto", "guidance=direct", "dataset.per_class=5"],
-        "pad_official": [
-            *folder,
-            "dataset.fit=pad",
-            "guidance=transform_official",
-        ],  # this guidance crops sources at random
+        "pad_official": [*folder, "dataset.fit=pad", "guidance=transform_official"],  # random crops of sources
         "pad_direct": [*folder, "dataset.fit=pad", "guidance=direct"],
         "crop_direct": [*folder, "dataset.fit=crop", "guidance=direct"],
         "unipc": ["generator.scheduler=unipc", "guidance=direct"],
@@ -150,7 +147,7 @@ def check_import(tree: Path) -> None:
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """The environment of commands in `tree`. PYTHONPATH overrides an editable installation, which both trees would import."""
+    """The environment of commands in `tree`; its PYTHONPATH keeps both from importing the same installed package."""
     return os.environ | ENVIRONMENT | {"PYTHONPATH": str(tree)}
 
 
@@ -164,7 +161,7 @@ def commit(tree: Path) -> str:
 
 
 def make_inputs(inputs: Path) -> None:
-    """Writes a folder of two classes with four images of unequal sizes each, and a file with two prompts for each digit."""
+    """Writes two classes of four images of unequal sizes, and a file with two prompt templates for each digit."""
     rng = np.random.default_rng(0)
     for name in ("one", "other"):
         (inputs / "folder" / name).mkdir(parents=True)
@@ -177,7 +174,7 @@ def make_inputs(inputs: Path) -> None:
 
 
 def compare_case(case: str, old: Path, new: Path, place: Path) -> list[Comparison]:
-    """Runs a case in both trees; returns one comparison for each dataset, and for a study one more for its accuracies."""
+    """Runs a case in both trees; returns a comparison for each dataset and, for the study, one for its accuracies."""
     script, *overrides = commands(place)[case]
     run_dirs, failures = [], []
     for side, tree in (("old", old), ("new", new)):
@@ -227,7 +224,7 @@ def images_of(folder: Path) -> dict[str, bytes]:
 
 
 def columns_of(folder: Path) -> dict[str, list[str]]:
-    """Column -> its values, sorted by file name. Each value is its `repr`, which is exact and makes a NaN equal to a NaN."""
+    """Column -> the `repr` of its values, in the order of file names. A `repr` is exact, and equal for any two NaNs."""
     table = pyarrow.parquet.read_table(folder / METADATA).sort_by("file_name")
     return {column: [repr(value) for value in table[column].to_pylist()] for column in table.column_names}
 

@@ -6,7 +6,7 @@
 First, several tasks run side by side: the study of experiments/run.py on the digits, and expansions of the digits on
 the GPU and on the CPU, at two batch sizes, with and without TF32. Then a model of Stable Diffusion 1.4's architecture
 with random weights expands four random photos at 512 pixels, while nothing else runs. Every command of `experiments/`
-runs in a worker process that keeps its imports. A worker that dies or takes too long is replaced. The script updates
+runs in a worker process that keeps its modules loaded. A worker that dies or takes too long is replaced. The script updates
 results.jsonl and gpu.md after each result.
 """
 
@@ -114,9 +114,9 @@ def study_digits(options: argparse.Namespace, record: "Record", end: float) -> N
 
 
 def expand_digits_on_cpu(options: argparse.Namespace, record: "Record", end: float, stages: threading.Event) -> None:
-    """Makes the images that the GPU's are compared with, and caches guide, prototypes, latents and prompts for both.
+    """Makes on the CPU the images that those of the GPU are compared with.
 
-    Sets `stages` once these are cached.
+    Sets `stages` once the guide, prototypes, latents and prompts that all expansions share are cached.
     """
     try:
         with Worker("cpu", options, record, threads=max(2, (os.cpu_count() or 2) // 2)) as worker:
@@ -807,10 +807,11 @@ def comparison_section(rows: list[dict[str, Any]]) -> list[str]:
         "## The same images",
         "",
         "All expansions of the digits are in float32, with the same guide, prototypes, latents and prompts. *Same",
-        "plan*: files, labels, sources, copies and seeds agree. *Identical*: the share of images in which no value",
-        "differs. *Within 1*: the share of images in which no value differs by more than 1 of 255 levels. *Same",
-        "group*: the share of images with the same group. On one type of device, 1.000 within 1 is promised for",
-        "`none` and `transform`, and 0.95 for other guidance; nothing is promised across types of device.",
+        "plan*: whether files, labels, sources, copies and seeds agree. *Identical*: the share of images in which no",
+        "value differs. *Within 1*: the share of images in which no value differs by more than 1 of 255 levels. *Same",
+        "group*: the share of images with the same `group` in their metadata. On one type of device, DistDiff",
+        "promises a share within 1 of 1.000 for `none` and `transform` and of 0.95 for other guidance. It promises",
+        "nothing across types of device.",
         "",
         "| compared | images | same plan | identical | within 1 | largest difference | same group |",
         "|---|---|---|---|---|---|---|",
@@ -835,10 +836,10 @@ def real_size_section(rows: list[dict[str, Any]], options: argparse.Namespace) -
         "The model has Stable Diffusion 1.4's architecture and runs in float16 at 512 x 512 pixels, with 50 DDIM",
         "steps, strength 0.5 (so 25 steps run) and a classifier-free guidance scale of 7.5. `direct` guides 5 steps;",
         "`transform` and `transform_official` roll out 2 steps. The energy is that of a ResNet-50 at 224 pixels.",
-        "Times are seconds per image after the first batch: *model s* up to the finished pixels, *in all s* with the",
-        "writing of PNG files (random weights make noise, which is slow to encode), *encoding s* for one PNG. *Not",
-        "finite*: images with a gradient that was not finite. *Deviation*: the smallest standard deviation of the",
-        "levels of an image.",
+        "Times are seconds per image after the first batch: *model s* up to the finished pixels, *in all s* including",
+        "the writing of PNG files (random weights make noise, which is slow to encode), *encoding s* for one PNG.",
+        "*Not finite*: the number of images with a gradient that was not finite. *Deviation*: the smallest standard",
+        "deviation of the levels of an image.",
         "",
         "| guidance | batch | checkpointing | model s | in all s | encoding s | peak GB | reserved GB | not finite | failed "
         "| deviation | remarks |",

@@ -2,11 +2,11 @@
 
     python experiments/studies/kill_and_resume.py --runs 20
 
-Every run expands 20 real digits with the embedded generator, every other run with two ranks. Few steps are used, so that
-the kills spread over loading, training the guide, sampling, writing and finishing. Each attempt but the last is killed
-between 0 and `--longest` seconds after it began: either all of its processes or, with two ranks, just one of the ranks.
-Every final dataset must have the files, metadata and pixels of the uninterrupted one and no other file, and no image may
-be rewritten once it exists. The exit status is 1 if any run fails this.
+Every run expands 20 real digits with the embedded generator, every other run with two ranks. Few steps are used, so
+that the kills spread over loading, training the guide, sampling, writing and finishing. Each attempt but the last is
+killed between 0 and `--longest` seconds after it began: either all of its processes or, with two ranks, just one rank.
+Every final dataset must have the files, metadata and pixels of the uninterrupted one and no other file. No image may be
+rewritten once it exists, and no process may outlive its command. The exit status is 1 if any run fails this.
 """
 
 import argparse

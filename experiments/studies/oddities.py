@@ -69,7 +69,7 @@ def main() -> None:
             other = "held out for testing" if name in tested else "no image of the dataset"
             print(f"| `{name}` | {fates.get((ODD_CLASS, name), other)} |")
         problems = [
-            f"exit status of {what}: {status}" for what, status in (("a look", looked), ("expand", made)) if status
+            f"exit status of {what}: {status}" for what, status in (("describe", looked), ("expand", made)) if status
         ]
         problems += check(expanded, fates, place, before)
         print("\n## Folders that cannot be used, or not by every command\n")

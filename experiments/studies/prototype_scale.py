@@ -101,7 +101,7 @@ def page(rows: list[str], options: argparse.Namespace) -> str:
         [
             "# Prototypes at scale",
             "",
-            f"`OMP_NUM_THREADS={threads} python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on "
+            f"Output of `OMP_NUM_THREADS={threads} python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on "
             f"{os.cpu_count()} cores ({processor()}), Python {platform.python_version()}, {versions}.",
             "",
             f"The features are synthetic unit vectors of {DIMENSIONS} dimensions in float32, and each class has four loose "

@@ -58,7 +58,7 @@ def heading() -> str:
     load = os.getloadavg()[0]
     shared = "shared with other work while this ran" if load > WORKERS + 0.5 else "nothing else ran"
     return (
-        f"# How fast images are read\n\n`python {command}` on {os.cpu_count()} cores ({platform.machine()}, Pillow "
+        f"# How fast images are read\n\nOutput of `python {command}` on {os.cpu_count()} cores ({platform.machine()}, Pillow "
         f"{Image.__version__}, load {load:.1f} at the end: {shared})."
     )
 

@@ -3,8 +3,8 @@
     python experiments/studies/speedup.py --repeats 3
 
 The three arrangements take turns on the same 20 digits with the embedded generator. Guide, prototypes, latents and
-prompts are cached beforehand, and loading is not counted. Nothing else may run on the machine. The script prints a table of the
-rates and of their ratios to one process.
+prompts are cached beforehand, and loading is not counted. Nothing else may run on the machine. The script prints a
+table of the rates and of their ratios to one process.
 """
 
 import argparse

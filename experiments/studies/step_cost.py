@@ -160,7 +160,8 @@ def page(rows: list[dict], options: argparse.Namespace) -> str:
     lines = [
         "# Cost of one guided step",
         "",
-        f"`python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on {name}, torch {torch.__version__}.",
+        f"Output of `python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on {name}, "
+        f"torch {torch.__version__}.",
         "",
         f"The model has Stable Diffusion 1.4's size and random weights; it runs in {options.dtype} at {options.resolution} x "
         f"{options.resolution} pixels, with batch size {options.batch_size} and classifier-free guidance.",
