@@ -1,8 +1,8 @@
-"""Whether expanded datasets are the same: files, metadata, and pixels within 1 of 255 levels.
+"""Compares expanded datasets with the first one: files, metadata, and pixels within 1 of 255 levels.
 
     python experiments/studies/compare_expanded.py outputs/expanded/one outputs/expanded/other ...
 
-Exits with status 1 where one differs from the first.
+The exit status is 1 if any of them differs from the first.
 """
 
 import sys

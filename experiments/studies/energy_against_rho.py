@@ -1,10 +1,10 @@
-"""Measures the final energy of guided images against the guidance strength ρ, for every method on the embedded generator.
+"""Measures how the final energy of guided images depends on ρ, for every guidance on the embedded generator.
 
     python experiments/studies/energy_against_rho.py
 
-The same 100 images (20 real digits, 5 copies each, seed 0) are made by each method at each ρ; a method's row tells the
-median of E(final image), and how many of the 100 have less energy than unguided. Writes energy_against_rho.json, .md and
-.png to experiments/results. About 10 minutes on two cores.
+Each method makes the same 100 images (20 real digits, 5 copies each, seed 0) at each ρ. A row gives the median of
+E(final image) and how many of the 100 images have less energy than the same image made without guidance. The script
+writes energy_against_rho.json, .md and .png to experiments/results. It takes about 10 minutes on two cores.
 """
 
 import json
@@ -27,7 +27,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 NAME = "energy_against_rho"
 COPIES = 5
 RHOS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-# curve -> method, the key that is varied, and what else is set
+# curve -> (method, the key that is varied, other keys that are set)
 CURVES: dict[str, tuple[str, str, dict[str, object]]] = {
     "direct": ("direct", "rho", {}),
     "freedom": ("freedom", "rho", {}),
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def measure(overrides: list[str]) -> list[dict[str, object]]:
-    """One row a method and ρ."""
+    """One row for each method and ρ."""
     unguided = final_energies([*overrides, "guidance=none"])
     rows = [row("none", None, unguided, unguided, None)]
     for curve, (method, key, options) in CURVES.items():
@@ -66,7 +66,7 @@ def measure(overrides: list[str]) -> list[dict[str, object]]:
 
 
 def final_energies(overrides: list[str]) -> np.ndarray:
-    """E of the final images, (100,)."""
+    """The energy E of each final image, (100,)."""
     config = configure("expand", overrides)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
     job = Assembly(config, StageCache(config.paths.cache_dir)).job(data, config.seed)
@@ -93,10 +93,10 @@ def table(rows: list[dict[str, object]]) -> str:
     lines = [
         "# Final energy against ρ",
         "",
-        "`python experiments/studies/energy_against_rho.py`: 100 images (20 real digits of seed 0, 5 copies each) on the",
-        "embedded generator at its default strength; the median of E(final image), and how many of the 100 images have less",
-        "energy than the same image unguided. Less energy is what guidance asks for; it is not accuracy",
-        "(see [default_guidance.md](default_guidance.md)). Each method's default ρ is marked *.",
+        "`python experiments/studies/energy_against_rho.py` makes 100 images (20 real digits of seed 0, 5 copies each) with",
+        "the embedded generator at the default strength. The table gives the median and the quartiles of E(final image), and",
+        "how many of the 100 images have less energy than the same image made without guidance. Guidance lowers energy,",
+        "which need not raise accuracy (see [default_guidance.md](default_guidance.md)). Each method's default ρ is marked *.",
         "",
         f"![curves]({NAME}.png)",
         "",

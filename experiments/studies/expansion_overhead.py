@@ -2,9 +2,9 @@
 
     python experiments/studies/expansion_overhead.py
 
-A stand-in hands out images that were drawn beforehand. For each format: half of the images, stopped there as a killed process
-is; the same command again to the end; and once more, with nothing left to do. Writes
-experiments/results/expansion_overhead.md.
+A stand-in for the model returns images that were drawn beforehand. For each format, an expansion makes half of the
+images and stops as if it had been killed. A second run finishes it, and a third finds nothing left to do. The script
+writes experiments/results/expansion_overhead.md.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     options = parser.parse_args()
     rows = []
-    for name, keys in [("imports", []), *CASES.items()]:  # what is measured first pays for them
+    for name, keys in [("imports", []), *CASES.items()]:  # the first measurement pays for the imports
         with tempfile.TemporaryDirectory(prefix="distdiff-overhead-") as folder:
             rows.append(measure(name, keys, Path(folder) / "expanded", options.images))
         print(rows[-1], flush=True)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def measure(name: str, keys: list[str], folder: Path, images: int) -> dict[str, float]:
-    """Milliseconds an image: in all by the clock and by the processor, by stage, and of a run with nothing to do."""
+    """Milliseconds per image: total by clock and by processor, for each stage, and for a run with nothing to do."""
     clock, spent = (time.perf_counter, time.process_time), Counter()
     with timed(spent):
         started = [now() for now in clock]
@@ -68,7 +68,7 @@ def measure(name: str, keys: list[str], folder: Path, images: int) -> dict[str, 
 
 
 class timed:
-    """Adds up the seconds of the stages while it lasts."""
+    """A context that adds up the seconds spent in each stage of `STAGES`."""
 
     def __init__(self, spent: Counter) -> None:
         from lightning import Trainer
@@ -101,7 +101,10 @@ class timed:
 
 
 def job(keys: list[str], folder: Path, images: int, stop_after: int | None = None):
-    """An expansion of `images / COPIES` sources in ten classes by a stand-in, which may end like a killed process."""
+    """An expansion of `images / COPIES` sources in ten classes by a stand-in for the model.
+
+    With `stop_after`, it raises `Killed` before it makes more than that many images.
+    """
     import numpy as np
     import torch
 
@@ -139,13 +142,14 @@ def page(rows: list[dict], images: int) -> str:
     lines = [
         "# What an expanded image costs besides the model",
         "",
-        f"`python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on one core of {os.cpu_count()} "
+        f"Output of `python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on one core of {os.cpu_count()} "
         f"({platform.machine()}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}: shared with other work).",
         "",
-        f"{images:,} images of {SIZE}x{SIZE} of noise in batches of {BATCH}, made by a stand-in, stopped in the middle as by",
-        "SIGKILL and resumed. Milliseconds an image by the clock, and *processor* by this process's own time. *In all*:",
-        "planning, Lightning, encoding, writing, reading back what is there, merging. *Nothing to do*: the command again on",
-        "the finished directory.",
+        f"A stand-in for the model makes {images:,} noise images of {SIZE}x{SIZE} pixels in batches of {BATCH}.",
+        "The expansion is stopped in the middle, as by SIGKILL, and then resumed. All columns are milliseconds per image.",
+        "*In all* is the clock time of planning, Lightning, encoding, writing, reading back finished images and merging;",
+        "*read back*, *make and write* and *finish* are parts of it. *Processor* is the processor time of the process.",
+        "*Nothing to do* is the clock time of the same command on the finished directory.",
         "",
         f"| {' | '.join(names)} |",
         f"|{'---|' * len(names)}",

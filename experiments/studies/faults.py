@@ -2,9 +2,10 @@
 
     python experiments/studies/faults.py > experiments/results/faults.md
 
-Needs root on Linux (it mounts small tmpfs file systems) and takes some minutes. Prints Markdown: for every image file what
-became of it, for every fault of the disk what the command said, how it exited, what it left, and what the same command
-made once the disk was well again. Exits with status 1 where that is not what one left alone makes.
+The script needs root on Linux (it mounts small tmpfs file systems) and takes some minutes. It prints Markdown: for every
+image file, whether it was expanded; for every disk fault, the command's last message, its exit status, the files that it
+left, and whether the same command makes the right dataset after the fault is removed. The exit status is 1 if such a
+dataset differs from that of an uninterrupted run.
 """
 
 import os
@@ -34,12 +35,13 @@ def main() -> None:
         odd = write_odd_images(data / "train" / "0")
         whole = place / "whole"
         status, said = run(whole, place, data)
-        print("# What happens when something is wrong\n\nBy `python experiments/studies/faults.py`.\n")
-        print(f"## Image files\n\nAn expansion of {len(odd)} odd files among 24 plain ones: exit status {status}.\n")
+        print("# What happens when something is wrong\n\nOutput of `python experiments/studies/faults.py`.\n")
+        print("## Image files\n")
+        print(f"An uninterrupted expansion of 24 plain and {len(odd)} odd files ended with exit status {status}.\n")
         print("| file | what happened |\n|---|---|")
         for name, fate in fates(whole, odd).items():
             print(f"| {name} | {fate} |")
-        print(f"\nIts summary:\n\n```\n{summary(said)}\n```\n\n## Disks\n")
+        print(f"\nThe summary that it printed:\n\n```\n{summary(said)}\n```\n\n## Disks\n")
         problems += [f"exit status {status} with odd images"] if status else []
         for title, cause, mend in (
             ("Full disk (tmpfs of 1 MB, mostly taken)", None, grow),
@@ -48,13 +50,17 @@ def main() -> None:
         ):
             problems += disk(title, cause, mend, place, data, whole)
     print(
-        "\n".join(f"PROBLEM: {problem}" for problem in problems) or "Every final dataset is that of the run left alone."
+        "\n".join(f"PROBLEM: {problem}" for problem in problems)
+        or "Every final dataset equals that of the uninterrupted run."
     )
     sys.exit(1 if problems else 0)
 
 
 def disk(title: str, cause: Callable | None, mend: Callable, place: Path, data: Path, whole: Path) -> list[str]:
-    """Runs into a fault, mends it, runs the same command again; says what differs from `whole`."""
+    """Runs an expansion into a fault, removes the fault and runs the same command again.
+
+    Returns `[title]` if anything went wrong, for example if the dataset differs from that in `whole`; otherwise [].
+    """
     mounted = place / f"disk-{title.split()[0].lower()}"
     mounted.mkdir()
     size = "1m" if cause is None else "64m"
@@ -70,7 +76,8 @@ def disk(title: str, cause: Callable | None, mend: Callable, place: Path, data: 
         before = {path: path.stat().st_mtime_ns for path in left}
         print(f"### {title}\n\n```\n{said.strip().splitlines()[-1]}\n```\n")
         print(
-            f"Exit status {status}; {len(left)} images left, {len(torn)} of them torn; dot files: {', '.join(stray) or 'none'}."
+            f"The command ended with exit status {status}. It left {len(left)} images, {len(torn)} of them incomplete. "
+            f"Dot files that it left: {', '.join(stray) or 'none'}."
         )
         mend(mounted)
         again, _ = run(target, place, data)
@@ -81,7 +88,9 @@ def disk(title: str, cause: Callable | None, mend: Callable, place: Path, data: 
             if name.endswith("png")
         )
         print(
-            f"Mended, the same command: exit status {again}, {rewritten} images written again, same as left alone: {same}.\n"
+            f"After the fault was removed, the same command ended with exit status {again}. "
+            f"It rewrote {rewritten or 'none'} of the finished images, "
+            f"and the dataset {'equals' if same else 'differs from'} that of the uninterrupted run.\n"
         )
     finally:
         subprocess.run(["umount", str(mounted)], check=True)
@@ -90,7 +99,7 @@ def disk(title: str, cause: Callable | None, mend: Callable, place: Path, data: 
 
 
 def run(target: Path, place: Path, data: Path, fault: Callable | None = None) -> tuple[int, str]:
-    """The command's exit status and all that it printed; `fault(folder)` comes once some images are there."""
+    """Expands into `target`, calls `fault(target)` once some images exist; returns the exit status and the output."""
     command = [sys.executable, "experiments/expand.py", "dataset=imagefolder", f"dataset.root={data}"]
     command += [
         "dataset.image_size=32",
@@ -117,7 +126,7 @@ def remove(target: Path) -> None:
 
 
 def read_only(target: Path) -> None:
-    """A mount of its own: the disk itself cannot become read-only while the run holds its lock open."""
+    """Mounts `target` on itself read-only; the disk cannot become read-only while the run holds its lock open."""
     subprocess.run(["mount", "--bind", str(target), str(target)], check=True)
     subprocess.run(["mount", "-o", "remount,bind,ro", str(target)], check=True)
 
@@ -145,7 +154,7 @@ def plain_digits(data: Path) -> None:
 
 
 def fates(whole: Path, odd: list[str]) -> dict[str, str]:
-    """By name, from the expanded dataset: expanded, or left out with the reason."""
+    """File name -> `expanded`, or `left out` with the reason, as the expanded dataset records it."""
     made = set(pyarrow.parquet.read_table(whole / "metadata.parquet")["source"].to_pylist())
     failed = whole / "failures.parquet"
     lost = pyarrow.parquet.read_table(failed).to_pylist() if failed.is_file() else []

@@ -3,11 +3,12 @@
     git worktree add /tmp/old <commit>
     python experiments/studies/golden_images.py --old /tmp/old --new . [--write experiments/results/golden_images.md]
 
-It shows that a restructuring changes no image. Only commands and configuration keys are used, since the modules behind them
-move. Every case runs in both trees, one after the other, on one thread, with an output directory and cache of its own. What
-must be equal: the names and bytes of the image files, the metadata columns of `COLUMNS` as far as both trees write them,
-and the accuracies of the study. A column that only one tree writes is a note. Exits with status 1 where anything else
-differs or a command fails. `--cases study,pad_direct` runs some of the cases, `--keep` leaves their outputs in place.
+The script checks that a restructuring changes no image. It uses only commands and configuration keys, because modules
+may move. Every case runs in both checkouts, one after the other, on one thread, each time with its own output directory
+and cache. The names and bytes of the image files, those columns of `COLUMNS` that both checkouts write, and the
+accuracies of the study must be equal. A column that only one checkout writes is mentioned as a remark. The exit status
+is 1 if anything else differs or a command fails. `--cases study,pad_direct` runs only these cases; `--keep` keeps their
+outputs.
 """
 
 import argparse
@@ -27,14 +28,14 @@ import pyarrow.parquet
 from PIL import Image
 
 METADATA, RESULTS = "metadata.parquet", "results.json"
-# File names are compared as such: a column of them is not needed.
+# File names are not among them, because the files themselves are compared by name.
 COLUMNS = ("label", "class_name", "source", "copy", "seed", "strength", "prompt")
 COLUMNS += ("energy_before", "energy_after", "group", "gradient_finite")
 IMAGES = (".png", ".jpg", ".webp")
-LAST_LINES = 5  # of what a command that failed said
-SHOWN = 3  # names of files that differ
+LAST_LINES = 5  # so many lines of a failed command's error output are shown
+SHOWN = 3  # at most this many names of differing files are shown
 ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",  # sums in another order are other sums
+    "OMP_NUM_THREADS": "1",  # with more threads, sums are added in another order and may differ
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "2000",
     "WANDB_MODE": "offline",
@@ -47,7 +48,7 @@ METHODS = "original,randaugment,affine,none,direct,transform,transform_official,
 
 
 def commands(inputs: Path) -> dict[str, list[str]]:
-    """The script of each case and its overrides, which come after those of `SHORT`; `inputs`: see `make_inputs`."""
+    """Case -> its script, the overrides of `SHORT` and its own ones; `inputs` is the folder that `make_inputs` fills."""
     folder = ["dataset=imagefolder", f"dataset.root={inputs}/folder", "dataset.per_class=null", "dataset.image_size=32"]
     expansions = {
         "transform_random_unit": ["guidance=transform", "guidance.init=random", "guidance.gradient_norm=unit"],
@@ -61,10 +62,10 @@ def commands(inputs: Path) -> dict[str, list[str]]:
         ],
         "tfg_smoothed": ["guidance=tfg", "guidance.recurrence=2", "guidance.gamma=0.2", "guidance.num_samples=2"],
         "class_only": ["prototype=class_only", "guidance=direct", "guidance.rho=2"],
-        # More images a class than groups, so that there is something to cluster.
+        # A class has more images than groups, so that there is something to cluster.
         "group_only": ["prototype=group_only", "guidance=direct", "guidance.rho=2", "dataset.per_class=5"],
         "groups_auto": ["prototype.num_groups=auto", "guidance=direct", "dataset.per_class=5"],
-        "pad_official": [*folder, "dataset.fit=pad", "guidance=transform_official"],  # crops sources at random
+        "pad_official": [*folder, "dataset.fit=pad", "guidance=transform_official"],  # random crops of sources
         "pad_direct": [*folder, "dataset.fit=pad", "guidance=direct"],
         "crop_direct": [*folder, "dataset.fit=crop", "guidance=direct"],
         "unipc": ["generator.scheduler=unipc", "guidance=direct"],
@@ -80,7 +81,7 @@ def commands(inputs: Path) -> dict[str, list[str]]:
 
 @dataclass
 class Comparison:
-    """One dataset, or the accuracies, of a case in both trees."""
+    """How one dataset of a case, or the accuracies of the study, compare between both trees."""
 
     name: str
     images: int = 0
@@ -122,10 +123,10 @@ def parse() -> argparse.Namespace:
     known = list(commands(Path()))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--old", type=Path, required=True, help="a checkout of the project")
-    parser.add_argument("--new", type=Path, required=True, help="another one")
-    parser.add_argument("--write", type=Path, help="a Markdown page of the result")
-    parser.add_argument("--cases", default=",".join(known), help="some of %(default)s")
-    parser.add_argument("--keep", action="store_true", help="leave the outputs in place")
+    parser.add_argument("--new", type=Path, required=True, help="another checkout")
+    parser.add_argument("--write", type=Path, help="the file for a Markdown page of the result")
+    parser.add_argument("--cases", default=",".join(known), help="which of these cases to run (default: %(default)s)")
+    parser.add_argument("--keep", action="store_true", help="keep the outputs")
     options = parser.parse_args()
     options.old, options.new = options.old.resolve(), options.new.resolve()
     options.cases = options.cases.split(",")
@@ -135,8 +136,8 @@ def parse() -> argparse.Namespace:
 
 
 def check_import(tree: Path) -> None:
-    """Ends the script where commands run in `tree` would import another tree's package."""
-    # -P: without the current directory in the path, which commands do not have there either.
+    """Ends the script if commands that run in `tree` would import the package of another tree."""
+    # -P leaves the current directory out of sys.path, as it is when a command runs.
     probe = [sys.executable, "-P", "-c", "import distdiff; print(distdiff.__file__)"]
     done = subprocess.run(probe, cwd=tree, env=environment(tree), capture_output=True, text=True)
     if done.returncode:
@@ -146,7 +147,7 @@ def check_import(tree: Path) -> None:
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """PYTHONPATH comes before an editable installation, which would give both trees the same package."""
+    """The environment of commands in `tree`; its PYTHONPATH keeps both from importing the same installed package."""
     return os.environ | ENVIRONMENT | {"PYTHONPATH": str(tree)}
 
 
@@ -160,7 +161,7 @@ def commit(tree: Path) -> str:
 
 
 def make_inputs(inputs: Path) -> None:
-    """Two classes of four images of unequal sizes, and a file of two sentences for each digit."""
+    """Writes two classes of four images of unequal sizes, and a file with two prompt templates for each digit."""
     rng = np.random.default_rng(0)
     for name in ("one", "other"):
         (inputs / "folder" / name).mkdir(parents=True)
@@ -173,7 +174,7 @@ def make_inputs(inputs: Path) -> None:
 
 
 def compare_case(case: str, old: Path, new: Path, place: Path) -> list[Comparison]:
-    """Runs a case in both trees; a comparison for each dataset that either wrote, and one of a study's accuracies."""
+    """Runs a case in both trees; returns a comparison for each dataset and, for the study, one for its accuracies."""
     script, *overrides = commands(place)[case]
     run_dirs, failures = [], []
     for side, tree in (("old", old), ("new", new)):
@@ -196,7 +197,7 @@ def compare_case(case: str, old: Path, new: Path, place: Path) -> list[Compariso
 
 
 def compare(name: str, old: Path, new: Path) -> Comparison:
-    """Two expanded datasets: file names, bytes, and the metadata columns that both have."""
+    """Compares two expanded datasets in file names, bytes and the metadata columns that both have."""
     for folder in (old, new):
         if not (folder / METADATA).is_file():
             return Comparison(name, problems=[f"{folder} has no {METADATA}"])
@@ -223,7 +224,7 @@ def images_of(folder: Path) -> dict[str, bytes]:
 
 
 def columns_of(folder: Path) -> dict[str, list[str]]:
-    """The metadata, sorted by file name; values as Python writes them: exact, and a NaN is equal to a NaN."""
+    """Column -> the `repr` of its values, in the order of file names. A `repr` is exact, and equal for any two NaNs."""
     table = pyarrow.parquet.read_table(folder / METADATA).sort_by("file_name")
     return {column: [repr(value) for value in table[column].to_pylist()] for column in table.column_names}
 
@@ -246,9 +247,9 @@ def page(rows: list[Comparison], commits: list[str], total: str) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers"))
     lines = ["# The same images before and after a restructuring", ""]
     lines += [
-        f"By `python experiments/studies/golden_images.py {' '.join(sys.argv[1:])}` (CPU, one thread, {packages})."
+        f"Written by `python experiments/studies/golden_images.py {' '.join(sys.argv[1:])}` (CPU, one thread, {packages})."
     ]
-    lines += ["Compared byte by byte; the script lists the overrides of each case.", ""]
+    lines += ["The images were compared byte by byte. The script lists the overrides of each case.", ""]
     lines += [f"- old: {commits[0]}", f"- new: {commits[1]}", f"- {total}", ""]
     lines += ["| case | images | identical | remarks |", "|---|---|---|---|"]
     lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row.cells)} |" for row in rows]

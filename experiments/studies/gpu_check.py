@@ -1,12 +1,13 @@
-"""Shows on a GPU machine what only a GPU can show: agreement with the CPU, and time and memory at Stable Diffusion's size.
+"""Checks on a GPU whether its images agree with the CPU's, and measures time and memory at Stable Diffusion's size.
 
-    bash experiments/studies/gpu_check.sh --out $OUT --minutes 8      # on a bare GPU machine, with the wheels it lacks
-    python experiments/studies/gpu_check.py --tiny                    # all of it on the CPU, with tiny networks
+    bash experiments/studies/gpu_check.sh --out $OUT --minutes 8      # on a bare GPU machine; installs missing wheels
+    python experiments/studies/gpu_check.py --tiny                    # the whole check on the CPU, with tiny networks
 
-First, side by side: the study of experiments/run.py on the digits; expansions of the digits on the GPU and on the CPU, at
-two batch sizes, with and without TF32. Then, with the machine to itself: expansions of four random photos at 512 pixels by a
-model of Stable Diffusion 1.4's architecture with random weights. Every command of `experiments/` runs in a worker process
-that keeps its imports; a worker that dies or takes too long is replaced. Writes, after each result, results.jsonl and gpu.md.
+First, several tasks run side by side: the study of experiments/run.py on the digits, and expansions of the digits on
+the GPU and on the CPU, at two batch sizes, with and without TF32. Then a model of Stable Diffusion 1.4's architecture
+with random weights expands four random photos at 512 pixels, while nothing else runs. Every command of `experiments/`
+runs in a worker process that keeps its modules loaded. A worker that dies or takes too long is replaced. The script updates
+results.jsonl and gpu.md after each result.
 """
 
 import argparse
@@ -26,27 +27,27 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED_MEMORY, SPACE_NEEDED = Path("/dev/shm"), 8e9  # bytes: the model takes 2.4e9, what is made little
+SHARED_MEMORY, SPACE_NEEDED = Path("/dev/shm"), 8e9  # bytes: the model takes 2.4e9, the results take little
 COMPARED = ("none", "transform", "direct")
 REAL_SIZE = {"none": None, "direct": 5, "transform": 2, "transform_official": 2}  # guidance -> guidance.period
 FACTORS = {
     1: 1,
     4: 2,
     8: 4,
-}  # batch size -> copies of each of the four photos: at least two batches, the first a warm-up
-TOGETHER = 0.45  # of the time: what runs side by side is stopped then
-LEAST_SECONDS = 20  # no further expansion is begun with less time left
+}  # batch size -> copies of each of the four photos; these make at least two batches, the first a warm-up
+TOGETHER = 0.45  # the share of the time after which tasks that run side by side are stopped
+LEAST_SECONDS = 20  # if less time is left, no further task is begun
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "gpu_check", help="where the results go")
     parser.add_argument(
-        "--work", type=Path, help="for the model and what is made of it; default: memory, or a new folder"
+        "--work", type=Path, help="the folder for the model and the images; default: a new folder, in memory if it fits"
     )
-    parser.add_argument("--minutes", type=float, default=8, help="what is not begun by then is left out")
+    parser.add_argument("--minutes", type=float, default=8, help="tasks that have not begun by then are left out")
     parser.add_argument("--tiny", action="store_true", help="a dry run on the CPU, with tiny networks")
-    parser.add_argument("--only", choices=("digits", "real"), help="one half: what runs side by side, or what is timed")
+    parser.add_argument("--only", choices=("digits", "real"), help="one half: digits (side by side) or real (timed)")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -64,14 +65,14 @@ def main() -> None:
 
 
 def roomy_place() -> Path | None:
-    """Memory where it is large enough, so that no disk slows the model's loading; None: where temporary files are."""
+    """`/dev/shm` if it has enough space, so that no disk slows the model's loading; otherwise None, the default place."""
     with contextlib.suppress(OSError):
         return SHARED_MEMORY if shutil.disk_usage(SHARED_MEMORY).free > SPACE_NEEDED else None
     return None
 
 
 def check(options: argparse.Namespace, record: "Record") -> None:
-    """First all that may run side by side, then what is timed."""
+    """Runs first the tasks that may run side by side, then the timed ones."""
     begun = time.monotonic()
     end = begun + 60 * options.minutes
     end_together = begun + TOGETHER * 60 * options.minutes
@@ -96,11 +97,11 @@ def check(options: argparse.Namespace, record: "Record") -> None:
     record.add("time", "in all", seconds=time.monotonic() - begun)
 
 
-# --- what is run -----------------------------------------------------------------------------------------------------
+# --- the tasks -------------------------------------------------------------------------------------------------------
 
 
 def study_digits(options: argparse.Namespace, record: "Record", end: float) -> None:
-    """The study as `make run` has it, one seed, on the GPU."""
+    """Runs the study of `make run` with one seed on the GPU."""
     overrides = [f"trainer={gpu(options)}", "study.seeds=1", "logger=none"]
     if options.tiny:
         overrides += ["generator.num_steps=4", "expansion.factor=1", "train.steps=3", "measure.judge_steps=3"]
@@ -113,7 +114,10 @@ def study_digits(options: argparse.Namespace, record: "Record", end: float) -> N
 
 
 def expand_digits_on_cpu(options: argparse.Namespace, record: "Record", end: float, stages: threading.Event) -> None:
-    """The images that the GPU's are compared with; also makes the guide, prototypes, latents and prompts of all of them."""
+    """Makes on the CPU the images that those of the GPU are compared with.
+
+    Sets `stages` once the guide, prototypes, latents and prompts that all expansions share are cached.
+    """
     try:
         with Worker("cpu", options, record, threads=max(2, (os.cpu_count() or 2) // 2)) as worker:
             for guidance in COMPARED:
@@ -124,7 +128,7 @@ def expand_digits_on_cpu(options: argparse.Namespace, record: "Record", end: flo
 
 
 def expand_digits_on_gpu(options: argparse.Namespace, record: "Record", end: float, stages: threading.Event) -> None:
-    """As a user's GPU does it: convolutions in TF32 where PyTorch's defaults say so. One of them twice."""
+    """Expands the digits on the GPU with PyTorch's default for TF32; `direct` runs twice."""
     with Worker("gpu", options, record) as worker:
         stages.wait()
         for guidance in COMPARED:
@@ -135,7 +139,7 @@ def expand_digits_on_gpu(options: argparse.Namespace, record: "Record", end: flo
 
 
 def expand_digits_exactly(options: argparse.Namespace, record: "Record", end: float, stages: threading.Event) -> None:
-    """The same in full float32; and once as one rank of `trainer=ddp`."""
+    """Expands the digits on the GPU in full float32, and `direct` once more with `trainer=ddp`."""
     with Worker("exact", options, record, {"NVIDIA_TF32_OVERRIDE": "0"}) as worker:
         stages.wait()
         for guidance in COMPARED:
@@ -149,7 +153,8 @@ def expand_digits(
     worker: "Worker", options: argparse.Namespace, label: str, trainer: str, guidance: str, batch_size: int, end: float
 ) -> None:
     title = f"{label}-{guidance}-b{batch_size}"
-    factor = 1 if options.tiny else 2 if batch_size == 1 else 5  # a smaller factor's images are among a larger one's
+    # The images of a smaller factor are among those of a larger one.
+    factor = 1 if options.tiny else 2 if batch_size == 1 else 5
     overrides = [
         f"guidance={guidance}",
         f"trainer={trainer}",
@@ -165,7 +170,7 @@ def expand_digits(
 
 
 def prepare_real_size(worker: "Worker", options: argparse.Namespace, end: float) -> None:
-    """What the machine is; the photos, the model, and an expansion that fills the cache with all that comes before images."""
+    """Records the machine, makes the photos and the model, and runs one expansion that caches all stages."""
     worker.ask({"do": "environment"}, "environment", "machine", end)
     if options.only == "digits":
         return
@@ -176,7 +181,7 @@ def prepare_real_size(worker: "Worker", options: argparse.Namespace, end: float)
 
 
 def expand_at_real_size(worker: "Worker", options: argparse.Namespace, end: float) -> None:
-    """Every guidance at the batch sizes of `FACTORS`, with and without gradient checkpointing, what matters most first."""
+    """Expands with every guidance and batch size, with and without gradient checkpointing; important cases first."""
     cases = [(guidance, 4, guidance != "none") for guidance in REAL_SIZE]
     cases += [(guidance, 1, guidance != "none") for guidance in REAL_SIZE]
     cases += [(guidance, 1, False) for guidance in REAL_SIZE if guidance != "none"]
@@ -230,7 +235,7 @@ def expand_photos(
 
 
 def guide_keys(steps: int, batch_size: int, classifier: str = "small_cnn") -> list[str]:
-    """How the guide is trained."""
+    """The overrides that set how the guide is trained."""
     keys = {"classifier": classifier, "steps": steps, "batch_size": batch_size}
     return [f"encoder.guide.{name}={value}" for name, value in keys.items()]
 
@@ -240,7 +245,7 @@ def gpu(options: argparse.Namespace) -> str:
 
 
 def make_photos(root: Path) -> None:
-    """Two classes of two photos to train on and one to test with: smooth random colours under a little noise."""
+    """Writes two classes of two training photos and one test photo each: smooth random colours under a little noise."""
     import numpy as np
     from PIL import Image
 
@@ -255,11 +260,11 @@ def make_photos(root: Path) -> None:
                 Image.fromarray(photo).save(root / split / name / f"{number}.jpg", quality=92)
 
 
-# --- what is compared ------------------------------------------------------------------------------------------------
+# --- comparisons -----------------------------------------------------------------------------------------------------
 
 
 def compare_digits(options: argparse.Namespace, record: "Record") -> None:
-    """Expansions of the digits by pairs: across devices, batch sizes, repetitions."""
+    """Records comparisons of pairs of digit expansions: across devices, batch sizes and repetitions."""
     pairs = []
     for guidance in COMPARED:
         pairs += [
@@ -279,7 +284,7 @@ def compare_digits(options: argparse.Namespace, record: "Record") -> None:
 
 
 def compare(smaller: Path, larger: Path) -> dict[str, Any]:
-    """The images of an expanded dataset against those of the same names in another that has at least these."""
+    """Compares each image of `smaller` with that of the same name in `larger`, which has at least these images."""
     import numpy as np
     import pyarrow.parquet
     from PIL import Image
@@ -310,7 +315,7 @@ def compare(smaller: Path, larger: Path) -> dict[str, Any]:
 
 
 class Worker:
-    """A process that does one task at a time and is replaced where it dies or takes too long; all results go on record."""
+    """A process that does one task at a time and is replaced if it dies or takes too long; results go to `record`."""
 
     def __init__(
         self,
@@ -323,7 +328,7 @@ class Worker:
         self.options = options
         self.record = record
         self.log = options.out / f"log-{name}.txt"
-        threads = 1 if options.tiny else threads  # a dry run is light on the machine, whatever else that does
+        threads = 1 if options.tiny else threads  # a dry run must not slow other work on the machine
         self.environment = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", **(environment or {})}
         self.process: subprocess.Popen | None = None
         self.log.unlink(missing_ok=True)
@@ -340,7 +345,7 @@ class Worker:
             self._kill()
 
     def run(self, part: str, title: str, script: str, overrides: list[str], end: float, **keys: Any) -> dict[str, Any]:
-        """`experiments/<script>.py` with its run's directory at `<work>/<title>`, unless too little time is left."""
+        """Runs `experiments/<script>.py` with the run's directory `<work>/<title>`, unless too little time is left."""
         overrides = [
             *overrides,
             f"hydra.run.dir={self.options.work / title}",
@@ -350,7 +355,7 @@ class Worker:
         return self.ask(task, part, title, end, **keys)
 
     def ask(self, task: dict[str, Any], part: str, title: str, end: float, **keys: Any) -> dict[str, Any]:
-        """Has a task done, and puts its result on record: what the worker answers, or why there is no answer."""
+        """Gives a task to the process and records the result, that is, the answer or the reason why there is none."""
         left = end - time.monotonic()
         if left < LEAST_SECONDS:
             return self.record.add(part, title, status="left out: no time", **keys)
@@ -361,7 +366,7 @@ class Worker:
     def _answer(self, task: dict[str, Any], seconds: float) -> dict[str, Any]:
         if self.process is None or self.process.poll() is not None:
             self._start()
-        with contextlib.suppress(BrokenPipeError):  # it has just died: it gives no answer either
+        with contextlib.suppress(BrokenPipeError):  # the process has just died, so no answer comes
             self.process.stdin.write(json.dumps(task) + "\n")
             self.process.stdin.flush()
         if not select.select([self.process.stdout], [], [], seconds)[0]:
@@ -397,7 +402,7 @@ class Worker:
 
 
 def work_off(log: Path) -> None:
-    """Does the tasks that come in, a line of JSON each, and answers each with a line of JSON; all else goes to the log."""
+    """Reads tasks from stdin, one line of JSON each, and answers each with a line of JSON. Other output goes to `log`."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     tasks = {"environment": describe_machine, "build": build_model, "command": run_command}
@@ -444,7 +449,7 @@ def describe_machine(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_command(task: dict[str, Any]) -> dict[str, Any]:
-    """A command of `experiments/` in this process, and what its run's directory says afterwards."""
+    """Runs a command of `experiments/` in this process; returns its status, times, memory and, on success, results."""
     import gc
     import runpy
 
@@ -472,13 +477,13 @@ def run_command(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def batch_clock():
-    """A Lightning callback: seconds that each batch of a prediction took, without and with the writing of its images."""
+    """A Lightning callback that measures the seconds of each prediction batch, with and without writing the images."""
     import torch
     from lightning.pytorch.callbacks import Callback
 
     class BatchClock(Callback):
         def __init__(self) -> None:
-            self.batches: list[tuple[int, float]] = []  # images, seconds without writing
+            self.batches: list[tuple[int, float]] = []  # (images, seconds without writing) of each batch
             self.begun: list[float] = []
             self.ended = 0.0
             self.peak = {}
@@ -496,7 +501,7 @@ def batch_clock():
                 self.peak = {"peak_gb": peak[0] / 1e9, "peak_reserved_gb": peak[1] / 1e9}
 
         def measured(self) -> dict[str, Any]:
-            """Means over all batches but the first, in seconds an image."""
+            """The seconds of each batch, peak memory, and the mean seconds per image over all batches but the first."""
             if not self.ended:
                 return {}
             timed, seconds = self.batches[1:], [round(seconds, 3) for _, seconds in self.batches]
@@ -517,7 +522,7 @@ def batch_clock():
 
 @contextlib.contextmanager
 def watched(clock):
-    """Every `Trainer.predict` within is timed by `clock`, and peaks of memory count from its beginning."""
+    """A context in which `clock` times every `Trainer.predict`; peak memory counts from the start of each."""
     import lightning
     import torch
 
@@ -527,7 +532,7 @@ def watched(clock):
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         clock.__init__()
-        trainer.callbacks.insert(0, clock)  # before the one that writes
+        trainer.callbacks.insert(0, clock)  # before the callback that writes images
         return kept(trainer, *arguments, **keywords)
 
     lightning.Trainer.predict = predict
@@ -538,7 +543,7 @@ def watched(clock):
 
 
 def device_memory() -> float:
-    """What tensors take on the GPU, in 10^9 bytes: more than nothing between two commands is a leak."""
+    """The memory that tensors take on the GPU, in 10^9 bytes; 0 between two commands unless there is a leak."""
     import torch
 
     return torch.cuda.memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0
@@ -553,7 +558,7 @@ def accuracies(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def what_was_made(folder: Path) -> dict[str, Any]:
-    """What tells a sound expanded dataset from one of black images or without gradients; and what PNG encoding costs."""
+    """Statistics that reveal black images or missing gradients in an expanded dataset, and PNG encoding times."""
     import io
     from statistics import median
 
@@ -591,9 +596,9 @@ def what_was_made(folder: Path) -> dict[str, Any]:
 
 
 def build_model(task: dict[str, Any]) -> dict[str, Any]:
-    """Stable Diffusion 1.4's architecture with random weights, made on the GPU where there is one, saved as a folder.
+    """Builds Stable Diffusion 1.4's architecture with random weights, on the GPU if there is one, and saves it.
 
-    The text encoder stays in float32, as plain `from_pretrained` needs it; the rest is stored in float16.
+    The text encoder is stored in float32, as plain `from_pretrained` needs it; the other networks in float16.
     """
     import torch
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -660,7 +665,7 @@ STABLE_DIFFUSION_1_4 = {
         "down_block_types": ("DownEncoderBlock2D",) * 4,
         "up_block_types": ("UpDecoderBlock2D",) * 4,
     },
-    "text": {  # CLIP ViT-L/14's
+    "text": {  # the text encoder of CLIP ViT-L/14
         "vocab_size": 49408,
         "hidden_size": 768,
         "intermediate_size": 3072,
@@ -717,11 +722,11 @@ def byte_tokenizer():
         )
 
 
-# --- what is written -------------------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
 class Record:
-    """All results so far: a line of JSON each, and the page that is written anew with each."""
+    """All results so far: one line of JSON for each, and a page that is rewritten after each."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -762,9 +767,9 @@ def introduction(options: argparse.Namespace, machine: dict[str, Any] | None) ->
     if options.tiny:
         lines += ["**A dry run on the CPU with tiny networks: no figure here means anything.**", ""]
     lines += [
-        "The weights at real size are random: its figures are about time, memory and numerical soundness, and say nothing",
-        "about the quality of images. One run of each configuration, of few images. Memory is what tensors took at most while",
-        "images were made, model included.",
+        "The networks at real size have random weights, so their figures are about time, memory and numerical",
+        "soundness and say nothing about the quality of images. Each configuration ran once, on few images. Memory is",
+        "the most that tensors took while images were made, including the model.",
         "",
         f"`{command}`",
         "",
@@ -785,8 +790,9 @@ def study_section(rows: list[dict[str, Any]]) -> list[str]:
     if not rows:
         return []
     row = rows[0]
-    lines = ["## The study on digits", "", "`experiments/run.py trainer=gpu study.seeds=1 logger=none`: "]
-    lines[-1] += f"exit status {row['status']}, {row.get('seconds', 0):.0f} s beside other work on the same card."
+    lines = ["## The study on digits", "", "`experiments/run.py trainer=gpu study.seeds=1 logger=none` "]
+    lines[-1] += f"ended with exit status {row['status']} after {row.get('seconds', 0):.0f} s, "
+    lines[-1] += "beside other work on the same card."
     if "accuracy" in row:
         lines += ["", "| method | accuracy | images/s |", "|---|---|---|"]
         rates = row["rates"]
@@ -800,10 +806,12 @@ def comparison_section(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         "## The same images",
         "",
-        "Expansions of the digits in float32, from one guide, one set of prototypes, latents and prompts. *Same plan*: files,",
-        "labels, sources, copies, seeds. *Within 1*: the share of images of which no value differs by more than 1 of 255",
-        "levels; of *identical* images, none differs. Promised on one type of device: 1.000 within 1 for `none` and",
-        "`transform`, 0.95 for other guidance; nothing across types.",
+        "All expansions of the digits are in float32, with the same guide, prototypes, latents and prompts. *Same",
+        "plan*: whether files, labels, sources, copies and seeds agree. *Identical*: the share of images in which no",
+        "value differs. *Within 1*: the share of images in which no value differs by more than 1 of 255 levels. *Same",
+        "group*: the share of images with the same `group` in their metadata. On one type of device, DistDiff",
+        "promises a share within 1 of 1.000 for `none` and `transform` and of 0.95 for other guidance. It promises",
+        "nothing across types of device.",
         "",
         "| compared | images | same plan | identical | within 1 | largest difference | same group |",
         "|---|---|---|---|---|---|---|",
@@ -825,10 +833,13 @@ def real_size_section(rows: list[dict[str, Any]], options: argparse.Namespace) -
     lines = [
         "## At real size",
         "",
-        "Stable Diffusion 1.4's architecture, 512 x 512 pixels, 50 DDIM steps, strength 0.5 (25 steps run), scale 7.5, float16;",
-        "`direct` at 5 steps, `transform` and `transform_official` rolling 2 steps out; the energy of a ResNet-50 at 224.",
-        "Seconds an image after the first batch: *model*, up to the finished pixels; *in all*, with PNG files written (random",
-        "weights make noise, which is slow to encode). *Deviation*: the smallest standard deviation of an image's levels.",
+        "The model has Stable Diffusion 1.4's architecture and runs in float16 at 512 x 512 pixels, with 50 DDIM",
+        "steps, strength 0.5 (so 25 steps run) and a classifier-free guidance scale of 7.5. `direct` guides 5 steps;",
+        "`transform` and `transform_official` roll out 2 steps. The energy is that of a ResNet-50 at 224 pixels.",
+        "Times are seconds per image after the first batch: *model s* up to the finished pixels, *in all s* including",
+        "the writing of PNG files (random weights make noise, which is slow to encode), *encoding s* for one PNG.",
+        "*Not finite*: the number of images with a gradient that was not finite. *Deviation*: the smallest standard",
+        "deviation of the levels of an image.",
         "",
         "| guidance | batch | checkpointing | model s | in all s | encoding s | peak GB | reserved GB | not finite | failed "
         "| deviation | remarks |",
@@ -853,13 +864,13 @@ def real_size_section(rows: list[dict[str, Any]], options: argparse.Namespace) -
 
 
 def trouble_section(rows: list[dict[str, Any]]) -> list[str]:
-    """Whatever did not end well, in any part."""
+    """The tasks of all parts that did not end well, as a section of the page."""
     lines = []
     for row in rows:
         status, notes = row.get("status", 0), list(row.get("notes", []))
         found = ([] if status == 0 else [f"status {status}"]) + notes + row.get("reasons", [])
         if row.get("held_before_gb", 0) > 0.1:
-            found.append(f"{row['held_before_gb']:.2f} GB were still held on the card when it began")
+            found.append(f"{row['held_before_gb']:.2f} GB were still allocated on the card when this task began")
         lines += [f"- {row['part']}, {row['title']}: {'; '.join(found)}"] if found else []
     return ["## What went wrong", "", *(lines or ["Nothing."]), ""]
 

@@ -1,12 +1,12 @@
-"""Kills expansions with SIGKILL at random moments, resumes each until it is done, and compares with one left alone.
+"""Kills expansions with SIGKILL at random moments, resumes them, and compares each with an uninterrupted one.
 
     python experiments/studies/kill_and_resume.py --runs 20
 
-Every run expands 20 real digits with the embedded generator (few steps, so that the moments spread over loading, training
-the guide, sampling, writing and finishing), every other one by two ranks; each of its attempts but the last is killed between
-0 and `--longest` seconds after it began: all of its processes, or, of two ranks, just one. What must hold for every final
-dataset: the files, metadata and pixels are those of the uninterrupted one, no other file is in the directory, and no image
-was written again once it was there; and no process outlives its command. Exits with status 1 where it does not.
+Every run expands 20 real digits with the embedded generator, every other run with two ranks. Few steps are used, so
+that the kills spread over loading, training the guide, sampling, writing and finishing. Each attempt but the last is
+killed between 0 and `--longest` seconds after it began: either all of its processes or, with two ranks, just one rank.
+Every final dataset must have the files, metadata and pixels of the uninterrupted one and no other file. No image may be
+rewritten once it exists, and no process may outlive its command. The exit status is 1 if any run fails this.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument(
-        "--longest", type=float, default=25.0, help="seconds after which an attempt is killed at the latest"
+        "--longest", type=float, default=25.0, help="an attempt is killed after at most this many seconds"
     )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def children(process: int) -> list[str]:
-    """The ranks that a command has started."""
+    """The process ids of the ranks that the command `process` has started."""
     with contextlib.suppress(FileNotFoundError):
         return Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return []
@@ -89,7 +89,7 @@ def expand(target: Path, cache: Path, copies: int, ranks: int = 1) -> subprocess
 
 
 def times(folder: Path) -> dict[str, int]:
-    """When each image that is there was written."""
+    """File name -> modification time in nanoseconds, for each image in `folder`."""
     return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.glob("[!.]*/*.png")}
 
 

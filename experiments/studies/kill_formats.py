@@ -1,11 +1,12 @@
-"""Kills the processes of an array job with SIGKILL while they write one directory, in every format, and resumes to the end.
+"""Kills the processes of array jobs with SIGKILL while they write a directory, in every format, and resumes to the end.
 
     python experiments/studies/kill_formats.py --runs 4
 
-A stand-in makes the images, so that hundreds of kills take minutes and hit the writing, closing and merging rather than a
-model. Each attempt has one, two or three shares; each process is killed at a random moment after it made its first image. What
-must hold after every attempt: no image that was there is gone, or was made again. At the end: all images are read, those
-of all formats the same, `datasets` finds each once, and no other file is left. Exits with an error where it does not.
+A stand-in for the model makes the images, so that hundreds of kills take only minutes and hit the writing, closing and
+merging. Each attempt has one, two or three processes, which are killed at random moments after new images were made.
+After every attempt, no finished image may be missing or have been made again. At the end, all images must be readable
+and the same in all formats, `datasets` must find each image once, and no other file may be left. Otherwise the script
+ends with an error.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import time
 import traceback
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"  # processes are forked, and threads are not
+os.environ["OMP_NUM_THREADS"] = "1"  # the processes are forked, and a fork does not copy threads
 
 import datasets
 import numpy as np
@@ -33,11 +34,11 @@ from distdiff.store.reading import read_expanded
 
 FORMATS = ("imagefolder", "webdataset", "parquet")
 SOURCES, COPIES, BATCH, SHARD, PAUSE = 60, 8, 3, 7, 0.005
-ATTEMPTS = 10  # the last one is left alone
+ATTEMPTS = 10  # the last one is not killed
 
 
 class StandIn(Synthesizer):
-    """Noise by an image's seed; notes in `log` what it makes."""
+    """Makes noise images from the seeds of the items and writes the names of these images to `log`."""
 
     def __init__(self, log: Path) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class StandIn(Synthesizer):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=4, help="of each format")
+    parser.add_argument("--runs", type=int, default=4, help="the number of runs in each format")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     datasets.disable_progress_bars()
@@ -76,7 +77,7 @@ def main() -> None:
 
 
 def until_done(storage: str, folder: Path, chance: random.Random) -> tuple[int, int]:
-    """Runs attempts to the end; returns how many processes were killed, and how many images were there before the last."""
+    """Runs all attempts; returns the number of killed processes and of images that existed before the last attempt."""
     log, finished, kills, noted = folder.with_suffix(".log"), {}, 0, 0
     log.touch()
     for attempt in range(ATTEMPTS):
@@ -87,7 +88,7 @@ def until_done(storage: str, folder: Path, chance: random.Random) -> tuple[int, 
             wait_for_more(log, noted)
             for process in chance.sample(processes, len(processes)):
                 time.sleep(chance.uniform(0, 0.25))
-                os.kill(process, signal.SIGKILL)  # ended ones are not waited for yet, so theirs are no others' numbers
+                os.kill(process, signal.SIGKILL)  # ended ones are not yet waited for, so their ids are not reused
         codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
         kills += codes.count(-signal.SIGKILL)
         made = log.read_text().splitlines()
@@ -133,7 +134,7 @@ def wait_for_more(log: Path, noted: int, patience: float = 20.0) -> None:
 
 
 def check(storage: str, folder: Path) -> dict[str, bytes]:
-    """Pixels by file name; raises `AssertionError` where the directory is not what it should be."""
+    """File name -> pixels; raises `AssertionError` if images are missing, files left over, or `datasets` reads others."""
     images = read_expanded(folder)
     pixels = {key: images.image(position).tobytes() for position, key in enumerate(images.keys)}
     assert len(pixels) == len(images) == SOURCES * COPIES, "images are missing"

@@ -2,12 +2,13 @@
 
     python experiments/studies/kill_selection.py [--kills 10] [--write experiments/results/kill_selection.md]
 
-It runs `experiments/expand.py guidance=none selection=consistency` on the digits, as a user would, with one process, with two
-ranks (`trainer=ddp_cpu trainer.devices=2`), and with two splits of an array job at the same time. Half of the kills come after
-some new candidates were written. The others come at a random moment within a few seconds after the first round of candidates is
-complete, while images are chosen and further candidates are made. The last two come right after the choice was recorded, while
-images are moved. After the last kill the command runs to its end. The study exits with status 1 unless the kept files, their
-bytes and their metadata equal those of an uninterrupted run. About ten minutes on two cores.
+It runs `experiments/expand.py guidance=none selection=consistency` on the digits, as a user would, with one process, with
+two ranks (`trainer=ddp_cpu trainer.devices=2`), and with two splits of an array job at the same time. The first half of
+the kills come after some new candidates were written. The last two kills come right after the choice was recorded, while
+images are moved. Those in between come within a few seconds after the first round of candidates is complete, while images
+are chosen and further candidates are made. After the last kill the command runs to its end. The study exits with status 1
+unless the kept files, their bytes and their metadata equal those of an uninterrupted run. It takes about ten minutes on
+two cores.
 """
 
 import argparse
@@ -40,12 +41,12 @@ PATIENCE = 300.0  # seconds for one run
 IMPORTS, SOON = (
     6.5,
     1.5,
-)  # seconds: the least time that a process takes to start up; about how long choosing takes
+)  # seconds: the shortest start-up of a process; roughly the time that choosing takes
 
 
 @dataclass
 class Outcome:
-    """What happened in one arrangement; for each kill, `moments` says how many images there were and if the choice was made."""
+    """What happened in one arrangement. `moments` says, for each kill, how many images existed and if any were chosen."""
 
     name: str
     moments: list[str] = field(default_factory=list)
@@ -55,9 +56,9 @@ class Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=10, help="in each arrangement")
+    parser.add_argument("--kills", type=int, default=10, help="the number of kills in each arrangement")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", type=Path, help="a page for the results")
+    parser.add_argument("--write", type=Path, help="the file for a Markdown page of the results")
     options = parser.parse_args()
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="distdiff-kills-") as folder:
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def killed(name: str, place: Path, whole: Path, kills: int, chance: random.Random) -> Outcome:
-    """Runs one arrangement, killed `kills` times and then left to finish, and compares it with `whole`."""
+    """Runs one arrangement, kills it `kills` times, lets it finish, and compares its dataset with `whole`."""
     outcome, directory = Outcome(name), place / name.replace(" ", "-")
     for number in range(kills):
         running, begun = start(place, directory, ARRANGEMENTS[name]), time.monotonic()
@@ -94,7 +95,7 @@ def killed(name: str, place: Path, whole: Path, kills: int, chance: random.Rando
             process.wait()
         there = f"{len(candidates(directory))} there{', chosen' if noted(directory) else ''}"
         outcome.moments.append(there if alive else f"{there}, ended before")
-    for _ in range(2):  # twice: in the first run, a split that ends early leaves the choice to the other
+    for _ in range(2):  # twice, because in the first run a split that ends early leaves the choice to the other split
         finish(start(place, directory, ARRANGEMENTS[name]))
     outcome.problems = content_differences(directory, whole)
     images = [read_expanded(path) for path in (directory, whole)]
@@ -110,7 +111,7 @@ def killed(name: str, place: Path, whole: Path, kills: int, chance: random.Rando
 def start(place: Path, directory: Path, processes: list[list[str]]) -> list[subprocess.Popen]:
     """Starts the command's processes, each in its own process group."""
     given = [*KEYS, f"paths.output_dir={place}/outputs", f"expansion.output_dir={directory}"]
-    log = open(place / f"{directory.name}.log", "ab")  # noqa: SIM115 (the processes write to it)
+    log = open(place / f"{directory.name}.log", "ab")  # noqa: SIM115 (the processes write to this file)
     return [
         subprocess.Popen(
             [sys.executable, str(ROOT / "experiments" / "expand.py"), *given, *own],
@@ -124,7 +125,7 @@ def start(place: Path, directory: Path, processes: list[list[str]]) -> list[subp
 
 
 def candidates(directory: Path) -> list[Path]:
-    """The files of all images that were made, kept or not."""
+    """The files of all images made so far, kept or not."""
     return [*directory.glob("[0-9]/*.png"), *directory.glob(".candidates/[0-9]/*.png")]
 
 

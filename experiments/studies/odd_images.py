@@ -1,4 +1,4 @@
-"""Image files as users have them: every mode, and every damage."""
+"""Odd image files such as users have: many modes and several kinds of damage."""
 
 import struct
 import zlib
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SIDE = 256  # large enough that damage is not in a header
+SIDE = 256  # large enough that the damage is not in a header
 
 
 def write_odd_images(folder: Path) -> list[str]:
-    """Writes one file of every kind into `folder`; returns their names."""
+    """Writes one file of each kind into `folder`; returns the names of the files."""
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
     picture = Image.fromarray(np.stack([columns, rows, 255 - columns // 2 - rows // 2], -1).astype(np.uint8))
     clear = picture.copy()
@@ -53,7 +53,7 @@ def one_bit(whole: bytes) -> bytes:
 
 
 def bomb(side: int) -> bytes:
-    """A whole, valid PNG of side x side black pixels, in about 100 kB."""
+    """A valid PNG of `side` x `side` black pixels that takes only about 100 kB."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -1,9 +1,10 @@
-"""A folder with everything that users' folders hold, looked over and expanded: what the commands say and make.
+"""Describes and expands a folder of odd files such as users have, and shows what the commands print and make.
 
     python experiments/studies/oddities.py > experiments/results/oddities.md
 
-Takes a few minutes. Prints Markdown: the folder, what became of each odd file, the commands' whole output, what folders that
-cannot be used are answered. Exits with status 1 where a picture was lost without a word or something was written elsewhere.
+The script takes a few minutes. It prints Markdown: the contents of the folder, the commands' whole output, what became
+of each odd file, and the output for folders that cannot be used. The exit status is 1 if an image was left out without a
+message or a file was written elsewhere.
 """
 
 import contextlib
@@ -52,8 +53,11 @@ def main() -> None:
         pictures = place / "pictures"
         odd = write_folder(pictures)
         before = tree(place)
-        print("# What a folder may hold\n\nBy `python experiments/studies/oddities.py`.\n")
-        print(f"```\n{listing(pictures)}\n```\n\n## Looked over\n")
+        print(
+            "# What a folder may hold\n\nOutput of `python experiments/studies/oddities.py`. "
+            "The folder holds these files and empty folders:\n"
+        )
+        print(f"```\n{listing(pictures)}\n```\n\n## Described\n")
         looked = say(place, "describe.py", pictures)
         print("\n## Expanded\n")
         expanded = Path(temporary) / "expanded"
@@ -65,20 +69,20 @@ def main() -> None:
             other = "held out for testing" if name in tested else "no image of the dataset"
             print(f"| `{name}` | {fates.get((ODD_CLASS, name), other)} |")
         problems = [
-            f"exit status of {what}: {status}" for what, status in (("a look", looked), ("expand", made)) if status
+            f"exit status of {what}: {status}" for what, status in (("describe", looked), ("expand", made)) if status
         ]
         problems += check(expanded, fates, place, before)
-        print("\n## Folders that cannot be used, or only just\n")
+        print("\n## Folders that cannot be used, or not by every command\n")
         for title, folder, command in unusable(place):
             print(f"{title}:\n")
             overrides = SMALL if command == "expand.py" else ()
             problems += [f"{title}: a traceback"] if say(place, command, folder, *overrides) not in (0, 2) else []
-        print("\n" + ("\n".join(f"PROBLEM: {problem}" for problem in problems) or "Nothing was lost without a word."))
+        print("\n" + ("\n".join(f"PROBLEM: {problem}" for problem in problems) or "Every omitted image was reported."))
     sys.exit(1 if problems else 0)
 
 
 def write_folder(top: Path) -> list[str]:
-    """Writes the pictures; returns the names of the odd ones' files."""
+    """Writes all files into `top`; returns the names of those in the class folder `Odd ones`."""
     folder = top / ODD_CLASS
     folder.mkdir(parents=True)
     odd = write_odd_images(folder)
@@ -116,7 +120,7 @@ def write_folder(top: Path) -> list[str]:
 
 
 def unusable(place: Path) -> list[tuple[str, Path, str]]:
-    """(title, folder, command)."""
+    """Makes the folders that cannot be used; returns (title, folder, script to run on it) of each case."""
     single, empty, damaged = (place / name for name in ("one class", "no images", "a class of damaged images"))
     for number in range(6):
         (single / "only").mkdir(parents=True, exist_ok=True)
@@ -127,23 +131,23 @@ def unusable(place: Path) -> list[tuple[str, Path, str]]:
         (damaged / "bad" / f"{number}.png").write_bytes(b"no image")
     (empty / "a").mkdir(parents=True)
     return [
-        ("One class only, looked over", single, "describe.py"),
-        ("One class only, expanded", single, "expand.py"),
+        ("Only one class, described", single, "describe.py"),
+        ("Only one class, expanded", single, "expand.py"),
         ("A folder without images", empty, "describe.py"),
-        ("A class of which no image can be read", damaged, "expand.py"),
-        ("No folder at all", place / "elsewhere", "describe.py"),
-        ("Class folders' own folder given one too deep", single / "only", "describe.py"),
+        ("A class without a readable image", damaged, "expand.py"),
+        ("A folder that does not exist", place / "elsewhere", "describe.py"),
+        ("A class folder, given instead of the folder that contains it", single / "only", "describe.py"),
     ]
 
 
 def picture(seed: int, side: int = 64) -> Image.Image:
-    """Smooth blotches, unlike for every seed."""
+    """Smooth blotches of colour, different for each seed."""
     coarse = np.random.default_rng(seed).integers(64, 192, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
 
 
 def say(place: Path, script: str, folder: Path, *overrides: str) -> int:
-    """Prints a command with all that it says; returns its exit status."""
+    """Runs a command, prints it with its whole output, and returns its exit status."""
     given = ["dataset=imagefolder", f"dataset.root={folder}", *overrides]
     paths = [f"paths.output_dir={place.parent}/outputs", f"paths.cache_dir={place.parent}/cache"]
     command = [sys.executable, f"experiments/{script}", *given, *paths, *(() if overrides else ("logger=none",))]
@@ -157,7 +161,7 @@ def say(place: Path, script: str, folder: Path, *overrides: str) -> int:
 
 
 def held_out_for_testing(pictures: Path) -> set[str]:
-    """Which of the odd files no image is made of, because it is tested on them."""
+    """The names of the odd files that are not expanded because they are in the test split."""
     with contextlib.redirect_stdout(io.StringIO()):
         splits = imagefolder.load(
             root=str(pictures),
@@ -176,7 +180,7 @@ def held_out_for_testing(pictures: Path) -> set[str]:
 
 
 def what_became(expanded: Path) -> dict[tuple[str, str], str]:
-    """By class and source: how many images were made of it, or why none was."""
+    """(class, source) -> the name of an image that was made from it, or the reason why none was."""
     rows = pyarrow.parquet.read_table(expanded / "metadata.parquet").to_pylist()
     lost = pyarrow.parquet.read_table(expanded / "failures.parquet").to_pylist()
     fates = {(row["class_name"], row["source"]): f"left out: {row['reason']}" for row in lost}
@@ -186,12 +190,14 @@ def what_became(expanded: Path) -> dict[tuple[str, str], str]:
 
 
 def check(expanded: Path, fates: dict[tuple[str, str], str], place: Path, before: set[str]) -> list[str]:
-    """What is wrong with what was made."""
+    """Checks the expanded dataset and the folders around it; returns the problems found."""
     rows = pyarrow.parquet.read_table(expanded / "metadata.parquet").num_rows
     read = datasets.load_dataset(
         "imagefolder", data_dir=str(expanded), split="train", cache_dir=str(place.parent / "hf")
     )
-    print(f"\n`datasets.load_dataset` reads {len(read):,} of {rows:,} images, classes {read.features['label'].names}.")
+    print(
+        f"\n`datasets.load_dataset` reads {len(read):,} of {rows:,} images, with the classes {read.features['label'].names}."
+    )
     problems = [] if len(read) == rows else ["datasets does not read all images"]
     if tree(place) != before:
         problems.append(f"files appeared beside the pictures: {sorted(tree(place) ^ before)}")

@@ -2,9 +2,9 @@
 
     python experiments/studies/peak_memory.py [--write experiments/results/peak_memory.md]
 
-Each case runs `expand.py` in its own process on digits drawn from fonts (`dataset=font_digits`), as the first of many splits, so
-that all sources are read and encoded but few images are made. The result is the peak resident memory of the process
-(`ru_maxrss`). About ten minutes on two cores.
+Each case runs `expand.py` in its own process on digits drawn from fonts (`dataset=font_digits`). The process is the first
+of many splits, so it reads and encodes all sources but makes few images. The result is the peak resident memory of the
+process (`ru_maxrss`). The study takes about ten minutes on two cores.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTS = (2_000, 20_000)
-MADE = 200  # images in each case
+MADE = 200  # images that each case makes
 CASES = {
     "img2img, latents of all sources": ("guidance=none", "generator.num_steps=4"),
     "augmentation, no generator": ("method=augmentation",),
@@ -26,8 +26,8 @@ LIMIT = 300  # MB by which peak memory may grow
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--resolution", type=int, default=96, help="pixels a side: sources and latents grow with it")
-    parser.add_argument("--write", type=Path, help="a page for the results")
+    parser.add_argument("--resolution", type=int, default=96, help="pixels per side; sources and latents grow with it")
+    parser.add_argument("--write", type=Path, help="the file for a Markdown page of the results")
     options = parser.parse_args()
     rows = []
     for name, keys in CASES.items():
@@ -66,8 +66,9 @@ def page(rows: list[tuple[str, float, float]], resolution: int) -> str:
     lines = "".join(f"| {name} | {a:.0f} | {b:.0f} | {b - a:+.0f} |\n" for name, a, b in rows)
     return f"""# Peak memory against the number of sources
 
-`python experiments/studies/peak_memory.py --resolution {resolution}` measures the peak resident memory, in MB, of `expand.py` as
-the first split of an array job; this split makes {MADE} images. All sources are read, and for img2img also encoded and seen by φ.
+`python experiments/studies/peak_memory.py --resolution {resolution}` measures the peak resident memory, in MB, of
+`expand.py` as the first split of an array job; this split makes {MADE} images. All sources are read. For img2img they also
+pass through the encoder φ and are encoded into latents. The last column is the difference of the two peaks.
 
 | case | {COUNTS[0]:,} sources | {COUNTS[1]:,} sources | difference |
 |---|---|---|---|

@@ -1,7 +1,7 @@
 """Time and memory of prototypes at scale: python experiments/studies/prototype_scale.py
 
-Every case runs in a fresh process, on synthetic features: each class is four loose clusters of unit vectors in float32.
-Time is that of `fit_prototypes` alone; the peak is the whole process's, libraries and features included.
+Every case runs in a fresh process on synthetic features: each class has four loose clusters of unit vectors in float32.
+The time is that of `fit_prototypes` alone. The peak is that of the whole process, including libraries and features.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--max-clustered", type=int, default=5_000)
     parser.add_argument("--linkage", default="average")
     parser.add_argument(
-        "--case", nargs=3, metavar=("IMAGES", "CLASSES", "GROUPS"), help="one case, as JSON, in this process"
+        "--case", nargs=3, metavar=("IMAGES", "CLASSES", "GROUPS"), help="one case in this process; prints JSON"
     )
     options = parser.parse_args()
     if options.case:
@@ -68,7 +68,7 @@ def measure(images: int, classes: int, groups: int | str, linkage: str, max_clus
     labels = np.random.default_rng(0).permutation(np.arange(images) % classes)
     centres = torch.randn(classes, 4, DIMENSIONS, generator=generator)
     features = torch.randn(images, DIMENSIONS, generator=generator)
-    for start in range(0, images, 10_000):  # in place, in parts: the peak shall be the prototypes', not the test data's
+    for start in range(0, images, 10_000):  # in place and in parts, so that the test data do not set the peak
         part = slice(start, start + 10_000)
         picked = torch.randint(4, (len(features[part]),), generator=generator)
         features[part] += centres[torch.from_numpy(labels[part]), picked]
@@ -101,15 +101,17 @@ def page(rows: list[str], options: argparse.Namespace) -> str:
         [
             "# Prototypes at scale",
             "",
-            f"`OMP_NUM_THREADS={threads} python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on "
+            f"Output of `OMP_NUM_THREADS={threads} python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on "
             f"{os.cpu_count()} cores ({processor()}), Python {platform.python_version()}, {versions}.",
             "",
-            f"Synthetic unit features of {DIMENSIONS} dimensions in float32, every class four loose clusters; linkage "
-            f"`{options.linkage}`. Time is that of `fit_prototypes`; the peak is the",
-            "whole process's resident memory (10^9 bytes), of which `before` was reached by libraries and features before it "
-            "began; `features` is the size of the features alone.",
-            f"The class of 50,000 is reduced: {options.max_clustered:,} images, drawn by the seed, are clustered, and the "
-            "others join the nearest group. `groups` counts those of all classes together.",
+            f"The features are synthetic unit vectors of {DIMENSIONS} dimensions in float32, and each class has four loose "
+            f"clusters. The linkage is `{options.linkage}`.",
+            "`seconds` is the time of `fit_prototypes` alone. `peak GB` is the peak resident memory of the whole process (10^9 "
+            "bytes), `before` is the peak before",
+            "`fit_prototypes` began (libraries and features), and `features` is the size of the features alone. Each column "
+            "`allowed` is the limit of the column before it.",
+            f"Of the class of 50,000 images only {options.max_clustered:,}, drawn by the seed, are clustered; the others join "
+            "the nearest group. `groups` counts the groups of all classes.",
             "",
             "| images | classes | `num_groups` | groups | seconds | allowed | peak GB | allowed | before | features | within |",
             "|---|---|---|---|---|---|---|---|---|---|---|",

@@ -1,11 +1,12 @@
-"""Measures how fast images are read and fitted, against a bare Pillow loop over the same files in as many processes.
+"""Measures how fast images are read and fitted, compared with a bare Pillow loop over the same files.
 
     python experiments/studies/reading_speed.py [--folder <folder of class folders>] [--repeats 7]
 
-Alternates ours and the bare loop, so that what else the machine does disturbs both; with a synthetic folder of 1,500 JPEGs of
-about 500x375 beside the folder given. Then: what reducing JPEGs while they are decoded changes and saves; how long the same
-data take to identify the first and the second time; how long until the first training batch, with and without the image cache.
-Writes experiments/results/reading_speed.md.
+Our reader and the loop (in as many processes as our reader has workers) take turns, so that other work on the machine
+disturbs both. They read a synthetic folder of 1,500 JPEGs of about 500x375 and, if given, the images of `--folder`. The
+study then measures how much reducing JPEGs while they are decoded changes the pixels and saves time; how long it takes to
+identify the same files the first and the second time; and how long until the first training batch is ready, with and
+without the image cache. It writes experiments/results/reading_speed.md.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="a folder of class folders")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--images", type=int, default=JPEGS, help="at most so many of a folder are timed")
+    parser.add_argument("--images", type=int, default=JPEGS, help="at most this many images of a folder are timed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="distdiff-reading-") as scratch:
         made = synthetic(Path(scratch) / "synthetic", JPEGS)
@@ -57,13 +58,13 @@ def heading() -> str:
     load = os.getloadavg()[0]
     shared = "shared with other work while this ran" if load > WORKERS + 0.5 else "nothing else ran"
     return (
-        f"# How fast images are read\n\n`python {command}` on {os.cpu_count()} cores ({platform.machine()}, Pillow "
+        f"# How fast images are read\n\nOutput of `python {command}` on {os.cpu_count()} cores ({platform.machine()}, Pillow "
         f"{Image.__version__}, load {load:.1f} at the end: {shared})."
     )
 
 
 def photo(width: int, height: int, seed: int) -> Image.Image:
-    """Blotches of colour under noise: as many details for a decoder as a photo has."""
+    """Blotches of colour under noise, with about as much detail for a decoder as a photo has."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
@@ -80,11 +81,11 @@ def synthetic(folder: Path, count: int) -> Path:
     return folder
 
 
-# Ours against a bare loop
+# Our reader and a bare loop
 
 
 def bare(paths: Sequence[str], size: int) -> int:
-    """What anyone would write: open, convert, fit, an array each."""
+    """Opens, converts and fits each image and makes an array of it; returns the number of images."""
     for path in paths:
         with Image.open(path) as image:
             fitted = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
@@ -96,12 +97,13 @@ def speeds(folders: dict[str, Path], repeats: int, most: int) -> str:
     from distdiff.data.sources.imagefolder import read_class_folders
 
     lines = [
-        f"## Ours and a bare Pillow loop in {WORKERS} processes",
+        f"## Our reader and a bare Pillow loop in {WORKERS} processes",
         "",
-        f"Open, convert, crop to a square by Lanczos, an array: images a second in the median of {repeats} repeats, ours and the "
-        f"loop by turns; ours with `num_workers={WORKERS}`, without any cache. *Ratio*: ours by the loop, median (least to "
-        "greatest) of the repeats' own ratios. *Not reduced*: ours with JPEGs decoded whole, as the loop does.",
-        "*Best*: the same of the best repeats of both, which other work disturbed least.",
+        "Both open each image, convert it, crop it to a square with Lanczos resampling and make an array. *Ours* is our "
+        f"reader with `num_workers={WORKERS}` and without any cache; it takes turns with the *loop*. Speeds are images per "
+        f"second, the median of {repeats} repeats. *Not reduced* is our reader when it decodes JPEGs whole, as the loop does. "
+        "*Ratio* is our speed divided by that of the loop: the median (least to greatest) of the ratios of all repeats.",
+        "*Best* is the ratio of the best repeats of both, which other work disturbed least.",
         "",
         "| files | size | ours | not reduced | loop | ratio | ratio, not reduced | best | best, not reduced |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -122,7 +124,7 @@ def speeds(folders: dict[str, Path], repeats: int, most: int) -> str:
                         pool.map(bare, [paths[part::WORKERS] for part in range(WORKERS)], [size] * WORKERS)
                     ),
                 }
-                for run in runs.values():  # the processes, and the files in the system's memory
+                for run in runs.values():  # starts the processes and loads the files into the system's memory
                     run()
                 rates = {key: [] for key in runs}
                 for _ in range(repeats):
@@ -143,15 +145,16 @@ def spread(ours: Sequence[float], loop: Sequence[float]) -> str:
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-# What reducing changes
+# The effect of reducing JPEGs
 
 
 def reduction(folder: Path | None) -> str:
     lines = [
         "## JPEGs reduced while they are decoded",
         "",
-        "Against decoding whole, then the same Lanczos; in levels of 255 over all pixels and channels, `fit=crop`; times are the "
-        "least of five, on one core. Where nothing is reduced (less than four times as large as wanted) the pixels are the same.",
+        "Reduced decoding is compared with decoding the whole image; both are followed by the same Lanczos resampling with "
+        "`fit=crop`. Differences are in levels of 255 over all pixels and channels. Times are the least of five, on one core. "
+        "A photo less than four times as large as wanted is not reduced, and its pixels are the same.",
         "",
         "| photo | size | mean difference | greatest | whole, ms | reduced, ms | times as fast |",
         "|---|---|---|---|---|---|---|",
@@ -191,7 +194,7 @@ def compared(file: object, size: int) -> str:
 
 
 def huge() -> str:
-    """Memory and time of 30,000 x 30,000 pixels, each in a process of its own."""
+    """Reads a plain and a progressive JPEG of 30,000 x 30,000 pixels, each in a new process; tells time and memory."""
     results = []
     with tempfile.TemporaryDirectory(prefix="distdiff-huge-") as folder:
         plain, progressive = Path(folder) / "plain.jpg", Path(folder) / "progressive.jpg"
@@ -203,7 +206,10 @@ def huge() -> str:
         for path in (plain, progressive):
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 results.append(pool.submit(read_huge, str(path)).result())
-    return f"A grey JPEG of 30,000 x 30,000 at 224: {results[0]}. The same, progressive: {results[1]}."
+    return (
+        f"A grey JPEG of 30,000 x 30,000 pixels at size 224 was {results[0]}. The same image as a progressive JPEG was "
+        f"{results[1]}."
+    )
 
 
 def read_huge(path: str) -> str:
@@ -216,20 +222,20 @@ def read_huge(path: str) -> str:
     except UnreadableImage as error:
         told = f"refused ({error.reason})"
     grown = (peak_memory() - before) / 2**10
-    return f"{told} in {time.perf_counter() - started:.1f} s, {grown:,.0f} MiB more memory"
+    return f"{told} in {time.perf_counter() - started:.1f} s, with {grown:,.0f} MiB more memory"
 
 
 def peak_memory() -> int:
-    """KiB that this process held at most; `getrusage` would tell its parent's too."""
+    """The peak resident memory of this process, in KiB; `getrusage` would include that of its parent."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-# The second time
+# The first and the second time
 
 
 def second_time(name: str, folder: Path, scratch: Path) -> str:
-    """Identity, first batch and first epoch of training at 224, in this order, in one process without its imports."""
+    """A Markdown section on the seconds until files are identified, the first batch is ready and an epoch is read."""
     rows = []
     cache = Path(tempfile.mkdtemp(dir=scratch))
     for what, gb in (("first run", 4.0), ("second run", 4.0), ("second run, image_cache_gb=0", 0.0)):
@@ -244,8 +250,9 @@ def second_time(name: str, folder: Path, scratch: Path) -> str:
         [
             f"## {name}: the first and the second time",
             "",
-            "Seconds from the start, one after the other, of a training at 224 in batches of 32: until all files are identified, "
-            "until the first batch is there, and until an epoch's batches have been taken (nothing is trained).",
+            "A training at size 224 in batches of 32 reads its images, but nothing is trained. The columns are the seconds "
+            "from its start until all files are identified, until the first batch is ready, and until all batches of an "
+            "epoch have been read. The rows were measured in this order.",
             "",
             "| | identified | first batch | first epoch |",
             "|---|---|---|---|",

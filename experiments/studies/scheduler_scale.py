@@ -3,10 +3,10 @@
     git worktree add /tmp/old <commit>
     python experiments/studies/scheduler_scale.py --old /tmp/old
 
-The embedded generator makes the same images (seed 0) with and without guidance, under both schedulers, in an older checkout
-and in this one. A move is the root mean square of the difference between guided and unguided pixels, in levels of 255.
-Only commands are used, so that the older checkout may be any. Writes experiments/results/scheduler_scale.md in
-a few minutes.
+The embedded generator makes the same images (seed 0) with and without guidance, under both schedulers, in an older
+checkout and in this one. A move is the root mean square of the difference between guided and unguided pixels, in levels
+of 255. The script uses only commands, so that any older checkout will do. It writes
+experiments/results/scheduler_scale.md in a few minutes.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def measure(tree: Path, place: Path) -> dict[tuple[str, str], float]:
-    """The mean move of the images by guidance and scheduler, as the checkout at `tree` makes them."""
+    """(guidance, scheduler) -> the mean move of the images that the checkout at `tree` makes, in levels."""
     moves = {}
     for scheduler in SCHEDULERS:
         unguided = expand(tree, place, scheduler, ("guidance=none",))
@@ -55,7 +55,7 @@ def measure(tree: Path, place: Path) -> dict[tuple[str, str], float]:
 
 
 def expand(tree: Path, place: Path, scheduler: str, overrides: tuple[str, ...]) -> np.ndarray:
-    """The images that `expand` makes, (n, H, W, 3) float64 in levels, in the order of their names."""
+    """The images that `expand.py` makes, (n, H, W, 3) float64 in levels, in the order of their names."""
     images = place / "-".join((scheduler, *overrides))
     command = [sys.executable, "experiments/expand.py", *IMAGES, f"generator.scheduler={scheduler}", *overrides]
     command += [f"paths.output_dir={place}", f"hydra.run.dir={images}-run", f"expansion.output_dir={images}"]
@@ -77,8 +77,8 @@ def page(moves: list[dict[tuple[str, str], float]], commits: list[str]) -> str:
     lines += [
         "`python experiments/studies/scheduler_scale.py --old <checkout>` measures how far guidance moves 100 images of the",
         "embedded generator, in levels of 255 (root mean square over an image's pixels, mean over images). The share is",
-        f"Euler's move divided by DDIM's. Before: commit {commits[0]}, where ρ and ε applied to the scheduler's own latents.",
-        f"Now: commit {commits[1]}, where they apply to latents of unit variance.",
+        f"Euler's move divided by DDIM's. *Before* is commit {commits[0]}, in which ρ and ε apply to the",
+        f"scheduler's own latents. *Now* is commit {commits[1]}, in which they apply to latents of unit variance.",
         "",
     ]
     lines += ["| guidance | DDIM | Euler before | share | Euler now | share |", "|---|---|---|---|---|---|"]

@@ -1,9 +1,10 @@
-"""Images/s of an expansion by one process, by two ranks (trainer=ddp_cpu) and by two array splits, one thread each.
+"""Measures images/s of an expansion by one process, two ranks (trainer=ddp_cpu) and two array splits, one thread each.
 
     python experiments/studies/speedup.py --repeats 3
 
-The three take turns, on the same 20 digits with the embedded generator; guide, prototypes, latents and prompts are cached
-before, and loading is not counted. Nothing else may run on the machine. Prints a table of the ratios to one process.
+The three arrangements take turns on the same 20 digits with the embedded generator. Guide, prototypes, latents and
+prompts are cached beforehand, and loading is not counted. Nothing else may run on the machine. The script prints a
+table of the rates and of their ratios to one process.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def rate(place: Path, name: str, target: str, copies: int) -> float:
         if any(process.wait() for process in running):
             sys.exit("an expansion failed")
     manifest = json.loads((place / target / "manifest.json").read_text())
-    processes = 2 if name == "two splits" else 1  # whose seconds the manifest adds up
+    processes = 2 if name == "two splits" else 1  # the number of processes whose seconds the manifest adds up
     return manifest["counts"]["images"] / manifest["timing"]["expand"] * processes
 
 

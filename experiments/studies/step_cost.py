@@ -1,10 +1,10 @@
-"""Measures time and peak memory of one guided step, by method, on a model of Stable Diffusion 1.4's size with random weights.
+"""Measures time and peak memory of one guided step of each method, with a randomly initialised Stable Diffusion 1.4.
 
     python experiments/studies/step_cost.py                                        # CPU, float32, 256 x 256 pixels
     python experiments/studies/step_cost.py --device cuda --dtype float16 --resolution 512
 
-Every method runs in a process of its own, so that its peak is its own. `transform` and `transform_official` roll two steps
-out. Writes experiments/results/step_cost_<device>.md.
+Every method runs in its own process, so that the peaks do not mix. `transform` and `transform_official` roll out two
+steps. The script writes experiments/results/step_cost_<device>.md.
 """
 
 import argparse
@@ -30,14 +30,14 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--method", choices=METHODS, help="one method, as JSON, in this process")
-    parser.add_argument("--checkpointing", action="store_true", help="with --method: recompute instead of storing")
+    parser.add_argument("--method", choices=METHODS, help="only this method, in this process; prints JSON")
+    parser.add_argument("--checkpointing", action="store_true", help="with --method: gradient checkpointing")
     options = parser.parse_args()
     if options.method:
         print(json.dumps(measure(options)))
         return
     cases = [(method, checkpointing) for method in METHODS for checkpointing in (False, True)]
-    cases.remove(("none", True))  # nothing to recompute
+    cases.remove(("none", True))  # without gradients, nothing is recomputed
     rows = []
     for method, checkpointing in cases:
         rows.append(
@@ -58,7 +58,7 @@ def in_fresh_process(options: argparse.Namespace, method: str, checkpointing: bo
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
-    """Median seconds of a step after a first one, and the peak memory above what the models take at rest."""
+    """The median seconds of the steps after the first, the memory of the models at rest and the peak memory."""
     import torch
 
     from distdiff.guidance.batch import GuidedBatch
@@ -87,7 +87,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 
 def build(options: argparse.Namespace):
-    """A pipeline of Stable Diffusion 1.4's shape, and the energy of a ResNet-50's features at 224 pixels."""
+    """A generator of Stable Diffusion 1.4's size, and the energy of the features of a ResNet-50 at 224 pixels."""
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from torch.nn import functional as F
@@ -144,7 +144,7 @@ def random_prompts(count: int):
 
 
 def memory(device: str) -> float:
-    """Peak so far in units of 10^9 bytes: of the process (CPU), or of what torch allocated on the device."""
+    """The peak so far, in 10^9 bytes: of what torch allocated on the device (`cuda`) or of the process's memory."""
     if device == "cuda":
         import torch
 
@@ -160,13 +160,17 @@ def page(rows: list[dict], options: argparse.Namespace) -> str:
     lines = [
         "# Cost of one guided step",
         "",
-        f"`python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on {name}, torch {torch.__version__}.",
+        f"Output of `python {' '.join([str(Path(__file__).relative_to(ROOT)), *sys.argv[1:]])}` on {name}, "
+        f"torch {torch.__version__}.",
         "",
-        f"A model of Stable Diffusion 1.4's size with random weights, {options.dtype}, {options.resolution} x "
-        f"{options.resolution} pixels, batch {options.batch_size}, classifier-free guidance, the energy of a ResNet-50 at 224",
-        "pixels; each method with the keys of its YAML file, in a process of its own. Seconds: median of "
-        f"{options.repeats} steps after a first. Peak and rest in 10^9 bytes: "
-        + ("allocated on the device." if options.device == "cuda" else "resident memory of the process."),
+        f"The model has Stable Diffusion 1.4's size and random weights; it runs in {options.dtype} at {options.resolution} x "
+        f"{options.resolution} pixels, with batch size {options.batch_size} and classifier-free guidance.",
+        "The energy is that of a ResNet-50 at 224 pixels. Each method has the keys of its YAML file and runs in a process of "
+        "its own. *Seconds* is the median time of a guided step; the number of steps after a first, untimed one is "
+        f"{options.repeats}.",
+        "*Peak GB* is the peak in 10^9 bytes of the "
+        + ("memory allocated on the device" if options.device == "cuda" else "resident memory of the process")
+        + "; *above rest GB* is the part of it above what the models take at rest.",
         "",
         "| method | gradient checkpointing | seconds | times unguided | peak GB | above rest GB |",
         "|---|---|---|---|---|---|",
