@@ -128,7 +128,8 @@ class SelectingJob(ExpansionJob):
             except Timeout:
                 console.print("another process selects images of this directory; waiting for it")
                 selecting.enter_context(held(lock))
-            if self.is_done():
+            if self.is_done():  # by another process, while this one waited
+                lock.unlink(missing_ok=True)
                 return
             kept = self.store.kept()
             if kept is not None and kept["factor"] == self.factor and not self.directory.manifest()["complete"]:

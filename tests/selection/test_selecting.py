@@ -264,3 +264,24 @@ def test_failed_candidates_are_not_chosen_and_others_take_their_place(job) -> No
     assert len(rows) == FACTOR * 8
     assert failed
     assert not failed & {row["file_name"] for row in rows}
+
+
+def test_a_process_that_finds_the_choice_made_leaves_no_lock_behind(job, monkeypatch) -> None:
+    """Two splits that end at once: the second waits, and finds that the first has finished the directory."""
+    whole, _, _ = job("whole")
+    whole.run("test")
+    late, synthesizer, _ = job("made")
+    first, _, _ = job("made")
+    done, asked = SelectingJob.is_done, []
+
+    def too_early(self) -> bool:
+        asked.append(self)
+        if self is late and len(asked) == 1:
+            first.run("test")
+            return False  # what it saw before
+        return done(self)
+
+    monkeypatch.setattr(SelectingJob, "is_done", too_early)
+    assert late.run("test") == 0
+    assert synthesizer.made == []
+    assert content_differences(late.path, whole.path) == []
