@@ -25,7 +25,7 @@ from distdiff.store.candidates import CandidateStore
 from distdiff.store.cards import dataset_card
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.journal import Row
-from distdiff.store.shares import OUTPUT_DIR, Share
+from distdiff.store.shares import OUTPUT_DIR, Share, forget_shares
 from distdiff.wording import counted
 from distdiff.writing import writing_to
 
@@ -130,6 +130,7 @@ class SelectingJob(ExpansionJob):
                 selecting.enter_context(held(lock))
             if self.is_done():  # by another process, while this one waited
                 lock.unlink(missing_ok=True)
+                forget_shares(self.path)
                 return
             kept = self.store.kept()
             if kept is not None and kept["factor"] == self.factor and not self.directory.manifest()["complete"]:
