@@ -8,14 +8,14 @@ import numpy as np
 class Deal(ABC):
     """Decides how many copies each source of a plan gets, and in which order.
 
-    Item i is the same at every factor, so a larger factor only appends items. `count` is the number of items. Arguments and
-    results are integers or integer arrays (m,); a position is the index of a source among those that get copies.
+    Item i is the same at every factor, so a larger factor only appends items. `count` is the number of items. Arguments
+    and results are integers or integer arrays (m,); a position is the index of a source among those that get copies.
     """
 
     count: int
 
     def __init__(self, labels: np.ndarray, ranks: np.ndarray) -> None:
-        """`labels` (n,) are the sources' classes. The sources of a class get their copies in ascending order of `ranks` (n,)."""
+        """`labels` (n,) are the sources' classes. Sources of a class get copies in ascending order of `ranks` (n,)."""
         self.order = np.lexsort((ranks, labels))  # positions, class by class
         self.labels, self.classes, self.sizes = np.unique(labels, return_inverse=True, return_counts=True)
         self.starts = np.cumsum(self.sizes) - self.sizes  # where each class begins in `order`
@@ -28,7 +28,7 @@ class Deal(ABC):
 
     @abstractmethod
     def least_factor(self, copies: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """The smallest factor at which the plan contains a copy, for each of `copies` of the sources at `positions`, (m,)."""
+        """For each of `copies`, whose sources are at `positions`, the smallest factor whose plan contains it, (m,)."""
 
     def numbers(self, copies: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """The index of each copy among the items of its class, counted from 0, (m,)."""
@@ -72,8 +72,8 @@ class Proportional(Deal):
 class InTurn(Deal):
     """Gives the sources of each class one copy each in turn, in the order of their `ranks`.
 
-    A plan begins with `first[c]` items of each class c, class by class. After these, each unit of the factor adds `unit[c]`
-    items of each class c.
+    A plan begins with `first[c]` items of each class c, class by class. After these, each unit of the factor adds
+    `unit[c]` items of each class c.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class InTurn(Deal):
     def balanced(cls, labels: np.ndarray, ranks: np.ndarray, sizes: np.ndarray, factor: int) -> "InTurn":
         """Makes N (1 + factor) − n_c copies for a class of n_c real images, so that every class has N (1 + factor) images.
 
-        N is the largest n_c. `labels` and `ranks` (n,) describe the sources that get copies; `sizes` (classes,) counts all real
-        images of each of their classes.
+        N is the largest n_c. `labels` and `ranks` (n,) describe the sources that get copies; `sizes` (classes,) counts
+        all real images of each of their classes.
         """
         largest = int(sizes.max(initial=1))
         words = f"of {len(labels):,} source images, so many that each class has {largest * (1 + factor):,} with its originals,"

@@ -22,7 +22,7 @@ ENCODED = 8  # at most this many images of a batch are encoded to measure their 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of making so many `images`: `images_per_second` is the rate of all devices together."""
+    """The cost of making `images` images; `images_per_second` is the rate of all devices together."""
 
     images: int
     images_per_second: float
@@ -59,10 +59,10 @@ class Estimate:
 class SayEstimate(Callback):
     """Prints one `Estimate` early in a job, unless the job has only one batch.
 
-    `images` is the number of images that all `ranks` make together. The estimate is printed after the second batch, because
-    the first one includes warming up; but if the first batch took more than `patience` seconds, after the first. If the whole
-    job would take less than a minute even at half of the first batch's rate, "less than a minute" is printed in place of a
-    time, after the first batch.
+    `images` is the number of images that all `ranks` make together. The estimate is printed after the second batch,
+    because the first one includes warming up; but if the first batch took more than `patience` seconds, after the
+    first. If the whole job would take less than a minute even at half of the first batch's rate, "less than a minute"
+    is printed in place of a time, after the first batch.
     """
 
     def __init__(self, images: int, encoding: ImageEncoding, ranks: int = 1, patience: float = 30.0) -> None:

@@ -54,7 +54,7 @@ class Examiner:
         )
 
     def _probabilities(self, raw: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Class probabilities (B, classes) from the guide, or for other encoders a softmax of the cosines to the class means."""
+        """The guide's class probabilities (B, classes); for other encoders, a softmax of the cosines to the class means."""
         encoder = self.materials.image_energy.encoder
         if isinstance(encoder, GuideEncoder):
             return encoder.classifier.head(raw).softmax(-1)

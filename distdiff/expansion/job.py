@@ -47,10 +47,10 @@ from distdiff.writing import writing_to
 class ExpansionJob:
     """Describes an expansion before it is made. Its `ingredients` identify it.
 
-    `name` is the name of the study's row. `synthesizer(title)` loads the synthesizer that makes the images; `title` labels
-    progress bars. `method` plans the images. `choose_sources()` returns the positions of the sources that get copies; if
-    `choose_sources` is None, all sources do. `adopts`: whether to copy images that a neighbouring directory already has, if
-    they were made in the same way.
+    `name` is the name of the study's row. `synthesizer(title)` loads the synthesizer that makes the images; `title`
+    labels progress bars. `method` plans the images. `choose_sources()` returns the positions of the sources that get
+    copies; if `choose_sources` is None, all sources do. `adopts`: whether to copy images that a neighbouring directory
+    already has, if they were made in the same way.
     """
 
     name: str
@@ -105,8 +105,8 @@ class ExpansionJob:
     def run(self, title: str, logger: Logger | bool = False) -> int:
         """Makes the missing images of this process's share; the process that makes the last image finishes the directory.
 
-        Returns how many images of other shares are still missing. Makes nothing if the directory is complete. Progress is
-        logged to `logger`. Raises `UserError` as `claim` does, and if too many images fail.
+        Returns how many images of other shares are still missing. Makes nothing if the directory is complete. Progress
+        is logged to `logger`. Raises `UserError` as `claim` does, and if too many images fail.
         """
         self.claim()  # again: hours may have passed, and the directory may be gone
         _ = self._chosen  # must be computed by all ranks together, and later one rank alone needs it
@@ -127,7 +127,7 @@ class ExpansionJob:
         return ExpandedDirectory(self.path).holds(self.plan)
 
     def fill(self, share: Share, title: str, logger: Logger | bool) -> int:
-        """Makes a share's images and returns how many images of other shares are missing; if none, finishes the directory."""
+        """Makes a share's images and returns how many of other shares' images are missing; if none, finishes the directory."""
         directory = ExpandedDirectory(self.path)
         self.make_missing(self.plan, share, title, logger, directory.storage, directory.rows)
         return world().once(lambda: self._finish(directory, self.plan))
@@ -144,8 +144,8 @@ class ExpansionJob:
     ) -> None:
         """Makes the missing images of a plan that belong to a share, and writes them to `storage`.
 
-        `rows()` returns the metadata rows of the existing images by file name. If `wanted` (indices into the plan) is given,
-        only images at these indices are made.
+        `rows()` returns the metadata rows of the existing images by file name. If `wanted` (indices into the plan) is
+        given, only images at these indices are made.
         """
         ranks = world()
         lacking = ranks.once(lambda: plan.missing(self._settled(rows())))

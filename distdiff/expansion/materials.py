@@ -1,4 +1,4 @@
-"""Builds the materials that a method may ask for, from the real images and the configuration, or loads them from the cache."""
+"""Builds the materials of methods from the real images and the configuration, or loads them from the cache."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -62,7 +62,7 @@ class Materials:
         generators: Generators,
         few: bool = False,
     ) -> None:
-        """`title` labels progress bars. `few`: whether only a few images will be made, so that sources are encoded on demand."""
+        """`title` labels progress bars. `few`: only a few images will be made, so sources are encoded when they are needed."""
         self.config = config
         self.data = data
         self.seed = seed
@@ -123,7 +123,7 @@ class Materials:
 
     @property
     def preparation(self) -> Preparation:
-        """How the images for latents and prototypes are prepared: as the guidance method asks, if `method` reads `guidance`."""
+        """How images are prepared for latents and prototypes: as the guidance method asks, if there is guidance."""
         return self.guidance.preparation if "guidance" in needs_of(self.config.method) else Preparation()
 
     def encoder(self) -> Encoder:
@@ -131,7 +131,7 @@ class Materials:
         return self.encoders.encoder(self.data, self.seed, f"{self.title.rsplit(': ', 1)[0]}: guide")
 
     def prototypes(self, encoder: Encoder, size: int, fit: str) -> Prototypes:
-        """Class and group prototypes of the real images' features under φ; `fit` is how images become squares of side `size`."""
+        """Class and group prototypes under φ of the real images; `fit` is how images become squares of side `size`."""
         options, train = self.config.prototype, self.train
         ingredients = self._view(size, fit) | {
             "format": FORMAT,

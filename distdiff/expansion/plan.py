@@ -36,11 +36,12 @@ class ExpansionPlan(Sequence[WorkItem]):
         method: Method | None = None,
         chosen: np.ndarray | None = None,
     ) -> None:
-        """`strength`: a number, a list (one entry per copy, repeated) or a `{low, high}` range from which each image draws.
+        """`strength`: a number, a list (one entry per copy, repeated) or a `{low, high}` range to draw from.
 
         `balance`: whether sources of small classes get more than `factor` copies, so that all classes have equally many
-        originals and copies in total. `method` decides from what each image is made; the default is img2img. `chosen`: the
-        positions of the only sources that get copies, as many per class as without `chosen`; None: all sources get copies.
+        originals and copies in total. `method` decides from what each image is made; the default is img2img. `chosen`:
+        the positions of the only sources that get copies, as many per class as without `chosen`; None: all sources get
+        copies.
         """
         self.images = images
         self.factor = factor
@@ -120,7 +121,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return [part for part in parts if len(part)]
 
     def factor_with(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """The smallest factor, at least the plan's own, at which the plan also contains the images of these metadata rows."""
+        """The smallest factor, at least the plan's own, whose plan also contains the images of these metadata rows."""
         if not rows:
             return self.factor
         copies = np.array([row["copy"] for row in rows])

@@ -1,8 +1,8 @@
 """An expansion in which a selection keeps only some of the images.
 
-Candidate images are written below `.candidates/`. Once all of them exist, the images to keep are chosen class by class and
-moved to the dataset. At every moment each image is in at least one of these two places, so a stop loses no image and the
-next run continues.
+Candidate images are written below `.candidates/`. Once all of them exist, the images to keep are chosen class by class
+and moved to the dataset. At every moment each image is in at least one of these two places, so a stop loses no image
+and the next run continues.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +66,7 @@ class SelectingJob(ExpansionJob):
 
     @property
     def contents(self) -> None:
-        """None, since all images of the directory belong to the job: a larger factor selects anew and does not add images."""
+        """None, since all images of the directory belong to the job: a larger factor selects anew."""
         return None
 
     @property
@@ -94,7 +94,8 @@ class SelectingJob(ExpansionJob):
     def fill(self, share: Share, title: str, logger: Logger | bool) -> int:
         """Makes a share's candidates and returns how many candidates of other shares are still missing.
 
-        The process that finds none missing chooses the images. If a class has too few good candidates, it makes more of them.
+        The process that finds none missing chooses the images. If a class has too few good candidates, it makes more of
+        them.
         """
         while True:
             lacking = self._fill(share, title, logger)
