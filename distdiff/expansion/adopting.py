@@ -29,7 +29,7 @@ def adopt(directory: Path, wanted: Sequence[str], ingredients: Mapping[str, Any]
 
 
 def _batches(other: ExpandedDirectory, wanted: Set[str]) -> Iterator[list[tuple[Row, bytes]]]:
-    """The wanted images of another directory, in batches. Ends early if one cannot be read, as while it is being moved."""
+    """The wanted images of another directory, in batches. Ends early if one cannot be read (it may just be moved)."""
     try:
         store = CandidateStore(other)
         rows = [row for name, row in (store.rows() | other.rows()).items() if name in wanted]

@@ -1,4 +1,4 @@
-"""Turns the configuration into expansion jobs: which images a job makes, what identifies and what makes these images."""
+"""Turns the configuration into expansion jobs: which images a job makes, and what identifies and makes them."""
 
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ class Assembly:
         return {"energy": identity, "encoder": self.encoders.identity(data, seed)}
 
     def directory_for(self, name: str, seed: int, identity: str) -> Path:
-        """`expansion.output_dir`, or a directory below `paths.expanded_dir` named by dataset, row and fingerprint.
+        """`expansion.output_dir`, or a directory below `paths.expanded_dir` whose name has dataset, row and fingerprint.
 
         The name also has the factor if there is a selection, and the storage options if they are not the defaults.
         """

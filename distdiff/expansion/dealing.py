@@ -35,7 +35,7 @@ class Deal(ABC):
         return np.asarray(copies) * self.sizes[self.classes[positions]] + self.turn[positions]
 
     def numbered(self, labels: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The copy numbers and source positions of the items with these indices in their classes `labels`.
+        """The copy numbers and source positions of the items that have the indices `numbers` in the classes `labels`.
 
         This is the inverse of the method `numbers`.
         """
@@ -70,7 +70,7 @@ class Proportional(Deal):
 
 
 class InTurn(Deal):
-    """Gives the sources of each class one copy each in turn, in the order of their `ranks`.
+    """Gives the copies of each class to its sources in turn, one at a time, in the order of their `ranks`.
 
     A plan begins with `first[c]` items of each class c, class by class. After these, each unit of the factor adds
     `unit[c]` items of each class c.

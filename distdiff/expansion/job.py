@@ -84,7 +84,7 @@ class ExpansionJob:
 
     @cached_property
     def _chosen(self) -> np.ndarray | None:
-        """The positions of the sources that get copies; None for all."""
+        """The positions of the sources that get copies; None for all sources."""
         return None if self.choose_sources is None else world().once(self.choose_sources)
 
     def claim(self) -> None:
@@ -96,7 +96,7 @@ class ExpansionJob:
 
     @property
     def contents(self) -> Contents | None:
-        """Which images of the finished directory belong to this job; None for all.
+        """Which images of the finished directory belong to this job; None if all do.
 
         The directory may hold more images, if it was made with a larger factor.
         """
@@ -180,7 +180,8 @@ class ExpansionJob:
     def _settled(self, rows: Mapping[str, Row]) -> set[str]:
         """The file names of images that need not be made: those that have a row, and those that failed before.
 
-        If one of several images that were made together was lost, all of them must be made again.
+        If one of several images that were made together was lost, the others are left out too, so that all are made
+        again.
         """
         settled = rows.keys() | read_failures(self.path).keys()
         if not self.method.together:

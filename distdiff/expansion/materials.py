@@ -123,7 +123,7 @@ class Materials:
 
     @property
     def preparation(self) -> Preparation:
-        """How images are prepared for latents and prototypes: as the guidance method asks, if there is guidance."""
+        """How images are prepared for latents and prototypes: as the guidance method asks; without guidance, by default."""
         return self.guidance.preparation if "guidance" in needs_of(self.config.method) else Preparation()
 
     def encoder(self) -> Encoder:

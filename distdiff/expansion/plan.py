@@ -205,7 +205,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return deal(labels, self._ranks(), sizes, self.factor)
 
     def _ranks(self) -> np.ndarray:
-        """A random number for each chosen source, (n,), so that extra copies do not go by the order of names."""
+        """A random number for each chosen source, (n,), so that extra copies do not depend on the order of names."""
         class_names = self.images.class_names
         seeds = (
             image_seed(self.seed, class_names[self.sources.labels[p]], self.images.keys[p], "source", "deal")

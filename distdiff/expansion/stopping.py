@@ -18,8 +18,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class StopBetweenBatches(Callback):
     """Notes SIGINT (Ctrl-C), SIGTERM and SIGUSR1, and raises `Stopped` after the batch in progress is written.
 
-    It must be the last of a trainer's callbacks. A second signal has its usual effect. It is ignored within
-    `TOGETHER` seconds of the first, because a process may get one signal twice: from the system and from its launcher.
+    It must be the last of a trainer's callbacks. A second signal has its usual effect, but is ignored within `TOGETHER`
+    seconds of the first, because a process may get one signal twice: from the system and from its launcher.
     """
 
     def __init__(self) -> None:

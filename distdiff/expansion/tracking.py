@@ -27,12 +27,12 @@ ENERGIES = ("energy_before", "energy_after")
 
 
 class TrackExpansion(Callback):
-    """Logs an entry after the first batch, then every `every` seconds, and at the end; its step is the number of images.
+    """Logs an entry after the first batch, then every `every` seconds, and at the end. The step is the number of images made.
 
-    An entry has the numbers of `images` and `failures` so far, `memory_gb` (see the function of this name), and since
-    the last entry `images_per_second` and the medians of `energy_before` and `energy_after`. Every `grid_every` seconds
-    it also has `samples`, a grid of the latest images. With several ranks only the leading rank logs: `made()` counts
-    the images of all ranks, but energies, samples and memory are those of the leading rank.
+    An entry has the numbers of `images` and `failures` so far, `memory_gb` (see the function of this name) and, for the
+    time since the last entry, `images_per_second` and the medians of `energy_before` and `energy_after`. Every
+    `grid_every` seconds it also has `samples`, a grid of the latest images. With several ranks only the leading rank
+    logs: `made()` counts the images of all ranks, but energies, samples and memory are those of the leading rank.
     """
 
     def __init__(
