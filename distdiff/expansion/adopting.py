@@ -1,4 +1,4 @@
-"""Copies images that another row of a study has already made: a selection does not change how images are made."""
+"""Copies images that another row of a study has already made: rows that differ only in selection make the same images."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -15,9 +15,10 @@ SELECTION = "selection"  # this ingredient decides which images are kept, not ho
 
 
 def adopt(directory: Path, wanted: Sequence[str], ingredients: Mapping[str, Any], storage: Storage) -> set[str]:
-    """Copies the images `wanted` (file names) that a neighbouring directory already has into the open `storage`.
+    """Copies those `wanted` images (file names) that a neighbouring directory already has into the open `storage`.
 
-    Returns the names of the copied images. They are the images this job would make: everything that decides the pixels is equal.
+    Returns the names of the copied images. They equal the images that this job would make, because everything that
+    decides the pixels is the same.
     """
     missing = set(wanted)
     for other in _siblings(directory, ingredients, storage):
@@ -28,7 +29,7 @@ def adopt(directory: Path, wanted: Sequence[str], ingredients: Mapping[str, Any]
 
 
 def _batches(other: ExpandedDirectory, wanted: Set[str]) -> Iterator[list[tuple[Row, bytes]]]:
-    """The images of another directory that are wanted, as far as they can be read: another process may be moving them."""
+    """The wanted images of another directory, in batches. Ends early if one cannot be read (it may just be moved)."""
     try:
         store = CandidateStore(other)
         rows = [row for name, row in (store.rows() | other.rows()).items() if name in wanted]
@@ -36,11 +37,11 @@ def _batches(other: ExpandedDirectory, wanted: Set[str]) -> Iterator[list[tuple[
         for start in range(0, len(rows), BATCH):
             yield [(without_place(rows[i]), read(i)) for i in range(start, min(start + BATCH, len(rows)))]
     except (OSError, UserError):
-        return  # what is missing is made
+        return  # images that were not copied will be made
 
 
 def _siblings(directory: Path, ingredients: Mapping[str, Any], storage: Storage) -> Iterator[ExpandedDirectory]:
-    """Neighbouring directories whose images were made in the same way and are saved as `storage` saves them."""
+    """Neighbouring directories whose images were made in the same way and are encoded as in `storage`."""
     same = _made_by(ingredients)
     for path in sorted(directory.parent.glob(f"*/{MANIFEST}")):
         other = ExpandedDirectory(path.parent)
@@ -55,7 +56,7 @@ def _siblings(directory: Path, ingredients: Mapping[str, Any], storage: Storage)
 
 
 def _whole(other: ExpandedDirectory) -> bool:
-    """Whether all of its images can be read now: images in an unfinished shard cannot."""
+    """Whether all images of the directory can be read now; images in an unfinished shard cannot."""
     return other.storage.options.shard_size is None or other.manifest()["complete"]
 
 

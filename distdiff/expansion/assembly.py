@@ -1,4 +1,4 @@
-"""Turns the configuration into expansion jobs: which images a job makes, what identifies them, and what makes them."""
+"""Turns the configuration into expansion jobs: which images a job makes, and what identifies and makes them."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Assembly:
     """Builds the expansion jobs of one configuration."""
 
     def __init__(self, config: DictConfig, cache: StageCache, generators: Generators | None = None) -> None:
-        """Configurations of the same run share `generators`, so that each generator loads once."""
+        """The configurations of a run share `generators`, so that each generator is loaded only once."""
         self.config = config
         self.cache = cache
         self.encoders = encoder_source(config, cache)
@@ -47,7 +47,7 @@ class Assembly:
     def job(self, data: TrainingSet, seed: int, name: str | None = None) -> ExpansionJob:
         """The job that expands `data` by the `method`, `selection` and `expansion` keys.
 
-        `name` is the name of the study's row and becomes part of the directory's name; the default follows from the keys.
+        `name` is the name of the study's row and becomes part of the directory's name; by default the keys decide it.
         """
         name = row_name(self.config) if name is None else name
         method: Method = build(self.config.method)
@@ -75,11 +75,11 @@ class Assembly:
         return SelectingJob(*common, selection=selection, examiner=examiner)
 
     def materials(self, data: TrainingSet, seed: int, title: str, few: bool = False) -> Materials:
-        """The objects that methods and selections may ask for; `few`: only a few images will be made."""
+        """The objects that methods and selections may ask for; `few`: whether only a few images will be made."""
         return Materials(self.config, data, seed, title, self.cache, self.encoders, self.generators, few)
 
     def ingredients(self, data: TrainingSet, seed: int) -> dict[str, Any]:
-        """Everything that can change the images, including only the configuration keys that the method reads."""
+        """Everything that can change the images; configuration keys that the method does not read are left out."""
         config = self.config
         needs = needs_of(config.method)
         found = {
@@ -115,22 +115,22 @@ class Assembly:
         return found
 
     def _energy_identity(self, data: TrainingSet, seed: int) -> dict[str, Any]:
-        """The `energy` keys and φ, and the `prototype` keys if the energy needs prototypes."""
+        """What identifies the energy: the `energy` keys, φ, and the `prototype` keys if the energy needs prototypes."""
         identity = option_identity(self.config.energy)
         if PROTOTYPES in energy_needs_of(self.config.energy):
             identity["prototype"] = prototype_identity(self.config.prototype, data.parts[0].labels, seed)
         return {"energy": identity, "encoder": self.encoders.identity(data, seed)}
 
     def directory_for(self, name: str, seed: int, identity: str) -> Path:
-        """`expansion.output_dir`, or a directory below `paths.expanded_dir` named by dataset, row and fingerprint.
+        """`expansion.output_dir`, or a directory below `paths.expanded_dir` whose name has dataset, row and fingerprint.
 
-        The name also has the factor if there is a selection, and the storage if that is not the default.
+        The name also has the factor if there is a selection, and the storage options if they are not the defaults.
         """
         if self.config.expansion.output_dir and self.config.command == "expand":
             return Path(self.config.expansion.output_dir)
         if self.config.expansion.output_dir:  # a study makes several expansions, so each gets a folder inside it
             return Path(self.config.expansion.output_dir) / f"{safe_name(name)}-seed{seed}"
-        # A selection for another factor replaces what is there: the data of another run must not change under it.
+        # A selection for another factor would replace the images in the same directory, and no run's data may change later.
         factor = "" if self.config.selection.name == ALL else f"x{self.config.expansion.factor}"
         words = StorageOptions.of(self.config).words
         parts = (safe_name(self.config.dataset.name), safe_name(name), identity, factor, words)

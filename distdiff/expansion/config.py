@@ -20,10 +20,10 @@ OF_ENERGY = ("guidance", "energy", "encoder", "prototype")  # groups that only s
 @dataclass
 class ExpansionKeys:
     factor: int = key(at_least=1)
-    balance: bool = False  # more copies for small classes, so that all classes have equally many originals plus copies
+    balance: bool = False  # small classes get more copies: every class has equally many images in total
     sources: str = key("all", choices=("all", "hard"))  # hard: copies are made only of the images the guide learnt last
     hard_fraction: float = key(0.5, above=0, at_most=1)  # the fraction of each class's images that counts as hard
-    strength: Any = key(above=0, at_most=1)  # a number, a list (one per copy, repeating) or {low: , high: }
+    strength: Any = key(above=0, at_most=1)  # a number, a list (an entry per copy, repeated) or {low: , high: }
     batch_size: int = key(at_least=1)
     output_dir: str | None = None
     format: str = key("imagefolder", choices=("imagefolder", "webdataset", "parquet"))
@@ -31,26 +31,30 @@ class ExpansionKeys:
     quality: int | None = key(None, at_least=1, at_most=100)  # null: 95 for jpeg, lossless for webp
     save_size: int | None = key(None, at_least=8)  # null: the generator's resolution
     shard_size: int = key(1000, at_least=1)  # images per shard, for webdataset and parquet
-    split: int | None = key(None, at_least=0)  # this process's part of an array job, from 0
+    split: int | None = key(None, at_least=0)  # the index of this process's part of an array job, from 0
     total_split: int = key(1, at_least=1)
-    # How many unreadable sources or failed images a run tolerates: below 1 a fraction, from 1 on a count; null: any number.
+    # The unreadable sources or failed images that a run tolerates: below 1 a fraction, else a count; null: no limit.
     max_failures: float | None = key(0.25, at_least=0)
 
 
 def check(config: DictConfig) -> None:
-    """Refuses invalid strengths, strengths that leave no steps, a PNG quality, an invalid split, and `hard` without a guide."""
+    """Refuses an invalid strength or split, a strength that leaves no denoising steps, and a quality for PNG images.
+
+    Also refuses `expansion.sources=hard` unless the guide is trained in this run.
+    """
     keys = config.expansion
     check_strengths(keys.strength)
     if keys.quality is not None and keys.image_format == "png":
         raise UserError(
-            f"expansion.quality={keys.quality} is not allowed: png is lossless; it is for expansion.image_format=jpeg or webp"
+            f"expansion.quality={keys.quality} is not allowed: png is lossless; a quality is for "
+            "expansion.image_format=jpeg or webp"
         )
     check_split(keys.split, keys.total_split, config.command)
     encoder = config.encoder
     if keys.sources == HARD and not (encoder.name == "guide" and encoder.get("checkpoint") is None):
         raise UserError(
-            "expansion.sources=hard is not allowed: it asks which images the guide learnt last, so encoder=guide without a "
-            "checkpoint"
+            "expansion.sources=hard is not allowed: it asks which images the guide learnt last, so it needs "
+            "encoder=guide without a checkpoint"
         )
     for strength in strengths_of(keys.strength):
         check_steps(config, strength)
@@ -59,7 +63,7 @@ def check(config: DictConfig) -> None:
 def unread(config: DictConfig) -> dict[str, str]:
     """The groups and keys that the chosen method, selection and sources do not read, each with a message.
 
-    Empty for a study of several rows, which may each read different keys.
+    Empty for a study of several rows, because each row may read other keys.
     """
     if "study" in config and list(config.study.methods) != [row_name(config)]:
         return {}
@@ -91,7 +95,7 @@ def check_strengths(strength: Any) -> None:
 
 
 def check_split(split: int | None, total_split: int, command: str) -> None:
-    """Refuses an array job's `split` that is not between 0 and `total_split` − 1."""
+    """Refuses a `split` that is not between 0 and `total_split` − 1, and any split in a command other than `expand`."""
     if split is None and total_split == 1:
         return
     if command != "expand":

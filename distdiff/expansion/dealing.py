@@ -1,4 +1,4 @@
-"""Computes which copy of which source each item of a plan is: `expansion.factor`, `balance` and `sources`."""
+"""Computes which copy of which source each item of a plan is, from `expansion.factor`, `balance` and `sources`."""
 
 from abc import ABC, abstractmethod
 
@@ -8,14 +8,14 @@ import numpy as np
 class Deal(ABC):
     """Decides how many copies each source of a plan gets, and in which order.
 
-    Item i is the same at every factor, so a larger factor only appends items. `count` is the number of items. Arguments and
-    results are integers or integer arrays (m,); a position is the index of a source among those that get copies.
+    Item i is the same at every factor, so a larger factor only appends items. `count` is the number of items. Arguments
+    and results are integers or integer arrays (m,); a position is the index of a source among those that get copies.
     """
 
     count: int
 
     def __init__(self, labels: np.ndarray, ranks: np.ndarray) -> None:
-        """`labels` (n,): the sources' classes; `ranks` (n,): the order in which the sources of a class get their copies."""
+        """`labels` (n,) are the sources' classes. Sources of a class get copies in ascending order of `ranks` (n,)."""
         self.order = np.lexsort((ranks, labels))  # positions, class by class
         self.labels, self.classes, self.sizes = np.unique(labels, return_inverse=True, return_counts=True)
         self.starts = np.cumsum(self.sizes) - self.sizes  # where each class begins in `order`
@@ -28,14 +28,17 @@ class Deal(ABC):
 
     @abstractmethod
     def least_factor(self, copies: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """The smallest factor whose plan contains these copies of the sources at `positions`."""
+        """For each of `copies`, whose sources are at `positions`, the smallest factor whose plan contains it, (m,)."""
 
     def numbers(self, copies: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """The number of each copy among the items of its class, from 0, (m,)."""
+        """The index of each copy among the items of its class, counted from 0, (m,)."""
         return np.asarray(copies) * self.sizes[self.classes[positions]] + self.turn[positions]
 
     def numbered(self, labels: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The copy numbers and source positions of the `numbers`-th items of classes `labels`: the inverse of `numbers`."""
+        """The copy numbers and source positions of the items that have the indices `numbers` in the classes `labels`.
+
+        This is the inverse of the method `numbers`.
+        """
         classes = np.searchsorted(self.labels, labels)
         copies, turns = np.divmod(np.asarray(numbers), self.sizes[classes])
         return copies, self.order[self.starts[classes] + turns]
@@ -67,10 +70,10 @@ class Proportional(Deal):
 
 
 class InTurn(Deal):
-    """Gives the sources of each class one copy each in turn, in the order of their `ranks`.
+    """Gives the copies of each class to its sources in turn, one at a time, in the order of their `ranks`.
 
-    The first `first[c]` items of each class c come first, class by class; then each unit of the factor adds `unit[c]` items to
-    each class c.
+    A plan begins with `first[c]` items of each class c, class by class. After these, each unit of the factor adds
+    `unit[c]` items of each class c.
     """
 
     def __init__(
@@ -86,10 +89,10 @@ class InTurn(Deal):
 
     @classmethod
     def balanced(cls, labels: np.ndarray, ranks: np.ndarray, sizes: np.ndarray, factor: int) -> "InTurn":
-        """Makes N (1 + factor) − n_c copies for a class of n_c real images, so that each class has N (1 + factor) in all.
+        """Makes N (1 + factor) − n_c copies for a class of n_c real images, so that every class has N (1 + factor) images.
 
-        N is the largest n_c. `labels` and `ranks` (n,) describe the sources that get copies; `sizes` (classes,) counts all real
-        images of their classes.
+        N is the largest n_c. `labels` and `ranks` (n,) describe the sources that get copies; `sizes` (classes,) counts
+        all real images of each of their classes.
         """
         largest = int(sizes.max(initial=1))
         words = f"of {len(labels):,} source images, so many that each class has {largest * (1 + factor):,} with its originals,"
@@ -97,9 +100,9 @@ class InTurn(Deal):
 
     @classmethod
     def equal_counts(cls, labels: np.ndarray, ranks: np.ndarray, sizes: np.ndarray, factor: int) -> "InTurn":
-        """Makes `factor` times as many copies as a class has real images, all of the given sources alone.
+        """Makes, for each class, `factor` times as many copies as it has real images, but only of the given sources.
 
-        Arguments are as in `balanced`.
+        The arguments are those of `balanced`.
         """
         words = f"{factor * int(sizes.sum()):,} copies of {len(labels):,} of {int(sizes.sum()):,} source images"
         return cls(labels, ranks, np.zeros_like(sizes), sizes, factor, words)

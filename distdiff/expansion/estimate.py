@@ -22,7 +22,7 @@ ENCODED = 8  # at most this many images of a batch are encoded to measure their 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of making `images`, at `images_per_second` over all devices and `bytes_per_image` on disk."""
+    """The cost of making `images` images; `images_per_second` is the rate of all devices together."""
 
     images: int
     images_per_second: float
@@ -48,7 +48,7 @@ class Estimate:
         return f"{self.images:,} images: about {duration(self.seconds)} at {rate}, {size(self.bytes)} on disk"
 
     def within(self, limit: str) -> str:
-        """The estimate as text with an upper bound for the time, for use while the rate is not well known.
+        """The estimate as text, with the upper bound `limit` instead of a time, for use before the rate is well known.
 
         >>> Estimate(images=100, images_per_second=4, bytes_per_image=1000).within("a minute")
         '100 images: less than a minute, 100 kB on disk'
@@ -57,11 +57,12 @@ class Estimate:
 
 
 class SayEstimate(Callback):
-    """Prints the `Estimate` for the `images` images of all `ranks` once, early on, unless there is only one batch.
+    """Prints one `Estimate` early in a job, unless the job has only one batch.
 
-    It is printed after the second batch, since the first one warms up, but already after the first batch if that took more
-    than `patience` seconds. If the whole job takes less than a minute even at half of the first batch's rate, only "less than a
-    minute" is printed, after the first batch.
+    `images` is the number of images that all `ranks` make together. The estimate is printed after the second batch,
+    because the first one includes warming up, or after the first batch if that took more than `patience` seconds. If
+    half of the first batch's rate is enough to finish within a minute, "less than a minute" is printed after the first
+    batch instead.
     """
 
     def __init__(self, images: int, encoding: ImageEncoding, ranks: int = 1, patience: float = 30.0) -> None:

@@ -17,11 +17,11 @@ from distdiff.ranks.trainer import trainer_device
 from distdiff.selection.base import Candidates
 from distdiff.store.journal import Row
 
-BATCH = 64  # fixed, so that rounding, and so the selection, is the same in every process
+BATCH = 64  # fixed, so that rounding and therefore the selection are the same in every process
 
 
 class Examiner:
-    """Examines images from their saved files in the order of the plan, so the result is the same whichever process made them."""
+    """Examines saved image files in the order of the plan, so that it does not matter which process made which image."""
 
     def __init__(self, materials: Materials) -> None:
         self.materials = materials
@@ -54,7 +54,7 @@ class Examiner:
         )
 
     def _probabilities(self, raw: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Class probabilities (B, classes): the guide's, or for other encoders a softmax of the cosines to the class means."""
+        """The guide's class probabilities (B, classes); for other encoders, a softmax of the cosines to the class means."""
         encoder = self.materials.image_energy.encoder
         if isinstance(encoder, GuideEncoder):
             return encoder.classifier.head(raw).softmax(-1)

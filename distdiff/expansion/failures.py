@@ -19,11 +19,11 @@ from distdiff.store.journal import append_rows
 from distdiff.store.shares import OUTPUT_DIR, Share
 from distdiff.writing import writing_to
 
-PATIENCE = 100  # the fraction of failures is taken of at least this many images, or of all if fewer are planned
+PATIENCE = 100  # a fractional limit is applied to at least this many images, or to all if fewer are planned
 
 
 class FailureLimit:
-    """The limit of `expansion.max_failures`: a fraction if below 1, a count from 1 on, no limit if None."""
+    """The limit that `expansion.max_failures` sets: a fraction if below 1, a count from 1 on, no limit if None."""
 
     def __init__(self, allowed: float | None) -> None:
         self.allowed = allowed
@@ -31,7 +31,7 @@ class FailureLimit:
     def exceeded(self, failed: int, tried: int, planned: int) -> bool:
         """Whether `failed` of `tried` images are too many.
 
-        A fractional limit is applied to at least `PATIENCE` images, or to all if fewer are planned.
+        A fractional limit is applied to at least `PATIENCE` images, or to all `planned` images if those are fewer.
 
         >>> FailureLimit(0.25).exceeded(20, tried=20, planned=1000), FailureLimit(0.25).exceeded(26, 26, 1000)
         (False, True)
@@ -58,9 +58,9 @@ class FailureJournal(Callback):
     """Journals samples that failed, and ends the run with a `UserError` when there are too many."""
 
     def __init__(self, directory: Path, share: Share, limit: FailureLimit, plan: ExpansionPlan, settled: int) -> None:
-        """`settled`: how many images of the plan exist already or failed before; they count as tried.
+        """`settled`: how many images of the plan exist already or failed before; all of these count as tried.
 
-        All ranks must construct this together.
+        All ranks must call the constructor together.
         """
         self.directory = directory
         self.journal = directory / FAILURE_JOURNALS.replace("*", share.name)

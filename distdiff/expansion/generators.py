@@ -13,7 +13,7 @@ NO_PART = ("draws", "usual_strength", "usual_batch_size", "gradient_checkpointin
 
 
 class Generators:
-    """Loads generators by their `generator` keys; only the one asked for last stays in memory."""
+    """Loads generators by their `generator` keys; only the generator that was asked for last stays in memory."""
 
     def __init__(self) -> None:
         self._identities: dict[str, dict[str, Any]] = {}
@@ -36,5 +36,5 @@ class Generators:
         return self._identities[name]
 
     def latent_dtype(self, keys: DictConfig) -> torch.dtype:
-        """The precision of latents outside of the networks; this loads no network."""
+        """The dtype of latents outside of the networks, found without loading a network."""
         return torch.float64 if keys.dtype == "float64" else torch.float32

@@ -6,9 +6,9 @@ import numpy as np
 
 
 def hardest(order: np.ndarray, labels: np.ndarray, fraction: float) -> np.ndarray:
-    """The positions of the given fraction of each class's images, at least one, that have the highest `order`, sorted.
+    """The sorted positions of each class's images with the highest `order`: a `fraction` of the class, at least one.
 
-    `order` (n,) is larger the later the guide learnt an image; `labels` (n,) are the classes.
+    An image that the guide learnt later has a larger `order` (n,). `labels` (n,) are the classes of the images.
 
     >>> hardest(np.array([3.0, 1.0, 2.0, 0.0]), np.array([0, 0, 0, 1]), 0.5).tolist()
     [0, 2, 3]

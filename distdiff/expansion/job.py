@@ -1,4 +1,4 @@
-"""One expansion: its directory, what identifies it, and how the directory is filled."""
+"""One expansion: what identifies it, its directory, and how the directory is filled."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -45,10 +45,12 @@ from distdiff.writing import writing_to
 
 @dataclass
 class ExpansionJob:
-    """Describes an expansion before it is made: `ingredients` identify it, `synthesizer(title)` loads what makes its images.
+    """Describes an expansion before it is made. Its `ingredients` identify it.
 
-    `name` is the name of the study's row. `method` plans the images. `choose_sources()` returns the positions of the sources
-    that get copies; None for all. `adopts`: copy images that a neighbouring directory already has, if made in the same way.
+    `name` is the name of the study's row. `synthesizer(title)` loads the synthesizer that makes the images; `title`
+    labels progress bars. `method` plans the images. `choose_sources()` returns the positions of the sources that get
+    copies; if `choose_sources` is None, all sources do. `adopts`: whether to copy images that a neighbouring directory
+    already has, if they were made in the same way.
     """
 
     name: str
@@ -74,7 +76,7 @@ class ExpansionJob:
         return self.plan_of(self.config.expansion.factor)
 
     def plan_of(self, factor: int) -> ExpansionPlan:
-        """The plan for another `expansion.factor`."""
+        """The plan with `factor` in place of `expansion.factor`."""
         options, extension = self.config.expansion, StorageOptions.of(self.config).encoding.extension
         return ExpansionPlan(
             self.sources, factor, options.strength, self.seed, extension, options.balance, self.method, self._chosen
@@ -82,19 +84,19 @@ class ExpansionJob:
 
     @cached_property
     def _chosen(self) -> np.ndarray | None:
-        """The positions of the sources that get copies; None for all."""
+        """The positions of the sources that get copies; None for all sources."""
         return None if self.choose_sources is None else world().once(self.choose_sources)
 
     def claim(self) -> None:
         """Makes the directory, or checks that an existing one belongs to this job.
 
-        Raises `UserError` if it belongs to another job, or if too many sources cannot be read.
+        Raises `UserError` if the directory belongs to another job, or if too many sources cannot be read.
         """
         world().once(self._claim)
 
     @property
     def contents(self) -> Contents | None:
-        """Which images of the finished directory belong to this job; None for all.
+        """Which images of the finished directory belong to this job; None if all do.
 
         The directory may hold more images, if it was made with a larger factor.
         """
@@ -103,16 +105,16 @@ class ExpansionJob:
     def run(self, title: str, logger: Logger | bool = False) -> int:
         """Makes the missing images of this process's share; the process that makes the last image finishes the directory.
 
-        Returns how many images of other shares are still missing. Makes nothing if the directory is complete. Progress is
-        logged to `logger`. Raises `UserError` as `claim` does, and if too many images fail.
+        Returns how many images of other shares are still missing. Makes nothing if the directory is complete. Progress
+        is logged to `logger`. Raises `UserError` as `claim` does, and if too many images fail.
         """
         self.claim()  # again: hours may have passed, and the directory may be gone
-        _ = self._chosen  # all ranks choose together, before one of them asks alone
+        _ = self._chosen  # must be computed by all ranks together, and later one rank alone needs it
         options, ranks, num_lacking = self.config.expansion, world(), 0
         if not ranks.once(self.is_done):
             share = Share(options.split or 0, options.total_split, ranks.rank, ranks.size)
             with ExitStack() as holding:
-                # The leading rank goes first: if it is refused, all ranks stop.
+                # The leading rank takes its share first: if another process holds that share, all ranks stop.
                 ranks.once(lambda: holding.enter_context(working_on(self.path, share)))
                 if not ranks.leads:
                     holding.enter_context(working_on(self.path, share))
@@ -125,7 +127,7 @@ class ExpansionJob:
         return ExpandedDirectory(self.path).holds(self.plan)
 
     def fill(self, share: Share, title: str, logger: Logger | bool) -> int:
-        """Makes a share's images and returns how many of other shares are missing; if none, finishes the directory."""
+        """Makes a share's images and returns how many of other shares' images are missing; if none, finishes the directory."""
         directory = ExpandedDirectory(self.path)
         self.make_missing(self.plan, share, title, logger, directory.storage, directory.rows)
         return world().once(lambda: self._finish(directory, self.plan))
@@ -142,7 +144,8 @@ class ExpansionJob:
     ) -> None:
         """Makes the missing images of a plan that belong to a share, and writes them to `storage`.
 
-        `rows()` returns the metadata of the existing images by file name. `wanted`: indices into the plan; make only these.
+        `rows()` returns the metadata rows of the existing images by file name. If `wanted` (indices into the plan) is
+        given, only images at these indices are made.
         """
         ranks = world()
         lacking = ranks.once(lambda: plan.missing(self._settled(rows())))
@@ -177,7 +180,8 @@ class ExpansionJob:
     def _settled(self, rows: Mapping[str, Row]) -> set[str]:
         """The file names of images that need not be made: those that have a row, and those that failed before.
 
-        If one of several images that were made together was lost, none of them counts.
+        If one of several images that were made together was lost, the others are left out too, so that all are made
+        again.
         """
         settled = rows.keys() | read_failures(self.path).keys()
         if not self.method.together:
@@ -186,11 +190,11 @@ class ExpansionJob:
         return settled - torn
 
     def _part(self, plan: ExpansionPlan, share: Share, indices: np.ndarray) -> np.ndarray:
-        """The items at `indices` that belong to a share; copies that are made together belong to the same share."""
+        """Those of `indices` whose items belong to a share; copies that are made together belong to the same share."""
         return share.of(indices, plan.source_numbers(indices) if self.method.together else None)
 
     def _without_adopted(self, plan: ExpansionPlan, missing: np.ndarray, share: Share, storage: Storage) -> np.ndarray:
-        """Copies the missing items that another row of the study has made, and returns the indices of the rest."""
+        """Copies the missing items that another row of the study has made, and returns the indices of the others."""
         wanted = {plan[int(index)].file_name: int(index) for index in missing}
         with writing_to(self.path, OUTPUT_DIR):
             storage.begin(share.name)
@@ -200,7 +204,7 @@ class ExpansionJob:
         return np.array([index for name, index in wanted.items() if name not in adopted], dtype=np.int64)
 
     def _say_going_on(self, plan: ExpansionPlan, settled: int) -> None:
-        """Prints how many images an earlier run made, without those that failed."""
+        """Prints how many images earlier runs have made; images that failed do not count."""
         if world().leads and (there := settled - num_failed(self.path, plan)) > 0:
             console.print(f"going on: {there:,} of {len(plan):,} images are there")
 
@@ -263,7 +267,7 @@ class ExpansionJob:
 
     @contextmanager
     def _timed(self, made: Counter) -> Iterator[None]:
-        """Records how long the block took and how many images it made, even if it is stopped."""
+        """Records how long the `with` block took and how many images `made` counts, even if the block is interrupted."""
         started = time.perf_counter()
         try:
             yield

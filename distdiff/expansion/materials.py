@@ -1,4 +1,4 @@
-"""Builds what a method may ask for from the real images and the configuration, each once, or loads it from the cache."""
+"""Builds the materials of methods from the real images and the configuration, or loads them from the cache."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -42,13 +42,13 @@ from distdiff.prototypes.fitting import fit_image_prototypes, image_features, pr
 from distdiff.prototypes.hierarchical import FORMAT, Prototypes
 from distdiff.ranks.trainer import trainer_device
 
-LATENTS_FORMAT = 2  # raise when the files of a posterior change
+LATENTS_FORMAT = 2  # raise when the format of a posterior's files changes
 
 
 class Materials:
-    """Builds what methods need, for the training images of one study seed and one configuration.
+    """Builds the materials of methods for one configuration and the training images of one study seed.
 
-    It has an attribute for everything that `Method.synthesizer` lists.
+    Each material that `Method.synthesizer` lists is an attribute of the same name.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Materials:
         generators: Generators,
         few: bool = False,
     ) -> None:
-        """`title` names progress bars. `few`: only a few images will be made, so sources are encoded on demand."""
+        """`title` labels progress bars. `few`: only a few images will be made, so sources are encoded when they are needed."""
         self.config = config
         self.data = data
         self.seed = seed
@@ -73,10 +73,10 @@ class Materials:
         self.few = few
 
     def synthesizer(self, method: Method) -> Synthesizer:
-        """Builds the method's synthesizer with everything that it asks for."""
+        """Builds the method's synthesizer from the materials that the method asks for."""
         needs = needs_of(self.config.method)
         if {"generator", "prompts", "latents"} & set(needs):
-            _ = self.generator  # loaded first: some errors in the configuration show only when it loads
+            _ = self.generator  # loaded first: some errors in the configuration show only then
         return method.synthesizer(**{need: getattr(self, need) for need in needs})
 
     @property
@@ -85,7 +85,7 @@ class Materials:
 
     @property
     def size(self) -> int:
-        """The side in pixels of new images, and of real images where they are compared with new ones."""
+        """The side in pixels of new images, and of real images that are compared with them."""
         return self.config.generator.resolution
 
     @property
@@ -123,15 +123,15 @@ class Materials:
 
     @property
     def preparation(self) -> Preparation:
-        """How sources and prototypes are prepared: as the guidance method asks, or by default if the method is unguided."""
+        """How images are prepared for latents and prototypes: as the guidance method asks; without guidance, by default."""
         return self.guidance.preparation if "guidance" in needs_of(self.config.method) else Preparation()
 
     def encoder(self) -> Encoder:
-        """φ, trained or loaded."""
+        """The encoder φ, trained or loaded."""
         return self.encoders.encoder(self.data, self.seed, f"{self.title.rsplit(': ', 1)[0]}: guide")
 
     def prototypes(self, encoder: Encoder, size: int, fit: str) -> Prototypes:
-        """Class and group prototypes of the real images' features under φ; `fit` makes the images squares of side `size`."""
+        """Class and group prototypes under φ of the real images; `fit` is how images become squares of side `size`."""
         options, train = self.config.prototype, self.train
         ingredients = self._view(size, fit) | {
             "format": FORMAT,
@@ -159,7 +159,7 @@ class Materials:
         return Prototypes.load(self.cache.get("prototypes", ingredients, build_stage) / "prototypes.safetensors")
 
     def exemplars(self, encoder: Encoder, size: int, fit: str) -> Exemplars:
-        """Features of each real image under φ; `fit` makes the images squares of side `size`."""
+        """The features of each real image under φ; `fit` is how images become squares of side `size`."""
         train = self.train
 
         def build_stage(folder: Path) -> None:
@@ -195,7 +195,10 @@ class Materials:
 
     @cached_property
     def latents(self) -> Latents:
-        """The autoencoder's posterior of every source, made square by `dataset.fit` or by the guidance method's random crop."""
+        """The autoencoder's posterior of every source.
+
+        Sources are made square by the guidance method's random crop if it has one, else by `dataset.fit`.
+        """
         train, random_crop, generator = self.train, self.preparation.random_crop, self.generator
         identity = self._generators.identity(self.config.generator)
         how = None if random_crop is None else f"{random_crop.__module__}.{random_crop.__qualname__}"
@@ -228,7 +231,7 @@ class Materials:
         return StoredLatents(self.cache.get("latents", ingredients, build_stage))
 
     def _view(self, size: int, fit: str) -> dict[str, Any]:
-        """What identifies the real images' features under φ, for images made squares of side `size` by `fit`."""
+        """What identifies the real images' features under φ, if `fit` is how images become squares of side `size`."""
         return {
             "encoder": self.encoders.identity(self.data, self.seed),
             "resolution": size,

@@ -10,15 +10,15 @@ from distdiff.errors import UserError
 from distdiff.methods.item import WorkItem
 from distdiff.methods.synthesis import Synthesized, Synthesizer
 
-# Messages of the libraries that torch calls; errors of torch's own allocators are recognised by type or by Lightning.
+# Parts of error messages of the libraries that torch calls; torch's own allocators raise errors of a known type or text.
 _SAID = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "not enough memory", "out of memory")
 
 
 class WithinMemory:
-    """Calls a synthesizer on at most `limit` items at a time, halved for good whenever memory runs out."""
+    """Calls a synthesizer on at most `limit` items at a time; `limit` is halved, for good, whenever memory runs out."""
 
     def __init__(self, synthesizer: Synthesizer, together: bool = False) -> None:
-        """`together`: the images of a batch depend on each other, so a batch is never divided."""
+        """`together`: whether the images of a batch depend on each other; if so, a batch is never divided."""
         self.synthesizer = synthesizer
         self.together = together
         self.limit: int | None = None  # no limit
@@ -72,6 +72,6 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def joined(parts: Sequence[Synthesized]) -> Synthesized:
-    """The parts of a batch as one batch, in order."""
+    """Joins the parts of a batch, in order, into one batch."""
     columns = {name: [value for part in parts for value in part.columns[name]] for name in parts[0].columns}
     return Synthesized(torch.cat([part.images for part in parts]), columns)

@@ -12,10 +12,10 @@ from distdiff.methods.synthesis import Synthesized, Synthesizer
 
 
 class ExpansionModule(L.LightningModule):
-    """Turns each batch of work items into images; the writer callback puts them on disk."""
+    """Turns each batch of work items into images; the callback `ExpandedWriter` saves them."""
 
     def __init__(self, synthesizer: Synthesizer, together: bool = False) -> None:
-        """`together`: the images of a batch depend on each other."""
+        """`together`: whether the images of a batch depend on each other, so that a batch must not be divided."""
         super().__init__()
         self.synthesizer = synthesizer
         self.within_memory = WithinMemory(synthesizer, together)
@@ -31,7 +31,7 @@ class PlannedBatches(Dataset):
     """A dataset with one planned batch per index: the plan, not the loader, decides which items share a batch."""
 
     def __init__(self, plan: ExpansionPlan, batches: list[np.ndarray]) -> None:
-        """`batches` hold indices into the plan."""
+        """Each array in `batches` holds the indices of one batch's items in `plan`."""
         self.plan = plan
         self.batches = batches
 

@@ -1,17 +1,18 @@
-"""The names of expansions in directories and tables (no heavy imports)."""
+"""The names of expansions in directories and tables. This module imports nothing heavy."""
 
 from omegaconf import DictConfig
 
 from distdiff.methods.config import AUGMENTATION, IMG2IMG
 from distdiff.selection.config import ALL
 
-PLUS = "+"  # comes before the selection's name
+PLUS = "+"  # in a row's name, comes before the selection
 
 
 def row_name(config: DictConfig) -> str:
     """The name of the study's row that the keys choose, for instance `none+energy`.
 
-    It is the guidance for img2img, the policy for augmentation and the method otherwise, with `+<selection>` if one is chosen.
+    It is the name of the guidance for img2img, of the policy for augmentation, and of the method otherwise, followed by
+    `+<selection>` if a selection is chosen.
     """
     method = config.method
     if method.name == IMG2IMG:

@@ -22,7 +22,7 @@ CHUNK = 10_000  # file names made at a time
 class ExpansionPlan(Sequence[WorkItem]):
     """All copies of all sources, in an order in which a larger `factor` only appends items.
 
-    It stores one name for each source and no object for each image: items are computed when they are asked for.
+    The plan stores one name for each source and no object for each image: an item is computed when it is accessed.
     """
 
     def __init__(
@@ -36,11 +36,12 @@ class ExpansionPlan(Sequence[WorkItem]):
         method: Method | None = None,
         chosen: np.ndarray | None = None,
     ) -> None:
-        """`strength`: a number, a list (one per copy, repeating) or a `{low, high}` range to draw from for each image.
+        """`strength`: a number, a list (one entry per copy, repeated) or a `{low, high}` range to draw from.
 
-        `balance`: small classes get more copies than `factor` of each source, so that all classes end up equally large with
-        their originals. `method` plans what each image is made of; the default is img2img. `chosen`: positions of the sources
-        that share all copies of their classes; None for all sources.
+        `balance`: whether sources of small classes get more than `factor` copies, so that all classes have equally many
+        originals and copies in total. `method` decides from what each image is made; the default is img2img. `chosen`:
+        the positions of the only sources that get copies, as many per class as without `chosen`; None: all sources get
+        copies.
         """
         self.images = images
         self.factor = factor
@@ -71,7 +72,7 @@ class ExpansionPlan(Sequence[WorkItem]):
 
     @property
     def unreadable(self) -> tuple[Unreadable, ...]:
-        """The sources that cannot be read, so that they get no copies."""
+        """The sources that cannot be read and therefore get no copies."""
         return self.images.unreadable
 
     @property
@@ -93,18 +94,19 @@ class ExpansionPlan(Sequence[WorkItem]):
                 )
 
     def missing(self, done: Container[str]) -> np.ndarray:
-        """The indices of items whose file names are not among `done`, (m,) int64."""
+        """The indices of the items whose file names are not in `done`, (m,) int64."""
         indices = (index for index, name in enumerate(self.file_names()) if name not in done)
         return np.fromiter(indices, dtype=np.int64)
 
     def source_numbers(self, indices: np.ndarray) -> np.ndarray:
-        """The source positions (m,) of the items at `indices`; copies of one source have the same one."""
+        """The position of each item's source, (m,), for the items at `indices`; copies of one source share its position."""
         return self._places(indices)[1]
 
     def batches(self, indices: np.ndarray, batch_size: int, group: Callable[[float], Hashable]) -> list[np.ndarray]:
-        """Divides items into batches, in order; all items of a batch have the same `group(strength)`.
+        """Divides the items at `indices` into batches, in order; in a batch, `group(strength)` is the same for all items.
 
-        If the method makes all copies of a source together, a batch holds copies of one source only, at most `group_size`.
+        If the method makes copies of a source together, a batch holds copies of one source only, at most the method's
+        `group_size` of them.
         """
         copies, positions = self._places(indices)
         keys = self._groups(copies, positions, group)
@@ -119,7 +121,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return [part for part in parts if len(part)]
 
     def factor_with(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """The smallest factor, at least the plan's own, whose plan contains the images of these metadata rows too."""
+        """The smallest factor, at least the plan's own, whose plan also contains the images of these metadata rows."""
         if not rows:
             return self.factor
         copies = np.array([row["copy"] for row in rows])
@@ -133,7 +135,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return max(self.factor, int(self._deal.least_factor(copies, places).max()))
 
     def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The copy numbers and source positions of items; if the method has no sources, a copy's number counts its class."""
+        """The copy numbers and source positions of items. Without sources, the copies of a class are numbered together."""
         copies, places = self._deal.places(indices)
         if self.method.num_sources == 0:
             copies = self._deal.numbers(copies, places)
@@ -178,7 +180,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return f"{self._folders[self.sources.labels[position]]}/{name}__{copy:04d}.{self.extension}"
 
     def _groups(self, copies: np.ndarray, positions: np.ndarray, group: Callable[[float], Hashable]) -> list[Hashable]:
-        """`group` of each item's strength."""
+        """The value of `group` for each item's strength."""
         if self._drawn:
             places = zip(copies.tolist(), positions.tolist(), strict=True)
             return [group(self._strength(copy, position)) for copy, position in places]
@@ -186,7 +188,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return [of_turn[turn] for turn in (copies % len(of_turn)).tolist()]
 
     def _strength(self, copy: int, position: int) -> float | None:
-        """The strength of a copy: the number, the list's entry for this copy, or a draw from the range by the copy's own seed."""
+        """A copy's strength: the number, the list's entry for this copy, or a draw from the range by the copy's own seed."""
         if not self._drawn:
             return self.method.strength(float(self._strengths[copy % len(self._strengths)]))
         class_name = self.images.class_names[self.sources.labels[position]]
@@ -203,7 +205,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return deal(labels, self._ranks(), sizes, self.factor)
 
     def _ranks(self) -> np.ndarray:
-        """A random number for each chosen source, (n,), so that the order of names does not decide who gets an extra copy."""
+        """A random number for each chosen source, (n,), so that extra copies do not depend on the order of names."""
         class_names = self.images.class_names
         seeds = (
             image_seed(self.seed, class_names[self.sources.labels[p]], self.images.keys[p], "source", "deal")
@@ -213,6 +215,6 @@ class ExpansionPlan(Sequence[WorkItem]):
 
 
 def source_of(row: Mapping[str, Any]) -> str:
-    """The source of an expanded image as `class/key`, from its metadata row; older versions stored the key alone."""
+    """The source of an expanded image as `class/key`, from its metadata row; rows of older versions have the key alone."""
     sources = row.get("sources")
     return sources[0] if sources else f"{row['class_name']}/{row['source']}"

@@ -1,7 +1,8 @@
-"""An expansion from which a selection keeps a part of the images.
+"""An expansion in which a selection keeps only some of the images.
 
-Candidates are written below `.candidates/`. Once all are there, images are chosen class by class and moved to the dataset.
-At every moment an image is in at least one of the two places, so a stop loses none and the next run continues.
+Candidate images are written below `.candidates/`. Once all of them exist, the images to keep are chosen class by class
+and moved to the dataset. At every moment each image is in at least one of these two places, so a stop loses no image
+and the next run continues.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,12 +31,12 @@ from distdiff.wording import counted
 from distdiff.writing import writing_to
 
 SELECTING = ".selecting.lock"
-SHARE = "selection"  # the share that moves images
+SHARE = "selection"  # the name of the share that moves images
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The contents of the directory: the file names of the chosen images."""
+    """The contents of a finished directory: the file names of the images chosen for `factor`."""
 
     names: Sequence[str]
     factor: int
@@ -45,7 +46,7 @@ class Kept:
         return iter(self.names)
 
     def missing(self, done) -> np.ndarray:
-        """The positions of images whose file names are not among `done`, (m,) int64."""
+        """The indices in `names` of the file names that are not in `done`, (m,) int64."""
         return np.array([place for place, name in enumerate(self.names) if name not in done], dtype=np.int64)
 
     def factor_with(self, rows: Sequence[Row]) -> int:
@@ -56,7 +57,7 @@ class Kept:
 class SelectingJob(ExpansionJob):
     """Makes candidates, and keeps as many images of each class as `expansion.factor` asks for.
 
-    `examiner(title)` returns what examines the candidates; it trains or loads φ.
+    `examiner(title)` trains or loads φ and returns the `Examiner` of the candidates; `title` labels progress bars.
     """
 
     selection: Selection = All()
@@ -65,7 +66,7 @@ class SelectingJob(ExpansionJob):
 
     @property
     def contents(self) -> None:
-        """None: all images of the directory belong to the job, because another factor makes a new selection."""
+        """None, since all images of the directory belong to the job: a larger factor selects anew."""
         return None
 
     @property
@@ -91,9 +92,10 @@ class SelectingJob(ExpansionJob):
         return True
 
     def fill(self, share: Share, title: str, logger: Logger | bool) -> int:
-        """Makes a share's candidates and returns how many of other shares are missing.
+        """Makes a share's candidates and returns how many candidates of other shares are still missing.
 
-        The process that finds none missing chooses the images, and makes more candidates for classes with too few good ones.
+        The process that finds none missing chooses the images. If a class has too few good candidates, it makes more of
+        them.
         """
         while True:
             lacking = self._fill(share, title, logger)
@@ -101,7 +103,7 @@ class SelectingJob(ExpansionJob):
                 return lacking
 
     def _fill(self, share: Share, title: str, logger: Logger | bool) -> int | None:
-        """The same, but returns None if chosen images have been lost, so that they must be made again."""
+        """Does the work of `fill` once; returns None if chosen images have been lost and must be made again."""
         ranks = world()
         with ExitStack() as selecting:
             ranks.once(lambda: self._lock_and_prepare(selecting))
@@ -114,13 +116,13 @@ class SelectingJob(ExpansionJob):
                 if lacking := ranks.once(lambda: len(first.missing(self._settled(self._rows())))):
                     return lacking
                 ranks.once(lambda: self._lock_and_prepare(selecting))
-                if ranks.once(self.is_done):  # another share was faster
+                if ranks.once(self.is_done):  # the process of another share was faster
                     return 0
                 self._choose(title, logger)
             return 0 if ranks.once(self._keep) else None
 
     def _lock_and_prepare(self, selecting: ExitStack) -> None:
-        """Waits until no other process selects, and moves images that another factor chose back to the candidates."""
+        """Waits until no other process selects, then moves images chosen for another factor back to the candidates."""
         with writing_to(self.path, OUTPUT_DIR):
             lock = self.path / SELECTING
             try:
@@ -134,16 +136,16 @@ class SelectingJob(ExpansionJob):
                 return
             kept = self.store.kept()
             if kept is not None and kept["factor"] == self.factor and not self.directory.manifest()["complete"]:
-                return  # an interrupted move of the chosen images continues
+                return  # the move of the chosen images was interrupted and will continue
             self.store.forget_kept()
             if self.directory.rows() or self.directory.manifest()["complete"]:
                 before = self.directory.manifest().get("counts", {}).get("factor", "another")
-                console.print(f"selecting anew for expansion.factor={self.factor}: it was {before} before")
+                console.print(f"selecting anew for expansion.factor={self.factor}: the factor was {before} before")
                 self.store.take_back(SHARE)
 
     def _rows(self) -> dict[str, Row]:
-        """The metadata of all images made, kept or not, by file name."""
-        candidates = self.store.rows()  # first: another process may move images from here to there
+        """The metadata rows, by file name, of all images made so far, kept or not."""
+        candidates = self.store.rows()  # read first: another process may be moving candidates to the directory
         return candidates | self.directory.rows()
 
     def _make_candidates(
@@ -157,7 +159,7 @@ class SelectingJob(ExpansionJob):
             self.store.path.mkdir(exist_ok=True)
 
     def _choose(self, title: str, logger: Logger | bool) -> None:
-        """Chooses class by class, and makes more candidates, for all shares, in classes that have too few good ones."""
+        """Chooses images class by class. If a class has too few good candidates, makes more of them, for all shares."""
         wanted = {int(label): int(count) for label, count in enumerate(self.plan.counts) if count}
         chosen: dict[int, list[str]] = {}
         factors = self.selection.factors(self.factor)
@@ -183,7 +185,7 @@ class SelectingJob(ExpansionJob):
     def _chosen_of(
         self, plan: ExpansionPlan, labels: Sequence[int], wanted: dict[int, int], last: bool, title: str
     ) -> dict[int, list[str]]:
-        """The file names to keep in each of the classes `labels`, except classes that need more candidates first."""
+        """The file names to keep, by class, for the classes `labels`; classes that need more candidates are left out."""
         rows, examiner, found = self._rows(), self._examiner(title), {}
         numbers = self.sources.labels[plan.source_numbers(np.arange(len(plan)))]
         for label in labels:
@@ -209,7 +211,7 @@ class SelectingJob(ExpansionJob):
         return indices[np.isin(self.sources.labels[plan.source_numbers(indices)], labels)]
 
     def _keep(self) -> bool:
-        """Moves the chosen images to the dataset and finishes the directory; False if some of them are lost."""
+        """Moves the chosen images to the dataset and finishes the directory; returns False if some of them are lost."""
         with writing_to(self.path, OUTPUT_DIR):
             kept = self.store.kept()
             self.store.hand_over(kept["names"], SHARE)
@@ -240,6 +242,6 @@ class SelectingJob(ExpansionJob):
 
 
 def _all_shares() -> Share:
-    """The whole plan, divided among the ranks of this job only: the shares of other jobs are done."""
+    """The whole plan as a share, divided among this job's ranks only, because the shares of other jobs are done."""
     ranks = world()
     return Share(0, 1, ranks.rank, ranks.size)

@@ -18,14 +18,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class StopBetweenBatches(Callback):
     """Notes SIGINT (Ctrl-C), SIGTERM and SIGUSR1, and raises `Stopped` after the batch in progress is written.
 
-    It must be the last of a trainer's callbacks. A second signal has its usual effect, unless it arrives within `TOGETHER`
-    seconds of the first: the system sends a signal to every process, and a launcher may forward it once more.
+    It must be the last of a trainer's callbacks. A second signal has its usual effect, but is ignored within `TOGETHER`
+    seconds of the first, because a process may get one signal twice: from the system and from its launcher.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.moment = 0.0
-        # Recorded now, because Lightning later installs handlers whose SIGTERM waits for a loop that prediction does not have.
+        # Recorded before Lightning installs its own handlers: its SIGTERM handler waits for a loop that prediction lacks.
         self.previous: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

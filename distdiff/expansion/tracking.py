@@ -27,12 +27,12 @@ ENERGIES = ("energy_before", "energy_after")
 
 
 class TrackExpansion(Callback):
-    """Logs after the first batch, then every `every` seconds and at the end; the step is the number of images made.
+    """Logs an entry after the first batch, then every `every` seconds, and at the end. The step is the number of images made.
 
-    It logs `images`; `images_per_second` and the medians of `energy_before` and `energy_after` since the last entry;
-    `failures` so far; and `memory_gb` (see `memory_gb`). Every `grid_every` seconds it also logs `samples`, a grid of the
-    latest images. With several ranks only the leading one logs: `made()` counts the images of all ranks, energies, samples and
-    memory are its own.
+    An entry has the numbers of `images` and `failures` so far, `memory_gb` (see the function of this name) and, for the
+    time since the last entry, `images_per_second` and the medians of `energy_before` and `energy_after`. Every
+    `grid_every` seconds it also has `samples`, a grid of the latest images. With several ranks only the leading rank
+    logs: `made()` counts the images of all ranks, but energies, samples and memory are those of the leading rank.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class TrackExpansion(Callback):
         self._log(pl_module.device)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        with contextlib.suppress(RankLost):  # the job reports it itself
+        with contextlib.suppress(RankLost):  # the job itself reports a lost rank
             self._log(pl_module.device)
 
     def _log(self, device: torch.device) -> None:
@@ -112,7 +112,7 @@ def thumbnail(pixels: torch.Tensor) -> Image.Image:
 
 
 def memory_gb(device: torch.device) -> float:
-    """Memory in 10^9 bytes: on CUDA the peak taken by tensors so far, elsewhere what this process takes now."""
+    """Memory in 10^9 bytes: on CUDA the peak taken by tensors so far, elsewhere the memory that this process uses now."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return psutil.Process().memory_info().rss / 1e9

@@ -1,4 +1,4 @@
-"""Writes expanded images to disk as they are made, each one whole or not at all, and records what is done."""
+"""Writes expanded images to disk as they are made, each one whole or not at all, and records which are done."""
 
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ class ExpandedWriter(BasePredictionWriter):
     """Encodes the images of a batch and hands them to the directory's storage with their metadata rows."""
 
     def __init__(self, directory: Path, storage: Storage, share: Share, together: bool = False) -> None:
-        """`storage` is the directory's own or, for candidates, one below it.
+        """`storage` is the directory's own storage or, for candidates, a storage below the directory.
 
-        `together`: the images of a batch depend on each other, so each metadata row names all of them.
+        `together`: whether the images of a batch depend on each other; if so, each metadata row names all of them.
         """
         super().__init__(write_interval="batch")
         self.directory = directory

@@ -1,4 +1,4 @@
-"""Augmentation: copies made by an augmentation policy alone, the usual choice without a diffusion model."""
+"""Augmentation: copies made by an augmentation policy alone, the usual alternative to a diffusion model."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -28,7 +28,7 @@ class Augmented(Method):
 
 
 class Augmentation(Synthesizer):
-    """Applies the policy to each item's source, which is read only then, so that no source stays in memory."""
+    """Applies the policy to each item's source. A source is read only when it is needed, so that none stays in memory."""
 
     def __init__(self, policy: nn.Module, squares: Squares) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
-"""The base class of methods. A method makes a new image from no, one or several real images; its label may be soft.
+"""The base class of methods. A method makes an image from no, one or several real images.
 
-To add one: a file here with a subclass of `Method`, and a YAML file in `conf/method` that names it.
+The image may have a soft label. To add a method, write a subclass of `Method` in a file here, and a YAML file in
+`conf/method` that names the class.
 """
 
 from abc import ABC, abstractmethod
@@ -18,17 +19,18 @@ from distdiff.methods.synthesis import Synthesizer
 class Method(ABC):
     """Plans which real images a new image is made from, and builds the synthesizer that makes it.
 
-    Its keys in `conf/method` are the keyword-only arguments of its constructor. The argument names of its `synthesizer` say
-    what it needs (see there). The plan for an image must depend on that image's own seed alone, so that a larger factor only
-    adds images.
+    A method's keys in `conf/method` are the keyword-only arguments of its constructor. The argument names of its
+    `synthesizer` say what it needs; the docstring of `Method.synthesizer` lists these names. The plan for an image must
+    depend on that image's own seed alone, so that a larger factor only adds images.
 
-    - `num_sources`: how many real images a new one is made from. With 0, a class gets as many images as another method would
-      make from its sources.
+    - `num_sources`: how many real images a new one is made from. If this is 0, a class gets as many images as another
+      method would make from the sources of the class.
     - `keeps_class`: whether the heaviest class of a new image is always its source's class.
-    - `columns`: the metadata columns that the method adds, by name, with their types: `str`, `int`, `float`, `bool`, or a list
-      of one of these, such as `list[str]`. Columns that it does not declare get the type of their values.
-    - `group_size`: None if every image is made independently. A number if the copies of a source depend on each other: they
-      are then made together, at most this many in one batch, on one rank, and all again if only some of them were saved.
+    - `columns`: the metadata columns that the method adds, by name, with their types: `str`, `int`, `float`, `bool`, or
+      a list of one of these, such as `list[str]`. A column that is not declared gets the type of its values.
+    - `group_size`: None if every image is made independently. A number if the copies of a source depend on each other:
+      they are then made together on one rank, at most this many in a batch, and all are made again if only some were
+      saved.
     """
 
     num_sources: ClassVar[int] = 1
@@ -48,8 +50,8 @@ class Method(ABC):
     def partners(self, item: WorkItem, sources: Sources, seed: int) -> tuple[int, ...]:
         """The positions of the real images that a new image is made from besides its source.
 
-        By default, `num_sources` − 1 different images of the source's class, drawn by the item's own seed. If the class is too
-        small, images may repeat, or be the source itself.
+        By default, these are `num_sources` − 1 different images of the source's class, drawn by the item's own seed. If
+        the class has too few images, the same image may occur twice, or the source itself.
         """
         wanted = self.num_sources - 1
         if wanted < 1:
@@ -60,15 +62,15 @@ class Method(ABC):
         return tuple(map(int, rng.choice(others, wanted, replace=len(others) < wanted)))
 
     def label(self, item: WorkItem, sources: Sources, seed: int) -> SoftLabel:
-        """The classes of a new image with their weights, the heaviest first; `item.partners` are known already.
+        """The classes of a new image with their weights, the heaviest first; `item.partners` is already set.
 
-        Empty, the default, means the source's class alone.
+        An empty result, the default, means the source's class alone.
         """
         return ()
 
     @abstractmethod
     def synthesizer(self, *materials: Any) -> Synthesizer:
-        """Builds the synthesizer that makes the images. The arguments of a subclass say which of these it needs:
+        """Builds the synthesizer that makes the images. A subclass takes as arguments those of the following that it needs:
 
         - `seed` (int): the study's seed.
         - `squares` (`Squares`): the real images as squares of the generator's resolution, (H, W, 3) uint8 each.

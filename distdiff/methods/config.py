@@ -1,4 +1,4 @@
-"""The `method` keys that every method has, and the configuration groups that a method reads, judged by its signature."""
+"""The `method` keys that every method has, and the groups that a method reads, found from its signature."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from distdiff.config.signatures import signature_of
 from distdiff.errors import UserError
 from distdiff.keys import NAME, TARGET, Group
 
-# The methods of a study's rows that are named after a guidance or an augmentation policy.
+# A study's row with one of these methods has the name of its guidance or of its augmentation policy.
 IMG2IMG, AUGMENTATION = "img2img", "augmentation"
 LATENTS, POLICY = "latents", "policy"
 # What a method may ask for, and the configuration groups that each of these depends on.
@@ -24,7 +24,7 @@ MATERIALS: Mapping[str, tuple[str, ...]] = {
     "image_energy": ("energy", "encoder", "prototype", "generator"),
     POLICY: (),
 }
-# Augmentation policies that cannot make a new image from a single one: they change little or nothing, or mix several.
+# Augmentation policies that cannot make a new image from a single one: they change almost nothing, or mix several images.
 NO_COPIES = ("none", "default", "mixup", "cutmix")
 
 
@@ -61,11 +61,11 @@ def check(config: DictConfig) -> None:
 
 
 def check_option(option: DictConfig, place: str) -> None:
-    """The checks of `check`, for the `method` keys at `place` in the configuration."""
+    """Checks `option`, the `method` keys at `place` in the configuration, as `check` does."""
     needs_of(option)
     if option.get(POLICY) in NO_COPIES:
         raise UserError(
-            f"{place}.policy={option.policy} is not allowed: it makes no copy of an image that differs from it; "
+            f"{place}.policy={option.policy} is not allowed: it makes no copy of an image that differs from the original; "
             "choose another policy, such as randaugment"
         )
 

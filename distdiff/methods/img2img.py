@@ -55,7 +55,10 @@ class Img2ImgSampler(GuidedSampler):
         return batch.denoiser.add_noise(source, self.noise(source, generators), batch.schedule.first)
 
     def source_latents(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> torch.Tensor:
-        """VAE samples (B, C, h, w): one for each copy, or one for each source if the guidance method asks for that."""
+        """Samples of the VAE's posterior (B, C, h, w), one for each copy.
+
+        If the guidance method asks for one latent per source, all copies of a source have the same sample.
+        """
         if self.guidance.preparation.one_latent_per_source:
             seeds = (image_seed(self.seed, item.class_name, item.source, "source") for item in items)
             generators = [torch.Generator().manual_seed(seed) for seed in seeds]

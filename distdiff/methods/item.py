@@ -11,13 +11,14 @@ class WorkItem:
     """Describes one image to make: its name, its seed and the real images that it is made from.
 
     - `position`: its source's position among the real images; None if the method reads no real images.
-    - `copy`: the number of this copy among its source's copies; without a source, among the images of its class.
+    - `copy`: the index of this copy, from 0, among its source's copies; without a source, among the images of its
+      class.
     - `strength`: the fraction of denoising steps that run; None if the method denoises nothing.
     - `label`, `class_name`: its class; for a soft label, the heaviest class.
     - `source`: the source's key inside its class; None without a source.
     - `source_class`: the source's class, if that differs from `class_name`.
-    - `partners`: the positions of further real images that it is made from.
-    - `sources`: all real images that it is made from, each as `class/key`, the source first.
+    - `partners`: the positions of further real images that the new image is made from.
+    - `sources`: all real images that the new image is made from, each as `class/key`, the source first.
     - `soft_label`: its classes with their weights, the heaviest first; empty if the label is not soft.
     """
 
@@ -35,5 +36,5 @@ class WorkItem:
     soft_label: SoftLabel = ()
 
     def seed_for(self, seed: int, purpose: str) -> int:
-        """The seed of this item's random stream for a `purpose`, under the study's `seed`."""
+        """The seed of this item's random stream for a `purpose`, derived from the study's `seed`."""
         return image_seed(seed, self.source_class or self.class_name, self.source or "", self.copy, purpose)

@@ -18,8 +18,8 @@ from distdiff.methods.synthesis import Synthesized, Synthesizer
 class Mix(Method):
     """Makes x = λ x_i + (1 − λ) x_j with label λ y_i + (1 − λ) y_j (mixup, Zhang et al., 2018); x_j is of another class.
 
-    λ' ~ Beta(α, α) and λ = max(λ', 1 − λ'), so that the source x_i weighs at least as much as its partner x_j. The image's own
-    seed draws both λ and x_j. If there is only one class, x_j is an image of that class.
+    λ' ~ Beta(α, α) and λ = max(λ', 1 − λ'), so that the source x_i weighs at least as much as its partner x_j. The
+    image's own seed draws both λ and x_j. If there is only one class, x_j is an image of that class.
     """
 
     num_sources = 2
@@ -43,7 +43,7 @@ class Mix(Method):
         return soft_label({own: 1.0}) if own == other else soft_label({own: weight, other: 1 - weight})
 
     def weight(self, item: WorkItem, seed: int) -> float:
-        """λ, always slightly more than a half, so that the source's class is the heaviest."""
+        """λ, always greater than 1/2, so that the source's class is the heaviest."""
         drawn = np.random.default_rng(item.seed_for(seed, "weight")).beta(self.alpha, self.alpha)
         return float(max(drawn, 1 - drawn, 0.5 + 1e-6))
 

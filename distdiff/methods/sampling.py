@@ -33,11 +33,11 @@ class GuidedSampler(Synthesizer):
     def first_latents(
         self, items: Sequence[WorkItem], batch: GuidedBatch, generators: list[torch.Generator]
     ) -> torch.Tensor:
-        """z_t (B, C, h, w) at the schedule's first step; `generators` are the sampler's, one per item, still unused."""
+        """z_t (B, C, h, w) at the schedule's first step. `generators` has one generator per item, not used before."""
         raise NotImplementedError
 
     def group(self, strength: float) -> Hashable:
-        """The step schedule of this strength, or the strength itself if the steps' noise levels depend on it too.
+        """The step schedule of this strength, or the strength itself if the noise levels of the steps also depend on it.
 
         Raises `UserError` for a strength that leaves no steps.
         """
@@ -71,7 +71,7 @@ class GuidedSampler(Synthesizer):
         )
 
     def batch(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> GuidedBatch:
-        """The batch as the guidance method sees it; all items have the same schedule. `generators` are the sampler's."""
+        """The batch as the guidance method sees it. All items must have the same schedule; each has one of `generators`."""
         device, strength = self.generator.device, items[0].strength
         targets = self.image_energy.targets(items, self.seed).to(device)
         return GuidedBatch(
@@ -84,7 +84,7 @@ class GuidedSampler(Synthesizer):
         )
 
     def prompt_numbers(self, items: Sequence[WorkItem]) -> torch.Tensor:
-        """The number of each item's prompt, (B,): the only prompt of its class, or one drawn by the item's own seed."""
+        """The index of each item's prompt, (B,): the only prompt of its class, or one drawn by the item's own seed."""
         of_class = self.prompts.of_class
         if of_class is None:
             return torch.tensor([item.label for item in items])
@@ -113,7 +113,7 @@ class GuidedSampler(Synthesizer):
         return latents, energy_before
 
     def generators_for(self, items: Sequence[WorkItem], purpose: str) -> list[torch.Generator]:
-        """A separate random stream for each item and purpose, so that draws from one do not shift another."""
+        """A random generator for each item, used for this `purpose` only, so that its draws do not change others."""
         return [torch.Generator().manual_seed(item.seed_for(self.seed, purpose)) for item in items]
 
     def noise(self, like: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The classes and names of the real images, for methods that plan with them."""
+"""The classes and names of the real images, for methods that plan new images."""
 
 from collections.abc import Sequence
 
@@ -26,14 +26,14 @@ class Sources:
         return self._order[self._starts[label] : self._starts[label + 1]]
 
     def num_outside(self, label: int) -> int:
-        """How many images the other classes have."""
+        """How many images the other classes have in total."""
         return len(self) - len(self.of_class(label))
 
     def outside(self, label: int, number: int) -> int:
-        """The position of the `number`-th image of the other classes, counted from 0."""
+        """The position of the `number`-th image, counted from 0, among the images of all other classes."""
         start, end = self._starts[label], self._starts[label + 1]
         return int(self._order[number if number < start else number + (end - start)])
 
     def name(self, position: int) -> str:
-        """The name of an image in the metadata, `class/key`."""
+        """The name of an image in the metadata: `class/key`."""
         return f"{self.class_names[self.labels[position]]}/{self.keys[position]}"

@@ -24,7 +24,7 @@ class Synthesized:
     failures: dict[int, str] = field(default_factory=dict)
 
     def judged(self) -> "Synthesized":
-        """The same results; samples that are not finite, or constant after rounding to 8 bits, are added to the failures."""
+        """The same results, with samples that are not finite, or constant after rounding to 8 bits, added to `failures`."""
         finite = self.images.isfinite().flatten(1).all(1)
         levels = self.images.nan_to_num().clamp(0, 1).mul(255).round().flatten(2)
         constant = (levels.amax(2) == levels.amin(2)).all(1)
@@ -37,9 +37,9 @@ class Synthesizer(nn.Module, ABC):
     """Makes one image for each item; items share a batch only if `group` returns the same value for them."""
 
     def group(self, strength: float | None) -> Hashable:
-        """A value that must be equal for items to share a batch; raises `UserError` for a strength that is too small."""
+        """A value that must be the same for all items of a batch. Raises `UserError` if the strength is too small."""
         return 0
 
     @abstractmethod
     def forward(self, items: Sequence[WorkItem]) -> Synthesized:
-        """The images of these items; each depends on its own item alone, unless the method makes copies together."""
+        """Makes the images of these items. Each depends on its own item alone, unless the method makes copies together."""

@@ -18,7 +18,8 @@ from distdiff.methods.synthesis import Synthesizer
 class Text2Img(Method):
     """Denoises pure noise under the class's prompt, without guidance and without real images.
 
-    Its strength is 1. Energies are measured as for `guidance=none`, at the step where guidance starts by default.
+    The strength is always 1. Energies are measured as for `guidance=none`, at the step where guidance starts by
+    default.
     """
 
     num_sources = 0

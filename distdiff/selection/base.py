@@ -1,6 +1,7 @@
 """The base class of selections. A selection chooses which of a class's candidate images are kept.
 
-To add one: a file here with a subclass of `Selection`, and a YAML file in `conf/selection` that names it.
+To add a selection, write a subclass of `Selection` in a file here, and a YAML file in `conf/selection` that names the
+class.
 """
 
 import math
@@ -26,8 +27,9 @@ class Candidates:
     - `rows`: the metadata row of each image.
     - `features`: the features (n, D) of the candidates under φ, unit vectors.
     - `real`: the features (m, D) of the class's real images.
-    - `energies` (n,): the energy that the `energy` keys choose.
-    - `probabilities` (n, classes): the guide's; for an encoder without a classifier, a softmax of the cosines to class means.
+    - `energies` (n,): each candidate's energy, as the `energy` keys define it.
+    - `probabilities` (n, classes): those that the guide predicts; if the encoder is not the guide, a softmax of the
+      cosines to the class means.
     """
 
     label: int
@@ -42,11 +44,11 @@ class Candidates:
 
 
 class Selection(ABC):
-    """Chooses among candidates, class by class. Its keys in `conf/selection` are the constructor's keyword-only arguments.
+    """Chooses among candidates, class by class. The constructor's keyword-only arguments are its keys in `conf/selection`.
 
-    `ratio`: how many candidates are made for each image that is kept. `max_ratio`: the largest such number, if a selection
-    asks for more candidates; None means `ratio`. `keep_candidates`: whether images that are not kept stay below `.candidates/`,
-    so that a larger factor need not make them again.
+    `ratio`: how many candidates are made for each image that is kept. `max_ratio`: the largest such number, reached
+    only if the selection asks for more candidates; None means `ratio`. `keep_candidates`: whether images that are not
+    kept stay below `.candidates/`, so that a larger factor need not make them again.
     """
 
     selects = True  # False only for the selection that keeps everything
@@ -63,17 +65,17 @@ class Selection(ABC):
 
     @abstractmethod
     def choose(self, candidates: Candidates, wanted: int, last: bool) -> np.ndarray:
-        """The indices of the candidates to keep, at most `wanted`; fewer means that more candidates should be made.
+        """The indices of the candidates to keep, at most `wanted`; if they are fewer, more candidates are made.
 
-        `last`: no more candidates will be made. The choice must depend on the arguments alone, so that every process chooses
-        the same images.
+        `last`: whether this is the last call, after which no more candidates are made. The choice must depend on the
+        arguments alone, so that every process chooses the same images.
         """
 
     def factors(self, factor: int) -> list[int]:
         """The factors of the successive rounds of candidates, when `factor` images of each source are to be kept.
 
-        The first round makes `ratio` candidates for each kept image; each further round, if needed, doubles that, up to
-        `max_ratio`.
+        The first round makes `ratio` candidates for each kept image; each further round, if needed, doubles this
+        number, up to `max_ratio`.
         """
         ratios = [self.ratio]
         while ratios[-1] < self.max_ratio:

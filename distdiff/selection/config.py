@@ -1,4 +1,4 @@
-"""The `selection` keys that every selection has (no heavy imports)."""
+"""The `selection` keys that every selection has. This module imports nothing heavy."""
 
 from dataclasses import dataclass
 

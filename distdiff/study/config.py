@@ -47,7 +47,7 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
 
 
 def check(config: DictConfig) -> None:
-    """Replaces `chosen` in `study.methods` by the row's own name.
+    """Replaces `chosen` in `study.methods` by the name of the row that it stands for.
 
     Raises `UserError` if `method`, `selection` or `train.expanded` is set and no row uses it.
     """

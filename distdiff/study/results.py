@@ -13,7 +13,7 @@ from distdiff.metrics.base import Metric
 from distdiff.study.methods import ORIGINAL, UNGUIDED
 from distdiff.study.statistics import PairedDifference, paired_difference
 
-# What is measured for every expansion besides the metrics, and whether higher is better (None: neither is).
+# What is measured for every expansion besides the metrics, and whether higher is better (None: no direction is).
 OF_EVERY_EXPANSION: Mapping[str, bool | None] = {
     "energy_before": None,
     "energy_after": None,
@@ -37,7 +37,7 @@ ROW = (
 
 
 def measures_of(metrics: Mapping[str, Metric]) -> dict[str, bool | None]:
-    """The names of all measures of a study that computes `metrics`, and whether higher is better (None: neither is).
+    """The names of all measures of a study that computes `metrics`, and whether higher is better (None: no direction is).
 
     Raises `UserError` if a metric has the name of another column of the results.
     """
@@ -53,7 +53,8 @@ def measures_of(metrics: Mapping[str, Metric]) -> dict[str, bool | None]:
 class SeedResult:
     """The result of one method under one study seed.
 
-    `measures` holds the measures that apply to the method, by name; `remarks` holds notes on them, by the same names.
+    `measures` maps the names of the measures that apply to the method to their values, and `remarks` maps names to
+    notes.
     """
 
     seed: int
@@ -85,7 +86,7 @@ class MethodResult:
 
     @property
     def remarks(self) -> dict[str, str]:
-        """The remarks of all seeds on the measures, by the measures' names."""
+        """The remarks of all seeds, by the name of the measure that each remark is on."""
         return {name: remark for result in self.seeds for name, remark in result.remarks.items()}
 
     @property
@@ -97,10 +98,10 @@ class MethodResult:
 
 @dataclass
 class StudyResults:
-    """The results of all rows, the name of the chosen row, and the seconds that each stage took.
+    """The results of all rows, and the seconds that each stage took. `chosen` is the row that the job's keys choose.
 
-    `found` says where a stage's result came from, for stages that computed nothing. `measures` is the result of `measures_of`.
-    `judge_accuracy` is the fraction of test images that the judge classifies correctly.
+    For each stage that computed nothing, `found` says where its result came from. `measures` is the result of
+    `measures_of`. `judge_accuracy` is the fraction of test images that the judge classifies correctly.
     """
 
     dataset: str
@@ -116,7 +117,7 @@ class StudyResults:
         return next((row for row in self.rows if row.method == method), None)
 
     def difference(self, method: str, baseline: str) -> PairedDifference | None:
-        """The paired difference in accuracy; None if either row is missing or both are the same."""
+        """The paired difference in accuracy between two rows; None if either is missing or both are the same."""
         first, second = self.row(method), self.row(baseline)
         if first is None or second is None or method == baseline:
             return None

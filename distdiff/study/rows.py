@@ -1,8 +1,8 @@
 """The rows of a study: each has a name and the configuration with which its images are made and its classifier is trained.
 
-A row's name is `original`, or an option of `method`, of `guidance` (used with img2img) or of `augmentation` (as many copies,
-made by that policy). All but `original` may be followed by a plus and an option of `selection`, as in `none+energy`. Further
-rows are defined by overrides. No heavy imports.
+A row's name is `original`, or an option of `method`, of `guidance` (used with img2img) or of `augmentation` (a policy
+that makes the copies). Any name but `original` may be followed by a plus and an option of `selection`, as in
+`none+energy`. Further rows are defined by overrides in `study.rows`. This module imports nothing heavy.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Named:
-    """The meaning of a row's name: an `option` of `group` (`method`, `guidance` or `augmentation`) and one of `selection`."""
+    """The meaning of a row's name: an `option` of `group` (`method`, `guidance` or `augmentation`), and a `selection`."""
 
     group: str
     option: str
@@ -58,7 +58,7 @@ def named(name: str, options_of: OptionsOf) -> Named | None:
 
 
 def known_rows(options_of: OptionsOf) -> dict[str, str]:
-    """The names that a row may have before the plus, except `original`, and the group that each is an option of."""
+    """The names that a row may have before the plus, except `original`, and the group to which each belongs."""
     policies = [name for name in options_of("augmentation") if name not in NO_COPIES]
     groups = {"augmentation": policies, "guidance": options_of("guidance"), "method": options_of("method")}
     return {name: group for group, names in groups.items() for name in names}

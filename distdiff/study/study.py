@@ -45,7 +45,7 @@ class SeedPlan:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The plan of a study: the training pool from which seeds draw their images, the images to test on, and a plan per seed."""
+    """The plan of a study: the pool from which seeds draw training images, the images to test on, and a plan for each seed."""
 
     pool: TrainingSet
     held_out: LabelledImages
@@ -70,7 +70,7 @@ class Study:
         self.timer = StageTimer(self.cache)
 
     def plan(self) -> StudyPlan:
-        """Loads the data and claims every expansion's directory before anything is trained, so that a clash costs no time."""
+        """Loads the data and claims every expansion's directory before any training, so that a clash costs no time."""
         with self.timer("load data"):
             splits = load_dataset(self.config.dataset)
             pool = training_set(splits.train, self.config.dataset.fit)

@@ -9,7 +9,7 @@ from distdiff.caching.stages import StageCache
 
 
 class StageTimer:
-    """Sums the seconds of each stage: `with timer("expand none"): ...` adds to that stage. Stages keep their order of first use.
+    """Sums the seconds of each stage, in order of first use: `with timer("expand none"): ...` adds to that stage.
 
     `made` counts the cache entries that each stage computed: 0 if all of them were found in the cache.
     """

@@ -184,7 +184,7 @@ def test_a_larger_factor_selects_anew_and_makes_no_candidate_again(job, capsys) 
     first = kept(made.path)
     grown, more, _ = job("grown", None, "expansion.factor=4")
     grown.run("test")
-    assert "selecting anew for expansion.factor=4: it was 2 before" in capsys.readouterr().out
+    assert "selecting anew for expansion.factor=4: the factor was 2 before" in capsys.readouterr().out
     assert not set(more.made) & set(synthesizer.made)
     scratch, _, _ = job("scratch", None, "expansion.factor=4")
     scratch.run("test")
