@@ -178,7 +178,7 @@ def warnings_about(command: Command, config: DictConfig) -> Iterator[str]:
 
 
 def _follow(tasks: Tasks, jobs: list[DictConfig]) -> int:
-    """Takes part in `jobs` that another process leads, which alone writes to directories and console; returns the status."""
+    """Takes part in `jobs` that another process leads: that process writes to their directories and the console."""
     status = 0
     for job in jobs:
         try:
@@ -193,9 +193,7 @@ def _follow(tasks: Tasks, jobs: list[DictConfig]) -> int:
 def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | None:
     """Makes and returns the directory of the run or multirun.
 
-    It is `<command>/<date>_<time>`, with -1, -2, … added if that exists. The directory becomes an override, so that
-    every process that a Hydra launcher starts uses the same one. If the user has overridden it, nothing is made and
-    None is returned.
+    It is `<command>/<date>_<time>`, with -1, -2, … added if that exists.
     The directory is added to the command line as an override, so that every process that a Hydra launcher starts uses
     the same one. If the user has overridden the directory, nothing is made and None is returned.
     """
@@ -217,7 +215,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | 
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:
-    """`error` if it is a `UserError`, else the `UserError` that OmegaConf wrapped in it, perhaps more than once, else None."""
+    """`error` if it is a `UserError`, else the `UserError` that OmegaConf wrapped, perhaps several times, or None."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error

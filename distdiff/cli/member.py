@@ -18,7 +18,7 @@ from distdiff.ranks.launcher import JOB, OUTCOME
 
 
 def main() -> None:
-    """Runs the job in `<folder>` as the rank that `<place>` describes; if it does not end normally, writes why there."""
+    """Runs the job in `<folder>` as the rank that `<place>` describes; if it does not end normally, writes why."""
     folder, place = Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))
     threading.Thread(target=_end_with_the_launcher, daemon=True).start()
     quiet_environment()

@@ -13,7 +13,7 @@ from distdiff.ranks.arrangement import Rank
 
 
 def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | None) -> None:
-    """Runs `task` (`module:function`) in this process, which is the rank `place`, or the job's only process if `place` is None."""
+    """Runs `task` (`module:function`) in this process: as the rank `place`, or alone if `place` is None."""
     if place is None:
         with console.logging_to(run_dir / LOG):
             _imported(task)(config, run_dir)

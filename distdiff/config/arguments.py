@@ -16,7 +16,7 @@ QUOTES, OPENING, CLOSING = "'\"", "[{(", "]})"
 
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
-    """Hydra's flags, and all other arguments in `overrides`; raises `UserError` for a flag that is unknown or not allowed."""
+    """Hydra's flags, and all other arguments in `overrides`; raises `UserError` for a flag that is not allowed."""
     parser = get_args_parser()
     parser.allow_abbrev = False  # otherwise --config would match three flags
 
@@ -45,7 +45,7 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def in_grammar(overrides: Iterable[str], paths: Collection[str] = (), texts: Collection[str] = ()) -> list[str]:
-    """`overrides` in Hydra's grammar: paths, conditions and sentences are quoted if necessary; `~` in paths is expanded.
+    """`overrides` in Hydra's grammar: paths, conditions and sentences are quoted if need be, `~` in paths is expanded.
 
     `paths` and `texts` are the keys whose values are paths and sentences. Raises `UserError` for a list
     that the shell has split at its spaces, and for an argument that is not an override.

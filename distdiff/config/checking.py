@@ -21,7 +21,7 @@ from distdiff.keys import NAME, TARGET, Group, Limits
 
 @dataclass(frozen=True)
 class Unread:
-    """A key that is set although its group's chosen option does not read it; an empty `name` is the choice of the option."""
+    """A key that is set although its group's chosen option does not read it; if `name` is empty, the group itself."""
 
     group: Group
     name: str
@@ -271,7 +271,7 @@ def _resolved(config: DictConfig) -> DictConfig:
 
 
 def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: Job) -> list[Unread]:
-    """Fills `config.options` with the options that the configuration refers to by name; returns the keys that no option reads.
+    """Fills `config.options` with the options that `config` refers to by name; returns the keys that none of them reads.
 
     A key in `unread`, which the chosen option of its group does not read, is set in those options of the same group
     that are referred to and read it.
