@@ -271,7 +271,7 @@ def _resolved(config: DictConfig) -> DictConfig:
 
 
 def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: Job) -> list[Unread]:
-    """Fills `config.options` with the options that `config` refers to by name; returns the keys that none of them reads.
+    """Fills `config.options` with the options that `config` refers to by name; returns the keys that none reads.
 
     A key in `unread`, which the chosen option of its group does not read, is set in those options of the same group
     that are referred to and read it.

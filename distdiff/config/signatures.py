@@ -239,7 +239,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _parameter(annotation: Any, default: Any) -> Parameter:
-    """The key of an argument with this annotation (`Annotated[float, Limits(…)] | None`, `list[str]`, …) and default."""
+    """The key for an argument with this annotation (`Annotated[float, Limits(…)] | None`, …) and default."""
     type_, limits, optional = _unwrapped(annotation)
     if not (type_ in PLAIN or type_ in (list, dict) or typing.get_origin(type_) is list or is_dataclass(type_)):
         type_ = Any
