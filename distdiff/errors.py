@@ -13,13 +13,19 @@ class UserError(Exception):
 
 
 class RankLost(UserError):
-    """One of a job's processes is gone, so the others cannot go on. It is not the user's mistake, but reported like one."""
+    """One of a job's processes is gone, so the others cannot go on.
+
+    It is not the user's mistake, but a traceback would not help either.
+    """
 
     exit_status = 1
 
 
 class Stopped(BaseException):
-    """A signal stopped the work with nothing lost. Not an `Exception`, so that `except Exception` does not catch it."""
+    """A signal stopped the work at a point at which nothing is lost.
+
+    It is not an `Exception`, so that `except Exception` does not catch it.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")

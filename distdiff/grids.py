@@ -15,7 +15,7 @@ FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # 
 
 
 def grid(images: Sequence[Image.Image], columns: int, side: int | None = None) -> Image.Image:
-    """Lays out equally sized images row by row on white; if `side` is given, each becomes `side` pixels wide and tall."""
+    """Lays out equally sized images row by row on white; if `side` is given, each becomes a square of `side` pixels."""
     width, height = (side, side) if side else images[0].size
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")

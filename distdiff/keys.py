@@ -3,7 +3,9 @@
 A configuration group is a folder below `conf/`; each of its options is one YAML file. The keys that every option of a
 group has are a dataclass of `key(...)` fields. An option's own keys are the keyword-only arguments of the function,
 class or method that its `_target_` names. The program gives the arguments before the `*` in the signature.
+
     def randaugment(*, num_ops: PositiveInt, magnitude: Magnitude) -> nn.Module: ...
+
 If a class's constructor ends in `**keys` and passes them to its base class, the class has the base class's keys too.
 A default is written in one place: in the YAML file or, for a key that is rarely changed, in the signature.
 """
@@ -50,7 +52,7 @@ Pixels = Annotated[int, Limits(at_least=8)]
 
 
 def key(default: Any = MISSING, **limits: Any) -> Any:
-    """A dataclass field for a key, with the `Limits` on its values; without a `default`, it must be given."""
+    """A dataclass field for a key, with the `Limits` on its values; without a `default`, a value must be given."""
     metadata = Limits(**limits).as_metadata()
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: default, metadata=metadata)
@@ -65,8 +67,8 @@ class Group:
     - `taken_everywhere`: keys that an option ignores if it has no use for them, so that sweeps may mix options.
     - `check(config)` gets the whole configuration of a job, and raises `UserError` if something in it is not allowed.
     - `warn(config)` gives a sentence for each setting that is allowed but that the user may not have meant.
-    - `unread(config)` maps each key or group that nothing reads in this configuration to the reason. An override of it
-      is refused, unless the key is in `taken_everywhere`.
+    - `unread(config)` maps each key or group that nothing reads in this configuration to the reason. Overrides of
+      these are refused, except those of keys in `taken_everywhere`.
     - `refers_to(config, options_of)` gives further options that the job needs, as (group, option); they are put into
       `config.options`. `options_of(group)` lists the options of a group.
     - `variants(config)` gives further configurations of the job, as a mapping from names to overrides. A configuration

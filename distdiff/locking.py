@@ -12,7 +12,7 @@ from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
 from distdiff.console.progress import announce
 
 LEASE = ".lease"  # added to a lock's name if the file system has no locks; the file itself is then the lock
-LEASE_SECONDS = 180.0  # a lease expires if it is not renewed for so long; its holder renews it three times as often
+LEASE_SECONDS = 180.0  # a lease expires if not renewed for so long; its holder renews it every third of this time
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 __all__ = ["LEASE", "LEASE_SECONDS", "Timeout", "held"]

@@ -19,6 +19,7 @@ def fingerprint(ingredients: Mapping[str, Any]) -> str:
     """Sixteen hex digits of a hash of `ingredients`, which does not depend on the order of keys.
 
     The ingredients are plain values, lists, mappings or OmegaConf nodes.
+
     >>> fingerprint({"a": 1, "b": [2.0]}) == fingerprint({"b": [2.0], "a": 1})
     True
     """

@@ -19,11 +19,11 @@ SETTLED = 2.0  # seconds; if a file changed more recently, another change may le
 def content_hash(path: Path) -> str:
     """64 hex digits that depend on every byte of the file `path` and on nothing else: a copy has the same hash.
 
-    It is the SHA-256 of the SHA-256 digests of all parts of 64 MiB, which several threads compute (1 GB/s measured on
-    two busy cores). Mostly the disk limits the speed, and afterwards the file is in memory, ready to be loaded. The
-    hash is remembered below HF_HOME with the file's inode, size and times of change, and is used again only while all
-    of these are the same. So only the first run on a disk reads the file, and a changed file is read again. Nothing is
-    remembered if HF_HOME cannot be written. Raises `OSError` if the file cannot be read.
+    Several threads hash parts of 64 MiB each (1 GB/s measured on two busy cores); the result is the SHA-256 of these
+    parts' SHA-256 digests. Mostly the disk limits the speed, and afterwards the file is in memory, ready to be loaded.
+    The hash is remembered below HF_HOME with the file's inode, size and times of change, and is used again only while
+    all of these are the same. So only the first run on a disk reads the file, and a changed file is read again. Nothing
+    is remembered if HF_HOME cannot be written. Raises `OSError` if the file cannot be read.
     """
     before = _stamp(path)
     memory = _memory(path)

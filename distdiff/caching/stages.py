@@ -44,7 +44,7 @@ class StageCache:
         return world().once(lambda: self._get(stage, ingredients, build))
 
     def get_together(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path | None], None]) -> Path:
-        """Like `get`, but all ranks of a job call `build`; ranks that do not lead pass None instead of a folder."""
+        """Like `get`, but all ranks of a job call `build`; ranks that do not lead call it with None."""
         ranks, folder = world(), self._folder(stage, ingredients)
         if ranks.size == 1:
             return self.get(stage, ingredients, build)

@@ -1,7 +1,7 @@
 """The text that `--help` and `--cfg job` print.
 
-Hydra's own output is not used: making it copies Hydra's whole configuration store once for each group, and it lacks the
-keys that only some options have.
+Hydra's own output is not used, because it lacks the keys that only some options have, and because making it copies
+Hydra's whole configuration store once for each group.
 """
 
 from hydra.core.object_type import ObjectType
@@ -38,7 +38,7 @@ Configuration:
 def in_yaml(job: Job, config: DictConfig, package: str | None, resolve: bool) -> str:
     """The configuration of a job as YAML: as composed or, if `resolve` is set, complete and resolved (`config`).
 
-    If `package` is given, it is only this part of the configuration. Raises `UserError` if there is no such part.
+    With `package`, only this part of the configuration is returned. Raises `UserError` if there is no such part.
     """
     shown = config if resolve else OmegaConf.masked_copy(job.config, [name for name in job.config if name != "hydra"])
     if package not in (None, "_global_"):

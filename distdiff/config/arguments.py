@@ -49,6 +49,7 @@ def in_grammar(overrides: Iterable[str], paths: Collection[str] = (), texts: Col
 
     `paths` and `texts` are the keys whose values are paths and sentences. Raises `UserError` for a list
     that the shell has split at its spaces, and for an argument that is not an override.
+
     >>> paths = {"dataset.root", "train.expanded"}
     >>> in_grammar(["seed=1", "train.where=strength < 0.5", "dataset.root=/a (1)/b=c", "train.expanded=[/a,/b & c]"], paths)
     ['seed=1', "train.where='strength < 0.5'", "dataset.root='/a (1)/b=c'", "train.expanded=[/a,'/b & c']"]

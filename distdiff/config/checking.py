@@ -21,12 +21,12 @@ from distdiff.keys import NAME, TARGET, Group, Limits
 
 @dataclass(frozen=True)
 class Unread:
-    """A key that is set although its group's chosen option does not read it; if `name` is empty, the group itself."""
+    """A key that is set although its group's chosen option does not read it; an empty `name` means the group itself."""
 
     group: Group
     name: str
     value: Any
-    reason: str | None = None  # why nothing in this configuration reads it, if that does not depend on the option
+    reason: str | None = None  # why nothing in this configuration reads it, whichever option is chosen
 
     @property
     def full_name(self) -> str:
@@ -92,7 +92,7 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
 
 
 def _ignored(config: DictConfig, job: Job) -> list[Unread]:
-    """The overridden keys that nothing in this configuration reads, for reasons other than the chosen options."""
+    """The overridden keys that nothing in this configuration reads, whichever options are chosen."""
     found: list[Unread] = []
     groups = job.command.groups
     reasons = [group.unread(config) for group in groups.values() if group.unread is not None]
@@ -106,7 +106,7 @@ def _ignored(config: DictConfig, job: Job) -> list[Unread]:
 
 
 def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictConfig:
-    """The configuration of the job with the overrides that `<group>.rows.<name>` holds, and without that group."""
+    """The configuration of the job with the overrides that `<group>.rows.<name>` holds, and without `group`."""
     try:
         varied = vary(job, overrides, group.name)
         own = {item.lstrip("+") for item in in_grammar(overrides, *special_keys(job.command))}
@@ -124,7 +124,7 @@ def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictCon
 def complete_option(group: Group, option: str, node: DictConfig, place: str | None = None) -> DictConfig:
     """A group's `option` with its keys (`node`) checked, and with defaults for the keys that its YAML file leaves out.
 
-    Raises `UserError`, which names a key as `<place>.<key>`; if `place` is None, it is the name of the group.
+    Raises `UserError`, which names a key as `<place>.<key>`; if `place` is None, the group's name takes its place.
     """
     place = group.name if place is None else place
     _name(node, group, option)
@@ -222,7 +222,7 @@ def _refuse_no_target(node: DictConfig, group: Group) -> None:
     may_be_null = any(item.name == TARGET and item.default is None for item in fields(group.keys))
     if not isinstance(node.get(TARGET), str) and not (may_be_null and TARGET in node):
         raise UserError(
-            f"{group.name}={node.get(NAME)} has no {TARGET}: its YAML file gives it, {TARGET}: package.module.name"
+            f"{group.name}={node.get(NAME)} has no {TARGET}: its YAML file must give one, {TARGET}: package.module.name"
         )
 
 
@@ -274,7 +274,7 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
     """Fills `config.options` with the options that `config` refers to by name; returns the keys that none reads.
 
     A key in `unread`, which the chosen option of its group does not read, is set in those options of the same group
-    that are referred to and read it.
+    that `config` refers to and that read it.
     """
     typed, groups = config[OPTIONS], {group.name: group for group in job.command.known_groups}
     wanted = dict(_references(schema, config))
@@ -377,7 +377,7 @@ def _check_strangers(schema: type, config: DictConfig, prefix: str = "") -> None
 
 
 def _refuse_strangers(group: Group, node: DictConfig, place: str) -> None:
-    """Raises `UserError` for a key that the option does not take; removes from `node` the keys that it may ignore."""
+    """Raises `UserError` for a key that the option does not take; removes the keys that the option may ignore."""
     if group.options_have_keys:
         _refuse_no_target(node, group)
     signature = _signature(node)

@@ -24,7 +24,7 @@ class Command:
     known_groups: tuple[Group, ...]
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        """Leaves out the schema, a dataclass made at run time: launchers pickle commands, and it cannot be pickled."""
+        """Lets launchers pickle a command, without its schema: a dataclass made at run time cannot be pickled."""
         return Command, (self.name, self.known_groups)
 
     @cached_property

@@ -80,7 +80,10 @@ def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ())
 
 
 def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
-    """Suggests the key meant by `key` (a misspelling or, in `called`, another name), or lists the group's keys."""
+    """Suggests which of the `known` keys was meant by `key`, or lists the keys of its group if none is similar.
+
+    `called` maps the names that other libraries give to keys to our names.
+    """
     leaf = key.rsplit(".", 1)[-1]
     if called.get(leaf) in known:
         return f"here it is called {called[leaf]}"

@@ -89,7 +89,7 @@ def _imported(target: str) -> Signature:
 
 
 def _locate(target: str) -> tuple[Path | None, list[str]]:
-    """The source file of the module with which `target` begins, and the names after it; the module is not imported."""
+    """The source file of the module with which `target` begins, and the names after the module's; imports nothing."""
     parts, where, file = target.split("."), None, None
     for number in range(len(parts)):
         name = ".".join(parts[: number + 1])

@@ -18,7 +18,7 @@ HYDRA = ".hydra"  # the folder in which Hydra keeps the composed configuration a
 
 @contextlib.contextmanager
 def recording(config: DictConfig, run_dir: Path) -> Iterator[None]:
-    """Writes `config.yaml`, but not over a user's own file, and adds an error that ends the block early to the log."""
+    """Writes `config.yaml`, but not over a user's own file; if an error ends the block, adds the error to the log."""
     try:
         if _is_ours(run_dir / CONFIG):
             (run_dir / CONFIG).write_text(OURS + OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
@@ -38,7 +38,7 @@ def recording(config: DictConfig, run_dir: Path) -> Iterator[None]:
 
 
 def discard_empty(run_dir: Path) -> None:
-    """Removes the directory of a run that wrote only its log and configuration; a directory that holds more is left."""
+    """Removes the directory of a run that wrote only its log and configuration; a directory that holds more is kept."""
     if any(entry.name not in (LOG, CONFIG, HYDRA) for entry in run_dir.iterdir()):
         return
     with contextlib.suppress(OSError):
@@ -49,7 +49,7 @@ def discard_empty(run_dir: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether `path` does not exist or an earlier run wrote it; `hydra.run.dir` may be any folder that a user has."""
+    """Whether `path` does not exist or an earlier run wrote it; in a user's folder it may be a file of the user's."""
     if not path.exists():
         return True
     with open(path, encoding="utf-8", errors="replace") as file:

@@ -69,7 +69,7 @@ def arrangement(trainer: DictConfig, environment: Mapping[str, str] = os.environ
 
 
 def count_devices(trainer: DictConfig) -> int:
-    """The number of devices per node. Lightning reads `trainer.devices` as a number, a list of indices, or all."""
+    """The number of devices per node. Lightning reads `trainer.devices` as a number, a list of indices, or `auto`."""
     indices = device_indices(trainer)
     return 1 if indices is None else len(indices)
 

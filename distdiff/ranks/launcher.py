@@ -32,6 +32,7 @@ def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: P
     """Runs `task` (`module:function`) with `config` in each of a node's ranks, and returns when all ranks are done.
 
     Each rank runs the module `member`, whose first argument is the folder that holds the job.
+
     Raises the `UserError` of a rank, `Stopped` after a signal, and `RankLost` if a rank crashed or was killed.
     """
     with tempfile.TemporaryDirectory(prefix="distdiff-ranks-") as folder:
@@ -82,7 +83,7 @@ def _start(node: Node, member: str, local_rank: int, place: Path) -> subprocess.
 
 @contextmanager
 def _forwarding(ranks: list[subprocess.Popen]) -> Iterator[list[int]]:
-    """Inside the block, forwards signals to all ranks, which then finish their batch; yields these signals."""
+    """Inside the block, forwards signals to all ranks, which finish their batch; yields a list of these signals."""
     received: list[int] = []
 
     def forward(number: int, _: object) -> None:

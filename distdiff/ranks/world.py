@@ -86,8 +86,8 @@ class World:
     def agreed(self, name: str, value: str) -> str:
         """The `value` of the rank that called this first with `name`, the same on all ranks; no rank waits.
 
-        It is for a value that each rank looks up by itself and that may change between two look-ups. It must not be
-        empty.
+        Call it for a value that each rank looks up by itself and that may change between two look-ups. The `value` must
+        not be empty.
         """
         if self.place is None:
             return value
@@ -111,7 +111,7 @@ class World:
         return Counter(None if self.size == 1 else distributed.PrefixStore(f"counter{self._counters}", self._store))
 
     def part(self) -> None:
-        """Every rank calls this at the job's end. The leading rank hosts the store and waits up to `PARTING` s."""
+        """Every rank calls this at the job's end; the leading one hosts the store, so it waits `PARTING` s at most."""
         here = self.counter()
         deadline = time.monotonic() + PARTING
         here.add(1)

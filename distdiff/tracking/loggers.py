@@ -46,7 +46,8 @@ def tracked(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
 def stage_logger(logger: Logger | None, prefix: str) -> Logger | bool:
     """A logger of the same run for a stage's trainer; it puts `prefix/` before the name of every metric.
 
-    A CSV logger writes to the folder `metrics/<prefix>` instead. For other loggers and None, the result is False.
+    A CSV logger writes to the folder `metrics/<prefix>` instead. For any other logger and for None, the result is
+    False.
     """
     stage: Logger
     if isinstance(logger, WandbLogger):
@@ -81,9 +82,9 @@ def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
 
 
 def finish(logger: Logger | None, exit_status: int = 0) -> None:
-    """Ends the logger's run, so that a multirun's next job begins its own; W&B shows it as failed if `exit_status` > 0.
+    """Ends the logger's run, so that the next job of a multirun begins its own.
 
-    For an offline W&B run, prints the command that uploads it.
+    W&B shows a run with an `exit_status` above 0 as failed. For an offline W&B run, prints the command that uploads it.
     """
     if isinstance(logger, WandbLogger):
         run = logger.experiment

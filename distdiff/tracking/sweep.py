@@ -15,7 +15,7 @@ from rich.text import Text
 from distdiff.console.output import console
 
 TABLE, RESULTS = "sweep.csv", "results.json"
-SHOWN = 6  # the number of figures on the console; the file has all figures
+SHOWN = 6  # the number of figures on the console; `sweep.csv` has all figures
 UNENDED = "it did not end"
 
 
@@ -34,7 +34,7 @@ class SweptJob:
         return dict(item.split("=", 1) for item in self.overrides if "=" in item)
 
     def figures(self) -> dict[str, float]:
-        """The numbers in the job's results that a sweep compares; empty if it failed or left none on this machine."""
+        """The numbers in the job's results that a sweep compares; empty if the job failed or left none here."""
         results = None if self.error is not None else _read(Path(self.directory) / RESULTS)
         if results is None:
             return {}
