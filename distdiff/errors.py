@@ -13,13 +13,19 @@ class UserError(Exception):
 
 
 class RankLost(UserError):
-    """One of a job's processes is gone, so the others cannot go on: not a user's mistake, but a traceback would not help."""
+    """One of a job's processes is gone, so the others cannot go on.
+
+    It is not the user's mistake, but a traceback would not help either.
+    """
 
     exit_status = 1
 
 
 class Stopped(BaseException):
-    """A signal stopped the work at a point where nothing is lost; not an `Exception`, so that no handler swallows it."""
+    """A signal stopped the work at a point at which nothing is lost.
+
+    It is not an `Exception`, so that `except Exception` does not catch it.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -28,5 +34,5 @@ class Stopped(BaseException):
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message that is not empty; the name of its type if there is none."""
+    """The first non-empty line of an error's message; the name of the error's type if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Images side by side."""
+"""Lays images out side by side."""
 
 import math
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from distdiff.wording import printable
 
 GAP = 2
 SMALLEST_TEXT = 11  # pixels
-FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Pillow's own lacks Greek
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Pillow's own font lacks Greek letters
 
 
 def grid(images: Sequence[Image.Image], columns: int, side: int | None = None) -> Image.Image:
-    """Lays equally sized images out row by row on white, each enlarged or shrunk to `side` pixels if given."""
+    """Lays out equally sized images row by row on white; if `side` is given, each becomes a square of `side` pixels."""
     width, height = (side, side) if side else images[0].size
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")
@@ -27,7 +27,7 @@ def grid(images: Sequence[Image.Image], columns: int, side: int | None = None) -
 
 
 def captioned(sheet: Image.Image, heads: Sequence[str], titles: Sequence[str]) -> Image.Image:
-    """A grid with a caption above each column (cut if it is too long) and one before each row."""
+    """The grid `sheet` with `heads` above its columns (cut if they are too long) and `titles` before its rows."""
     width, height = ((size + GAP) // len(names) for size, names in zip(sheet.size, (heads, titles), strict=True))
     font = ImageFont.truetype(str(FONT), max(SMALLEST_TEXT, width // 8))  # a large grid is viewed scaled down
     margin = 2 * GAP

@@ -1,4 +1,4 @@
-"""Finds models by name in a local folder or on the Hugging Face hub (no heavy imports: validation comes before those)."""
+"""Finds models by name in a local folder or on the Hugging Face hub. No heavy imports: validation uses this module."""
 
 import time
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from distdiff.errors import UserError, first_line
 if TYPE_CHECKING:
     from huggingface_hub import ResolvedRevision
 
-# What libraries raise for files of another kind than they expect.
+# What libraries raise if a file is not of the kind that they expect.
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
-PAUSE = 1  # seconds before the hub is asked a second time: names are not always found at first
+PAUSE = 1  # seconds before the hub is asked again: a host name is not always found at the first try
 
 
 def local_path(key: str, name: str) -> Path | None:
@@ -35,8 +35,8 @@ def local_path(key: str, name: str) -> Path | None:
 def hub_or_cache() -> Iterator[None]:
     """Inside the block, if the hub cannot be reached, only its cache is used, as if offline.
 
-    The hub's client would ask for every file six times, with longer and longer pauses. A hub that answers is used as always:
-    only connecting has a time limit (HF_HUB_ETAG_TIMEOUT, 10 s), a slow transfer has none.
+    Otherwise, the hub's client would ask for every file six times, with longer and longer pauses. A hub that answers is
+    used as usual. Only connecting has a time limit (HF_HUB_ETAG_TIMEOUT, 10 s); a slow transfer has none.
     """
     from huggingface_hub import constants
 
@@ -58,7 +58,7 @@ def _answers() -> bool:
     return True
 
 
-@cache  # a failure is not cached: the next model asks again
+@cache  # a failure is not cached, so the hub is asked again for the next model
 def _connect() -> None:
     from huggingface_hub import constants, get_session
     from huggingface_hub.errors import HTTPError
@@ -74,16 +74,18 @@ def _connect() -> None:
     raise ConnectionError(str(reason)) from reason
 
 
-_unidentified: set[tuple[str, str | None]] = set()  # what was named by its revision because its commit was unknown
+# (hub id, revision) of each model that `hub_identity` named without a commit, because the commit was unknown.
+_unidentified: set[tuple[str, str | None]] = set()
 
 
 def pinned(name: str, revision: str | None = None, kind: str = "model") -> "ResolvedRevision":
-    """Resolves a branch, tag or commit (None: `main`) of the hub id `name`; `.resolved` is its commit hash.
+    """Resolves `revision`, a branch, tag or commit (None: `main`) of the hub id `name`, to a commit hash (`.resolved`).
 
-    Each process asks the hub once, and all ranks of a job use the first answer that one of them got, so that the commit that
-    is identified is also loaded, even if the branch moves meanwhile. If the hub cannot be reached, it is the last commit of
-    this revision that the cache knows. `kind` is `model` or `dataset`. Raises what the hub's client raises (`hub_reason` puts
-    it in words), and `UserError` if the results of this run were already named without the commit.
+    Each process asks the hub once, and all ranks of a job use the first answer that any of them got. So the commit that
+    names the results is also the one that is loaded, even if the branch moves meanwhile. If the hub cannot be reached,
+    the commit is the last one of this revision in the hub's cache. `kind` is `model` or `dataset`. Raises the errors of
+    the hub's client (`hub_reason` puts them in words), and `UserError` if results of this run were already named
+    without the commit.
     """
     with hub_or_cache():
         found = _pinned(name, revision, kind)
@@ -95,8 +97,9 @@ def pinned(name: str, revision: str | None = None, kind: str = "model") -> "Reso
 def hub_identity(name: str, revision: str | None = None) -> str:
     """`name@commit`, which identifies the files of a model on the hub.
 
-    If neither the hub nor its cache knows the commit, it is `name@revision`. Nothing can be loaded then; if the hub is back
-    before the model is loaded, `pinned` refuses, so that no results get an incomplete name.
+    If neither the hub nor its cache gives the commit, the result is `name@revision`, and the model cannot be loaded. If
+    the hub answers again before the model is loaded, `pinned` raises `UserError`, so that no results get an incomplete
+    name.
     """
     from huggingface_hub.errors import HFValidationError, HTTPError, RevisionResolutionError
 
@@ -108,7 +111,7 @@ def hub_identity(name: str, revision: str | None = None) -> str:
         return f"{name}@{revision or 'main'}"
 
 
-@cache  # a failure is not cached: it is tried again
+@cache  # a failure is not cached, so the next call tries again
 def _pinned(name: str, revision: str | None, kind: str) -> "ResolvedRevision":
     from huggingface_hub import ResolvedRevision, constants, resolve_revision
 
@@ -120,7 +123,7 @@ def _pinned(name: str, revision: str | None, kind: str) -> "ResolvedRevision":
 
 
 def cached_folder(name: str, file: str, revision: str | None = None) -> Path:
-    """The cache folder of the hub id `name` in which `file` is."""
+    """The folder in the hub's cache that holds `file` of the hub id `name`."""
     from huggingface_hub import hf_hub_download
 
     return Path(hf_hub_download(name, file, revision=revision, local_files_only=True)).parent

@@ -1,12 +1,12 @@
 """Configuration keys: which values they may take, and how an option is built from its keys. No heavy imports.
 
-A configuration group is a folder below `conf/`; each of its options is one YAML file. The keys that every option of a group
-has are a dataclass of `key(...)` fields. An option's own keys are the keyword-only arguments of the function, class or
-method that its `_target_` names: the program gives the arguments before the `*` in that signature.
+A configuration group is a folder below `conf/`; each of its options is one YAML file. The keys that every option of a
+group has are a dataclass of `key(...)` fields. An option's own keys are the keyword-only arguments of the function,
+class or method that its `_target_` names. The program gives the arguments before the `*` in the signature.
 
     def randaugment(*, num_ops: PositiveInt, magnitude: Magnitude) -> nn.Module: ...
 
-A class whose constructor ends in `**keys`, which it hands to its base, has the base's keys too.
+If a class's constructor ends in `**keys` and passes them to its base class, the class has the base class's keys too.
 A default is written in one place: in the YAML file or, for a key that is rarely changed, in the signature.
 """
 
@@ -26,10 +26,10 @@ TARGET, NAME = "_target_", "name"
 
 @dataclass(frozen=True)
 class Limits:
-    """The values that a key may take, beyond its type; for a list, the values of each element.
+    """Limits on the values of a key, in addition to its type; for a list, they apply to each element.
 
-    `choices` are all allowed values; `words` are allowed in place of an integer. `option_of` names the group of which the
-    value must be an option.
+    `choices` lists all allowed values, and `words` the strings that are allowed in place of an integer. `option_of`
+    names a group; the value must be the name of one of its options.
     """
 
     at_least: float | None = None
@@ -52,7 +52,7 @@ Pixels = Annotated[int, Limits(at_least=8)]
 
 
 def key(default: Any = MISSING, **limits: Any) -> Any:
-    """A dataclass field for a key, with the `Limits` of its values; without `default` a value must be given."""
+    """A dataclass field for a key, with the `Limits` on its values; without a `default`, a value must be given."""
     metadata = Limits(**limits).as_metadata()
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: default, metadata=metadata)
@@ -61,21 +61,23 @@ def key(default: Any = MISSING, **limits: Any) -> Any:
 
 @dataclass(frozen=True)
 class Group:
-    """A configuration group: the keys that all of its options have, and what is checked of them before anything loads.
+    """A configuration group: the keys that all its options have, and the checks of keys before anything is loaded.
 
     - `options_have_keys`: each option has keys of its own, from the signature of its `_target_`.
     - `taken_everywhere`: keys that an option ignores if it has no use for them, so that sweeps may mix options.
-    - `check(config)` raises `UserError`; it sees the whole configuration of the job.
-    - `warn(config)` gives a sentence for each allowed setting that the user may not have meant.
-    - `unread(config)` maps the name of each key or whole group that nothing reads in this configuration to the reason. If one
-      was typed it is refused, except keys in `taken_everywhere`.
-    - `refers_to(config, options_of)` gives further options, (group, option), that the job needs: they become
-      `config.options`. `options_of(group)` lists a group's options.
-    - `variants(config)` gives further configurations of the job, overrides by name: each becomes, without this group,
-      `config.options.rows.<name>`.
-    - `general_options` read whatever the user has: they are suggested first if a key was given to another option.
-    - `paths`, `texts`: keys whose values are paths or sentences, which are taken from the command line as typed.
-    - `also_called`: a key's name in related libraries or earlier versions -> its full name here.
+    - `check(config)` gets the whole configuration of a job, and raises `UserError` if something in it is not allowed.
+    - `warn(config)` gives a sentence for each setting that is allowed but that the user may not have meant.
+    - `unread(config)` maps each key or group that nothing reads in this configuration to the reason. Overrides of
+      these are refused, except those of keys in `taken_everywhere`.
+    - `refers_to(config, options_of)` gives further options that the job needs, as (group, option); they are put into
+      `config.options`. `options_of(group)` lists the options of a group.
+    - `variants(config)` gives further configurations of the job, as a mapping from names to overrides. A configuration
+      with these overrides, but without this group, is put into `config.options.rows.<name>`.
+    - `general_options`: the options that are not for one particular dataset. If a key is given to an option that does
+      not read it, these are suggested first.
+    - `paths`, `texts`: the keys whose values are paths, and those whose values are sentences; they are taken from the
+      command line as typed.
+    - `also_called` maps the names of keys in related libraries or earlier versions to their full names here.
     """
 
     name: str
@@ -94,7 +96,7 @@ class Group:
 
 
 def build(option: Mapping[str, Any], *context: Any, **more: Any) -> Any:
-    """Calls an option's `_target_` with `context`, and with the option's keys (and `more`) that it takes.
+    """Calls an option's `_target_` with `context`, and with those keys of the option and of `more` that it takes.
 
     A `UserError` of the target is raised unchanged.
     """
@@ -111,15 +113,16 @@ def build(option: Mapping[str, Any], *context: Any, **more: Any) -> Any:
 
 
 def keys_taken_by(target: Callable[..., Any]) -> set[str] | None:
-    """The names of a callable's keyword-only arguments; None if it takes any."""
+    """The names of a callable's keyword-only arguments; None if it takes any name."""
     parameters, takes_any = keyword_only(target)
     return None if takes_any else set(parameters)
 
 
 def keyword_only(target: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
-    """A callable's keyword-only arguments by name, and whether it takes any others.
+    """A callable's keyword-only arguments by name, and whether it takes arguments of any other name.
 
-    A constructor with `**keys` hands them on to its base, so that it takes the base's arguments too.
+    A constructor with `**keys` is assumed to pass them to its base class, so it takes the arguments of the base class
+    too.
     """
     if isinstance(target, type):
         owners = [each for each in target.__mro__ if "__init__" in vars(each) and each is not object]
@@ -136,17 +139,17 @@ def keyword_only(target: Callable[..., Any]) -> tuple[dict[str, inspect.Paramete
 
 
 def option_identity(option: Mapping[str, Any]) -> dict[str, Any]:
-    """What an option builds, and from which values: its `_target_` and the keys that this takes."""
+    """Identifies the object that an option builds: its `_target_`, and the keys that the `_target_` takes."""
     return {TARGET: option[TARGET]} | own_keys(option)
 
 
 def own_keys(option: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of an option that its `_target_` takes, with their values: those that can change what it does."""
+    """The keys of an option that its `_target_` takes, with their values: only these change what the option does."""
     taken = keys_taken_by(get_object(option[TARGET]))
     plain = OmegaConf.to_container(option, resolve=True) if isinstance(option, DictConfig) else dict(option)
     return {name: value for name, value in plain.items() if name != TARGET and _is_taken(name, taken)}
 
 
 def _is_taken(name: str, taken: set[str] | None) -> bool:
-    """Whether a key is passed on; a target that takes any key is not given the option's name."""
+    """Whether a target gets the key `name`; one that takes any key (`taken` is None) does not get the option's name."""
     return name != NAME if taken is None else name in taken

@@ -1,4 +1,4 @@
-"""Locks that one process at a time can hold, on any file system, and that do not outlive their holder."""
+"""Locks for any file system, each held by one process at a time; a lock does not outlive the process that holds it."""
 
 import errno
 import os
@@ -11,8 +11,8 @@ from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
 
 from distdiff.console.progress import announce
 
-LEASE = ".lease"  # added to a lock's name where the system has no locks: the file is the lock
-LEASE_SECONDS = 180.0  # a lease expires after so long without a sign of life; its holder gives one every third of it
+LEASE = ".lease"  # added to a lock's name if the file system has no locks; the file itself is then the lock
+LEASE_SECONDS = 180.0  # a lease expires if not renewed for so long; its holder renews it every third of this time
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 __all__ = ["LEASE", "LEASE_SECONDS", "Timeout", "held"]
@@ -20,13 +20,14 @@ __all__ = ["LEASE", "LEASE_SECONDS", "Timeout", "held"]
 
 @contextmanager
 def held(path: Path | str, timeout: float = -1) -> Iterator[None]:
-    """Holds the lock `path`; raises `Timeout` if another process holds it for over `timeout` seconds (-1: waits forever).
+    """Holds the lock `path`; raises `Timeout` if another process keeps it over `timeout` seconds (-1: waits forever).
 
-    It is the system's lock, which ends with its holder, however the holder ends. On a file system without locks it is a lease:
-    a file made exclusively, which names its holder's host and process and is renewed regularly. A lease of a dead process on
-    this host is taken over at once, and a lease of another host after it was not renewed for `LEASE_SECONDS`.
+    It is a lock of the operating system, which frees it when its holder ends in any way. On a file system without locks
+    it is a lease: a file that only one process can create, that names this process and its host, and that the process
+    renews regularly. A lease of a dead process on this host is taken over at once. A lease of another host is taken
+    over once it has not been renewed for `LEASE_SECONDS`.
     """
-    if not Path(path).parent.is_dir():  # FileLock would make it, and bring a removed directory back in part
+    if not Path(path).parent.is_dir():  # FileLock would make the directory, and so bring a removed one back in part
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     lock = FileLock(path, fallback_to_soft=False)
     try:
@@ -54,7 +55,8 @@ def _lease(marker: Path, timeout: float) -> SoftFileLease:
         try:
             lease.acquire(timeout=patience)
         except Timeout:
-            # Where two names cannot be exchanged, filelock leaves a dead holder's file; here it was watched long enough.
+            # On file systems that cannot exchange two names, filelock leaves a dead holder's file. If that file has not
+            # changed for longer than a lease lasts, it is removed here.
             unchanged = seen is not None and _look(marker) == seen and patience > LEASE_SECONDS
             if not (unchanged and _remove(marker, seen)) and timeout >= 0:
                 raise
@@ -71,7 +73,7 @@ def _look(marker: Path) -> tuple[int, int] | None:
 
 
 def _silent(marker: Path, seen: tuple[int, int]) -> bool:
-    """Whether the last sign of life is older than a lease lasts, by the file system's own clock."""
+    """Whether the lease was last renewed over `LEASE_SECONDS` ago, by the file system's own clock."""
     clock = marker.with_name(f"{marker.name}.clock-{os.getpid()}")
     clock.touch()
     now = clock.stat().st_mtime_ns
@@ -80,7 +82,7 @@ def _silent(marker: Path, seen: tuple[int, int]) -> bool:
 
 
 def _remove(marker: Path, seen: tuple[int, int]) -> bool:
-    """Removes the file that was seen; another file that has taken its place meanwhile is put back."""
+    """Removes `marker` if it is the file that was `seen`, and leaves another file; returns whether `seen` is gone."""
     aside = marker.with_name(f"{marker.name}.dead-{os.getpid()}")
     try:
         marker.rename(aside)
@@ -96,6 +98,6 @@ def _remove(marker: Path, seen: tuple[int, int]) -> bool:
 
 
 def _lost(loss: LeaseCompromise) -> None:
-    """Ends this process as SIGTERM does, between batches: another process has the lease now, or may have it."""
+    """Ends this process between batches, as SIGTERM does, because another process has the lease now, or may have it."""
     announce(f"{loss.lock_file}: the lease is lost ({loss.reason}); stopping")
     os.kill(os.getpid(), signal.SIGTERM)

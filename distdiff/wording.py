@@ -6,13 +6,13 @@ SHOWN = 3
 
 
 def some(names: Sequence[object]) -> str:
-    """The first few of `names`, and how many more there are."""
+    """The first few of `names` as text, and how many more there are."""
     shown = ", ".join(printable(str(name)) for name in names[:SHOWN])
     return shown + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "")
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun.
+    """A number with its noun in the singular or plural.
 
     >>> counted(1, "class"), counted(2000, "class"), counted(2, "file")
     ('1 class', '2,000 classes', '2 files')

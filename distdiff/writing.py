@@ -12,10 +12,10 @@ from distdiff.locking import Timeout
 
 @contextmanager
 def writing_to(folder: Path | str, key: str) -> Iterator[None]:
-    """Turns system errors from reading or writing below `folder`, which `key` gave, into a `UserError`."""
+    """Turns system errors from reading or writing below `folder`, the value of the key `key`, into a `UserError`."""
     try:
         yield
-    except Timeout:  # an OSError by class, but not an error of the system
+    except Timeout:  # a subclass of OSError, but not an error of the system
         raise
     except OSError as error:
         said = error.strerror or first_line(error)
@@ -27,7 +27,7 @@ def writing_to(folder: Path | str, key: str) -> Iterator[None]:
 
 
 def on_disk(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a method that reads and writes below its object's `path`, which its `key` names."""
+    """Decorates a method that reads or writes below its object's `path`, the value of the configuration key `key`."""
 
     @functools.wraps(method)
     def wrapped(self: Any, *arguments: Any, **keywords: Any) -> Any:

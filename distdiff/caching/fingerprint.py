@@ -16,7 +16,9 @@ MODEL_FILES = (".json", ".txt", ".safetensors", ".bin")
 
 
 def fingerprint(ingredients: Mapping[str, Any]) -> str:
-    """Sixteen hex digits of a hash of `ingredients` (plain values, lists, mappings, OmegaConf nodes) in any key order.
+    """Sixteen hex digits of a hash of `ingredients`, which does not depend on the order of keys.
+
+    The ingredients are plain values, lists, mappings or OmegaConf nodes.
 
     >>> fingerprint({"a": 1, "b": [2.0]}) == fingerprint({"b": [2.0], "a": 1})
     True
@@ -26,10 +28,11 @@ def fingerprint(ingredients: Mapping[str, Any]) -> str:
 
 
 def fingerprint_files(path: Path) -> str:
-    """Sixteen hex digits of a hash of a model's files below the folder `path`, or of the one file `path`.
+    """Sixteen hex digits of a hash of a model's files: those below `path` if it is a folder, or the file `path`.
 
-    It depends on names below the folder and whole contents, not on where the files are or when they were written: a copy on
-    another disk is the same model. For the cost and the caching of a large file's hash see `content_hash`.
+    The hash depends on the names below the folder and on the whole contents, but not on where the files are or when
+    they were written, so that a copy on another disk is the same model. `content_hash` says how the hash of a large
+    file is cached, and what it costs.
     """
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     digest = hashlib.sha256()
@@ -42,7 +45,7 @@ def fingerprint_files(path: Path) -> str:
 
 
 def fingerprint_model(path: Path | None, name: str, revision: str | None = None) -> str:
-    """Identifies weights: local ones at `path` by their files, those of the hub id `name` by the commit in use."""
+    """Identifies weights: a hash of the files at `path` or, if `path` is None, the hub id `name` with its commit."""
     return hub_identity(name, revision) if path is None else fingerprint_files(path)
 
 

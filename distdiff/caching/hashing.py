@@ -1,4 +1,4 @@
-"""The hash of a large file's whole content, computed once for a file that does not change."""
+"""The hash of a large file's whole content, computed only once unless the file changes."""
 
 import hashlib
 import json
@@ -9,21 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-PART = 64 * 2**20  # bytes that one thread hashes; another size gives another hash
+PART = 64 * 2**20  # bytes that a thread hashes at a time; another size gives another hash
 PIECE = 2**20  # bytes that are read at once
 THREADS = 8
-WORTH_SAYING = 2 * 2**30  # bytes; hashing a file this large takes seconds, from a network disk a minute
-SETTLED = 2.0  # seconds; if a file changed more recently, its time of change may miss the next change
+WORTH_SAYING = 2 * 2**30  # bytes; hashing so large a file takes seconds, or a minute from a network disk
+SETTLED = 2.0  # seconds; if a file changed more recently, another change may leave its time of change the same
 
 
 def content_hash(path: Path) -> str:
     """64 hex digits that depend on every byte of the file `path` and on nothing else: a copy has the same hash.
 
-    SHA-256 of the SHA-256 of each 64 MiB, in several threads (1 GB/s measured on two busy cores): mostly the disk limits the
-    speed, and the file is in memory when it is loaded next. The hash is remembered below HF_HOME with the file's inode,
-    size and times of change, and is used only while all of these are the same: only the first run on a disk reads the file,
-    and a changed file is read again. Nothing is remembered if that folder cannot be written. Raises `OSError` if the file
-    cannot be read.
+    Several threads hash parts of 64 MiB each (1 GB/s measured on two busy cores); the result is the SHA-256 of these
+    parts' SHA-256 digests. Mostly the disk limits the speed, and afterwards the file is in memory, ready to be loaded.
+    The hash is remembered below HF_HOME with the file's inode, size and times of change, and is used again only while
+    all of these are the same. So only the first run on a disk reads the file, and a changed file is read again. Nothing
+    is remembered if HF_HOME cannot be written. Raises `OSError` if the file cannot be read.
     """
     before = _stamp(path)
     memory = _memory(path)
@@ -43,7 +43,7 @@ def _hash(path: Path) -> str:
     if size >= WORTH_SAYING:
         from distdiff.console.progress import announce  # takes a second to import
 
-        announce(f"identifying {path} by its content ({size / 1e9:.1f} GB), once")
+        announce(f"identifying {path} by its content ({size / 1e9:.1f} GB); this is done once")
     with open(path, "rb") as file, ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         parts = pool.map(lambda start: _hash_part(file.fileno(), start), range(0, size, PART))
         return hashlib.sha256(b"".join(parts)).hexdigest()

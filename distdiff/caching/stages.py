@@ -1,4 +1,4 @@
-"""Finished stages on disk: computed once, shared by runs, by a multirun's jobs and by simultaneous processes."""
+"""Finished stages on disk; each is computed once and shared by runs, a multirun's jobs and simultaneous processes."""
 
 import json
 import re
@@ -23,13 +23,13 @@ ASIDE = re.compile(r"\.([0-9a-f]{16})-.+")  # the temporary folder of a stage; t
 class StageCache:
     """Folders `<root>/<stage>/<fingerprint>`, each written under a temporary name and renamed when complete.
 
-    A process that is killed while it makes a stage leaves its temporary folder; the next process that makes a stage of
-    that kind removes it.
+    A process that is killed while it makes a stage leaves its temporary folder behind. The next process that makes a
+    stage of the same name (`<stage>`) removes this folder.
     """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
-        self.made = 0  # stages that this process made rather than found
+        self.made = 0  # the number of stages that this process made rather than found
 
     def has(self, stage: str, ingredients: Mapping[str, Any]) -> bool:
         """Whether `stage` exists for `ingredients`."""
@@ -38,13 +38,13 @@ class StageCache:
     def get(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """The folder of `stage` for `ingredients`; `build(folder)` fills it if it does not exist yet.
 
-        A second process that wants the same stage waits for the first; in a job of several ranks only the leading one makes it.
-        `ingredients.json` in the folder says what it was made from.
+        A second process that wants the same stage waits for the first. In a job of several ranks, only the leading rank
+        makes the stage. The file `ingredients.json` in the folder holds the ingredients.
         """
         return world().once(lambda: self._get(stage, ingredients, build))
 
     def get_together(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path | None], None]) -> Path:
-        """As `get`, but all of a job's ranks build together; `build` gets None for a folder on ranks that do not lead."""
+        """Like `get`, but all ranks of a job call `build`; ranks that do not lead call it with None."""
         ranks, folder = world(), self._folder(stage, ingredients)
         if ranks.size == 1:
             return self.get(stage, ingredients, build)
@@ -103,10 +103,11 @@ def _lock_of(folder: Path) -> str:
 
 
 def _remove_forsaken(folder: Path) -> None:
-    """Removes temporary folders beside `folder` that no process is filling any more; the caller holds the lock of `folder`.
+    """Removes temporary folders beside `folder` that no process fills any more; the caller holds the lock of `folder`.
 
-    A process that fills one holds its stage's lock, so if the lock is free, that process was killed. A stage locked by a
-    lease is skipped: it takes minutes to find out that another machine is dead.
+    A process that fills a temporary folder holds the lock of its stage, so if this lock is free, the process was
+    killed. If the lock of a stage is a lease, the folder is left, as it takes minutes to find out that another machine
+    is dead.
     """
     for aside in folder.parent.glob(".*/"):
         if (match := ASIDE.fullmatch(aside.name)) is None:

@@ -1,4 +1,4 @@
-"""Runs a command from the command line: composes its jobs, checks all of them, then imports the heavy modules and runs."""
+"""Runs a command: composes its jobs, checks all of them, and only then imports the heavy modules and runs the jobs."""
 
 import argparse
 import itertools
@@ -31,15 +31,15 @@ from distdiff.keys import Group
 from distdiff.tracking.sweep import SweepNotes, SweptJob, conclude
 
 JOB_FAILED, INTERRUPTED = 1, 130
-FAILED = "distdiff-error.txt"  # in the directory of a multirun's job that a user error ended
+FAILED = "distdiff-error.txt"  # in the directory of each job of a multirun that ended with a user error
 
 
 def launched(name: str, tasks: Tasks, groups: tuple[Group, ...], about: str) -> Callable[[], None]:
-    """The command `name`, configured by `conf/<name>.yaml`, which runs `tasks.run` in every job.
+    """The entry point of the command `name`, which `conf/<name>.yaml` configures; it runs `tasks.run` in every job.
 
-    The task gets the job's configuration and its run directory. Every job of a multirun is composed and validated before
-    the first starts. A `UserError` ends the command with one line and status 2; any other error is a bug of ours and keeps
-    its traceback.
+    `tasks.run` gets the job's configuration and its run directory; `about` is the first part of the `--help` text.
+    Every job of a multirun is composed and validated before the first starts. A `UserError` ends the command with one
+    line on stderr and the error's exit status; any other error is a bug of DistDiff and keeps its traceback.
     """
     launch = Launch(Command(name, groups), tasks, about)
 
@@ -66,7 +66,7 @@ def launched(name: str, tasks: Tasks, groups: tuple[Group, ...], about: str) -> 
 
 
 def say(message: object) -> None:
-    """Prints one line for the user on stderr, apart from the command's own output."""
+    """Prints one line for the user to stderr; stdout holds the command's own output."""
     print(f"distdiff: {message}", file=sys.stderr)
 
 
@@ -79,7 +79,7 @@ class Launch:
         self.about = about
 
     def run(self, typed: list[str]) -> int:
-        """Does what the command line asks for; returns the exit status."""
+        """Does what the arguments in `typed` ask for, and returns the exit status."""
         arguments = read_flags(typed)
         flags = [item for item in typed if item not in arguments.overrides]
         arguments.overrides = in_grammar(arguments.overrides, *special_keys(self.command))
@@ -122,17 +122,18 @@ class Launch:
         return JOB_FAILED if any(job.error for job in ended) else 0
 
     def _hydra_main(self, search: SearchPath = OURS, notes: SweepNotes | None = None) -> int:
-        """Runs the job, or every job of a multirun, through Hydra; returns the exit status of a single run's user error, or 0.
+        """Runs the job, or every job of a multirun, through Hydra.
 
-        Each job of a multirun records in `notes` how it ended; a user error is also written to the job's own directory.
+        Returns the exit status of a user error in a single run, and 0 if there was none. Each job of a multirun records
+        how it ended in `notes`, and also writes a user error to its own directory.
         """
-        # Hydra prints and swallows exceptions unless told otherwise; the caller above decides what a user sees.
+        # Without this, Hydra would print exceptions and swallow them; `launched` decides what the user sees.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         statuses, swept = [0], swept_keys(sys.argv[1:])
         command, tasks, folders = self.command, self.tasks, [Path.cwd(), *search.folders]
 
         def job(config: DictConfig) -> None:
-            quiet_environment()  # this line and the next again: a launcher may have started a new process
+            quiet_environment()  # repeated, like the next line, because a Hydra launcher may have started a new process
             import_from(*folders)
             hydra_config = HydraConfig.get()
             run_dir = Path(hydra_config.runtime.output_dir)
@@ -142,13 +143,14 @@ class Launch:
                 print(f"job {hydra_config.job.num}: {' '.join(shown)}", flush=True)
                 sweep = str(Path(hydra_config.sweep.dir).absolute())
                 swept_job = SweptJob(hydra_config.job.num, sweep, str(run_dir), given)
-                notes.write(swept_job)  # now: a killed job writes nothing later
+                notes.write(swept_job)  # already now, because a killed job writes nothing later
             ending = None
             try:
                 composed = Job(command, config, dict(hydra_config.runtime.choices), given, search)
-                checked = validate(composed) if notes is None else complete(composed)[0]  # other jobs may read the rest
+                # In a multirun, keys that this job does not read may be for another job; `run` has checked all of them.
+                checked = validate(composed) if notes is None else complete(composed)[0]
                 run_job(tasks, checked, run_dir)
-            except UserError as error:  # not raised again: Hydra would add its own lines, and end a multirun
+            except UserError as error:  # not raised again, because Hydra would add its own lines and end the multirun
                 say(error)
                 statuses.append(error.exit_status)
                 ending = str(error)
@@ -156,7 +158,7 @@ class Launch:
                     return
                 (run_dir / FAILED).write_text(f"{error}\n", encoding="utf-8")
                 if is_one_of_several(config) and not error.shared:
-                    sys.exit(JOB_FAILED)  # the other ranks cannot know: they stop because a rank is gone
+                    sys.exit(JOB_FAILED)  # the other ranks do not know this error; they stop because this rank is gone
             except BaseException as error:
                 ending = f"{type(error).__name__}: {first_line(error)}"
                 raise
@@ -169,14 +171,14 @@ class Launch:
 
 
 def warnings_about(command: Command, config: DictConfig) -> Iterator[str]:
-    """A sentence for each allowed setting that the user may not have meant."""
+    """Yields a sentence for each setting that is allowed but that the user may not have meant."""
     for group in command.groups.values():
         if group.warn is not None:
             yield from group.warn(config)
 
 
 def _follow(tasks: Tasks, jobs: list[DictConfig]) -> int:
-    """Takes part in jobs that another process leads; that process has their directories and their console."""
+    """Takes part in `jobs` that another process leads: that process writes to their directories and the console."""
     status = 0
     for job in jobs:
         try:
@@ -189,10 +191,11 @@ def _follow(tasks: Tasks, jobs: list[DictConfig]) -> int:
 
 
 def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | None:
-    """Makes and returns the directory of the run or multirun, `<command>/<date>_<time>`, with -1, -2, … if that is taken.
+    """Makes and returns the directory of the run or multirun.
 
-    It becomes an override, so that every process that a Hydra launcher starts uses the same directory. If the user
-    overrides it, nothing is made and None is returned.
+    It is `<command>/<date>_<time>`, with -1, -2, … added if that exists.
+    The directory is added to the command line as an override, so that every process that a Hydra launcher starts uses
+    the same one. If the user has overridden the directory, nothing is made and None is returned.
     """
     key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
     if any(override.lstrip("+").startswith(f"{key}=") for override in arguments.overrides):
@@ -202,7 +205,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | 
     for attempt in itertools.count():
         path = root / (stamp if attempt == 0 else f"{stamp}-{attempt}")
         try:
-            path.mkdir(parents=True)  # the process that makes it owns it
+            path.mkdir(parents=True)  # fails if it exists, so that no two processes get the same directory
         except FileExistsError:
             continue
         except OSError as error:
@@ -212,7 +215,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | 
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:
-    """The `UserError` itself, or the one that OmegaConf wrapped, perhaps more than once, while it resolved a value."""
+    """`error` if it is a `UserError`, else the `UserError` that OmegaConf wrapped, perhaps several times, or None."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error

@@ -16,9 +16,10 @@ MEMBER = "distdiff.cli.member"
 
 @dataclass(frozen=True)
 class Tasks:
-    """A command's functions of a configuration and a run directory, each as `module:function` and imported only when called.
+    """A command's two functions, each given as `module:function` and imported only when it is called.
 
-    `run` is the command itself; `fetch` downloads what it needs.
+    `run` does the work of the command; `fetch` downloads the models and data that this work needs. Both functions take
+    a configuration and a run directory.
     """
 
     run: str
@@ -26,10 +27,10 @@ class Tasks:
 
 
 def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> None:
-    """Runs a job in as many processes as `trainer` asks for.
+    """Runs a job in as many processes as its `trainer` keys ask for.
 
-    `run_dir` is None in processes that do not lead: the leading process sends it to them. With `fetch_only` the job is not
-    run: this process alone downloads what it needs, whatever devices it asks for.
+    `run_dir` is None in a process that does not lead the job, because the leading process sends it. If `fetch_only` is
+    set, the job is not run: this process alone downloads what the job needs, even if the job asks for several devices.
     """
     place = _place(config)
     with nullcontext() if run_dir is None else recording(config, run_dir):
@@ -40,16 +41,16 @@ def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> None:
 
 
 def is_one_of_several(config: DictConfig) -> bool:
-    """Whether this process was started as a rank, and so runs all jobs of a multirun together with the same other ranks."""
+    """Whether this process was started as a rank, so that it runs all jobs of a multirun with the same other ranks."""
     return isinstance(_place(config), Rank)
 
 
 def leads(config: DictConfig) -> bool:
-    """Whether this process leads its job: it has the run directory and the console, and the other processes follow it."""
+    """Whether this process leads its job, that is, writes to the run directory and the console; the others follow."""
     place = _place(config)
     return place is None or place.leads
 
 
 def _place(config: DictConfig) -> Rank | Node | None:
-    """This process's part in the job; None for downloading, which one process does alone."""
+    """This process's part in the job; None if it does the job alone, which is always so for `fetch_only`."""
     return None if config.fetch_only else arrangement(config.trainer)

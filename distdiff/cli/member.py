@@ -1,4 +1,4 @@
-"""One rank's process: `python -m distdiff.cli.member <folder> <place>`, started by `launcher.py`."""
+"""The process of one rank: `python -m distdiff.cli.member <folder> <place>`, which `ranks/launcher.py` starts."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from distdiff.ranks.launcher import JOB, OUTCOME
 
 
 def main() -> None:
-    """Runs the folder's job as the rank that `place` describes, and writes into the folder how it ended."""
+    """Runs the job in `<folder>` as the rank that `<place>` describes; if it ends early, writes the reason there."""
     folder, place = Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))
     threading.Thread(target=_end_with_the_launcher, daemon=True).start()
     quiet_environment()
@@ -44,8 +44,8 @@ def main() -> None:
 
 
 def _end_with_the_launcher() -> None:
-    """Ends this process when the launcher is gone, even if SIGKILL ended it; finished work is already on disk."""
-    os.read(sys.stdin.fileno(), 1)  # unbuffered: no lock of sys.stdin is held at exit
+    """Ends this process when the launcher has ended, even by SIGKILL; finished work is already on disk."""
+    os.read(sys.stdin.fileno(), 1)  # unbuffered, so that no lock of sys.stdin is held at exit
     os._exit(1)
 
 

@@ -1,6 +1,7 @@
-"""What `--help` and `--cfg job` print.
+"""The text that `--help` and `--cfg job` print.
 
-Hydra's own output would copy its whole configuration store once for each group, and would lack the keys that options bring.
+Hydra's own output is not used, because it lacks the keys that only some options have, and because making it copies
+Hydra's whole configuration store once for each group.
 """
 
 from hydra.core.object_type import ObjectType
@@ -14,7 +15,7 @@ HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper")
 
 
 def help_text(command: Command, about: str, job: Job) -> str:
-    """What the command does, the options of its groups, and its configuration as composed."""
+    """The help text of a command: what it does (`about`), the options of its groups, its configuration as composed."""
     config = OmegaConf.masked_copy(job.config, [name for name in job.config if name != "hydra"])
     with job.search.open() as hydra:
         lines = [
@@ -23,7 +24,7 @@ def help_text(command: Command, about: str, job: Job) -> str:
         ]
     return f"""{about.strip()}
 
-Change a value with group=option or group.key=value, sweep with -m key=a,b,c; --cfg job prints the result.
+Change a value with group=option or group.key=value; sweep with -m key=a,b,c. --cfg job prints the configuration.
 
 Groups and their options:
 
@@ -35,9 +36,9 @@ Configuration:
 
 
 def in_yaml(job: Job, config: DictConfig, package: str | None, resolve: bool) -> str:
-    """The configuration of a job, as typed or (`resolve`) resolved and complete; only its part `package`, if given.
+    """The configuration of a job as YAML: as composed or, if `resolve` is set, complete and resolved (`config`).
 
-    Raises `UserError` for a package that does not exist.
+    With `package`, only this part of the configuration is returned. Raises `UserError` if there is no such part.
     """
     shown = config if resolve else OmegaConf.masked_copy(job.config, [name for name in job.config if name != "hydra"])
     if package not in (None, "_global_"):

@@ -13,12 +13,12 @@ from distdiff.ranks.arrangement import Rank
 
 
 def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | None) -> None:
-    """Runs `task` (`module:function`) in this process, as the rank `place` if the job has several."""
+    """Runs `task` (`module:function`) in this process: as the rank `place`, or alone if `place` is None."""
     if place is None:
         with console.logging_to(run_dir / LOG):
             _imported(task)(config, run_dir)
         return
-    from distdiff.ranks.world import join  # imports torch, which a single process may never need
+    from distdiff.ranks.world import join  # imports torch, which a job of one process may never need
 
     world = join(place)
     console.quiet = not world.leads

@@ -1,4 +1,4 @@
-"""Reads a command line as people type it: quotes paths and conditions for Hydra's grammar, answers mistakes in one line."""
+"""Reads a command line as typed: quotes paths and conditions for Hydra's grammar, and reports mistakes in one line."""
 
 import argparse
 import itertools
@@ -16,9 +16,9 @@ QUOTES, OPENING, CLOSING = "'\"", "[{(", "]})"
 
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
-    """Hydra's flags, and all other arguments as `overrides`; raises `UserError` for an unknown argument with dashes."""
+    """Hydra's flags, and all other arguments in `overrides`; raises `UserError` for a flag that is not allowed."""
     parser = get_args_parser()
-    parser.allow_abbrev = False  # --config would match three flags
+    parser.allow_abbrev = False  # otherwise --config would match three flags
 
     def refuse(message: str) -> None:
         raise UserError(message)
@@ -31,13 +31,13 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
             f"{flag} is not allowed: a command reads conf/<command>.yaml; --config-dir adds a folder of options"
         )
     if known.resolve and not (known.cfg or known.help):
-        raise UserError("--resolve is not allowed alone: --cfg job --resolve")
+        raise UserError("--resolve is not allowed alone: use --cfg job --resolve")
     if not others:
         return known
     flag, equals, value = others[0].partition("=")
     name = flag.lstrip("-").replace("-", "_")
     if name == "config":
-        raise UserError(f"there is no {flag}: a command reads conf/<command>.yaml, and key=value changes what it says")
+        raise UserError(f"there is no {flag}: a command reads conf/<command>.yaml, and key=value changes a value in it")
     following = list(arguments[list(arguments).index(others[0]) + 1 :])
     if not equals:
         value = following[0] if following and following[0][0:1] != "-" and "=" not in following[0] else "..."
@@ -45,7 +45,7 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def in_grammar(overrides: Iterable[str], paths: Collection[str] = (), texts: Collection[str] = ()) -> list[str]:
-    """Overrides in Hydra's grammar: paths, conditions and sentences are quoted where they need it, `~` in paths is expanded.
+    """`overrides` in Hydra's grammar: paths, conditions and sentences are quoted if need be, `~` in paths is expanded.
 
     `paths` and `texts` are the keys whose values are paths and sentences. Raises `UserError` for a list
     that the shell has split at its spaces, and for an argument that is not an override.
@@ -72,7 +72,11 @@ def refuse_sweeps(
     paths: Collection[str] = (),
     texts: Collection[str] = (),
 ) -> None:
-    """Raises `UserError` where a single run gets several values of a key; `takes_list()` gives the keys that may hold lists."""
+    """Raises `UserError` if an override gives a key of a single run several values.
+
+    `takes_list()` returns the keys that may hold lists; `paths` and `texts` are the keys that hold paths and sentences.
+    The message depends on them.
+    """
     for override in parsed:
         if not override.is_sweep_override():
             continue
@@ -86,7 +90,7 @@ def refuse_sweeps(
 
 
 def in_quotes(text: str) -> str:
-    """`text` as a quoted value of Hydra's grammar.
+    """`text` as a quoted value in Hydra's grammar.
 
     >>> print(in_quotes("bob's"))
     'bob\\'s'
@@ -111,7 +115,7 @@ def _worded(override: str, paths: Collection[str], texts: Collection[str]) -> st
 
 
 def overrides_in_quotes(value: str) -> str:
-    """A list or mapping in which the elements that are overrides themselves (`key=value`) are quoted.
+    """The list or mapping `value` with quotes around each element that is itself an override (`key=value`).
 
     >>> overrides_in_quotes("{control: [guidance=transform, expansion.strength=[0.5,0.7]], b: ['x=1', c]}")
     "{control: ['guidance=transform', 'expansion.strength=[0.5,0.7]'], b: ['x=1', c]}"
@@ -140,7 +144,7 @@ def _override_in_quotes(word: str) -> str:
 
 
 def _path(value: str) -> str:
-    """Quotes one value, or a list of them, of a key that takes a path."""
+    """Quotes a path, or each path in a list, if necessary, and expands `~`."""
     if value.startswith("[") and value.endswith("]"):
         return f"[{','.join(map(_path, _parts(value[1:-1])))}]"
     quoted = len(value) > 1 and value[0] in QUOTES and value[-1] == value[0]
@@ -153,7 +157,7 @@ def _path(value: str) -> str:
 
 
 def _parts(value: str) -> list[str]:
-    """Splits at commas outside of quotes and brackets; a quote character counts only at the start of a part."""
+    """Splits `value` at the commas outside quotes and brackets; a quote opens only at the start of a part."""
     parts, depth, quote = [""], 0, ""
     for before, char in itertools.pairwise("," + value):
         if quote:
@@ -172,7 +176,7 @@ def _parts(value: str) -> list[str]:
 
 
 def _refuse_cut(override: str, following: Sequence[str]) -> None:
-    """Refuses `key=[0.5, 0.7]` that was typed without quotes, which arrives as two arguments."""
+    """Raises `UserError` for a list typed without quotes: the shell splits `key=[0.5, 0.7]` into two arguments."""
     key, equals, value = override.partition("=")
     if not equals or value[0:1] not in ("[", "{") or not _open(value):
         return

@@ -1,4 +1,4 @@
-"""Completes and checks a composed job before anything loads: a mistake is one line with key, value and what is allowed."""
+"""Completes and checks a job before anything loads; reports a mistake in one line: key, value and what is allowed."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
@@ -21,12 +21,12 @@ from distdiff.keys import NAME, TARGET, Group, Limits
 
 @dataclass(frozen=True)
 class Unread:
-    """A key that was given to a group whose chosen option does not read it; an empty `name` is the choice of the option."""
+    """A key that is set although its group's chosen option does not read it; an empty `name` means the group itself."""
 
     group: Group
     name: str
     value: Any
-    reason: str | None = None  # why nothing here reads it, whichever option is chosen
+    reason: str | None = None  # why nothing in this configuration reads it, whichever option is chosen
 
     @property
     def full_name(self) -> str:
@@ -34,9 +34,10 @@ class Unread:
 
 
 def validate(job: Job) -> DictConfig:
-    """The job's configuration: complete, typed, resolved, with the `options` that it refers to, without Hydra's own part.
+    """The job's configuration, complete, checked and resolved, without Hydra's own part.
 
-    Raises `UserError` naming key, value and what is allowed; also for a key that nothing in the job reads.
+    Its key `options` holds the options that it refers to by name. Raises `UserError`, which names the key, the value
+    and what is allowed; a key that nothing in the job reads is also refused.
     """
     return validate_jobs([job])[0]
 
@@ -53,7 +54,7 @@ def validate_jobs(jobs: Sequence[Job]) -> list[DictConfig]:
 
 
 def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
-    """What `validate` returns, and the typed keys that neither the chosen options nor any others in this job read."""
+    """The configuration as `validate` returns it, and the overridden keys that no option in this job reads."""
     given = OmegaConf.create({name: job.config._get_node(name) for name in job.config if name != "hydra"})
     OmegaConf.set_struct(given, False)
     unread: list[Unread] = []
@@ -91,7 +92,7 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
 
 
 def _ignored(config: DictConfig, job: Job) -> list[Unread]:
-    """The typed keys that nothing reads in this configuration, whichever options are chosen."""
+    """The overridden keys that nothing in this configuration reads, whichever options are chosen."""
     found: list[Unread] = []
     groups = job.command.groups
     reasons = [group.unread(config) for group in groups.values() if group.unread is not None]
@@ -105,7 +106,7 @@ def _ignored(config: DictConfig, job: Job) -> list[Unread]:
 
 
 def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictConfig:
-    """The configuration of a job with further overrides, those of `<group>.rows.<name>`, and without that group."""
+    """The configuration of the job with the overrides that `<group>.rows.<name>` holds, and without `group`."""
     try:
         varied = vary(job, overrides, group.name)
         own = {item.lstrip("+") for item in in_grammar(overrides, *special_keys(job.command))}
@@ -121,9 +122,9 @@ def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictCon
 
 
 def complete_option(group: Group, option: str, node: DictConfig, place: str | None = None) -> DictConfig:
-    """A checked option of a group: its keys typed, with defaults for those that its YAML file leaves out.
+    """A group's `option` with its keys (`node`) checked, and with defaults for the keys that its YAML file leaves out.
 
-    Raises `UserError`, which names its keys below `place` (None: the group's name).
+    Raises `UserError`, which names a key as `<place>.<key>`; if `place` is None, the group's name takes its place.
     """
     place = group.name if place is None else place
     _name(node, group, option)
@@ -138,16 +139,20 @@ def complete_option(group: Group, option: str, node: DictConfig, place: str | No
 
 
 def _schema_of(group: Group, node: DictConfig) -> type:
-    """The schema of the option with this node; a key whose default only Python knows is in it if it is given."""
+    """The schema of the option that `node` configures.
+
+    A key whose default is known only to Python is included only if `node` sets it.
+    """
     target = node.get(TARGET)
     return option_schema(group, target, tuple(map(str, node)) if target else ())
 
 
 @cache
 def option_schema(group: Group, target: str | None, given: tuple[str, ...] = ()) -> type:
-    """A dataclass of the keys that all options of a group have and those in the signature of the option with this target.
+    """A dataclass of the keys that all options of a group have and of the keys in the signature of `target`.
 
-    Other keys in `given` may hold any value. A key whose default only Python knows is included only if it is in `given`.
+    Keys that only `given` names may hold any value. A key whose default is known only to Python is included only if it
+    is in `given`.
     """
     own = signature_of(target).keys if target else {}
     own = {name: Parameter() for name in given} | own
@@ -167,7 +172,7 @@ def _field(default: Any, limits: Limits) -> Any:
 
 
 def _with_groups(schema: type, groups: Mapping[str, type]) -> type:
-    """A command's schema in which each group has the dataclass of its chosen option."""
+    """A command's `schema` with the dataclass of the chosen option for each group in `groups`."""
     own = [
         (
             item.name,
@@ -182,7 +187,7 @@ def _with_groups(schema: type, groups: Mapping[str, type]) -> type:
 
 
 def _name(node: DictConfig, group: Group, choice: str | None) -> None:
-    """Names an option after its file, unless the group's keys allow another name or none."""
+    """Sets an option's `name` to the name of its file, `choice`, unless the group allows another name or none."""
     if _named_by_file(group) and choice is not None:
         node[NAME] = choice
 
@@ -195,12 +200,12 @@ def _refuse_other_name(node: DictConfig, group: Group, job: Job) -> None:
     choice, typed = job.choices.get(group.name), job.typed_for(f"{group.name}.{NAME}")
     if typed is not None and _named_by_file(group) and node.get(NAME) != choice:
         raise UserError(
-            f"{typed} is not allowed: an option is called as its file is, {group.name}=<option> chooses one"
+            f"{typed} is not allowed: an option has the name of its YAML file; {group.name}=<option> chooses one"
         )
 
 
 def _check_ignored(node: DictConfig, group: Group, job: Job) -> None:
-    """Checks the values of keys that an option ignores for the sake of sweeps: other options must be able to read them."""
+    """Checks the values of keys that the chosen option ignores, by the limits of another option that reads them."""
     own = _signature(node).keys
     for name in group.taken_everywhere:
         if name not in node or name in own:
@@ -217,12 +222,12 @@ def _refuse_no_target(node: DictConfig, group: Group) -> None:
     may_be_null = any(item.name == TARGET and item.default is None for item in fields(group.keys))
     if not isinstance(node.get(TARGET), str) and not (may_be_null and TARGET in node):
         raise UserError(
-            f"{group.name}={node.get(NAME)} has no {TARGET}: its YAML file names there what is built, package.module.name"
+            f"{group.name}={node.get(NAME)} has no {TARGET}: its YAML file must give one, {TARGET}: package.module.name"
         )
 
 
 def _take_out_unread(node: DictConfig, group: Group) -> list[Unread]:
-    """Removes the keys that the option with this node does not read; returns those that it must not ignore."""
+    """Removes from `node` the keys that its option does not read; returns those that the option must not ignore."""
     signature = _signature(node)
     if signature.takes_any:
         return []
@@ -236,7 +241,7 @@ def _take_out_unread(node: DictConfig, group: Group) -> list[Unread]:
 
 
 def _refuse_lists(node: DictConfig, group: Group, job: Job) -> None:
-    """Raises `UserError` for a list where an option takes one value; the message names the options that take a list."""
+    """Raises `UserError` if a key that takes one value holds a list; the message names the options that take a list."""
     for name, parameter in _signature(node).keys.items():
         if name in node and OmegaConf.is_list(node._get_node(name)) and not parameter.takes_list:
             targets = targets_of(group.name, job.search).items()
@@ -266,10 +271,10 @@ def _resolved(config: DictConfig) -> DictConfig:
 
 
 def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: Job) -> list[Unread]:
-    """Fills `config.options` with the options that the configuration refers to by name.
+    """Fills `config.options` with the options that `config` refers to by name; returns the keys that none reads.
 
-    A typed key that the chosen option of its group does not read goes to the referenced options of that group that read it;
-    returns the keys that none of them reads.
+    A key in `unread`, which the chosen option of its group does not read, is set in those options of the same group
+    that `config` refers to and that read it.
     """
     typed, groups = config[OPTIONS], {group.name: group for group in job.command.known_groups}
     wanted = dict(_references(schema, config))
@@ -302,7 +307,7 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
 
 
 def _refuse_unwanted(typed: DictConfig, wanted: Iterable[tuple[str, str]]) -> None:
-    """Raises `UserError` for keys typed below `options` for an option that the configuration does not refer to."""
+    """Raises `UserError` if keys below `options` are for an option that the configuration does not refer to."""
     for name, given in typed.items():
         known = [option for group, option in wanted if group == name]
         allowed = f"one of {', '.join(known)}" if known else f"no option of {name} is referred to by name here"
@@ -318,13 +323,13 @@ def _refuse_unwanted(typed: DictConfig, wanted: Iterable[tuple[str, str]]) -> No
 
 
 def _signature(node: DictConfig) -> Signature:
-    """The signature of the option with this node; an option without a target has no keys of its own."""
+    """The signature of the option that `node` configures; it is empty if the option has no `_target_`."""
     target = node.get(TARGET)
     return signature_of(target) if target and isinstance(target, str) else Signature()
 
 
 def _references(schema: type, config: DictConfig, prefix: str = "") -> Iterator[tuple[tuple[str, str], str]]:
-    """((group, option), key) for each key that names an option of a group according to the schema."""
+    """Yields ((group, option), key) for each key whose value, according to `schema`, names an option of a group."""
     for item in fields(schema):
         if OmegaConf.is_missing(config, item.name):
             continue
@@ -337,7 +342,7 @@ def _references(schema: type, config: DictConfig, prefix: str = "") -> Iterator[
 
 
 def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
-    """Says which options read a key that the chosen one does not; if none does, which key was probably meant."""
+    """Says which options read a key that the chosen option does not read, or else which key was probably meant."""
     told = job.typed_for(item.full_name)
     if item.reason is not None:
         return f"{told} is not allowed: {item.reason}"
@@ -358,7 +363,7 @@ def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
 
 
 def _check_strangers(schema: type, config: DictConfig, prefix: str = "") -> None:
-    """Refuses keys that no schema has: Hydra lets `+key=value` add them, but nothing would read them."""
+    """Raises `UserError` for a key not in `schema`: Hydra lets `+key=value` add it, but nothing would read it."""
     known = {item.name: item.type for item in fields(schema)}
     for name in config:
         if name not in known:
@@ -372,7 +377,7 @@ def _check_strangers(schema: type, config: DictConfig, prefix: str = "") -> None
 
 
 def _refuse_strangers(group: Group, node: DictConfig, place: str) -> None:
-    """Raises `UserError` for a key that an option does not take."""
+    """Raises `UserError` for a key that the option does not take; removes the keys that the option may ignore."""
     if group.options_have_keys:
         _refuse_no_target(node, group)
     signature = _signature(node)

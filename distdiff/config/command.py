@@ -12,19 +12,19 @@ from distdiff.config.options import CONFIG_DIR
 from distdiff.keys import Group, key
 
 OPTIONS = "options"  # holds the options that the configuration refers to by name
-ROWS = "rows"  # below `options`: further configurations of the job
+ROWS = "rows"  # the key below `options` that holds further configurations of the job
 NOT_COMMANDS = ("settings",)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its own keys, and those of `known_groups` that `conf/<name>.yaml` lists."""
+    """A command: its own keys, and the groups that `conf/<name>.yaml` lists, which are among `known_groups`."""
 
     name: str
     known_groups: tuple[Group, ...]
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        """Lets launchers that start processes pickle a command: dataclasses made at run time cannot be pickled."""
+        """Lets launchers pickle a command, without its schema: a dataclass made at run time cannot be pickled."""
         return Command, (self.name, self.known_groups)
 
     @cached_property
@@ -45,13 +45,13 @@ class Command:
                 "fetch_only",
                 bool,
                 key(False),
-            ),  # only download what the command will need, for nodes without a network
+            ),  # true: only download what the command will need on a node without a network
         ]
         groups = [(name, group.keys, field(default_factory=group.keys)) for name, group in self.groups.items()]
         return make_dataclass("CommandKeys", [*own, *groups, (OPTIONS, dict, key({}))])
 
     def register(self) -> None:
-        """Registers the schema with Hydra; groups whose options have keys of their own accept any key, checked later."""
+        """Registers the schema with Hydra; groups whose options have their own keys accept any key, checked later."""
         store, name = ConfigStore.instance(), f"{self.name}_schema"
         store.store(name, self.schema)
         node = store.repo[f"{name}.yaml"].node
@@ -65,7 +65,7 @@ class Command:
 
 
 def schema_keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, dataclass field) of every key in a schema, nested ones included."""
+    """Yields (dotted key, dataclass field) for every key of a schema, including nested keys."""
     for item in fields(schema):
         yield f"{prefix}{item.name}", item
         if is_dataclass(item.type):

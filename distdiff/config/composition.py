@@ -1,4 +1,4 @@
-"""Composes a command's jobs as Hydra does, before Hydra runs them, so that a mistake in any of them is answered in one line."""
+"""Composes a command's jobs as Hydra does, before Hydra runs them, so that each mistake is reported in one line."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +22,8 @@ from distdiff.errors import UserError
 class Job:
     """One composed job, not checked yet.
 
-    `choices` maps each group to its chosen option; `typed` are the overrides.
+    `choices` maps each group to its chosen option. `typed` holds the job's overrides, without those of Hydra's own
+    keys.
     """
 
     command: Command
@@ -32,7 +33,7 @@ class Job:
     search: SearchPath = SearchPath()
 
     def typed_for(self, full_key: str) -> str | None:
-        """The last override of a key, or of one nested in it; None where nothing was typed."""
+        """The last override of `full_key` or of a key nested in it; None if there is none."""
         for override in reversed(self.typed):
             name = override.partition("=")[0].lstrip("+")
             if name == full_key or name.startswith(f"{full_key}."):
@@ -41,7 +42,7 @@ class Job:
 
 
 def compose_jobs(command: Command, overrides: list[str], multirun: bool, search: SearchPath | None = None) -> list[Job]:
-    """All jobs that `overrides` ask for, a single one unless `multirun`; raises `UserError` if Hydra cannot compose one."""
+    """All jobs that `overrides` ask for (one unless `multirun` is set); raises `UserError` if composing fails."""
     overrides = in_grammar(overrides, *special_keys(command))
     search = SearchPath.of(None, overrides) if search is None else search
     parsed = parse(overrides)
@@ -53,7 +54,7 @@ def compose_jobs(command: Command, overrides: list[str], multirun: bool, search:
         for chosen in _sweep(parsed) if multirun else [tuple(overrides)]:
             try:
                 config = compose(command.name, overrides=list(chosen), return_hydra_config=True)
-            except (*COMPOSING_ERRORS, ValueError) as error:  # ValueError: a group's option that is not a name
+            except (*COMPOSING_ERRORS, ValueError) as error:  # ValueError: the option of a group is not a name
                 raise UserError(explain_composition(hydra, command, parse(chosen), error)) from None
             choices = {str(name): str(option) for name, option in config.hydra.runtime.choices.items()}
             typed = tuple(item for item in chosen if not item.lstrip("+").startswith("hydra"))
@@ -62,10 +63,10 @@ def compose_jobs(command: Command, overrides: list[str], multirun: bool, search:
 
 
 def vary(job: Job, overrides: list[str], leaving_out: str) -> Job:
-    """The job with further overrides, and without those typed for the group `leaving_out`.
+    """The job with further `overrides`, and without its own overrides of the group `leaving_out`.
 
-    If the overrides choose another option of a group, the keys typed for that group are dropped, since it may not have them,
-    except those that every option takes.
+    If `overrides` choose another option of a group, the job's own overrides of that group's keys are dropped, since the
+    new option may not have these keys. Keys that every option takes are kept.
     """
     overrides, groups = in_grammar(overrides, *special_keys(job.command)), job.command.groups
     given = parse(overrides)
@@ -91,13 +92,13 @@ def parse(overrides: Iterable[str]) -> list[Override]:
 
 
 def swept_keys(overrides: Iterable[str]) -> set[str]:
-    """The keys and groups that have several values."""
+    """The keys and groups to which `overrides` give several values, one per job."""
     given = parse([item for item in overrides if "=" in item and not item.startswith("-")])
     return {override.get_key_element() for override in given if override.is_sweep_override()}
 
 
 def special_keys(command: Command) -> tuple[set[str], set[str]]:
-    """(keys that hold paths, keys that hold sentences); their values are taken as typed."""
+    """The keys that hold paths, and the keys that hold sentences; the values of both are taken as typed."""
     groups = command.known_groups
     paths = {f"{group.name}.{name}" for group in groups for name in group.paths}
     texts = {f"{group.name}.{name}" for group in groups for name in group.texts}

@@ -1,4 +1,4 @@
-"""Explains an error of Hydra or OmegaConf in one line: the key, the value, what is allowed, and the closest valid name."""
+"""Explains an error of Hydra or OmegaConf in one line: the key, the value, what is allowed, the closest valid name."""
 
 import difflib
 import re
@@ -17,12 +17,13 @@ from distdiff.config.options import one_of
 from distdiff.errors import first_line
 
 TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "List": "a list, [a, b]"}
-LAUNCHERS = {"cluster": "slurm", "submitit_slurm": "slurm", "submitit_local": "slurm", "joblib": "joblib"}  # extras
-ALIKE = 0.6  # the smallest difflib ratio at which one name may be a misspelling of the other
+# Each launcher, and the extra of our package that installs it.
+LAUNCHERS = {"cluster": "slurm", "submitit_slurm": "slurm", "submitit_local": "slurm", "joblib": "joblib"}
+ALIKE = 0.6  # the smallest difflib ratio at which a name may be a misspelling of another
 
 
 def explain_composition(hydra: Hydra, command: Command, parsed: list[Override], error: Exception) -> str:
-    """Finds the override that broke the composition; falls back on the first line of Hydra's own message."""
+    """Explains which override made the composition fail; if none is found, gives the first line of Hydra's message."""
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ValidationError):
         return explain_type(cause, parsed)
@@ -79,12 +80,15 @@ def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ())
 
 
 def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
-    """Suggests the key that was meant (another library's name for it, or a typing mistake), else lists its group's keys."""
+    """Suggests which of the `known` keys was meant by `key`, or lists the keys of its group if none is similar.
+
+    `called` maps the names that other libraries give to keys to our names.
+    """
     leaf = key.rsplit(".", 1)[-1]
     if called.get(leaf) in known:
         return f"here it is called {called[leaf]}"
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
-    # Any two keys of one group look alike: their own names must be alike too.
+    # All keys of a group begin with its name, so the last parts of the names are compared too.
     alike = [name for name in known if difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], leaf).ratio() >= ALIKE]
     close = difflib.get_close_matches(key, same_leaf or alike, n=1, cutoff=0 if same_leaf else ALIKE)
     if close:
@@ -95,7 +99,7 @@ def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
 
 
 def aliases(command: Command) -> dict[str, str]:
-    """What other libraries call a key -> its full name here."""
+    """Maps the names that other libraries give to keys to the full names of these keys here."""
     return {other: ours for group in command.groups.values() for other, ours in group.also_called.items()}
 
 

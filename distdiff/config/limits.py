@@ -34,7 +34,7 @@ def _constrained(schema: type, config: DictConfig, prefix: str = "") -> Iterator
     for item in fields(schema):
         name = f"{prefix}{item.name}"
         if OmegaConf.is_interpolation(config, item.name):
-            continue  # in an option that is not part of a job's configuration yet
+            continue  # resolved and checked later, when the option is part of a job's configuration
         if OmegaConf.is_missing(config, item.name):
             if item.name != TARGET:
                 raise UserError(f"{name} has no value: give one, {name}=...")

@@ -1,4 +1,4 @@
-"""Finds, with Hydra, the options of configuration groups in our `conf/`, in `--config-dir` and in `hydra.searchpath`."""
+"""Asks Hydra for the options of configuration groups in our `conf/`, in `--config-dir` and in `hydra.searchpath`."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,13 +28,13 @@ COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 
 @dataclass(frozen=True)
 class SearchPath:
-    """Where Hydra looks for YAML files after `conf/`: `file://…` or `pkg://…` each."""
+    """The places, each `file://…` or `pkg://…`, in which Hydra looks for YAML files after our `conf/`."""
 
     places: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config_dir: str | None, overrides: Iterable[str]) -> "SearchPath":
-        """The search path of a command line: its `--config-dir`, and what its overrides of `hydra.searchpath` add.
+        """The search path of a command line: `config_dir` (`--config-dir`) and the places in `hydra.searchpath`.
 
         Raises `UserError` for a folder that does not exist.
         """
@@ -55,7 +55,7 @@ class SearchPath:
 
     @contextmanager
     def open(self) -> Iterator[Hydra]:
-        """Hydra with this search path, for `compose`; a Hydra that was already initialized is restored afterwards."""
+        """Yields Hydra with this search path, for `compose`; an earlier Hydra is restored afterwards."""
         around = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
         try:
@@ -79,10 +79,10 @@ def options(group: str, search: SearchPath = OURS) -> list[str]:
 
 
 def load_options(wanted: Mapping[tuple[str, str], str], search: SearchPath = OURS) -> DictConfig:
-    """`{group: {option: its keys}}` for each (group, option), unresolved, as `group=option` would give them.
+    """`{group: {option: keys}}` for each (group, option) in `wanted`, with the keys of `group=option`, unresolved.
 
-    The values of `wanted` are the keys that name the options, for error messages. Raises `UserError` for an option that does
-    not exist or whose YAML file cannot be read.
+    The values of `wanted` are the configuration keys that name these options, for error messages. Raises `UserError`
+    for an option that does not exist or whose YAML file cannot be read.
     """
     with search.open() as hydra:
         for (group, option), key in wanted.items():
@@ -98,7 +98,7 @@ def load_options(wanted: Mapping[tuple[str, str], str], search: SearchPath = OUR
 
 
 def targets_of(group: str, search: SearchPath = OURS) -> Mapping[str, str]:
-    """The `_target_` of each option of a group that has one."""
+    """The `_target_` of each option of the group; options without one are left out."""
     targets = {}
     for name in options(group, search):
         with suppress(UserError):  # a file that cannot be read must not hide the other options
@@ -108,7 +108,7 @@ def targets_of(group: str, search: SearchPath = OURS) -> Mapping[str, str]:
 
 
 def one_of(value: str, names: list[str]) -> str:
-    """What is allowed instead of `value`: all names, and the one that was probably meant."""
+    """Says what is allowed instead of `value`: all of `names`, and the one that was probably meant."""
     close = difflib.get_close_matches(value, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"one of {', '.join(names)}{hint}"

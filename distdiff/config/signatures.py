@@ -1,7 +1,8 @@
 """Reads which keys an option takes from the signature of its `_target_`, without importing its module.
 
-Those modules import torch, diffusers or kornia, which takes seconds; a typing mistake must be answered within one second. So
-the signature is read from the source. What cannot be read that way (a decorator, a compiled module) is imported and inspected.
+The modules of targets import torch, diffusers or kornia, which takes seconds, but a typing mistake must be reported
+within one second. So the signature is read from the source. A target that cannot be read that way (because of a
+decorator or a compiled module) is imported and inspected.
 """
 
 import ast
@@ -17,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from hydra._internal.utils import _locate as _locate_object  # get_object, without its log
+from hydra._internal.utils import _locate as _locate_object  # as get_object, but it logs nothing
 from omegaconf import MISSING
 
 from distdiff import keys
@@ -25,13 +26,16 @@ from distdiff.errors import UserError, first_line
 from distdiff.keys import Limits
 
 PLAIN = (int, float, str, bool)
-WITHOUT_KEYS = {"ABC", "object"}  # bases whose constructor takes nothing
-COMPUTED = "…"  # a default that only Python knows: it applies to a key without a value
+WITHOUT_KEYS = {"ABC", "object"}  # base classes whose constructor takes no arguments
+COMPUTED = "…"  # stands for a default that is known only to Python and applies if the key has no value
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A key: its type (`Any` if a configuration cannot hold it), its limits, and its default (MISSING: none; or COMPUTED)."""
+    """A key: its type (`Any` if a configuration cannot hold it), its limits and its default.
+
+    The default is MISSING if there is none, and COMPUTED if it is known only to Python.
+    """
 
     type: Any = Any
     limits: Limits = Limits()
@@ -44,7 +48,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """An option's keys by name, and the names of the arguments that the program gives; `takes_any`: it has `**keys`."""
+    """An option's keys by name (`keys`), and the names of the arguments that the program gives (`context`).
+
+    If `takes_any` is set, the option takes keys of any name (`**keys`).
+    """
 
     keys: dict[str, Parameter] = field(default_factory=dict)
     context: tuple[str, ...] = ()
@@ -53,7 +60,7 @@ class Signature:
 
 @cache
 def signature_of(target: str) -> Signature:
-    """The signature of the function, class or method that `target` names; raises `UserError` where there is none."""
+    """The signature of the function, class or method that `target` names; raises `UserError` if there is none."""
     try:
         file, names = _locate(target)
         found = None if file is None else _Module.of(file).find(names)
@@ -63,7 +70,7 @@ def signature_of(target: str) -> Signature:
 
 
 def _imported(target: str) -> Signature:
-    """The same, by importing `target` and inspecting it."""
+    """The result of `signature_of`, from importing `target` and inspecting it."""
     try:
         found = _locate_object(target)
         parameters, takes_any = keys.keyword_only(found)
@@ -82,11 +89,11 @@ def _imported(target: str) -> Signature:
 
 
 def _locate(target: str) -> tuple[Path | None, list[str]]:
-    """The source file of the longest prefix of `target` that is a module, found without importing it, and the names after it."""
+    """The source file of the module with which `target` begins, and the names after the module's; imports nothing."""
     parts, where, file = target.split("."), None, None
     for number in range(len(parts)):
         name = ".".join(parts[: number + 1])
-        # Only the first name goes through all finders: an editable installation has its own.
+        # Only the first name goes through all finders, because an editable installation adds one of its own.
         spec = find_spec(name) if number == 0 else PathFinder.find_spec(name, where)
         if spec is None:
             return file, parts[number:]
@@ -125,7 +132,7 @@ class _Module:
         return _Module(file)
 
     def find(self, names: list[str]) -> Signature | None:
-        """The signature of a function, of a class's constructor, or of a class's method; None where it cannot be read."""
+        """The signature of a function, constructor or method by its `names`; None if the source does not show it."""
         if not names or len(names) > 2:
             return None
         node = self.definitions.get(names[0])
@@ -158,7 +165,7 @@ class _Module:
         return Signature() if name == "__init__" and set(bases) <= WITHOUT_KEYS else None
 
     def _with_keys_of_base(self, own: Signature, owner: ast.ClassDef) -> Signature | None:
-        """A constructor with `**keys` hands them on to its base, so it takes the base's keys too."""
+        """The keys of a constructor with `**keys` and of its base class, to which it is assumed to pass `**keys`."""
         for base in owner.bases:
             found = self.find([base.id]) if isinstance(base, ast.Name) else None
             if found is not None:
@@ -224,7 +231,7 @@ def _elements(node: ast.expr) -> list[ast.expr]:
 
 
 def _literal(node: ast.expr) -> Any:
-    """The value of a literal, or COMPUTED."""
+    """The value of a literal; COMPUTED for any other expression."""
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -232,7 +239,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _parameter(annotation: Any, default: Any) -> Parameter:
-    """A key of this annotation: `Annotated[float, Limits(…)] | None`, `Literal[…]`, `list[str]`, …"""
+    """The key for an argument with this annotation (`Annotated[float, Limits(…)] | None`, …) and default."""
     type_, limits, optional = _unwrapped(annotation)
     if not (type_ in PLAIN or type_ in (list, dict) or typing.get_origin(type_) is list or is_dataclass(type_)):
         type_ = Any
@@ -242,7 +249,7 @@ def _parameter(annotation: Any, default: Any) -> Parameter:
 
 
 def _unwrapped(annotation: Any) -> tuple[Any, Limits, bool]:
-    """(type, limits, whether null is a value) of an annotation."""
+    """The type and the limits in an annotation, and whether it allows null."""
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         type_, limits, optional = _unwrapped(parts[0])

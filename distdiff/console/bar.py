@@ -6,11 +6,11 @@ from typing import TypeVar
 from distdiff.console.progress import stage_progress
 
 T = TypeVar("T")
-WORTH_A_BAR = 500  # items
+WORTH_A_BAR = 500  # items; a shorter loop gets no bar
 
 
 def with_progress(items: Sequence[T], title: str, unit: str = "images") -> Iterator[T]:
-    """The items one by one, with a progress bar named `title` where there are many."""
+    """Yields the items one by one; if there are many, shows a progress bar named `title`."""
     if len(items) < WORTH_A_BAR:
         yield from items
         return

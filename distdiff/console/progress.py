@@ -1,4 +1,4 @@
-"""One progress line per stage: what runs, how far it is, how fast, and the time remaining."""
+"""One progress line per stage: its title, how far and how fast it is, and the time remaining."""
 
 import contextlib
 import sys
@@ -19,7 +19,7 @@ REFRESH = 0.5  # seconds
 
 
 def announce(message: str) -> None:
-    """Prints one line from any rank; ranks that do not lead have no console and print to stderr."""
+    """Prints one line from any rank: on the console if the rank leads, else to stderr, because its console is quiet."""
     if world().leads:
         console.print(message)
     else:
@@ -82,7 +82,7 @@ class StageProgress(ProgressBar):
 
 
 class SharedProgress(Callback):
-    """Shows the images made by all ranks together on one line named `title`, inside the context."""
+    """Inside a `with` block, shows how many images all ranks together have made, on one line named `title`."""
 
     def __init__(self, title: str, total: int, counter: Counter) -> None:
         super().__init__()
@@ -115,5 +115,5 @@ class SharedProgress(Callback):
         self._show()
 
     def _show(self) -> None:
-        with contextlib.suppress(RankLost):  # the job itself reports it
+        with contextlib.suppress(RankLost):  # the job itself reports a lost rank
             self._progress.update(self._task, completed=self.counter.add(0))

@@ -7,9 +7,9 @@ import warnings
 
 
 def quiet_environment() -> None:
-    """Keeps other libraries' notices off the console: a user can act on none of them. Called before they are imported."""
-    # Idle OpenMP threads must sleep: processes that share cores are a hundred times slower if their threads spin. But a short
-    # spin before sleeping makes small models 1.5 times faster (experiments/results/threads.md).
+    """Keeps other libraries' notices, on which a user cannot act, off the console; call it before importing them."""
+    # Idle OpenMP threads must sleep: processes that share cores are a hundred times slower if their threads spin. But a
+    # short spin before sleeping makes small models 1.5 times faster (experiments/results/threads.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -25,11 +25,11 @@ def quiet_environment() -> None:
 
 
 def quiet_libraries() -> None:
-    """Silences the libraries imported so far; only commands call it, once their imports are done.
+    """Silences the libraries imported so far; only commands call it, after their imports.
 
     `quiet_environment` sets the environment variables that these libraries read when they are imported.
     """
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):  # their import sets these levels
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):  # importing Lightning sets these levels
         logging.getLogger(name).setLevel(logging.ERROR)
     if "diffusers" in sys.modules:
         from diffusers.utils.logging import disable_progress_bar
@@ -39,6 +39,7 @@ def quiet_libraries() -> None:
         from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
         disable_progress_bar()
-        set_verbosity_error()  # it lists unused heads at length; `encoders` refuses missing weights
-    # Pillow warns at half our own pixel limit, and about tags that no pixel depends on. Set once: threads share filters.
+        set_verbosity_error()  # transformers would list unused heads at length; our `encoders` refuses missing weights
+    # Pillow warns about images above half our own pixel limit, and about tags that do not change pixels. The filter is
+    # set only once, because all threads share it.
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,4 +1,4 @@
-"""Records a run in its directory: its resolved configuration and, in its log, how it ended."""
+"""Records a run in its directory: its resolved configuration and, in its log, the error that ended it."""
 
 import contextlib
 import shutil
@@ -13,12 +13,12 @@ from distdiff.errors import ONWARD, Stopped, UserError
 
 CONFIG = "config.yaml"
 OURS = "# The resolved configuration of this run of distdiff.\n"
-HYDRA = ".hydra"  # the composed configuration and its overrides
+HYDRA = ".hydra"  # the folder in which Hydra keeps the composed configuration and its overrides
 
 
 @contextlib.contextmanager
 def recording(config: DictConfig, run_dir: Path) -> Iterator[None]:
-    """Writes `config.yaml`, but not over a file that is not ours, and adds to the log the error that ends the block early."""
+    """Writes `config.yaml`, but not over a user's own file; if an error ends the block, adds the error to the log."""
     try:
         if _is_ours(run_dir / CONFIG):
             (run_dir / CONFIG).write_text(OURS + OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
@@ -32,13 +32,13 @@ def recording(config: DictConfig, run_dir: Path) -> Iterator[None]:
     except (Stopped, KeyboardInterrupt) as stop:
         _add(run_dir, f"distdiff: {stop if isinstance(stop, Stopped) else 'interrupted'}; {ONWARD}\n")
         raise
-    except Exception:  # a bug of ours: its traceback goes to the log too, and it is raised again
+    except Exception:  # a bug of DistDiff, whose traceback goes to the log too
         _add(run_dir, traceback.format_exc())
         raise
 
 
 def discard_empty(run_dir: Path) -> None:
-    """Removes the directory of a run that wrote nothing; a directory that holds more than the record is left as it is."""
+    """Removes the directory of a run that wrote only its log and configuration; a directory that holds more is kept."""
     if any(entry.name not in (LOG, CONFIG, HYDRA) for entry in run_dir.iterdir()):
         return
     with contextlib.suppress(OSError):
@@ -49,7 +49,7 @@ def discard_empty(run_dir: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether `path` does not exist or is from an earlier run; `hydra.run.dir` may be any folder of the user's."""
+    """Whether `path` does not exist or an earlier run wrote it; in a user's folder it may be a file of the user's."""
     if not path.exists():
         return True
     with open(path, encoding="utf-8", errors="replace") as file:

@@ -1,4 +1,4 @@
-"""How many processes a job has, and who starts them: we do, `srun` does, `torchrun` does, or there is just one."""
+"""How many processes a job has and, if there are several, what starts them: DistDiff, `srun` or `torchrun`."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,10 @@ from distdiff.errors import UserError
 
 @dataclass(frozen=True)
 class Rank:
-    """One of a job's `size` processes, number `local_rank` on its node; they meet at `rendezvous`, a file or host:port."""
+    """One of a job's `size` processes: number `rank` of the job, and number `local_rank` on the host `node`.
+
+    All processes of the job meet at `rendezvous`, a file or host:port.
+    """
 
     rank: int
     size: int
@@ -26,12 +29,12 @@ class Rank:
 
 @dataclass(frozen=True)
 class Node:
-    """One of `num_nodes` hosts, whose `devices` ranks are still to be started."""
+    """Number `node` of a job's `num_nodes` hosts, on each of which `devices` ranks are still to be started."""
 
     node: int
     num_nodes: int
     devices: int
-    rendezvous: str | None  # None: a file, on one node
+    rendezvous: str | None  # None if there is only one node: its ranks meet at a temporary file
 
     @property
     def leads(self) -> bool:
@@ -44,7 +47,7 @@ class Node:
 
 
 def arrangement(trainer: DictConfig, environment: Mapping[str, str] = os.environ) -> Rank | Node | None:
-    """This process's part in a job with these `trainer` keys; None where the job is this process alone.
+    """This process's part in a job with these `trainer` keys; None if this process does the job alone.
 
     Raises `UserError` if the number of started processes does not fit the keys.
     """
@@ -66,13 +69,13 @@ def arrangement(trainer: DictConfig, environment: Mapping[str, str] = os.environ
 
 
 def count_devices(trainer: DictConfig) -> int:
-    """Devices per node, as Lightning reads `trainer.devices`: a number, a list of indices, or all there are."""
+    """The number of devices per node. Lightning reads `trainer.devices` as a number, a list of indices, or `auto`."""
     indices = device_indices(trainer)
     return 1 if indices is None else len(indices)
 
 
 def device_indices(trainer: DictConfig) -> list[int] | None:
-    """Indices of the requested devices on a node; None for a single device, which Lightning chooses."""
+    """Indices of the requested devices on a node; None for a single device that Lightning chooses itself."""
     devices = trainer.devices
     if OmegaConf.is_list(devices) or (isinstance(devices, str) and "," in devices):
         parts = devices.split(",") if isinstance(devices, str) else devices
@@ -81,13 +84,13 @@ def device_indices(trainer: DictConfig) -> list[int] | None:
         return list(range(int(devices))) if int(devices) > 1 else None
     if trainer.accelerator == "cpu":
         return None
-    import torch  # takes seconds, so only where nothing else can tell
+    import torch  # takes seconds, so torch is imported only if nothing else can tell
 
     return list(range(torch.cuda.device_count())) or None
 
 
 def started_by_slurm(environment: Mapping[str, str]) -> Rank | None:
-    """The rank that `srun` gave this process, if it started several; `sbatch` alone starts one."""
+    """The rank that `srun` gave this process; None if `srun` did not start several processes (`sbatch` starts one)."""
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) == 1:
         return None
     from lightning.fabric.plugins.environments import SLURMEnvironment
@@ -106,10 +109,10 @@ def started_by_slurm(environment: Mapping[str, str]) -> Rank | None:
 
 
 def started_by_torchrun(environment: Mapping[str, str]) -> Rank | None:
-    """The rank that `torchrun` gave this process, if it started several."""
+    """The rank that `torchrun` gave this process; None if `torchrun` did not start several processes."""
     if "TORCHELASTIC_RUN_ID" not in environment or int(environment["WORLD_SIZE"]) == 1:
         return None
-    # torchrun's own store listens on MASTER_PORT.
+    # torchrun's own store listens on MASTER_PORT, so the next port is used.
     return Rank(
         rank=int(environment["RANK"]),
         size=int(environment["WORLD_SIZE"]),

@@ -1,4 +1,4 @@
-"""The `trainer` keys: which devices do the work, and how many processes."""
+"""The `trainer` keys, which choose the devices and the number of processes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ class TrainerKeys:
 
 
 def check(config: DictConfig) -> None:
-    """Refuses devices that are neither a number, a list of numbers nor `auto`."""
+    """Raises `UserError` if `trainer.devices` is neither a number, a list of indices nor `auto` (or -1)."""
     trainer = config.trainer
     try:
         fits = str(trainer.devices) != "0" and (str(trainer.devices) in ("auto", "-1") or count_devices(trainer) > 0)

@@ -1,8 +1,9 @@
 """Starts a node's ranks, each in its own process, watches them, and ends all of them if one is lost.
 
-Lightning's own launcher runs the command line again for every rank; under Hydra that starts a second multirun, or a second
-run directory (hydra issue 2070, Lightning issues 11300 and 18175). Here a rank gets the finished configuration of one job
-instead, so single runs, multiruns and Hydra's launchers work the same way.
+Lightning's own launcher runs the command line again for every rank; under Hydra, that starts a second multirun or makes
+a second run directory (hydra issue 2070, Lightning issues 11300 and 18175). Here, a rank gets the finished
+configuration of one job instead, so that ranks work the same way in single runs, in multiruns and under Hydra's
+launchers.
 """
 
 import json
@@ -23,12 +24,12 @@ from distdiff.errors import ONWARD, RankLost, Stopped, UserError
 from distdiff.ranks.arrangement import Node
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-GRACE = 300  # seconds that ranks have to finish their batch once another is lost
+GRACE = 300  # seconds that ranks have to finish their batch after a signal or once another rank is lost
 JOB, OUTCOME = "job.json", "outcome-{}.json"
 
 
 def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: Path | None) -> None:
-    """Runs `task` (`module:function`) with `config` in each of a node's ranks, and returns when all are done.
+    """Runs `task` (`module:function`) with `config` in each of a node's ranks, and returns when all ranks are done.
 
     Each rank runs the module `member`, whose first argument is the folder that holds the job.
 
@@ -48,11 +49,13 @@ def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: P
         outcomes = [_outcome(place, local_rank) for local_rank in range(node.devices)]
     if received:
         raise Stopped(received[0])
-    # Report the cause, not its effects in other ranks: first a user error, then a killed rank, a signal, a rank left alone.
+    # Report the cause, not its effects in other ranks. The order of precedence is: a user error, a rank that crashed or
+    # was killed, a signal, a rank that was left alone.
     for outcome in outcomes:
         if outcome.get("status") == UserError.exit_status:
             mistake = UserError(outcome["message"])
-            mistake.shared = outcome["shared"]  # by all ranks: other nodes end this job too, but not the multirun
+            # If all ranks raised the error, the other nodes end this job too, but not the multirun.
+            mistake.shared = outcome["shared"]
             raise mistake
     if lost is not None and not outcomes[lost]:
         raise RankLost(_obituary(node, lost, ranks[lost].returncode))
@@ -68,19 +71,19 @@ def _start(node: Node, member: str, local_rank: int, place: Path) -> subprocess.
     threads = max(
         1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) // node.devices
     )
-    # -P: without it, modules in the working directory would come before Python's own.
+    # Without -P, modules in the working directory would hide Python's own.
     command = [sys.executable, "-P", "-m", member, str(place), json.dumps(asdict(rank))]
     return subprocess.Popen(
         command,
         env={"OMP_NUM_THREADS": str(threads)} | os.environ,
-        stdin=subprocess.PIPE,  # closes however this process ends, which tells the rank to end too
+        stdin=subprocess.PIPE,  # closes when this process ends in any way, which tells the rank to end too
         start_new_session=True,  # Ctrl-C reaches only this process, which forwards it once to each rank
     )
 
 
 @contextmanager
 def _forwarding(ranks: list[subprocess.Popen]) -> Iterator[list[int]]:
-    """Forwards signals to all ranks, which finish their batch; yields the list of received signals."""
+    """Inside the block, forwards signals to all ranks, which finish their batch; yields a list of these signals."""
     received: list[int] = []
 
     def forward(number: int, _: object) -> None:
@@ -96,9 +99,10 @@ def _forwarding(ranks: list[subprocess.Popen]) -> Iterator[list[int]]:
 
 
 def _watch(ranks: list[subprocess.Popen], received: list[int]) -> int | None:
-    """Waits for all ranks; returns which one failed first, None if none did.
+    """Waits for all ranks; returns the index in `ranks` of the one that failed first, None if none failed.
 
-    Once a rank has failed, the others get SIGTERM. Ranks still running `GRACE` seconds after a failure or a signal are killed.
+    Once a rank has failed, the others get SIGTERM. Ranks still running `GRACE` seconds after a failure or a signal are
+    killed.
     """
     lost, deadline = None, float("inf")
     try:

@@ -1,4 +1,4 @@
-"""The Lightning trainer that every stage uses: set up by the `trainer` group, without console noise."""
+"""The Lightning trainers that the stages use, set up from the `trainer` group and silent on the console."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from distdiff.ranks.world import world
 
 
 def build_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
-    """A trainer on this process's one device, from the `trainer` keys and a stage's own arguments (`max_steps`, …)."""
+    """A trainer on this process's own device, from the `trainer` keys and the stage's arguments (`max_steps`, …)."""
     arguments = OmegaConf.to_container(config, resolve=True)
     indices = device_indices(config)
     if indices is not None:  # several devices, one per rank
@@ -25,12 +25,12 @@ def build_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
 
 
 def build_parallel_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
-    """A trainer over all ranks of the job under DDP; the data must already be split into one shard per rank."""
+    """A trainer that spans all ranks of a job (DDP by default); the data must already be split, one shard per rank."""
     arguments = OmegaConf.to_container(config, resolve=True)
     parallel = {
         "devices": count_devices(config) if config.accelerator == "cpu" else (device_indices(config) or 1),
         "strategy": "ddp" if config.strategy == "auto" else config.strategy,
-        "plugins": [LightningEnvironment()],  # the ranks already run: it has nothing to launch
+        "plugins": [LightningEnvironment()],  # the ranks already run, so Lightning has none to launch
         "sync_batchnorm": config.accelerator != "cpu",  # not available on CPUs
         "use_distributed_sampler": False,
     }
@@ -38,7 +38,7 @@ def build_parallel_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
 
 
 def trainer_device(config: DictConfig) -> torch.device:
-    """The device that this process's share of the work runs on."""
+    """The device on which this process does its share of the work."""
     return build_trainer(config).strategy.root_device
 
 

@@ -1,7 +1,7 @@
-"""The processes of a job, as its code sees them: which one leads, what runs once for all, where all wait for each other.
+"""The processes of a job as its code sees them: which one leads, what runs only once, where all wait for each other.
 
-Every rank runs the same code. There is no torch process group around it, so a rank waits for others only in the functions of
-this module (and during training under DDP).
+Every rank runs the same code. Outside training under DDP there is no torch process group, so a rank waits for others
+only in the functions of this module.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from distdiff.errors import ONWARD, RankLost, UserError, first_line
 from distdiff.ranks.arrangement import Rank
 
 T = TypeVar("T")
-# The slowest rank may be hours behind; a lost rank is noticed at once, by its closed connection.
+# How long a rank waits: the slowest rank may be hours behind. A lost rank is noticed at once, as its connection closes.
 PATIENCE = timedelta(days=30)
 LEFT_ALONE = f"another rank is gone; {ONWARD}"
 JOINING = timedelta(minutes=30)
@@ -28,7 +28,7 @@ PARTING = 60  # seconds
 
 
 class World:
-    """A job's processes; this one is `rank` of `size`. In a job of one process, nothing here waits or costs anything."""
+    """The `size` processes of a job; this one has index `rank`. If `size` is 1, no method waits or costs time."""
 
     def __init__(self, place: Rank | None = None) -> None:
         self.place = place
@@ -84,9 +84,10 @@ class World:
         return result
 
     def agreed(self, name: str, value: str) -> str:
-        """The non-empty `value` of the first rank that called this with `name`, the same on all ranks; no rank waits.
+        """The `value` of the rank that called this first with `name`, the same on all ranks; no rank waits.
 
-        For what each rank looks up by itself, when the answer may change between two look-ups.
+        Call it for a value that each rank looks up by itself and that may change between two look-ups. The `value` must
+        not be empty.
         """
         if self.place is None:
             return value
@@ -97,7 +98,7 @@ class World:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Code inside the block sees a single process."""
+        """Inside the block, this process behaves like the only one of its job."""
         before, self._alone = self._alone, True
         try:
             yield
@@ -105,12 +106,12 @@ class World:
             self._alone = before
 
     def counter(self) -> "Counter":
-        """A new sum over all ranks; all of them must create their counters in the same order."""
+        """A new counter that all ranks share; all of them must create their counters in the same order."""
         self._counters += 1
         return Counter(None if self.size == 1 else distributed.PrefixStore(f"counter{self._counters}", self._store))
 
     def part(self) -> None:
-        """Every rank calls this at the job's end; the leading one hosts the store, so it waits for all, up to `PARTING` s."""
+        """Every rank calls this at the job's end; the leading one hosts the store, so it waits `PARTING` s at most."""
         here = self.counter()
         deadline = time.monotonic() + PARTING
         here.add(1)
@@ -119,7 +120,7 @@ class World:
 
     @contextmanager
     def process_group(self) -> Iterator[None]:
-        """Opens torch's process group of all ranks, for a training under DDP."""
+        """Inside the block, all ranks form a torch process group, for training under DDP."""
         self._trainings += 1
         store = distributed.PrefixStore(f"training{self._trainings}", self._store)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -134,7 +135,7 @@ class World:
             distributed.destroy_process_group()
 
     def _broadcast(self, value: Any) -> Any:
-        """The leading rank's `value`; it is pickled only between our own processes, never on disk."""
+        """The leading rank's `value` on every rank; it is pickled only to be sent between our own processes."""
         message = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8) if self.leads else None
         length = torch.tensor([len(message) if self.leads else 0])
         _wait(self._group.broadcast(length, 0))
@@ -165,14 +166,14 @@ _world = World()
 
 
 def world() -> World:
-    """The processes of this process's job."""
+    """The job to which this process belongs, as a `World`."""
     return _world
 
 
 def join(place: Rank) -> World:
     """Makes this process a rank of a job, once in its lifetime; returns when all ranks have joined."""
     global _world
-    if _world.place == place:  # the next job of a multirun whose ranks were started from outside
+    if _world.place == place:  # a later job of a multirun whose ranks `srun` or `torchrun` started
         return _world
     # Lightning itself reads these variables in some places.
     os.environ |= {"RANK": str(place.rank), "LOCAL_RANK": str(place.local_rank), "NODE_RANK": str(place.node)}
@@ -202,7 +203,7 @@ def _group(place: Rank, store: distributed.Store) -> distributed.ProcessGroupGlo
         return distributed.ProcessGroupGloo(store, place.rank, place.size, PATIENCE)
     except RuntimeError as error:
         raise RankLost(
-            f"the ranks cannot connect ({first_line(error)}); GLOO_SOCKET_IFNAME=<network interface> names the one to use"
+            f"the ranks cannot connect ({first_line(error)}); GLOO_SOCKET_IFNAME=<name> chooses the network interface"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Lightning loggers as the `logger` group names them: W&B (online or offline, never a prompt), TensorBoard, CSV, or none."""
+"""The Lightning loggers of the `logger` group: W&B (online or offline, without a prompt), TensorBoard, CSV, or none."""
 
 import netrc
 import os
@@ -23,7 +23,7 @@ STEP, STEPPED = "trainer/global_step", ("train/*", "expand/*", "autoencoder/*", 
 
 
 def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
-    """The run's logger with the whole configuration as hyperparameters; None for `logger=none` and on ranks that do not lead."""
+    """The run's logger, which has logged the configuration; None for `logger=none` and on ranks that do not lead."""
     if config.logger._target_ is None or not world().leads:
         return None
     logger = build(config.logger, run_dir, config.command)
@@ -33,7 +33,7 @@ def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
 
 @contextmanager
 def tracked(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
-    """The run's logger; its run ends with the block, marked as failed if an error or a signal ends the block."""
+    """Yields the run's logger and ends its run after the block, as failed if an error or a signal ended the block."""
     logger = build_logger(config, run_dir)
     try:
         yield logger
@@ -44,7 +44,11 @@ def tracked(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
 
 
 def stage_logger(logger: Logger | None, prefix: str) -> Logger | bool:
-    """A logger of the same run for a stage's trainer: `prefix/` precedes every metric's name (CSV: a folder of that name)."""
+    """A logger of the same run for a stage's trainer; it puts `prefix/` before the name of every metric.
+
+    A CSV logger writes to the folder `metrics/<prefix>` instead. For any other logger and for None, the result is
+    False.
+    """
     stage: Logger
     if isinstance(logger, WandbLogger):
         stage = WandbLogger(experiment=logger.experiment, prefix=prefix)
@@ -54,7 +58,7 @@ def stage_logger(logger: Logger | None, prefix: str) -> Logger | bool:
         return CSVLogger(logger.save_dir, name="", version=f"metrics/{prefix}")
     else:
         return False
-    stage.LOGGER_JOIN_CHAR = "/"  # dashboards make it into sections
+    stage.LOGGER_JOIN_CHAR = "/"  # dashboards group metrics by the part before the slash
     return stage
 
 
@@ -69,7 +73,7 @@ def log_image(logger: Logger | None, name: str, picture: Path | Image.Image, ste
 
 
 def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
-    """Writes a run's final figures, which a sweep's dashboard compares."""
+    """Logs a run's final figures, so that a dashboard can compare the runs of a sweep."""
     if isinstance(logger, WandbLogger):
         logger.experiment.summary.update(values)
     elif logger is not None:
@@ -78,9 +82,9 @@ def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
 
 
 def finish(logger: Logger | None, exit_status: int = 0) -> None:
-    """Ends the run, so that the next job of a multirun begins its own; W&B shows a run with a status above 0 as failed.
+    """Ends the logger's run, so that the next job of a multirun begins its own.
 
-    For an offline W&B run, prints the command that uploads it.
+    W&B shows a run with an `exit_status` above 0 as failed. For an offline W&B run, prints the command that uploads it.
     """
     if isinstance(logger, WandbLogger):
         run = logger.experiment
@@ -98,7 +102,7 @@ def csv(run_dir: Path, command: str) -> CSVLogger:
 
 
 def tensorboard(run_dir: Path, command: str) -> TensorBoardLogger:
-    """Event files under the run's directory; raises `UserError` where the package is missing."""
+    """Event files under the run's directory; raises `UserError` if the package is missing."""
     try:
         return TensorBoardLogger(run_dir, name="", version="tensorboard")
     except ModuleNotFoundError:
@@ -114,7 +118,7 @@ def wandb(
     group: str | None,
     tags: list[str],
 ) -> WandbLogger:
-    """One W&B run per job; a multirun's jobs share a group, named after its directory."""
+    """A logger with its own W&B run; without `group`, a multirun's jobs share a group named after its directory."""
     import wandb as client
 
     os.environ.setdefault("WANDB_MODE", "online" if _has_key() else "offline")

@@ -15,13 +15,13 @@ from rich.text import Text
 from distdiff.console.output import console
 
 TABLE, RESULTS = "sweep.csv", "results.json"
-SHOWN = 6  # figures on the console; the file has all
+SHOWN = 6  # the number of figures on the console; `sweep.csv` has all figures
 UNENDED = "it did not end"
 
 
 @dataclass(frozen=True)
 class SweptJob:
-    """A job of the multirun in `sweep`: its number, its own directory, its overrides, and what ended it if it failed."""
+    """A job of the multirun in the directory `sweep`: number, directory, overrides, and the error if it failed."""
 
     number: int
     sweep: str
@@ -30,11 +30,11 @@ class SweptJob:
     error: str | None = UNENDED
 
     def given(self) -> dict[str, str]:
-        """Its overrides by key."""
+        """The values of the job's overrides by key."""
         return dict(item.split("=", 1) for item in self.overrides if "=" in item)
 
     def figures(self) -> dict[str, float]:
-        """The numbers in its results that a sweep compares; empty if it wrote none, or wrote them on another machine."""
+        """The numbers in the job's results that a sweep compares; empty if the job failed or left none here."""
         results = None if self.error is not None else _read(Path(self.directory) / RESULTS)
         if results is None:
             return {}
@@ -43,7 +43,10 @@ class SweptJob:
 
 
 class SweepNotes:
-    """One file per job in `folder`, which all processes of a multirun reach: processes of a launcher report nothing else."""
+    """Notes on the jobs of a multirun, one file per job, in a `folder` that all processes of the multirun can reach.
+
+    Processes that a Hydra launcher starts have no other way to report how their jobs ended.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,7 +58,7 @@ class SweepNotes:
         aside.replace(self.folder / f"{job.number}.json")
 
     def jobs(self) -> list[SweptJob]:
-        """The jobs that began, in order."""
+        """The jobs that have begun, in the order of their numbers."""
         notes = filter(None, map(_read, self.folder.glob("*.json")))
         return sorted((SweptJob(**note) for note in notes), key=lambda job: job.number)
 
@@ -64,7 +67,7 @@ class SweepNotes:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The contents of a JSON file, None if it is missing or incomplete: a table must not hide why a sweep ended."""
+    """The contents of a JSON file; None if it is missing or incomplete: an error here would hide why a sweep ended."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -72,7 +75,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def conclude(jobs: Sequence[SweptJob]) -> None:
-    """Prints the jobs' figures and the errors of failed jobs, and writes `sweep.csv`; does nothing if there are neither."""
+    """Prints the jobs' figures and errors and writes `sweep.csv`; does nothing if no job has figures or an error."""
     figures = [job.figures() for job in jobs]
     if not any(figures) and all(job.error is None for job in jobs):
         return

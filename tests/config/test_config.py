@@ -102,7 +102,7 @@ MISTAKES = {
     "+foo=1": "foo=1 is not allowed: there is no such key",
     "rho=1": "did you mean guidance.rho?",
     "guidance=null": "guidance=null is not allowed: one of direct,",
-    "guidance.name=mine": "an option is called as its file is, guidance=<option> chooses one",
+    "guidance.name=mine": "an option has the name of its YAML file; guidance=<option> chooses one",
     "encoder.guide=3": "encoder.guide=3 is not allowed: give keys, encoder.guide.<key>=...",
     "encoder.guide.stesp=3": "there is no such key; did you mean encoder.guide.steps?",
     "encoder.guide.classifier=resnet5": "encoder.guide.classifier=resnet5 is not allowed: one of resnet18,",
@@ -322,7 +322,7 @@ def test_what_the_shell_cut_or_hydra_cannot_read_is_answered_with_the_quotes_it_
         (["--config", "conf/expand.yaml"], "there is no --config: a command reads conf/<command>.yaml"),
         (["--cfg", "all of it"], "invalid choice"),
         (["--config-name", "expand"], "--config-name is not allowed: a command reads conf/<command>.yaml"),
-        (["--resolve"], "--resolve is not allowed alone: --cfg job --resolve"),
+        (["--resolve"], "--resolve is not allowed alone: use --cfg job --resolve"),
     ],
 )
 def test_a_key_with_dashes_is_answered_with_the_key(arguments: list[str], words: str) -> None:
