@@ -70,7 +70,7 @@ def balance(train: LabelledImages) -> dict[str, Any]:
 
 
 def sizes(looks: Sequence[Look], image_size: int) -> dict[str, Any]:
-    """Minimum, median and maximum width and height of upright images, in pixels; how many have a side below `image_size`."""
+    """Least, median and greatest width and height of upright images, in pixels; how many images are below `image_size`."""
     sides = np.array([look.size for look in looks])
     ends = {"min": sides.min(axis=0), "median": np.median(sides, axis=0), "max": sides.max(axis=0)}
     return {
@@ -100,7 +100,7 @@ def describe_leak(leak: Leak, names: Sequence[str]) -> dict[str, Any]:
 
 
 def describe_pair(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
-    """Two images and the distance of their hashes, null if their pixels are the same."""
+    """Two images and the distance of their hashes, which is None if their pixels are the same."""
     first, second = (describe_image(look, names) for look in (pair.first, pair.second))
     return {"first": first, "second": second, "distance": pair.distance}
 
