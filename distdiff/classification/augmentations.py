@@ -16,7 +16,7 @@ def none() -> nn.Module:
 
 
 def default(*, horizontal_flip: bool) -> nn.Module:
-    """Pad-and-crop (He et al., 2016): zero-padded shifts by up to an eighth of a side, and mirroring if `horizontal_flip`."""
+    """Pad-and-crop (He et al., 2016): zero-padded shifts by up to 1/8 of a side, and mirroring if `horizontal_flip`."""
     return nn.Sequential(K.RandomAffine(0.0, translate=(0.125, 0.125)), *_flip(horizontal_flip))
 
 

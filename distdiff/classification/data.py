@@ -29,13 +29,13 @@ AHEAD = 2  # batches that are decoded while the classifier trains on another
 class ImageTensors(Dataset):
     """Pairs of an image (3, size, size) in [0, 1] and its target, from several sets of images; the originals come first.
 
-    A target is a label or, if any of the images has a soft label, the probabilities of all classes, (classes,) float32. An
-    image comes from the image cache, from memory or from the threads that decode the next batches, or is decoded when it is
-    asked for; its pixels are the same in all cases.
+    A target is a label or, if any of the images has a soft label, the probabilities of all classes, (classes,) float32.
+    An image comes from the image cache, from memory or from the threads that decode the next batches, or is decoded
+    when it is asked for; its pixels are the same in all cases.
     """
 
     def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str, samples: int = 0) -> None:
-        """`samples`: how many images will be asked for; if it is less than the number of images, none is cached on disk."""
+        """`samples`: how many images will be asked for; if it is less than the number of all images, none is stored."""
         self.where = [(number, position) for number, part in enumerate(parts) for position in range(len(part))]
         self.labels = [part.labels.tolist() for part in parts]
         self.soft = [part.soft for part in parts]
@@ -153,7 +153,8 @@ class ClassificationData(L.LightningDataModule):
         synthetic = len(self.train) - self.train.num_original
         if self.synthetic_probability is None or synthetic == 0:
             return RandomSampler(self.train, num_samples=count, generator=generator)
-        # Draws real and synthetic images at a ratio independent of their numbers (Trabucco et al., 2024, DA-Fusion, sec. 3.4).
+        # Draws real and synthetic images at a fixed ratio, independent of how many there are of each (Trabucco et al.,
+        # 2024, DA-Fusion, section 3.4).
         weights = torch.full((len(self.train),), (1 - self.synthetic_probability) / self.train.num_original)
         weights[self.train.num_original :] = self.synthetic_probability / synthetic
         return WeightedRandomSampler(weights, count, generator=generator)

@@ -45,7 +45,7 @@ class RecordLearning(Callback):
         classifier.train()
 
     def order(self) -> torch.Tensor:
-        """How late each image was learnt, (n,) float64; larger is later, and of two equal images the one of larger loss is."""
+        """How late each image was learnt, (n,) float64; larger is later, and ties are ordered by increasing mean loss."""
         rank = torch.empty(len(self.loss), dtype=torch.float64)
         rank[self.loss.argsort(stable=True)] = torch.arange(len(self.loss), dtype=torch.float64)
         return self.last_wrong.double() + rank / len(self.loss)

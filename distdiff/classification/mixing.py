@@ -41,7 +41,7 @@ class MixUp(BatchMixing):
 
 
 class CutMix(BatchMixing):
-    """Pastes a rectangle of x_j, 1 − λ of the area, into x_i; if the border clips it, λ is adjusted (Yun et al., 2019)."""
+    """Pastes a rectangle of 1 − λ of the area from x_j; if the border clips it, λ is adjusted (Yun et al., 2019)."""
 
     def mixed(self, images, partners, weight):
         height, width = images.shape[-2:]

@@ -16,8 +16,8 @@ WARM_UP = 0.2  # the share of steps in which the learning rate rises
 class ClassifierTraining(L.LightningModule):
     """Cross-entropy with AdamW and a one-cycle schedule; augments the images of the training batches.
 
-    A batch is (images (B, 3, H, W) in [0, 1], targets). The targets are labels (B,) or, if labels are soft, the probabilities
-    of all classes (B, classes).
+    A batch is (images (B, 3, H, W) in [0, 1], targets). The targets are labels (B,) or, if labels are soft, the
+    probabilities of all classes (B, classes).
     """
 
     def __init__(self, classifier: ImageClassifier, augmentation: nn.Module, recipe: Recipe) -> None:
@@ -59,7 +59,7 @@ class ClassifierTraining(L.LightningModule):
             self.classifier.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
         )
         total = self.recipe.steps + 1
-        warm_up = WARM_UP if total * WARM_UP != 1 else WARM_UP / 2  # OneCycleLR divides by total · share - 1, which must not be 0
+        warm_up = WARM_UP if total * WARM_UP != 1 else WARM_UP / 2  # OneCycleLR divides by total · share - 1
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.recipe.learning_rate, total_steps=total, pct_start=warm_up
         )

@@ -14,8 +14,8 @@ from distdiff.keys import option_identity
 class Recipe:
     """A network, an augmentation and the optimizer's settings.
 
-    `classifier` and `augmentation` are options of the configuration groups with the same names. `synthetic_probability` is the
-    share of synthetic images among those drawn for training; None draws every image equally often.
+    `classifier` and `augmentation` are options of the configuration groups with the same names. `synthetic_probability`
+    is the share of synthetic images among those drawn for training; None draws every image equally often.
     """
 
     classifier: Mapping[str, Any]

@@ -162,8 +162,8 @@ class ClassifierTrainer:
 
         if self.recipe.batch_size % ranks.size:
             raise UserError(
-                f"train.batch_size={self.recipe.batch_size} is not allowed: a multiple of the {ranks.size} ranks that "
-                "share each batch"
+                f"train.batch_size={self.recipe.batch_size} is not allowed: it has to be a multiple of {ranks.size}, the "
+                "number of ranks that share each batch"
             )
 
         def fill(folder: Path | None) -> None:

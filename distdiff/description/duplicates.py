@@ -17,7 +17,7 @@ LEAKS = ((TEST, TRAIN), (VALIDATION, TRAIN), (TEST, VALIDATION))  # (evaluation 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images with the same pixels (`distance` is None) or similar ones; `first` comes first in the order of splits."""
+    """Two images with the same pixels (`distance` is None) or similar ones; `first` is first in the order of splits."""
 
     first: Look
     second: Look
@@ -28,8 +28,8 @@ class Pair:
 class Leak:
     """Images of `split` that are also in `other`.
 
-    `exact` is the number of those with the same pixels there, `near` the number of those with a similar image there; `pairs`
-    has pairs of both kinds.
+    `exact` is the number of those with the same pixels there, `near` the number of those with a similar image there;
+    `pairs` has pairs of both kinds.
     """
 
     split: str
@@ -88,7 +88,10 @@ class Duplicates:
         return Leak(split, other, *counts, tuple(pairs))
 
     def pairs(self) -> list[Pair]:
-        """Pairs each repeated image with the first image of its picture; has each near pair once per pair of splits."""
+        """The pair of each repeated image and the first image of its picture, and all near pairs.
+
+        A near pair is listed once for every pair of splits that it links.
+        """
         found = [Pair(looks[0], look, None) for looks in self.repeated for look in looks[1:]]
         firsts = [list({look.split: look for look in reversed(looks)}.values()) for looks in self.pictures]
         for a, b, distance in self.near:

@@ -46,7 +46,7 @@ class Look:
 def look_over(
     splits: Mapping[str, LabelledImages], shown: Mapping[str, set[int]], tile_size: int, fit: str
 ) -> list[Look]:
-    """Looks at every image of every split, in order, and makes tiles of `tile_size` pixels of those at positions `shown`."""
+    """Looks at every image of every split, in order; makes a tile of `tile_size` pixels a side of those in `shown`."""
     places = [(split, position) for split, images in splits.items() for position in range(len(images))]
 
     def look(place: tuple[str, int]) -> Look:

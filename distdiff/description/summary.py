@@ -70,7 +70,10 @@ def balance(train: LabelledImages) -> dict[str, Any]:
 
 
 def sizes(looks: Sequence[Look], image_size: int) -> dict[str, Any]:
-    """Least, median and greatest width and height of upright images, in pixels; how many images are below `image_size`."""
+    """The minimum, median and maximum width and height of the upright images, in pixels.
+
+    `smaller` is the number of images with a side below `image_size`.
+    """
     sides = np.array([look.size for look in looks])
     ends = {"min": sides.min(axis=0), "median": np.median(sides, axis=0), "max": sides.max(axis=0)}
     return {

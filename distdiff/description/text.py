@@ -12,7 +12,7 @@ from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 from distdiff.wording import counted
 
 SHOWN = 3  # images that a line names; description.json has all
-UNBALANCED = 1.5  # ratio of the largest to the smallest class from which balancing is suggested
+UNBALANCED = 1.5  # balancing is suggested from this ratio of the largest to the smallest class on
 MOST_CLASSES = 30  # rows; if there are more classes, only the largest and the smallest are shown
 
 

@@ -44,9 +44,9 @@ def load_checkpoint(checkpoint: str, architecture: Mapping[str, Any]) -> ImageCl
     """The classifier of a checkpoint; only its features can be used, since its head is untrained.
 
     `checkpoint` is a file or a folder. A file has the weights of a classifier of DistDiff (as saved by DistDiff or by
-    Lightning) or of a ResNet with the names of timm and torchvision; `architecture`, an option of `conf/classifier`, is then
-    its architecture. A folder is that of a transformers image classifier, and has its own architecture. Raises `UserError`
-    if the checkpoint does not exist or does not fit.
+    Lightning) or of a ResNet with the names of timm and torchvision; `architecture`, an option of `conf/classifier`, is
+    then its architecture. A folder is that of a transformers image classifier, and has its own architecture. Raises
+    `UserError` if the checkpoint does not exist or does not fit.
     """
     path = checkpoint_path(checkpoint)
     label = f"{CHECKPOINT}={checkpoint}"
@@ -126,7 +126,7 @@ def _load_fitting(
 
 
 def _transformers_classifier(folder: Path, label: str) -> ImageClassifier:
-    """Loads the classifier in `folder` and replaces its linear head by the identity, since features are the head's input."""
+    """Loads a classifier and replaces its linear head by the identity, since the features are the head's input."""
     network, lacking = load_pretrained(AutoModelForImageClassification, label, folder)
     heads = _linear_heads(network)
     lacking = {name for name in lacking if not name.startswith(tuple(f"{head}." for head in heads))}

@@ -54,8 +54,8 @@ class TrainedGuide(EncoderSource):
 class GuideCheckpoint(PretrainedSource):
     """A classifier trained elsewhere.
 
-    If `checkpoint` is a file of weights, `classifier` (an option of `conf/classifier`) gives its architecture; a checkpoint
-    folder has its own.
+    If `checkpoint` is a file of weights, `classifier` (an option of `conf/classifier`) gives its architecture; a
+    checkpoint folder has its own.
     """
 
     def __init__(self, checkpoint: str, classifier: Mapping[str, Any]) -> None:

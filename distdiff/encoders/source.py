@@ -47,7 +47,10 @@ class EncoderSource(ABC):
         """φ; `title` names the progress bar of its training. Raises `UserError` if φ cannot be trained or loaded."""
 
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
-        """How late φ learnt each real image, (n,); larger is later. Raises `UserError` if φ is not trained on these images."""
+        """How late φ learnt each real image, (n,); larger is later.
+
+        Raises `UserError` if φ is not trained on the real images.
+        """
         raise UserError("expansion.sources=hard is not allowed: this encoder does not learn from the real images")
 
     def fetch(self) -> dict[str, Path]:

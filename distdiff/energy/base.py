@@ -23,8 +23,9 @@ class PlannedImage(Protocol):
 class Energy(nn.Module, ABC):
     """E(f, t): energies (B,) of features f (B, D), differentiable in f, given a target t for each image.
 
-    The positional arguments of a subclass's constructor name what it needs from the real data: `prototypes` (`Prototypes`)
-    or `exemplars` (`Exemplars`). Only what they name is computed. The keyword-only arguments are the keys in `conf/energy`.
+    The positional arguments of a subclass's constructor name what it needs from the real data: `prototypes`
+    (`Prototypes`) or `exemplars` (`Exemplars`). Only what they name is computed. The keyword-only arguments are the
+    keys in `conf/energy`.
     """
 
     @property

@@ -12,8 +12,8 @@ from distdiff.energy.base import Energy, PlannedImage
 class ImageEnergy(nn.Module):
     """E(φ(x), t) of images, computed in the energy's dtype.
 
-    Images are cast to that dtype (float32 or float64) before the encoder, because half precision would lose small gradients;
-    the generator's precision does not matter.
+    Images are cast to that dtype (float32 or float64) before the encoder, because half precision would lose small
+    gradients; the generator's precision does not matter.
     """
 
     def __init__(self, encoder: Encoder, energy: Energy) -> None:

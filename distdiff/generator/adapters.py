@@ -61,7 +61,7 @@ def fetch_adapter(name: str) -> Path:
 
 
 def _add_to_both_encoders(pipeline: DiffusionPipeline, path: str) -> None:
-    """Adds a word in Stable Diffusion XL's format: one file, named after the token, with an embedding for each encoder."""
+    """Adds a word in Stable Diffusion XL's format: a file, named after the token, with an embedding for each encoder."""
     try:
         embeddings = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -42,8 +42,9 @@ class Conditioning:
 class Prompts:
     """Embedded prompts: `positive` has one entry for each prompt, `negative` has a single one (n = 1).
 
-    `negative` is None without classifier-free guidance. `of_class[y]` are the indices of the prompts of class y; `of_class`
-    is None if there is one prompt for each class, in the order of classes. `sentences` are the prompts as text, if known.
+    `negative` is None without classifier-free guidance. `of_class[y]` are the indices of the prompts of class y;
+    `of_class` is None if there is one prompt for each class, in the order of classes. `sentences` are the prompts as
+    text, if known.
     """
 
     positive: Conditioning

@@ -39,8 +39,8 @@ class Denoiser:
     def fork(self, generators: Sequence[torch.Generator] | None = None) -> "Denoiser":
         """A copy for looking ahead: its steps leave this denoiser's scheduler and random numbers untouched.
 
-        Without `generators`, the copy draws the same noise as this denoiser will draw, so that it predicts the sampler's
-        path. With `generators`, it draws fresh noise from them.
+        Without `generators`, the copy draws the same noise as this denoiser will draw, so that it predicts the
+        sampler's path. With `generators`, it draws fresh noise from them.
         """
         ahead = copy.copy(self)
         ahead.scheduler = copy.deepcopy(self.scheduler)
@@ -107,7 +107,7 @@ class Denoiser:
         return self._level("noise", index, like)
 
     def renoise(self, following: torch.Tensor, noise: torch.Tensor, index: int) -> torch.Tensor:
-        """Draws z_t ~ q(z_t | z_{t−1}), back over step `index` (time travel; Lugmayr et al., 2022; FreeDoM, algorithm 2)."""
+        """Draws z_t ~ q(z_t | z_{t−1}), back over step `index` (time travel, Lugmayr et al., 2022; FreeDoM, alg. 2)."""
         names = ("signal", "noise", "next_signal", "next_noise")
         signal, sigma, next_signal, next_sigma = (self._level(name, index, following) for name in names)
         ratio = signal / next_signal
@@ -133,8 +133,8 @@ class Denoiser:
     def _follow_displacement(self, latents: torch.Tensor, index: int) -> None:
         """Moves UniPC's stored last sample along with latents that guidance has moved.
 
-        UniPC's corrector recomputes the current sample from the last one (Zhao et al., 2023, algorithm 1), which would undo
-        the move. In that formula the last sample has the factor σ_t / σ_{t+1}, so the last sample is moved by the
+        UniPC's corrector recomputes the current sample from the last one (Zhao et al., 2023, algorithm 1), which would
+        undo the move. In that formula the last sample has the factor σ_t / σ_{t+1}, so the last sample is moved by the
         displacement divided by this factor.
         """
         if not isinstance(self.scheduler, UniPCMultistepScheduler) or self.scheduler.last_sample is None:

@@ -14,8 +14,8 @@ SCHEDULERS = (*DIFFUSION_SCHEDULERS, "flow_euler")
 class Kind:
     """A kind of pipeline; `counting` says how its img2img pipeline in diffusers turns a strength into a number of steps.
 
-    Of N steps, "floor" runs int(N · strength) and "ceil" N − int(N − N · strength). "all" runs all N steps at any strength;
-    the strength sets the noise at the start.
+    Of N steps, "floor" runs int(N · strength) and "ceil" N − int(N − N · strength). "all" runs all N steps at any
+    strength, from a noise level that the strength sets.
     """
 
     name: str

@@ -40,9 +40,9 @@ class Posterior:
 class LatentDiffusion(nn.Module):
     """The frozen parts of a pipeline: autoencoder, denoising network, text encoders and noise schedule.
 
-    Networks run in the pipeline's precision. Latents outside the networks are float64 for a float64 pipeline and float32 for
-    all others, so that small steps and small gradients are not lost in half precision. The text encoders are on the device
-    only while prompts are embedded.
+    Networks run in the pipeline's precision. Latents outside the networks are float64 for a float64 pipeline and
+    float32 for all others, so that small steps and small gradients are not lost in half precision. The text encoders
+    are on the device only while prompts are embedded.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class LatentDiffusion(nn.Module):
         return [encoder for encoder in encoders if encoder is not None]
 
     def denoiser(self, prompts: Prompts, strength: float = 1.0, generators: Sequence[torch.Generator] = ()) -> Denoiser:
-        """The denoiser of a batch; `prompts` and (for schedulers that add noise) `generators` have an entry for each sample."""
+        """The denoiser of a batch; `prompts` and, for schedulers that add noise, `generators` have one for each sample."""
         scheduler = build_scheduler(self.scheduler_name, self.scheduler_config)
         self.family.set_timesteps(scheduler, self.num_steps, strength, self.resolution, self.device)
         if self.latent_dtype == torch.float64:

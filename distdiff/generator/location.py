@@ -32,7 +32,7 @@ CHECKPOINT_MARKS = {
 
 
 def model_path(model: str, key: str = "generator.model") -> Path | None:
-    """The local folder or file that `model` names, or None for a hub id; `asset:<name>` is a folder in the package's assets.
+    """The local folder or file that `model` names, or None for a hub id; `asset:<name>` is one of the package's assets.
 
     Raises a `UserError` that names `key` for a path that does not exist.
     """

@@ -1,6 +1,7 @@
 """The base of guidance methods; a method replaces some of the denoising steps.
 
-To add a method, add a file here with a subclass of `Guidance`, and a YAML file in `conf/guidance` that names the subclass.
+To add a method, add a file here with a subclass of `Guidance`, and a YAML file in `conf/guidance` that names this
+class.
 """
 
 from abc import ABC, abstractmethod
@@ -30,8 +31,8 @@ class LatentGradient:
 class Guidance(ABC):
     """Guides the steps in `guided_steps`; all other steps are plain denoising.
 
-    A method's keys in `conf/guidance` are the keyword-only arguments of its constructor. M is `start_step` and P is `period`;
-    if one of them is null, the method chooses its value.
+    A method's keys in `conf/guidance` are the keyword-only arguments of its constructor. M is `start_step` and P is
+    `period`; if one of them is null, the method chooses its value.
     """
 
     default_period: ClassVar[int | None] = (
@@ -44,7 +45,7 @@ class Guidance(ABC):
         self.period = period
 
     def schedule(self, num_steps: int, strength: float, counting: str = "floor") -> StepSchedule:
-        """The steps that run at `strength`, with M and P resolved; `counting` is the rule of the model (`Kind.counting`)."""
+        """The steps that run at `strength`, with M and P resolved; `counting` is the model's rule (`Kind.counting`)."""
         resolved = StepSchedule.of(num_steps, strength, self.start_step, self.period, counting)
         return self.preparation.first_step(resolved, strength, counting)
 
@@ -65,8 +66,8 @@ class Guidance(ABC):
     def step(self, latents: torch.Tensor, index: int, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """From z_t (B, C, h, w) at step `index`: z_{t−1}, and the energy (B,) of the clean latent predicted at z_t.
 
-        z_t and z_{t−1} have unit variance, as in all of `Denoiser`, so that step sizes are comparable across schedulers.
-        Each sample's result depends only on that sample, so the batch size changes nothing.
+        z_t and z_{t−1} have unit variance, as in all of `Denoiser`, so that step sizes are comparable across
+        schedulers. Each sample's result depends only on that sample, so the batch size changes nothing.
         """
 
     def gradient(
@@ -74,8 +75,8 @@ class Guidance(ABC):
     ) -> list[torch.Tensor]:
         """The gradient of the energies (B,) with respect to each of `inputs` (B, …), after `normalised`.
 
-        A sample whose gradient is not finite at this step, or was not at an earlier one, has a zero gradient; `batch.guided`
-        is False for it.
+        A sample whose gradient is not finite at this step, or was not at an earlier one, has a zero gradient;
+        `batch.guided` is False for it.
         """
         gradients, finite = energy_gradient(energies, inputs, batch.network_dtype)
         batch.guided &= finite
@@ -108,8 +109,8 @@ class Guidance(ABC):
 class SeveralSteps(Guidance):
     """Guidance of P consecutive steps, each of which takes a step of size ρ down the energy's gradient.
 
-    `rho` is ρ; `every` = n guides only every n-th of the P steps; `rho_schedule` says how ρ changes over the guided steps;
-    `gradient_norm` says whether each sample's gradient is divided by its Euclidean norm.
+    `rho` is ρ; `every` = n guides only every n-th of the P steps; `rho_schedule` says how ρ changes over the guided
+    steps; `gradient_norm` says whether each sample's gradient is divided by its Euclidean norm.
     """
 
     default_period = 5  # chosen on validation data: experiments/results/default_guidance.md
@@ -139,7 +140,8 @@ class SeveralSteps(Guidance):
     def share(self, index: int, schedule: StepSchedule) -> float:
         """The factor by which `rho_schedule` multiplies ρ at step `index`; its mean over the n guided steps is 1.
 
-        `increasing` gives 2 (i + 1) / (n + 1) at guided step i, counted from 0; `decreasing` reverses the order of factors.
+        `increasing` gives 2 (i + 1) / (n + 1) at guided step i, counted from 0; `decreasing` reverses the order of
+        factors.
 
         >>> schedule = StepSchedule.of(num_steps=10, strength=1.0, start_step=4, period=3)
         >>> from distdiff.guidance.direct import Direct

@@ -14,9 +14,9 @@ from distdiff.guidance.schedule import StepSchedule
 class GuidedBatch:
     """B samples during sampling: how to denoise them, their energy, and random numbers for guidance.
 
-    `targets` (B,) are the indices of what the energy compares each sample with. `generators`, one for each sample, are used
-    only by guidance, whose draws therefore do not change what the sampler draws. `guided` (B,) is False for a sample whose
-    gradient was not finite; such a sample continues without guidance.
+    `targets` (B,) are the indices of what the energy compares each sample with. `generators`, one for each sample, are
+    used only by guidance, whose draws therefore do not change what the sampler draws. `guided` (B,) is False for a
+    sample whose gradient was not finite; such a sample continues without guidance.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class GuidedBatch:
         return self.denoiser.fork(self.generators) if travels_left else self.denoiser
 
     def travel_back(self, latents: torch.Tensor, following: torch.Tensor, index: int) -> torch.Tensor:
-        """New z_t, from z_{t−1} (`following`) and fresh noise; samples without guidance keep their old z_t (`latents`)."""
+        """New z_t, from z_{t−1} (`following`) and fresh noise; samples without guidance keep the old z_t (`latents`)."""
         noise = self.draw(torch.randn, latents.shape[1:], following)
         again = self.denoiser.renoise(following, noise, index)
         return torch.where(per_sample(self.guided, again), again, latents)

@@ -13,8 +13,8 @@ Crop = Callable[[Image.Image, int, np.random.Generator], Image.Image]
 class Preparation:
     """The usual preparation; a method that needs another one sets `Guidance.preparation` to an instance of a subclass.
 
-    - `random_crop(image, size, rng)`, if not None, replaces `dataset.fit` for sources. It crops a square of `size` pixels a
-      side, once for all copies of a source.
+    - `random_crop(image, size, rng)`, if not None, replaces `dataset.fit` for sources. It crops a square of `size` pixels
+      a side, once for all copies of a source.
     - `one_latent_per_source`: whether all copies of a source start from the same sample of the autoencoder's posterior.
     """
 
@@ -24,8 +24,8 @@ class Preparation:
     def prototype_view(self, resolution: int, fit: str, input_size: int) -> tuple[int, str]:
         """(size, fit) of the squares from which prototypes are made.
 
-        By default the size is the sampler's, `resolution`. φ, whose inputs have `input_size` pixels a side, then resizes real
-        images in the same way as the images whose energy is computed.
+        By default the size is the sampler's, `resolution`. φ, whose inputs have `input_size` pixels a side, then
+        resizes real images in the same way as the images whose energy is computed.
         """
         return resolution, fit
 

@@ -33,7 +33,8 @@ class StepSchedule:
     ) -> "StepSchedule":
         """Resolves M (`start_step`) and P (`period`); raises `UserError` for a value beyond the available steps.
 
-        `counting` is the rule for how many steps run at a strength (`generator.kinds.Kind`); errors call the strength `key`.
+        `counting` is the rule for how many steps run at a strength (`generator.kinds.Kind`); errors call the strength
+        `key`.
 
         >>> StepSchedule.of(num_steps=50, strength=0.5, start_step=None, period=None)
         StepSchedule(num_steps=50, first=25, first_guided=30, period=None)

@@ -47,7 +47,7 @@ class Transform(OneStep):
             return batch.denoiser.advance(moved, batch.denoiser.predict(moved, index), index), energies
 
     def initial(self, latents: torch.Tensor, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """ω and b before the gradient step: ω ~ U(0, 1), b ~ N(0, 1) from each sample's generator; zeros if `init` says so."""
+        """ω and b before the gradient step: drawn from U(0, 1) and N(0, 1) with each sample's own generator, or zeros."""
         shape = (latents.shape[1], 1, 1)
         if self.init == "identity":
             zeros = latents.new_zeros(len(latents), *shape)

@@ -33,7 +33,7 @@ class PublishedPreparation(Preparation):
         return input_size, "squash"
 
     def first_step(self, schedule: StepSchedule, strength: float, counting: str) -> StepSchedule:
-        """Starts at step int((1 − strength) · num_steps), unless `counting` is "all", at which all steps run."""
+        """Starts at step int((1 − strength) · num_steps), unless `counting` is "all", with which all steps run."""
         if counting == "all":
             return schedule
         return schedule.starting_at(int((1 - strength) * schedule.num_steps))

@@ -35,7 +35,9 @@ class Features:
 
 
 class Metric(ABC):
-    """Compares generated with real images; each metric is an option of `conf/metric`, and its `__init__` takes its keys.
+    """Compares generated with real images.
+
+    Each metric is an option of `conf/metric`; the option's keys are the arguments of the metric's `__init__`.
 
     `needs_labels`: whether the metric compares labels with the judge's predictions. If it does, its baseline value is
     computed on held-out images, since the judge was trained on the labels of the real images.
@@ -49,14 +51,14 @@ class Metric(ABC):
     def __call__(self, real: Features, generated: Features) -> float: ...
 
     def remark(self, real: Features, generated: Features) -> str | None:
-        """What a reader has to know before trusting this metric's value for these images; None if there is nothing to know.
+        """What a reader has to know before trusting this metric's value for these images; None if there is nothing.
 
         The remark is one clause without a full stop. It is shown as a footnote to the value and saved beside the value.
         """
         return None
 
     def of_real(self, real: Features, compute: Callable[[Features], T]) -> T:
-        """`compute(real)`, cached until `real` changes, since many generated sets are compared with the same real images."""
+        """`compute(real)`, cached until `real` changes, since many generated sets are compared with the same images."""
         if self._of_real is None or self._of_real[0] is not real:
             self._of_real = (real, compute(real))
         return self._of_real[1]

@@ -10,10 +10,12 @@ from distdiff.pretraining.autoencoder import one_cycle
 
 
 class DenoiserTraining(L.LightningModule):
-    """Minimises the error of the predicted noise (Ho et al., 2020, eq. 14); drops some prompts for classifier-free guidance.
+    """Minimises the error of the predicted noise (Ho et al., 2020, equation 14).
 
-    A batch is (latent means (B, C, h, w), latent standard deviations (B, C, h, w), labels (B,)), where latents are scaled to
-    unit variance.
+    Some prompts are dropped, so that the UNet can be sampled with classifier-free guidance.
+
+    A batch is (latent means (B, C, h, w), latent standard deviations (B, C, h, w), labels (B,)), where latents are
+    scaled to unit variance.
     """
 
     def __init__(

@@ -27,12 +27,13 @@ def group(
 ) -> np.ndarray:
     """Groups the images of one class by agglomerative clustering (Zhu et al., 2024, section 3.2).
 
-    features: (n, D), of unit length; returns group indices (n,), int64, 0 to K - 1, with no group empty. K is the smaller of
-    `num_groups` and n; for `"auto"`, `choose_groups` chooses it by the mean silhouette, up to `max_groups`.
+    features: (n, D), of unit length; returns group indices (n,), int64, 0 to K - 1, with no group empty. K is the
+    smaller of `num_groups` and n; for `"auto"`, `choose_groups` chooses it by the mean silhouette, up to `max_groups`.
 
-    Clustering is quadratic in n, so at most `max_clustered` images are clustered. If the class has more, `max_clustered` of
-    them are drawn without replacement by a generator seeded with `seed`, and determine K and the groups; every other image
-    joins the group whose mean direction is nearest by cosine. A single group needs neither clustering nor a draw.
+    Clustering is quadratic in n, so at most `max_clustered` images are clustered. If the class has more,
+    `max_clustered` of them are drawn without replacement by a generator seeded with `seed`, and determine K and the
+    groups; every other image joins the group whose mean direction is nearest by cosine. A single group needs neither
+    clustering nor a draw.
     """
     if num_groups == 1:
         return np.zeros(len(features), dtype=np.int64)
@@ -74,7 +75,8 @@ def choose_groups(features: np.ndarray, max_groups: int, linkage: str) -> np.nda
 def cut(tree: np.ndarray, num_groups: int) -> np.ndarray:
     """The groups (n,) that a SciPy merge tree (n - 1, 4) has before its last K - 1 merges, where K is `num_groups`.
 
-    There are always K groups, whereas `fcluster`, which cuts at a height, gives fewer if heights are equal (duplicates).
+    There are always K groups, whereas `fcluster`, which cuts at a height, gives fewer if heights are equal
+    (duplicates).
     """
     num_leaves = len(tree) + 1
     num_merges = num_leaves - num_groups

@@ -21,9 +21,10 @@ HEADER = "distdiff"
 class Prototypes:
     """Unit vectors that summarise the classes (Zhu et al., 2024, section 3.2).
 
-    classes: (Y, D), the normalised mean of each class; groups: (Y, K, D), the normalised mean of each group of each class,
-    with zeros for the groups that a class lacks; counts: (Y, K) int64, the number of images in each group; metadata: how the
-    prototypes were made, as plain values. Without the class level `classes` is (0, D), without the group level K is 0.
+    classes: (Y, D), the normalised mean of each class; groups: (Y, K, D), the normalised mean of each group of each
+    class, with zeros for the groups that a class lacks; counts: (Y, K) int64, the number of images in each group;
+    metadata: how the prototypes were made, as plain values. Without the class level `classes` is (0, D), without the
+    group level K is 0.
     """
 
     classes: torch.Tensor
@@ -89,10 +90,10 @@ def fit_prototypes(
 
     features: (n, D), of unit length; labels: (n,), 0 to num_classes - 1. A class with fewer than `num_groups` images
     gets as many groups as it has images. `"auto"` chooses the number of groups of each class by silhouette, up to
-    `max_groups`; K is then the largest of these numbers. In a class of more than `max_clustered` images, `max_clustered` of
-    them, drawn with `seed` and the class label, are clustered, and the others join the nearest group before its mean is taken
-    (see `clustering.group`; `metadata["reduced_classes"]` lists such classes). A level that is off has no prototypes, and
-    energies leave out its term. Raises `UserError` for an empty class.
+    `max_groups`; K is then the largest of these numbers. In a class of more than `max_clustered` images,
+    `max_clustered` of them, drawn with `seed` and the class label, are clustered, and the others join the nearest group
+    before its mean is taken (see `clustering.group`; `metadata["reduced_classes"]` lists such classes). A level that is
+    off has no prototypes, and energies leave out its term. Raises `UserError` for an empty class.
     """
     labels = np.asarray(labels)
     order = np.argsort(labels, kind="stable")
