@@ -35,7 +35,7 @@ class ImageTensors(Dataset):
     """
 
     def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str, samples: int = 0) -> None:
-        """`samples`: how many images will be asked for; if it is less than the number of all images, none is stored."""
+        """`samples` is how many images will be asked for; if there are more images than this, none is kept on disk."""
         self.where = [(number, position) for number, part in enumerate(parts) for position in range(len(part))]
         self.labels = [part.labels.tolist() for part in parts]
         self.soft = [part.soft for part in parts]
@@ -121,7 +121,7 @@ class BatchShards(Sampler[list[int]]):
 
 
 class ClassificationData(L.LightningDataModule):
-    """Evaluation batches, and training batches for `steps` steps, which do not depend on the number of images."""
+    """Training and evaluation batches; the number of training steps does not depend on the number of images."""
 
     def __init__(
         self,

@@ -14,8 +14,8 @@ BATCH = 200
 class RecordLearning(Callback):
     """Evaluates all images at intervals while a classifier is trained, without changing the training.
 
-    `last_wrong` (n,): the last evaluation, counted from 1, at which an image was classified wrongly; 0 if none. `loss` (n,):
-    the mean cross-entropy over all evaluations.
+    `last_wrong` (n,): the last evaluation at which each image was classified wrongly, counted from 1; 0 if there was
+    none. `loss` (n,): each image's mean cross-entropy over all evaluations.
     """
 
     def __init__(self, images: ImageTensors, steps: int) -> None:

@@ -70,7 +70,7 @@ def _resnet(
 
 
 def small_cnn(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
-    """A small network: a strided stem, two convolution stages and global average pooling, in outline like a ResNet."""
+    """A small network, like a ResNet in outline: a strided stem, two convolution stages and global average pooling."""
 
     def convolution(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]

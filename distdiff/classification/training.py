@@ -98,7 +98,7 @@ class ClassifierTrainer:
         self.cache = cache
 
     def with_steps(self, steps: int) -> "ClassifierTrainer":
-        """A trainer with the same recipe, but `steps` steps."""
+        """A trainer whose recipe has `steps` steps and otherwise equals this trainer's."""
         return ClassifierTrainer(replace(self.recipe, steps=steps), self.trainer_config, self.cache)
 
     def ingredients(self, data: TrainingSet, seed: int) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class ClassifierTrainer:
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
         """How late the classifier of `train` learnt each of the original images, (n,); larger is later.
 
-        This trains the same classifier once more.
+        To find this out, the same classifier is trained once more.
         """
 
         def fill(folder: Path) -> None:

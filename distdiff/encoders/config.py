@@ -19,7 +19,7 @@ class EncoderKeys:
 
 @dataclass
 class GuideKeys:
-    """The guide's own training recipe; the recipe of downstream training is separate, so it never changes the images."""
+    """The guide's own training recipe, so that a change to the downstream recipe never changes the images."""
 
     classifier: str = key(option_of="classifier")
     augmentation: str = key(option_of="augmentation")

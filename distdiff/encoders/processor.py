@@ -22,9 +22,9 @@ def preprocessing_of(
 ) -> Preprocessing:
     """The preprocessing of the model in a folder (`Path`) or with a hub id, as its processor file describes it.
 
-    Without a processor file, it has the model's own `image_size` and ImageNet's mean and std. The whole square image is
-    resized to the size of the processor's crop. Raises a `UserError` that starts with `label` for a model whose images
-    are not square or do not have three channels in the order red, green, blue.
+    Without a processor file, the preprocessing has the model's own `image_size` and ImageNet's mean and std. The whole
+    square image is resized to the size of the processor's crop. Raises a `UserError` that starts with `label` for a
+    model whose images are not square or do not have three channels in the order red, green, blue.
     """
     processor = _content(label, model, revision)
     if processor.get("do_flip_channel_order"):

@@ -85,7 +85,10 @@ class TransformersSource(PretrainedSource):
         }
 
     def fetch(self) -> dict[str, Path]:
-        """Downloads the model and loads it, which shows early whether it can be used; returns {label: cache folder}."""
+        """Downloads the model and loads it, which shows early whether it can be used.
+
+        Returns {`key=value`: cache folder}, empty for a local folder.
+        """
         if vision_model_path(self.model) is not None:
             return {}
         self.load()

@@ -99,7 +99,7 @@ class Denoiser:
         return self._reached
 
     def after_clean_shift(self, shift: torch.Tensor, index: int) -> torch.Tensor:
-        """The shift of z_{t−1} if ẑ0 moves by `shift` at equal predicted noise: `shift` times the next signal level."""
+        """The shift of z_{t−1} if ẑ0 shifts and the predicted noise does not change: `shift` · next signal level."""
         return self._level("next_signal", index, shift) * shift
 
     def noise_level(self, index: int, like: torch.Tensor) -> torch.Tensor:
@@ -122,7 +122,7 @@ class Denoiser:
         return self.scheduler.config.prediction_type
 
     def _begin(self, index: int) -> None:
-        """Tells a scheduler that counts its own steps at which one img2img starts, as diffusers' pipelines do."""
+        """Sets the step at which img2img starts, as diffusers' pipelines do, if the scheduler counts its own steps."""
         if getattr(self.scheduler, "step_index", 0) is None and self.scheduler.begin_index is None:
             self.scheduler.set_begin_index(index)
         self.scheduler.is_scale_input_called = True  # Euler warns otherwise; `predict` scales the input

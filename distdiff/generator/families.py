@@ -47,7 +47,7 @@ class Family(ABC):
 
     @property
     def classifier_free(self) -> bool:
-        """Whether the network is called with and without the prompt; as in diffusers, if `cfg_scale` is above 1."""
+        """Whether the network is called both with and without the prompt, as in diffusers if `cfg_scale` is above 1."""
         return self.cfg_scale > 1
 
     @property
@@ -64,7 +64,7 @@ class Family(ABC):
         """The negative conditioning for classifier-free guidance; an empty `prompt` gives the pipeline's default."""
 
     def check_strength(self, num_steps: int, strength: float, scheduler_config: Mapping[str, Any]) -> None:
-        """Raises `UserError` if the schedule depends on the strength and has fewer than `num_steps` steps at this one."""
+        """Raises `UserError` if the length of the schedule depends on `strength` and is below `num_steps`."""
         return None
 
     @abstractmethod
@@ -148,7 +148,7 @@ class StableDiffusionXL(StableDiffusion):
 
 
 class LatentConsistency(StableDiffusion):
-    """Latent consistency models (Luo et al., 2023); all steps run at any strength, from a noise level that it sets."""
+    """Latent consistency models (Luo et al., 2023); all steps run at any strength, which sets the first noise level."""
 
     kind = LATENT_CONSISTENCY
 

@@ -188,7 +188,11 @@ class LatentDiffusion(nn.Module):
         return [encoder for encoder in encoders if encoder is not None]
 
     def denoiser(self, prompts: Prompts, strength: float = 1.0, generators: Sequence[torch.Generator] = ()) -> Denoiser:
-        """The denoiser of a batch; `prompts` and, for schedulers that add noise, `generators` have one for each sample."""
+        """The denoiser of a batch.
+
+        `prompts` has one prompt for each sample. `generators` has one generator for each sample, and is used only by
+        schedulers that add noise.
+        """
         scheduler = build_scheduler(self.scheduler_name, self.scheduler_config)
         self.family.set_timesteps(scheduler, self.num_steps, strength, self.resolution, self.device)
         if self.latent_dtype == torch.float64:

@@ -123,7 +123,7 @@ def _pipeline_options(config: DictConfig, where: Path | str) -> dict[str, object
 
 
 def _load_checkpoint(config: DictConfig, path: Path, kind: Kind, dtype: torch.dtype) -> DiffusionPipeline:
-    """Loads a file with the original repositories' tensor names; `checkpoint_config` gives the rest (tokenizers)."""
+    """Loads a file with the original repositories' tensor names; `checkpoint_config` gives all else (tokenizers)."""
     is_local = False
     try:
         name = _checkpoint_config(config)

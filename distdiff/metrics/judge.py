@@ -12,7 +12,7 @@ from distdiff.metrics.base import Features
 from distdiff.ranks.trainer import trainer_device
 
 SEED = 0  # the judge belongs to the dataset, not to a study seed
-BATCH = 200  # images in a batch; the features do not depend on it
+BATCH = 200  # images in a batch; the features do not depend on this number
 CPU = torch.device("cpu")
 
 

@@ -28,7 +28,7 @@ def group(
     """Groups the images of one class by agglomerative clustering (Zhu et al., 2024, section 3.2).
 
     features: (n, D), of unit length; returns group indices (n,), int64, 0 to K - 1, with no group empty. K is the
-    smaller of `num_groups` and n; for `"auto"`, `choose_groups` chooses it by the mean silhouette, up to `max_groups`.
+    smaller of `num_groups` and n; for `"auto"`, `choose_groups` chooses K by the mean silhouette, up to `max_groups`.
 
     Clustering is quadratic in n, so at most `max_clustered` images are clustered. If the class has more,
     `max_clustered` of them are drawn without replacement by a generator seeded with `seed`, and determine K and the
