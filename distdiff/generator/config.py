@@ -16,7 +16,7 @@ class GeneratorKeys:
     model: str = MISSING  # a folder, a hub id or one .safetensors checkpoint
     revision: str | None = None
     variant: str | None = None  # of the weight files, such as fp16
-    checkpoint_config: str | None = None  # for a checkpoint file: a pipeline's folder or hub id; null: found by diffusers
+    checkpoint_config: str | None = None  # for a checkpoint file: a pipeline's folder or hub id; null: the usual one
     use_t5: bool = True  # whether to load Stable Diffusion 3's third and largest text encoder
     lora: list[str] = key([])  # entries are path:scale
     textual_inversion: list[str] = key([])
