@@ -1,4 +1,4 @@
-"""Augmentation policies, built from kornia: modules that map images (B, 3, H, W) in [0, 1] to such images."""
+"""Augmentation policies, built from kornia: modules that map images (B, 3, H, W) in [0, 1] to images of the same kind."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ def none() -> nn.Module:
 
 
 def default(*, horizontal_flip: bool) -> nn.Module:
-    """Pad-and-crop (He et al., 2016): zero-padded shifts of up to an eighth, and mirroring if `horizontal_flip`."""
+    """Pad-and-crop (He et al., 2016): zero-padded shifts by up to 1/8 of a side, and mirroring if `horizontal_flip`."""
     return nn.Sequential(K.RandomAffine(0.0, translate=(0.125, 0.125)), *_flip(horizontal_flip))
 
 
@@ -31,7 +31,7 @@ def affine(*, horizontal_flip: bool) -> nn.Module:
 
 
 def randaugment(*, num_ops: PositiveInt, magnitude: Magnitude) -> nn.Module:
-    """RandAugment (Cubuk et al., 2020)."""
+    """RandAugment (Cubuk et al., 2020), with `num_ops` random operations of strength `magnitude`."""
     return K.auto.RandAugment(n=num_ops, m=magnitude)
 
 

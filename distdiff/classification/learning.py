@@ -7,15 +7,15 @@ from torch.nn import functional as F
 
 from distdiff.classification.data import ImageTensors
 
-EVALUATIONS = 40  # about how many evaluations a training has
+EVALUATIONS = 40  # about how many times the images are evaluated during a training
 BATCH = 200
 
 
 class RecordLearning(Callback):
     """Evaluates all images at intervals while a classifier is trained, without changing the training.
 
-    `last_wrong` (n,): the last evaluation, counted from 1, at which an image was classified wrongly; 0 if none. `loss` (n,):
-    the mean cross-entropy over all evaluations.
+    `last_wrong` (n,): the last evaluation at which each image was classified wrongly, counted from 1; 0 if there was
+    none. `loss` (n,): each image's mean cross-entropy over all evaluations.
     """
 
     def __init__(self, images: ImageTensors, steps: int) -> None:
@@ -45,7 +45,7 @@ class RecordLearning(Callback):
         classifier.train()
 
     def order(self) -> torch.Tensor:
-        """How late each image was learnt, (n,) float64; larger is later, and ties are ordered by increasing loss."""
+        """How late each image was learnt, (n,) float64; larger is later, and ties are ordered by increasing mean loss."""
         rank = torch.empty(len(self.loss), dtype=torch.float64)
         rank[self.loss.argsort(stable=True)] = torch.arange(len(self.loss), dtype=torch.float64)
         return self.last_wrong.double() + rank / len(self.loss)

@@ -30,7 +30,7 @@ class BatchMixing(nn.Module, ABC):
 
     @abstractmethod
     def mixed(self, images: torch.Tensor, partners: torch.Tensor, weight: float) -> tuple[torch.Tensor, float]:
-        """(mixed images, actual share of `images` in them, near `weight`)."""
+        """(mixed images, share of `images` in them), where the share is `weight` or close to it."""
 
 
 class MixUp(BatchMixing):
@@ -41,7 +41,7 @@ class MixUp(BatchMixing):
 
 
 class CutMix(BatchMixing):
-    """Takes a rectangle of 1 − λ of the area from x_j; if it is clipped at the border, λ is adjusted (Yun et al., 2019)."""
+    """Pastes a rectangle of 1 − λ of the area from x_j; if the border clips it, λ is adjusted (Yun et al., 2019)."""
 
     def mixed(self, images, partners, weight):
         height, width = images.shape[-2:]

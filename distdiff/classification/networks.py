@@ -42,12 +42,12 @@ class ImageClassifier(nn.Module):
 
 
 def resnet18(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
-    """ResNet-18 (He et al., 2016) of transformers with random weights."""
+    """The ResNet-18 (He et al., 2016) of the transformers library, with random weights."""
     return _resnet("basic", [2, 2, 2, 2], [64, 128, 256, 512], num_classes, input_size)
 
 
 def resnet50(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
-    """ResNet-50 (He et al., 2016) of transformers with random weights."""
+    """The ResNet-50 (He et al., 2016) of the transformers library, with random weights."""
     return _resnet("bottleneck", [3, 4, 6, 3], [256, 512, 1024, 2048], num_classes, input_size)
 
 
@@ -70,7 +70,7 @@ def _resnet(
 
 
 def small_cnn(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
-    """A strided stem, two convolution stages and global average pooling: the outline of a ResNet in small."""
+    """A small network, like a ResNet in outline: a strided stem, two convolution stages and global average pooling."""
 
     def convolution(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]

@@ -12,7 +12,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Preprocessing:
     """Antialiased resize of the whole image to (input_size, input_size), then (x - mean) / std channel by channel.
 
-    Takes images (B, 3, H, W) in [0, 1], gives (B, 3, input_size, input_size); `resample` is bilinear or bicubic.
+    Takes images (B, 3, H, W) in [0, 1] and returns (B, 3, input_size, input_size); `resample` is bilinear or bicubic.
     """
 
     input_size: int

@@ -1,4 +1,4 @@
-"""A training recipe: everything except the images and the seed that determines a trained classifier."""
+"""A training recipe: everything that determines a trained classifier, except the images and the seed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from distdiff.keys import option_identity
 class Recipe:
     """A network, an augmentation and the optimizer's settings.
 
-    `classifier` and `augmentation` are options of the configuration groups of these names. `synthetic_probability` is the
-    share of synthetic images among those drawn for training; None draws every image equally often.
+    `classifier` and `augmentation` are options of the configuration groups with the same names. `synthetic_probability`
+    is the share of synthetic images among those drawn for training; None draws every image equally often.
     """
 
     classifier: Mapping[str, Any]
@@ -43,9 +43,9 @@ class Recipe:
         )
 
     def identity(self, has_synthetic: bool) -> dict[str, Any]:
-        """What identifies the recipe; equal recipes have the same identity, whichever keys they come from.
+        """What identifies the recipe; equal recipes have the same identity, even if they come from different keys.
 
-        The share of synthetic images is part of it only if there are any.
+        The share of synthetic images is part of the identity only if `has_synthetic`.
         """
         identity = {
             "classifier": option_identity(self.classifier),

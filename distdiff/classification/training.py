@@ -30,13 +30,13 @@ from distdiff.keys import build
 from distdiff.ranks.trainer import build_parallel_trainer, build_trainer
 from distdiff.ranks.world import world
 
-STAGE, REVISION = "classifiers", 1  # raise REVISION when a change here changes trained weights
+STAGE, REVISION = "classifiers", 1  # increase REVISION when a change here changes trained weights
 WEIGHTS, ORDER = "model.safetensors", "order.safetensors"
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Images to train on, in parts that each have the fingerprint of their content."""
+    """Images to train on, in parts, with the fingerprint of each part's content."""
 
     parts: tuple[LabelledImages, ...]
     fingerprints: tuple[str, ...]
@@ -58,7 +58,7 @@ def training_set(images: LabelledImages, fit: str) -> TrainingSet:
 def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -> TrainingSet:
     """The few real images of a study seed, drawn from the training pool, `dataset.per_class` of each class.
 
-    An image that cannot be read is replaced by the next one of the draw.
+    An image that cannot be read is replaced by the next image of the draw.
     """
     per_class, lost = config.dataset.per_class, ()
     while True:
@@ -74,7 +74,7 @@ def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """The fraction of a class's `num_test` images that is classified correctly; 0 if there are none."""
+    """The fraction of a class's `num_test` images that is classified correctly; 0 if the class has no images."""
 
     class_name: str
     accuracy: float
@@ -98,7 +98,7 @@ class ClassifierTrainer:
         self.cache = cache
 
     def with_steps(self, steps: int) -> "ClassifierTrainer":
-        """A trainer with the same recipe, but `steps` steps."""
+        """A trainer whose recipe has `steps` steps and otherwise equals this trainer's."""
         return ClassifierTrainer(replace(self.recipe, steps=steps), self.trainer_config, self.cache)
 
     def ingredients(self, data: TrainingSet, seed: int) -> dict[str, Any]:
@@ -133,11 +133,11 @@ class ClassifierTrainer:
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
         """How late the classifier of `train` learnt each of the original images, (n,); larger is later.
 
-        This trains the same classifier once more.
+        To find this out, the same classifier is trained once more.
         """
 
         def fill(folder: Path) -> None:
-            originals = [replace(data.parts[0], soft=None)]  # of a soft label the heaviest class counts
+            originals = [replace(data.parts[0], soft=None)]  # only the heaviest class of a soft label counts
             images = ImageTensors(originals, self._untrained(data).input_size, data.fit)
             record = RecordLearning(images, self.recipe.steps)
             stage = self._stage(title, False)
@@ -151,7 +151,7 @@ class ClassifierTrainer:
     def train_together(
         self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False
     ) -> ImageClassifier:
-        """As `train`, but on all of the job's ranks, each with its part of every batch (DDP).
+        """Trains as `train` does, but on all ranks of the job, each with its part of every batch (DDP).
 
         Each rank draws its own augmentations, so the number of ranks is part of the result's identity. The guide is trained on
         one device, so that generated images do not depend on the number of ranks.
@@ -162,8 +162,8 @@ class ClassifierTrainer:
 
         if self.recipe.batch_size % ranks.size:
             raise UserError(
-                f"train.batch_size={self.recipe.batch_size} is not allowed: a multiple of the {ranks.size} ranks that "
-                "share each batch"
+                f"train.batch_size={self.recipe.batch_size} is not allowed: it has to be a multiple of {ranks.size}, the "
+                "number of ranks that share each batch"
             )
 
         def fill(folder: Path | None) -> None:
@@ -186,11 +186,11 @@ class ClassifierTrainer:
         return self.test(classifier, images, fit).accuracy
 
     def test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
-        """As `accuracy`, and also for each class."""
+        """The fraction of `images` that `classifier` classifies correctly, in total and for each class."""
         return world().once(lambda: self._test(classifier, images, fit))
 
     def _test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
-        images = replace(images, soft=None)  # of a soft label the heaviest class counts
+        images = replace(images, soft=None)  # only the heaviest class of a soft label counts
         data = ImageTensors([images], classifier.input_size, fit, len(images))
         module = ClassifierTraining(classifier, nn.Identity(), self.recipe)
         trainer = build_trainer(self.trainer_config, enable_progress_bar=False)
@@ -201,7 +201,7 @@ class ClassifierTrainer:
         return Accuracies(measured["accuracy"], classes)
 
     def _stage(self, title: str, logger: Logger | bool) -> dict[str, Any]:
-        """The trainer's options for a training."""
+        """The options of the Lightning trainer for a training with this recipe."""
         return {
             "max_steps": self.recipe.steps,
             "logger": logger,
@@ -216,11 +216,11 @@ class ClassifierTrainer:
         tensors = ImageTensors(data.parts, classifier.input_size, data.fit, recipe.steps * recipe.batch_size)
         options = (recipe.steps, recipe.batch_size, seed, recipe.synthetic_probability)
         if world().size > 1:
-            torch.manual_seed(seed + 1000 * world().rank)  # its own augmentations; the initial weights are equal
+            torch.manual_seed(seed + 1000 * world().rank)  # augmentations differ by rank; the initial weights do not
         data_module = ClassificationData(tensors, None, *options, shard=world().rank, num_shards=world().size)
         try:
             trainer.fit(module, data_module)
-        except SystemExit as ending:  # Lightning's answer to Ctrl-C and, without a status, to SIGTERM
+        except SystemExit as ending:  # raised by Lightning on Ctrl-C and, without a status, on SIGTERM
             raise Stopped(signal.SIGTERM if isinstance(ending, SIGTERMException) else signal.SIGINT) from None
         return classifier.cpu()
 

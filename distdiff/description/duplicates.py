@@ -17,7 +17,7 @@ LEAKS = ((TEST, TRAIN), (VALIDATION, TRAIN), (TEST, VALIDATION))  # (evaluation 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images with the same pixels (`distance` None) or near ones; `first` comes first in the order of splits."""
+    """Two images with the same pixels (`distance` is None) or similar ones; `first` is first in the order of splits."""
 
     first: Look
     second: Look
@@ -26,7 +26,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Leak:
-    """Images of `split` that are also in `other`: `exact` with the same pixels, `near` similar ones; `pairs` has both."""
+    """Images of `split` that are also in `other`.
+
+    `exact` is the number of those with the same pixels there, `near` the number of those with a similar image there;
+    `pairs` has pairs of both kinds.
+    """
 
     split: str
     other: str
@@ -38,7 +42,7 @@ class Leak:
 class Duplicates:
     """All duplicates among the readable images `looks`, which are in the order of splits.
 
-    Images with the same pixels are one picture; `near` has pairs of different pictures.
+    Images with the same pixels count as one picture; `near` has the pairs of different pictures that are similar.
     """
 
     def __init__(self, looks: Sequence[Look], distance: int, difference: float) -> None:
@@ -84,7 +88,10 @@ class Duplicates:
         return Leak(split, other, *counts, tuple(pairs))
 
     def pairs(self) -> list[Pair]:
-        """Each repeated image with the first of its picture, and each near pair once for every pair of splits it links."""
+        """The pair of each repeated image and the first image of its picture, and all near pairs.
+
+        A near pair is listed once for every pair of splits that it links.
+        """
         found = [Pair(looks[0], look, None) for looks in self.repeated for look in looks[1:]]
         firsts = [list({look.split: look for look in reversed(looks)}.values()) for looks in self.pictures]
         for a, b, distance in self.near:
@@ -93,7 +100,7 @@ class Duplicates:
 
 
 def write_pairs(file: Path, pairs: Sequence[Pair], class_names: Sequence[str]) -> None:
-    """Writes one row a pair; `distance` is the distance of the hashes, empty if the pixels are the same."""
+    """Writes a CSV row for each pair; its `distance` is that of the hashes, empty if the pixels are the same."""
     sides = [(side, name) for side in ("first", "second") for name in ("split", "class", "key")]
     with open(file, "w", encoding="utf-8", newline="") as lines:
         writer = csv.writer(lines)

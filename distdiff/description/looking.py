@@ -28,7 +28,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Look:
-    """One image of a split. If `reason` is None, it can be read and all fields except `header` and `tile` are set."""
+    """One image of a split; if it can be read, `reason` is None and all fields except `header` and `tile` are set."""
 
     split: str
     position: int
@@ -46,7 +46,10 @@ class Look:
 def look_over(
     splits: Mapping[str, LabelledImages], shown: Mapping[str, set[int]], tile_size: int, fit: str
 ) -> list[Look]:
-    """Looks at every image of every split, in order; makes tiles of `tile_size` pixels at the positions `shown`."""
+    """Looks at every image of every split, in order.
+
+    `shown` has the positions in each split of the images that get a tile, of `tile_size` pixels a side.
+    """
     places = [(split, position) for split, images in splits.items() for position in range(len(images))]
 
     def look(place: tuple[str, int]) -> Look:

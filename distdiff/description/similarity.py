@@ -6,8 +6,8 @@ from PIL import Image
 MINIATURE = 16  # pixels a side
 EXPOSURE = 0.9  # the share of the mean to subtract; not 1, so that a black and a white page still differ
 BLOCK = 1024  # hashes that are compared with all later ones at once
-CONFIRMED_AT_ONCE = 100_000  # pairs
-MAX_PAIRS = 1_000_000  # in a set of flat images, all pairs may be near
+CONFIRMED_AT_ONCE = 100_000  # pairs whose miniatures are compared at once
+MAX_PAIRS = 1_000_000  # a limit is needed, because all pairs of a set of flat images may be near
 
 
 def difference_hash(image: Image.Image) -> int:

@@ -70,7 +70,10 @@ def balance(train: LabelledImages) -> dict[str, Any]:
 
 
 def sizes(looks: Sequence[Look], image_size: int) -> dict[str, Any]:
-    """Minimum, median and maximum width and height of upright images, in pixels; how many have a side below `image_size`."""
+    """The minimum, median and maximum width and height of the upright images, in pixels.
+
+    The entry `smaller` is the number of images with a side below `image_size`.
+    """
     sides = np.array([look.size for look in looks])
     ends = {"min": sides.min(axis=0), "median": np.median(sides, axis=0), "max": sides.max(axis=0)}
     return {
@@ -94,13 +97,13 @@ def headers(looks: Sequence[Look]) -> dict[str, Any] | None:
 
 
 def describe_leak(leak: Leak, names: Sequence[str]) -> dict[str, Any]:
-    """A leak as plain values, with its pairs by name."""
+    """A leak as plain values; its pairs have class names instead of labels."""
     pairs = [describe_pair(pair, names) for pair in leak.pairs]
     return {"split": leak.split, "in": leak.other, "exact": leak.exact, "near": leak.near, "pairs": pairs}
 
 
 def describe_pair(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
-    """Two images and the distance of their hashes, null if their pixels are the same."""
+    """Two images and the distance of their hashes, which is None if their pixels are the same."""
     first, second = (describe_image(look, names) for look in (pair.first, pair.second))
     return {"first": first, "second": second, "distance": pair.distance}
 

@@ -12,12 +12,12 @@ from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 from distdiff.wording import counted
 
 SHOWN = 3  # images that a line names; description.json has all
-UNBALANCED = 1.5  # ratio of the largest to the smallest class from which balancing is suggested
+UNBALANCED = 1.5  # balancing is suggested from this ratio of the largest to the smallest class on
 MOST_CLASSES = 30  # rows; if there are more classes, only the largest and the smallest are shown
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
-    """Prints a table of classes, then one line a subject; `!` marks problems."""
+    """Prints a table of classes, then one line for each subject; `!` marks problems."""
     title = f"{summary['dataset']}: {counted(summary['images'], 'image')}, {counted(len(summary['classes']), 'class')}"
     console.print()
     console.print(classes_table(summary, title), soft_wrap=False)
@@ -28,7 +28,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
 
 
 def classes_table(summary: Mapping[str, Any], title: str) -> Table:
-    """One row a class, with its number of images in each split and its prompts."""
+    """One row for each class, with the number of its images in each split, and its prompts."""
     table = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("class")
     for split in (TRAIN, VALIDATION, TEST):
@@ -53,7 +53,7 @@ def classes_table(summary: Mapping[str, Any], title: str) -> Table:
 
 
 def subjects(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
-    """(subject, text, whether there is a problem); the most important come last, where users see them."""
+    """(subject, text, whether there is a problem); the most important subjects come last, where users see them."""
     if len(summary["classes"]) == 1:
         yield "classes", "one: nothing to tell apart; a classifier, and so the guide, needs two", True
     ends = summary["balance"]

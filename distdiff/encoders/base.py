@@ -1,4 +1,4 @@
-"""The base of encoders φ: one frozen, differentiable function for both prototypes and energy."""
+"""The base of encoders φ; φ is a frozen, differentiable function, used for both the prototypes and the energy."""
 
 from abc import ABC, abstractmethod
 from typing import Self
@@ -13,8 +13,9 @@ from distdiff.classification.preprocessing import Preprocessing
 class Encoder(nn.Module, ABC):
     """φ(x): L2-normalised features (B, D) of images (B, 3, H, W) in [0, 1], for any H and W.
 
-    Frozen and always in evaluation mode, but differentiable in x; works in float32 and float64. This class resizes and
-    normalises the images; a subclass implements `extract`, which gives its network's features of the result.
+    φ is frozen and always in evaluation mode, but differentiable in x; it works in float32 and float64. This class
+    resizes and normalises the images. A subclass implements `extract`, which gives its network's features of the
+    resulting images.
     """
 
     def __init__(self, network: nn.Module, preprocess: Preprocessing, feature_dim: int) -> None:
@@ -39,5 +40,5 @@ class Encoder(nn.Module, ABC):
         return self.extract(self.preprocess(images))
 
     def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode whatever `mode` is: dropout or batch statistics would change φ."""
+        """Ignores `mode` and stays in evaluation mode, since dropout or batch statistics would change φ."""
         return super().train(False)

@@ -26,7 +26,7 @@ from distdiff.keys import NAME, build
 BACKBONE = "backbone."
 NESTED = ("state_dict", "model")  # the keys under which training programs save the weights
 TIMM_MARK = "layer1.0.conv1.weight"  # in every ResNet with timm's and torchvision's names, after any prefix
-TIMM_NAMES = [  # from our backbone's names, those of transformers, to timm's and torchvision's
+TIMM_NAMES = [  # from transformers' names, which our ResNet backbones have, to those of timm and torchvision
     (r"^model\.embedder\.embedder\.convolution\.", lambda _: "conv1."),
     (r"^model\.embedder\.embedder\.normalization\.", lambda _: "bn1."),
     (r"^model\.encoder\.stages\.(\d)\.layers\.", lambda found: f"layer{int(found[1]) + 1}."),
@@ -36,16 +36,17 @@ TIMM_NAMES = [  # from our backbone's names, those of transformers, to timm's an
     (r"\.shortcut\.normalization\.", lambda _: ".downsample.1."),
 ]
 TIMM_HEAD = "fc."
-COUNTER = "num_batches_tracked"  # old files lack it, and it does not change features
+COUNTER = "num_batches_tracked"  # old files lack this buffer, and it does not change features
 UNTRAINED_CLASSES = 1
 
 
 def load_checkpoint(checkpoint: str, architecture: Mapping[str, Any]) -> ImageClassifier:
     """The classifier of a checkpoint; only its features can be used, since its head is untrained.
 
-    `checkpoint` is a classifier file of ours or a Lightning checkpoint of one, a ResNet with timm's and torchvision's names,
-    or the folder of a transformers image classifier. `architecture`, an option of `conf/classifier`, is used for files; a
-    folder has its own. Raises `UserError` if the checkpoint does not exist or does not fit.
+    `checkpoint` is a file or a folder. A file has the weights of a classifier of DistDiff (as saved by DistDiff or by
+    Lightning) or of a ResNet with the names of timm and torchvision; `architecture`, an option of `conf/classifier`, is
+    then its architecture. A folder is that of a transformers image classifier, and has its own architecture. Raises
+    `UserError` if the checkpoint does not exist or does not fit.
     """
     path = checkpoint_path(checkpoint)
     label = f"{CHECKPOINT}={checkpoint}"
@@ -125,7 +126,7 @@ def _load_fitting(
 
 
 def _transformers_classifier(folder: Path, label: str) -> ImageClassifier:
-    """Replaces the linear head by the identity, since the features are the head's input."""
+    """Loads a classifier and replaces its linear head by the identity, since the features are the head's input."""
     network, lacking = load_pretrained(AutoModelForImageClassification, label, folder)
     heads = _linear_heads(network)
     lacking = {name for name in lacking if not name.startswith(tuple(f"{head}." for head in heads))}

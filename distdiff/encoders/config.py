@@ -1,4 +1,4 @@
-"""The keys of `encoder.guide`, and the checks of an encoder made before anything loads (no heavy imports)."""
+"""The keys of `encoder.guide`, and the checks of an encoder before anything is loaded (no heavy imports)."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from distdiff.encoders.location import MODEL, checkpoint_path, vision_model_path
 from distdiff.errors import UserError
 from distdiff.keys import TARGET, Group, key
 
-OURS = "distdiff.encoders."  # only for encoders in here do `model` and `checkpoint` mean what is checked
+OURS = "distdiff.encoders."  # `model` and `checkpoint` are checked only for encoders of this package
 
 
 @dataclass
@@ -19,7 +19,7 @@ class EncoderKeys:
 
 @dataclass
 class GuideKeys:
-    """The guide's own training recipe, separate from downstream training, which therefore never changes the images."""
+    """The guide's own training recipe, so that a change to the downstream recipe never changes the images."""
 
     classifier: str = key(option_of="classifier")
     augmentation: str = key(option_of="augmentation")
@@ -31,7 +31,7 @@ class GuideKeys:
 
 
 def check(encoder: DictConfig) -> None:
-    """Raises `UserError` for a model without a value, and for a path that does not exist or holds no weights."""
+    """Raises `UserError` if `model` has no value, or if a path does not exist or holds no weights."""
     if not encoder[TARGET].startswith(OURS):
         return
     if encoder.get("checkpoint") is not None:

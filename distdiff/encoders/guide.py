@@ -34,7 +34,7 @@ class GuideEncoder(Encoder):
 
 
 class TrainedGuide(EncoderSource):
-    """A classifier trained only on the real images, after its last step."""
+    """A classifier trained only on the real images; its weights are those after the last training step."""
 
     trains = True
 
@@ -52,7 +52,11 @@ class TrainedGuide(EncoderSource):
 
 
 class GuideCheckpoint(PretrainedSource):
-    """A classifier trained elsewhere; `classifier`, an option of `conf/classifier`, is the architecture for a file."""
+    """A classifier trained elsewhere.
+
+    If `checkpoint` is a file of weights, `classifier` (an option of `conf/classifier`) gives its architecture; a
+    checkpoint folder has its own.
+    """
 
     def __init__(self, checkpoint: str, classifier: Mapping[str, Any]) -> None:
         self.checkpoint = checkpoint
@@ -64,7 +68,7 @@ class GuideCheckpoint(PretrainedSource):
     def ingredients(self) -> dict[str, Any]:
         path = checkpoint_path(self.checkpoint)
         ingredients = {"name": "guide", "checkpoint": fingerprint_files(path)}
-        # A folder has its own architecture.
+        # A folder has its own architecture, so `classifier` is not used.
         return ingredients if path.is_dir() else ingredients | {"classifier": option_identity(self.classifier)}
 
 
@@ -75,7 +79,7 @@ def guide_source(context: EncoderContext, *, checkpoint: str | None, guide: Guid
 
 
 def guide_recipe(keys: GuideKeys, options: DictConfig) -> Recipe:
-    """The recipe from `keys` and the options that they name."""
+    """The recipe that `keys` describe, with the classifier and the augmentation that they name in `options`."""
     classifier = plain(options.classifier[keys.classifier])
     if keys.input_size is not None:
         classifier["input_size"] = keys.input_size

@@ -1,4 +1,4 @@
-"""Where an encoder's weights are (no heavy imports: validation needs it before anything loads)."""
+"""Where an encoder's weights are (no heavy imports, because validation needs this module before anything is loaded)."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def vision_model_path(model: str) -> Path | None:
 def checkpoint_path(checkpoint: str) -> Path:
     """The file of weights or the transformers folder that `encoder.checkpoint` names; raises `UserError` for anything else.
 
-    For the folder of a cached classifier, returns the file of weights in it.
+    For the folder of a cached classifier, this is the file of weights in the folder.
     """
     path = Path(checkpoint).expanduser()
     if not path.exists():

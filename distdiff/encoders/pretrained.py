@@ -20,10 +20,11 @@ HUB_ERRORS = (HTTPError, RevisionResolutionError)
 def load_pretrained(
     auto_class: Any, label: str, model: Path | str, revision: str | None = None
 ) -> tuple[PreTrainedModel, set[str]]:
-    """The model of a folder (`Path`) or hub id in float32, and the names of weights that are missing or of another shape.
+    """The model of a folder (`Path`) or hub id, in float32, and the names of the weights that could not be loaded.
 
-    Prefers safetensors; pickled weights are read as tensors only, and no code of a repository is run. Raises a `UserError`
-    that starts with `label` if the model cannot be loaded or does not take images of three channels.
+    Such weights are missing from the files or have another shape there. Safetensors files are preferred; pickled
+    weights are read as tensors only, and no code of a repository is run. Raises a `UserError` that starts with `label`
+    if the model cannot be loaded or does not take images of three channels.
     """
     on_hub = not isinstance(model, Path)
     with loading(label, on_hub):

@@ -13,17 +13,18 @@ from distdiff.errors import UserError
 from distdiff.hub import hub_or_cache
 
 PROCESSOR = "preprocessor_config.json"
-RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers; bicubic replaces the others
+RESAMPLE = {2: "bilinear", 3: "bicubic"}  # PIL's numbers; bicubic replaces all other filters
 USUAL_SIZE = 224
 
 
 def preprocessing_of(
     label: str, network: PreTrainedModel, model: Path | str, revision: str | None = None
 ) -> Preprocessing:
-    """The preprocessing of a folder (`Path`) or hub id; without a processor file, `image_size` and ImageNet's mean and std.
+    """The preprocessing of the model in a folder (`Path`) or with a hub id, as its processor file describes it.
 
-    The whole square image is resized to the size of the processor's crop. Raises a `UserError` that starts with `label` for
-    a model whose images are not square or do not have three channels in the order red, green, blue.
+    Without a processor file, the preprocessing has the model's own `image_size` and ImageNet's mean and std. The whole
+    square image is resized to the size of the processor's crop. Raises a `UserError` that starts with `label` for a
+    model whose images are not square or do not have three channels in the order red, green, blue.
     """
     processor = _content(label, model, revision)
     if processor.get("do_flip_channel_order"):
@@ -36,7 +37,10 @@ def preprocessing_of(
 
 
 def _content(label: str, model: Path | str, revision: str | None) -> dict[str, Any]:
-    """The processor file, empty if there is none; builds no processor from it, since that could need torchvision."""
+    """The content of the processor file, empty if there is none.
+
+    No processor is built from the file, since that could need torchvision.
+    """
     on_hub = not isinstance(model, Path)
     try:
         if not on_hub:
@@ -48,14 +52,14 @@ def _content(label: str, model: Path | str, revision: str | None) -> dict[str, A
             if (model / PROCESSOR).exists():
                 raise UserError(f"{label}: its {PROCESSOR} cannot be read") from error
             return {}
-        # The error is the same for a file that is not on the hub and for a hub out of reach; the cache tells which it was.
+        # The error is the same if the hub lacks the file and if it cannot be reached; the cache tells these cases apart.
         if try_to_load_from_cache(model, PROCESSOR, revision=revision) is _CACHED_NO_EXIST:
             return {}
         raise UserError(f"{label}: its {PROCESSOR} is not in the cache, and the hub cannot be reached") from error
 
 
 def _side(label: str, size: Any) -> int | None:
-    """The side of a square from a number, [height, width], {height, width} or {shortest_edge}; None if none is given."""
+    """The side of a square, given as a number, [height, width], {height, width} or {shortest_edge}; None if not given."""
     if isinstance(size, dict):
         height = size.get("height", size.get("shortest_edge"))
         size = (height, size.get("width", height))
@@ -68,7 +72,7 @@ def _side(label: str, size: Any) -> int | None:
 
 
 def _normalisation(label: str, processor: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std for values in [0, 1]; the processor's own apply to levels in [0, 255] after it has rescaled them."""
+    """Mean and std for values in [0, 1]; the processor file gives those for levels in [0, 255] after rescaling."""
     mean, std = (0.0,) * 3, (1.0,) * 3
     if processor.get("do_normalize", "image_mean" in processor or not processor):
         mean, std = processor.get("image_mean") or IMAGENET_MEAN, processor.get("image_std") or IMAGENET_STD

@@ -1,4 +1,4 @@
-"""The sources of φ; every option of `conf/encoder` builds one."""
+"""The sources of φ; every option of `conf/encoder` builds one source."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from distdiff.encoders.base import Encoder
 from distdiff.errors import UserError
 from distdiff.keys import build
 
-REVISION = 1  # raise when a change here changes the features of pretrained encoders
+REVISION = 1  # increase when a change here changes the features of pretrained encoders
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class EncoderContext:
 class EncoderSource(ABC):
     """Trains or loads φ for the real images of an expansion."""
 
-    trains = False  # whether it trains φ, which is then a stage of its own
+    trains = False  # whether the source trains φ; the training is then a stage of its own
 
     @abstractmethod
     def identity(self, data: TrainingSet, seed: int) -> str:
@@ -47,7 +47,10 @@ class EncoderSource(ABC):
         """φ; `title` names the progress bar of its training. Raises `UserError` if φ cannot be trained or loaded."""
 
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
-        """How late φ learnt each real image, (n,); larger is later. Raises `UserError` if φ is not trained on them."""
+        """How late φ learnt each real image, (n,); larger is later.
+
+        Raises `UserError` if φ is not trained on the real images.
+        """
         raise UserError("expansion.sources=hard is not allowed: this encoder does not learn from the real images")
 
     def fetch(self) -> dict[str, Path]:
@@ -71,11 +74,11 @@ class PretrainedSource(EncoderSource):
 
     @abstractmethod
     def load(self) -> Encoder:
-        """Loads φ from its files; raises `UserError` if it cannot."""
+        """Loads φ from its files; raises `UserError` if it cannot be loaded."""
 
     @abstractmethod
     def ingredients(self) -> dict[str, Any]:
-        """What identifies φ: local weights by their content, the hub's by id and commit."""
+        """What identifies φ: the content of local weights, or the id and the commit of weights on the hub."""
 
     @cached_property
     def _identity(self) -> str:

@@ -20,7 +20,7 @@ Reading = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
 
 class VisionFeatures(nn.Module):
-    """A transformers model as a module from pixel values (B, 3, H, W) to features (B, D), which `read` takes from it."""
+    """A module from pixel values (B, 3, H, W) to features (B, D), which `read` takes from a transformers model."""
 
     def __init__(self, model: PreTrainedModel, read: Reading) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class VisionEncoder(Encoder):
 
 
 class TransformersSource(PretrainedSource):
-    """A transformers model given by a folder or hub id; `name` is the option's name, and part of the features' identity."""
+    """A transformers model, given by a folder or hub id; the option's `name` is part of the identity of the features."""
 
     name: str
 
@@ -68,11 +68,11 @@ class TransformersSource(PretrainedSource):
 
     @property
     def where(self) -> Path | str:
-        """The folder, or the hub id."""
+        """The model's folder (`Path`) or hub id."""
         return vision_model_path(self.model) or self.model
 
     def commit(self) -> str | None:
-        """The commit of `revision` for a hub id, None for a folder; raises `UserError` if it cannot be found."""
+        """The commit of `revision` for a hub id, None for a folder; raises `UserError` if the commit cannot be found."""
         if vision_model_path(self.model) is not None:
             return None
         with loading(self.label, on_hub=True):
@@ -85,7 +85,10 @@ class TransformersSource(PretrainedSource):
         }
 
     def fetch(self) -> dict[str, Path]:
-        """Downloads the model and loads it, which shows early whether it can be used."""
+        """Downloads the model and loads it, which shows early whether it can be used.
+
+        Returns {`key=value`: cache folder}, empty for a local folder.
+        """
         if vision_model_path(self.model) is not None:
             return {}
         self.load()

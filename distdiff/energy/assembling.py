@@ -1,4 +1,4 @@
-"""Builds an energy from its keys and what it needs from the real data."""
+"""Builds an energy from its keys and from the prototypes or exemplars that it needs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,5 +11,5 @@ from distdiff.keys import build
 
 
 def build_energy(option: DictConfig, brought: Mapping[str, Any]) -> Energy:
-    """The energy of these keys, given the entries of `brought` that it needs."""
+    """The energy that `option` configures, built with those entries of `brought` that it needs."""
     return build(option, *(brought[name] for name in needs_of(option)))

@@ -1,6 +1,6 @@
-"""The base of energies; an energy is a number for each image, computed from its features, which guidance lowers.
+"""The base of energies; an energy is a number that is computed from the features of an image and that guidance lowers.
 
-To add one, add a file here with a subclass of `Energy`, and a YAML file in `conf/energy` that names it.
+To add an energy, add a file here with a subclass of `Energy`, and a YAML file in `conf/energy` that names the subclass.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from torch import nn
 
 
 class PlannedImage(Protocol):
-    """One image to make: its class, the key of its source, and its number among the source's copies."""
+    """One image to make: its class, the key of its source, and its index among the copies of that source."""
 
     label: int
     class_name: str
@@ -21,10 +21,11 @@ class PlannedImage(Protocol):
 
 
 class Energy(nn.Module, ABC):
-    """E(f, t): energies (B,) of features f (B, D), differentiable in them, given a target t for each image.
+    """E(f, t): energies (B,) of features f (B, D), differentiable in f, given a target t for each image.
 
-    The positional arguments of its constructor name what it needs from the real data: `prototypes` (`Prototypes`) or
-    `exemplars` (`Exemplars`); only those are computed. Its keyword-only arguments are its keys in `conf/energy`.
+    The positional arguments of a subclass's constructor name what it needs from the real data: `prototypes`
+    (`Prototypes`) or `exemplars` (`Exemplars`). Only what they name is computed. The keyword-only arguments are the
+    keys in `conf/energy`.
     """
 
     @property
@@ -37,7 +38,7 @@ class Energy(nn.Module, ABC):
         """Energies (B,) of features (B, D), each against its target, (B,) int64."""
 
     def targets(self, images: Sequence[PlannedImage], seed: int) -> torch.Tensor:
-        """The number of what each image is compared with, (B,) int64; by default its class.
+        """The index of each image's target, that is, of what it is compared with, (B,) int64; by default its class label.
 
         A target depends on `seed` and on the image itself, never on the rest of the batch.
         """

@@ -1,4 +1,4 @@
-"""The keys that every energy has, and what it needs from the real data by its signature (no heavy imports)."""
+"""The keys that every energy has, and what its signature says it needs from the real data (no heavy imports)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class EnergyKeys:
 
 
 def needs_of(option: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the energy of these keys needs, as names in `AVAILABLE`; raises `UserError` for any other name."""
+    """What the energy that `option` configures needs, as names in `AVAILABLE`; raises `UserError` for any other name."""
     needs = signature_of(option[TARGET]).context
     for name in needs:
         if name not in AVAILABLE:

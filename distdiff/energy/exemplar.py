@@ -28,15 +28,15 @@ class ExemplarEnergy(Energy):
         return self.features.dtype
 
     def forward(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Energies (B,) of features (B, D), each against the exemplar whose number is its target, (B,)."""
+        """Energies (B,) of features (B, D), each against the exemplar whose index is its target, (B,)."""
         return torch.linalg.vector_norm(features - self.features[targets], dim=-1)
 
     def targets(self, images: Sequence[PlannedImage], seed: int) -> torch.Tensor:
-        """The number of each image's exemplar among all real images, (B,)."""
+        """The index of each image's exemplar among all real images, (B,)."""
         return torch.tensor([self._target(image, seed) for image in images])
 
     def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:
-        """`exemplar`: the key of the real image."""
+        """The column `exemplar`, which has the key of each image's exemplar."""
         return {"exemplar": [self.exemplars.keys[target] for target in targets.tolist()]}
 
     def _target(self, image: PlannedImage, seed: int) -> int:

@@ -12,7 +12,7 @@ class HierarchicalEnergy(Energy):
     """E(f, y) = λ_c ‖f − p_c[y]‖ + λ_g ‖f − p_g[y][j*]‖, j* the nearest group by cosine (Zhu et al., 2024, eq. 5-7).
 
     Takes features (B, D) and labels (B,), returns energies (B,), differentiable in the features. classes: (Y, D);
-    groups: (Y, K, D); present: (Y, K) bool, as in `Prototypes`. A level without prototypes is left out.
+    groups: (Y, K, D); present: (Y, K) bool, as in `Prototypes`. The term of a level without prototypes is left out.
     """
 
     def __init__(self, prototypes: Prototypes, *, class_weight: NonNegative, group_weight: NonNegative) -> None:
@@ -38,10 +38,10 @@ class HierarchicalEnergy(Energy):
         return sum(terms[1:], terms[0])
 
     def nearest_group(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """j* (B,): the group of each image's own class with the largest cosine similarity."""
+        """j* (B,): the index of the group, among those of the image's class, with the largest cosine similarity."""
         cosine = torch.einsum("bd,bkd->bk", F.normalize(features.detach(), dim=-1), self.groups[labels])
         return cosine.masked_fill(~self.present[labels], -torch.inf).argmax(-1)
 
     def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:
-        """`group`: the number of the nearest group prototype, if there are groups."""
+        """The column `group`, which has the index of each image's nearest group; no column if there are no groups."""
         return {"group": self.nearest_group(features, targets).tolist()} if self.groups.shape[1] else {}

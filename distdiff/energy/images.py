@@ -12,12 +12,12 @@ from distdiff.energy.base import Energy, PlannedImage
 class ImageEnergy(nn.Module):
     """E(φ(x), t) of images, computed in the energy's dtype.
 
-    Half precision would lose small gradients, so images are cast to float32 (float64) before the encoder, whatever the
-    generator's precision.
+    Images are cast to that dtype (float32 or float64) before the encoder, because half precision would lose small
+    gradients; the generator's precision does not matter.
     """
 
     def __init__(self, encoder: Encoder, energy: Energy) -> None:
-        """`encoder`: images (B, 3, H, W) in [0, 1] to unit features (B, D)."""
+        """`encoder` maps images (B, 3, H, W) in [0, 1] to features (B, D) of unit length."""
         super().__init__()
         self.encoder = encoder
         self.energy = energy
@@ -27,11 +27,11 @@ class ImageEnergy(nn.Module):
         return self.of_features(self.features(images), targets)
 
     def of_features(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Energies (B,) of known features (B, D), each against its target, (B,)."""
+        """Energies (B,) of images whose features (B, D) are known, each against its target, (B,)."""
         return self.energy(features, targets)
 
     def targets(self, images: Sequence[PlannedImage], seed: int) -> torch.Tensor:
-        """The number of what each image is compared with, (B,) (`Energy.targets`)."""
+        """The index of what each image is compared with, (B,) int64 (`Energy.targets`)."""
         return self.energy.targets(images, seed)
 
     def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:
@@ -39,5 +39,5 @@ class ImageEnergy(nn.Module):
         return self.energy.columns(features, targets)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """φ (B, D), unit vectors."""
+        """φ(x), (B, D), unit vectors, of images x (B, 3, H, W) in [0, 1]."""
         return self.encoder(images.to(self.energy.dtype))

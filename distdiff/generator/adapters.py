@@ -15,7 +15,7 @@ from distdiff.hub import hub_or_cache, hub_reason, pinned
 
 
 def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
-    """Fuses each `path:scale` into the weights (Hu et al., 2022), so that sampling costs no more than without LoRA."""
+    """Fuses the LoRA of each `path:scale` into the weights (Hu et al., 2022), so that sampling takes no longer."""
     if not entries:
         return
     names, scales = [], []
@@ -26,7 +26,7 @@ def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
             pipeline.load_lora_weights(
                 str(local or fetch_adapter(path)), adapter_name=f"lora{number}", use_safetensors=True
             )
-        except Exception as error:  # diffusers, peft and the hub raise many types for a file that does not fit
+        except Exception as error:  # diffusers, peft and the hub raise many types if a file does not fit
             raise UserError(f"generator.lora={entry} cannot be loaded: {_reason(error, local)}") from error
         names.append(f"lora{number}")
         scales.append(scale)
@@ -36,7 +36,7 @@ def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
 
 
 def add_textual_inversions(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
-    """Adds learned words (Gal et al., 2023) to tokenizers and text encoders; prompts use them by their tokens."""
+    """Adds learned words (Gal et al., 2023) to tokenizers and text encoders; a prompt uses a word by its token."""
     for entry in entries:
         if not hasattr(pipeline, "load_textual_inversion"):
             raise UserError(f"generator.textual_inversion={entry} is not allowed: this kind of model takes none")
@@ -46,19 +46,22 @@ def add_textual_inversions(pipeline: DiffusionPipeline, entries: Sequence[str]) 
                 _add_to_both_encoders(pipeline, str(path or entry))
             else:
                 pipeline.load_textual_inversion(str(path or fetch_adapter(entry)), use_safetensors=True)
-        except Exception as error:  # as above
+        except Exception as error:  # as in `add_loras`
             raise UserError(f"generator.textual_inversion={entry} cannot be loaded: {_reason(error, path)}") from error
 
 
 def fetch_adapter(name: str) -> Path:
-    """The cache folder with a hub id's safetensors files; offline, diffusers guesses file names only in folders."""
+    """Downloads the safetensors files of the hub id `name` if they are not cached, and returns their folder.
+
+    Adapters are loaded from a folder because diffusers, when offline, guesses file names only in folders.
+    """
     with hub_or_cache():
         commit = pinned(name).resolved
         return Path(snapshot_download(name, revision=commit, allow_patterns="*.safetensors", ignore_patterns="*/*"))
 
 
 def _add_to_both_encoders(pipeline: DiffusionPipeline, path: str) -> None:
-    """Reads Stable Diffusion XL's format: one file with an embedding for each encoder; the token is the file's name."""
+    """Adds a word in Stable Diffusion XL's format: a file, named after the token, with an embedding for each encoder."""
     try:
         embeddings = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Token embeddings (n, tokens, width), and pooled embeddings (n, width) if the network takes them."""
+    """Embeddings of n prompts: `tokens` (n, tokens, width) and, if the network takes it, `pooled` (n, width)."""
 
     tokens: torch.Tensor
     pooled: torch.Tensor | None = None
@@ -25,7 +25,7 @@ class Conditioning:
         return self._map(lambda tensor: tensor.to(*where))
 
     def expand(self, count: int) -> "Conditioning":
-        """One conditioning for `count` samples."""
+        """Repeats the conditioning of a single prompt (n = 1) for `count` samples."""
         return self._map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
 
     def followed_by(self, other: "Conditioning") -> "Conditioning":
@@ -40,10 +40,11 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Prompts:
-    """One conditioning for each prompt, and the negative one (n = 1) if classifier-free guidance is on.
+    """Embedded prompts: `positive` has one entry for each prompt, `negative` has a single one (n = 1).
 
-    `of_class[y]` are the numbers of the prompts of class y; None if each class has one prompt, in order. `sentences` are the
-    prompts as text, if known.
+    `negative` is None without classifier-free guidance. `of_class[y]` are the indices of the prompts of class y;
+    `of_class` is None if there is one prompt for each class, in the order of classes. `sentences` are the prompts as
+    text, if known.
     """
 
     positive: Conditioning
@@ -52,7 +53,7 @@ class Prompts:
     sentences: tuple[str, ...] | None = None
 
     def select(self, positions: torch.Tensor) -> "Prompts":
-        """The prompts with these numbers."""
+        """The embedded prompts at these indices, without `of_class` and `sentences`."""
         return Prompts(self.positive.select(positions), self.negative)
 
     def save(self, path: Path) -> None:
@@ -62,7 +63,7 @@ class Prompts:
 
     @classmethod
     def load(cls, path: Path) -> "Prompts":
-        """Reads what `save` wrote, to the CPU."""
+        """Reads what `save` wrote; the tensors are on the CPU."""
         parts: dict[str, dict[str, torch.Tensor]] = {}
         for name, tensor in load_file(path).items():
             owner, part = name.split(".")

@@ -16,11 +16,11 @@ class GeneratorKeys:
     model: str = MISSING  # a folder, a hub id or one .safetensors checkpoint
     revision: str | None = None
     variant: str | None = None  # of the weight files, such as fp16
-    checkpoint_config: str | None = None  # for a checkpoint: a pipeline's folder or hub id; null: its kind's
-    use_t5: bool = True  # Stable Diffusion 3: load the third and largest text encoder?
-    lora: list[str] = key([])  # path:scale
+    checkpoint_config: str | None = None  # for a checkpoint file: a pipeline's folder or hub id; null: the usual one
+    use_t5: bool = True  # whether to load Stable Diffusion 3's third and largest text encoder
+    lora: list[str] = key([])  # entries are path:scale
     textual_inversion: list[str] = key([])
-    draws: str | None = None  # the only subject that the model can draw; null: whatever a prompt says
+    draws: str | None = None  # the only subject that the model can draw; null: any subject
     resolution: int = key(at_least=8)
     num_steps: int = key(50, at_least=1)
     cfg_scale: float = key(7.5, at_least=0)
@@ -28,13 +28,13 @@ class GeneratorKeys:
     scheduler: str = key(AUTO, choices=(AUTO, *SCHEDULERS))
     dtype: str = key("float32", choices=("float32", "float64", "bfloat16", "float16"))
     guidance_decoder: str | None = None  # an AutoencoderTiny that decodes only for the energy
-    gradient_checkpointing: bool = False  # guided steps take less memory and about a third more time
+    gradient_checkpointing: bool = False  # if true, guided steps take less memory and about a third more time
     usual_strength: float = key(0.5, above=0, at_most=1)  # the default of `expansion.strength`
     usual_batch_size: int = key(4, at_least=1)  # the default of `expansion.batch_size`
 
 
 def check(config: DictConfig) -> None:
-    """Raises `UserError` for paths that do not exist, and for a scheduler that does not fit a local model."""
+    """Raises `UserError` for paths that do not exist, and for a scheduler or a negative prompt that does not fit."""
     generator = config.generator
     kind = local_kind(generator.model)
     if kind is not None:
@@ -65,9 +65,10 @@ def warn(config: DictConfig) -> Iterator[str]:
 
 
 def step_counting(generator: DictConfig) -> str:
-    """How img2img counts its steps (`Kind.counting`); for a local model, the rule of its kind.
+    """The rule by which img2img counts its steps (`Kind.counting`).
 
-    For a model on the hub, the rule that allows the most strengths; its own rule is checked once it is loaded.
+    A local model has the rule of its kind. For a model on the hub, this is the rule that allows the most strengths; the
+    model's own rule is checked after the model is loaded.
     """
     kind: Kind | None = local_kind(generator.model)
     if kind is not None:

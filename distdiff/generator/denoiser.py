@@ -1,4 +1,4 @@
-"""Denoising of one batch: the model with the batch's prompts, and its noise schedule."""
+"""Denoising of one batch: the model with the batch's prompts, and the noise schedule."""
 
 import copy
 import inspect
@@ -11,14 +11,15 @@ from distdiff.generator.schedulers import noise_levels
 
 
 class Denoiser:
-    """The operations on latents (B, C, h, w) that guidance methods use; `index` counts steps of the full schedule from 0.
+    """The operations on latents (B, C, h, w) that guidance methods use.
 
-    All latents that it takes and returns have unit variance, whatever the scheduler's own scale (`NoiseLevels`), so that
-    distances between latents are comparable across schedulers.
+    `index` is the index of a step in the full schedule, from 0. All latents that the methods take and return have unit
+    variance, unlike those of some schedulers (`NoiseLevels`), so that distances between latents are comparable across
+    schedulers.
 
     `model(input, timestep)` gives the model's output with classifier-free guidance applied; `decode` turns clean latents into
-    images (B, 3, H, W), in [0, 1] up to overshoot. Both are differentiable. `generators`, one for each sample, are for
-    schedulers that add noise in a step (LCM).
+    images (B, 3, H, W), in [0, 1] up to overshoot. Both are differentiable. Schedulers that add noise in a step (LCM)
+    draw it from `generators`, one for each sample.
     """
 
     def __init__(
@@ -38,8 +39,8 @@ class Denoiser:
     def fork(self, generators: Sequence[torch.Generator] | None = None) -> "Denoiser":
         """A copy for looking ahead: its steps leave this denoiser's scheduler and random numbers untouched.
 
-        It draws the same noise as this denoiser will draw, so that it predicts the sampler's path; if `generators` are given,
-        it draws fresh noise from them instead.
+        Without `generators`, the copy draws the same noise as this denoiser will draw, so that it predicts the
+        sampler's path. With `generators`, it draws fresh noise from them.
         """
         ahead = copy.copy(self)
         ahead.scheduler = copy.deepcopy(self.scheduler)
@@ -59,7 +60,7 @@ class Denoiser:
         return noisy / self._level("scale", index, noisy)
 
     def pure_noise(self, noise: torch.Tensor, index: int) -> torch.Tensor:
-        """z_t without an image, with which text-to-image starts at step `index`, from unit Gaussian `noise`."""
+        """z_t made from unit Gaussian `noise` alone, with which text-to-image starts at step `index`."""
         self._begin(index)
         spread = getattr(self.scheduler, "init_noise_sigma", 1.0)  # flow matching starts with the noise itself
         return noise * spread / self._level("scale", index, noise)
@@ -98,7 +99,7 @@ class Denoiser:
         return self._reached
 
     def after_clean_shift(self, shift: torch.Tensor, index: int) -> torch.Tensor:
-        """How far z_{t−1} moves if ẑ0 moves by `shift` and the predicted noise stays: `shift` times the next signal level."""
+        """The shift of z_{t−1} if ẑ0 shifts and the predicted noise does not change: `shift` · next signal level."""
         return self._level("next_signal", index, shift) * shift
 
     def noise_level(self, index: int, like: torch.Tensor) -> torch.Tensor:
@@ -106,7 +107,7 @@ class Denoiser:
         return self._level("noise", index, like)
 
     def renoise(self, following: torch.Tensor, noise: torch.Tensor, index: int) -> torch.Tensor:
-        """z_t ~ q(z_t | z_{t−1}): back over step `index` (time travel; Lugmayr et al., 2022; FreeDoM, algorithm 2)."""
+        """Draws z_t ~ q(z_t | z_{t−1}), back over step `index` (time travel, Lugmayr et al., 2022; FreeDoM, alg. 2)."""
         names = ("signal", "noise", "next_signal", "next_noise")
         signal, sigma, next_signal, next_sigma = (self._level(name, index, following) for name in names)
         ratio = signal / next_signal
@@ -121,7 +122,7 @@ class Denoiser:
         return self.scheduler.config.prediction_type
 
     def _begin(self, index: int) -> None:
-        """Tells a scheduler that counts its own steps where img2img starts, as diffusers' pipelines do."""
+        """Sets the step at which img2img starts, as diffusers' pipelines do, if the scheduler counts its own steps."""
         if getattr(self.scheduler, "step_index", 0) is None and self.scheduler.begin_index is None:
             self.scheduler.set_begin_index(index)
         self.scheduler.is_scale_input_called = True  # Euler warns otherwise; `predict` scales the input
@@ -132,8 +133,9 @@ class Denoiser:
     def _follow_displacement(self, latents: torch.Tensor, index: int) -> None:
         """Moves UniPC's stored last sample along with latents that guidance has moved.
 
-        Its corrector recomputes the sample from the last one (Zhao et al., 2023, algorithm 1), which would undo the move. The
-        last sample enters with the factor σ_t / σ_{t+1}, so it is moved by the inverse of that factor.
+        UniPC's corrector recomputes the current sample from the last one (Zhao et al., 2023, algorithm 1), which would
+        undo the move. In that formula the last sample has the factor σ_t / σ_{t+1}, so the last sample is moved by the
+        displacement divided by this factor.
         """
         if not isinstance(self.scheduler, UniPCMultistepScheduler) or self.scheduler.last_sample is None:
             return

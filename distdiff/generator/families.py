@@ -35,7 +35,7 @@ class Family(ABC):
     kind: ClassVar[Kind]
     network_name: ClassVar[str] = "unet"
     text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
-    decodes_in_float32: ClassVar[bool] = False  # True if its autoencoder overflows in float16
+    decodes_in_float32: ClassVar[bool] = False  # True if the pipeline's autoencoder overflows in float16
 
     def __init__(self, pipeline: DiffusionPipeline, cfg_scale: float) -> None:
         self.pipeline = pipeline
@@ -47,12 +47,12 @@ class Family(ABC):
 
     @property
     def classifier_free(self) -> bool:
-        """Whether the network is called twice, with and without the prompt: as in diffusers, for a scale above 1."""
+        """Whether the network is called both with and without the prompt, as in diffusers if `cfg_scale` is above 1."""
         return self.cfg_scale > 1
 
     @property
     def size_multiple(self) -> int:
-        """Images' sides must be a multiple of this number."""
+        """The number of which the sides of images must be a multiple."""
         return self.pipeline.vae_scale_factor
 
     @abstractmethod
@@ -61,10 +61,10 @@ class Family(ABC):
 
     @abstractmethod
     def embed_negative(self, prompt: str, device: torch.device) -> Conditioning:
-        """The conditioning for classifier-free guidance; for an empty prompt, what the pipeline uses without one."""
+        """The negative conditioning for classifier-free guidance; an empty `prompt` gives the pipeline's default."""
 
     def check_strength(self, num_steps: int, strength: float, scheduler_config: Mapping[str, Any]) -> None:
-        """Raises `UserError` if the schedule depends on the strength and has too few steps at this one."""
+        """Raises `UserError` if the length of the schedule depends on `strength` and is below `num_steps`."""
         return None
 
     @abstractmethod
@@ -74,7 +74,7 @@ class Family(ABC):
     def set_timesteps(
         self, scheduler: SchedulerMixin, num_steps: int, strength: float, resolution: int, device: torch.device
     ) -> None:
-        """Sets the full schedule; raises `UserError` if the scheduler cannot have so many steps."""
+        """Sets the full schedule of `scheduler`; raises `UserError` if it cannot have `num_steps` steps."""
         try:
             scheduler.set_timesteps(num_steps, device=device)
         except ValueError as error:
@@ -148,7 +148,7 @@ class StableDiffusionXL(StableDiffusion):
 
 
 class LatentConsistency(StableDiffusion):
-    """Latent consistency models (Luo et al., 2023): all steps run, on a schedule that starts at the strength."""
+    """Latent consistency models (Luo et al., 2023); all steps run at any strength, which sets the first noise level."""
 
     kind = LATENT_CONSISTENCY
 
@@ -170,7 +170,7 @@ class LatentConsistency(StableDiffusion):
 
 
 class StableDiffusion3(Family):
-    """Stable Diffusion 3.x: a transformer trained by flow matching, with three text encoders; T5 can be left out."""
+    """Stable Diffusion 3.x: a transformer trained by flow matching, with three text encoders (T5 can be left out)."""
 
     kind = STABLE_DIFFUSION_3
     network_name = "transformer"
@@ -212,6 +212,6 @@ FAMILIES: tuple[type[Family], ...] = (StableDiffusion, StableDiffusionXL, Latent
 
 
 def family_of(pipeline: DiffusionPipeline, cfg_scale: float) -> Family:
-    """The family of `pipeline`; raises `UserError` for an unsupported one."""
+    """The family of `pipeline`; raises `UserError` for an unsupported kind of pipeline."""
     kind = kind_of(type(pipeline).__name__, type(pipeline).__name__)
     return next(family for family in FAMILIES if family.kind is kind)(pipeline, cfg_scale)

@@ -14,7 +14,8 @@ SCHEDULERS = (*DIFFUSION_SCHEDULERS, "flow_euler")
 class Kind:
     """A kind of pipeline; `counting` says how its img2img pipeline in diffusers turns a strength into a number of steps.
 
-    "floor": int(N · strength); "ceil": N − int(N − N · strength); "all": N, on a schedule that starts at the strength.
+    Of N steps, "floor" runs int(N · strength) and "ceil" N − int(N − N · strength). "all" runs all N steps at any
+    strength, from a noise level that the strength sets.
     """
 
     name: str
@@ -53,7 +54,7 @@ KINDS = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, LATENT_CONSI
 
 
 def kind_of(pipeline_class: str, model: str) -> Kind:
-    """The kind of a diffusers pipeline, by the name of its class; raises `UserError` for an unsupported one."""
+    """The kind of a diffusers pipeline, by the name of its class; raises `UserError` for an unsupported class."""
     for kind in KINDS:
         if pipeline_class in kind.pipelines:
             return kind
@@ -64,7 +65,7 @@ def kind_of(pipeline_class: str, model: str) -> Kind:
 
 
 def count_steps(num_steps: int, strength: float, counting: str, key: str = "expansion.strength") -> int:
-    """How many of `num_steps` run at `strength`; raises `UserError` if none does.
+    """How many of `num_steps` steps run at `strength`, by the rule `counting`; raises `UserError` if none does.
 
     >>> count_steps(50, 0.5, "floor"), count_steps(7, 0.5, "floor"), count_steps(7, 0.5, "ceil"), count_steps(4, 0.5, "all")
     (25, 3, 4, 4)

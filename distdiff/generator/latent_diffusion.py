@@ -16,7 +16,7 @@ from distdiff.generator.families import Family, family_of
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
 
-ENCODE_PIXELS = 16 * 256**2  # most pixels a batch: 2.7 GB of float32 activations in Stable Diffusion's autoencoder
+ENCODE_PIXELS = 16 * 256**2  # most pixels in a batch: 2.7 GB of float32 activations in Stable Diffusion's autoencoder
 ENCODE_BATCH, EMBED_BATCH = 16, 16
 
 
@@ -40,9 +40,9 @@ class Posterior:
 class LatentDiffusion(nn.Module):
     """The frozen parts of a pipeline: autoencoder, denoising network, text encoders and noise schedule.
 
-    Networks run in the pipeline's precision. Latents outside of them are float32 (float64 for a float64 pipeline), so that
-    small steps and small gradients are not lost in half precision. The text encoders are on the device only while prompts
-    are embedded.
+    Networks run in the pipeline's precision. Latents outside the networks are float64 for a float64 pipeline and
+    float32 for all others, so that small steps and small gradients are not lost in half precision. The text encoders
+    are on the device only while prompts are embedded.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LatentDiffusion(nn.Module):
         guidance_decoder: AutoencoderTiny | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
-        """Raises `UserError` for a pipeline, scheduler or resolution that does not fit."""
+        """Raises `UserError` for a pipeline, scheduler, resolution or negative prompt that does not fit."""
         super().__init__()
         self.family: Family = family_of(pipeline, cfg_scale)
         self.vae: nn.Module = pipeline.vae
@@ -136,25 +136,25 @@ class LatentDiffusion(nn.Module):
             yield self.encode(torch.stack(batch)).cpu()
 
     def encode_all(self, images: Iterable[torch.Tensor]) -> Posterior:
-        """The posterior of a stream of images (3, H, W), on the CPU; holds one batch of images at a time."""
+        """The posterior of a stream of images (3, H, W), on the CPU; keeps one batch of images in memory at a time."""
         parts = list(self.encode_batches(images))
         return Posterior(torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts]))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """The images (B, 3, H, W) of latents, in [0, 1] up to overshoot; not clipped, so that gradients pass."""
+        """The images (B, 3, H, W) of latents, in [0, 1] up to overshoot; they are not clipped, so that gradients pass."""
         scale, shift = self._scale_and_shift(latents)
         decoded = self.vae.decode((latents / scale + shift).to(self.vae.dtype), return_dict=False)[0]
         return decoded.to(latents.dtype) / 2 + 0.5
 
     def decode_for_guidance(self, latents: torch.Tensor) -> torch.Tensor:
-        """As `decode`, with the small `guidance_decoder` if there is one."""
+        """Decodes as `decode` does, but with the small `guidance_decoder` if there is one."""
         if self.guidance_decoder is None:
             return self.decode(latents)
         decoded = self.guidance_decoder.decode(latents.to(self.guidance_decoder.dtype), return_dict=False)[0]
         return decoded.to(latents.dtype) / 2 + 0.5
 
     def _scale_and_shift(self, like: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | float]:
-        """(scale, shift), where latents = (the autoencoder's latents − shift) · scale."""
+        """(scale, shift) with which latents = (the autoencoder's latents − shift) · scale."""
         config = self.vae.config
         mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
         if mean is not None and std is not None:
@@ -165,7 +165,7 @@ class LatentDiffusion(nn.Module):
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> Prompts:
-        """Embeds the prompts, a few at a time, and `negative_prompt` if classifier-free guidance is on."""
+        """Embeds `prompts`, a few at a time, and the negative prompt if classifier-free guidance is on."""
         encoders = self._text_encoders()
         for encoder in encoders:
             encoder.to(self.device)
@@ -183,12 +183,16 @@ class LatentDiffusion(nn.Module):
                 encoder.to("cpu")
 
     def _text_encoders(self) -> list[nn.Module]:
-        """The text encoders; they are not submodules, so that they do not follow the module to its device."""
+        """The text encoders, which are not submodules, so that they do not follow this module to its device."""
         encoders = (getattr(self.family.pipeline, name) for name in self.family.text_encoders)
         return [encoder for encoder in encoders if encoder is not None]
 
     def denoiser(self, prompts: Prompts, strength: float = 1.0, generators: Sequence[torch.Generator] = ()) -> Denoiser:
-        """The denoiser of a batch, with one prompt a sample and, for schedulers that add noise, one of `generators` a sample."""
+        """The denoiser of a batch.
+
+        `prompts` has one prompt for each sample. `generators` has one generator for each sample, and is used only by
+        schedulers that add noise.
+        """
         scheduler = build_scheduler(self.scheduler_name, self.scheduler_config)
         self.family.set_timesteps(scheduler, self.num_steps, strength, self.resolution, self.device)
         if self.latent_dtype == torch.float64:

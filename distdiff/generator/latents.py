@@ -15,7 +15,7 @@ FILE = "latents.npy"
 
 
 class Latents(Protocol):
-    """The posterior of each of a set of images."""
+    """The posteriors of a set of images."""
 
     def select(self, positions: torch.Tensor) -> Posterior:
         """The posterior of the images at `positions`, (B, C, h, w) on the CPU."""
@@ -38,7 +38,7 @@ class StoredLatents:
 
     @classmethod
     def write(cls, folder: Path, posteriors: Iterable[Posterior], count: int) -> None:
-        """Writes batches of posteriors, `count` images in all, without holding more than one batch."""
+        """Writes batches of posteriors, of `count` images in total; keeps one batch in memory at a time."""
         batches = iter(posteriors)
         first = next(batches)
         sample = torch.stack([first.mean[0], first.std[0]]).numpy()
@@ -60,7 +60,7 @@ class StoredLatents:
 
 
 class EncodedLatents:
-    """Encodes each image when it is first asked for, which pays if few of many images are needed."""
+    """Encodes each image when it is first asked for, which saves time if only few of many images are needed."""
 
     def __init__(self, generator: LatentDiffusion, pixels: Callable[[int], torch.Tensor]) -> None:
         """`pixels(i)` is image i, (3, H, W) in [0, 1]."""

@@ -1,6 +1,6 @@
-"""Where a generator is (one of ours, a folder, a checkpoint file or the Hugging Face hub), and of which kind it is.
+"""Where a generator is (in the package's assets, a folder, a checkpoint file or the Hugging Face hub), and its kind.
 
-No heavy imports: validation needs it before any model loads.
+This module has no heavy imports, because validation needs it before any model is loaded.
 """
 
 import json
@@ -23,7 +23,7 @@ INDEX = "model_index.json"
 CHECKPOINT_SUFFIX = ".safetensors"
 FIRST_LAYER, LATENT_CHANNELS = "model.diffusion_model.input_blocks.0.0.weight", 4
 REFINER_MARK = "conditioner.embedders.0.model.ln_final.weight"
-# Tensors whose presence tells the kind of a single-file checkpoint (the original repositories' names).
+# Tensors whose presence tells the kind of a single-file checkpoint, by their names in the original repositories.
 CHECKPOINT_MARKS = {
     "model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight": STABLE_DIFFUSION_3,
     "conditioner.embedders.1.model.ln_final.weight": STABLE_DIFFUSION_XL,
@@ -32,9 +32,9 @@ CHECKPOINT_MARKS = {
 
 
 def model_path(model: str, key: str = "generator.model") -> Path | None:
-    """The local folder or file that `key` names (`asset:<name>` is one of ours), or None for a hub id.
+    """The local folder or file that `model` names, or None for a hub id; `asset:<name>` is one of the package's assets.
 
-    Raises `UserError` for a path that does not exist.
+    Raises a `UserError` that names `key` for a path that does not exist.
     """
     if model.startswith("asset:"):
         path = ASSETS / model.removeprefix("asset:")

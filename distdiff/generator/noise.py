@@ -1,4 +1,4 @@
-"""Random numbers that belong to the sample, independent of batch, rank and device."""
+"""Random numbers that depend only on the sample, not on the batch, the rank or the device."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -9,14 +9,15 @@ import torch
 def draw(
     sample: Callable[..., torch.Tensor], shape: Sequence[int], generators: Sequence[torch.Generator]
 ) -> torch.Tensor:
-    """One tensor of `shape` from each generator, (B, *shape), float32 on the CPU; `sample` is, for instance, `torch.randn`."""
+    """Draws a tensor from each generator by `sample` (such as `torch.randn`): (B, *shape), float32, on the CPU."""
     return torch.stack([sample(tuple(shape), generator=generator) for generator in generators])
 
 
 def image_seed(seed: int, class_name: str, source: str, copy: int | str, purpose: str = "image") -> int:
     """A 63-bit seed that depends only on the study's seed, the class, the source's key, the copy and `purpose`.
 
-    `purpose` separates streams: choosing a strength must not shift the noise that follows.
+    Each `purpose` has random numbers of its own, so that drawing a strength, for example, does not change an image's
+    noise.
     """
     text = "\0".join(map(str, (seed, class_name, source, copy)))
     digest = hashlib.blake2b(text.encode(), digest_size=8, person=purpose.encode())

@@ -1,4 +1,4 @@
-"""Loads a generator from a diffusers folder, a hub id or one checkpoint file, with adapters and with one-line errors."""
+"""Loads a generator and its adapters from a diffusers folder, a hub id or one checkpoint file, with one-line errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -39,7 +39,7 @@ CHECKPOINT_CONFIG_FILES = [
     "*.json",
     "*.txt",
     "*.model",
-]  # the files of a pipeline that say how to read a checkpoint, and its tokenizers
+]  # a pipeline's tokenizers, and its files that say how to read a checkpoint
 
 
 def load_generator(config: DictConfig) -> LatentDiffusion:
@@ -88,9 +88,10 @@ def fetch_generator(config: DictConfig) -> dict[str, Path]:
 
 
 def fingerprint(config: DictConfig) -> dict[str, object]:
-    """Identifies all weights that the `generator` keys name: local ones by content (`fingerprint_files`), the hub's by commit.
+    """Identifies all weights that the `generator` keys name.
 
-    `revision` is always None, so that two names of one commit count as one model.
+    Local files are identified by their content (`fingerprint_files`), hub ids by their commit. The entry `revision` is
+    always None, so that two names of one commit count as one model.
     """
     checkpoint_config = _checkpoint_config(config)
     return {
@@ -114,7 +115,7 @@ def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
 
 
 def _pipeline_options(config: DictConfig, where: Path | str) -> dict[str, object]:
-    """Which files of a diffusers folder (`Path`) or hub id to load; raises `UserError` for an unsupported kind."""
+    """The loading options of a diffusers folder (`Path`) or hub id; raises `UserError` for an unsupported kind."""
     hub = {} if isinstance(where, Path) else {"revision": pinned(where, config.revision).resolved}
     kind = kind_of(DiffusionPipeline.load_config(where, **hub)["_class_name"], config.model)
     kind.check_scheduler(config.scheduler)
@@ -122,7 +123,7 @@ def _pipeline_options(config: DictConfig, where: Path | str) -> dict[str, object
 
 
 def _load_checkpoint(config: DictConfig, path: Path, kind: Kind, dtype: torch.dtype) -> DiffusionPipeline:
-    """Loads one file with the original repositories' tensor names; the rest (tokenizers) comes from `checkpoint_config`."""
+    """Loads a file with the original repositories' tensor names; `checkpoint_config` gives all else (tokenizers)."""
     is_local = False
     try:
         name = _checkpoint_config(config)
@@ -153,11 +154,11 @@ def _fetch_checkpoint_config(config: DictConfig) -> dict[str, Path]:
 
 
 def _checkpoint_config(config: DictConfig) -> str | None:
-    """The key `checkpoint_config` or, if it is null and the model is a checkpoint file, the hub id that diffusers gives it."""
+    """The value of `checkpoint_config`; if it is null, the hub id that diffusers chooses for a checkpoint file."""
     path = model_path(config.model)
     if path is None or not path.is_file() or config.checkpoint_config is not None:
         return config.checkpoint_config
-    # diffusers tells by the tensors' names and shapes; it maps the file into memory without reading all of it
+    # diffusers chooses by the tensors' names and shapes; it maps the file into memory without reading all of it
     return fetch_diffusers_config(load_single_file_checkpoint(str(path)))["pretrained_model_name_or_path"]
 
 

@@ -27,7 +27,8 @@ CLASSES: dict[str, type[SchedulerMixin]] = {
     "lcm": LCMScheduler,
     "flow_euler": FlowMatchEulerDiscreteScheduler,
 }
-# Latents are not pixels, so they are never clipped. Solvers with several variants predict the clean latent at 2nd order.
+# Latents are not pixels, so they are never clipped. Of the variants of a solver, the one that predicts the clean latent
+# at second order is used.
 FIXED_OPTIONS: dict[str, dict[str, Any]] = {
     "ddim": {"clip_sample": False, "thresholding": False},
     "dpmpp_2m": {"algorithm_type": "dpmsolver++", "solver_order": 2, "thresholding": False},
@@ -37,17 +38,18 @@ FIXED_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def resolve_scheduler(name: str, kind: Kind, config: dict[str, Any]) -> str:
-    """Resolves `auto` to the pipeline's own scheduler if it is one of ours, else to the first that fits its kind.
+    """The name of the scheduler: `auto` gives the pipeline's own if `CLASSES` has it, else the first that fits `kind`.
 
-    Raises `UserError` if the pipeline's own scheduler shows that its network was trained on another kind of noise.
+    Raises `UserError` for a scheduler that does not fit `kind`, and if the pipeline's own scheduler (`config`) shows
+    that its network was trained on another kind of noise.
     """
     kind.check_scheduler(name)
     own, prediction_type = config["_class_name"], config.get("prediction_type", "epsilon")
     is_flow = own.startswith("FlowMatch") or bool(config.get("use_flow_sigmas"))
     if own.startswith("EDM") or is_flow != kind.is_flow or (not is_flow and prediction_type not in PREDICTION_TYPES):
         raise UserError(
-            f"generator.model is not allowed: its scheduler, {own} with prediction type {prediction_type}, is not of the "
-            f"kind of {kind.name} models"
+            f"generator.model is not allowed: its scheduler, {own} with prediction type {prediction_type}, does not "
+            f"fit {kind.name} models"
         )
     if name != AUTO:
         return name
@@ -57,8 +59,9 @@ def resolve_scheduler(name: str, kind: Kind, config: dict[str, Any]) -> str:
 def build_scheduler(name: str, config: dict[str, Any]) -> SchedulerMixin:
     """The scheduler called `name`, with the noise schedule that the pipeline's own `config` describes.
 
-    Values that the pipeline left at its scheduler's defaults (`_use_default_values`) are replaced by the defaults of `name`,
-    as in diffusers, except `steps_offset`: Stable Diffusion pipelines set it without updating that list.
+    As in diffusers, values that the pipeline left at its scheduler's defaults (listed in `_use_default_values`) are
+    replaced by the defaults of `name`. The exception is `steps_offset`: Stable Diffusion pipelines set it without
+    updating that list.
     """
     defaults = [key for key in config.get("_use_default_values", []) if key != "steps_offset"]
     return CLASSES[name].from_config({**config, "_use_default_values": defaults}, **FIXED_OPTIONS.get(name, {}))
@@ -66,12 +69,13 @@ def build_scheduler(name: str, config: dict[str, Any]) -> SchedulerMixin:
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """The levels of signal and noise, one float64 value a step: u = signal · ẑ0 + noise · ε with signal² + noise² = 1.
+    """Levels of signal and noise, one float64 value for each step: u = signal · ẑ0 + noise · ε with signal² + noise² = 1.
 
-    The latents u have unit variance under every scheduler. `scale` times u gives the scheduler's own latents; `scale` is
-    √(1 + σ²) for Euler, which keeps the signal at full size, √((1 − σ)² + σ²) for flow matching, and 1 for the others.
-    `signal`, `noise` and `scale` hold before a step, the values that begin with `next_` after it. `input_scale` times u is
-    the network's input: the scheduler's own latents for flow matching, else u.
+    The latents u have unit variance under every scheduler. `scale` times u gives the scheduler's own latents; `scale`
+    is √(1 + σ²) for Euler, which keeps the signal at full size, √((1 − σ)² + σ²) for flow matching, and 1 for the
+    others. `signal`, `noise` and `scale` are the values before a step; the names that begin with `next_` are the values
+    after it. `input_scale` times u is the network's input: the scheduler's own latents for flow matching, u for the
+    others.
     """
 
     signal: torch.Tensor
@@ -84,7 +88,7 @@ class NoiseLevels:
 
 
 def noise_levels(scheduler: SchedulerMixin) -> NoiseLevels:
-    """The levels at every step of a scheduler whose timesteps are set."""
+    """The levels at every step of `scheduler`, whose timesteps must have been set."""
     if isinstance(scheduler, DDIMScheduler | LCMScheduler):
         alpha_bar, following = _alpha_bars(scheduler)
         one = torch.ones_like(alpha_bar)

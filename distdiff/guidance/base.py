@@ -1,6 +1,7 @@
 """The base of guidance methods; a method replaces some of the denoising steps.
 
-To add one, add a file here with a subclass of `Guidance`, and a YAML file in `conf/guidance` that names it.
+To add a method, add a file here with a subclass of `Guidance`, and a YAML file in `conf/guidance` that names this
+class.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +20,7 @@ from distdiff.keys import NonNegative, PositiveInt
 
 @dataclass(frozen=True)
 class LatentGradient:
-    """The network's output at z_t, ẑ0, the objective's values (B,) and their gradient ∇_{z_t} (B, C, h, w)."""
+    """The network's output at z_t, the clean latent ẑ0, the objective's values (B,) and their ∇_{z_t} (B, C, h, w)."""
 
     output: torch.Tensor
     clean: torch.Tensor
@@ -30,12 +31,12 @@ class LatentGradient:
 class Guidance(ABC):
     """Guides the steps in `guided_steps`; all other steps are plain denoising.
 
-    Its keys in `conf/guidance` are the keyword-only arguments of its constructor. M and P are `start_step` and `period`; if
-    they are null, the method chooses them.
+    A method's keys in `conf/guidance` are the keyword-only arguments of its constructor. M is `start_step` and P is
+    `period`; if one of them is null, the method chooses its value.
     """
 
     default_period: ClassVar[int | None] = (
-        None  # P if `period` is null, at most the steps that are left; None: all of these
+        None  # P if `period` is null, limited to the number of steps left; None: all steps left
     )
     preparation: ClassVar[Preparation] = Preparation()  # how to prepare sources, prototypes and the first step
 
@@ -44,37 +45,38 @@ class Guidance(ABC):
         self.period = period
 
     def schedule(self, num_steps: int, strength: float, counting: str = "floor") -> StepSchedule:
-        """The steps that run at `strength`, with M and P resolved; `counting` is the rule of the model's kind."""
+        """The steps that run at `strength`, with M and P resolved; `counting` is the model's rule (`Kind.counting`)."""
         resolved = StepSchedule.of(num_steps, strength, self.start_step, self.period, counting)
         return self.preparation.first_step(resolved, strength, counting)
 
     def steps_in_period(self, schedule: StepSchedule) -> int:
-        """P: the configured period, or this method's default, at most the steps that are left."""
+        """P: the configured period or, if there is none, this method's default, limited to the number of steps left."""
         if schedule.period is not None:
             return schedule.period
         return min(self.default_period or schedule.steps_left, schedule.steps_left)
 
     def guided_steps(self, schedule: StepSchedule) -> range:
-        """The indices at which `step` replaces plain denoising: P consecutive ones from M on.
+        """The indices of the steps at which `step` replaces plain denoising: P consecutive steps from step M on.
 
-        The energy is first measured at the first of them.
+        The first of these steps is also the first at which the energy is measured.
         """
         return range(schedule.first_guided, schedule.first_guided + self.steps_in_period(schedule))
 
     @abstractmethod
     def step(self, latents: torch.Tensor, index: int, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """(z_{t−1}, energy (B,) of the clean prediction at z_t) from z_t (B, C, h, w) at `index`.
+        """From z_t (B, C, h, w) at step `index`: z_{t−1}, and the energy (B,) of the clean latent predicted at z_t.
 
-        Both latents have unit variance, as everywhere in the denoiser, so that step sizes are comparable across schedulers.
-        Each sample's result depends only on that sample, so the batch size changes nothing.
+        z_t and z_{t−1} have unit variance, as in all of `Denoiser`, so that step sizes are comparable across
+        schedulers. Each sample's result depends only on that sample, so the batch size changes nothing.
         """
 
     def gradient(
         self, energies: torch.Tensor, inputs: Sequence[torch.Tensor], batch: GuidedBatch
     ) -> list[torch.Tensor]:
-        """The gradient of the energies (B,) with respect to each of `inputs` (B, …), normalised by `normalised`.
+        """The gradient of the energies (B,) with respect to each of `inputs` (B, …), after `normalised`.
 
-        It is zero for a sample whose gradient is not finite, now or at an earlier step; `batch.guided` records these.
+        A sample whose gradient is not finite at this step, or was not at an earlier one, has a zero gradient;
+        `batch.guided` is False for it.
         """
         gradients, finite = energy_gradient(energies, inputs, batch.network_dtype)
         batch.guided &= finite
@@ -93,9 +95,9 @@ class Guidance(ABC):
         batch: GuidedBatch,
         objective: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> LatentGradient:
-        """One forward and backward pass through the network from z_t (B, C, h, w); keeps no graph.
+        """One forward and backward pass through the network from z_t (B, C, h, w); keeps no autograd graph.
 
-        `objective` maps ẑ0 to the values (B,) to differentiate; None is the energy.
+        `objective` maps ẑ0 to the values (B,) that are differentiated; None stands for the energy.
         """
         latents = latents.detach().requires_grad_()
         output, clean = batch.predict(latents, index)
@@ -105,10 +107,10 @@ class Guidance(ABC):
 
 
 class SeveralSteps(Guidance):
-    """Guidance of P consecutive steps, each a step of size ρ down the gradient.
+    """Guidance of P consecutive steps, each of which takes a step of size ρ down the energy's gradient.
 
-    Keys: `rho`; `every`, which guides only every n-th of the P steps; `rho_schedule`, how ρ changes over the guided steps;
-    `gradient_norm`, whether each sample's gradient is divided by its Euclidean norm.
+    `rho` is ρ; `every` = n guides only every n-th of the P steps; `rho_schedule` says how ρ changes over the guided
+    steps; `gradient_norm` says whether each sample's gradient is divided by its Euclidean norm.
     """
 
     default_period = 5  # chosen on validation data: experiments/results/default_guidance.md
@@ -136,9 +138,10 @@ class SeveralSteps(Guidance):
         return super().guided_steps(schedule)[:: self.every]
 
     def share(self, index: int, schedule: StepSchedule) -> float:
-        """The factor on ρ at a guided step under `rho_schedule`; its mean over the n guided steps is 1.
+        """The factor by which `rho_schedule` multiplies ρ at step `index`; its mean over the n guided steps is 1.
 
-        Increasing: 2 (i + 1) / (n + 1) at the i-th guided step, i from 0; decreasing: the same in reverse order.
+        `increasing` gives 2 (i + 1) / (n + 1) at guided step i, counted from 0; `decreasing` reverses the order of
+        factors.
 
         >>> schedule = StepSchedule.of(num_steps=10, strength=1.0, start_step=4, period=3)
         >>> from distdiff.guidance.direct import Direct

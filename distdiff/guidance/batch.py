@@ -1,4 +1,4 @@
-"""The batch being guided, as guidance methods see it."""
+"""The batch that is being guided, as guidance methods see it."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,9 @@ from distdiff.guidance.schedule import StepSchedule
 class GuidedBatch:
     """B samples during sampling: how to denoise them, their energy, and random numbers for guidance.
 
-    `targets` (B,) are what the energy compares each sample with. `generators`, one for each sample, are guidance's own, so
-    that its draws do not change what the sampler draws. `guided` (B,) is False for a sample whose gradient was not finite;
-    such a sample continues without guidance.
+    `targets` (B,) are the indices of what the energy compares each sample with. `generators`, one for each sample, are
+    used only by guidance, whose draws therefore do not change what the sampler draws. `guided` (B,) is False for a
+    sample whose gradient was not finite; such a sample continues without guidance.
     """
 
     def __init__(
@@ -45,23 +45,23 @@ class GuidedBatch:
         return output, denoiser.clean(latents, output, index)
 
     def energy(self, clean: torch.Tensor) -> torch.Tensor:
-        """E(φ(D(ẑ0)), t), (B,)."""
+        """The energies E(φ(D(ẑ0)), t), (B,), where D is the decoder and t the target of each sample."""
         return self.image_energy(self.denoiser.decode(clean), self.targets)
 
     def denoiser_of_repetition(self, travels_left: int) -> Denoiser:
         """The denoiser for a step to z_{t−1} that is followed by `travels_left` travels back in time.
 
-        Only the last repetition of a step uses the sampler's denoiser. The earlier ones use a fork which, if the scheduler adds
-        noise (LCM), draws fresh noise from guidance's own generators.
+        Only the last repetition of a step uses the sampler's denoiser. The earlier repetitions use a fork of it. If the
+        scheduler adds noise (LCM), the fork draws fresh noise from `generators`.
         """
         return self.denoiser.fork(self.generators) if travels_left else self.denoiser
 
     def travel_back(self, latents: torch.Tensor, following: torch.Tensor, index: int) -> torch.Tensor:
-        """A new z_t from z_{t−1} (`following`) and fresh noise; samples without guidance keep the old z_t (`latents`)."""
+        """New z_t, from z_{t−1} (`following`) and fresh noise; samples without guidance keep the old z_t (`latents`)."""
         noise = self.draw(torch.randn, latents.shape[1:], following)
         again = self.denoiser.renoise(following, noise, index)
         return torch.where(per_sample(self.guided, again), again, latents)
 
     def draw(self, sample, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-        """(B, *shape) from the samples' own generators."""
+        """Random numbers (B, *shape), drawn with `sample` from each sample's own generator, in the dtype of `like`."""
         return draw(sample, shape, self.generators).to(like)

@@ -1,4 +1,4 @@
-"""The `guidance` keys that every option has, and the checks made before anything loads."""
+"""The `guidance` keys that every option has, and the checks made before any model is loaded."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class GuidanceKeys:
 def check_steps(config: DictConfig, strength: float, key: str = "expansion.strength") -> None:
     """Raises `UserError` for a strength that leaves no steps, and for a `start_step` or `period` beyond the steps left.
 
-    Checks the chosen guidance, and the guidance options in a study's rows.
+    Checks the chosen guidance, and the guidance options that a study's rows name. Errors call the strength `key`.
     """
     for guidance in (config.guidance, *config.options.get("guidance", {}).values()):
         StepSchedule.of(

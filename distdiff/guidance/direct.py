@@ -4,7 +4,7 @@ from distdiff.guidance.base import SeveralSteps
 
 
 class Direct(SeveralSteps):
-    """z_{t−1} ← z_{t−1} − ρ ∇_{z_t} E(z_t, y) at P consecutive steps from M on."""
+    """z_{t−1} ← z_{t−1} − ρ ∇_{z_t} E(z_t, y) at P consecutive steps from step M on."""
 
     def step(self, latents, index, batch):
         at = self.latent_gradient(latents, index, batch)

@@ -7,10 +7,10 @@ from distdiff.keys import PositiveInt
 
 
 class Freedom(SeveralSteps):
-    """z_{t−1} ← z_{t−1} − ρ ∇_{z_t} E, then back to z_t ~ q(z_t | z_{t−1}) and again, `recurrence` times a step.
+    """Takes each guided step `recurrence` times: z_{t−1} ← z_{t−1} − ρ ∇_{z_t} E, then back to z_t ~ q(z_t | z_{t−1}).
 
-    Yu et al., 2023, algorithm 2, with the hierarchical energy as the condition. With recurrence 1 it equals `direct`. Time
-    travel only serves the correction, so there is none at ρ = 0.
+    Yu et al., 2023, algorithm 2, with the hierarchical energy as the condition. With recurrence 1 the method equals
+    `direct`. There is no time travel at ρ = 0, since it serves only to repeat the correction.
     """
 
     def __init__(self, *, recurrence: PositiveInt, **keys: Any) -> None:

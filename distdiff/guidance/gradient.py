@@ -12,7 +12,7 @@ LOSS_SCALES = {torch.float16: (2.0**14, 2.0**7, 1.0)}
 def energy_gradient(
     energies: torch.Tensor, inputs: Sequence[torch.Tensor], network_dtype: torch.dtype
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """∇E with respect to each of `inputs` (B, …), and which samples' gradients are finite (B,); the others are set to zero.
+    """∇E with respect to each of `inputs` (B, …), and whether each sample's gradient is finite (B,); zero if it is not.
 
     The energies (B,) are summed, not averaged, so that each sample's gradient is independent of the batch. `network_dtype`
     is the lowest precision in the backward pass.
@@ -34,12 +34,12 @@ def energy_gradient(
 
 
 def unit_norm(gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Divides each sample's gradient by its Euclidean norm over all inputs; zero stays zero."""
+    """Divides each sample's gradient by its Euclidean norm over all inputs; a gradient of zero stays zero."""
     norm = torch.linalg.vector_norm(torch.cat([tensor.flatten(1) for tensor in gradients], dim=1), dim=1)
     norm = torch.where(norm > 0, norm, 1)
     return [tensor / per_sample(norm, tensor) for tensor in gradients]
 
 
 def per_sample(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """(B,) as (B, 1, …), to broadcast over `like` (B, …)."""
+    """Reshapes `values` (B,) to (B, 1, …), so that they broadcast over `like` (B, …)."""
     return values.view(-1, *[1] * (like.dim() - 1))

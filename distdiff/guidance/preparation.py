@@ -1,4 +1,4 @@
-"""How a guidance method wants its sources, its prototypes and its first step to be prepared."""
+"""How the sources, the prototypes and the first step are prepared for a guidance method."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,11 @@ Crop = Callable[[Image.Image, int, np.random.Generator], Image.Image]
 
 
 class Preparation:
-    """The usual preparation; a method that needs another one sets `Guidance.preparation` to its own subclass.
+    """The usual preparation; a method that needs another one sets `Guidance.preparation` to an instance of a subclass.
 
-    - `random_crop(image, size, rng)` replaces `dataset.fit` for sources: it makes a square of `size`, once for all copies.
-    - `one_latent_per_source`: all copies of a source start from the same sample of the autoencoder's posterior.
+    - `random_crop(image, size, rng)`, if not None, replaces `dataset.fit` for sources. It crops a square of `size` pixels
+      a side, once for all copies of a source.
+    - `one_latent_per_source`: whether all copies of a source start from the same sample of the autoencoder's posterior.
     """
 
     random_crop: Crop | None = None
@@ -23,11 +24,11 @@ class Preparation:
     def prototype_view(self, resolution: int, fit: str, input_size: int) -> tuple[int, str]:
         """(size, fit) of the squares from which prototypes are made.
 
-        By default the sampler's size, so that φ (with inputs of `input_size`) resizes real images in the same way as the images
-        that the energy is computed on.
+        By default the size is the sampler's, `resolution`. φ, whose inputs have `input_size` pixels a side, then
+        resizes real images in the same way as the images whose energy is computed.
         """
         return resolution, fit
 
     def first_step(self, schedule: StepSchedule, strength: float, counting: str) -> StepSchedule:
-        """The schedule with the step at which denoising starts, by default that of the kind's img2img pipeline."""
+        """`schedule` with the first step that this preparation wants; by default it is unchanged."""
         return schedule

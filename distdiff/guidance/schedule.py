@@ -12,8 +12,8 @@ DEFAULT_START_FRACTION = 0.4  # the published M = 20 of 50 steps
 class StepSchedule:
     """Indices into the full schedule of `num_steps` steps; 0 is the noisiest.
 
-    `first` is where img2img starts for a strength; `first_guided = num_steps - M`; `period` (P) is at most `steps_left`, the
-    number of steps from the first guided one on, or None if the method chooses it.
+    `first` is the step at which img2img starts for a strength; `first_guided = num_steps - M`. `period` (P) is at most
+    `steps_left`, the number of steps from the first guided one on; it is None if the method chooses P.
     """
 
     num_steps: int
@@ -33,8 +33,8 @@ class StepSchedule:
     ) -> "StepSchedule":
         """Resolves M (`start_step`) and P (`period`); raises `UserError` for a value beyond the available steps.
 
-        `counting` is the rule for how many steps run at a strength (`generator.kinds.Kind`); `key` is the name of the strength
-        in an error.
+        `counting` is the rule for how many steps run at a strength (`generator.kinds.Kind`); errors call the strength
+        `key`.
 
         >>> StepSchedule.of(num_steps=50, strength=0.5, start_step=None, period=None)
         StepSchedule(num_steps=50, first=25, first_guided=30, period=None)
@@ -56,7 +56,7 @@ class StepSchedule:
         return cls(num_steps, num_steps - run, num_steps - start, period)
 
     def starting_at(self, first: int) -> "StepSchedule":
-        """The same guided steps, but denoising starts at `first` (no later than the first guided step)."""
+        """This schedule, but with denoising that starts at `first`, or at the first guided step if `first` is later."""
         return replace(self, first=min(first, self.first_guided))
 
     @property

@@ -12,13 +12,13 @@ from distdiff.keys import NonNegative, PositiveInt
 
 
 class Tfg(SeveralSteps):
-    """Guides z_t with strength ρ and the predicted clean latent with strength μ, with a smoothed energy and time travel.
+    """Guides z_t by steps of size ρ and the clean latent by steps of size μ, with a smoothed energy and time travel.
 
     Ye et al., 2024 (TFG), algorithm 1, with the hierarchical energy E in place of −log f:
-    - Ẽ(ẑ0) = −log mean_i exp(−E(ẑ0 + γ σ_t δ_i)), δ_i ~ N(0, I), `num_samples` of them, σ_t = √(1 − ᾱ_t);
+    - Ẽ(ẑ0) = −log mean_i exp(−E(ẑ0 + γ σ_t δ_i)) with i = 1, …, `num_samples`, δ_i ~ N(0, I) and σ_t = √(1 − ᾱ_t);
     - Δ_t = −ρ ∇_{z_t} Ẽ(ẑ0) ("variance guidance"; the paper's factor 1/√α_t is part of ρ here);
     - Δ_0 ← Δ_0 − μ ∇_{ẑ0} Ẽ(ẑ0 + Δ_0), `iterations` times, starting at 0 ("mean guidance");
-    - z_{t−1} ← step(z_t) + Δ_t + (next signal level) Δ_0; then back to z_t and again, `recurrence` times in all.
+    - z_{t−1} ← step(z_t) + Δ_t + (next signal level) Δ_0; then time travel to z_t and again, `recurrence` times in all.
 
     μ = γ = 0 gives FreeDoM (and, with recurrence 1, `direct`); ρ = γ = 0, one iteration and recurrence 1 gives MPGD with μ
     as its ρ. There is no time travel at ρ = μ = 0.
@@ -75,7 +75,7 @@ class Tfg(SeveralSteps):
     def clean_shift(
         self, clean: torch.Tensor, mu: float, index: int, spread: list[torch.Tensor], batch: GuidedBatch
     ) -> torch.Tensor:
-        """Δ_0 (B, C, h, w): `iterations` steps of size μ down the smoothed energy, from ẑ0."""
+        """Δ_0 (B, C, h, w): the sum of `iterations` steps of size μ down the smoothed energy, which start at ẑ0."""
         shift = torch.zeros_like(clean)
         for _ in range(self.iterations if mu > 0 else 0):
             moved = (clean + shift).detach().requires_grad_()

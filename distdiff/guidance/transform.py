@@ -1,4 +1,4 @@
-"""Residual multiplicative transformation guidance: the paper's own method."""
+"""Residual multiplicative transformation guidance, the method of the DistDiff paper (Zhu et al., 2024)."""
 
 from typing import Any, Literal
 
@@ -47,7 +47,7 @@ class Transform(OneStep):
             return batch.denoiser.advance(moved, batch.denoiser.predict(moved, index), index), energies
 
     def initial(self, latents: torch.Tensor, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """ω and b before the gradient step: ω ~ U(0, 1), b ~ N(0, 1) from each sample's own generator, or zeros."""
+        """ω and b before the gradient step: drawn from U(0, 1) and N(0, 1) with each sample's own generator, or zeros."""
         shape = (latents.shape[1], 1, 1)
         if self.init == "identity":
             zeros = latents.new_zeros(len(latents), *shape)
@@ -58,7 +58,7 @@ class Transform(OneStep):
     def transformed(
         self, latents: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, index: int, batch: GuidedBatch
     ) -> torch.Tensor:
-        """z' after one gradient step on (ω, b), clamped to the ball around z; z itself for samples without guidance."""
+        """z' after one gradient step on ω and b, clamped to the ball around z; samples without guidance keep z."""
         scale, shift = scale.detach().requires_grad_(), shift.detach().requires_grad_()
         objective = self.rollout_energy(latents * (1 + scale) + shift, index, batch)
         scale_gradient, shift_gradient = self.gradient(objective, [scale, shift], batch)
@@ -68,7 +68,7 @@ class Transform(OneStep):
             return torch.where(per_sample(batch.guided, moved), moved, latents)
 
     def rollout_energy(self, moved: torch.Tensor, index: int, batch: GuidedBatch) -> torch.Tensor:
-        """Mean over P denoising steps from z' of each sample's energy, (B,)."""
+        """Each sample's mean energy over P denoising steps from z' (`moved`), (B,)."""
         ahead, total = batch.denoiser.fork(), 0.0
         period = self.steps_in_period(batch.schedule)
         for position in range(index, index + period):
@@ -79,5 +79,5 @@ class Transform(OneStep):
         return total / period
 
     def energy_of_clean(self, clean: torch.Tensor, batch: GuidedBatch) -> torch.Tensor:
-        """E of a predicted clean latent, (B,)."""
+        """The energies of predicted clean latents, (B,)."""
         return batch.energy(clean)

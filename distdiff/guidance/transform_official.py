@@ -33,14 +33,14 @@ class PublishedPreparation(Preparation):
         return input_size, "squash"
 
     def first_step(self, schedule: StepSchedule, strength: float, counting: str) -> StepSchedule:
-        """Starts at int((1 − strength) · num_steps), unless the schedule itself starts at the strength."""
+        """Starts at step int((1 − strength) · num_steps), unless `counting` is "all", with which all steps run."""
         if counting == "all":
             return schedule
         return schedule.starting_at(int((1 - strength) * schedule.num_steps))
 
 
 class TransformOfficial(Transform):
-    """`Transform` with the differences of the published code, in addition to those of its `preparation`.
+    """`Transform` as the published code computes it; `PublishedPreparation` has further differences.
 
     Features are not normalised, although the prototypes are. The decoder's output goes to the encoder in [−1, 1], resized
     bicubically without antialiasing and without the encoder's input normalisation. The published code averages over a batch
@@ -61,7 +61,7 @@ class TransformOfficial(Transform):
         super().__init__(rho=rho, epsilon=epsilon, init=init, start_step=start_step, period=period)
 
     def energy_of_clean(self, clean: torch.Tensor, batch: GuidedBatch) -> torch.Tensor:
-        """E of a predicted clean latent as the published code computes it, (B,)."""
+        """The energies of predicted clean latents as the published code computes them, (B,)."""
         encoder, energy = batch.image_energy.encoder, batch.image_energy.energy
         decoded = (batch.denoiser.decode(clean) * 2 - 1).to(energy.dtype)
         resized = F.interpolate(decoded, size=(encoder.input_size, encoder.input_size), mode="bicubic")

@@ -14,7 +14,7 @@ T = TypeVar("T")
 class Features:
     """A judge's view of n images: features (n, D), labels (n,) and predicted labels (n,).
 
-    All tensors are on the CPU, whatever the judge's device.
+    All tensors are on the CPU, even if the judge is on another device.
     """
 
     features: torch.Tensor
@@ -35,10 +35,12 @@ class Features:
 
 
 class Metric(ABC):
-    """Compares generated with real images; each metric is an option of `conf/metric`, whose keys its `__init__` takes.
+    """Compares generated with real images.
 
-    `needs_labels`: the metric compares labels with the judge's predictions. Its baseline value is then computed on
-    held-out images, since the judge was trained on the labels of the real images.
+    Each metric is an option of `conf/metric`; the option's keys are the arguments of the metric's `__init__`.
+
+    `needs_labels`: whether the metric compares labels with the judge's predictions. If it does, its baseline value is
+    computed on held-out images, since the judge was trained on the labels of the real images.
     """
 
     higher_is_better: ClassVar[bool]
@@ -51,12 +53,12 @@ class Metric(ABC):
     def remark(self, real: Features, generated: Features) -> str | None:
         """What a reader has to know before trusting this metric's value for these images; None if there is nothing.
 
-        It is one clause without a full stop, which is shown as a footnote to the value and saved beside it.
+        The remark is one clause without a full stop. It is shown as a footnote to the value and saved beside the value.
         """
         return None
 
     def of_real(self, real: Features, compute: Callable[[Features], T]) -> T:
-        """`compute(real)`, kept until `real` changes, since many generated sets are compared with the same real images."""
+        """`compute(real)`, cached until `real` changes, since many generated sets are compared with the same images."""
         if self._of_real is None or self._of_real[0] is not real:
             self._of_real = (real, compute(real))
         return self._of_real[1]

@@ -13,15 +13,15 @@ class Coverage(Metric):
     .. math:: \frac{1}{N} \sum_{i=1}^{N} [\min_j \|y_j - x_i\| \le r_k(x_i)]
 
     x are real and y generated features; r_k(x) is the distance from x to its k-th nearest real neighbour, where k is
-    `num_neighbours` or, if that is less, the number of other real images.
-    In [0, 1], higher is better; computed on the CPU. It rises with the number of generated images, so compare only values for
-    equal numbers of images. Raises `ValueError` if there are no images on one side.
+    the smaller of `num_neighbours` and the number of other real images. In [0, 1], higher is better; computed on the
+    CPU. Coverage rises with the number of generated images, so compare only values for equal numbers of images. Raises
+    `ValueError` if there are no real or no generated images.
     Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020, eq. 4.
 
     >>> import torch
     >>> real = Features(torch.tensor([[0.0], [1.0], [2.0], [10.0]]), torch.zeros(4), torch.zeros(4))
     >>> generated = Features(torch.tensor([[0.5]]), torch.zeros(1), torch.zeros(1))
-    >>> Coverage(num_neighbours=1)(real, generated)  # 0.5 lies within the radius 1 of 0 and 1, but not of 2, nor within 8 of 10
+    >>> Coverage(num_neighbours=1)(real, generated)  # 0.5 is within the radius of 0 and 1 (1 each), not of 2 (1) or 10 (8)
     0.5
     """
 

@@ -12,12 +12,13 @@ class FrechetDistance(Metric):
 
     .. math:: \|\mu_r - \mu_g\|^2 + \operatorname{tr}(\Sigma_r + \Sigma_g - 2 (\Sigma_r \Sigma_g)^{1/2})
 
-    In [0, ∞), lower is better. Computed in float64 on the CPU, since the square root of a product of covariances is badly
-    conditioned. It falls as the number of images rises, so compare only values for equal numbers of images. If one side has
-    no more images than there are feature dimensions, its covariance is singular and the distance biased; `remark` then says
-    so. Raises `RuntimeError` if there are fewer than two images on one side.
+    In [0, ∞), lower is better. Computed in float64 on the CPU, since the square root of a product of covariances is
+    badly conditioned. The distance falls as the number of images rises, so compare only values for equal numbers of
+    images. If there are no more real (or generated) images than feature dimensions, their covariance is singular and
+    the distance is biased; `remark` then says so. Raises `RuntimeError` if there are fewer than two real or fewer than
+    two generated images.
     Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", NeurIPS
-    2017, eq. 6, there in the features of an Inception network.
+    2017, eq. 6, where the features are those of an Inception network.
 
     >>> points = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
     >>> labels = torch.zeros(500, dtype=torch.long)

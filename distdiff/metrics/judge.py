@@ -12,13 +12,13 @@ from distdiff.metrics.base import Features
 from distdiff.ranks.trainer import trainer_device
 
 SEED = 0  # the judge belongs to the dataset, not to a study seed
-BATCH = 200  # images at once on the device; does not change the features
+BATCH = 200  # images in a batch; the features do not depend on this number
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A classifier that sees images fitted by `fit` to squares of `input_size` pixels a side, on `device`."""
+    """A classifier that runs on `device` and sees images fitted by `fit` to squares of `input_size` pixels a side."""
 
     classifier: ImageClassifier
     input_size: int
@@ -41,7 +41,7 @@ class Judge:
 def train_judge(classifiers: ClassifierTrainer, pool: TrainingSet, steps: int, input_size: int) -> Judge:
     """Trains the judge on the dataset's whole training pool, from which studies draw their few images.
 
-    The judge runs on the device on which it is trained, that of the `trainer` keys.
+    The judge runs on the device on which it is trained, which the `trainer` keys name.
     """
     classifier = classifiers.with_steps(steps).train(pool, SEED, "judge")
     return Judge(classifier, input_size, pool.fit, trainer_device(classifiers.trainer_config))

@@ -8,8 +8,8 @@ class LabelConsistency(Metric):
 
     .. math:: \frac{1}{n} \sum_{i=1}^{n} [\hat y(x_i) = y_i]
 
-    In [0, 1], higher is better; NaN, not an error, if there are no images. It says nothing about diversity: copies of one
-    well-recognised image a class reach 1. The real images are not used.
+    In [0, 1], higher is better; NaN, not an error, if there are no images. The value says nothing about diversity:
+    copies of one well-recognised image for each class reach 1. The real images are not used.
     Source: "GAN-test" of Shmelkov et al., "How good is my GAN?", ECCV 2018.
 
     >>> import torch

@@ -22,8 +22,8 @@ def load_metrics(config: DictConfig) -> dict[str, Metric]:
         metrics[name] = build(option)
         if not isinstance(metrics[name], Metric) or not hasattr(metrics[name], "higher_is_better"):
             raise UserError(
-                f"metric={name}: {option[TARGET]} is no metric: a class below distdiff.metrics.base.Metric that sets "
-                "higher_is_better"
+                f"metric={name}: {option[TARGET]} is no metric: it has to be a subclass of distdiff.metrics.base.Metric "
+                "that sets higher_is_better"
             )
     return metrics
 
@@ -64,7 +64,7 @@ class Measurer:
         return Measured(values, remarks(self.metrics, self.real, seen))
 
     def reference(self, held_out: LabelledImages) -> Reference:
-        """The baseline values: the same metrics between real images; `held_out` may be empty."""
+        """The baseline values, which the same metrics give between real images; `held_out` may be empty."""
         return reference(self.metrics, self.real, self._seen_held_out(held_out))
 
     def judge_accuracy(self, held_out: LabelledImages) -> float | None:

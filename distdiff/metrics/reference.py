@@ -15,11 +15,11 @@ SEED = 0
 class Reference:
     """The baseline value of each metric by name: its value between two sets of real images.
 
-    The two sets are random halves, of `num_half` images each, of the real images on which the judge was trained. For a metric
-    that needs labels, the value is computed on `num_held_out` held-out images, on which the judge was not trained. It is
-    None if there are too few images. Metrics depend on the number of images, so baseline values are not directly comparable
-    with those of expanded images if their number is not `num_half`. `remarks` are the metrics' remarks (`Metric.remark`)
-    about the baseline values.
+    The two sets are random halves, of `num_half` images each, of the real images on which the judge was trained. For a
+    metric that needs labels, the value is computed on `num_held_out` held-out images, on which the judge was not
+    trained. A value is None if there are too few images. Metrics depend on the number of images, so a baseline value is
+    directly comparable only with the value of `num_half` expanded images. `remarks` are the metrics' remarks
+    (`Metric.remark`) about the baseline values.
     """
 
     values: dict[str, float | None]

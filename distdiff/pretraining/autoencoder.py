@@ -7,9 +7,9 @@ from torch.nn import functional as F
 
 
 class AutoencoderTraining(L.LightningModule):
-    """Minimises L1 + L2 reconstruction error plus `kl_weight` times the mean KL divergence of a latent to N(0, 1).
+    """Minimises the L1 + L2 reconstruction error plus `kl_weight` times the mean KL divergence of a latent to N(0, 1).
 
-    A batch is ((B, 3, H, W) images in [0, 1], ...).
+    The first element of a batch is the images, (B, 3, H, W) in [0, 1].
     """
 
     def __init__(self, autoencoder: AutoencoderKL, learning_rate: float, kl_weight: float) -> None:

@@ -10,9 +10,12 @@ from distdiff.pretraining.autoencoder import one_cycle
 
 
 class DenoiserTraining(L.LightningModule):
-    """Minimises the error of the predicted noise (Ho et al., 2020, equation 14), dropping some prompts for CFG.
+    """Minimises the error of the predicted noise (Ho et al., 2020, equation 14).
 
-    A batch is (latent means, latent standard deviations, labels): twice (B, C, h, w), scaled to unit variance, and (B,).
+    Some prompts are dropped, so that the UNet can be sampled with classifier-free guidance.
+
+    A batch is (latent means (B, C, h, w), latent standard deviations (B, C, h, w), labels (B,)), where latents are
+    scaled to unit variance.
     """
 
     def __init__(
@@ -33,7 +36,7 @@ class DenoiserTraining(L.LightningModule):
         self.prompt_dropout = prompt_dropout
         self.register_buffer(
             "tokens", torch.cat([prompt_tokens, empty_tokens]), persistent=False
-        )  # one row a class, then the empty prompt
+        )  # one row for each class, then one for the empty prompt
 
     def loss(self, mean: torch.Tensor, std: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         latents = mean + std * torch.randn_like(mean)

@@ -148,7 +148,7 @@ def _tokens(tokenizer: object, texts: list[str]) -> torch.Tensor:
 
 
 class SampleGrids(L.Callback):
-    """Draws grids of text-to-image samples during training, one column a class."""
+    """Draws grids of text-to-image samples during training, with one column for each class."""
 
     def __init__(
         self, pipeline: StableDiffusionPipeline, texts: list[str], run_dir: Path, every: int, logger: object
@@ -164,7 +164,7 @@ class SampleGrids(L.Callback):
         """Writes a grid of `rows` samples for each of the first `columns` classes."""
         generator = torch.Generator().manual_seed(0)
         texts = self.texts[:columns] * rows
-        # Does not call `eval()`: diffusers keeps the network's mode, which sampling must not change during training.
+        # `eval()` is not called: diffusers keeps the network's mode, which sampling must not change during training.
         samples = self.pipeline(
             texts, num_inference_steps=GRID_STEPS, guidance_scale=2.0, generator=generator, output_type="pt"
         )

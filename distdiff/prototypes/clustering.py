@@ -1,4 +1,4 @@
-"""Clusters the images of one class into groups, and chooses their number."""
+"""Clusters the images of one class into groups, and chooses the number of groups."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -14,7 +14,7 @@ from sklearn.metrics import silhouette_score
 from torch.nn import functional as F
 
 AUTO = "auto"
-RESOLUTION = 1e-6  # float32 unit features closer than this come from the same image, encoded twice
+RESOLUTION = 1e-6  # float32 unit features closer than this are those of one image, encoded twice
 
 
 def group(
@@ -27,12 +27,13 @@ def group(
 ) -> np.ndarray:
     """Groups the images of one class by agglomerative clustering (Zhu et al., 2024, section 3.2).
 
-    features: (n, D), of unit length; returns group numbers (n,), int64, 0 to K - 1, each of them used. K is the smaller of
-    `num_groups` and n; `"auto"` takes the K from 2 to `max_groups` with the best mean silhouette, see `choose_groups`.
+    features: (n, D), of unit length; returns group indices (n,), int64, 0 to K - 1, with no group empty. K is the
+    smaller of `num_groups` and n; for `"auto"`, `choose_groups` chooses K by the mean silhouette, up to `max_groups`.
 
-    Clustering is quadratic in n, so at most `max_clustered` images are clustered. If there are more, that many are drawn
-    without replacement by a generator seeded with `seed` and determine the groups and K; every other image joins the group
-    whose mean direction is nearest by cosine. A single group needs neither clustering nor a draw.
+    Clustering is quadratic in n, so at most `max_clustered` images are clustered. If the class has more,
+    `max_clustered` of them are drawn without replacement by a generator seeded with `seed`, and determine K and the
+    groups; every other image joins the group whose mean direction is nearest by cosine. A single group needs neither
+    clustering nor a draw.
     """
     if num_groups == 1:
         return np.zeros(len(features), dtype=np.int64)
@@ -51,7 +52,7 @@ def choose_groups(features: np.ndarray, max_groups: int, linkage: str) -> np.nda
 
     K is less than n and at most the number of distinct images. There is a single group if fewer than three images are
     distinct, or if no K has a positive silhouette. A round cloud without structure has a slightly positive silhouette, so
-    it is split: the threshold 0 says only that groups are better than none, not that they are significant.
+    it is split: a positive silhouette shows only that groups are better than none, not that they are significant.
     """
     whole = np.zeros(len(features), dtype=np.int64)
     if len(features) < 3:
@@ -72,9 +73,10 @@ def choose_groups(features: np.ndarray, max_groups: int, linkage: str) -> np.nda
 
 
 def cut(tree: np.ndarray, num_groups: int) -> np.ndarray:
-    """The K groups (n,) of a SciPy merge tree (n - 1, 4) before its last K - 1 merges, also among duplicates.
+    """The groups (n,) that a SciPy merge tree (n - 1, 4) has before its last K - 1 merges, where K is `num_groups`.
 
-    (`fcluster` cuts at a height, so it gives fewer groups if heights are equal.)
+    There are always K groups, whereas `fcluster`, which cuts at a height, gives fewer if heights are equal
+    (duplicates).
     """
     num_leaves = len(tree) + 1
     num_merges = num_leaves - num_groups
@@ -86,7 +88,7 @@ def cut(tree: np.ndarray, num_groups: int) -> np.ndarray:
 
 
 def mean_directions(features: torch.Tensor, groups: np.ndarray) -> torch.Tensor:
-    """The normalised mean of each group's features: (K, D), from features (n, D) and group numbers (n,)."""
+    """The normalised mean of each group's features: (K, D), from features (n, D) and group indices (n,)."""
     return torch.stack([mean_direction(features[torch.from_numpy(groups == k)]) for k in range(groups.max() + 1)])
 
 

@@ -1,4 +1,4 @@
-"""Computes φ's features of images, and prototypes from them."""
+"""Computes φ's features of images, and prototypes from these features."""
 
 import itertools
 from typing import Any
@@ -28,7 +28,8 @@ def fit_image_prototypes(
 ) -> Prototypes:
     """Class and group prototypes of `images`, fitted to squares of `size` by `fit`, in the encoder's feature space.
 
-    `options` are those of `fit_prototypes`. Runs on the encoder's device; holds one batch of images at a time.
+    `options` are further arguments of `fit_prototypes`. Runs on the encoder's device; holds one batch of images at a
+    time.
     """
     features = image_features(images, encoder, size, fit)
     num_classes = len(images.class_names)

@@ -1,4 +1,4 @@
-"""Hierarchical prototypes: they summarise the real images of each class, at class level and at group level."""
+"""Hierarchical prototypes, which summarise the real images of each class at class level and at group level."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from distdiff.errors import UserError
 from distdiff.prototypes.clustering import AUTO, group, mean_direction, mean_directions
 
-FORMAT = 1  # raise when `save` writes what an older `load` cannot read
+FORMAT = 1  # increase when `save` writes what an older `load` cannot read
 HEADER = "distdiff"
 
 
@@ -21,9 +21,10 @@ HEADER = "distdiff"
 class Prototypes:
     """Unit vectors that summarise the classes (Zhu et al., 2024, section 3.2).
 
-    classes: (Y, D), the normalised mean of each class; groups: (Y, K, D), the normalised mean of each group in it, zeros
-    if a class has fewer than K groups; counts: (Y, K) int64, the number of images in each group; metadata: how they were
-    made, as plain values. Without the class level `classes` is (0, D), without the group level K is 0.
+    classes: (Y, D), the normalised mean of each class; groups: (Y, K, D), the normalised mean of each group of each
+    class, with zeros for the groups that a class lacks; counts: (Y, K) int64, the number of images in each group;
+    metadata: how the prototypes were made, as plain values. Without the class level `classes` is (0, D), without the
+    group level K is 0.
     """
 
     classes: torch.Tensor
@@ -33,7 +34,7 @@ class Prototypes:
 
     @property
     def present(self) -> torch.Tensor:
-        """(Y, K) bool, False for the missing groups of a class with fewer than K."""
+        """(Y, K) bool, False for the groups that a class with fewer than K groups lacks."""
         return self.counts > 0
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Prototypes":
@@ -88,11 +89,11 @@ def fit_prototypes(
     """Prototypes of labelled features, by agglomerative clustering within each class (Zhu et al., 2024, section 3.2).
 
     features: (n, D), of unit length; labels: (n,), 0 to num_classes - 1. A class with fewer than `num_groups` images
-    gets as many groups as it has images; `"auto"` chooses up to `max_groups` for each class by silhouette, and K is then the
-    largest number that a class has. In a class of more than `max_clustered` images, that many, drawn with `seed` and the
-    class number, are clustered, and the others join the nearest group before its mean is taken (see `clustering.group`;
-    `metadata["reduced_classes"]` lists such classes). A level that is off has no prototypes, and energies leave out its
-    term. Raises `UserError` for an empty class.
+    gets as many groups as it has images. `"auto"` chooses the number of groups of each class by silhouette, up to
+    `max_groups`; K is then the largest of these numbers. In a class of more than `max_clustered` images,
+    `max_clustered` of them, drawn with `seed` and the class label, are clustered, and the others join the nearest group
+    before its mean is taken (see `clustering.group`; `metadata["reduced_classes"]` lists such classes). A level that is
+    off has no prototypes, and energies leave out its term. Raises `UserError` for an empty class.
     """
     labels = np.asarray(labels)
     order = np.argsort(labels, kind="stable")
@@ -100,7 +101,7 @@ def fit_prototypes(
     sizes = np.diff(bounds)
     if (sizes == 0).any():
         raise UserError(
-            f"class number {sizes.argmin()} has no training image, so it has no prototype: remove it or give it one"
+            f"class number {sizes.argmin()} has no training image, so it has no prototype: remove the class or give it an image"
         )
     classes, groups, counts = [], [], []
     for label in range(num_classes):
