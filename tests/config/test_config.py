@@ -98,7 +98,7 @@ MISTAKES = {
     "guidance.foo=1": "there is no such key; its keys: guidance.",
     "expansion.angle=9": "there is no such key; its keys: expansion.factor",
     "train.where=copy == 0": "train.where='copy == 0' is not allowed without train.expanded",
-    "train.where=copy = 0": "train.where='copy = 0' is not allowed: a condition on columns of metadata.parquet, of <",
+    "train.where=copy = 0": "train.where='copy = 0' is not allowed: a condition on columns of metadata.parquet, made of <",
     "+foo=1": "foo=1 is not allowed: there is no such key",
     "rho=1": "did you mean guidance.rho?",
     "guidance=null": "guidance=null is not allowed: one of direct,",
