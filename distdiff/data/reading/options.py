@@ -24,7 +24,7 @@ class ReadingOptions:
 
     @classmethod
     def of(cls, dataset: DictConfig) -> "ReadingOptions":
-        """The options that the `dataset` keys give."""
+        """The options that are given by the keys of the configuration `dataset`."""
         return cls(
             background=colour(plain(dataset.background)),
             num_workers=dataset.num_workers,
