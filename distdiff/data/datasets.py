@@ -40,9 +40,9 @@ def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:
 
 
 def sentences(config: DictConfig, class_names: tuple[str, ...]) -> list[list[str]]:
-    """The prompts of each class. If `prompts_file` is set, these are the class's sentences in the file.
+    """The prompts of each class. If `prompts_file` is set, the prompts of a class are its sentences in this file.
 
-    If it is null, each class has one prompt (see `prompts`).
+    If `prompts_file` is null, each class has one prompt (see `prompts`).
     """
     if config.prompts_file is None:
         return [[prompt] for prompt in prompts(config, class_names)]

@@ -67,9 +67,9 @@ def _pixels(images: LabelledImages, position: int) -> bytes | UnreadableImage:
 
 
 def _known(images: LabelledImages, position: int, memory: Examined) -> Seen | None:
-    """What `memory` knows about an image's path, or None if it knows nothing.
+    """What `memory` knows about an image's path, or None if nothing is known.
 
-    An image in a stream has no path, so that the result is None too.
+    The result is also None for an image in a stream, which has no path.
     """
     if images.called is not None:
         return None

@@ -100,7 +100,7 @@ class LabelledImages:
         return Squares(partial(self.square, size=size, fit=fit), len(self), size, fit, self.options, identity, keep)
 
     def shares_source(self, other: "LabelledImages") -> bool:
-        """Whether `self` and `other` are parts of one source, as the two parts of a carved split are."""
+        """Whether `self` and `other` come from the same source, as two splits do if one was carved from the other."""
         return self.read is other.read and self.file is other.file
 
     def select(self, positions: Sequence[int] | np.ndarray) -> "LabelledImages":

@@ -17,8 +17,8 @@ SEVERAL = "expanded"  # the name if `root` is several folders; only the loader o
 def default_name(dataset: DictConfig) -> str:
     """The default name of a dataset is the last part of `hub_id`.
 
-    If `hub_id` is null, it is the name of the folder or file `root`. A file's extension is left out, and characters
-    that are awkward in a directory name are replaced by `_`.
+    If `hub_id` is null, the default is the name of the folder or file `root`. A file's extension is left out, and
+    characters that are awkward in a directory name are replaced by `_`.
 
     >>> default_name(OmegaConf.create({"root": "~/pictures/my pets.tar.gz"}))
     'my_pets'

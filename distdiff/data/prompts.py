@@ -66,9 +66,9 @@ def class_sentences(file: str, class_names: Sequence[str], words: Sequence[str])
 
 
 def _words_of_file(file: str, class_names: Sequence[str]) -> dict[str, str]:
-    """Reads {class: words} from a file. The file is a table by class, or a list with one text for each class in order.
+    """Reads {class: words} from a file. The file is a table by class, or a list with one text for each class.
 
-    Unknown classes in a table are ignored.
+    Unknown classes in a table are ignored. The texts of a list are in the order of the classes.
     """
     path = _file("dataset.class_names", file, WORD_FILES)
     pairs = _pairs("dataset.class_names", path)

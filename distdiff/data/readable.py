@@ -16,8 +16,8 @@ NAMED = 5  # a message names at most this many unreadable images, and gives the 
 def readable(images: LabelledImages, split: str) -> tuple[LabelledImages, str]:
     """The readable images and their identity (see `examine`).
 
-    The unreadable images are reported, and listed in the field `unreadable` of the readable ones. Raises `UserError` if
-    no image of a class can be read.
+    The unreadable images are reported, and listed in the field `unreadable` of the returned images. Raises `UserError`
+    if no image of a class can be read.
     """
     left, identity = checked(images)
     world().once(lambda: say_unreadable(left, split))

@@ -16,7 +16,7 @@ from distdiff.data.reading.decoding import READING
 
 FOLDER = "examined"
 FORSAKEN = 3600  # seconds; an older temporary file was abandoned, since writing such a file takes only moments
-SETTLED = 2.0  # seconds; within this time of a change, another change may leave the time stamp as it is
+SETTLED = 2.0  # seconds; a file that changes again sooner than this may keep its time stamp
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Examined:
 
     cache_dir: Path | None
     listing: str | None
-    files: dict[str, list[Any]] = field(default_factory=dict)  # absolute path -> [*stamp, content]
-    contents: dict[str, bool] = field(default_factory=dict)  # content -> transparent
+    files: dict[str, list[Any]] = field(default_factory=dict)  # absolute path -> [*stamp, hash of the bytes]
+    contents: dict[str, bool] = field(default_factory=dict)  # hash of the bytes -> whether the image has transparency
     _new: bool = False
 
     def __post_init__(self) -> None:

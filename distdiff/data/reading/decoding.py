@@ -44,9 +44,9 @@ class UnreadableImage(UserError):
 def read_image(file: Path | str | BinaryIO, name: str | None = None, background: Colour = WHITE) -> Image.Image:
     """The image of a file (the first frame of an animation) as upright RGB.
 
-    Error messages call a stream by `name`. The colour `background` is shown where the image is transparent. A JPEG of
-    more than `MAX_PIXELS` pixels is decoded at reduced size. Any other image with so many pixels is refused before it
-    is decoded. Raises `UnreadableImage` if the image cannot be read.
+    `name` is the name of a stream in error messages. The colour `background` is shown where the image is transparent. A
+    JPEG of more than `MAX_PIXELS` pixels is decoded at reduced size. Any other image with so many pixels is refused
+    before it is decoded. Raises `UnreadableImage` if the image cannot be read.
     """
     return _decode(file, name, lambda size: 1, lambda image, area: to_rgb(image, background))
 
@@ -67,7 +67,7 @@ def read_square(
         if area == image.size:
             return fit_image(to_rgb(image, background), size, fit)
         fitted = fit_area(_colours(image, background), size, fit, *area)
-        fitted.info = image.info  # the EXIF orientation is part of it
+        fitted.info = image.info  # `info` includes the EXIF orientation
         return fit_image(
             ImageOps.exif_transpose(fitted), size, fit
         )  # bars are added only after turning, since otherwise the wider of two unequal bars would change sides
@@ -154,8 +154,8 @@ def _colours(image: Image.Image, background: Colour) -> Image.Image:
 def _from_grey(values: np.ndarray) -> Image.Image:
     """Converts grey values to RGB.
 
-    Integers are scaled from 0 to 65535, and floats from 0 to 1 or from 0 to 255. Values beyond these ranges are scaled
-    from their minimum to their maximum. Raises `ValueError` for values that are not finite.
+    Integers are scaled from 0 to 65535, and floats from 0 to 1 or from 0 to 255. If a value is beyond these ranges, all
+    values are scaled from the smallest to the largest. Raises `ValueError` for values that are not finite.
     """
     low, high = float(values.min()), float(values.max())
     if not np.isfinite((low, high)).all():

@@ -18,7 +18,10 @@ def fit_image(image: Image.Image, size: int, fit: str) -> Image.Image:
 
 
 def fit_area(image: Image.Image, size: int, fit: str, width: float, height: float) -> Image.Image:
-    """Fits the upper left `width` x `height` pixels of `image` as `fit_image` would, except that `pad` adds no bars."""
+    """Fits the upper left `width` x `height` pixels of `image` as `fit_image` would.
+
+    But with `pad`, no bars are added.
+    """
     shown, inner = (0, 0, width, height), (size, size)
     if fit == "crop":
         side = min(width, height)

@@ -39,7 +39,7 @@ def reduce(image: Image.Image, most: float, max_pixels: int) -> tuple[float, flo
         raise TooLarge(f"a progressive JPEG of {width:,} x {height:,} takes {needed / 2**30:.1f} GiB to decode")
     if scale == 1:
         return image.size
-    # The mode is None because the decoder's conversion to grey differs from Pillow's, and it cannot convert CMYK.
+    # The mode is None: the decoder's conversion to grey differs from Pillow's, and the decoder cannot convert CMYK.
     drafted = image.draft(None, (max(1, width // scale), max(1, height // scale)))
     return image.size if drafted is None else drafted[1][2:]
 

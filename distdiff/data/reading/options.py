@@ -12,7 +12,7 @@ from distdiff.data.reading.decoding import WHITE, Colour
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """How images are read.
+    """Options for reading images.
 
     If `num_workers` is None, a fair share of the cores is used. If `cache_dir` is None, nothing is kept across runs.
     """

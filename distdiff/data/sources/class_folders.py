@@ -49,7 +49,7 @@ class Caltech101(NamedSet):
 class Imagenette(NamedSet):
     """Imagenette (fast.ai, 2019) has the folders `train/` and `val/`.
 
-    Each of them has one folder for each of ten WordNet ids. `val/` is the test split.
+    Each of them has ten class folders, whose names are WordNet ids. `val/` is the test split.
     """
 
     published_layout = False
@@ -66,7 +66,7 @@ class Imagenette(NamedSet):
 def read_splits(name: str, folders: dict[str, Path]) -> Parts:
     """Reads one folder per split, each with class folders. The class folders of the training split are the classes.
 
-    Raises `LayoutError` if there are none.
+    Raises `LayoutError` if the training split has no class folders.
     """
     classes: Sequence[str] = subfolders(folders[TRAIN])
     if not classes:

@@ -83,7 +83,7 @@ def _draw(digit: int, rng: np.random.Generator) -> np.ndarray:
 def _warp(ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Applies an affine warp (rotation, shear, scale, shift) and an elastic warp (Simard et al., 2003).
 
-    Both of them map each output pixel back to its source.
+    Each pixel of the result is looked up at its place in the original (inverse mapping).
     """
     angle = np.deg2rad(rng.normal(0, 8))
     shear = rng.normal(0, 0.18)

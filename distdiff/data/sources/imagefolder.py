@@ -1,6 +1,6 @@
 """Reads a folder or archive of images.
 
-The images are in class folders, which may be in split folders, or they are listed in a metadata table.
+The images lie in class folders, or a metadata table lists them. The class folders may lie in split folders.
 """
 
 from collections.abc import Sequence
@@ -128,8 +128,8 @@ def _split_folders(top: Path, split_names: dict[str, str]) -> dict[str, Path]:
     """The folders of `top` that are splits, by split.
 
     A folder with the name of a split may also be a class of that name. It is a split if it holds a metadata file, or if
-    it holds folders and no images. But if `top` has a folder with images whose name is not that of a split, then no
-    folder is taken for a split.
+    it holds folders and no images. But if `top` also has a class folder, one with images and without the name of a
+    split, then no folder is a split.
     """
     names = subfolders(top)
     called = {name: split_names[name.lower()] for name in names if name.lower() in split_names}

@@ -22,7 +22,7 @@ Parts = dict[str, LabelledImages]
 
 
 class LayoutError(UserError):
-    """A folder does not have the layout that the authors distribute.
+    """Raised for a folder that does not have the layout that the authors distribute.
 
     `NamedSet.load` adds to the message where to get the dataset.
     """
@@ -50,7 +50,7 @@ class NamedSet:
         return class_name
 
     def reduce(self, part: str, images: LabelledImages) -> LabelledImages:
-        """Keeps only the images that belong to this dataset, if it is a subset of a larger one.
+        """Keeps only the images of this dataset, for a dataset that is a subset of a larger one.
 
         `part` is the split of `images`.
         """

@@ -225,7 +225,7 @@ def _part(
 
 
 def _labels(source: str, table: datasets.Dataset, column: str) -> tuple[Sequence[str], np.ndarray]:
-    """The class names, and the labels (n,) int64. An image without a label has -1."""
+    """The class names, and the labels (n,) int64. An image without a label gets -1."""
     feature, values = table.features[column], table.with_format(None)[column][:]
     if isinstance(feature, ClassLabel):
         return feature.names, np.array([-1 if value is None else value for value in values], dtype=np.int64)
@@ -298,8 +298,8 @@ def _load_files(root: str, top: Path, wanted: Wanted) -> Mapping[str, datasets.D
 def _split_of(path: Path, words: Sequence[str]) -> str:
     """The first of `words` with which the name of a file begins.
 
-    If there is none, the name of the file's folder is tried. If there is none for the folder either, the result is
-    `train`.
+    If the name begins with none of them, the name of the file's folder is tried. If that name begins with none of them
+    either, the result is `train`.
     """
     for part in (path.name, path.parent.name):
         for word in words:

@@ -18,10 +18,10 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 def complete(
     parts: Mapping[str, LabelledImages], validation_fraction: float, test_fraction: float, split_seed: int = FIXED
 ) -> DatasetSplits:
-    """The splits in `parts`. A missing test split, then a missing validation split, is carved from the training images.
+    """Completes the splits in `parts`. A missing test or validation split is carved from the training images.
 
-    `parts` holds at least `train`. Its training images determine the classes. `split_seed` is the seed that draws the
-    validation images.
+    The test split is carved first. `parts` holds at least `train`. The training images determine the classes.
+    `split_seed` is the seed that draws the validation images.
     """
     parts = agree_on_classes(dict(parts))
     train, validation, test = (parts.get(split) for split in (TRAIN, VALIDATION, TEST))
@@ -35,7 +35,7 @@ def complete(
 def carve(images: LabelledImages, fraction: float, seed: int = FIXED) -> tuple[LabelledImages, LabelledImages]:
     """Carves `fraction` of the images of every class, and returns (rest, carved).
 
-    The number of images is rounded. At least one image of a class is carved if another one is left for the rest. Images
+    The number of images is rounded. At least one image is carved from every class that has two or more images. Images
     of the same group in `images.groups` stay together, and `fraction` is then a fraction of a class's groups. An image
     that was made from images on both sides is left out. A `fraction` of 0 carves nothing.
     """

@@ -12,8 +12,8 @@ def draw_few_shot(
 ) -> LabelledImages:
     """Draws `per_class` images of every class without replacement. The draw depends only on `pool` and `seed`.
 
-    A class with fewer images gives all of them. If `per_class` is None, all images are used. An image in `passed_over`
-    is replaced by the next image of the draw.
+    From a class with fewer images, all images are taken. If `per_class` is None, all images are used. An image in
+    `passed_over` is replaced by the next image of the draw.
     """
     if per_class is None:
         return pool
