@@ -147,5 +147,5 @@ def _holds(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def top_folder(paths: Iterable[Path | str]) -> str:
-    """The deepest folder that holds all files in `paths`. It is the name of their listing."""
+    """The deepest folder that holds all files in `paths`. The path of this folder is the name of the listing."""
     return os.path.commonpath([os.path.abspath(folder) for folder in {os.path.dirname(path) for path in paths} or "/"])

@@ -165,7 +165,7 @@ def _write(path: Path, images: Iterator[np.ndarray], shape: tuple[int, ...]) -> 
 
 
 def _remove(folder: Path) -> None:
-    """Renames the folder, then removes it. Processes that have the file in it open can go on reading."""
+    """Renames the folder, then removes it. Processes that are reading the file in it can go on."""
     gone = folder.with_name(f".{folder.name}-removed-{os.getpid()}")
     with suppress(OSError):
         folder.rename(gone)

@@ -25,9 +25,9 @@ def reduce(image: Image.Image, most: float, max_pixels: int) -> tuple[float, flo
     """Prepares a JPEG (or MPO) to be decoded up to `most` times smaller. Images of other formats are left as they are.
 
     A JPEG that would still have more than `max_pixels` is reduced further. In the decoded image, the picture fills an
-    area from the upper left corner. Returns the (width, height) of this area in pixels. A side that is not a multiple
-    of the scale gives a fractional number. Raises `TooLarge` for a progressive JPEG of more than `max_pixels` for which
-    the decoder needs more than `MAX_BYTES`.
+    area from the upper left corner. Returns the (width, height) of this area in pixels. Both may be fractional, because
+    a side need not be a multiple of the scale. Raises `TooLarge` for a progressive JPEG of more than `max_pixels` for
+    which the decoder needs more than `MAX_BYTES`.
     """
     if not isinstance(image, JpegImageFile):
         return image.size

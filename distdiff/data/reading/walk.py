@@ -33,7 +33,7 @@ def walk(folder: Path) -> Walk:
 def subfolders(folder: Path) -> list[str]:
     """The sorted names of the folders in `folder`.
 
-    Hidden folders are left out, and links to `folder` or to a folder above it.
+    Hidden folders are left out, as are links to `folder` or a folder above it.
     """
     above = {_identity(place) for place in (folder, *folder.resolve().parents)}
     with os.scandir(folder) as entries:

@@ -31,10 +31,11 @@ def read_metadata(
     """The images that a metadata file lists, by split.
 
     The column `split` tells the split of an image. If no row has a value in this column, and every image lies in a
-    folder with the name of a split, then this folder tells the split. All other rows belong to the split `default`.
-    `splits` maps a value of the column, or a folder's name, to `train`, `validation` or `test`. Labels are text. The
-    classes are in numerical order if all labels are whole numbers. Returns None if the file has no column `label` and
-    `label_column` is None. Raises `UserError` for a file or row that is not valid. The message names the file.
+    folder with the name of a split, then this folder tells the split. A row for which neither tells a split belongs to
+    the split `default`. `splits` maps a value of the column, or a folder's name, to `train`, `validation` or `test`.
+    Labels are text. The classes are in numerical order if all labels are whole numbers. Returns None if the file has no
+    column `label` and `label_column` is None. Raises `UserError` for a file or row that is not valid. The message names
+    the file.
     """
     wanted = label_column or LABEL
     listed: list[tuple[str | None, str, str]] = []

@@ -28,9 +28,10 @@ def fold_as_validation(splits: DatasetSplits, num_folds: int, fold: int, seed: i
 def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> tuple[LabelledImages, LabelledImages]:
     """Draws `num_folds` stratified folds of nearly equal size with `seed`.
 
-    Returns all other images and fold number `fold`. Images of the same group in `images.groups` stay together. A class
-    with fewer images than there are folds is missing from some folds. A class with a single image is in no fold, so
-    that the other images have every class. Raises `UserError` if every class has fewer images than there are folds.
+    Returns the images outside fold number `fold`, and the images in this fold. Images of the same group in
+    `images.groups` stay together. A class with fewer images than there are folds is missing from some folds. A class
+    with a single image is in no fold, so that the images outside the fold have every class. Raises `UserError` if every
+    class has fewer images than there are folds.
     """
     groups = np.arange(len(images)) if images.groups is None else images.groups
     _, first = np.unique(groups, return_index=True)
