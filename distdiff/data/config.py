@@ -1,6 +1,7 @@
-"""The keys that every dataset has, and checks of them that run before any data loads (hence no heavy imports).
+"""Defines the keys that every dataset has, and checks them before any data loads.
 
-A dataset's other keys are arguments of its loader, and have their defaults in the dataset's YAML file.
+There are no heavy imports here, so that the checks are quick. A dataset's other keys are arguments of its loader. Their
+defaults are in the dataset's YAML file.
 """
 
 from dataclasses import dataclass
@@ -17,33 +18,36 @@ from distdiff.errors import UserError
 from distdiff.keys import Group, Limits, key
 
 # Fractions of a class's images, for loaders that carve missing splits from the training images.
-ValidationFraction = Annotated[float, Limits(at_least=0, at_most=0.9)]  # 0: no validation images
+ValidationFraction = Annotated[float, Limits(at_least=0, at_most=0.9)]  # with 0, there are no validation images
 TestFraction = Annotated[float, Limits(above=0, at_most=0.9)]
 
 
 @dataclass
 class DatasetKeys:
-    """The keys that every dataset has. A loader takes the ones that it needs as arguments, along with its own keys."""
+    """The keys that every dataset has.
+
+    A loader takes its own keys as arguments, and those of these keys that it needs.
+    """
 
     _target_: str = MISSING
-    name: str | None = None  # used in titles and directory names; if null, taken from `hub_id` or `root`
+    name: str | None = None  # used in titles and directory names; if null, the name is taken from `hub_id` or `root`
     subject: str | None = None  # what the images show; a generator that `draws` something else causes a warning
-    per_class: int | None = key(None, at_least=1)  # few-shot images per class; null takes all images
-    # The side in pixels of drawn digits and, by default, of images in pretraining; describe.py counts smaller images.
-    # Everything else uses `generator.resolution` or `classifier.input_size`.
+    per_class: int | None = key(None, at_least=1)  # few-shot images per class; if null, all images are used
+    # The side in pixels of drawn digits and, by default, of the images in pretraining. describe.py says how many images
+    # are smaller. Everything else uses `generator.resolution` or `classifier.input_size`.
     image_size: int = key(at_least=8)
     fit: str = key("crop", choices=("crop", "squash", "pad"))
     prompt_template: str = "a photo of a {}."
-    class_names: Any = None  # words for classes in prompts: {class: words}, or a .json, .csv or .txt file of them
-    prompts_file: str | None = None  # .json or .csv file of sentences for each class; each new image gets one of them
+    class_names: Any = None  # the words for classes in prompts: {class: words}, or a .json, .csv or .txt file
+    prompts_file: str | None = None  # .json or .csv file with sentences for each class; a new image gets one sentence
     split_seed: int = key(0, at_least=0, at_most=2**32 - 1)  # draws validation images and folds, never test images
     num_folds: int | None = key(None, at_least=2)  # number of folds that the training images are split into
     fold: int = key(0, at_least=0)  # index of the fold that is used for validation
     fraction: float = key(1.0, above=0, at_most=1)  # fraction of every class's training images to use
-    max_images: int | None = key(None, at_least=1)  # training images to use in total, in proportion to class sizes
+    max_images: int | None = key(None, at_least=1)  # training images to use in all, drawn in proportion to class sizes
     indices: list[int] | None = key(None, at_least=0)  # positions of the training images to use
-    background: Any = "white"  # shown where an image is transparent: a colour, or [red, green, blue]
-    num_workers: int | None = key(None, at_least=1)  # threads that read images; null: a fair share of the cores
+    background: Any = "white"  # the colour shown where an image is transparent: text, or [red, green, blue]
+    num_workers: int | None = key(None, at_least=1)  # number of reading threads; if null, a fair share of the cores
     cache_dir: str = "${paths.cache_dir}"  # holds unpacked archives and decoded images
     image_cache_gb: float = key("${paths.image_cache_gb}", at_least=0)
     horizontal_flip: bool = True  # whether an image keeps its label when it is mirrored

@@ -1,4 +1,4 @@
-"""From a dataset's configuration to its splits and prompts."""
+"""Loads a dataset's splits from its configuration, and makes its prompts."""
 
 from dataclasses import replace
 
@@ -15,7 +15,8 @@ from distdiff.keys import build
 def load_dataset(config: DictConfig) -> DatasetSplits:
     """Calls the loader `config._target_` with the dataset's keys, and keeps the requested part of the training images.
 
-    If `num_folds` is set, the training images are split into folds, and the fold `fold` replaces the validation images.
+    If `num_folds` is set, the training images are split into folds, and fold number `fold` replaces the validation
+    images.
     """
     splits = build(config) if config.num_folds is None else build(config, validation_fraction=0)
     splits = _read_as(ReadingOptions.of(config), splits)
@@ -31,12 +32,18 @@ def _read_as(options: ReadingOptions, splits: DatasetSplits) -> DatasetSplits:
 
 
 def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:
-    """One prompt per class: `prompt_template` with the class's words, by default its name with `_` as spaces."""
+    """One prompt per class: `prompt_template` with the class's words in place of `{}`.
+
+    A class without words in the key `class_names` is called by its own name, with spaces in place of `_`.
+    """
     return [config.prompt_template.replace("{}", word) for word in class_words(class_names, config.class_names)]
 
 
 def sentences(config: DictConfig, class_names: tuple[str, ...]) -> list[list[str]]:
-    """Each class's prompts: its sentences in `prompts_file`, or else its one prompt from `prompt_template`."""
+    """The prompts of each class. If `prompts_file` is set, the prompts of a class are its sentences in this file.
+
+    If `prompts_file` is null, each class has one prompt (see `prompts`).
+    """
     if config.prompts_file is None:
         return [[prompt] for prompt in prompts(config, class_names)]
     return class_sentences(config.prompts_file, class_names, class_words(class_names, config.class_names))

@@ -14,10 +14,11 @@ from distdiff.errors import first_line
 
 
 def examine(images: LabelledImages) -> tuple[dict[int, str], str]:
-    """Returns ({position: why the image cannot be read}, identity of all other images).
+    """Returns {position: why the image cannot be read}, and the identity of all other images.
 
-    The identity is a hash of labels, keys, class names and content. The content of a file is its bytes, plus the
-    background colour if the image is transparent; the content of an image without a file is its pixels.
+    The identity is a hash of the class names and of each image's label, key and content. The content of a file is its
+    bytes and, if the image has transparency, the background colour. The content of an image without a file is its size
+    and pixels.
     """
     digest = hashlib.sha256(repr(images.class_names).encode())
     if images.file is not None:
@@ -38,7 +39,7 @@ def identity_of(images: LabelledImages) -> str:
 
 
 def _contents(images: LabelledImages) -> Iterator[bytes | UnreadableImage]:
-    """Yields for each image the bytes that identify its content, or the error if it cannot be read."""
+    """Yields for each image the bytes that identify its content, or the error if the image cannot be read."""
     options = images.options
     if images.file is None:
         yield from prefetched(lambda position: _pixels(images, position), range(len(images)), options.num_workers)
@@ -66,7 +67,10 @@ def _pixels(images: LabelledImages, position: int) -> bytes | UnreadableImage:
 
 
 def _known(images: LabelledImages, position: int, memory: Examined) -> Seen | None:
-    """What `memory` knows about an image's path, if anything; None for a stream, which would have to be read first."""
+    """What `memory` knows about an image's path, or None if nothing is known.
+
+    The result is also None for an image in a stream, which has no path.
+    """
     if images.called is not None:
         return None
     try:
@@ -77,7 +81,7 @@ def _known(images: LabelledImages, position: int, memory: Examined) -> Seen | No
 
 
 def _look(images: LabelledImages, position: int, memory: Examined) -> Seen | UnreadableImage:
-    """Hashes the file of an image, and decodes it unless `memory` knows a file of the same content."""
+    """Hashes the file of an image, and decodes the image unless `memory` knows a file with the same bytes."""
     try:
         file, name = images.file_of(position)
         if isinstance(file, (str, Path)):

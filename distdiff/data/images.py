@@ -1,4 +1,4 @@
-"""A labelled set of images, read on demand, and its three splits."""
+"""A labelled set of images that are read on demand, and the three splits of a dataset."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,22 +31,23 @@ class Unreadable:
 class LabelledImages:
     """Images with one label each, from files or from the function `read`.
 
-    `keys[i]` names image i and is unique within its class. `indices` has the positions of these images in the source.
+    `keys[i]` is the name of image i, which is unique within the image's class. The source is all images that `read` or
+    `file` can give. `indices` holds the positions of these images in the source.
     """
 
     name: str
     class_names: tuple[str, ...]
     labels: np.ndarray  # (n,) int64
     keys: tuple[str, ...]
-    read: Callable[[int], Image.Image] | None  # image i of the source as RGB; None if the images are files
+    read: Callable[[int], Image.Image] | None  # gives the source's image i as RGB; None if the images are files
     indices: np.ndarray  # (n,) int64
     unreadable: tuple[Unreadable, ...] = ()  # the images that `without` left out
-    file: Callable[[int], Path | str | BinaryIO] | None = None  # the file of image i of the source: a path or a stream
-    soft: SoftLabels | None = None  # soft labels, if any; `labels` are then the classes of largest weight
+    file: Callable[[int], Path | str | BinaryIO] | None = None  # gives the path or stream of the source's image i
+    soft: SoftLabels | None = None  # soft labels, if any; `labels` then holds the classes with the largest weight
     groups: np.ndarray | None = None  # (n,) int64; images with the same number always stay in the same split
     origins: tuple[tuple[int, ...], ...] | None = None  # for each image, the groups of all images that it was made from
-    called: Callable[[int], str] | None = None  # the name of image i in errors, if it is a stream
-    listing: str | None = None  # the source's name in the cache of facts about its files
+    called: Callable[[int], str] | None = None  # the name of image i in error messages, if the image is a stream
+    listing: str | None = None  # the source's name in the cache of facts about image files
     options: ReadingOptions = field(default_factory=ReadingOptions)
     identity: str | None = None  # a hash of the content of these images, if known
 
@@ -54,20 +55,23 @@ class LabelledImages:
         return len(self.indices)
 
     def image(self, position: int) -> Image.Image:
-        """The image at `position`, RGB, in its own size."""
+        """The image at `position` as RGB, in its own size."""
         if self.file is None:
             return self.read(int(self.indices[position]))
         return read_image(*self.file_of(position), self.options.background)
 
     def square(self, position: int, size: int, fit: str) -> Image.Image:
-        """The image at `position` fitted to a square of `size`, RGB. A large JPEG is decoded at reduced size."""
+        """The image at `position` as an RGB square of `size` pixels, fitted by the method `fit`.
+
+        A large JPEG is decoded at reduced size.
+        """
         if self.file is None:
             return fit_image(self.read(int(self.indices[position])), size, fit)
         file, name = self.file_of(position)
         return read_square(file, size, fit, name, self.options.background)
 
     def file_of(self, position: int) -> tuple[Path | str | BinaryIO, str | None]:
-        """The file of the image at `position`, a path or a stream, and its name in error messages (None for a path)."""
+        """The path or stream of the image at `position`, and the stream's name in error messages (None for a path)."""
         index = int(self.indices[position])
         file = self.file(index)
         return file, None if self.called is None or isinstance(file, (str, Path)) else self.called(index)
@@ -77,20 +81,26 @@ class LabelledImages:
         return to_tensor(self.square(position, size, fit))
 
     def tensors(self, size: int, fit: str) -> torch.Tensor:
-        """All images: (n, 3, size, size) float32 in [0, 1]."""
+        """All images, fitted to squares: (n, 3, size, size) float32 in [0, 1]."""
         return torch.stack(list(self.stream(size, fit)))
 
     def stream(self, size: int, fit: str) -> Iterator[torch.Tensor]:
-        """All images in order, as `tensor` gives them, decoded ahead by threads. The image cache is not filled."""
+        """All images in order, each as `tensor` gives it, decoded ahead by threads.
+
+        The images are not added to the image cache.
+        """
         return map(to_floats, self.squares(size, fit, keep=False))
 
     def squares(self, size: int, fit: str, keep: bool = True) -> Squares:
-        """All images as squares, from the image cache if it has them; if not, `keep` says whether to add them."""
+        """All images as squares, read from the image cache if they are there.
+
+        If they are not, `keep` says whether they are added to the cache.
+        """
         identity = None if self.file is None else self.identity  # only images from files are cached
         return Squares(partial(self.square, size=size, fit=fit), len(self), size, fit, self.options, identity, keep)
 
     def shares_source(self, other: "LabelledImages") -> bool:
-        """Whether both are parts of the same source, as carved splits are."""
+        """Whether `self` and `other` come from the same source, as two splits do if one was carved from the other."""
         return self.read is other.read and self.file is other.file
 
     def select(self, positions: Sequence[int] | np.ndarray) -> "LabelledImages":
@@ -108,7 +118,7 @@ class LabelledImages:
         )
 
     def without(self, lost: Mapping[int, str]) -> "LabelledImages":
-        """Leaves out the images at the positions in `lost`, and records them with their reasons in `unreadable`."""
+        """Leaves out the images at the positions in `lost`, and records each one with its reason in `unreadable`."""
         if not lost:
             return self
         noted = (
@@ -121,7 +131,10 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class DatasetSplits:
-    """`train` is the pool for few-shot draws, and shares no image with `validation` or `test`."""
+    """The three splits of a dataset. `train` is the pool for few-shot draws.
+
+    It shares no image with `validation` or `test`.
+    """
 
     train: LabelledImages
     validation: LabelledImages

@@ -1,6 +1,6 @@
 """The name of a dataset whose configuration gives none.
 
-There are no heavy imports here, because validation needs the name before anything loads.
+There are no heavy imports here, because the name is needed when the configuration is checked, before anything loads.
 """
 
 import re
@@ -11,11 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 FILES = (*ARCHIVES, ".parquet", ".arrow")
 NAMELESS = "dataset"
-SEVERAL = "expanded"  # only the loader of expanded datasets reads several folders at once
+SEVERAL = "expanded"  # the name if `root` is several folders; only the loader of expanded datasets reads them
 
 
 def default_name(dataset: DictConfig) -> str:
-    """The last part of `hub_id` or, if that is null, the name of the folder or file `root` without a file's extension.
+    """The default name of a dataset is the last part of `hub_id`.
+
+    If `hub_id` is null, the default is the name of the folder or file `root`. A file's extension is left out, and
+    characters that are awkward in a directory name are replaced by `_`.
 
     >>> default_name(OmegaConf.create({"root": "~/pictures/my pets.tar.gz"}))
     'my_pets'
@@ -24,7 +27,7 @@ def default_name(dataset: DictConfig) -> str:
     if hub_id is not None:
         return _plain(str(hub_id).rpartition("/")[2])
     if root is None:
-        return NAMELESS  # its loader says what is missing
+        return NAMELESS  # the dataset's loader says which key is missing
     if OmegaConf.is_list(root):
         if len(root) > 1:
             return SEVERAL

@@ -1,4 +1,7 @@
-"""Tells the user, in one line, what was left out of a dataset. This is not an error, but it is never silent."""
+"""Tells the user, in one line, what was left out of a dataset.
+
+To leave something out is not an error, but the user is always told.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +13,7 @@ from distdiff.wording import printable
 
 @dataclass(frozen=True)
 class Note:
-    """A message about a dataset, and all the files that it concerns."""
+    """A message about a dataset, and all the files that the message concerns."""
 
     dataset: str
     message: str
@@ -22,7 +25,10 @@ _kept: list[list[Note]] = []
 
 @contextmanager
 def keeping() -> Iterator[list[Note]]:
-    """Yields a list of notes made in the block, for the caller to print. If an error ends the block, prints them."""
+    """Yields a list that collects the notes made in the block, for the caller to print.
+
+    If an error ends the block, the notes are printed.
+    """
     notes: list[Note] = []
     _kept.append(notes)
     try:
@@ -36,7 +42,10 @@ def keeping() -> Iterator[list[Note]]:
 
 
 def note(name: str, message: str, files: Sequence[str] = ()) -> None:
-    """Prints one line about the dataset `name` and the `files` concerned; inside `keeping`, collects it instead."""
+    """Prints `message` as one line about the dataset `name`.
+
+    Inside `keeping`, the message is collected instead, together with the `files` that it concerns.
+    """
     made = Note(printable(name), message, tuple(map(printable, files)))
     if _kept:
         _kept[-1].append(made)

@@ -28,10 +28,10 @@ def check_names(dataset: DictConfig) -> None:
 
 
 def class_words(class_names: Sequence[str], given: Mapping[str, str] | str | None) -> list[str]:
-    """The words for each class: from `given` (a mapping or a file), or else the class's name with its `_` as spaces.
+    """The words for each class from `given` (a mapping or a file).
 
-    Raises `UserError` for a mapping with an unknown class, and for a file that has neither a known class nor one text
-    for each class.
+    A class that `given` lacks gets its own name, with spaces in place of `_`. Raises `UserError` for a mapping with an
+    unknown class, and for a file that has neither a known class nor one text for each class.
     """
     if isinstance(given, str):
         words = _words_of_file(given, class_names)
@@ -45,9 +45,10 @@ def class_words(class_names: Sequence[str], given: Mapping[str, str] | str | Non
 
 
 def class_sentences(file: str, class_names: Sequence[str], words: Sequence[str]) -> list[list[str]]:
-    """The sentences for each class, from a .json file {class: sentence or [sentences]} or .csv rows of class, sentence.
+    """The sentences for each class.
 
-    `{}` in a sentence stands for the class's words. Raises `UserError` for a class without a sentence.
+    `file` is a .json file {class: sentence or [sentences]}, or a .csv file in which each row has a class and a
+    sentence. `{}` in a sentence stands for the class's words. Raises `UserError` for a class without a sentence.
     """
     path = _file("dataset.prompts_file", file, PROMPT_FILES)
     sentences: dict[str, list[str]] = {}
@@ -65,7 +66,10 @@ def class_sentences(file: str, class_names: Sequence[str], words: Sequence[str])
 
 
 def _words_of_file(file: str, class_names: Sequence[str]) -> dict[str, str]:
-    """{class: words} from a table by class, whose unknown classes are ignored, or a list with a text for each class."""
+    """Reads {class: words} from a file. The file is a table by class, or a list with one text for each class.
+
+    Unknown classes in a table are ignored. The texts of a list are in the order of the classes.
+    """
     path = _file("dataset.class_names", file, WORD_FILES)
     pairs = _pairs("dataset.class_names", path)
     known, by_class = set(class_names), path.suffix != ".txt" or all(word for _, word in pairs)
@@ -85,7 +89,10 @@ def _words_of_file(file: str, class_names: Sequence[str]) -> dict[str, str]:
 
 
 def _pairs(key: str, path: Path) -> list[tuple[str, Any]]:
-    """(class, words) of each line, row or JSON entry. The class of an entry in a JSON list is an empty string."""
+    """The pair (class, words) of each line, row or JSON entry.
+
+    An entry of a JSON list has an empty string as its class.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".txt":

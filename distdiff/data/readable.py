@@ -10,13 +10,14 @@ from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
 from distdiff.ranks.world import world
 
-NAMED = 5  # a message names at most this many unreadable images, and counts the others
+NAMED = 5  # a message names at most this many unreadable images, and gives the number of the others
 
 
 def readable(images: LabelledImages, split: str) -> tuple[LabelledImages, str]:
-    """The readable images and their identity (see `examine`). The others are reported, and listed in `unreadable`.
+    """The readable images and their identity (see `examine`).
 
-    Raises `UserError` if no image of a class can be read.
+    The unreadable images are reported, and listed in the field `unreadable` of the returned images. Raises `UserError`
+    if no image of a class can be read.
     """
     left, identity = checked(images)
     world().once(lambda: say_unreadable(left, split))
@@ -24,13 +25,16 @@ def readable(images: LabelledImages, split: str) -> tuple[LabelledImages, str]:
 
 
 def checked(images: LabelledImages) -> tuple[LabelledImages, str]:
-    """Does the same as `readable`, but reports and raises nothing. The leading rank reads the images for all."""
+    """The readable images and their identity, as in `readable`, but without a report or an error.
+
+    The leading rank reads the images, and all ranks get its result.
+    """
     lost, identity = world().once(lambda: examine(images))
     return replace(images.without(lost), identity=identity), identity
 
 
 def say_unreadable(images: LabelledImages, split: str) -> None:
-    """Prints one line about the unreadable images of a split; raises `UserError` if no image of a class can be read."""
+    """Prints one line about the unreadable images of a split. Raises `UserError` if no image of a class can be read."""
     if not images.unreadable:
         return
     left, lost = {images.class_names[label] for label in np.unique(images.labels)}, images.unreadable
@@ -46,6 +50,6 @@ def say_unreadable(images: LabelledImages, split: str) -> None:
 
 
 def describe_unreadable(unreadable: list | tuple) -> str:
-    """Names the first few images with their reasons, and gives the number of the others."""
+    """Names the first `NAMED` images, each with the reason why it cannot be read, and gives the number of others."""
     named = "; ".join(f"{image.class_name}/{image.key}: {image.reason}" for image in unreadable[:NAMED])
     return named + (f"; and {len(unreadable) - NAMED:,} more" if len(unreadable) > NAMED else "")

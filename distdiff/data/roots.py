@@ -1,4 +1,7 @@
-"""Checks `dataset.root`, and words the messages for a missing one (no heavy imports, since validation runs first)."""
+"""Checks `dataset.root`, and words the messages for a root that does not exist.
+
+There are no heavy imports here, because the check runs before anything loads.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from distdiff.errors import UserError
 
-FOLDER, TABLES = "folder or archive", "file or folder"  # what `root` must be: for images, and for tables like the hub's
-CONDITION = "where"  # only datasets that read several directories have this key, which selects images
+FOLDER, TABLES = "folder or archive", "file or folder"  # what `root` must be for images, and for tables
+CONDITION = "where"  # the key that selects images; only datasets that read several directories have it
 
 
 def check_root(dataset: DictConfig) -> None:
     """Raises `UserError` if `root` is not a path, or is a list although only one path is allowed.
 
-    A `root` that is a number becomes text.
+    `UserError` is also raised for a condition `where` without a `root`. A `root` that is a number is converted to text.
     """
     root = dataset.get("root")
     several, condition = OmegaConf.is_list(root), dataset.get(CONDITION)
@@ -27,11 +30,11 @@ def check_root(dataset: DictConfig) -> None:
     if condition is not None and root is None:
         raise UserError(f"dataset.{CONDITION}={condition!r} is not allowed without dataset.root")
     if isinstance(root, (int, float)):
-        dataset.root = str(root)  # a folder may be called 2024
+        dataset.root = str(root)  # a folder's name may be a number, such as 2024
 
 
 def check_root_is_there(dataset: DictConfig) -> None:
-    """Raises `UserError` for a `root` that does not exist, unless the hub is read instead."""
+    """Raises `UserError` for a `root` that does not exist, unless the dataset is read from the hub instead."""
     url, hub_id = dataset.get("url"), dataset.get("hub_id")
     if url is None and hub_id is not None:
         return  # the hub is read, and `root` is ignored
@@ -48,7 +51,7 @@ def nothing_at(root: str, wanted: str = FOLDER) -> str:
 
 
 def no_copy_at(root: str, where: str) -> str:
-    """The message for a missing copy of a benchmark dataset; `where` says where to get it."""
+    """The message for a missing copy of a benchmark dataset. `where` says where to get the dataset."""
     return f"dataset.root={root}: no such folder; {where}"
 
 

@@ -10,7 +10,7 @@ SoftLabel = tuple[tuple[int, float], ...]  # (class, weight), largest weight fir
 
 
 def soft_label(weights: Mapping[int, float]) -> SoftLabel:
-    """Scales weights to sum to 1, leaves out zeros, and sorts by weight (largest first), then by class number.
+    """Scales the weights to sum to 1, leaves out zeros, and sorts by weight (largest first), then by class number.
 
     >>> soft_label({3: 1.0, 0: 3.0, 5: 0.0})
     ((0, 0.75), (3, 0.25))
@@ -22,7 +22,10 @@ def soft_label(weights: Mapping[int, float]) -> SoftLabel:
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """The soft labels of n images: `classes` (n, k) int64 and `weights` (n, k) float32, padded with weight 0."""
+    """The soft labels of n images: `classes` (n, k) int64 and `weights` (n, k) float32.
+
+    An image with fewer than k classes has weights of 0 at the end of its row.
+    """
 
     classes: np.ndarray
     weights: np.ndarray

@@ -15,13 +15,13 @@ from distdiff.caching.fingerprint import fingerprint
 from distdiff.data.reading.decoding import READING
 
 FOLDER = "examined"
-FORSAKEN = 3600  # seconds; a temporary file older than this was abandoned, since writing one takes moments
-SETTLED = 2.0  # seconds after a change; before that, another change may leave the time stamp as it is
+FORSAKEN = 3600  # seconds; an older temporary file was abandoned, since writing such a file takes only moments
+SETTLED = 2.0  # seconds; a file that changes again sooner than this may keep its time stamp
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A readable image file: a hash of its bytes, and whether the image is transparent anywhere."""
+    """A readable image file: a hash of its bytes, and whether the image has transparency."""
 
     content: str
     transparent: bool
@@ -29,7 +29,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Stamp:
-    """Shows whether a file has changed: device, inode and size, and when its content and inode last changed (ns)."""
+    """Shows whether a file has changed: its device, inode and size, and two times in nanoseconds.
+
+    `modified` is when the file's content last changed, and `changed` is when its inode last changed.
+    """
 
     device: int
     inode: int
@@ -52,17 +55,18 @@ class Stamp:
 
 @dataclass
 class Examined:
-    """What is known about the files of one listing, saved in a JSON file below `cache_dir` unless that is None.
+    """What is known about the image files of one source, which `listing` names.
 
-    `file` looks up a path, and finds it only if its stamp is the same. `content` looks up the hash of a file's bytes,
-    wherever the file lies. A JSON file that is damaged, or was written by another version of the image readers, is
-    ignored.
+    The facts are saved in a JSON file below `cache_dir`. If `cache_dir` or `listing` is None, nothing is saved. `file`
+    looks up a path, and returns the facts only if the file's stamp is still the same. `content` looks up the hash of a
+    file's bytes, wherever the file lies. A JSON file is ignored if it is damaged, or if another version of the image
+    readers wrote it.
     """
 
     cache_dir: Path | None
     listing: str | None
-    files: dict[str, list[Any]] = field(default_factory=dict)  # absolute path -> [*stamp, content]
-    contents: dict[str, bool] = field(default_factory=dict)  # content -> transparent
+    files: dict[str, list[Any]] = field(default_factory=dict)  # absolute path -> [*stamp, hash of the bytes]
+    contents: dict[str, bool] = field(default_factory=dict)  # hash of the bytes -> whether the image has transparency
     _new: bool = False
 
     def __post_init__(self) -> None:
@@ -79,7 +83,10 @@ class Examined:
         return Seen(content, transparent) if isinstance(transparent, bool) else None
 
     def note(self, seen: Seen, path: str | None = None, stamp: Stamp | None = None) -> None:
-        """Remembers a readable file by its content, and also by its path unless the file changed only moments ago."""
+        """Remembers a readable file by its content.
+
+        A `path` is remembered too, unless the file changed only moments ago.
+        """
         if self.contents.get(seen.content) is not seen.transparent:
             self.contents[seen.content] = seen.transparent
             self._new = True
@@ -88,7 +95,10 @@ class Examined:
             self._new = True
 
     def save(self) -> None:
-        """Saves new entries beside those that other processes saved. Does nothing if the file cannot be written."""
+        """Adds the new entries to those that other processes have saved.
+
+        If the JSON file cannot be written, nothing is saved.
+        """
         if self._path is None or not self._new:
             return
         files, contents = self.files, self.contents
@@ -105,7 +115,7 @@ class Examined:
                 aside.unlink(missing_ok=True)
 
     def _remove_forsaken(self) -> None:
-        """Removes temporary files of processes that were killed while they wrote."""
+        """Removes the temporary files that killed processes have left behind."""
         for path in self._path.parent.glob(f".{self._path.name}-*"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > FORSAKEN:
@@ -137,5 +147,5 @@ def _holds(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def top_folder(paths: Iterable[Path | str]) -> str:
-    """The deepest folder that holds all of these files, used as the name of their listing."""
+    """The deepest folder that holds all files in `paths`. The path of this folder is the name of the listing."""
     return os.path.commonpath([os.path.abspath(folder) for folder in {os.path.dirname(path) for path in paths} or "/"])

@@ -1,9 +1,9 @@
 """Decoded images on disk, shared by runs, ranks and simultaneous jobs, up to a given total size.
 
-Each set of images is one plain array, `<cache>/images/<fingerprint>/pixels.npy`. It is read with `preadv` instead of
-being memory-mapped. Either way, the system shares the array's pages between processes. But if another machine removes
-a mapped file, or the disk fails, the process is killed. A failed read only raises an error, and the images are decoded
-again.
+Each set of images is one plain array, `<cache>/images/<fingerprint>/pixels.npy`. The array is read with `preadv` and is
+not memory-mapped. If another machine removes a mapped file, or the disk fails, the process is killed. A failed `preadv`
+only raises an error, and the images are then decoded again. As with a mapped file, processes share the array's pages in
+memory.
 """
 
 import os
@@ -33,7 +33,7 @@ class StoredImages:
     def __init__(self, path: Path, count: int, shape: tuple[int, ...]) -> None:
         """Raises `OSError` if the file is missing, and `ValueError` if it does not hold `count` images of `shape`."""
         self.shape, self.size = shape, int(np.prod(shape))
-        self._file = open(path, "rb")  # noqa: SIM115 (open as long as the object)
+        self._file = open(path, "rb")  # noqa: SIM115 (the file is open as long as the object exists)
         version = np.lib.format.read_magic(self._file)
         header = np.lib.format.read_array_header_1_0(self._file)
         self._offset = self._file.tell()
@@ -50,7 +50,7 @@ class StoredImages:
 
 
 class ImageCache:
-    """At most `max_bytes` of images below `root`; the least recently used are removed first."""
+    """Keeps at most `max_bytes` of images below the folder `root`. The least recently used images are removed first."""
 
     def __init__(self, root: Path, max_bytes: int) -> None:
         self.folder, self.max_bytes = root / STAGE, max_bytes
@@ -63,19 +63,20 @@ class ImageCache:
         shape: tuple[int, ...],
         fill: Callable[[], Iterator[np.ndarray]] | None,
     ) -> StoredImages | None:
-        """The images that `ingredients` identify. If they are missing, `fill()` yields them in order to be stored.
+        """The `count` images of `shape` that `ingredients` identify.
 
-        Returns None if they are missing and `fill` is None, if they exceed the limit, or if the disk is full or fails.
+        If they are not stored yet, they are taken from `fill()` and stored. Returns None if the images are not stored
+        and `fill` is None, if they are larger than `max_bytes`, or if the disk is full or fails.
         """
         if not 0 < count * int(np.prod(shape)) <= self.max_bytes:
             return None
-        # Finding and filling the folder may fail. Both happen inside `once`, on the leading rank, so all ranks agree.
+        # Finding and filling the folder may fail. Both happen inside `once`, on the leading rank, for all ranks.
         folder = world().once(lambda: self._filled(ingredients, count, shape, fill))
         if folder is None:
             return None
         try:
             return StoredImages(folder / PIXELS, count, shape)
-        except (OSError, ValueError):  # removed since, or not visible from this host
+        except (OSError, ValueError):  # the file was removed since, or is not visible from this host
             return None
 
     def _filled(
@@ -85,7 +86,10 @@ class ImageCache:
         shape: tuple[int, ...],
         fill: Callable[[], Iterator[np.ndarray]] | None,
     ) -> Path | None:
-        """The folder of these images, filled if it is missing or damaged. None in the same cases as `get`."""
+        """The folder with the images, which is filled if it is missing or damaged.
+
+        Returns None in the cases that `get` lists.
+        """
         size = count * int(np.prod(shape))
 
         def build(folder: Path) -> None:
@@ -109,7 +113,7 @@ class ImageCache:
             announce(f"decoded images are not kept in {self.folder}: {first_line(error)}")
             return None
         with suppress(OSError):
-            os.utime(folder)  # records when it was last used
+            os.utime(folder)  # records when the folder was last used
         return folder
 
     def _make_room(self, aside: Path, size: int) -> Path:
@@ -126,23 +130,23 @@ class ImageCache:
                 raise OSError("other jobs are filling it")
             if shutil.disk_usage(self.folder).free + freed < size + SPARED:
                 raise OSError(f"{size / 1e9:.1f} GB do not fit on the disk")
-            for folder in going:  # only now, when they are known to free enough space
+            for folder in going:  # removed only now, when it is known that enough space becomes free
                 _remove(folder)
             path = aside / PIXELS
             with open(path, "wb") as file:
-                file.truncate(size)  # so that other processes count its size
+                file.truncate(size)  # so that other processes count the full size of the file
         return path
 
     def _kept(self) -> list[tuple[int, int, Path]]:
-        """(last use, bytes, folder) of every folder, including those that are being filled."""
+        """(last use, bytes, folder) of every folder, including folders that are being filled."""
         kept = []
         for path in self.folder.glob(f"*/{PIXELS}"):
-            with suppress(OSError):  # a folder that was just removed
+            with suppress(OSError):  # the folder may just have been removed
                 kept.append((path.parent.stat().st_mtime_ns, path.stat().st_size, path.parent))
         return kept
 
     def _sweep(self) -> None:
-        """Removes the folders of processes that were killed while they filled or removed them."""
+        """Removes the folders of processes that were killed while they were filling or removing them."""
         for folder in self.folder.glob(".*/"):
             with suppress(OSError):
                 newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
@@ -157,11 +161,11 @@ def _write(path: Path, images: Iterator[np.ndarray], shape: tuple[int, ...]) -> 
         for image in images:
             file.write(image.tobytes())
         file.flush()
-        os.fsync(file.fileno())  # after a crash, zeros would pass for black: the file has its full size from the start
+        os.fsync(file.fileno())  # otherwise, zeros that a crash left in the file of full size would pass for black
 
 
 def _remove(folder: Path) -> None:
-    """Renames the folder, then removes it; processes that have its file open can go on reading."""
+    """Renames the folder, then removes it. Processes that are reading the file in it can go on."""
     gone = folder.with_name(f".{folder.name}-removed-{os.getpid()}")
     with suppress(OSError):
         folder.rename(gone)

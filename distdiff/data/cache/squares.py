@@ -1,4 +1,4 @@
-"""A dataset's images as squares of one size, read from the image cache or, if it lacks them, decoded by threads."""
+"""A dataset's images as squares of one size. Squares that are not in the image cache are decoded by threads."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,7 +14,10 @@ from distdiff.data.reading.prefetch import prefetched
 
 
 class Squares:
-    """`squares[i]` is image i as (size, size, 3) uint8; iteration decodes ahead with several threads."""
+    """Images as squares: `squares[i]` is image i, (size, size, 3) uint8.
+
+    Iteration decodes images ahead in several threads.
+    """
 
     def __init__(
         self,
@@ -28,8 +31,8 @@ class Squares:
     ) -> None:
         """`read(i)` gives the i-th of `count` images as an RGB square of `size`, already fitted by the method `fit`.
 
-        If `identity` is known, the squares are looked up in the image cache that `options` gives, and added to it
-        unless `keep` is false. All ranks of a job must call this together.
+        If `identity` is known, the squares are looked up in the image cache that `options` gives. If they are not
+        there, they are added unless `keep` is false. All ranks of a job must create the object together.
         """
         self._read, self._count, self._options = read, count, options
         self._stored = None if identity is None else self._open(identity, size, fit, keep)
@@ -39,7 +42,7 @@ class Squares:
 
     @property
     def stored(self) -> bool:
-        """Whether the squares are on disk, so that none has to be decoded."""
+        """Whether the squares are on disk. If they are, none of them has to be decoded."""
         return self._stored is not None
 
     def __getitem__(self, position: int) -> np.ndarray:
@@ -47,7 +50,7 @@ class Squares:
         if stored is not None:
             try:
                 return stored[position]
-            except OSError:  # the cached file is gone: decode instead
+            except OSError:  # the cached file is gone, so the image is decoded
                 self._stored = None
         return self.decode(position)
 

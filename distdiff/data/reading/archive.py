@@ -1,4 +1,4 @@
-"""Unpacks a .zip or .tar archive of images, only once, and refuses unsafe archives."""
+"""Unpacks a .zip or .tar archive of images once, and refuses unsafe archives."""
 
 import shutil
 import tarfile
@@ -21,7 +21,7 @@ def is_archive(path: Path) -> bool:
 
 
 def unpacked(archive: Path, cache_dir: str) -> Path:
-    """The folder below `cache_dir` with the archive's content, which is unpacked the first time.
+    """Unpacks the archive below `cache_dir` the first time, and returns the folder with the archive's content.
 
     If everything lies in one folder that holds no images directly, returns that folder. Raises `UserError` for an
     archive that is damaged or encrypted, that holds a link, or that holds a path leading out of the archive.

@@ -11,7 +11,10 @@ ALLOWED = 'a colour, such as white, #808080 or "rgb(1,2,3)", or [red, green, blu
 
 
 def colour(value: Any) -> tuple[int, int, int]:
-    """(red, green, blue) from a colour that PIL.ImageColor knows or a list of the three; else raises `UserError`."""
+    """(red, green, blue) from a text that PIL.ImageColor knows, or from a list of the three values.
+
+    Raises `UserError` for any other value.
+    """
     found: tuple = ()
     if isinstance(value, str):
         try:

@@ -1,4 +1,7 @@
-"""The only place where image files are decoded: to RGB as a viewer shows it, or to a plain reason for the failure."""
+"""The only place where image files are decoded.
+
+The result is RGB as a viewer shows the image, or a plain reason why the image cannot be read.
+"""
 
 import os
 from collections.abc import Callable
@@ -14,21 +17,21 @@ from distdiff.errors import UserError, first_line
 
 Image.init()
 # `FORMATS` leaves out formats that hold no pixels of their own, and EPS, which Pillow hands to another program.
-_USUAL = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # first, because Pillow tries the formats in this order
+_USUAL = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # first in `FORMATS`, because Pillow tries formats in order
 FORMATS = (*_USUAL, *sorted(set(Image.OPEN) - {*_USUAL, "BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}))
 EXTENSIONS = frozenset(extension for extension, name in Image.registered_extensions().items() if name in FORMATS)
-# Twice Pillow's `MAX_IMAGE_PIXELS`: above this, Pillow itself refuses an image. Cameras reach this size, and a
-# thread that decodes such an image holds less than 2 GB.
+# Pillow itself refuses an image with more pixels than this, twice its `MAX_IMAGE_PIXELS`. The images of some cameras
+# reach this size. A thread that decodes such an image holds less than 2 GB.
 MAX_PIXELS = 178_956_970
-READING = 2  # version of the decoding, part of every data identity: raise it when decoded pixels may change
-GAP = 2  # an image is decoded at least this many times larger than its square (Pillow's `reducing_gap`)
+READING = 2  # version of the decoding, part of every data identity; raise the number when decoded pixels may change
+GAP = 2  # a JPEG of reduced size is at least this many times as large as its square (like Pillow's `reducing_gap`)
 Colour = tuple[int, int, int]
 WHITE = (255, 255, 255)
 T = TypeVar("T")
 
 
 class UnreadableImage(UserError):
-    """An image file that cannot be read. The error message contains the file's name; `reason` does not."""
+    """An image file that cannot be read. The error message contains the file's name, but `reason` does not."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)
@@ -39,10 +42,11 @@ class UnreadableImage(UserError):
 
 
 def read_image(file: Path | str | BinaryIO, name: str | None = None, background: Colour = WHITE) -> Image.Image:
-    """The image of a file (the first frame of an animation) as upright RGB; raises `UnreadableImage`.
+    """The image of a file (the first frame of an animation) as upright RGB.
 
-    Errors call a stream `name`. The colour `background` is shown where the image is transparent. An image of more than
-    `MAX_PIXELS` pixels is refused before it is decoded, unless it is a JPEG, which is decoded at reduced size.
+    `name` is the name of a stream in error messages. The colour `background` is shown where the image is transparent. A
+    JPEG of more than `MAX_PIXELS` pixels is decoded at reduced size. Any other image with so many pixels is refused
+    before it is decoded. Raises `UnreadableImage` if the image cannot be read.
     """
     return _decode(file, name, lambda size: 1, lambda image, area: to_rgb(image, background))
 
@@ -50,9 +54,10 @@ def read_image(file: Path | str | BinaryIO, name: str | None = None, background:
 def read_square(
     file: Path | str | BinaryIO, size: int, fit: str, name: str | None = None, background: Colour = WHITE
 ) -> Image.Image:
-    """The image of a file fitted to a square (see `fit_image`), as upright RGB; raises `UnreadableImage`.
+    """The image of a file fitted to a square (see `fit_image`), as upright RGB.
 
-    A large JPEG is decoded at reduced size, at least `GAP` times as large as the square.
+    A large JPEG is decoded at reduced size, at least `GAP` times as large as the square. Raises `UnreadableImage` if
+    the image cannot be read.
     """
 
     def reduction(sides: tuple[int, int]) -> float:
@@ -62,16 +67,19 @@ def read_square(
         if area == image.size:
             return fit_image(to_rgb(image, background), size, fit)
         fitted = fit_area(_colours(image, background), size, fit, *area)
-        fitted.info = image.info  # keeps the EXIF orientation
+        fitted.info = image.info  # `info` includes the EXIF orientation
         return fit_image(
             ImageOps.exif_transpose(fitted), size, fit
-        )  # pad only after turning: otherwise the wider of two unequal bars would change sides
+        )  # bars are added only after turning, since otherwise the wider of two unequal bars would change sides
 
     return _decode(file, name, reduction, square)
 
 
 def is_transparent(file: Path | str | BinaryIO, name: str | None = None) -> bool:
-    """Decodes an image to find out whether any part of it is transparent; raises `UnreadableImage`."""
+    """Decodes an image to find out whether it has transparency.
+
+    Raises `UnreadableImage` if the image cannot be read.
+    """
 
     def transparent(image: Image.Image, area: tuple[float, float]) -> bool:
         to_rgb(image)
@@ -86,7 +94,11 @@ def _decode(
     reduction: Callable[[tuple[int, int]], float],
     finish: Callable[[Image.Image, tuple[float, float]], T],
 ) -> T:
-    """`finish(image, area)` of a file decoded up to `reduction(its size)` times smaller; `jpeg.reduce` gives `area`."""
+    """Opens a file, and returns `finish(image, area)` of its image.
+
+    A JPEG is decoded up to `reduction(size)` times smaller, where `size` is its (width, height). `area` is the result
+    of `jpeg.reduce`. Raises `UnreadableImage` if the image cannot be read.
+    """
     name = str(file) if name is None else name
     try:
         with open_image(file) as image:
@@ -95,17 +107,17 @@ def _decode(
                 raise Image.DecompressionBombError
             if image.format != "PNG":
                 return finish(image, area)
-            image.verify()  # decoding alone misses one flipped bit in five, and a hole filled with zeros
+            image.verify()  # decoding alone misses one flipped bit in five, and a gap that was filled with zeros
         if not isinstance(file, (str, Path)):
             file.seek(0)
         with Image.open(file, formats=("PNG",)) as image:
             return finish(image, image.size)
-    except Exception as error:  # a damaged file can make decoders raise anything
+    except Exception as error:  # a damaged file can make decoders raise any exception
         raise UnreadableImage(name, _reason(error, file)) from None
 
 
 def open_image(file: Path | str | BinaryIO) -> Image.Image:
-    """Opens a file and reads its header, accepting JPEGs of any size; raises what Pillow raises."""
+    """Opens a file and reads its header. JPEGs of any size are accepted. Raises what Pillow raises."""
     try:
         return Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as bomb:
@@ -116,9 +128,10 @@ def open_image(file: Path | str | BinaryIO) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
-    """Any PIL image as RGB: upright by its EXIF orientation, 16-bit grey scaled, transparency on `background`.
+    """Any PIL image as RGB, turned upright by its EXIF orientation.
 
-    Raises what Pillow raises if decoding fails, and `ValueError` for values that are not finite.
+    16-bit grey is scaled to 8 bits, and `background` is shown where the image is transparent. Raises what Pillow raises
+    if decoding fails, and `ValueError` for values that are not finite.
     """
     image.load()
     turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
@@ -139,7 +152,11 @@ def _colours(image: Image.Image, background: Colour) -> Image.Image:
 
 
 def _from_grey(values: np.ndarray) -> Image.Image:
-    """Grey as RGB: integers span 0 to 65535, floats 0 to 1 or 0 to 255; others are scaled from minimum to maximum."""
+    """Converts grey values to RGB.
+
+    Integers are scaled from 0 to 65535, and floats from 0 to 1 or from 0 to 255. If a value is beyond these ranges, all
+    values are scaled from the smallest to the largest. Raises `ValueError` for values that are not finite.
+    """
     low, high = float(values.min()), float(values.max())
     if not np.isfinite((low, high)).all():
         raise ValueError("it holds values that are not finite")

@@ -1,12 +1,12 @@
-"""How an image of any shape becomes a square, in the same way for sampler, prototypes and classifiers."""
+"""Fits images of any shape to squares, in the same way for the sampler, the prototypes and the classifiers."""
 
 from PIL import Image, ImageOps
 
 
 def fit_image(image: Image.Image, size: int, fit: str) -> Image.Image:
-    """Resizes to (size, size), with antialiasing (Lanczos).
+    """Resizes an image to (size, size), with antialiasing (Lanczos).
 
-    As `fit`, `crop` keeps the centre, `squash` distorts, and `pad` adds black bars.
+    There are three values of `fit`: `crop` keeps the centre, `squash` distorts the image, and `pad` adds black bars.
     """
     if image.size == (size, size):
         return image
@@ -18,7 +18,10 @@ def fit_image(image: Image.Image, size: int, fit: str) -> Image.Image:
 
 
 def fit_area(image: Image.Image, size: int, fit: str, width: float, height: float) -> Image.Image:
-    """Fits the upper left `width` x `height` pixels of `image` as `fit_image` would, except that `pad` adds no bars."""
+    """Fits the upper left `width` x `height` pixels of `image` as `fit_image` would.
+
+    But with `pad`, no bars are added.
+    """
     shown, inner = (0, 0, width, height), (size, size)
     if fit == "crop":
         side = min(width, height)

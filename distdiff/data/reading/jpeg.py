@@ -7,15 +7,15 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile, jpeg_factory
 
 SCALES = (1, 2, 4, 8)  # factors by which the decoder can divide an image's sides
-MAX_BYTES = 2 * 2**30  # of memory for a progressive JPEG, which the decoder holds as a whole, at 16 bits per value
+MAX_BYTES = 2 * 2**30  # limit on memory for a progressive JPEG; the decoder holds all of it, with 16 bits per value
 
 
 class TooLarge(Exception):
-    """An image that would take too much memory; the message says why."""
+    """An image whose decoding would take too much memory. The error message says how much."""
 
 
 def open_large(file: Path | str | BinaryIO) -> Image.Image:
-    """Opens a JPEG that is too large for `Image.open`; raises `SyntaxError` if the file is not a JPEG."""
+    """Opens a JPEG that is too large for `Image.open`. Raises `SyntaxError` if the file is not a JPEG."""
     if not isinstance(file, (str, Path)):
         file.seek(0)
     return jpeg_factory(file)
@@ -24,10 +24,10 @@ def open_large(file: Path | str | BinaryIO) -> Image.Image:
 def reduce(image: Image.Image, most: float, max_pixels: int) -> tuple[float, float]:
     """Prepares a JPEG (or MPO) to be decoded up to `most` times smaller. Images of other formats are left as they are.
 
-    A JPEG that would still have more than `max_pixels` is reduced further. Returns the (width, height) in pixels of the
-    area that the picture fills from the upper left corner once it is decoded; they are fractional if a side is not a
-    multiple of the scale. Raises `TooLarge` for a progressive JPEG of more than `max_pixels` whose decoder needs more
-    than `MAX_BYTES`.
+    A JPEG that would still have more than `max_pixels` is reduced further. In the decoded image, the picture fills an
+    area from the upper left corner. Returns the (width, height) of this area in pixels. Both may be fractional, because
+    a side need not be a multiple of the scale. Raises `TooLarge` for a progressive JPEG of more than `max_pixels` for
+    which the decoder needs more than `MAX_BYTES`.
     """
     if not isinstance(image, JpegImageFile):
         return image.size
@@ -39,13 +39,16 @@ def reduce(image: Image.Image, most: float, max_pixels: int) -> tuple[float, flo
         raise TooLarge(f"a progressive JPEG of {width:,} x {height:,} takes {needed / 2**30:.1f} GiB to decode")
     if scale == 1:
         return image.size
-    # The mode is None because the decoder's own conversion to grey differs, and it cannot convert CMYK.
+    # The mode is None: the decoder's conversion to grey differs from Pillow's, and the decoder cannot convert CMYK.
     drafted = image.draft(None, (max(1, width // scale), max(1, height // scale)))
     return image.size if drafted is None else drafted[1][2:]
 
 
 def _held_bytes(image: JpegImageFile) -> int:
-    """The bytes of coefficients that the decoder holds for a file with several scans; 0 for a file with one scan."""
+    """The number of bytes that the decoder holds as coefficients of a file with several scans.
+
+    The number is 0 for a file with one scan.
+    """
     if not image.info.get("progressive") and _one_scan(image):
         return 0
     across, down = (max(layer[axis] for layer in image.layer) for axis in (1, 2))
@@ -54,7 +57,7 @@ def _held_bytes(image: JpegImageFile) -> int:
 
 
 def _one_scan(image: JpegImageFile) -> bool:
-    """Whether the first scan, whose header was just read, has all of the components."""
+    """Whether the first scan, whose header was just read, has all colour components of the image."""
     end, components = image.fp.tell(), len(image.layer)
     header = b"\xff\xda" + (6 + 2 * components).to_bytes(2, "big") + components.to_bytes(1, "big")
     image.fp.seek(max(0, end - 2 - (6 + 2 * components)))

@@ -12,7 +12,7 @@ from distdiff.data.reading.decoding import WHITE, Colour
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """How images are read.
+    """Options for reading images.
 
     If `num_workers` is None, a fair share of the cores is used. If `cache_dir` is None, nothing is kept across runs.
     """
@@ -24,7 +24,7 @@ class ReadingOptions:
 
     @classmethod
     def of(cls, dataset: DictConfig) -> "ReadingOptions":
-        """The options that the `dataset` keys give."""
+        """The options that are given by the keys of the configuration `dataset`."""
         return cls(
             background=colour(plain(dataset.background)),
             num_workers=dataset.num_workers,

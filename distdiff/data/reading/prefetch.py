@@ -1,7 +1,7 @@
-"""Runs work on many images in several threads: decoding, resizing and hashing release the GIL.
+"""Processes many images in several threads.
 
-It uses threads instead of processes, because a reader's closures cannot be pickled and a process would have to send the
-pixels back.
+Decoding, resizing and hashing release the GIL, so that threads run in parallel. Threads are used instead of processes,
+because a reader's closures cannot be pickled and a process would have to send the pixels back.
 """
 
 import itertools
@@ -15,15 +15,15 @@ from distdiff.ranks.world import world
 
 S = TypeVar("S")
 T = TypeVar("T")
-CHUNK = 4  # items per task; a task for every single item would cost as much as reading a tiny image
-AHEAD = 2  # chunks per thread that are made before they are asked for
+CHUNK = 4  # items per task; the cost of a task is as large as that of reading a tiny image
+AHEAD = 2  # chunks per thread that are computed before the caller asks for them
 
 
 @contextmanager
 def threads(num_workers: int | None) -> Iterator[ThreadPoolExecutor]:
-    """A pool of `num_workers` threads; None means a fair share of the cores.
+    """A pool of `num_workers` threads. If `num_workers` is None, a fair share of the cores is used.
 
-    Tasks that are not begun when the block ends are cancelled.
+    Tasks that have not begun when the block ends are cancelled.
     """
     pool = ThreadPoolExecutor(num_workers or world().fair_share(), thread_name_prefix="images")
     try:
@@ -35,8 +35,8 @@ def threads(num_workers: int | None) -> Iterator[ThreadPoolExecutor]:
 def prefetched(make: Callable[[S], T], items: Iterable[S], num_workers: int | None = None) -> Iterator[T]:
     """Yields `make(item)` for all items in order, computed a few items ahead by `num_workers` threads.
 
-    If `num_workers` is None, a fair share of the cores is used. An exception is raised in place of the item that
-    caused it.
+    If `num_workers` is None, a fair share of the cores is used. An exception from `make(item)` is raised in place of
+    this result.
 
     >>> list(prefetched(lambda number: number**2, range(4), num_workers=2))
     [0, 1, 4, 9]
@@ -55,7 +55,7 @@ def prefetched(make: Callable[[S], T], items: Iterable[S], num_workers: int | No
 
 
 def _made(make: Callable[[S], T], items: Iterable[S]) -> tuple[list[T], Exception | None]:
-    """The results before the first item that fails, and its exception (None if no item fails)."""
+    """The results of all items before the first item that fails, and that item's exception (None if no item fails)."""
     made: list[T] = []
     for item in items:
         try:

@@ -10,10 +10,10 @@ from distdiff.data.reading.decoding import EXTENSIONS
 
 @dataclass
 class Walk:
-    """Paths below a folder, relative to it, with `/` between their parts.
+    """Paths of the files below a folder, relative to that folder and with `/` between their parts.
 
-    `others` has files that are not images, broken links, hidden files with an image's extension, and unreadable
-    folders.
+    `others` holds the paths of files that are not images, broken links, hidden files with an image's extension, and
+    unreadable folders.
     """
 
     images: list[str] = field(default_factory=list)
@@ -21,14 +21,20 @@ class Walk:
 
 
 def walk(folder: Path) -> Walk:
-    """The files below `folder`, sorted, files before those of subfolders. Hidden files do not count as images."""
+    """The sorted files below `folder`. In each folder, its own files come before those of its subfolders.
+
+    Hidden files do not count as images.
+    """
     found = Walk()
     _walk(os.fspath(folder), "", found, {_identity(place) for place in (folder, *folder.resolve().parents)})
     return found
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, sorted, except hidden ones and links to `folder` or a folder above it."""
+    """The sorted names of the folders in `folder`.
+
+    Hidden folders are left out, as are links to `folder` or a folder above it.
+    """
     above = {_identity(place) for place in (folder, *folder.resolve().parents)}
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if _is(entry.is_dir) and not entry.name.startswith(".")]
@@ -36,7 +42,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def hidden_subfolders(folder: Path) -> list[str]:
-    """Names of the hidden folders in `folder` that hold images, sorted."""
+    """The sorted names of the hidden folders in `folder` that hold images."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if _is(entry.is_dir) and entry.name.startswith(".")]
     return sorted(name for name in names if holds_images(folder / name))
@@ -49,7 +55,7 @@ def holds_images(folder: Path) -> bool:
 
 
 def loose_images(folder: Path) -> list[str]:
-    """Names of the image files that lie directly in `folder`, sorted."""
+    """The sorted names of the image files that lie directly in `folder`."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if is_image(entry.name) and _is(entry.is_file))
 
@@ -82,7 +88,7 @@ def _walk(folder: str, prefix: str, found: Walk, visited: set[tuple[int, int]]) 
 def _is(kind: Callable[[], bool]) -> bool:
     try:
         return kind()
-    except OSError:  # a link to itself
+    except OSError:  # the entry is a link to itself
         return False
 
 

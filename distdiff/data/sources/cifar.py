@@ -1,4 +1,7 @@
-"""CIFAR100-Subset: 10,000 training images of CIFAR-100 (Krizhevsky, 2009), read from its binary version (no pickle)."""
+"""CIFAR100-Subset: 10,000 training images of CIFAR-100 (Krizhevsky, 2009).
+
+The binary version of CIFAR-100 is read, so that nothing is unpickled.
+"""
 
 from pathlib import Path
 
@@ -11,12 +14,15 @@ from distdiff.data.sources.named import PUBLISHED, LayoutError, NamedSet, Parts,
 from distdiff.data.splits.carving import TEST, TRAIN
 
 SIDE = 32
-RECORD = 2 + 3 * SIDE * SIDE  # bytes: coarse label, fine label, and red, green and blue planes
+RECORD = 2 + 3 * SIDE * SIDE  # bytes of an image: the coarse label, the fine label, and the red, green and blue planes
 PER_CLASS = 100
 
 
 class Cifar100Subset(NamedSet):
-    """Reads `cifar-100-binary/`. The published split has its 10,000 training images in class folders instead."""
+    """Reads CIFAR-100 from `cifar-100-binary/`.
+
+    For the published split, the 10,000 training images are in class folders instead.
+    """
 
     def read(self, top: Path, name: str, split: str) -> Parts:
         binary = find(top, "cifar-100-binary/test.bin", "test.bin").parent
@@ -28,7 +34,7 @@ class Cifar100Subset(NamedSet):
         return {TRAIN: from_class_folders(name, folder, class_names), TEST: test}
 
     def reduce(self, part: str, images: LabelledImages) -> LabelledImages:
-        """Keeps all test images, and of every class the first 100 training images in the file's order."""
+        """Keeps all test images, and the first 100 training images of every class in the order of the file."""
         if part != TRAIN:
             return images
         positions = [np.flatnonzero(images.labels == label)[:PER_CLASS] for label in range(len(images.class_names))]

@@ -26,7 +26,10 @@ LEFT_OUT = ("background_google", "faces_easy")  # images without an object, and 
 
 
 class Caltech101(NamedSet):
-    """Fei-Fei et al., 2004: one folder per class, no official splits; the published split has `train/` and `test/`."""
+    """Caltech-101 (Fei-Fei et al., 2004) has one folder per class and no official splits.
+
+    The published split has the folders `train/` and `test/`.
+    """
 
     def read(self, top: Path, name: str, split: str) -> Parts:
         if split == PUBLISHED:
@@ -36,12 +39,18 @@ class Caltech101(NamedSet):
         return {TRAIN: from_class_folders(name, folder, subfolders(folder))}
 
     def reduce(self, part: str, images: LabelledImages) -> LabelledImages:
-        """Leaves out the background and the cut-out faces, which the paper does not count."""
+        """Leaves out the classes of the background and of the cut-out faces.
+
+        The paper does not count these two classes.
+        """
         return keep_classes(images, [name for name in images.class_names if name.lower() not in LEFT_OUT])
 
 
 class Imagenette(NamedSet):
-    """fast.ai, 2019: `train/` and `val/` with one folder for each of ten WordNet ids; `val` is the test split."""
+    """Imagenette (fast.ai, 2019) has the folders `train/` and `val/`.
+
+    Each of them has ten class folders, whose names are WordNet ids. `val/` is the test split.
+    """
 
     published_layout = False
 
@@ -55,7 +64,10 @@ class Imagenette(NamedSet):
 
 
 def read_splits(name: str, folders: dict[str, Path]) -> Parts:
-    """Reads split folders that hold class folders. The classes are the class folders of the training split."""
+    """Reads one folder per split, each with class folders. The class folders of the training split are the classes.
+
+    Raises `LayoutError` if the training split has no class folders.
+    """
     classes: Sequence[str] = subfolders(folders[TRAIN])
     if not classes:
         raise LayoutError(f"there are no class folders in {folders[TRAIN].name}")

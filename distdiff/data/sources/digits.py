@@ -12,7 +12,10 @@ SIDE = 32
 
 
 def load(*, name: str, split_seed: int) -> DatasetSplits:
-    """The digits as 32x32 RGB, light on dark: 600 test images, 400 validation images and 797 for training."""
+    """The digits as RGB images of 32x32 pixels, light on dark.
+
+    There are 600 test, 400 validation and 797 training images.
+    """
     digits = load_digits()
     grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
 

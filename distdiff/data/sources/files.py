@@ -15,7 +15,7 @@ from distdiff.wording import counted, printable, some
 def from_files(
     name: str, class_names: Sequence[str], labels: Sequence[int], keys: Sequence[str], paths: Sequence[Path]
 ) -> LabelledImages:
-    """Image files, each with a label and a key that is unique inside its class."""
+    """Image files, each with a label and with a key that is unique within its class."""
     return LabelledImages(
         name=name,
         class_names=tuple(class_names),
@@ -29,7 +29,10 @@ def from_files(
 
 
 def from_class_folders(name: str, top: Path, folders: Sequence[str]) -> LabelledImages:
-    """The images in the class folders of `top`, keyed by their path below the class folder. Notes what is left out."""
+    """The images in the class folders `folders` of `top`. The key of an image is its path below its class folder.
+
+    Notes the files and folders that are left out.
+    """
     labels, keys, paths, others = [], [], [], []
     for label, folder in enumerate(folders):
         if not (top / folder).is_dir():  # a split need not have every class

@@ -1,4 +1,7 @@
-"""Digits drawn from the fonts that matplotlib bundles: a broad prior over digits that contains no handwriting."""
+"""Digits drawn from the fonts that matplotlib bundles.
+
+They are a broad prior over digits that contains no handwriting.
+"""
 
 from functools import cache
 from pathlib import Path
@@ -12,7 +15,8 @@ from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.splits.carving import split_three_ways
 from distdiff.keys import PositiveInt
 
-# The bundled text faces whose 0-9 are upright Arabic digits (cmmi10 has old-style ones, cmsy10 and cmex10 symbols).
+# The bundled text fonts with ordinary digits. The others are cmmi10, which has old-style digits, and cmsy10 and cmex10,
+# which have symbols.
 FONT_NAMES = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
     *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
@@ -25,7 +29,10 @@ SEED = 20240611
 
 
 def load(*, num_images: PositiveInt, image_size: int, name: str, split_seed: int) -> DatasetSplits:
-    """`num_images` drawn digits, cycling through the ten classes. Each depends only on its index and `image_size`."""
+    """`num_images` drawn digits, whose classes cycle from 0 to 9.
+
+    Each image depends only on its index and on `image_size`.
+    """
     images = LabelledImages(
         name=name,
         class_names=tuple(str(digit) for digit in range(10)),
@@ -38,7 +45,10 @@ def load(*, num_images: PositiveInt, image_size: int, name: str, split_seed: int
 
 
 def render(digit: int, rng: np.random.Generator, size: int) -> Image.Image:
-    """One digit with random font, stroke width, affine and elastic warp, blur and colours, as RGB of (size, size)."""
+    """Draws a digit as an RGB image of (size, size).
+
+    The font, stroke width, affine and elastic warp, blur and colours are random.
+    """
     ink = _warp(_draw(digit, rng), rng)
     ink = gaussian_filter(ink, rng.uniform(0.3, 1.4) * CANVAS / 32)
     ink = np.clip(ink / max(ink.max(), 1e-6), 0, 1)
@@ -57,9 +67,9 @@ def _draw(digit: int, rng: np.random.Generator) -> np.ndarray:
     if stroke == 0 and rng.random() < 0.3:
         canvas = canvas.filter(ImageFilter.MinFilter(3))
     box = canvas.getbbox()
-    if box is None:  # a hairline that the thinning wiped out
+    if box is None:  # the strokes were so thin that the filter wiped them out
         return _draw(digit, rng)
-    # Centre the ink itself and let it fill most of the height, as in scans that were cropped to the digit.
+    # The ink itself is centred and fills most of the height, as in scans that were cropped to the digit.
     glyph = canvas.crop(box)
     height = int(rng.uniform(0.78, 0.98) * CANVAS)
     width = int(np.clip(glyph.width * height / glyph.height * rng.uniform(0.8, 1.35), 6, CANVAS * 0.95))
@@ -71,7 +81,10 @@ def _draw(digit: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _warp(ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Affine (rotation, shear, scale, shift) and elastic warp (Simard et al., 2003), by inverse mapping."""
+    """Applies an affine warp (rotation, shear, scale, shift) and an elastic warp (Simard et al., 2003).
+
+    Each pixel of the result is looked up at its place in the original (inverse mapping).
+    """
     angle = np.deg2rad(rng.normal(0, 8))
     shear = rng.normal(0, 0.18)
     scale = rng.uniform(0.9, 1.15, 2)
@@ -88,7 +101,10 @@ def _warp(ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _shrink(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Resizes to (size, size); half of the images pass through a lower resolution, like coarse scans and thumbnails."""
+    """Resizes to (size, size).
+
+    Half of the images are first shrunk further, so that they look like coarse scans and thumbnails.
+    """
     if rng.random() < 0.5:
         coarse = int(rng.integers(size // 4, size // 2 + 1))
         image = image.resize((coarse, coarse), Image.Resampling.BOX)
@@ -97,7 +113,10 @@ def _shrink(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Im
 
 
 def _colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(background, ink): in half of the images white on black, in the others two colours that can be told apart."""
+    """The colours (background, ink), each with three values from 0 to 1. Half of the images are white on black.
+
+    The others have two random colours that can be told apart.
+    """
     if rng.random() < 0.5:
         return np.full(3, 0.0), np.full(3, rng.uniform(0.85, 1.0))
     while True:

@@ -1,4 +1,7 @@
-"""Reads a folder or archive of images in class folders, in split folders above those, or listed in a metadata table."""
+"""Reads a folder or archive of images.
+
+The images lie in class folders, or a metadata table lists them. The class folders may lie in split folders.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +55,7 @@ def load(
 def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
     """All images of the folder `root`, which has one folder per class. No split is carved.
 
-    Raises `UserError` if there are no images; its message gives `key` as the name of the argument.
+    Raises `UserError` if there are no images. The error message calls the argument `root` by the name `key`.
     """
     top = Path(root).expanduser()
     if not top.is_dir():
@@ -64,7 +67,10 @@ def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
 def read_parts(
     name: str, top: Path, split_names: dict[str, str], label_column: str | None = None
 ) -> dict[str, LabelledImages]:
-    """The splits in the folder `top`, at least `train`. `split_names` maps folder names, in lower case, to splits."""
+    """The splits in the folder `top`, which include `train`.
+
+    `split_names` maps the names of folders, in lower case, to splits.
+    """
     table = find_metadata(top)
     parts = read_metadata(name, table, label_column, split_names) if table else None
     if parts is not None:
@@ -93,7 +99,7 @@ def _read_class_folders(
 def _tables(
     name: str, tables: dict[str, Path | None], split_names: dict[str, str], label_column: str | None
 ) -> dict[str, LabelledImages] | None:
-    """Reads the metadata file in each split's folder. Returns None if the file in `train` has no labels."""
+    """Reads the metadata file in each split's folder. Returns None if the file of the training split has no labels."""
     parts = {}
     for split, table in tables.items():
         read = read_metadata(name, table, label_column, dict.fromkeys(split_names, split), split) if table else {}
@@ -119,10 +125,11 @@ def _class_folders(name: str, top: Path, key: str = ROOT) -> Sequence[str]:
 
 
 def _split_folders(top: Path, split_names: dict[str, str]) -> dict[str, Path]:
-    """The folders of `top` that are splits.
+    """The folders of `top` that are splits, by split.
 
-    A folder called `train` may also be a class of that name. It is taken for a split if it holds a metadata file, or
-    holds folders and no images. But if `top` has a folder with images that is not named like a split, none is a split.
+    A folder with the name of a split may also be a class of that name. It is a split if it holds a metadata file, or if
+    it holds folders and no images. But if `top` also has a class folder, one with images and without the name of a
+    split, then no folder is a split.
     """
     names = subfolders(top)
     called = {name: split_names[name.lower()] for name in names if name.lower() in split_names}

@@ -29,7 +29,10 @@ def year_first(name: str) -> str:
 
 
 class StanfordCars(NamedSet):
-    """Krause et al., 2013: `cars_train/`, `cars_test/`, `devkit/`, and the test labels that were published later."""
+    """Stanford Cars (Krause et al., 2013) in `cars_train/`, `cars_test/` and `devkit/`.
+
+    The test labels are in a file that was published later.
+    """
 
     published_layout = False
 
@@ -58,7 +61,7 @@ class StanfordCars(NamedSet):
 
 
 class OxfordFlowers(NamedSet):
-    """Nilsback & Zisserman, 2008: `jpg/`, `imagelabels.mat` and `setid.mat`.
+    """Oxford Flowers (Nilsback & Zisserman, 2008) in `jpg/`, `imagelabels.mat` and `setid.mat`.
 
     The published split has the folders `train/` and `valid/` instead, with one folder per class number.
     """
@@ -81,7 +84,10 @@ class OxfordFlowers(NamedSet):
 
 
 def _numbered_folders(folder: Path, top: Path, name: str) -> Parts:
-    """Reads class folders `1` to `102`, whose names are in `cat_to_name.json`; the folder `valid` is the test split."""
+    """Reads the class folders `1` to `102`. The class names are in `cat_to_name.json`.
+
+    The folder `valid` is the test split.
+    """
     file = find(top, "cat_to_name.json", "dataset/cat_to_name.json")
     try:
         words = {str(number): str(word).strip() for number, word in json.loads(file.read_text("utf-8")).items()}
@@ -101,12 +107,15 @@ def _matrix(file: Path, key: str) -> np.ndarray:
         return np.atleast_1d(loadmat(file, squeeze_me=True)[key])
     except KeyError:
         raise LayoutError(f"its {file.name} has no {key}") from None
-    except Exception as error:  # a damaged file can make scipy raise anything
+    except Exception as error:  # a damaged file can make scipy raise any exception
         raise LayoutError(f"its {file.name} cannot be read ({first_line(error)})") from None
 
 
 def _number(value: Any, count: int) -> int:
-    """Turns a number from 1 to `count` into one from 0 to `count - 1`; raises `LayoutError` for any other."""
+    """Turns a number from 1 to `count` into an index from 0 to `count - 1`.
+
+    Raises `LayoutError` for any other number.
+    """
     number = int(value) - 1
     if not 0 <= number < count:
         raise LayoutError(f"one of its numbers is {number + 1}, not from 1 to {count}")

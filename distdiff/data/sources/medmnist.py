@@ -1,4 +1,7 @@
-"""MedMNIST (Yang et al., 2023): one .npz file per dataset or, for the published split, folders of exported images."""
+"""MedMNIST (Yang et al., 2023) has one .npz file per dataset.
+
+The published split has folders of exported images instead.
+"""
 
 import zipfile
 import zlib
@@ -16,7 +19,7 @@ from distdiff.errors import first_line
 
 
 class MedMnist(NamedSet):
-    """One dataset of the collection, read from `<file>.npz` or a file of larger images such as `<file>_224.npz`."""
+    """One dataset of MedMNIST, read from `<file>.npz` or from a file with larger images, such as `<file>_224.npz`."""
 
     file: str
     classes: tuple[str, ...]

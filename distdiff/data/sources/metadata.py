@@ -1,4 +1,4 @@
-"""Labels in a `metadata.csv`, `.jsonl` or `.parquet` file beside the images, with columns `file_name` and `label`."""
+"""Reads the labels of images from a metadata file (.csv, .jsonl or .parquet) with columns `file_name` and `label`."""
 
 import csv
 import json
@@ -21,18 +21,21 @@ FILE, LABEL, SPLIT = "file_name", "label", "split"
 
 
 def find_metadata(folder: Path) -> Path | None:
-    """The metadata file of a folder, or None."""
+    """The metadata file of a folder, or None if there is none."""
     return next((folder / name for name in NAMES if (folder / name).is_file()), None)
 
 
 def read_metadata(
     name: str, file: Path, label_column: str | None, splits: Mapping[str, str], default: str = "train"
 ) -> dict[str, LabelledImages] | None:
-    """The images that a metadata file lists, by split. The column `split` or the folder of an image tells its split.
+    """The images that a metadata file lists, by split.
 
-    `splits` maps a value of the column, or a folder's name, to our name of the split. Rows without a value belong to
-    the split `default`. Labels are text; classes are in numerical order if all labels are numbers. Returns None if
-    the file has no column `label` and `label_column` is None. Raises `UserError` for a wrong file or row, and names it.
+    The column `split` tells the split of an image. If no row has a value in this column, and every image lies in a
+    folder with the name of a split, then this folder tells the split. A row for which neither tells a split belongs to
+    the split `default`. `splits` maps a value of the column, or a folder's name, to `train`, `validation` or `test`.
+    Labels are text. The classes are in numerical order if all labels are whole numbers. Returns None if the file has no
+    column `label` and `label_column` is None. Raises `UserError` for a file or row that is not valid. The message names
+    the file.
     """
     wanted = label_column or LABEL
     listed: list[tuple[str | None, str, str]] = []
@@ -72,7 +75,7 @@ def read_metadata(
 def _by_split(
     listed: list[tuple[str | None, str, str]], splits: Mapping[str, str], default: str
 ) -> dict[str, list[tuple[str, str]]]:
-    """(file, label) by split, from the column or, if that is empty and all files are in split folders, from those."""
+    """The pairs (file, label) of each split. `read_metadata` says how the split of a row is found."""
     folders = [place.partition("/")[0].lower() if "/" in place else "" for _, place, _ in listed]
     in_folders = all(split is None for split, _, _ in listed) and all(folder in splits for folder in folders)
     rows: dict[str, list[tuple[str, str]]] = {}
@@ -97,7 +100,10 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parquet_rows(file: Path) -> list[dict[str, Any]]:
-    """The rows, with label numbers replaced by class names if the file has these in the form that `datasets` writes."""
+    """The rows of a parquet file.
+
+    Label numbers are replaced by class names if `datasets` has written the names into the file.
+    """
     table = pyarrow.parquet.read_table(file)
     described = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     features = described.get("info", {}).get("features", {})

@@ -1,4 +1,4 @@
-"""Code for all benchmark datasets: finding files or the hub's copy, renaming and counting classes, carving splits."""
+"""Code for all benchmark datasets. It finds files or the hub's copy, renames and counts classes, and carves splits."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +22,10 @@ Parts = dict[str, LabelledImages]
 
 
 class LayoutError(UserError):
-    """A folder does not have the layout that the authors distribute; `NamedSet.load` adds where to get the dataset."""
+    """Raised for a folder that does not have the layout that the authors distribute.
+
+    `NamedSet.load` adds to the message where to get the dataset.
+    """
 
 
 class NamedSet:
@@ -36,7 +39,10 @@ class NamedSet:
     published_layout = True
 
     def read(self, top: Path, name: str, split: str) -> Parts:
-        """The images below the folder `top`, with the authors' class names. Raises `LayoutError` for other layouts."""
+        """The images below the folder `top`, with the authors' class names.
+
+        Raises `LayoutError` if the layout is another one.
+        """
         raise NotImplementedError
 
     def rename(self, class_name: str) -> str:
@@ -44,7 +50,10 @@ class NamedSet:
         return class_name
 
     def reduce(self, part: str, images: LabelledImages) -> LabelledImages:
-        """Keeps the images of the split `part` that are in this dataset, if it is a subset of a larger one."""
+        """Keeps only the images of this dataset, for a dataset that is a subset of a larger one.
+
+        `part` is the split of `images`.
+        """
         return images
 
     @classmethod
@@ -70,12 +79,12 @@ class NamedSet:
         validation_split: str = "validation",
         test_split: str = "test",
     ) -> DatasetSplits:
-        """The dataset at `root`, or from the hub if `root` is None. Missing validation or test splits are carved.
+        """The dataset from the folder `root`, or from the hub if `root` is None.
 
-        `counts[split]` gives, for a complete copy, the number of classes and the number of images in each part. If it
-        has no entry for `published`, the counts of `authors` are used. `hub_id` and the arguments after it describe the
-        hub's copy. Raises `UserError` if there is no copy, if its layout is different or, with `check_counts`, if it is
-        incomplete.
+        Missing validation or test splits are carved from the training images. `counts[split]` holds the number of
+        classes and the number of images in each part of a complete copy. If `counts` has no entry for `published`, the
+        counts of `authors` are used. `hub_id` and the arguments after it describe the hub's copy. Raises `UserError` if
+        there is no copy, if its layout is another one, or if `check_counts` is true and the copy is incomplete.
         """
         the_set = cls()
         if root is not None:
@@ -110,7 +119,7 @@ class NamedSet:
 
 
 def find(top: Path, *places: str) -> Path:
-    """The path of the first of `places` that exists below `top`; raises `LayoutError` if none exists."""
+    """The path of the first of `places` that exists below `top`. Raises `LayoutError` if none of them exists."""
     for place in places:
         if (top / place).exists():
             return top / place
@@ -118,7 +127,10 @@ def find(top: Path, *places: str) -> Path:
 
 
 def inside(top: Path, name: str) -> Path:
-    """The path `top`/`name`, for a `name` in a dataset's own lists; raises `LayoutError` if it leads out of `top`."""
+    """The path `top`/`name`, where `name` is from a list of the dataset.
+
+    Raises `LayoutError` if the path leads out of `top`.
+    """
     place = PurePosixPath(name)
     if place.is_absolute() or ".." in place.parts or not place.parts:
         raise LayoutError(f"one of its lists names a file outside of it, {name!r}")
@@ -126,7 +138,10 @@ def inside(top: Path, name: str) -> Path:
 
 
 def listed(name: str, class_names: Sequence[str], files: Iterable[tuple[Path, int]]) -> LabelledImages:
-    """Labelled images from pairs (path, label), keyed by file name; missing files are left out and noted."""
+    """Labelled images from pairs (path, label). The key of an image is its file name.
+
+    Missing files are left out and noted.
+    """
     files = list(files)
     present = [(path, label) for path, label in files if path.is_file()]
     if missing := [path for path, _ in files if not path.is_file()]:

@@ -7,7 +7,11 @@ from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 
 
 class Dtd(NamedSet):
-    """The first split of Cimpoi et al., 2014: trains on `labels/train1.txt` and `val1.txt`, tests on `test1.txt`."""
+    """Describable Textures (Cimpoi et al., 2014) with the first of its splits.
+
+    The training images are listed in `labels/train1.txt` and `labels/val1.txt`, and the test images in
+    `labels/test1.txt`.
+    """
 
     joins_validation = (AUTHORS, PUBLISHED)
     published_layout = False
@@ -27,7 +31,10 @@ class Dtd(NamedSet):
 
 
 class OxfordPets(NamedSet):
-    """Parkhi et al., 2012: `annotations/trainval.txt` and `test.txt`, with lines of image, class, species and breed."""
+    """Oxford Pets (Parkhi et al., 2012), listed in `annotations/trainval.txt` and `annotations/test.txt`.
+
+    Each line has an image and its class, species and breed.
+    """
 
     published_layout = False
 
@@ -50,7 +57,10 @@ class OxfordPets(NamedSet):
 
 
 class FgvcAircraft(NamedSet):
-    """Maji et al., 2013, with variants as classes. The published split does not train on the validation images."""
+    """FGVC Aircraft (Maji et al., 2013), with variants as classes.
+
+    The published split does not train on the validation images.
+    """
 
     joins_validation = (AUTHORS,)
     published_layout = False
@@ -72,7 +82,7 @@ NESTED_AIRCRAFT = "fgvc-aircraft-2013b/data/images_variant_train.txt"
 
 
 def _pet(line: str) -> tuple[str, int]:
-    """(image, class number) of a line of the annotations."""
+    """The pair (image, class number) from a line of the annotations."""
     image, _, rest = line.partition(" ")
     number = rest.split(" ")[0]
     if not number.isdecimal():

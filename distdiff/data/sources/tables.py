@@ -1,4 +1,4 @@
-"""Image datasets that `datasets` reads as tables: from a hub id, or from local parquet and arrow files."""
+"""Image datasets that the library `datasets` reads as tables, from the hub or from local parquet and arrow files."""
 
 import glob
 import os
@@ -37,9 +37,10 @@ USUAL_LABELS, USUAL_IMAGES = ("label", "labels"), ("image", "img")
 
 @dataclass(frozen=True)
 class Wanted:
-    """The splits of a dataset to read (under its own names, several joined by `+`), and the columns.
+    """The splits and the columns of a dataset that are to be read.
 
-    If a column is None, the only one of the right type is read or, if no column has that type, one with a usual name.
+    The splits have the dataset's own names, and several names are joined by `+`. If a column is None, the only column
+    of the right type is read. If no column has that type, a column with a usual name is read.
     """
 
     train_split: str
@@ -70,7 +71,10 @@ def load(
     name: str,
     split_seed: int,
 ) -> DatasetSplits:
-    """The hub's dataset `hub_id` if that is given, else the files at `root`. Missing splits are carved."""
+    """The dataset `hub_id` of the hub or, if that is None, the dataset in the files at `root`.
+
+    Missing splits are carved from the training images.
+    """
     if hub_id is None and root is None:
         raise UserError(
             "dataset.hub_id and dataset.root have no value: give one, dataset.hub_id=<owner/name> or, of parquet or arrow "
@@ -86,8 +90,8 @@ def load(
 def read_hub(
     name: str, wanted: Wanted, hub_id: str, hub_config: str | None, hub_data_dir: str | None, revision: str | None
 ) -> dict[str, LabelledImages]:
-    """The splits of a dataset on the hub or in the hub's local cache; raises `UserError` if neither has the dataset."""
-    if not HUB_ID.fullmatch(hub_id) or Path(hub_id).exists():  # `datasets` would read a local folder of that name
+    """The splits of a dataset on the hub or in the hub's local cache. Raises `UserError` if neither has the dataset."""
+    if not HUB_ID.fullmatch(hub_id) or Path(hub_id).exists():  # `datasets` would read a local folder with this name
         raise UserError(
             f"dataset.hub_id={hub_id} is not allowed: owner/name on the Hugging Face hub; local files are read by "
             f"dataset=imagefolder or dataset=parquet with dataset.root=..."
@@ -97,7 +101,7 @@ def read_hub(
             tables = _load_commit(hub_id, hub_config, hub_data_dir, revision)
     except UserError:
         raise
-    except Exception as error:  # the many readers of `datasets` can raise anything
+    except Exception as error:  # the many readers of `datasets` can raise any exception
         raise UserError(f"dataset.hub_id={hub_id}: {_reason(error)}") from None
     return read_tables(name, wanted, f"dataset.hub_id={hub_id}", tables, Path(datasets.config.HF_CACHE_HOME))
 
@@ -107,16 +111,16 @@ def _load_commit(
 ) -> datasets.DatasetDict:
     """The tables that `datasets` reads at the commit of `revision`.
 
-    Offline, `datasets` takes the most recent folder in its cache, even if that is of another commit. So the time stamp
-    of the wanted commit's folder is renewed first. Raises `UserError` if another commit was read nevertheless.
+    Offline, `datasets` takes the most recent folder in its cache, even if the folder belongs to another commit. So the
+    folder of the wanted commit first gets a new time stamp. Raises `UserError` if another commit was read nevertheless.
     """
     try:
         wanted = pinned(hub_id, revision, "dataset")
-    except (HTTPError, RevisionResolutionError):  # `datasets` may know the revision, or says why not
+    except (HTTPError, RevisionResolutionError):  # `datasets` may still know the revision; if not, its error says why
         wanted = None
     if wanted is not None and constants.HF_HUB_OFFLINE:
         for folder in prepared_below(hub_id).glob(f"*/*/{wanted.resolved}"):
-            with suppress(OSError):  # a cache that belongs to another user
+            with suppress(OSError):  # the cache may belong to another user
                 os.utime(folder)
     tables = datasets.load_dataset(hub_id, hub_config, revision=wanted or revision, data_dir=hub_data_dir)
     read = {Path(file["filename"]).parent.name for table in tables.values() for file in table.cache_files}
@@ -131,13 +135,16 @@ def _load_commit(
 
 
 def prepared_below(hub_id: str) -> Path:
-    """The cache folder of `datasets` for a hub id; it holds `<config>/<version>/<commit>`."""
+    """The folder for a hub id in the cache of `datasets`. It holds the folders `<config>/<version>/<commit>`."""
     *owner, name = hub_id.split("/")
     return Path(datasets.config.HF_DATASETS_CACHE, "___".join([*owner, camelcase_to_snakecase(name)]))
 
 
 def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages]:
-    """The splits in the parquet or arrow files at `root` (a file or folder). File or folder names tell the split."""
+    """The splits in the parquet or arrow files at `root` (a file or folder).
+
+    The name of a file or of its folder tells the split.
+    """
     top = Path(root).expanduser()
     if not top.exists():
         raise UserError(nothing_at(root, TABLES))
@@ -158,7 +165,10 @@ def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages
 def read_tables(
     name: str, wanted: Wanted, source: str, tables: Mapping[str, datasets.Dataset], files_below: Path
 ) -> dict[str, LabelledImages]:
-    """Labelled images by split. An image that is given by its path is read only if it lies below `files_below`."""
+    """The labelled images by split.
+
+    An image that is given by its path is read only if the path is below `files_below`.
+    """
     chosen = _choose_splits(source, tables, wanted.splits)
     tables = {split: datasets.concatenate_datasets([tables[key] for key in keys]) for split, keys in chosen.items()}
     image_column = _column(source, tables[TRAIN], "image_column", wanted.image_column, ImageFeature, USUAL_IMAGES)
@@ -215,7 +225,7 @@ def _part(
 
 
 def _labels(source: str, table: datasets.Dataset, column: str) -> tuple[Sequence[str], np.ndarray]:
-    """(class names, (n,) int64 labels); an image without a label has -1."""
+    """The class names, and the labels (n,) int64. An image without a label gets -1."""
     feature, values = table.features[column], table.with_format(None)[column][:]
     if isinstance(feature, ClassLabel):
         return feature.names, np.array([-1 if value is None else value for value in values], dtype=np.int64)
@@ -229,7 +239,10 @@ def _labels(source: str, table: datasets.Dataset, column: str) -> tuple[Sequence
 
 
 def _column(source: str, table: datasets.Dataset, key: str, given: str | None, kind: type, usual: Sequence[str]) -> str:
-    """The column `given`, or else the only column of type `kind`, or else one with a name in `usual`."""
+    """The column `given` or, if that is None, the only column of type `kind`.
+
+    If no column has this type, a column with a name in `usual` is taken.
+    """
     columns = table.column_names
     if given is not None:
         if given not in columns:
@@ -247,9 +260,10 @@ def _column(source: str, table: datasets.Dataset, key: str, given: str | None, k
 
 
 def _choose_splits(source: str, tables: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, list[str]]:
-    """The tables of each split: those that `wanted` names (joined by `+`), or one with a usual name.
+    """The names of the tables that make up each split.
 
-    No table is in two splits.
+    `wanted` gives the names for a split, joined by `+`. If no table has one of these names, a table with a usual name
+    is taken. No table is in two splits.
     """
     chosen: dict[str, list[str]] = {}
     for split, key in wanted.items():
@@ -277,12 +291,16 @@ def _load_files(root: str, top: Path, wanted: Wanted) -> Mapping[str, datasets.D
     by_split: dict[str, list[str]] = {}
     for path in files:
         split = _split_of(path.relative_to(top) if path != top else Path(path.name), words)
-        by_split.setdefault(split, []).append(glob.escape(str(path)))  # a name may hold [ or *
+        by_split.setdefault(split, []).append(glob.escape(str(path)))  # a file's name may contain [ or *
     return datasets.load_dataset(kinds.pop(), data_files=by_split)
 
 
 def _split_of(path: Path, words: Sequence[str]) -> str:
-    """The first of `words` with which the name of a file, or else of its folder, begins; `train` if there is none."""
+    """The first of `words` with which the name of a file begins.
+
+    If the name begins with none of them, the name of the file's folder is tried. If that name begins with none of them
+    either, the result is `train`.
+    """
     for part in (path.name, path.parent.name):
         for word in words:
             if re.match(rf"{re.escape(word)}(?![A-Za-z0-9])", part):

@@ -6,10 +6,10 @@ from distdiff.wording import counted
 
 
 def apart(rest: LabelledImages, carved: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
-    """(rest, carved) without images that share an origin with the other side. Notes how many images are left out.
+    """The images of `rest` and of `carved`, without images that share an origin with the other side.
 
-    First `rest` loses the images with an origin among the carved groups. Then `carved` loses the images that still
-    share an origin with `rest`.
+    First, `rest` loses the images that have an origin among the groups of `carved`. Then `carved` loses the images that
+    still share an origin with an image in `rest`. Notes how many images are left out.
     """
     if rest.origins is None or not len(carved):
         return rest, carved

@@ -1,4 +1,4 @@
-"""Splits that depend only on the data and their own seed, never on a study's seed."""
+"""Draws splits that depend only on the data and on a seed of their own, never on a study's seed."""
 
 from collections.abc import Mapping
 
@@ -18,9 +18,10 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 def complete(
     parts: Mapping[str, LabelledImages], validation_fraction: float, test_fraction: float, split_seed: int = FIXED
 ) -> DatasetSplits:
-    """The given splits; missing ones are carved from the training images, the test split first.
+    """Completes the splits in `parts`. A missing test or validation split is carved from the training images.
 
-    `parts` has at least `train`. Its training images determine the classes. `split_seed` draws the validation images.
+    The test split is carved first. `parts` holds at least `train`. The training images determine the classes.
+    `split_seed` is the seed that draws the validation images.
     """
     parts = agree_on_classes(dict(parts))
     train, validation, test = (parts.get(split) for split in (TRAIN, VALIDATION, TEST))
@@ -32,10 +33,11 @@ def complete(
 
 
 def carve(images: LabelledImages, fraction: float, seed: int = FIXED) -> tuple[LabelledImages, LabelledImages]:
-    """(rest, carved): carves `fraction` of every class, rounded, at least one image if the rest keeps one.
+    """Carves `fraction` of the images of every class, and returns (rest, carved).
 
-    Images of the same group in `images.groups` stay together, and `fraction` is then a fraction of a class's groups.
-    An image that was made from images on both sides is left out. A `fraction` of 0 carves nothing.
+    The number of images is rounded. At least one image is carved from every class that has two or more images. Images
+    of the same group in `images.groups` stay together, and `fraction` is then a fraction of a class's groups. An image
+    that was made from images on both sides is left out. A `fraction` of 0 carves nothing.
     """
     groups = np.arange(len(images)) if images.groups is None else images.groups
     carved = [
@@ -84,7 +86,11 @@ def _remedy(split: str, num_folds: int | None) -> str:
 def split_three_ways(
     images: LabelledImages, validation: int | float, test: int | float, split_seed: int = FIXED
 ) -> DatasetSplits:
-    """Draws a test set, then with `split_seed` a validation set, both stratified and of the given count or fraction."""
+    """Draws a test set with a fixed seed, then a validation set with `split_seed`. Both are stratified by class.
+
+    The sizes `test` and `validation` are counts (int) or fractions of the images that are left (float). Raises
+    `UserError` if there are too few images.
+    """
     rest, test_images = _take(images, test, FIXED)
     train, validation_images = _take(rest, validation, split_seed)
     return DatasetSplits(train, validation_images, test_images)

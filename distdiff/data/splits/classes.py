@@ -12,7 +12,7 @@ from distdiff.wording import counted, some
 
 
 def keep_classes(images: LabelledImages, class_names: Sequence[str]) -> LabelledImages:
-    """Only the images of `class_names`, labelled in that order."""
+    """Only the images of the classes `class_names`, with labels in the order of these names."""
     if tuple(class_names) == images.class_names:
         return images
     number = {name: label for label, name in enumerate(class_names)}
@@ -22,7 +22,7 @@ def keep_classes(images: LabelledImages, class_names: Sequence[str]) -> Labelled
 
 
 def agree_on_classes(parts: dict[str, LabelledImages]) -> dict[str, LabelledImages]:
-    """All parts with only the classes that have a training image; notes what is left out.
+    """Keeps in all parts only the classes that have a training image. Notes the classes and images that are left out.
 
     Raises `UserError` if there is no image to train on, or if a class has no name.
     """
@@ -42,7 +42,7 @@ def agree_on_classes(parts: dict[str, LabelledImages]) -> dict[str, LabelledImag
 
 
 def in_order(labels: set[str]) -> list[str]:
-    """The labels sorted, by value if all of them are whole numbers.
+    """The sorted labels. They are sorted by value if all of them are whole numbers.
 
     >>> in_order({"10", "9"}), in_order({"b", "10"})
     (['9', '10'], ['10', 'b'])

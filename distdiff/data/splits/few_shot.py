@@ -1,4 +1,4 @@
-"""Few-shot draws: a given number of training images of every class."""
+"""Draws a given number of training images of every class, for few-shot studies."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,10 @@ from distdiff.data.images import LabelledImages, Unreadable
 def draw_few_shot(
     pool: LabelledImages, per_class: int | None, seed: int, passed_over: Sequence[Unreadable] = ()
 ) -> LabelledImages:
-    """Draws `per_class` images of every class (all of a smaller class) without replacement, depending only on `seed`.
+    """Draws `per_class` images of every class without replacement. The draw depends only on `pool` and `seed`.
 
-    If `per_class` is None, all images are used. An image in `passed_over` is replaced by the next one of the draw.
+    From a class with fewer images, all images are taken. If `per_class` is None, all images are used. An image in
+    `passed_over` is replaced by the next image of the draw.
     """
     if per_class is None:
         return pool

@@ -1,4 +1,4 @@
-"""Cross-validation: splits the training images into folds, one of which is for validation."""
+"""Cross-validation: splits the training images into folds, one of which is used for validation."""
 
 import warnings
 
@@ -13,7 +13,10 @@ from distdiff.wording import counted, some
 
 
 def fold_as_validation(splits: DatasetSplits, num_folds: int, fold: int, seed: int) -> DatasetSplits:
-    """Makes fold `fold` of the training images the validation images; notes if the dataset's own are left out."""
+    """Uses fold number `fold` of the training images as the validation images.
+
+    If the dataset has validation images of its own, they are left out, and this is noted.
+    """
     if own := len(splits.validation):
         note(
             splits.train.name,
@@ -23,11 +26,12 @@ def fold_as_validation(splits: DatasetSplits, num_folds: int, fold: int, seed: i
 
 
 def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> tuple[LabelledImages, LabelledImages]:
-    """(rest, fold): fold number `fold` of `num_folds` stratified folds of nearly equal size, drawn with `seed`.
+    """Draws `num_folds` stratified folds of nearly equal size with `seed`.
 
-    Images of the same group in `images.groups` stay together. A class with fewer images than there are folds is missing
-    from some folds. A class with a single image is in no fold, so that `rest` has every class. Raises `UserError` if
-    every class has fewer images than there are folds.
+    Returns the images outside fold number `fold`, and the images in this fold. Images of the same group in
+    `images.groups` stay together. A class with fewer images than there are folds is missing from some folds. A class
+    with a single image is in no fold, so that the images outside the fold have every class. Raises `UserError` if every
+    class has fewer images than there are folds.
     """
     groups = np.arange(len(images)) if images.groups is None else images.groups
     _, first = np.unique(groups, return_index=True)
@@ -38,14 +42,17 @@ def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> t
     kind = StratifiedKFold if together is None else StratifiedGroupKFold
     splitter = kind(num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # `_check` warns too, with names
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # `_check` names these classes
         folds = list(splitter.split(parted, images.labels[parted], together))
     chosen = parted[folds[fold][1]]
     return apart(images.select(np.setdiff1d(np.arange(len(images)), chosen)), images.select(chosen))
 
 
 def _check(images: LabelledImages, counts: np.ndarray, num_folds: int) -> None:
-    """Checks that there are enough images for the folds; `counts` has each class's number of images (or of groups)."""
+    """Checks that there are enough images for the folds.
+
+    `counts` holds the number of images (or of groups) of each class.
+    """
     if num_folds > counts.max():
         most = counted(int(counts.max()), "training image" if images.groups is None else "source")
         raise UserError(

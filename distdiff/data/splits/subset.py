@@ -12,7 +12,11 @@ from distdiff.errors import UserError
 def reduced(
     images: LabelledImages, indices: Sequence[int] | None, fraction: float, max_images: int | None
 ) -> LabelledImages:
-    """Takes the images at `indices`, then `fraction` of every class, then at most `max_images` in proportion to classes."""
+    """Takes the images at `indices`, then `fraction` of every class, then at most `max_images` in all.
+
+    The last step takes images from every class in proportion to its size. Raises `UserError` if `indices` or
+    `max_images` does not fit the images.
+    """
     if indices is not None:
         images = _at(images, list(indices))
     if fraction < 1:
@@ -38,7 +42,10 @@ def _at(images: LabelledImages, indices: list[int]) -> LabelledImages:
 
 
 def _shares(images: LabelledImages, total: int) -> np.ndarray:
-    """How many images to take of each class, `total` in all: by largest remainder, and at least one per class."""
+    """The number of images to take from each class, by largest remainder.
+
+    The numbers add up to `total`, and at least one image is taken from each class.
+    """
     counts = np.bincount(images.labels, minlength=len(images.class_names))
     if total < np.count_nonzero(counts):
         raise UserError(
