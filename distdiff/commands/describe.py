@@ -23,7 +23,7 @@ from distdiff.wording import counted
 
 
 def describe(config: DictConfig, run_dir: Path) -> None:
-    """Prints a summary; writes `description.json`, `duplicates.csv` and one grid per class into the run's directory.
+    """Prints a summary, and writes `description.json`, `duplicates.csv` and one grid per class into `run_dir`.
 
     If there are several ranks, only the leading one does this.
     """

@@ -131,7 +131,7 @@ def measure_speed(materials: Materials, positions: np.ndarray, plan: ExpansionPl
 
 
 def _sheet_names(sources: LabelledImages) -> list[str]:
-    """The sheets' file names, `<class>-<source>.png`; if two would be equal, the later one gets a number."""
+    """The sheets' file names, `<class>-<source>.png`. If two names would be equal, the later name gets a number."""
     names: list[str] = []
     for label, key in zip(sources.labels, sources.keys, strict=True):
         stem = safe_name(f"{sources.class_names[label]}-{key}")

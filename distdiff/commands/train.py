@@ -61,7 +61,7 @@ def _conclude(config: DictConfig, tested: Accuracies, num_train: int, path: Path
 
 
 def classes_table(tested: Accuracies) -> Table:
-    """A table of the classes with the lowest accuracy; classes of equal accuracy stay in their order."""
+    """A table of the classes with the lowest accuracy. Classes of equal accuracy stay in their order."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("class, worst first")
     table.add_column("accuracy", justify="right")

@@ -34,7 +34,10 @@ def write_report(results: StudyResults, config: DictConfig, samples: Path, legen
 
 
 def accuracy_plot(results: StudyResults) -> str:
-    """A plot of the accuracies as an SVG element; a line joins the results of one seed, since methods are compared by seed."""
+    """A plot of the accuracies as an SVG element.
+
+    A line joins the results of one seed, since methods are compared by seed.
+    """
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     methods = [row.method for row in results.rows]
@@ -44,5 +47,5 @@ def accuracy_plot(results: StudyResults) -> str:
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")  # uses its own canvas, not matplotlib's current backend
+    figure.savefig(buffer, format="svg")  # this uses its own canvas, not matplotlib's current backend
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]

@@ -29,7 +29,7 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
         int((originals.labels == label).argmax()) for label in range(min(len(originals.class_names), MAX_CLASSES))
     ]
     rows = [[originals.square(position, size, fit) for position in positions]]
-    titles, blank = ["source"], Image.new("RGB", (size, size), "white")  # for a copy that failed, or is not planned
+    titles, blank = ["source"], Image.new("RGB", (size, size), "white")  # for failed or unplanned copies
     wanted = {
         f"{originals.class_names[originals.labels[p]]}/{originals.keys[p]}": column
         for column, p in enumerate(positions)
@@ -46,7 +46,7 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
             if (column := _column(entry, wanted, originals, positions)) is not None:
                 of_column[column].append(index)
         for number in range(COPIES):
-            # With a selection, show the first kept images; else the first copies, where a failed copy leaves a gap.
+            # With a selection, show the first kept images. Otherwise, a failed copy leaves a gap.
             line = {
                 column: read(index)
                 for column, indices in of_column.items()
@@ -62,9 +62,10 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
 
 
 def _shown(directory: Path, keys: Sequence[str], selected: bool) -> list[dict[str, Any]]:
-    """The metadata rows that may be shown, sorted by copy.
+    """The metadata rows that may be shown, sorted by copy number.
 
-    They are the first copies of all sources or, with a selection, the kept images of the sources `keys` and of no source.
+    Without a selection, these are the rows of the first copies of all sources. With a selection, they are the rows of
+    the kept images that were made from one of the sources `keys` or from no source.
     """
     first = pyarrow.compute.field("copy") < COPIES
     source = pyarrow.compute.field("source")
@@ -76,7 +77,10 @@ def _shown(directory: Path, keys: Sequence[str], selected: bool) -> list[dict[st
 def _column(
     entry: Mapping[str, Any], wanted: Mapping[str, int], originals: LabelledImages, positions: Sequence[int]
 ) -> int | None:
-    """The column of an expanded image: that of its source or, without a source, of its class; None if it is not shown."""
+    """The column of an expanded image, or None if the image is not shown.
+
+    An image is shown in the column of its source or, if it was made from no source, in the column of its class.
+    """
     sources = sources_of(entry)
     if sources:
         return wanted.get(sources[0])

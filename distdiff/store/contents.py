@@ -23,4 +23,4 @@ class Contents(Protocol):
         """The positions of images whose file names are not among `done`, (m,) int64."""
 
     def factor_with(self, rows: Sequence[Row]) -> int:
-        """The number of copies per source that a plan needs so that it also includes the images of these metadata rows."""
+        """The number of copies per source that is needed to include the images of the metadata rows `rows` as well."""

@@ -32,9 +32,9 @@ MAX_LENGTH = 2_000  # characters
 
 @dataclass(frozen=True)
 class RowFilter:
-    """A condition `text` and the configuration key that gave it.
+    """The condition `text`, and `key`, the configuration key that gave this condition.
 
-    Raises `UserError` if `text` is not a condition. Whether its columns exist is checked later, by `apply`.
+    Raises `UserError` if `text` is not a condition. Whether the condition's columns exist is checked later, by `apply`.
     """
 
     key: str
@@ -57,7 +57,7 @@ class RowFilter:
         return ast.unparse(self._tree)
 
     def apply(self, table: "pyarrow.Table") -> "pyarrow.Table":
-        """The rows for which the condition is true; a row that lacks a value that the condition needs is left out.
+        """The rows for which the condition is true. A row is left out if it lacks a value that the condition needs.
 
         Raises `UserError` if the table lacks a column, or if a column is compared with another kind of value.
         """
@@ -76,7 +76,10 @@ class RowFilter:
             raise self.wrong(ALLOWED) from None
 
     def _check(self, node: ast.expr) -> None:
-        """Accepts a column of true and false, a comparison, or conditions joined by and, or, not; else raises `UserError`."""
+        """Raises `UserError` unless `node` is a condition.
+
+        Conditions are a column of true and false, a comparison, and conditions joined by and, or, not.
+        """
         if isinstance(node, ast.BoolOp):
             for part in node.values:
                 self._check(part)
@@ -177,7 +180,10 @@ class _Columns:
 
 
 def _constant(node: ast.expr) -> float | str | bool | None:
-    """The value of a node that is a number (also a negative one), a text, True or False; None for any other node."""
+    """The value of a node that is a number (also a negative one), a text, True or False.
+
+    The result is None for any other node.
+    """
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
         value = _constant(node.operand)
         return -value if _kind(value) == NUMBER else None
@@ -197,7 +203,7 @@ def _kind(value: Any) -> str | None:
 
 
 def say_kept(kept: int, of: int, condition: RowFilter, names: Sequence[object]) -> None:
-    """Prints how many images a condition kept; raises `UserError` if it kept none."""
+    """Prints how many images a condition kept. Raises `UserError` if the condition kept no images."""
     from distdiff.console.progress import console
 
     places = ", ".join(map(str, names))

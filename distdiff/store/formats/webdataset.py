@@ -36,7 +36,10 @@ class WebDataset(Sharded):
         return read
 
     def card_features(self, features: Features) -> Features:
-        """All columns; without them, `datasets` would load `cls` as a number instead of a `ClassLabel`."""
+        """All columns.
+
+        If they were not described, `datasets` would load `cls` as a number instead of a `ClassLabel`.
+        """
         metadata = features | {"label": Value("int64")}
         return Features(
             {
