@@ -93,8 +93,9 @@ def train_guide(
 ) -> GuideEncoder:
     """The encoder φ from a classifier that is trained on `images` alone.
 
-    The classifier is trained once. A later call with the same arguments reads it from `paths.cache_dir`. `classifier`
-    is an option of `conf/classifier`. If `classifier` or `steps` is None, `conf/encoder/guide.yaml` gives the value.
+    The classifier is trained once. A later call with the same arguments reads the classifier from the folder
+    `paths.cache_dir`. `classifier` is an option of `conf/classifier`. If `classifier` or `steps` is None,
+    `conf/encoder/guide.yaml` gives the value.
     """
     if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise UserError(f"steps={steps} is not allowed: an integer at least 1")
@@ -110,7 +111,7 @@ def fit_prototypes(
     """Fits prototypes to the encoder's features of `images`.
 
     `resolution` is the generator's resolution, at which the features of `images` are computed. `num_groups="auto"`
-    chooses the number of groups by the silhouette score. `keys` are the other keys of `conf/prototype`.
+    chooses the number of groups by the silhouette score. `keys` are any other keys of `conf/prototype`.
     """
     config = load_option("prototype", "hierarchical", num_groups=num_groups, **keys)
     return fit_image_prototypes(images, encoder, resolution, "crop", **{name: config[name] for name in PROTOTYPE_KEYS})
@@ -178,8 +179,8 @@ class ImageExpander:
         """Makes `copies` new images from each of `images`. The copies of one image are next to each other in the list.
 
         `classes` has the class of each image. For a method that needs no sources (`text2img`), give `classes` alone.
-        `.info` of each new image holds its energies, prompt, sources and, if it has one, its soft label. The seed of
-        copy k of image i depends only on (seed, class, i, k). Raises `UserError` for a class without a prototype.
+        `.info` of each new image holds the image's energies, prompt and sources, and any soft label. The seed of copy k
+        of image i depends only on (seed, class, i, k). Raises `UserError` for a class without a prototype.
         """
         if images is None and self.method.num_sources:
             raise UserError("images are missing: this method makes new images from given ones")
@@ -257,8 +258,8 @@ def _check_call(num_images: int, num_classes: int, strength: float, copies: int,
 def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False) -> tuple[Any, dict[str, Any]]:
     """Returns (object, the `keys` that the object did not take).
 
-    The object is `option` itself or, if `option` is a name, the object that this name stands for. If `take_all` is
-    true, a named object takes all keys. Otherwise, it takes only the keys that the option with this name has.
+    The object is `option` itself or, if `option` is a name, an object that is built from the option with this name. If
+    `take_all` is true, that object takes all keys. Otherwise, the object takes only the keys that its option has.
     """
     if not isinstance(option, str):
         if take_all and keys:
@@ -270,7 +271,7 @@ def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False)
 
 
 def _policy(name: str) -> DictConfig:
-    """The keys of the augmentation policy `name`. Raises `UserError` if `method=augmentation` does not allow it."""
+    """The keys of the augmentation policy `name`. Raises `UserError` if `method=augmentation` does not allow `name`."""
     config = configure("expand", ["method=augmentation", f"method.policy={in_quotes(name)}", "logger=none"])
     return config.options.augmentation[name]
 

@@ -1,4 +1,4 @@
-"""`fetch_only=true`: downloads what a command needs from the Hugging Face hub to its cache, for nodes without a network."""
+"""`fetch_only=true`: fills the Hugging Face cache with what a command needs, for nodes without a network."""
 
 from pathlib import Path
 

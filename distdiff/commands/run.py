@@ -1,4 +1,4 @@
-"""`experiments/run.py`: runs the whole study and reports on it."""
+"""`experiments/run.py`: runs the whole study, and reports the results."""
 
 from pathlib import Path
 

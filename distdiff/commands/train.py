@@ -1,4 +1,4 @@
-"""`experiments/train.py`: trains one classifier on original images, or on original and expanded ones."""
+"""`experiments/train.py`: trains one classifier on original images, or on original and expanded images."""
 
 import json
 from dataclasses import asdict

@@ -13,7 +13,7 @@ GAP, TITLE, HEADER, CAPTION = 6, 30, 22, 20
 
 
 def contact_sheet(source: Image.Image, rows: Sequence[Sequence[Tile]], title: str) -> Image.Image:
-    """The source, and beside it the images made from it, with one row per strength and one column per ρ.
+    """The source, beside the images made from it, in one row per strength and one column per ρ.
 
     Below each image are its energies before and after guidance.
     """
@@ -49,7 +49,7 @@ def tile_side(size: int) -> int:
 
 
 def caption(tile: Tile) -> str:
-    """The energies before and after guidance, or the tile's sources if its method measures no energies."""
+    """The energies before and after guidance, or the tile's sources if the method measures no energies."""
     if "energy_after" in tile.values:
         return f"E {tile.values['energy_before']:.2f} → {tile.values['energy_after']:.2f}"
     return ", ".join(tile.item.sources)[:LONGEST]

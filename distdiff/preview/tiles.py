@@ -1,4 +1,4 @@
-"""The images of a preview: those that an expansion would make from a few sources."""
+"""The images of a preview, which are images that an expansion would make from a few sources."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ STRENGTHS_APART, RHO_FACTORS = 0.2, (0.0, 0.3, 1.0, 3.0)
 
 @dataclass(frozen=True)
 class Tile:
-    """An image, the work item that it was made from, its ρ (None if no ρ is used), and the values of the method's columns."""
+    """An image, the work item that it was made from, the ρ used (or None), and the values of the method's columns."""
 
     item: WorkItem
     rho: float | None
@@ -34,9 +34,9 @@ class Tile:
 
 
 def spread_over_classes(labels: np.ndarray, count: int) -> np.ndarray:
-    """The positions of `count` images, with as equal a number of each class as possible.
+    """The positions of `count` images, of which each class has as equal a number as possible.
 
-    These images are the first of their class. If there are more classes than `count`, only evenly spaced classes have
+    From each class, the first images are taken. If there are more classes than `count`, only evenly spaced classes have
     an image.
 
     >>> spread_over_classes(np.array([0, 0, 0, 1, 1, 2]), 4), spread_over_classes(np.array([0, 0, 1, 2]), 2)
@@ -69,7 +69,7 @@ def strengths_to_show(config: DictConfig) -> list[float]:
 
 
 def rhos_to_show(config: DictConfig) -> list[float | None]:
-    """The values of ρ to show: those of `preview.rhos` or, by default, the job's ρ times 0, 0.3, 1 and 3.
+    """The values of ρ to show: the values of `preview.rhos` or, by default, the job's ρ times 0, 0.3, 1 and 3.
 
     If the job uses no ρ, the list is `[None]`.
     """
@@ -81,9 +81,10 @@ def rhos_to_show(config: DictConfig) -> list[float | None]:
 
 
 def first_images(plan: ExpansionPlan, positions: Sequence[int]) -> list[np.ndarray]:
-    """For each source at `positions`, the indices (m,) of the images that must be made to show its first image.
+    """For each source at `positions`, the indices (m,) of the images to make in order to show its first image.
 
-    The index of that image comes first. There are further indices if the method makes the copies of a source together.
+    The index of the first image comes first. There are further indices if the method makes the copies of a source
+    together.
     """
     indices = np.arange(len(plan))
     numbers = plan.source_numbers(indices)

@@ -14,9 +14,9 @@ from distdiff.study.results import StudyResults
 
 
 def write_report(results: StudyResults, config: DictConfig, samples: Path, legend: list[str], path: Path) -> None:
-    """Fills the template `page.html` with the results, with all text escaped, and writes it to `path`.
+    """Fills the template `page.html` with the results, and writes the page to `path`.
 
-    `samples` is the file of the sample grid, and `legend` has the titles of its rows.
+    All text is escaped. `samples` is the file of the sample grid, and `legend` has the titles of the grid's rows.
     """
     page = Environment(loader=PackageLoader("distdiff", "report"), autoescape=True).get_template("page.html")
     text = page.render(

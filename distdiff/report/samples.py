@@ -1,4 +1,4 @@
-"""A picture of sources and of the images that each method made from them."""
+"""A picture of sources and of the images that each method made from these sources."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ COPIES, MAX_CLASSES, SIDE = 2, 10, 64
 
 
 def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit: str, path: Path) -> list[str]:
-    """Writes a grid with one column per class, and returns its row titles.
+    """Writes a grid with one column per class, and returns the titles of the rows.
 
-    A column shows the first source of its class and, below, the first copies that each method made. Class names and row titles
-    are written on the picture.
+    A column shows the first source of its class and, below, the first copies that each method made. Class names and row
+    titles are written on the picture.
     """
     positions = [
         int((originals.labels == label).argmax()) for label in range(min(len(originals.class_names), MAX_CLASSES))

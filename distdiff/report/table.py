@@ -80,7 +80,7 @@ def print_measures(
 
 
 def marked(text: str, has_remark: bool) -> str:
-    """A figure followed by the mark of its footnote or, if it has no remark, by a space.
+    """The text of a figure, followed by a footnote mark if the figure has a remark, and otherwise by a space.
 
     All figures are therefore equally wide.
 
@@ -91,7 +91,7 @@ def marked(text: str, has_remark: bool) -> str:
 
 
 def footnotes(remarks: Mapping[str, str]) -> list[str]:
-    """One line per remark, with the name of the measure that it is about.
+    """One line per remark, with the name of the measure that the remark is about.
 
     >>> footnotes({"frechet_distance": "from few images"})
     ['* frechet distance: from few images']
@@ -100,7 +100,7 @@ def footnotes(remarks: Mapping[str, str]) -> list[str]:
 
 
 def accuracy_rows(results: StudyResults) -> list[list[str]]:
-    """The column titles, then one row per method with its accuracy and its differences from other methods."""
+    """The column titles, then one row per method with the accuracy and its differences from those of other methods."""
     titles = [METHOD, "images", "accuracy", f"vs {ORIGINAL}", f"vs {UNGUIDED}"]
     rows = [
         [

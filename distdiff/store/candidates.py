@@ -24,7 +24,7 @@ BATCH = 64  # images moved at a time
 class CandidateStore:
     """Stores candidates as files in class folders, whether or not the dataset's own format has shards.
 
-    The candidates' metadata rows are first written to journals. `finish` then writes all of them into one table.
+    The candidates' metadata rows are first written to journals. `finish` then writes all rows into one table.
     """
 
     def __init__(self, directory: ExpandedDirectory) -> None:
@@ -125,5 +125,5 @@ class CandidateStore:
 
 
 def without_place(row: Row) -> Row:
-    """The metadata row `row` without the columns that say where in a shard its image is stored."""
+    """The metadata row `row` without the columns that say where in a shard the image is stored."""
     return {name: value for name, value in row.items() if name not in PLACES}

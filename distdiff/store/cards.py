@@ -22,8 +22,8 @@ def dataset_card(
 ) -> str:
     """The dataset card of the expansion of `dataset` by `method`.
 
-    The card says what the expanded dataset contains, how it was made, and how to load it. `made` is the number of
-    images, and `words` describes these images. `counts["failed"]` is the number of failed images, and
+    The card says what the expanded dataset contains, how the dataset was made, and how to load it. `made` is the number
+    of images, and `words` describes these images. `counts["failed"]` is the number of failed images, and
     `counts["unreadable"]` is the number of unreadable sources.
     """
     lost = (

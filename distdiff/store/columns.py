@@ -50,8 +50,8 @@ def metadata_features(
 ) -> Features:
     """The types of the columns that every expanded dataset has, and of the further columns in `rows` or `declared`.
 
-    The type of `label` is a `ClassLabel`. `declared` maps column names to kinds, as `kind_of` returns them. A column
-    that a method adds without declaring it has the type of its values. Raises `UserError` for values that cannot be
+    The type of `label` is a `ClassLabel`. `declared` maps column names to kinds, as `kind_of` returns them. An
+    undeclared column of a method has the type of the column's values. Raises `UserError` for values that cannot be
     stored.
     """
     declared = declared or {}
@@ -65,7 +65,7 @@ def metadata_features(
 
 
 def kind_of(name: str, declared: Any) -> str:
-    """The kind of a column that a method declares as `str`, `int`, `float`, `bool` or a list of one of these.
+    """The kind of a column that a method declares as `str`, `int`, `float`, `bool` or a list of one of these types.
 
     Raises `UserError` for any other declaration.
 
@@ -140,7 +140,7 @@ def _column(kind: str) -> Column:
 
 
 def _found(name: str, values: Iterable[Any]) -> str:
-    """The kind of a column's values; a mix of integers and floats is stored as float64, and any other mix as text."""
+    """The kind of a column's values. A mix of integers and floats is stored as float64, and any other mix as text."""
     given = [value for value in values if value is not None]
     if given and all(isinstance(value, list) for value in given):
         return f"{LIST}[{_kind(name, itertools.chain.from_iterable(given))}]"

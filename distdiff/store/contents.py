@@ -10,7 +10,10 @@ from distdiff.store.journal import Row
 
 
 class Contents(Protocol):
-    """The images that a directory holds once it is complete: an expansion's plan, or the images that are copied into it."""
+    """The images that a complete directory holds.
+
+    These are the images of an expansion's plan, or images that are copied from other directories.
+    """
 
     @property
     def unreadable(self) -> Sequence[Unreadable]:

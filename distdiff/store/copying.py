@@ -101,7 +101,10 @@ def _as_png(row: Row) -> Row:
 
 
 def _options(selection: Selection, storage: str, shard_size: int) -> StorageOptions:
-    """The requested storage format, with the image encoding that all expanded datasets share, if there is one."""
+    """The requested storage format, with the image encoding of the expanded datasets.
+
+    If the datasets' encodings differ, `quality` and `save_size` are None.
+    """
     encodings = {directory.storage.options.encoding for directory in selection.directories}
     (encoding,) = encodings if len(encodings) == 1 else [ImageEncoding()]
     kinds = {extension: image_format for image_format, extension in EXTENSIONS.items()}

@@ -1,4 +1,4 @@
-"""An expanded dataset's directory: which configuration it belongs to, what is in it, and how it is finished."""
+"""An expanded dataset's directory: its configuration, its contents, and how it is finished."""
 
 import contextlib
 import io
@@ -39,8 +39,8 @@ PACKAGES = ("distdiff", "torch", "diffusers", "transformers", "lightning", "scik
 class ExpandedDirectory:
     """The directory of an expanded dataset.
 
-    It holds images in one of the storage formats, `metadata.parquet`, `classes.json`, `manifest.json` and a dataset
-    card.
+    The directory holds images in one of the storage formats, `metadata.parquet`, `classes.json`, `manifest.json` and a
+    dataset card.
     """
 
     def __init__(self, path: Path, key: str = OUTPUT_DIR) -> None:
@@ -56,7 +56,7 @@ class ExpandedDirectory:
         options: StorageOptions = StorageOptions(),  # noqa: B008 (frozen)
         columns: Mapping[str, str] | None = None,
     ) -> None:
-        """Makes the directory, or checks that an existing one has the same ingredients and storage options.
+        """Makes the directory, or checks that an existing directory has the same ingredients and storage options.
 
         `columns` maps the names of the metadata columns that a method declares to their kinds. Raises `UserError` if
         the existing directory has other ingredients or storage options, or if it holds files but is no expanded
@@ -133,7 +133,7 @@ class ExpandedDirectory:
         """Completes the directory if all images of `contents` exist, and returns the number of missing images.
 
         Failed samples do not count as missing. The metadata rows are in the order of `contents`. If an earlier plan
-        with a larger factor left further images, their rows come last.
+        with a larger factor left further images, the rows of these images come last.
         """
         with self.locked():
             rows, names, failed = self.rows(), list(contents.file_names()), read_failures(self.path)
@@ -161,10 +161,10 @@ class ExpandedDirectory:
 
     @on_disk
     def clear(self) -> None:
-        """Removes the images and their metadata; the directory stays claimed."""
+        """Removes the images and their metadata. The directory stays claimed."""
         with self.locked():
             self._write_manifest(self.manifest() | {"complete": False})
-            self.storage.clear()  # before the rows: if this is interrupted, the remaining images must have rows
+            self.storage.clear()  # before the rows, because a remaining image must have a row
             (self.path / METADATA).unlink(missing_ok=True)
             for journal in self.path.glob(JOURNALS):
                 journal.unlink(missing_ok=True)
@@ -189,7 +189,7 @@ class ExpandedDirectory:
     def identity(self, factor: int | None = None) -> str:
         """A name made from all that the images depend on, so that different contents have different names.
 
-        `factor` is the number of copies per source. If it is None, the number in the manifest is used.
+        `factor` is the number of copies per source. If `factor` is None, the number in the manifest is used.
         """
         manifest = self.manifest()
         parts = (
@@ -240,7 +240,10 @@ class ExpandedDirectory:
 
 
 def link(place: Path, target: Path) -> None:
-    """Makes the symbolic link `place`, in a run's directory, to the expanded data `target`; an existing link is replaced."""
+    """Makes the symbolic link `place`, in a run's directory, to the expanded data `target`.
+
+    An existing link is replaced.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     place.symlink_to(target.resolve(), target_is_directory=True)

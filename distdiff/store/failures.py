@@ -53,8 +53,8 @@ def num_failed(directory: Path, contents: Contents) -> int:
 def list_failures(directory: Path, unreadable: Iterable[Unreadable], journals: str | None = None) -> int:
     """Rewrites `failures.parquet` with all failures, removes the journals, and returns the number of rows in the file.
 
-    `journals` is the file pattern of the journals to remove. If it is None, all journals are removed. Only one process
-    at a time may call this function. If nothing failed, no file is left.
+    `journals` is the file pattern of the journals to remove. If `journals` is None, all journals are removed. Only one
+    process at a time may call this function. If nothing failed, no file is left.
     """
     merged = list(directory.glob(journals or FAILURE_JOURNALS))
     rows = [

@@ -1,7 +1,7 @@
-"""Conditions on an expanded dataset's metadata, such as `energy_after < 1.1 and strength >= 0.5`; no code is evaluated.
+"""Conditions on an expanded dataset's metadata, such as `energy_after < 1.1 and strength >= 0.5`. No code is evaluated.
 
-Python's parser reads a condition, only whitelisted nodes of its syntax tree are accepted, and pyarrow computes the result.
-Conditions are checked before anything heavy is imported, so pyarrow is imported only for the result.
+Python's parser reads a condition, only whitelisted nodes of its syntax tree are accepted, and pyarrow computes the
+result. Conditions are checked before anything heavy is imported, so pyarrow is imported only for the result.
 """
 
 import ast
@@ -57,7 +57,7 @@ class RowFilter:
         return ast.unparse(self._tree)
 
     def apply(self, table: "pyarrow.Table") -> "pyarrow.Table":
-        """The rows for which the condition is true. A row is left out if it lacks a value that the condition needs.
+        """The rows for which the condition is true. A row without a value that the condition needs is left out.
 
         Raises `UserError` if the table lacks a column, or if a column is compared with another kind of value.
         """
@@ -143,7 +143,7 @@ class _Columns:
         if isinstance(operator, (ast.In, ast.NotIn)):
             options = [_constant(part) for part in right.elts]
             self._agree(left, kind, right, _kind(options[0]))
-            # `isin` is not used: it casts the options to the column's type, and so fails for 0.5 and a column of integers.
+            # `isin` is not used: `isin` casts the options to the column's type, and fails for 0.5 and an integer column.
             among = value == options[0]
             for option in options[1:]:
                 among = among | (value == option)

@@ -27,7 +27,7 @@ def append_rows(journal: Path, rows: Iterable[Row]) -> None:
 
 
 def replace_rows(journal: Path, rows: Iterable[Row]) -> None:
-    """Rewrites the journal so that it holds only these rows."""
+    """Rewrites the journal so that it holds only `rows`."""
     aside = journal.with_name(f"{journal.name}.part")
     aside.write_bytes(_lines(rows))
     os.replace(aside, journal)

@@ -1,4 +1,4 @@
-"""Merges several expanded datasets into one, with unique file names and the metadata columns of all of them."""
+"""Merges several expanded datasets into one, with unique file names and the metadata columns of all datasets."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from distdiff.store.reading import Selection
 
 
 def merged(selection: Selection) -> Selection:
-    """The selection with the metadata rows and keys that its images have in a single merged dataset.
+    """The selection, with the metadata rows and keys of a single merged dataset.
 
     If images of two datasets have the same file name, the image of the later dataset gets a number:
     `a.png__0000-2.png`. A key identifies an image when the merged dataset is expanded again. The key is the file name
@@ -41,7 +41,7 @@ def _columns(directories: Sequence[ExpandedDirectory]) -> list[str]:
 
 
 def _distinct_names(directories: Sequence[ExpandedDirectory]) -> dict[tuple[int, str], tuple[str, str]]:
-    """Maps (dataset index, file name in that dataset) to (new file name, key), for all images, also unselected ones."""
+    """Maps (dataset index, file name in that dataset) to (new file name, key), for all images, selected or not."""
     names: dict[tuple[int, str], tuple[str, str]] = {}
     taken: set[str] = set()  # names without extensions, because a WebDataset's keys have no extensions
     for number, directory in enumerate(directories):

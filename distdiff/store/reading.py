@@ -97,9 +97,9 @@ def select(
 ) -> Selection:
     """The images of finished directories that satisfy the condition `where` and belong to `contents`.
 
-    If `where` is None, there is no condition. If `contents` is None, no image is left out because of its file name.
-    Classes are in the order of the first directory. Raises `UserError` if the directories' classes differ, or if
-    `where` is true for no image.
+    If `where` is None, there is no condition. If `contents` is None, images with any file name are chosen. Classes are
+    in the order of the first directory. Raises `UserError` if the directories' classes differ, or if `where` is true
+    for no image.
     """
     class_names = _class_names(directories)
     tables = [_metadata(directory) for directory in directories]
@@ -222,7 +222,7 @@ def _check_soft_labels(root: Path, table: pyarrow.Table, num_classes: int) -> No
 def _identity(directory: ExpandedDirectory, rows: Sequence[Row]) -> str:
     """A name made from all that the images of `rows` depend on.
 
-    That is how the images were made, which images of the directory they are, and how JPEG files are read.
+    The name depends on how the images were made, on the images' file names, and on how JPEG files are read.
     """
     manifest, encoding = directory.manifest(), directory.storage.options.encoding
     names = hashlib.sha256("\n".join(row["file_name"] for row in rows).encode()).hexdigest()[:16]

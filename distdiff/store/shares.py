@@ -59,14 +59,14 @@ class Share:
 
 @contextmanager
 def working_on(directory: Path, share: Share, key: str = OUTPUT_DIR) -> Iterator[None]:
-    """Holds `share` of a directory. Raises `UserError` if another process holds this share or one that overlaps it.
+    """Holds `share` of a directory. Raises `UserError` if another process holds this or an overlapping share.
 
     `key` is the configuration key that gave the directory. The lock ends with the process that holds it, even if the
     process is killed.
     """
     path = directory / LOCKS.replace("*", share.name)
     with ExitStack() as holding:
-        with writing_to(directory, key), locked(directory):  # processes that start together check one after the other
+        with writing_to(directory, key), locked(directory):  # processes that start together check in turn
             _check_others(directory, share, key)
             holding.enter_context(_held(path, directory, share.words, key))
             holder = {"host": socket.gethostname(), "process": os.getpid(), "since": _now()}

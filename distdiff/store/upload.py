@@ -19,7 +19,7 @@ def check_repo(repo_id: str, key: str) -> None:
 def upload(directory: Path, repo_id: str, private: bool, key: str) -> str:
     """Uploads the directory's files to the dataset repository `repo_id`, and returns the repository's URL.
 
-    The repository is made if it does not exist. Other files in it stay. Raises `UserError`, which names the
+    The repository is made if it does not exist. Other files in the repository stay. Raises `UserError`, which names the
     configuration key `key`, if the hub cannot be reached or refuses the upload.
     """
     api = HfApi()

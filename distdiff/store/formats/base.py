@@ -15,7 +15,10 @@ ASIDES = ".unfinished"  # folder of files that are being written, or that a cras
 
 
 class Storage(ABC):
-    """Stores a directory's images, each completely or not at all. An image is identified by the `file_name` in its row."""
+    """Stores a directory's images, each completely or not at all.
+
+    The `file_name` in an image's row identifies the image.
+    """
 
     columns: ClassVar[dict[str, Value]] = {}  # metadata columns that say where an image is
 
@@ -72,7 +75,7 @@ def make_asides(directory: Path, share: str) -> Path:
 
 
 def file_below(root: Path, name: str) -> Path:
-    """The path of a file that metadata name, with links resolved.
+    """The path of the file `name`, which comes from metadata, with links resolved.
 
     Raises `UserError` if the path is not below `root`.
     """
@@ -84,7 +87,7 @@ def file_below(root: Path, name: str) -> Path:
 
 
 def check_below(root: Path, name: str) -> None:
-    """Raises `UserError` if the text of `name` leads out of the directory. Links are not followed."""
+    """Raises `UserError` if `name`, read as a path, leads out of `root`. Links are not followed."""
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise _outside(root, name)
 

@@ -15,7 +15,7 @@ from distdiff.store.formats.shards import OpenShard, Sharded
 from distdiff.store.journal import Row
 
 ROW_GROUP = 25  # images that are read together, even if only one is needed
-CACHED_GROUPS = 16  # groups kept in memory, for several threads that read ahead
+CACHED_GROUPS = 16  # groups that are kept in memory, because several threads read ahead
 
 
 class Parquet(Sharded):
@@ -38,10 +38,10 @@ class Parquet(Sharded):
         shard.path.unlink()
 
     def card_features(self, features: Features) -> Features:
-        """All columns.
+        """All columns, which the card must describe.
 
-        Without them, `datasets` would take the columns from the first shard. If an older version wrote that shard, it
-        may lack some columns.
+        Without this description, `datasets` would take the columns from the first shard. A shard that an older version
+        wrote may lack some columns.
         """
         return Features({"image": Image()} | features)
 

@@ -1,9 +1,9 @@
 """The base class of the formats that store many images in one file, a shard.
 
-Each share has one open tar in its own folder below `.unfinished`. Images are appended to this tar. After that, their
-rows, which name the shard and the place in it, are appended to the share's journal. An image exists if its row is in a
-journal and its shard is long enough to hold the image. If a crash left data after the last such image, the next writer
-cuts off this data. A full shard is closed by a rename into `data/`, and is never changed again.
+Each share has one open tar in its own folder below `.unfinished`. Images are appended to this tar. After that, the
+images' rows, which name the shard and the place in the shard, are appended to the share's journal. An image exists if
+its row is in a journal and its shard is long enough to hold the image. If a crash left data after the last such image,
+the next writer cuts off this data. A full shard is closed by a rename into `data/`, and is never changed again.
 """
 
 import json
@@ -83,7 +83,7 @@ class Sharded(Storage):
             batch = batch[room:]
             if len(self.open.rows) == self.options.shard_size:
                 with locked(self.directory):
-                    if self.open.path.exists():  # if not, a process that found no image missing has sealed it
+                    if self.open.path.exists():  # if not, another process, which found all images made, sealed it
                         self._seal(self.open)
                 self.open = None
 
@@ -101,7 +101,7 @@ class Sharded(Storage):
     def card_features(self, features: Features) -> Features | None:
         """The columns that the card must describe because the shards do not.
 
-        None if the shards describe all columns.
+        The result is None if the shards describe all columns.
         """
         return None
 
@@ -140,8 +140,8 @@ class Sharded(Storage):
     def _recovered(self, share: str) -> Iterator[OpenShard]:
         """The open shards of a share, with the rows of their intact images.
 
-        No process may be writing to the share, and the caller must hold the directory's lock. Rows of lost images are first
-        removed from the journal, because other images will take their place.
+        No process may be writing to the share, and the caller must hold the directory's lock. Rows of lost images are
+        first removed from the journal, because other images will take the place of these.
         """
         rows, folder, reach = self._journaled(share), self.directory / ASIDES / share, self._reach()
         there = [row for row in rows if _is_there(row, reach)]
@@ -151,7 +151,7 @@ class Sharded(Storage):
             name = f"{path.stem}.{self.suffix}"
             held = [row for row in there if row["shard"] == f"{DATA}/{name}"]
             if path.suffix != ".tar" or not held or (self.directory / DATA / name).exists():
-                path.unlink()  # a half converted shard, a tar without images, or one already made into a shard
+                path.unlink()  # a half converted shard, a tar without images, or a tar already made into a shard
             else:
                 yield OpenShard(name, path, held)
 

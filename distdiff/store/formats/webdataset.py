@@ -13,7 +13,10 @@ from distdiff.store.journal import Row
 
 
 class WebDataset(Sharded):
-    """A full tar itself becomes the shard. The metadata columns `offset` and `size` locate an image file in it."""
+    """A full tar itself becomes the shard.
+
+    The metadata columns `offset` and `size` locate an image file in the shard.
+    """
 
     suffix = "tar"
     columns: ClassVar = {name: PLACES[name] for name in ("shard", "offset", "size")}
@@ -36,9 +39,9 @@ class WebDataset(Sharded):
         return read
 
     def card_features(self, features: Features) -> Features:
-        """All columns.
+        """All columns, which the card must describe.
 
-        If they were not described, `datasets` would load `cls` as a number instead of a `ClassLabel`.
+        Without this description, `datasets` would load `cls` as a number instead of a `ClassLabel`.
         """
         metadata = features | {"label": Value("int64")}
         return Features(
