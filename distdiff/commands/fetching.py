@@ -35,7 +35,7 @@ def fetch(config: DictConfig, run_dir: Path) -> None:
 
 
 def size_of(folder: Path) -> int:
-    """The bytes of the files below a folder.
+    """The total size, in bytes, of the files below a folder.
 
     Links are followed, because the cache stores a file once for all its revisions.
     """

@@ -21,7 +21,7 @@ from distdiff.store.filtering import RowFilter
 from distdiff.store.reading import read_expanded
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
 
-MOST_CLASSES = 20  # rows of the table; results.json has all classes
+MOST_CLASSES = 20  # the most rows that the table has; results.json has all classes
 
 
 def train(config: DictConfig, run_dir: Path) -> float:

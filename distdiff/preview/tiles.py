@@ -34,7 +34,7 @@ class Tile:
 
 
 def spread_over_classes(labels: np.ndarray, count: int) -> np.ndarray:
-    """The positions of `count` images, of which each class has as equal a number as possible.
+    """The positions of `count` images, which are spread over the classes as evenly as possible.
 
     From each class, the first images are taken. If there are more classes than `count`, only evenly spaced classes have
     an image.

@@ -46,7 +46,8 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
             if (column := _column(entry, wanted, originals, positions)) is not None:
                 of_column[column].append(index)
         for number in range(COPIES):
-            # With a selection, show the first kept images. Otherwise, a failed copy leaves a gap.
+            # With a selection, show the first kept images. Otherwise, show the first copies.
+            # A failed copy leaves a gap there.
             line = {
                 column: read(index)
                 for column, indices in of_column.items()

@@ -50,8 +50,8 @@ def print_measures(
 ) -> None:
     """Prints one row per metric, with its value, its baseline value and the real images used for the baseline.
 
-    The remarks on these values follow. If `judge_accuracy` is given, the last line prints this accuracy of the judge,
-    which is the classifier that all metrics rely on.
+    Any remarks on these values follow the table. If `judge_accuracy` is given, the last line prints this accuracy of
+    the judge, which is the classifier that all metrics rely on.
     """
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("metric", no_wrap=True)

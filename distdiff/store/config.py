@@ -18,7 +18,7 @@ class ExportKeys:
     where: str | None = None  # a condition on the metadata of the images that are exported
     format: str = key(choices=("imagefolder", "parquet", "webdataset"))
     shard_size: int = key(at_least=1)  # images per shard, for webdataset and parquet
-    repo_id: str | None = None  # owner/name of the dataset on the Hugging Face hub to upload to; null: no upload
+    repo_id: str | None = None  # the hub repository to upload to, owner/name; if null, nothing is uploaded
     private: bool = True
 
 

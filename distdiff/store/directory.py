@@ -187,7 +187,7 @@ class ExpandedDirectory:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def identity(self, factor: int | None = None) -> str:
-        """A name made from all that the images depend on, so that different contents have different names.
+        """A name made from all that the images depend on. Different contents have different names.
 
         `factor` is the number of copies per source. If `factor` is None, the number in the manifest is used.
         """

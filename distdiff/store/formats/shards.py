@@ -83,7 +83,7 @@ class Sharded(Storage):
             batch = batch[room:]
             if len(self.open.rows) == self.options.shard_size:
                 with locked(self.directory):
-                    if self.open.path.exists():  # if not, another process, which found all images made, sealed it
+                    if self.open.path.exists():  # else another process has already sealed the shard
                         self._seal(self.open)
                 self.open = None
 
