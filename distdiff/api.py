@@ -49,16 +49,19 @@ PROTOTYPE_KEYS = ("num_groups", "linkage", "max_groups", "max_clustered", "class
 
 
 def load_images(root: str) -> LabelledImages:
-    """The images of a folder with one folder per class, which are read when needed; raises `UserError` if there are none."""
+    """The images of the folder `root`, which has one folder per class. Images are read only when they are needed.
+
+    Raises `UserError` if there are no images.
+    """
     return read_class_folders(root, key="root")
 
 
 def load_generator(name: str, **keys: Any) -> LatentDiffusion:
-    """Loads the generator `name` onto a GPU, if there is one, or else the CPU.
+    """Loads the generator `name` onto a GPU or, if there is none, onto the CPU.
 
     `name` is an option of `conf/generator`, or the folder, hub id or checkpoint file of a pipeline. `keys` are keys of
-    `conf/generator`, such as `num_steps=30, cfg_scale=5, scheduler="unipc"`. Raises `UserError` if a value is not allowed, or
-    if the model cannot be loaded.
+    `conf/generator`, such as `num_steps=30, cfg_scale=5, scheduler="unipc"`. Raises `UserError` if a value is not
+    allowed, or if the model cannot be loaded.
     """
     presets = [option for option in options("generator") if option != "local"]
     known = name in presets
@@ -88,10 +91,11 @@ def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> E
 def train_guide(
     images: LabelledImages, classifier: str | None = None, steps: int | None = None, seed: int = 0
 ) -> GuideEncoder:
-    """The encoder φ from a classifier that is trained on `images` alone, once, and then read from `paths.cache_dir`.
+    """The encoder φ from a classifier that is trained on `images` alone.
 
-    `classifier` is an option of `conf/classifier`. If `classifier` or `steps` is None, `conf/encoder/guide.yaml` gives its
-    value.
+    The classifier is trained once. A later call with the same arguments reads the classifier from the folder
+    `paths.cache_dir`. `classifier` is an option of `conf/classifier`. If `classifier` or `steps` is None,
+    `conf/encoder/guide.yaml` gives the value.
     """
     if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise UserError(f"steps={steps} is not allowed: an integer at least 1")
@@ -104,9 +108,10 @@ def train_guide(
 def fit_prototypes(
     images: LabelledImages, encoder: Encoder, resolution: int, num_groups: int | str = 3, **keys: Any
 ) -> Prototypes:
-    """Fits prototypes to the encoder's features of `images` at the generator's `resolution`, which new images will have.
+    """Fits prototypes to the encoder's features of `images`.
 
-    `num_groups="auto"` chooses the number of groups by the silhouette score. `keys` are the other keys of `conf/prototype`.
+    `resolution` is the generator's resolution, at which the features of `images` are computed. `num_groups="auto"`
+    chooses the number of groups by the silhouette score. `keys` are any other keys of `conf/prototype`.
     """
     config = load_option("prototype", "hierarchical", num_groups=num_groups, **keys)
     return fit_image_prototypes(images, encoder, resolution, "crop", **{name: config[name] for name in PROTOTYPE_KEYS})
@@ -171,11 +176,11 @@ class ImageExpander:
         seed: int = 0,
         batch_size: int = 8,
     ) -> list[Image.Image]:
-        """Makes `copies` new images from each of `images`; the copies of one image are next to each other in the list.
+        """Makes `copies` new images from each of `images`. The copies of one image are next to each other in the list.
 
-        `classes` has the class of each image. For a method that needs no sources (`text2img`), give `classes` alone. `.info` of
-        each new image holds its energies, prompt, sources and, if it has one, its soft label. The seed of copy k of image i
-        depends only on (seed, class, i, k). Raises `UserError` for a class without a prototype.
+        `classes` has the class of each image. For a method that needs no sources (`text2img`), give `classes` alone.
+        `.info` of each new image holds the image's energies, prompt and sources, and any soft label. The seed of copy k
+        of image i depends only on (seed, class, i, k). Raises `UserError` for a class without a prototype.
         """
         if images is None and self.method.num_sources:
             raise UserError("images are missing: this method makes new images from given ones")
@@ -230,10 +235,10 @@ class ImageExpander:
 def load_expanded(
     directory: str | Path, transform: Callable[[Image.Image], Any] | None = None, where: str | None = None
 ) -> ExpandedImages:
-    """A finished expanded dataset as a torch `Dataset` of (image, target); see `ExpandedImages`.
+    """A finished expanded dataset as a torch `Dataset` of pairs (image, target), as `ExpandedImages` explains.
 
-    `where` is a condition on its metadata, such as `"energy_after < 1.1"`. Raises `UserError` if `directory` is not a finished
-    expanded dataset, or if `where` is not a condition or true for no image.
+    `where` is a condition on the dataset's metadata, such as `"energy_after < 1.1"`. Raises `UserError` if `directory`
+    is not a finished expanded dataset, or if `where` is not a condition or is true for no image.
     """
     return ExpandedImages(read_expanded(directory, where=RowFilter.of("where", where)), transform)
 
@@ -251,9 +256,10 @@ def _check_call(num_images: int, num_classes: int, strength: float, copies: int,
 
 
 def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False) -> tuple[Any, dict[str, Any]]:
-    """(the object that `option` names, or `option` if it is an object; the `keys` that the object did not take).
+    """Returns (object, the `keys` that the object did not take).
 
-    `take_all`: the object takes all keys; otherwise, those of `keys` that its option has.
+    The object is `option` itself or, if `option` is a name, an object that is built from the option with this name. If
+    `take_all` is true, that object takes all keys. Otherwise, the object takes only the keys that its option has.
     """
     if not isinstance(option, str):
         if take_all and keys:
@@ -265,13 +271,13 @@ def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False)
 
 
 def _policy(name: str) -> DictConfig:
-    """The keys of the augmentation policy `name`; raises `UserError` if `method=augmentation` does not allow it."""
+    """The keys of the augmentation policy `name`. Raises `UserError` if `method=augmentation` does not allow `name`."""
     config = configure("expand", ["method=augmentation", f"method.policy={in_quotes(name)}", "logger=none"])
     return config.options.augmentation[name]
 
 
 def _keys_of(group: str, option: str, keys: dict[str, Any]) -> dict[str, Any]:
-    """Those of `keys` that are keys of an option."""
+    """The entries of `keys` that are keys of an option."""
     known = set(load_option(group, option)) - {NAME, TARGET}
     return {name: value for name, value in keys.items() if name in known}
 

@@ -13,21 +13,27 @@ from distdiff.config.options import load_options
 
 
 def configure(command: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """The checked configuration of a command with these overrides; raises `UserError` if it is not valid."""
+    """The checked configuration of a command with these overrides.
+
+    Raises `UserError` if the configuration is not valid.
+    """
     (job,) = compose_jobs(Command(command, GROUPS), list(overrides), multirun=False)
     return validate(job)
 
 
 def configure_jobs(command: str, overrides: Sequence[str] = ()) -> list[DictConfig]:
-    """The checked configurations of all jobs of a multirun with these overrides; raises `UserError` if one is not valid."""
+    """The checked configurations of all jobs of a multirun with these overrides.
+
+    Raises `UserError` if a configuration is not valid.
+    """
     return validate_jobs(compose_jobs(Command(command, GROUPS), list(overrides), multirun=True))
 
 
 def load_option(group: str, option: str, **keys: Any) -> DictConfig:
-    """One option of a group of `conf/`, complete and checked, in which `keys` replace the values of some keys.
+    """The option `option` of the group `group` of `conf/`, complete and checked.
 
-    References to other parts of a configuration (`${dataset.horizontal_flip}`) are left as they are. Raises `UserError` if a
-    key or a value is not allowed.
+    `keys` replace the values of some of the option's keys. References to other parts of a configuration
+    (`${dataset.horizontal_flip}`) are left as they are. Raises `UserError` if a key or a value is not allowed.
     """
     (known,) = [known for known in GROUPS if known.name == group]
     node = load_options({(group, option): group})[group][option]

@@ -23,9 +23,9 @@ from distdiff.wording import counted
 
 
 def describe(config: DictConfig, run_dir: Path) -> None:
-    """Prints a summary; writes `description.json`, `duplicates.csv` and one grid per class into the run's directory.
+    """Prints a summary, and writes `description.json`, `duplicates.csv` and one grid per class into `run_dir`.
 
-    If there are several ranks, only the leading one does this.
+    If there are several ranks, only the leading rank does this.
     """
     world().once(lambda: _describe(config, run_dir))
 
@@ -54,7 +54,7 @@ def _describe(config: DictConfig, run_dir: Path) -> None:
 
 
 def _write_grids(looks: list[Look], class_names: tuple[str, ...], run_dir: Path) -> list[Path]:
-    """Writes one picture per class, a grid of its tiles, and returns their paths."""
+    """Writes one picture per class, a grid of the class's tiles, and returns the pictures' paths."""
     folder, sheets = run_dir / "classes", []
     folder.mkdir(exist_ok=True)
     for label, name in enumerate(class_names):

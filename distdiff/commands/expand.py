@@ -24,7 +24,7 @@ from distdiff.tracking.loggers import stage_logger, summarize, tracked
 def expand(config: DictConfig, run_dir: Path) -> Path:
     """Expands the training images and returns the expanded dataset's directory.
 
-    Once the directory is complete, it is linked in the run's directory.
+    Once the directory is complete, a link to it is made in the run's directory.
     """
     build_trainer(config.trainer)  # fails now if there is no such device
     cache = StageCache(config.paths.cache_dir)

@@ -16,11 +16,11 @@ from distdiff.store.upload import check_repo, upload
 
 
 def export(config: DictConfig, run_dir: Path) -> Path:
-    """Writes the directory `export.output_dir`, links it in the run's directory, and returns it.
+    """Writes the directory `export.output_dir`, makes a link to it in `run_dir`, and returns its path.
 
     If `export.repo_id` is given, the directory is also uploaded.
 
-    If there are several ranks, only the leading one does this.
+    If there are several ranks, only the leading rank does this.
     """
     return world().once(lambda: _export(config, run_dir))
 

@@ -1,4 +1,4 @@
-"""`fetch_only=true`: downloads what a command needs from the Hugging Face hub to its cache, for nodes without a network."""
+"""`fetch_only=true`: fills the Hugging Face cache with what a command needs, for nodes without a network."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from distdiff.data.datasets import load_dataset
 
 
 def fetch(config: DictConfig, run_dir: Path) -> None:
-    """Downloads the dataset and the models of any command; prints the name, the size and the place of each."""
+    """Downloads the dataset and the models that a command needs, and prints the name, size and place of each."""
     if "dataset" not in config:
         print(f"ready  {config.command} needs nothing from the hub", flush=True)
         return
@@ -35,7 +35,10 @@ def fetch(config: DictConfig, run_dir: Path) -> None:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of the files below a folder. Links are followed, because the cache stores a file once for all its revisions."""
+    """The total size, in bytes, of the files below a folder.
+
+    Links are followed, because the cache stores a file once for all its revisions.
+    """
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

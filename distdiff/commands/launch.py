@@ -10,5 +10,5 @@ FETCH = "distdiff.commands.fetching:fetch"
 
 
 def command(name: str, task: str, about: str) -> Callable[[], None]:
-    """The command `name`, which runs `task` (`module:function`); `about` begins its `--help`."""
+    """The command `name`, which runs `task` (`module:function`). The command's `--help` begins with `about`."""
     return launched(name, Tasks(run=task, fetch=FETCH), GROUPS, about)

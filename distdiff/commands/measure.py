@@ -19,7 +19,7 @@ from distdiff.report.table import print_measures
 from distdiff.store.filtering import RowFilter
 from distdiff.store.reading import read_expanded
 
-BESIDE = ("dataset", "expanded", "where", "judge_accuracy", "remarks", "reference")  # results.json has these keys, too
+BESIDE = ("dataset", "expanded", "where", "judge_accuracy", "remarks", "reference")  # results.json also has these keys
 
 
 def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:

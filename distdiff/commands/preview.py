@@ -45,8 +45,8 @@ from distdiff.tracking.loggers import log_image, tracked
 def preview(config: DictConfig, run_dir: Path) -> None:
     """Writes one contact sheet per source and `preview.json` into the run's directory.
 
-    The guide and the prototypes are made from all sources and cached for the expansion. Latents are made only for the sources
-    that are shown. If there are several ranks, only the leading one does this.
+    The guide and the prototypes are made from all sources and cached for the expansion. Latents are made only for the
+    sources that are shown. If there are several ranks, only the leading rank does this.
     """
     world().once(lambda: _preview(config, run_dir))
 
@@ -70,7 +70,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
             log_image(logger, f"preview/{sheet.stem}", sheet)
         keys = config.expansion
         selection: Selection = build(config.selection)
-        factor = selection.factors(keys.factor)[0]  # with a selection, includes the first round of candidates
+        factor = selection.factors(keys.factor)[0]  # with a selection, the first round of candidates
         plan = ExpansionPlan(
             data.parts[0], factor, keys.strength, config.seed, balance=keys.balance, method=build(config.method)
         )
@@ -131,7 +131,7 @@ def measure_speed(materials: Materials, positions: np.ndarray, plan: ExpansionPl
 
 
 def _sheet_names(sources: LabelledImages) -> list[str]:
-    """The sheets' file names, `<class>-<source>.png`; if two would be equal, the later one gets a number."""
+    """The sheets' file names, `<class>-<source>.png`. If two names would be equal, the later name gets a number."""
     names: list[str] = []
     for label, key in zip(sources.labels, sources.keys, strict=True):
         stem = safe_name(f"{sources.class_names[label]}-{key}")

@@ -1,4 +1,4 @@
-"""`experiments/run.py`: runs the whole study and reports on it."""
+"""`experiments/run.py`: runs the whole study, and reports the results."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from distdiff.tracking.loggers import log_image, summarize, tracked
 
 
 def run(config: DictConfig, run_dir: Path) -> StudyResults:
-    """Runs the study, and prints and logs its results; writes results, report and sample grid into the run's directory."""
+    """Runs the study, prints and logs its results, and writes results, report and sample grid into `run_dir`."""
     study = Study(config, run_dir)
     plan = study.plan()
     with tracked(config, run_dir) as logger:

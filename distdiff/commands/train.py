@@ -1,4 +1,4 @@
-"""`experiments/train.py`: trains one classifier on original images, or on original and expanded ones."""
+"""`experiments/train.py`: trains one classifier on original images, or on original and expanded images."""
 
 import json
 from dataclasses import asdict
@@ -21,7 +21,7 @@ from distdiff.store.filtering import RowFilter
 from distdiff.store.reading import read_expanded
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
 
-MOST_CLASSES = 20  # rows of the table; results.json has all classes
+MOST_CLASSES = 20  # the most rows that the table has; results.json has all classes
 
 
 def train(config: DictConfig, run_dir: Path) -> float:
@@ -61,7 +61,7 @@ def _conclude(config: DictConfig, tested: Accuracies, num_train: int, path: Path
 
 
 def classes_table(tested: Accuracies) -> Table:
-    """A table of the classes with the lowest accuracy; classes of equal accuracy stay in their order."""
+    """A table of the classes with the lowest accuracy. Classes of equal accuracy stay in their order."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("class, worst first")
     table.add_column("accuracy", justify="right")

@@ -1,4 +1,4 @@
-"""The `preview` keys, and the checks of them that run before anything is loaded."""
+"""The `preview` keys, and their checks, which run before anything is loaded."""
 
 from dataclasses import dataclass
 

@@ -8,12 +8,12 @@ from distdiff.grids import FONT
 from distdiff.preview.tiles import Tile
 
 SMALLEST, LARGEST = 128, 512  # pixels per side of a tile
-LONGEST = 24  # characters of a caption at most
+LONGEST = 24  # the largest number of characters of a caption
 GAP, TITLE, HEADER, CAPTION = 6, 30, 22, 20
 
 
 def contact_sheet(source: Image.Image, rows: Sequence[Sequence[Tile]], title: str) -> Image.Image:
-    """The source, and beside it the images made from it, with one row per strength and one column per ρ.
+    """The source and, to its right, the images made from the source, in one row per strength and one column per ρ.
 
     Below each image are its energies before and after guidance.
     """
@@ -44,12 +44,12 @@ def place(column: int, row: int, side: int) -> tuple[int, int]:
 
 
 def tile_side(size: int) -> int:
-    """The side, in pixels, at which images of `size` pixels are shown; small images are enlarged by a whole factor."""
+    """The side, in pixels, at which images of `size` pixels are shown. Small images are enlarged by a whole factor."""
     return min(LARGEST, size * -(-SMALLEST // size))
 
 
 def caption(tile: Tile) -> str:
-    """The energies before and after guidance; if the tile's method measures none, the sources of the tile."""
+    """The energies before and after guidance, or the tile's sources if the method measures no energies."""
     if "energy_after" in tile.values:
         return f"E {tile.values['energy_before']:.2f} → {tile.values['energy_after']:.2f}"
     return ", ".join(tile.item.sources)[:LONGEST]

@@ -1,4 +1,4 @@
-"""The images of a preview: those that an expansion would make from a few sources."""
+"""The images of a preview, which are images that an expansion would make from a few sources."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ STRENGTHS_APART, RHO_FACTORS = 0.2, (0.0, 0.3, 1.0, 3.0)
 
 @dataclass(frozen=True)
 class Tile:
-    """An image, the work item that it was made from, its ρ (None if no ρ is used), and the values of the method's columns."""
+    """An image, the work item that it was made from, the ρ used (or None), and the values of the method's columns."""
 
     item: WorkItem
     rho: float | None
@@ -34,9 +34,10 @@ class Tile:
 
 
 def spread_over_classes(labels: np.ndarray, count: int) -> np.ndarray:
-    """The positions of `count` images: the first images of each class, in numbers as equal as possible.
+    """The positions of `count` images, which are spread over the classes as evenly as possible.
 
-    If there are more classes than `count`, they are the first images of evenly spaced classes.
+    From each class, the first images are taken. If there are more classes than `count`, only evenly spaced classes have
+    an image.
 
     >>> spread_over_classes(np.array([0, 0, 0, 1, 1, 2]), 4), spread_over_classes(np.array([0, 0, 1, 2]), 2)
     (array([0, 1, 3, 5]), array([0, 3]))
@@ -52,10 +53,10 @@ def spread_over_classes(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def strengths_to_show(config: DictConfig) -> list[float]:
-    """The values of `preview.strengths`; by default, the strengths of the job.
+    """The strengths to show: the values of `preview.strengths` or, by default, the strengths of the job.
 
-    If the job has only one strength, the default adds one below and one above it. If the method reads no strength, the list
-    has only the job's first strength.
+    If the job has only one strength, the default adds a lower and a higher strength. If the method reads no strength,
+    the list has only the job's first strength.
     """
     if not reads_strength(config.method):
         return strengths_of(config.expansion.strength)[:1]
@@ -68,7 +69,10 @@ def strengths_to_show(config: DictConfig) -> list[float]:
 
 
 def rhos_to_show(config: DictConfig) -> list[float | None]:
-    """The values of `preview.rhos`; by default, the job's ρ times 0, 0.3, 1 and 3. `[None]` if the job uses no ρ."""
+    """The values of ρ to show: the values of `preview.rhos` or, by default, the job's ρ times 0, 0.3, 1 and 3.
+
+    If the job uses no ρ, the list is `[None]`.
+    """
     if "guidance" not in needs_of(config.method) or "rho" not in own_keys(config.guidance):
         return [None]
     return list(
@@ -77,9 +81,10 @@ def rhos_to_show(config: DictConfig) -> list[float | None]:
 
 
 def first_images(plan: ExpansionPlan, positions: Sequence[int]) -> list[np.ndarray]:
-    """For each source at `positions`, the indices (m,) of the images that must be made to show its first image.
+    """For each source at `positions`, the indices (m,) of the images to make in order to show its first image.
 
-    The index of that image comes first. There are others if the method makes the copies of a source together.
+    The index of the first image comes first. There are further indices if the method makes the copies of a source
+    together.
     """
     indices = np.arange(len(plan))
     numbers = plan.source_numbers(indices)
@@ -117,7 +122,10 @@ def draw_tiles(
 
 
 def synthesizer_for(materials: Materials, method: Method, rho: float | None) -> Synthesizer:
-    """The synthesizer of `method` with this ρ, on the trainer's device; if `rho` is None, the guidance is as configured."""
+    """The synthesizer of `method` with this ρ, on the trainer's device.
+
+    If `rho` is None, the guidance is as configured.
+    """
     if "guidance" in needs_of(materials.config.method):
         given = {} if rho is None else {"rho": rho}
         materials.guidance = build(materials.config.guidance, **given)

@@ -14,9 +14,9 @@ from distdiff.study.results import StudyResults
 
 
 def write_report(results: StudyResults, config: DictConfig, samples: Path, legend: list[str], path: Path) -> None:
-    """Fills the template `page.html` with the results, with all text escaped, and writes it to `path`.
+    """Fills the template `page.html` with the results, and writes the page to `path`.
 
-    `samples` is the file of the sample grid, and `legend` has the titles of its rows.
+    All text is escaped. `samples` is the file of the sample grid, and `legend` has the titles of the grid's rows.
     """
     page = Environment(loader=PackageLoader("distdiff", "report"), autoescape=True).get_template("page.html")
     text = page.render(
@@ -34,7 +34,10 @@ def write_report(results: StudyResults, config: DictConfig, samples: Path, legen
 
 
 def accuracy_plot(results: StudyResults) -> str:
-    """A plot of the accuracies as an SVG element; a line joins the results of one seed, since methods are compared by seed."""
+    """A plot of the accuracies as an SVG element.
+
+    A line joins the results of one seed, since methods are compared by seed.
+    """
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     methods = [row.method for row in results.rows]
@@ -44,5 +47,5 @@ def accuracy_plot(results: StudyResults) -> str:
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")  # uses its own canvas, not matplotlib's current backend
+    figure.savefig(buffer, format="svg")  # this uses its own canvas, not matplotlib's current backend
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]

@@ -1,4 +1,4 @@
-"""A picture of sources and of the images that each method made from them."""
+"""A picture of sources and of the images that each method made from these sources."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,16 +20,16 @@ COPIES, MAX_CLASSES, SIDE = 2, 10, 64
 
 
 def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit: str, path: Path) -> list[str]:
-    """Writes a grid with one column per class, and returns its row titles.
+    """Writes a grid with one column per class, and returns the titles of the rows.
 
-    A column shows the first source of its class and, below, the first copies that each method made. Class names and row titles
-    are written on the picture.
+    A column shows the first source of its class and, below, the first copies that each method made. Class names and row
+    titles are written on the picture.
     """
     positions = [
         int((originals.labels == label).argmax()) for label in range(min(len(originals.class_names), MAX_CLASSES))
     ]
     rows = [[originals.square(position, size, fit) for position in positions]]
-    titles, blank = ["source"], Image.new("RGB", (size, size), "white")  # for a copy that failed, or is not planned
+    titles, blank = ["source"], Image.new("RGB", (size, size), "white")  # for failed or unplanned copies
     wanted = {
         f"{originals.class_names[originals.labels[p]]}/{originals.keys[p]}": column
         for column, p in enumerate(positions)
@@ -46,7 +46,8 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
             if (column := _column(entry, wanted, originals, positions)) is not None:
                 of_column[column].append(index)
         for number in range(COPIES):
-            # With a selection, show the first kept images; else the first copies, where a failed copy leaves a gap.
+            # With a selection, show the first kept images. Otherwise, show the first copies.
+            # A failed copy leaves a gap there.
             line = {
                 column: read(index)
                 for column, indices in of_column.items()
@@ -62,9 +63,10 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
 
 
 def _shown(directory: Path, keys: Sequence[str], selected: bool) -> list[dict[str, Any]]:
-    """The metadata rows that may be shown, sorted by copy.
+    """The metadata rows that may be shown, sorted by copy number.
 
-    They are the first copies of all sources or, with a selection, the kept images of the sources `keys` and of no source.
+    Without a selection, these are the rows of the first copies of all sources. With a selection, they are the rows of
+    the kept images that were made from one of the sources `keys` or from no source.
     """
     first = pyarrow.compute.field("copy") < COPIES
     source = pyarrow.compute.field("source")
@@ -76,7 +78,10 @@ def _shown(directory: Path, keys: Sequence[str], selected: bool) -> list[dict[st
 def _column(
     entry: Mapping[str, Any], wanted: Mapping[str, int], originals: LabelledImages, positions: Sequence[int]
 ) -> int | None:
-    """The column of an expanded image: that of its source or, without a source, of its class; None if it is not shown."""
+    """The column of an expanded image, or None if the image is not shown.
+
+    An image is shown in the column of its source or, if it was made from no source, in the column of its class.
+    """
     sources = sources_of(entry)
     if sources:
         return wanted.get(sources[0])

@@ -50,7 +50,8 @@ def print_measures(
 ) -> None:
     """Prints one row per metric, with its value, its baseline value and the real images used for the baseline.
 
-    The remarks on these values follow. The last line gives the accuracy of the judge, the classifier that all metrics rely on.
+    Any remarks on these values follow the table. If `judge_accuracy` is given, the last line prints this accuracy of
+    the judge, which is the classifier that all metrics rely on.
     """
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("metric", no_wrap=True)
@@ -79,7 +80,9 @@ def print_measures(
 
 
 def marked(text: str, has_remark: bool) -> str:
-    """A figure followed by the mark of its footnote if it has a remark, else by a space, so that both are equally wide.
+    """The text of a figure, followed by a footnote mark if the figure has a remark, and otherwise by a space.
+
+    All figures are therefore equally wide.
 
     >>> marked("12.3", has_remark=True), marked("12.3", has_remark=False)
     ('12.3*', '12.3 ')
@@ -88,7 +91,7 @@ def marked(text: str, has_remark: bool) -> str:
 
 
 def footnotes(remarks: Mapping[str, str]) -> list[str]:
-    """One line per remark, with the name of the measure that it is about.
+    """One line per remark, with the name of the measure that the remark is about.
 
     >>> footnotes({"frechet_distance": "from few images"})
     ['* frechet distance: from few images']
@@ -97,7 +100,7 @@ def footnotes(remarks: Mapping[str, str]) -> list[str]:
 
 
 def accuracy_rows(results: StudyResults) -> list[list[str]]:
-    """The column titles, then one row per method with its accuracy and its differences from other methods."""
+    """The column titles, then one row per method with the accuracy and its differences from those of other methods."""
     titles = [METHOD, "images", "accuracy", f"vs {ORIGINAL}", f"vs {UNGUIDED}"]
     rows = [
         [
@@ -125,7 +128,7 @@ def measure_rows(results: StudyResults) -> list[list[str]]:
 
 
 def measure_notes(results: StudyResults) -> list[str]:
-    """The footnotes of the measures, and the accuracy of the judge that they rely on."""
+    """The footnotes of the measures, and a line with the accuracy of the judge, on which the measures rely."""
     notes = {name: remark for row in results.rows for name, remark in row.remarks.items()}
     lines = footnotes(notes)
     if results.judge_accuracy is not None:
@@ -139,7 +142,7 @@ def _noted(row: MethodResult, name: str, column_has_marks: bool) -> str:
 
 
 def spread(mean: float, deviation: float | None) -> str:
-    """A mean with its standard deviation, which is None if there is only one value.
+    """A mean with its standard deviation. `deviation` is None if there is only one value.
 
     >>> spread(0.5, 0.01), spread(0.5, None)
     ('0.500 ± 0.010', '0.500')
@@ -157,7 +160,10 @@ def title(name: str, higher_is_better: bool | None) -> str:
 
 
 def interval(difference: PairedDifference | None) -> str:
-    """The mean difference and, if known, the half width of its 95 % interval: `+0.012 ± 0.034`. None gives a dash."""
+    """The mean difference and, if known, the half width of its 95 % interval: `+0.012 ± 0.034`.
+
+    If `difference` is None, the result is a dash.
+    """
     if difference is None:
         return NOTHING
     if difference.low is None:

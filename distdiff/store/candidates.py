@@ -24,7 +24,7 @@ BATCH = 64  # images moved at a time
 class CandidateStore:
     """Stores candidates as files in class folders, whether or not the dataset's own format has shards.
 
-    Their metadata rows are first written to journals, and at the end to a table.
+    The candidates' metadata rows are first written to journals. `finish` then writes all rows into one table.
     """
 
     def __init__(self, directory: ExpandedDirectory) -> None:
@@ -51,7 +51,10 @@ class CandidateStore:
             (self.path / name).unlink(missing_ok=True)
 
     def kept(self) -> dict[str, Any] | None:
-        """The selection's choice, `{"factor": <expansion.factor>, "names": [<file name>, …]}`; None if it has not chosen yet."""
+        """The selection's choice, or None if the selection has not chosen yet.
+
+        The choice has the form `{"factor": <expansion.factor>, "names": [<file name>, …]}`.
+        """
         path = self.path / KEPT
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -66,7 +69,7 @@ class CandidateStore:
     def hand_over(self, names: Sequence[str], share: str) -> None:
         """Moves the candidates `names` into the dataset's own storage.
 
-        If an image is already in that storage, it is only removed from the candidates.
+        An image that is already in that storage is only removed from the candidates.
         """
         rows, there = self.rows(), self.directory.rows()
         missing = [rows[name] for name in names if name in rows and name not in there]
@@ -78,7 +81,7 @@ class CandidateStore:
         self.remove(name for name in names if name in rows)
 
     def take_back(self, share: str) -> None:
-        """Moves all of the dataset's images back to the candidates, as if none had been chosen yet."""
+        """Moves all of the dataset's images back to the candidates, as if none of them had been chosen yet."""
         with self.directory.locked():
             self.directory.storage.seal()
         there = self.rows()
@@ -107,7 +110,7 @@ class CandidateStore:
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
         """A function that reads the image file of `rows[i]`.
 
-        If the image was already moved to the dataset's storage, it is read from there.
+        An image that was already moved to the dataset's storage is read from that storage.
         """
         here = self.rows()
         others = [row for row in rows if row["file_name"] not in here]
@@ -122,5 +125,5 @@ class CandidateStore:
 
 
 def without_place(row: Row) -> Row:
-    """A metadata row without the columns that say where in a shard its image is."""
+    """The metadata row `row` without the columns that say where in a shard the image is stored."""
     return {name: value for name, value in row.items() if name not in PLACES}

@@ -20,10 +20,11 @@ def dataset_card(
     counts: Mapping[str, int],
     storage: str,
 ) -> str:
-    """The card of the expansion of `dataset` by `method`: what it contains, how it was made, and how to load it.
+    """The dataset card of the expansion of `dataset` by `method`.
 
-    `made` is the number of images and `words` a description of them; `counts` gives the number of failed images (`failed`)
-    and of unreadable sources (`unreadable`).
+    The card says what the expanded dataset contains, how the dataset was made, and how to load it. `made` is the number
+    of images, and `words` describes these images. `counts["failed"]` is the number of failed images, and
+    `counts["unreadable"]` is the number of unreadable sources.
     """
     lost = (
         f"{counts['unreadable']:,} further source images could not be read, and {counts['failed']:,} images failed: "
@@ -45,9 +46,10 @@ def export_card(
     condition: str | None,
     storage: str,
 ) -> str:
-    """The card of an export: what it was made from, and how to load it.
+    """The dataset card of an export.
 
-    `sources` has the name and the identity of each expanded dataset that was exported.
+    The card lists the expanded datasets that were exported, and says how to load the images. `sources` has the name and
+    the identity of each expanded dataset that was exported.
     """
     listed = "".join(f"- `{source}` (`{identity}`)\n" for source, identity in sources)
     kept = f"Only the images for which `{condition}` is true are included.\n" if condition else ""
@@ -59,7 +61,7 @@ dataset (fingerprint `{fingerprint}`), and `metadata.parquet` has one row per im
 
 
 def card_text(title: str, told: str, storage: str) -> str:
-    """A dataset card: the text `told`, then how to load images that are stored in the format `storage`."""
+    """A dataset card that holds the text `told`, and says how to load images stored in the format `storage`."""
     by_folders = storage == IMAGEFOLDER
     call = 'load_dataset("imagefolder", data_dir="<this folder>"' if by_folders else 'load_dataset("<this folder>"'
     return f"""---
@@ -85,10 +87,11 @@ columns `class_name` and `source` hold the original names.
 
 
 def loadable_card(text: str, name: str, files: str, features: Features | None) -> str:
-    """The card `text` with metadata added that tells `datasets` that `files` are the data.
+    """The dataset card `text` with added metadata, which tells `datasets` to load `files`, a file pattern.
 
-    `features` are their columns; None if the files describe them. `datasets` caches what it loaded under the last part of the
-    folder's path and the configuration's `name`, without regard to the contents, so different contents need different names.
+    `features` are the columns of the files, or None if the files themselves describe their columns. `datasets` caches
+    loaded data under the last part of the folder's path and the configuration's `name`, without regard to the contents.
+    Different contents therefore need different names.
     """
     card = DatasetCard(text)
     MetadataConfigs({name: {"data_files": [{"split": "train", "path": files}]}}).to_dataset_card_data(card.data)

@@ -17,19 +17,19 @@ COLUMNS = {
     "file_name": Value("string"),
     "label": Value("int64"),  # for a soft label: the class with the largest weight
     "class_name": Value("string"),
-    "source": Value("string"),  # null: made from no source
+    "source": Value("string"),  # null if the image was made from no source
     "sources": List(Value("string")),  # class/key of each real image that the image was made from, the source first
     "copy": Value("int64"),
     "seed": Value("int64"),
-    "strength": Value("float64"),  # null: nothing was denoised
-    SOFT_LABELS: List(Value("int64")),  # classes of the soft label, the largest weight first
+    "strength": Value("float64"),  # null if nothing was denoised
+    SOFT_LABELS: List(Value("int64")),  # classes of the soft label, in order of decreasing weight
     SOFT_WEIGHTS: List(Value("float64")),  # weights of these classes
 }
 OPTIONAL_COLUMNS = {
     "energy_before": Value("float64"),
     "energy_after": Value("float64"),
     "group": Value("int64"),
-    "gradient_finite": Value("bool"),  # False: the gradient was not finite, so sampling went on without guidance
+    "gradient_finite": Value("bool"),  # False if the gradient was not finite, so that sampling went on without guidance
     "prompt": Value("string"),  # the sentence that the image was generated from
 }
 PLACES = {  # where a sharded format stored an image
@@ -37,9 +37,9 @@ PLACES = {  # where a sharded format stored an image
     "row": Value("int64"),
     "offset": Value("int64"),
     "size": Value("int64"),
-    "end": Value("int64"),  # only in journals
+    "end": Value("int64"),  # a column that only journals have
 }
-FILE_NAMES = ("_file_name", "_file_names")  # `datasets` takes columns with these endings for file names
+FILE_NAMES = ("_file_name", "_file_names")  # `datasets` treats columns whose names have these endings as file names
 KINDS = {bool: "bool", int: "int64", float: "float64", str: "string"}
 TEXT, LIST = "string", "list"  # the kind of a list is, for example, `list[int64]`
 Column = Value | List
@@ -48,10 +48,11 @@ Column = Value | List
 def metadata_features(
     class_names: Sequence[str], rows: Sequence[Mapping[str, Any]], declared: Mapping[str, str] | None = None
 ) -> Features:
-    """The columns of every expanded dataset, and the further columns in `rows` or `declared`; `label` is a `ClassLabel`.
+    """The types of the columns that every expanded dataset has, and of the further columns in `rows` or `declared`.
 
-    `declared` maps column names to kinds, as `kind_of` returns them. A method's column that is not declared has the type of
-    its values. Raises `UserError` for values that cannot be stored.
+    The type of `label` is a `ClassLabel`. `declared` maps column names to kinds, as `kind_of` returns them. An
+    undeclared column of a method has the type of the column's values. Raises `UserError` for values that cannot be
+    stored.
     """
     declared = declared or {}
     present = set().union(*rows, declared)
@@ -64,7 +65,7 @@ def metadata_features(
 
 
 def kind_of(name: str, declared: Any) -> str:
-    """The kind of a column that a method declares as `str`, `int`, `float`, `bool` or a list of one of these.
+    """The kind of a column that a method declares as `str`, `int`, `float`, `bool` or a list of one of these types.
 
     Raises `UserError` for any other declaration.
 
@@ -87,14 +88,14 @@ def kind_in(column: Any) -> str:
 
 
 def further_columns(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are columns added by a method, sorted."""
+    """The elements of `names` that are columns added by a method, sorted."""
     return sorted(set(names) - COLUMNS.keys() - OPTIONAL_COLUMNS.keys() - PLACES.keys())
 
 
 def column_values(rows: Sequence[Mapping[str, Any]], features: Features) -> dict[str, list]:
     """The values of each column in all rows, with the types of `features`.
 
-    If a row lacks a column because an older version wrote it, the value is None.
+    A row that an older version wrote may lack a column. The value of that column is then None.
     """
     columns = {name: [row.get(name) for row in rows] for name in features}
     for name in further_columns(features):
@@ -105,9 +106,9 @@ def column_values(rows: Sequence[Mapping[str, Any]], features: Features) -> dict
 
 
 def check_columns(columns: Mapping[str, Iterable[Any]], declared: Mapping[str, str] | None = None) -> None:
-    """Raises `UserError` for a method's column that cannot be stored, because of its name or of one of its values.
+    """Raises `UserError` if a column added by a method cannot be stored because of its name or one of its values.
 
-    Raises it also if the values are not of the kind that `declared` gives for the column.
+    Raises `UserError` also if the values are not of the kind that `declared` gives for the column.
     """
     for name, values in columns.items():
         check_column_name(name)
@@ -139,7 +140,7 @@ def _column(kind: str) -> Column:
 
 
 def _found(name: str, values: Iterable[Any]) -> str:
-    """The kind of a column's values; a mix of integers and floats is stored as float64, and any other mix as text."""
+    """The kind of a column's values. A mix of integers and floats is stored as float64, and any other mix as text."""
     given = [value for value in values if value is not None]
     if given and all(isinstance(value, list) for value in given):
         return f"{LIST}[{_kind(name, itertools.chain.from_iterable(given))}]"

@@ -1,6 +1,6 @@
-"""Compares two expanded datasets: names and metadata (except computed numbers such as energies) must be equal.
+"""Compares two expanded datasets, whose file names and metadata must be equal.
 
-Pixels may differ by at most 1 of 255 levels.
+Computed numbers in the metadata, such as energies, may differ. Pixels may differ by at most 1 of 255 levels.
 """
 
 from pathlib import Path
@@ -15,10 +15,10 @@ EXACT = (*COLUMNS, "group", "gradient_finite", "prompt")
 
 
 def content_differences(first: Path, second: Path) -> list[str]:
-    """The differences between two complete directories, in words; empty if there are none.
+    """The differences between two complete directories, in words. The list is empty if the directories are equal.
 
-    Images may be divided into shards differently. In image folders, the names of all files are compared, including files
-    that are not part of the dataset.
+    The division of images into shards is not compared. In image folders, the names of all files are compared, including
+    files that are not part of the dataset.
     """
     tables = [pyarrow.parquet.read_table(folder / METADATA) for folder in (first, second)]
     if not any("shard" in table.column_names for table in tables):

@@ -13,17 +13,17 @@ from distdiff.store.filtering import RowFilter
 
 @dataclass
 class ExportKeys:
-    source: Any = None  # a directory of expanded data, or a list of them
+    source: Any = None  # a directory of expanded data, or a list of such directories
     output_dir: str | None = None
     where: str | None = None  # a condition on the metadata of the images that are exported
     format: str = key(choices=("imagefolder", "parquet", "webdataset"))
     shard_size: int = key(at_least=1)  # images per shard, for webdataset and parquet
-    repo_id: str | None = None  # owner/name of the dataset on the Hugging Face hub to upload to; null: no upload
+    repo_id: str | None = None  # the hub repository to upload to, owner/name; if null, nothing is uploaded
     private: bool = True
 
 
 def check_directories(group: str, name: str) -> Callable[[DictConfig], None]:
-    """Returns a check of two keys of a group: the key `name`, whose value is one directory or several, and `where`."""
+    """Returns a function that checks the keys `name`, which gives one or several directories, and `where` of a group."""
 
     def check(config: DictConfig) -> None:
         keys = config[group]
@@ -42,7 +42,7 @@ def check_directories(group: str, name: str) -> Callable[[DictConfig], None]:
 
 
 def check_condition(config: DictConfig) -> None:
-    """Raises `UserError` if `dataset.where`, a key of `dataset=expanded`, is not a condition."""
+    """Raises `UserError` if `dataset.where`, a key of `dataset=expanded`, is given but is not a condition."""
     RowFilter.of("dataset.where", config.dataset.get("where"))
 
 

@@ -10,7 +10,10 @@ from distdiff.store.journal import Row
 
 
 class Contents(Protocol):
-    """The images that a directory holds once it is complete: an expansion's plan, or the images that are copied into it."""
+    """The images that a complete directory holds.
+
+    These are the images of an expansion's plan, or images that are copied from other directories.
+    """
 
     @property
     def unreadable(self) -> Sequence[Unreadable]:
@@ -23,4 +26,4 @@ class Contents(Protocol):
         """The positions of images whose file names are not among `done`, (m,) int64."""
 
     def factor_with(self, rows: Sequence[Row]) -> int:
-        """The number of copies per source that a plan needs so that it also includes the images of these metadata rows."""
+        """The number of copies per source that is needed to include the images of the metadata rows `rows` as well."""

@@ -26,12 +26,12 @@ from distdiff.writing import writing_to
 
 BATCH = 64  # images written at a time
 WEBDATASET, PNG = "webdataset", "png"
-REVISION = 1  # raise it when a change to this file changes the copies that it writes
+REVISION = 1  # raise this number when a change to this module changes the copies that are written
 
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """The metadata rows of the images to copy, which are the contents of the target directory."""
+    """The contents of a copy's target directory, given by the metadata rows of the images to copy."""
 
     rows: list[Row]
     unreadable: tuple[Unreadable, ...] = ()
@@ -44,18 +44,19 @@ class CopyPlan:
         return np.array([i for i, row in enumerate(self.rows) if row["file_name"] not in done], dtype=np.int64)
 
     def factor_with(self, rows: Sequence[Row]) -> int:
-        """The largest number of copies that a source has, if `rows` are included."""
+        """The largest number of copies of one source, among this plan's rows and `rows` together."""
         return max((1 + row["copy"] for row in (*self.rows, *rows)), default=1)
 
 
 def copy_images(
     selection: Selection, where: RowFilter | None, target: Path, storage: str, shard_size: int, key: str
 ) -> None:
-    """Copies the selected images to `target`, or resumes an interrupted copy; image files are copied unchanged.
+    """Copies the selected images to `target`, or resumes an interrupted copy.
 
-    There is one exception: a WebDataset has a single image format, so if the selection has several, images that are not PNG
-    are decoded and stored as PNG. `where` is the condition that made the selection, and `key` the configuration key that
-    gave `target`. Raises `UserError` if `target` holds anything else, or cannot be written to.
+    Image files are copied unchanged, with one exception. A WebDataset has a single image format, so if the selection
+    has several formats, images that are not PNG are decoded and stored as PNG. `where` is the condition that made the
+    selection, and `key` is the configuration key that gave `target`. Raises `UserError` if `target` holds anything
+    other than this copy, or cannot be written to.
     """
     with writing_to(target, key):
         _copy(selection, where, ExpandedDirectory(target, key), _options(selection, storage, shard_size))
@@ -100,7 +101,10 @@ def _as_png(row: Row) -> Row:
 
 
 def _options(selection: Selection, storage: str, shard_size: int) -> StorageOptions:
-    """The requested storage format, with the image encoding of the expanded datasets if they all share one."""
+    """The requested storage format, with the image encoding of the expanded datasets.
+
+    If the datasets' encodings differ, `quality` and `save_size` are None.
+    """
     encodings = {directory.storage.options.encoding for directory in selection.directories}
     (encoding,) = encodings if len(encodings) == 1 else [ImageEncoding()]
     kinds = {extension: image_format for image_format, extension in EXTENSIONS.items()}
@@ -128,7 +132,7 @@ def _ingredients(selection: Selection, where: RowFilter | None) -> dict[str, Any
 
 
 def _columns(selection: Selection) -> dict[str, str]:
-    """The kinds of the columns that methods added, except columns whose kind differs between datasets."""
+    """The kinds of the columns that methods added. A column whose kind differs between datasets is left out."""
     kinds: dict[str, set[str]] = {}
     for directory in selection.directories:
         for name, kind in kinds_of(pyarrow.parquet.read_schema(directory.path / METADATA)).items():

@@ -1,4 +1,4 @@
-"""`dataset=expanded`: one expanded dataset, or several merged, as a dataset like any other."""
+"""`dataset=expanded`: one expanded dataset, or several that are merged, used like any other dataset."""
 
 import re
 
@@ -13,7 +13,7 @@ from distdiff.store.filtering import RowFilter
 from distdiff.store.merging import merged
 from distdiff.store.reading import finished_directories, select, sources_of
 
-# The suffix that expansions and merges append to a source's key. If an expanded dataset was expanded again, there are several.
+# The suffixes that expansions and merges append to a source's key. Copies of copies have several suffixes.
 _COPY = re.compile(rf"(__\d{{4,}}(-\d+)?\.({'|'.join(EXTENSIONS.values())}))+$")
 
 
@@ -26,10 +26,11 @@ def load(
     name: str,
     split_seed: int,
 ) -> DatasetSplits:
-    """Reads `root`, one directory or a list of them, and splits off first test and then validation images.
+    """Reads `root`, a directory or a list of directories, and splits off test images and then validation images.
 
-    All copies of a source, and copies of these copies, are in the same split. `test_fraction` and `validation_fraction` are
-    fractions of each class's sources. An image made from several sources is left out if these are in different splits.
+    All copies of a source, and copies of these copies, are in the same split. `test_fraction` and `validation_fraction`
+    are fractions of each class's sources. An image made from several sources is left out if its sources are in
+    different splits.
     """
     if root is None:
         raise UserError("dataset.root has no value: give one, dataset.root=<directory of an expanded dataset>")
@@ -52,7 +53,7 @@ def load(
 
 
 def origin(source: str) -> str:
-    """The key of the real image that a source was made from; the source itself if it is a real image.
+    """The key of the real image that `source` was made from, or `source` itself if that is a real image's key.
 
     >>> origin("a.png"), origin("a.png__0003.png"), origin("a.png__0003-2.jpg__0000.png")
     ('a.png', 'a.png', 'a.png')

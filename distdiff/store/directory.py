@@ -1,4 +1,4 @@
-"""An expanded dataset's directory: which configuration it belongs to, what is in it, and how it is finished."""
+"""An expanded dataset's directory: its configuration, its contents, and how it is finished."""
 
 import contextlib
 import io
@@ -32,15 +32,19 @@ from distdiff.store.shares import LOCK, OUTPUT_DIR, Share, forget_shares, locked
 from distdiff.writing import on_disk
 
 MANIFEST = "manifest.json"
-BEGUN = (CLASSES, MANIFEST, f".{CLASSES}.part", f".{MANIFEST}.part")  # another process may be writing these
+BEGUN = (CLASSES, MANIFEST, f".{CLASSES}.part", f".{MANIFEST}.part")  # files that another process may be writing
 PACKAGES = ("distdiff", "torch", "diffusers", "transformers", "lightning", "scikit-learn")
 
 
 class ExpandedDirectory:
-    """Images in one of the storage formats, with `metadata.parquet`, `classes.json`, `manifest.json` and a dataset card."""
+    """The directory of an expanded dataset.
+
+    The directory holds images in one of the storage formats, `metadata.parquet`, `classes.json`, `manifest.json` and a
+    dataset card.
+    """
 
     def __init__(self, path: Path, key: str = OUTPUT_DIR) -> None:
-        """`key`: the configuration key that gave `path`, for error messages."""
+        """`key` is the configuration key that gave `path`. Error messages name this key."""
         self.path = path
         self.key = key
 
@@ -52,9 +56,11 @@ class ExpandedDirectory:
         options: StorageOptions = StorageOptions(),  # noqa: B008 (frozen)
         columns: Mapping[str, str] | None = None,
     ) -> None:
-        """Makes the directory, or raises `UserError` if an existing one has other ingredients or storage options.
+        """Makes the directory, or checks that an existing directory has the same ingredients and storage options.
 
-        `columns` maps the names of the metadata columns that a method declares to their kinds.
+        `columns` maps the names of the metadata columns that a method declares to their kinds. Raises `UserError` if
+        the existing directory has other ingredients or storage options, or if it holds files but is no expanded
+        dataset.
         """
         if self.manifest() is None:
             if self.path.is_dir() and any(
@@ -65,7 +71,7 @@ class ExpandedDirectory:
                 )
             self.path.mkdir(parents=True, exist_ok=True)
             with self.locked():
-                if self.manifest() is None:  # another split may have been faster
+                if self.manifest() is None:  # another split may have written the manifest meanwhile
                     self._write(CLASSES, json.dumps(list(class_names), ensure_ascii=False))
                     content = {"ingredients": plain(ingredients), "storage": options.as_dict()}
                     self._write_manifest({"complete": False} | content | {"columns": dict(columns or {})})
@@ -86,7 +92,7 @@ class ExpandedDirectory:
 
     @cached_property
     def storage(self) -> Storage:
-        """The storage of the images; raises `UserError` if the directory has no manifest."""
+        """The storage of the images. Raises `UserError` if the directory has no manifest."""
         manifest = self.manifest()
         if manifest is None:
             raise UserError(f"{self.path} is gone, or is no expanded dataset: it has no {MANIFEST}")
@@ -99,12 +105,15 @@ class ExpandedDirectory:
         return self.storage.present([*rows, *read_journals(self.path)])
 
     def settled(self) -> set[str]:
-        """The file names of images that need not be made, because they exist or have failed."""
+        """The file names of images that need not be made, because these images exist already or have failed."""
         return self.rows().keys() | read_failures(self.path).keys()
 
     @on_disk
     def note_time(self, seconds: float, images: int) -> None:
-        """Adds to the manifest's totals over all jobs and runs: the seconds spent on making images, and the images made."""
+        """Adds the seconds spent on making images, and the number of these images, to the manifest's totals.
+
+        The totals are over all jobs and runs.
+        """
         with self.locked():
             manifest = self.manifest()
             timing = manifest.get("timing", {})
@@ -112,16 +121,19 @@ class ExpandedDirectory:
             self._write_manifest(manifest | {"timing": {"expand": round(seconds, 3), "images": images}})
 
     def list_failures(self, share: Share, unreadable: Iterable[Unreadable]) -> None:
-        """Moves a share's failures from its journal to `failures.parquet`, unless this file cannot be written."""
+        """Moves a share's failures from its journal to `failures.parquet`.
+
+        Does nothing if that file cannot be written.
+        """
         with contextlib.suppress(OSError), self.locked():
             list_failures(self.path, unreadable, FAILURE_JOURNALS.replace("*", share.name))
 
     @on_disk
     def finish(self, contents: Contents, counts: dict[str, int], card: str) -> int:
-        """Completes the directory if all images of `contents` exist; returns how many are missing.
+        """Completes the directory if all images of `contents` exist, and returns the number of missing images.
 
-        Failed samples do not count as missing. The metadata rows are in the order of `contents`. If an earlier plan with a
-        larger factor left further images, their rows come last.
+        Failed samples do not count as missing. The metadata rows are in the order of `contents`. If an earlier plan
+        with a larger factor left further images, the rows of these images come last.
         """
         with self.locked():
             rows, names, failed = self.rows(), list(contents.file_names()), read_failures(self.path)
@@ -143,16 +155,16 @@ class ExpandedDirectory:
             shutil.rmtree(self.path / ASIDES, ignore_errors=True)
             self._write_manifest(
                 self.manifest() | {"complete": True, "counts": total}
-            )  # last: if a crash comes first, the next run repeats all steps
+            )  # written last, so that after a crash the next run repeats all steps
             self.forget_lock()
         return 0
 
     @on_disk
     def clear(self) -> None:
-        """Removes the images and their metadata; the directory stays claimed."""
+        """Removes the images and their metadata. The directory stays claimed."""
         with self.locked():
             self._write_manifest(self.manifest() | {"complete": False})
-            self.storage.clear()  # first: if this is interrupted, the images left must still have rows
+            self.storage.clear()  # before the rows, because a remaining image must have a row
             (self.path / METADATA).unlink(missing_ok=True)
             for journal in self.path.glob(JOURNALS):
                 journal.unlink(missing_ok=True)
@@ -175,9 +187,9 @@ class ExpandedDirectory:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def identity(self, factor: int | None = None) -> str:
-        """A name made from all that the images depend on, so that different contents have different names.
+        """A name made from all that the images depend on. Different contents have different names.
 
-        `factor`: the copies per source; None for the number in the manifest.
+        `factor` is the number of copies per source. If `factor` is None, the number in the manifest is used.
         """
         manifest = self.manifest()
         parts = (
@@ -199,9 +211,10 @@ class ExpandedDirectory:
         return image
 
     def images_per_second(self) -> float | None:
-        """How many images a job, with all its ranks, made per second, on average over all jobs and runs.
+        """The number of images that a job, with all its ranks, made per second, on average over all jobs and runs.
 
-        A job that was killed before it recorded its time does not count. None if no job recorded its time.
+        A job that was killed before it recorded its time does not count. The result is None if no job recorded its
+        time.
         """
         timing = self.manifest().get("timing", {})
         return timing["images"] / timing["expand"] if timing.get("images") and timing["expand"] else None
@@ -227,14 +240,20 @@ class ExpandedDirectory:
 
 
 def link(place: Path, target: Path) -> None:
-    """Makes the symbolic link `place`, in a run's directory, to the expanded data `target`; an existing link is replaced."""
+    """Makes the symbolic link `place`, in a run's directory, to the expanded data `target`.
+
+    An existing link is replaced.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)
     place.symlink_to(target.resolve(), target_is_directory=True)
 
 
 def changed_keys(before: Any, now: Any, prefix: str = "") -> str:
-    """Lists the differences of two nested mappings: `guidance.rho: 1 there, 3 here`. "There" is `before`, "here" is `now`."""
+    """Lists the differences between two nested mappings, such as `guidance.rho: 1 there, 3 here`.
+
+    "There" is the mapping `before`, and "here" is the mapping `now`.
+    """
     if isinstance(before, dict) and isinstance(now, dict):
         parts = [changed_keys(before.get(key), now.get(key), f"{prefix}{key}.") for key in sorted({*before, *now})]
         return ", ".join(part for part in parts if part)

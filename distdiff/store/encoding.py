@@ -1,4 +1,4 @@
-"""How an expanded image becomes a file: PNG, JPEG or WebP, in the size to save."""
+"""How an expanded image becomes a PNG, JPEG or WebP file of the size that is to be saved."""
 
 import io
 from dataclasses import dataclass
@@ -10,14 +10,15 @@ from PIL import Image
 from distdiff.data.pixels import to_image
 
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
-JPEG_QUALITY = 95  # if no quality is given
+JPEG_QUALITY = 95  # used if no quality is given
 
 
 @dataclass(frozen=True)
 class ImageEncoding:
     """The settings of an image file.
 
-    `quality`: None means lossless (PNG or WebP). `save_size`: pixels per side; None keeps the image's own size.
+    If `quality` is None, the file is lossless (PNG or WebP). `save_size` is the number of pixels per side. If
+    `save_size` is None, the image keeps its own size.
     """
 
     image_format: str = "png"
@@ -30,16 +31,22 @@ class ImageEncoding:
 
     @property
     def words(self) -> str:
-        """The settings that change pixels, as a part of a name such as `jpeg95-256px`; empty if none of them does."""
+        """The settings that change pixels, as part of a name: `jpeg95-256px`.
+
+        Without such settings, the text is empty.
+        """
         lossy = "" if self.quality is None else f"{self.image_format}{self.quality}"
         return "-".join(filter(None, (lossy, f"{self.save_size}px" if self.save_size else "")))
 
     def encode(self, pixels: torch.Tensor) -> bytes:
-        """(3, H, W) in [0, 1] -> the bytes of an image file."""
+        """The bytes of an image file that holds `pixels`, (3, H, W) in [0, 1]."""
         return self.encode_image(to_image(pixels))
 
     def encode_image(self, image: Image.Image) -> bytes:
-        """An RGB image -> the bytes of an image file; resized with an antialiased Lanczos filter."""
+        """The bytes of an image file that holds an RGB image.
+
+        If `save_size` is given, the image is resized with an antialiased Lanczos filter.
+        """
         if self.save_size and image.size != (self.save_size, self.save_size):
             image = image.resize((self.save_size, self.save_size), Image.Resampling.LANCZOS)
         options = {"lossless": True} if self.quality is None else {"quality": self.quality}

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def energy_table(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Median energies over an expanded dataset's metadata rows; empty if its method records no energies."""
+    """The median energies over an expanded dataset's metadata rows. Without recorded energies, the result is empty."""
     return {
         f"{name}_median": median(row[name] for row in rows)
         for name in ("energy_before", "energy_after")

@@ -1,4 +1,7 @@
-"""Failures: unreadable sources and failed samples, listed in `failures.parquet`. Samples are listed in journals first."""
+"""The list of failures, `failures.parquet`: unreadable sources and failed samples.
+
+Failed samples are first listed in journals.
+"""
 
 import os
 from collections import Counter
@@ -20,7 +23,7 @@ SCHEMA = pa.schema(
     [
         ("source", pa.string()),
         ("class_name", pa.string()),
-        ("file_name", pa.string()),  # the image that was not made; null if all copies of a source are missing
+        ("file_name", pa.string()),  # the image that was not made; null if the source could not be read
         ("copy", pa.int64()),
         ("stage", pa.string()),
         ("reason", pa.string()),
@@ -31,7 +34,8 @@ SCHEMA = pa.schema(
 def read_failures(directory: Path) -> dict[str, dict[str, Any]]:
     """The rows of failed samples, by the file name of the missing image.
 
-    A resumed run skips these samples, because they would fail again. To have them tried again, delete `failures.parquet`.
+    A resumed run skips these samples, because they would fail again. To have these samples tried again, delete
+    `failures.parquet`.
     """
     listed = directory / FAILURES
     rows = parquet.read_table(listed).to_pylist() if listed.is_file() else []
@@ -47,10 +51,10 @@ def num_failed(directory: Path, contents: Contents) -> int:
 
 
 def list_failures(directory: Path, unreadable: Iterable[Unreadable], journals: str | None = None) -> int:
-    """Rewrites `failures.parquet` with all failures, removes the journals merged into it, and returns its number of rows.
+    """Rewrites `failures.parquet` with all failures, removes the journals, and returns the number of rows in the file.
 
-    `journals`: the pattern of the journals to remove; None for all. Only one process at a time may call this. If nothing
-    failed, the file does not exist.
+    `journals` is the file pattern of the journals to remove. If `journals` is None, all journals are removed. Only one
+    process at a time may call this function. If nothing failed, no file is left.
     """
     merged = list(directory.glob(journals or FAILURE_JOURNALS))
     rows = [
@@ -71,7 +75,7 @@ def list_failures(directory: Path, unreadable: Iterable[Unreadable], journals: s
 
 
 def say_failures(directory: Path) -> None:
-    """Prints one line for each kind of failure in `failures.parquet`, with the most common reasons, if the file exists."""
+    """If `failures.parquet` exists, prints one line for each kind of failure in it, with the most common reasons."""
     if not (directory / FAILURES).is_file():
         return
     rows = parquet.read_table(directory / FAILURES).to_pylist()

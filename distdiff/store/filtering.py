@@ -1,7 +1,7 @@
-"""Conditions on an expanded dataset's metadata, such as `energy_after < 1.1 and strength >= 0.5`; no code is evaluated.
+"""Conditions on an expanded dataset's metadata, such as `energy_after < 1.1 and strength >= 0.5`. No code is evaluated.
 
-Python's parser reads a condition, only whitelisted nodes of its syntax tree are accepted, and pyarrow computes the result.
-Conditions are checked before anything heavy is imported, so pyarrow is imported only for the result.
+Python's parser reads a condition, only whitelisted nodes of its syntax tree are accepted, and pyarrow computes the
+result. Conditions are checked before anything heavy is imported, so pyarrow is imported only for the result.
 """
 
 import ast
@@ -32,9 +32,9 @@ MAX_LENGTH = 2_000  # characters
 
 @dataclass(frozen=True)
 class RowFilter:
-    """A condition `text` and the configuration key that gave it.
+    """The condition `text`, and `key`, the configuration key that gave this condition.
 
-    Raises `UserError` if `text` is not a condition. Whether its columns exist is checked later, by `apply`.
+    Raises `UserError` if `text` is not a condition. Whether the condition's columns exist is checked later, by `apply`.
     """
 
     key: str
@@ -57,7 +57,7 @@ class RowFilter:
         return ast.unparse(self._tree)
 
     def apply(self, table: "pyarrow.Table") -> "pyarrow.Table":
-        """The rows for which the condition is true; a row that lacks a value that the condition needs is left out.
+        """The rows for which the condition is true. A row without a value that the condition needs is left out.
 
         Raises `UserError` if the table lacks a column, or if a column is compared with another kind of value.
         """
@@ -76,7 +76,10 @@ class RowFilter:
             raise self.wrong(ALLOWED) from None
 
     def _check(self, node: ast.expr) -> None:
-        """Accepts a column of true and false, a comparison, or conditions joined by and, or, not; else raises `UserError`."""
+        """Raises `UserError` unless `node` is a condition.
+
+        Conditions are a column of true and false, a comparison, and conditions joined by and, or, not.
+        """
         if isinstance(node, ast.BoolOp):
             for part in node.values:
                 self._check(part)
@@ -140,7 +143,7 @@ class _Columns:
         if isinstance(operator, (ast.In, ast.NotIn)):
             options = [_constant(part) for part in right.elts]
             self._agree(left, kind, right, _kind(options[0]))
-            # `isin` is not used: it casts the options to the column's type, and so fails for 0.5 and a column of integers.
+            # `isin` is not used: `isin` casts the options to the column's type, and fails for 0.5 and an integer column.
             among = value == options[0]
             for option in options[1:]:
                 among = among | (value == option)
@@ -177,7 +180,10 @@ class _Columns:
 
 
 def _constant(node: ast.expr) -> float | str | bool | None:
-    """The value of a node that is a number (also a negative one), a text, True or False; None for any other node."""
+    """The value of a node that is a number (also a negative one), a text, True or False.
+
+    The result is None for any other node.
+    """
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
         value = _constant(node.operand)
         return -value if _kind(value) == NUMBER else None
@@ -197,7 +203,7 @@ def _kind(value: Any) -> str | None:
 
 
 def say_kept(kept: int, of: int, condition: RowFilter, names: Sequence[object]) -> None:
-    """Prints how many images a condition kept; raises `UserError` if it kept none."""
+    """Prints how many images a condition kept. Raises `UserError` if the condition kept no images."""
     from distdiff.console.progress import console
 
     places = ", ".join(map(str, names))

@@ -1,4 +1,7 @@
-"""Journals of finished images: one file per share, with one line of JSON per image. They end up in `metadata.parquet`."""
+"""Journals of finished images: one file per share, with one line of JSON per image.
+
+A finished dataset has `metadata.parquet` instead of journals.
+"""
 
 import json
 import os
@@ -11,12 +14,12 @@ JOURNALS = ".journal-*.jsonl"
 
 
 def journal_of(directory: Path, share: str) -> Path:
-    """The journal of the share with this name."""
+    """The journal file of the share with the name `share`."""
     return directory / JOURNALS.replace("*", share)
 
 
 def append_rows(journal: Path, rows: Iterable[Row]) -> None:
-    """Appends one line per row; if a crash cut off the journal's last line, starts a new line first."""
+    """Appends one line per row. If a crash cut off the journal's last line, the rows start on a new line."""
     with open(journal, "a+b") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
         torn = file.read(1) not in (b"", b"\n")
@@ -24,14 +27,14 @@ def append_rows(journal: Path, rows: Iterable[Row]) -> None:
 
 
 def replace_rows(journal: Path, rows: Iterable[Row]) -> None:
-    """Rewrites the journal so that it holds only these rows."""
+    """Rewrites the journal so that it holds only `rows`."""
     aside = journal.with_name(f"{journal.name}.part")
     aside.write_bytes(_lines(rows))
     os.replace(aside, journal)
 
 
 def read_rows(journal: Path) -> Iterator[Row]:
-    """The rows of a journal; a line that a crash cut off is left out, so that its image is made again."""
+    """The rows of a journal. A line that a crash cut off is left out, so that its image is made again."""
     with open(journal, "rb") as file:
         for line in file:
             try:
@@ -41,7 +44,7 @@ def read_rows(journal: Path) -> Iterator[Row]:
 
 
 def read_journals(directory: Path) -> Iterator[Row]:
-    """The rows of all of a directory's journals; the images of some rows may be missing."""
+    """The rows of all of a directory's journals. The images of some rows may be missing."""
     for path in sorted(directory.glob(JOURNALS)):
         yield from read_rows(path)
 

@@ -1,4 +1,4 @@
-"""Merges several expanded datasets into one, with unique file names and the metadata columns of all of them."""
+"""Merges several expanded datasets into one, with unique file names and the metadata columns of all datasets."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,10 +14,12 @@ from distdiff.store.reading import Selection
 
 
 def merged(selection: Selection) -> Selection:
-    """The selection with the metadata rows of a single dataset, and with keys that identify images if they are expanded again.
+    """The selection, with the metadata rows and keys of a single merged dataset.
 
-    If an earlier dataset already has a file name, the later image gets a number: `a.png__0000-2.png`. A key is the file name
-    without the class folder, and with the source's key unescaped. Labels are indices into the selection's `class_names`.
+    If images of two datasets have the same file name, the image of the later dataset gets a number:
+    `a.png__0000-2.png`. A key identifies an image when the merged dataset is expanded again. The key is the file name
+    without the class folder, and with the source's key unescaped. Labels are indices into the selection's
+    `class_names`.
     """
     number = {name: label for label, name in enumerate(selection.class_names)}
     names, columns = _distinct_names(selection.directories), _columns(selection.directories)
@@ -39,16 +41,16 @@ def _columns(directories: Sequence[ExpandedDirectory]) -> list[str]:
 
 
 def _distinct_names(directories: Sequence[ExpandedDirectory]) -> dict[tuple[int, str], tuple[str, str]]:
-    """Maps (dataset index, file name in that dataset) to (new file name, key), for all images, including filtered ones."""
+    """Maps (dataset index, file name in that dataset) to (new file name, key), for all images, selected or not."""
     names: dict[tuple[int, str], tuple[str, str]] = {}
-    taken: set[str] = set()  # names without extensions, which are not part of a WebDataset's keys
+    taken: set[str] = set()  # names without extensions, because a WebDataset's keys have no extensions
     for number, directory in enumerate(directories):
         usual = directory.storage.options.encoding.extension
         table = pyarrow.parquet.read_table(
             directory.path / METADATA, columns=["file_name", "class_name", "source", "copy"]
         )
         for row in table.to_pylist():
-            # Built from class, source and copy: a file name taken from metadata could lead out of the directory.
+            # The name is built anew, because a file name taken from metadata could lead out of the directory.
             source = SOURCELESS if row["source"] is None else row["source"]
             stem, end = f"{safe_name(row['class_name'])}/{safe_name(source)}", f"__{row['copy']:04d}"
             again = 1

@@ -13,9 +13,10 @@ _UNSAFE = re.compile(r'[/\\:*?"<>|%~\[\]\x00-\x1f\x7f]')
 
 
 def name_from_class(class_name: str, key: str) -> str:
-    """The name, in one class's folder, of the source `key` of another class, `class_name`.
+    """The name that a source of another class has in a class folder.
 
-    No source of the folder's own class can have this name.
+    `key` is the source's key, and `class_name` is the source's class. No source of the folder's own class can have this
+    name.
 
     >>> name_from_class("cat", "a.png")
     'cat~~a.png'
@@ -24,7 +25,9 @@ def name_from_class(class_name: str, key: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """`name` without separators and reserved characters, and with `~` after each of `SPLIT_WORDS`; distinct names stay distinct.
+    """`name` without separators and reserved characters, and with `~` after each of `SPLIT_WORDS`.
+
+    Distinct names stay distinct.
 
     >>> safe_name("train"), safe_name("x_val_2.png"), safe_name("../a/b.png"), safe_name("training_set")
     ('train~', 'x_val~_2.png', '%2E.%2Fa%2Fb.png', 'training~_set')
@@ -39,7 +42,10 @@ def safe_name(name: str) -> str:
 
 
 def _shortened(safe: str, name: str, most: int) -> str:
-    """`safe` or, if it has more than `most` bytes, its beginning and a hash of `name`, the name that it was made from."""
+    """`safe`, shortened if it has more than `most` bytes.
+
+    A shortened name is the beginning of `safe` and a hash of `name`, the name that `safe` was made from.
+    """
     encoded = safe.encode()
     if len(encoded) <= most:
         return safe

@@ -1,4 +1,4 @@
-"""The storage options among the `expansion` keys; none of them changes which images are made."""
+"""The storage options among the `expansion` keys. No storage option changes which images are made."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +14,8 @@ IMAGEFOLDER = "imagefolder"
 class StorageOptions:
     """How images are stored.
 
-    `shard_size`: images per shard; None for formats without shards. `ImageEncoding` explains `quality` and `save_size`.
+    `shard_size` is the number of images per shard, or None for formats without shards. `ImageEncoding` explains
+    `quality` and `save_size`.
     """
 
     format: str = IMAGEFOLDER
@@ -25,7 +26,10 @@ class StorageOptions:
 
     @classmethod
     def of(cls, config: DictConfig) -> "StorageOptions":
-        """The options that the `expansion` keys give, with defaults filled in, so that equal storage has equal options."""
+        """The options that the `expansion` keys give, with defaults filled in.
+
+        Two configurations that store images in the same way therefore give equal options.
+        """
         keys = config.expansion
         quality = JPEG_QUALITY if keys.image_format == "jpeg" and keys.quality is None else keys.quality
         return cls(
@@ -42,7 +46,10 @@ class StorageOptions:
 
     @property
     def words(self) -> str:
-        """The options that differ from the defaults, as a part of a name: `parquet-jpeg95`; empty for PNG files in folders."""
+        """The options that differ from the defaults, as part of a name: `parquet-jpeg95`.
+
+        The text is empty for PNG files in folders.
+        """
         by_folders, encoding = self.format == IMAGEFOLDER, self.encoding
         lossless = encoding.image_format if encoding.quality is None and encoding.image_format != "png" else ""
         return "-".join(filter(None, ("" if by_folders else self.format, lossless, encoding.words)))

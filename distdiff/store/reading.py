@@ -27,9 +27,10 @@ from distdiff.wording import some
 
 @dataclass(frozen=True)
 class Selection:
-    """Images of one or several expanded datasets: image i has the metadata `rows[i]`, and `read(i)` gives its file's bytes.
+    """Images of one or several expanded datasets.
 
-    `keys[i]` identifies image i within its class; `places[i]` is the index of its dataset in `directories`.
+    Image i has the metadata `rows[i]`, and `read(i)` gives the bytes of its file. `keys[i]` identifies image i within
+    its class. `places[i]` is the index of the image's dataset in `directories`.
     """
 
     directories: tuple[ExpandedDirectory, ...]
@@ -45,9 +46,9 @@ class Selection:
         return {extension_of(row["file_name"]) for row in self.rows}
 
     def images(self, name: str, class_names: tuple[str, ...] | None = None, **fields: Any) -> LabelledImages:
-        """The images as `LabelledImages`, of which `fields` are further fields.
+        """The images as `LabelledImages`, whose other fields are given by `fields`.
 
-        Labels are indices into `class_names` or, if that is None, into the selection's own class names.
+        Labels are indices into `class_names` or, if `class_names` is None, into the selection's own class names.
         """
         names = self.class_names if class_names is None else class_names
         number = {class_name: label for label, class_name in enumerate(names)}
@@ -68,7 +69,7 @@ class Selection:
 
 
 def finished_directory(path: Path | str) -> ExpandedDirectory:
-    """The expanded dataset at `path`; raises `UserError` for a directory that is not a complete expanded dataset."""
+    """The expanded dataset at `path`. Raises `UserError` for a directory that is not a complete expanded dataset."""
     directory = ExpandedDirectory(Path(path).expanduser())
     manifest = directory.manifest()
     if manifest is None:
@@ -81,8 +82,8 @@ def finished_directory(path: Path | str) -> ExpandedDirectory:
 def finished_directories(key: str, roots: object) -> tuple[ExpandedDirectory, ...]:
     """The expanded datasets at `roots`, which is a directory or a list of directories.
 
-    `key` is the configuration key that gave `roots`. Raises `UserError` if a directory is not a complete expanded dataset,
-    or is listed twice.
+    `key` is the configuration key that gave `roots`. Raises `UserError` if a directory is not a complete expanded
+    dataset, or if a directory is listed twice.
     """
     several = isinstance(roots, Sequence) and not isinstance(roots, str)
     directories = tuple(finished_directory(str(root)) for root in (roots if several else [roots]))
@@ -94,10 +95,11 @@ def finished_directories(key: str, roots: object) -> tuple[ExpandedDirectory, ..
 def select(
     directories: Sequence[ExpandedDirectory], where: RowFilter | None = None, contents: Contents | None = None
 ) -> Selection:
-    """The images of finished directories for which the condition `where` is true and which belong to `contents`.
+    """The images of finished directories that satisfy the condition `where` and belong to `contents`.
 
-    If `where` or `contents` is None, it leaves out nothing. Classes are in the order of the first directory. Raises
-    `UserError` if the directories' classes differ, or if `where` is true for no image.
+    If `where` is None, there is no condition. If `contents` is None, images with any file name are chosen. Classes are
+    in the order of the first directory. Raises `UserError` if the directories' classes differ, or if `where` is true
+    for no image.
     """
     class_names = _class_names(directories)
     tables = [_metadata(directory) for directory in directories]
@@ -129,11 +131,11 @@ def read_expanded(
     contents: Contents | None = None,
     where: RowFilter | None = None,
 ) -> LabelledImages:
-    """The images of one finished expanded dataset, chosen as by `select`, with their identity.
+    """The images of one finished expanded dataset, chosen by `contents` and `where` as in `select`.
 
-    `real` are the real images that these will be combined or compared with. If given, labels are indices into
-    `real.class_names`. Raises `UserError` if a source is not one of `real`, and for a directory that is not a complete
-    expanded dataset.
+    `real` holds the real images that the expanded images will be combined or compared with. If `real` is given, labels
+    are indices into `real.class_names`. Raises `UserError` if a source is not one of the real images, or if the
+    directory is not a complete expanded dataset.
     """
     directory = finished_directory(path)
     selection = select([directory], where, contents)
@@ -145,9 +147,9 @@ def read_expanded(
 
 
 def _soft_label(row: Row, label: int, numbers: Sequence[int]) -> SoftLabel:
-    """The soft label in a metadata row, with class i of its dataset renumbered as `numbers[i]`.
+    """The soft label in a metadata row, with class i of the row's dataset renumbered as `numbers[i]`.
 
-    If an older version wrote the row, it has no soft label: `label` then gets the weight 1.
+    A row that an older version wrote has no soft label. In that case, `label` gets the weight 1.
     """
     if not row.get("soft_labels"):
         return ((label, 1.0),)
@@ -155,7 +157,7 @@ def _soft_label(row: Row, label: int, numbers: Sequence[int]) -> SoftLabel:
 
 
 def sources_of(row: Row) -> list[str]:
-    """All real images that an image was made from, each as `class/key`; rows of older versions name only one source."""
+    """All real images that an image was made from, each as `class/key`. Rows of older versions name only one source."""
     if row.get("sources") is not None:
         return row["sources"]
     return [f"{row['class_name']}/{row['source']}"]
@@ -171,14 +173,17 @@ def _relabelled(row: Row, numbers: Sequence[int]) -> Row:
 def planned(rows: Sequence[Row], contents: Contents) -> list[Row]:
     """The rows whose images are in `contents`.
 
-    If the directory was made with a larger `expansion.factor`, it has further rows, which are left out.
+    Rows of other images, which a directory has if it was made with a larger `expansion.factor`, are left out.
     """
     names = set(contents.file_names())
     return [row for row in rows if row["file_name"] in names]
 
 
 def _class_names(directories: Sequence[ExpandedDirectory]) -> tuple[str, ...]:
-    """The class names in the order of the first directory; raises `UserError` if another directory has other classes."""
+    """The class names in the order of the first directory.
+
+    Raises `UserError` if another directory has other classes.
+    """
     first, *others = (class_names_of(directory.path) for directory in directories)
     for directory, names in zip(directories[1:], others, strict=True):
         if differing := sorted({*first} ^ {*names}):
@@ -215,15 +220,18 @@ def _check_soft_labels(root: Path, table: pyarrow.Table, num_classes: int) -> No
 
 
 def _identity(directory: ExpandedDirectory, rows: Sequence[Row]) -> str:
-    """A name made from all that these images depend on: how they were made, which images they are, and how JPEGs are read."""
+    """A name made from all that the images of `rows` depend on.
+
+    The name depends on how the images were made, on the images' file names, and on how JPEG files are read.
+    """
     manifest, encoding = directory.manifest(), directory.storage.options.encoding
     names = hashlib.sha256("\n".join(row["file_name"] for row in rows).encode()).hexdigest()[:16]
-    reading = f"reading{READING}" if encoding.image_format == "jpeg" else ""  # only JPEG files may be decoded smaller
+    reading = f"reading{READING}" if encoding.image_format == "jpeg" else ""  # only JPEGs may be decoded smaller
     return "-".join(filter(None, (manifest["fingerprint"], encoding.words, names, reading)))
 
 
 def _check_sources(root: Path, rows: Sequence[Row], real: LabelledImages) -> None:
-    """Raises `UserError` if a source is not one of `real`, but an image of another dataset or a test image."""
+    """Raises `UserError` if a class or a source is not in `real`. Such a source may be, for example, a test image."""
     names = class_names_of(root)
     named = {row["class_name"] for row in rows} | {names[i] for row in rows for i in row.get(SOFT_LABELS) or ()}
     unknown = sorted(named - set(real.class_names))

@@ -1,4 +1,4 @@
-"""Locks that say which processes work on an expanded dataset's directory: one, or several with a share each."""
+"""Locks on an expanded dataset's directory, held by one process, or by several processes that make one share each."""
 
 import json
 import os
@@ -23,9 +23,10 @@ OUTPUT_DIR = "expansion.output_dir"  # the key that error messages name by defau
 
 @dataclass(frozen=True)
 class Share:
-    """The items of a plan that one process makes.
+    """The part of a plan that one process makes.
 
-    Part `split` (counted from 0) of the plan is every `total`-th item, and this share is every `ranks`-th item of that part.
+    Split `split` (counted from 0) has every `total`-th item of the plan, and the share has every `ranks`-th item of
+    this split.
     """
 
     split: int = 0
@@ -34,10 +35,10 @@ class Share:
     ranks: int = 1
 
     def of(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
-        """Those of the plan's `indices` (m,) that belong to this share.
+        """The elements of the plan's `indices` (m,) that belong to this share.
 
-        If `numbers` (m,) are given, the plan is divided by them instead of the indices: items with the same number are in
-        the same share.
+        If `numbers` (m,) is given, the plan is divided by the items' numbers instead of their indices. Items with the
+        same number are then in the same share.
         """
         numbers = indices if numbers is None else numbers
         return indices[(numbers % self.total == self.split) & (numbers // self.total % self.ranks == self.rank)]
@@ -58,13 +59,14 @@ class Share:
 
 @contextmanager
 def working_on(directory: Path, share: Share, key: str = OUTPUT_DIR) -> Iterator[None]:
-    """Holds `share` of a directory; raises `UserError` if another process holds it or a share that overlaps it.
+    """Holds `share` of a directory. Raises `UserError` if another process holds this or an overlapping share.
 
-    `key` is the configuration key that gave the directory. The lock ends with the process that holds it, even if that is killed.
+    `key` is the configuration key that gave the directory. The lock ends with the process that holds it, even if the
+    process is killed.
     """
     path = directory / LOCKS.replace("*", share.name)
     with ExitStack() as holding:
-        with writing_to(directory, key), locked(directory):  # processes that start together check one after the other
+        with writing_to(directory, key), locked(directory):  # processes that start together check in turn
             _check_others(directory, share, key)
             holding.enter_context(_held(path, directory, share.words, key))
             holder = {"host": socket.gethostname(), "process": os.getpid(), "since": _now()}
@@ -74,7 +76,7 @@ def working_on(directory: Path, share: Share, key: str = OUTPUT_DIR) -> Iterator
 
 
 def _check_others(directory: Path, share: Share, key: str) -> None:
-    """Raises `UserError` if another process holds an overlapping share; removes the locks of processes that ended."""
+    """Raises `UserError` if another process holds an overlapping share. Locks of processes that ended are removed."""
     for path in sorted(directory.glob(LOCKS)):
         other = _share(path)
         if other.total != share.total:

@@ -12,11 +12,12 @@ from distdiff.data.pixels import to_tensor
 
 
 class ExpandedImages(Dataset):
-    """Pairs (image, target) for the images of an expanded dataset, in the order of its metadata rows.
+    """Pairs (image, target) for the images of an expanded dataset, in the order of the dataset's metadata rows.
 
-    An image is (3, H, W) float32 in [0, 1], or the result of `transform` for the RGB PIL image. A target is the index of the
-    class in `class_names`. If any of the images has a soft label, all targets are instead probabilities, (classes,) float32,
-    which `torch.nn.functional.cross_entropy` accepts.
+    An image is a tensor (3, H, W), float32 in [0, 1]. If `transform` is given, an image is instead the result of
+    `transform` for the RGB PIL image. A target is the index of the image's class in `class_names`. If any of the images
+    has a soft label, all targets are instead probabilities, (classes,) float32, which
+    `torch.nn.functional.cross_entropy` accepts.
     """
 
     def __init__(self, images: LabelledImages, transform: Callable[[Image.Image], Any] | None = None) -> None:

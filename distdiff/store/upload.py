@@ -9,7 +9,7 @@ from distdiff.errors import UserError, first_line
 
 
 def check_repo(repo_id: str, key: str) -> None:
-    """Raises `UserError` if the hub does not accept `repo_id` as a name; `key` is the configuration key that gave it."""
+    """Raises `UserError` if the hub does not accept `repo_id` as a name. The configuration key `key` gave `repo_id`."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -17,10 +17,10 @@ def check_repo(repo_id: str, key: str) -> None:
 
 
 def upload(directory: Path, repo_id: str, private: bool, key: str) -> str:
-    """Makes the dataset repository if it does not exist, uploads the directory's files, and returns the repository's URL.
+    """Uploads the directory's files to the dataset repository `repo_id`, and returns the repository's URL.
 
-    Other files in the repository stay. Raises `UserError`, which names the configuration key `key`, if the hub cannot be
-    reached or refuses the upload.
+    The repository is made if it does not exist. Other files in the repository stay. Raises `UserError`, which names the
+    configuration key `key`, if the hub cannot be reached or refuses the upload.
     """
     api = HfApi()
     try:
@@ -32,7 +32,7 @@ def upload(directory: Path, repo_id: str, private: bool, key: str) -> str:
             commit_message="Expanded dataset, exported by DistDiff",
             ignore_patterns=[".*"],
         )
-    except Exception as error:  # its own errors, HTTP errors and system errors
+    except Exception as error:  # errors of huggingface_hub, HTTP errors and system errors
         raise UserError(
             f"{key}={repo_id}: it cannot be uploaded ({first_line(error)}); {directory} is whole; log in "
             "if needed (hf auth login or HF_TOKEN), and repeat the command"

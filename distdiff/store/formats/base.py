@@ -11,31 +11,37 @@ from distdiff.errors import UserError
 from distdiff.store.journal import Row
 from distdiff.store.options import StorageOptions
 
-ASIDES = ".unfinished"  # holds files being written; removing it removes what a crash left
+ASIDES = ".unfinished"  # folder of files that are being written, or that a crash left unfinished
 
 
 class Storage(ABC):
-    """Stores a directory's images, each completely or not at all. An image is identified by the `file_name` in its row."""
+    """Stores a directory's images, each completely or not at all.
+
+    The `file_name` in an image's row identifies the image.
+    """
 
     columns: ClassVar[dict[str, Value]] = {}  # metadata columns that say where an image is
 
     def __init__(self, directory: Path, options: StorageOptions, declared: Mapping[str, str] | None = None) -> None:
-        """`declared` maps the names of metadata columns to their kinds, if these are known before there are values."""
+        """`declared` maps the names of metadata columns to their kinds, as far as the kinds are known beforehand."""
         self.directory = directory
         self.options = options
         self.declared = declared or {}
 
     @abstractmethod
     def present(self, rows: Sequence[Row]) -> dict[str, Row]:
-        """The rows whose images exist, by file name; if an image has two rows, the later one."""
+        """The rows whose images exist, by file name. If an image has two rows, the later row is returned."""
 
     @abstractmethod
     def begin(self, share: str) -> None:
-        """Prepares for writing the images of the share with the name `share`, even if its last writer crashed."""
+        """Prepares for writing the images of the share `share`, whose last writer may have crashed."""
 
     @abstractmethod
     def write(self, batch: Sequence[tuple[Row, bytes]]) -> None:
-        """Stores images and adds their rows to the share's journal; an image counts only with its row. Call `begin` first."""
+        """Stores images and adds their rows to the share's journal. Call `begin` first.
+
+        An image without a row does not count as stored.
+        """
 
     @abstractmethod
     def seal(self) -> None:
@@ -54,11 +60,14 @@ class Storage(ABC):
 
     @abstractmethod
     def card(self, text: str, identity: str, features: Features) -> str:
-        """The dataset card `text` with all that `datasets` needs to load the directory; `identity` names its content."""
+        """The dataset card `text` with all that `datasets` needs to load the directory.
+
+        `identity` names the directory's contents.
+        """
 
 
 def make_asides(directory: Path, share: str) -> Path:
-    """Makes the folder in which the share named `share` writes; raises an error if `directory` was removed."""
+    """Makes the folder in which the share named `share` writes. Raises an error if `directory` was removed."""
     folder = directory / ASIDES / share
     folder.parent.mkdir(exist_ok=True)
     folder.mkdir(exist_ok=True)
@@ -66,7 +75,10 @@ def make_asides(directory: Path, share: str) -> Path:
 
 
 def file_below(root: Path, name: str) -> Path:
-    """The path, with links resolved, of a file named in metadata; raises `UserError` if it is not below `root`."""
+    """The path of the file `name`, which comes from metadata, with links resolved.
+
+    Raises `UserError` if the path is not below `root`.
+    """
     check_below(root, name)
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
@@ -75,7 +87,7 @@ def file_below(root: Path, name: str) -> Path:
 
 
 def check_below(root: Path, name: str) -> None:
-    """Raises `UserError` if `name` leads out of the directory by its spelling (links are not followed)."""
+    """Raises `UserError` if `name`, read as a path, leads out of `root`. Links are not followed."""
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise _outside(root, name)
 

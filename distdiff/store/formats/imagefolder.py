@@ -11,7 +11,7 @@ from distdiff.store.journal import Row, append_rows, journal_of
 
 
 class ImageFolder(Storage):
-    """Writes images to temporary files, and renames them into place once their rows are in the journal."""
+    """Writes images to temporary files, and renames these files into place once the images' rows are in the journal."""
 
     def present(self, rows: Sequence[Row]) -> dict[str, Row]:
         files = _files(self.directory)
@@ -28,7 +28,7 @@ class ImageFolder(Storage):
             path.parent.mkdir(exist_ok=True)
             aside.write_bytes(image)
             finished.append((aside, path))
-        # Rows are written first, so that every image in place has one; a row without its image does not count.
+        # Rows are written first, so that every image in place has a row; a row without its image does not count.
         append_rows(self.journal, [row for row, _ in batch])
         for aside, path in finished:
             os.replace(aside, path)

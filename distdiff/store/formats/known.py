@@ -13,5 +13,5 @@ FORMATS: dict[str, type[Storage]] = {"imagefolder": ImageFolder, "webdataset": W
 
 
 def storage_of(directory: Path, options: StorageOptions, declared: Mapping[str, str] | None = None) -> Storage:
-    """The storage of a directory with these options; `declared` maps the names of metadata columns to their kinds."""
+    """The storage of `directory` with `options`. `declared` maps the names of metadata columns to their kinds."""
     return FORMATS[options.format](directory, options, declared)

@@ -15,7 +15,7 @@ from distdiff.store.formats.shards import OpenShard, Sharded
 from distdiff.store.journal import Row
 
 ROW_GROUP = 25  # images that are read together, even if only one is needed
-CACHED_GROUPS = 16  # groups kept in memory, for several threads that read ahead
+CACHED_GROUPS = 16  # groups that are kept in memory, because several threads read ahead
 
 
 class Parquet(Sharded):
@@ -38,7 +38,11 @@ class Parquet(Sharded):
         shard.path.unlink()
 
     def card_features(self, features: Features) -> Features:
-        """All columns; else `datasets` takes them from the first shard, which may lack some if an older version wrote it."""
+        """All columns, which the card must describe.
+
+        Without this description, `datasets` would take the columns from the first shard. A shard that an older version
+        wrote may lack some columns.
+        """
         return Features({"image": Image()} | features)
 
     def reader(self, rows: Sequence[Row]) -> Callable[[int], bytes]:
@@ -50,7 +54,7 @@ class Parquet(Sharded):
             with pyarrow.parquet.ParquetFile(paths[shard]) as file:
                 return [image["bytes"] for image in file.read_row_group(number, columns=["image"])["image"].to_pylist()]
 
-        one = Lock()  # threads that need the same group wait until it is read once
+        one = Lock()  # threads that need the same group wait until one of them has read it
 
         def read(index: int) -> bytes:
             shard, number, position = places[index]

@@ -1,9 +1,9 @@
 """The base class of the formats that store many images in one file, a shard.
 
-Each share appends images to one open tar in its own folder below `.unfinished`, and after that appends their rows, with shard
-and place, to its journal. An image exists if its row is in a journal and its shard is long enough to hold it. If a crash left
-data after the last such image, the next writer cuts them off. A full shard is closed by a rename into `data/` and never
-changed again.
+Each share has one open tar in its own folder below `.unfinished`. Images are appended to this tar. After that, the
+images' rows, which name the shard and the place in the shard, are appended to the share's journal. An image exists if
+its row is in a journal and its shard is long enough to hold the image. If a crash left data after the last such image,
+the next writer cuts off this data. A full shard is closed by a rename into `data/`, and is never changed again.
 """
 
 import json
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"(.+)-(\d{5,})\.\w+")
 
 @dataclass
 class OpenShard:
-    """A tar that images are appended to. `name` is its later name as a shard; `rows` are the journal rows of its images."""
+    """A tar that images are appended to. `name` is the name of the finished shard. `rows` are the images' rows."""
 
     name: str
     path: Path
@@ -83,7 +83,7 @@ class Sharded(Storage):
             batch = batch[room:]
             if len(self.open.rows) == self.options.shard_size:
                 with locked(self.directory):
-                    if self.open.path.exists():  # else a process that found no image missing has sealed it
+                    if self.open.path.exists():  # else another process has already sealed the shard
                         self._seal(self.open)
                 self.open = None
 
@@ -99,11 +99,17 @@ class Sharded(Storage):
         return loadable_card(text, identity, f"{DATA}/*.{self.suffix}", self.card_features(features))
 
     def card_features(self, features: Features) -> Features | None:
-        """The columns that the card must describe because the shards do not; None if the shards describe them."""
+        """The columns that the card must describe because the shards do not.
+
+        The result is None if the shards describe all columns.
+        """
         return None
 
     def shards(self, rows: Sequence[Row]) -> dict[str, Path]:
-        """The paths of the shards that `rows` name; raises `UserError` if one is outside of the directory or missing."""
+        """The paths of the shards that `rows` name.
+
+        Raises `UserError` if a shard is outside of the directory or missing.
+        """
         paths = {name: file_below(self.directory, name) for name in {row["shard"] for row in rows}}
         for name, path in paths.items():
             if not path.is_file():
@@ -134,8 +140,8 @@ class Sharded(Storage):
     def _recovered(self, share: str) -> Iterator[OpenShard]:
         """The open shards of a share, with the rows of their intact images.
 
-        No process may be writing to the share, and the caller must hold the directory's lock. Rows of lost images are first
-        removed from the journal, because other images will take their place.
+        No process may be writing to the share, and the caller must hold the directory's lock. Rows of lost images are
+        first removed from the journal, because other images will take the place of these.
         """
         rows, folder, reach = self._journaled(share), self.directory / ASIDES / share, self._reach()
         there = [row for row in rows if _is_there(row, reach)]
@@ -145,7 +151,7 @@ class Sharded(Storage):
             name = f"{path.stem}.{self.suffix}"
             held = [row for row in there if row["shard"] == f"{DATA}/{name}"]
             if path.suffix != ".tar" or not held or (self.directory / DATA / name).exists():
-                path.unlink()  # half converted from a tar, without images, or already made into a shard
+                path.unlink()  # a half converted shard, a tar without images, or a tar already made into a shard
             else:
                 yield OpenShard(name, path, held)
 
@@ -154,17 +160,20 @@ class Sharded(Storage):
         return list(read_rows(journal)) if journal.is_file() else []
 
     def _reach(self) -> dict[str, float]:
-        """How many bytes of each shard exist, by name; infinity for a closed shard, which is complete."""
+        """How many bytes of each shard exist, by the shard's name. For a closed shard, the number is infinity."""
         reach = {}
         for path in self.directory.glob(f"{ASIDES}/*/*.tar"):
             try:
                 reach[f"{DATA}/{path.stem}.{self.suffix}"] = path.stat().st_size
             except FileNotFoundError:
-                continue  # it was just closed, so it is among the shards below
+                continue  # the tar was just closed, so its shard is found below
         return reach | {f"{DATA}/{path.name}": float("inf") for path in self.directory.glob(f"{DATA}/*.{self.suffix}")}
 
     def _highest_number(self) -> int:
-        """The highest number of the share's shards so far (-1 for none), including deleted ones, which rows may still name."""
+        """The highest number of the share's shards so far, or -1 if there are none.
+
+        Deleted shards count as well, because rows may still name them.
+        """
         names = {row["shard"] for row in self._journaled(self.share)} | set(self._reach())
         if (self.directory / METADATA).is_file():
             column = pyarrow.parquet.read_table(self.directory / METADATA, columns=["shard"])["shard"]
@@ -177,13 +186,13 @@ class Sharded(Storage):
 
 
 def member_key(file_name: str) -> tuple[str, str]:
-    """A file name as (key, extension), where a WebDataset's key ends at the first dot; distinct names stay distinct.
+    """A file name as (key, extension), where a WebDataset's key ends at the first dot. Distinct names stay distinct.
 
     >>> member_key("cat/a.png__0000.jpg")
     ('cat/a%2Epng__0000', 'jpg')
     """
     stem, _, extension = file_name.rpartition(".")
-    return stem.replace(".", "%2E"), extension  # `safe_name` makes this escape only at a name's ends
+    return stem.replace(".", "%2E"), extension  # `safe_name` escapes a dot only at a name's beginning or end
 
 
 def _is_there(row: Row, reach: dict[str, float]) -> bool:

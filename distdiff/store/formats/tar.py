@@ -7,7 +7,10 @@ END = bytes(2 * BLOCK)  # the end mark of an archive
 
 
 def header(name: str, size: int) -> bytes:
-    """The blocks before a member's content. They name no time and no owner, so that equal members are equal bytes."""
+    """The blocks before a member's content.
+
+    The blocks name no time and no owner, so that equal members have equal bytes.
+    """
     info = tarfile.TarInfo(name)
     info.size = size
     return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")

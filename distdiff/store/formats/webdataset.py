@@ -13,7 +13,10 @@ from distdiff.store.journal import Row
 
 
 class WebDataset(Sharded):
-    """A full tar itself becomes the shard. The metadata columns `offset` and `size` locate an image file in it."""
+    """A full tar itself becomes the shard.
+
+    The metadata columns `offset` and `size` locate an image file in the shard.
+    """
 
     suffix = "tar"
     columns: ClassVar = {name: PLACES[name] for name in ("shard", "offset", "size")}
@@ -36,7 +39,10 @@ class WebDataset(Sharded):
         return read
 
     def card_features(self, features: Features) -> Features:
-        """All columns; without them, `datasets` would load `cls` as a number instead of a `ClassLabel`."""
+        """All columns, which the card must describe.
+
+        Without this description, `datasets` would load `cls` as a number instead of a `ClassLabel`.
+        """
         metadata = features | {"label": Value("int64")}
         return Features(
             {
