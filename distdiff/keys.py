@@ -1,4 +1,4 @@
-"""Configuration keys: which values they may take, and how an option is built from its keys. The module imports nothing heavy.
+"""Configuration keys: which values they may take, and how an option is built from its keys.
 
 A configuration group is a folder below `conf/`; each of its options is one YAML file. The keys that every option of a
 group has are a dataclass of `key(...)` fields. An option's own keys are the keyword-only arguments of the function,
@@ -8,6 +8,8 @@ class or method that its `_target_` names. The program gives the arguments befor
 
 If a class's constructor ends in `**keys` and passes them to its base class, the class has the base class's keys too.
 A default is written in one place: in the YAML file or, for a key that is rarely changed, in the signature.
+
+This module imports nothing heavy.
 """
 
 import inspect
@@ -68,7 +70,7 @@ class Group:
     - `check(config)` gets the whole configuration of a job, and raises `UserError` if something in it is not allowed.
     - `warn(config)` gives a sentence for each setting that is allowed but that the user may not have meant.
     - `unread(config)` maps each key or group that nothing reads in this configuration to the reason. Overrides of
-      these are refused, except those of keys in `taken_everywhere`.
+      these are refused, except overrides of keys in `taken_everywhere`.
     - `refers_to(config, options_of)` gives further options that the job needs, as (group, option). These are put into
       `config.options`. `options_of(group)` lists the options of a group.
     - `variants(config)` gives further configurations of the job, as a mapping from names to overrides. A configuration

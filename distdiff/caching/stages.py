@@ -106,8 +106,8 @@ def _remove_forsaken(folder: Path) -> None:
     """Removes temporary folders beside `folder` that no process fills any more. The caller holds the lock of `folder`.
 
     A process that fills a temporary folder holds the lock of its stage, so if this lock is free, the process was
-    killed. If the lock of a stage is a lease, its temporary folder is left, because finding out that another machine
-    is dead takes minutes.
+    killed. If the lock of a stage is a lease, the stage's temporary folder is left, because finding out that another
+    machine is dead takes minutes.
     """
     for aside in folder.parent.glob(".*/"):
         if (match := ASIDE.fullmatch(aside.name)) is None:

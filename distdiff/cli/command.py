@@ -180,7 +180,7 @@ def warnings_about(command: Command, config: DictConfig) -> Iterator[str]:
 
 
 def _follow(tasks: Tasks, jobs: list[DictConfig]) -> int:
-    """Takes part in `jobs`, which another process leads. Only the leading process writes to disk and to the console."""
+    """Takes part in `jobs`, which another process leads. Only that process writes to run directories."""
     status = 0
     for job in jobs:
         try:
@@ -198,7 +198,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | 
     The directory is `<command>/<date>_<time>` or, for a multirun, `<command>/multirun/<date>_<time>`. If a directory of
     this name exists, -1, -2, … is added to the name.
     The directory is added to the command line as an override, so that every process that a Hydra launcher starts uses
-    the same one. If the user has overridden the directory, nothing is made and None is returned.
+    the same one. If the user has overridden the directory, no directory is made and None is returned.
     """
     key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
     if any(override.lstrip("+").startswith(f"{key}=") for override in arguments.overrides):

@@ -27,7 +27,7 @@ class Tasks:
 
 
 def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> None:
-    """Runs a job in as many processes as its `trainer` keys ask for.
+    """Runs a job in as many processes as the job's `trainer` keys ask for.
 
     In a process that does not lead the job, `run_dir` is None: the leading process sends the directory to the others.
     If `fetch_only` is set, the job is not run. This process alone then downloads what the job needs, even if the job
@@ -42,7 +42,7 @@ def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> None:
 
 
 def is_one_of_several(config: DictConfig) -> bool:
-    """Whether this process was started as a rank. Such a process runs all jobs of a multirun with the same ranks."""
+    """Whether this process was started as a rank, to run all jobs of a multirun together with the same other ranks."""
     return isinstance(_place(config), Rank)
 
 

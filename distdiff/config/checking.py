@@ -178,7 +178,7 @@ def _field(default: Any, limits: Limits) -> Any:
 
 
 def _with_groups(schema: type, groups: Mapping[str, type]) -> type:
-    """A command's `schema`, in which the type of each group in `groups` is the dataclass given there."""
+    """A command's `schema`, in which each group in `groups` has the dataclass that `groups` gives for it."""
     own = [
         (
             item.name,
@@ -193,7 +193,7 @@ def _with_groups(schema: type, groups: Mapping[str, type]) -> type:
 
 
 def _name(node: DictConfig, group: Group, choice: str | None) -> None:
-    """Sets an option's `name` to the name of its file, `choice`, unless the group allows another name or none."""
+    """Sets an option's `name` to the name of its file, `choice`, unless the group allows other names."""
     if _named_by_file(group) and choice is not None:
         node[NAME] = choice
 
@@ -279,8 +279,8 @@ def _resolved(config: DictConfig) -> DictConfig:
 def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: Job) -> list[Unread]:
     """Fills `config.options` with the options to which `config` refers by name.
 
-    The chosen option of a group does not read the group's keys in `unread`. Each of these keys is set in the other
-    options of the group that read the key and to which `config` refers. Returns the keys that none of them reads.
+    The chosen option of a group does not read the group's keys in `unread`. Each of these keys is set in those
+    options of the group to which `config` refers by name and which read the key. Returns the keys that were set nowhere.
     """
     typed, groups = config[OPTIONS], {group.name: group for group in job.command.known_groups}
     wanted = dict(_references(schema, config))
@@ -329,7 +329,7 @@ def _refuse_unwanted(typed: DictConfig, wanted: Iterable[tuple[str, str]]) -> No
 
 
 def _signature(node: DictConfig) -> Signature:
-    """The signature of the option that `node` configures; it is empty if the option has no `_target_`."""
+    """The signature of the option that `node` configures; the signature is empty if the option has no `_target_`."""
     target = node.get(TARGET)
     return signature_of(target) if target and isinstance(target, str) else Signature()
 

@@ -34,8 +34,8 @@ COMPUTED = "…"  # stands for a default that is an expression, which Python eva
 class Parameter:
     """A key's type, limits and default.
 
-    The type is `Any` if the signature gives one that a configuration cannot hold. The default is MISSING if there is
-    none, and COMPUTED if it is an expression that only Python can evaluate.
+    The type is `Any` if a configuration cannot hold the one in the signature. The default is MISSING if the
+    argument has none, and COMPUTED if it is an expression that only Python can evaluate.
     """
 
     type: Any = Any
@@ -139,7 +139,7 @@ class _Module:
         return _Module(file)
 
     def find(self, names: list[str]) -> Signature | None:
-        """The signature of the function, class or method that `names` name; None if the source does not show it."""
+        """The signature of the function, class or method that has these `names`; None if the source does not show it."""
         if not names or len(names) > 2:
             return None
         node = self.definitions.get(names[0])

@@ -10,7 +10,7 @@ from rich.control import Control
 from rich.live_render import LiveRender
 
 LOG = "log.txt"
-BARS = (Control, LiveRender, NewLine)  # a progress display prints these, or calls `print` without objects
+BARS = (Control, LiveRender, NewLine)  # a progress display prints such objects, or calls `print` without objects
 FILE_WIDTH = 140  # a log file has room for whole lines
 
 

@@ -19,7 +19,7 @@ REFRESH = 0.5  # seconds
 
 
 def announce(message: str) -> None:
-    """Prints one line from any rank. Ranks that do not lead print it to stderr, because their console is quiet."""
+    """Prints one line from any rank. Ranks that do not lead print to stderr, because their console is quiet."""
     if world().leads:
         console.print(message)
     else:

@@ -59,7 +59,7 @@ class World:
         return 0 if self.place is None else self.place.local_rank
 
     def fair_share(self) -> int:
-        """How many threads this process may keep busy: its cores divided by the number of ranks that share them."""
+        """How many threads this process may keep busy: its cores divided by the number of ranks on these cores."""
         return max(1, len(_cores()) // (1 if self._alone else self._neighbours.add(0)))
 
     def barrier(self) -> None:
@@ -68,7 +68,7 @@ class World:
             _wait(self._group.barrier())
 
     def once(self, make: Callable[[], T]) -> T:
-        """Runs `make` on the leading rank alone. All ranks wait for `make` and get its result or raise its `UserError`."""
+        """Runs `make` on the leading rank alone. All ranks wait, and get its result or raise its `UserError`."""
         if self.size == 1:
             return make()
         outcome: tuple[T | None, UserError | None] = (None, None)

@@ -49,8 +49,8 @@ def tracked(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
 def stage_logger(logger: Logger | None, prefix: str) -> Logger | bool:
     """A logger for a stage's trainer, in the same run as `logger`. It puts `prefix/` before the name of every metric.
 
-    If `logger` is a CSV logger, the result is one that writes to the folder `metrics/<prefix>` instead. If `logger` is
-    of another kind or None, the result is False.
+    If `logger` is a CSV logger, the result writes to the folder `metrics/<prefix>` instead. If `logger` is of another
+    kind or None, the result is False.
     """
     stage: Logger
     if isinstance(logger, WandbLogger):
