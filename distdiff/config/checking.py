@@ -280,7 +280,7 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
     """Fills `config.options` with the options to which `config` refers by name.
 
     The chosen option of a group does not read the group's keys in `unread`. Each of these keys is set in those
-    options of the group to which `config` refers by name and which read the key. Returns the keys that were set nowhere.
+    options of the group to which `config` refers by name and that read the key. Returns the keys that were set nowhere.
     """
     typed, groups = config[OPTIONS], {group.name: group for group in job.command.known_groups}
     wanted = dict(_references(schema, config))

@@ -139,7 +139,7 @@ class _Module:
         return _Module(file)
 
     def find(self, names: list[str]) -> Signature | None:
-        """The signature of the function, class or method that has these `names`; None if the source does not show it."""
+        """The signature of the function, class or method with these `names`; None if the source does not show it."""
         if not names or len(names) > 2:
             return None
         node = self.definitions.get(names[0])
