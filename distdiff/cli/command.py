@@ -180,7 +180,7 @@ def warnings_about(command: Command, config: DictConfig) -> Iterator[str]:
 
 
 def _follow(tasks: Tasks, jobs: list[DictConfig]) -> int:
-    """Takes part in `jobs`, which another process leads. Only that process writes to run directories."""
+    """Takes part in `jobs` that another process leads. Only that process writes to run directories and the console."""
     status = 0
     for job in jobs:
         try:
@@ -218,7 +218,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | 
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:
-    """The `UserError` that is `error` itself or one of its causes, since OmegaConf wraps errors; None if none is."""
+    """The `UserError` that is `error` itself or one of its causes, as OmegaConf wraps errors; None if there is none."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error

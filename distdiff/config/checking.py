@@ -157,7 +157,7 @@ def _schema_of(group: Group, node: DictConfig) -> type:
 def option_schema(group: Group, target: str | None, given: tuple[str, ...] = ()) -> type:
     """A dataclass of the keys that all options of a group have and of the keys in the signature of `target`.
 
-    A key in `given` that no signature or group has may hold any value. A key whose default only Python can evaluate is
+    A key in `given` that the signature lacks may hold any value. A key whose default only Python can evaluate is
     included only if the key is in `given`.
     """
     own = signature_of(target).keys if target else {}

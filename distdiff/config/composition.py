@@ -101,7 +101,7 @@ def swept_keys(overrides: Iterable[str]) -> set[str]:
 
 
 def special_keys(command: Command) -> tuple[set[str], set[str]]:
-    """The keys that hold paths, and the keys that hold sentences; the values of both need no quotes of Hydra."""
+    """The keys that hold paths, and the keys that hold sentences. Users need not quote the values of either."""
     groups = command.known_groups
     paths = {f"{group.name}.{name}" for group in groups for name in group.paths}
     texts = {f"{group.name}.{name}" for group in groups for name in group.texts}

@@ -122,7 +122,10 @@ def wandb(
     group: str | None,
     tags: list[str],
 ) -> WandbLogger:
-    """A logger with its own W&B run; without `group`, the jobs of a multirun share one, named after the directory."""
+    """A logger with its own W&B run.
+
+    If `group` is not given, all jobs of a multirun share a W&B group, which is named after the multirun's directory.
+    """
     import wandb as client
 
     os.environ.setdefault("WANDB_MODE", "online" if _has_key() else "offline")

@@ -21,7 +21,10 @@ UNENDED = "it did not end"
 
 @dataclass(frozen=True)
 class SweptJob:
-    """A job of the multirun in the directory `sweep`, with its own directory, and the error if the job failed."""
+    """A job of the multirun in the directory `sweep`: its number, directory and overrides.
+
+    `error` is None if the job succeeded; otherwise it says why the job failed.
+    """
 
     number: int
     sweep: str
