@@ -84,7 +84,7 @@ def _silent(marker: Path, seen: tuple[int, int]) -> bool:
 
 
 def _remove(marker: Path, seen: tuple[int, int]) -> bool:
-    """Removes `marker` if it is still the file that was `seen`; another file is left. Returns whether `seen` is gone."""
+    """Removes `marker` if it is still the file `seen`; another file is left. Returns whether `seen` is gone."""
     aside = marker.with_name(f"{marker.name}.dead-{os.getpid()}")
     try:
         marker.rename(aside)
