@@ -9,13 +9,13 @@ class UserError(Exception):
     """A mistake in the input. Commands print the message as one line, without a traceback, and exit with status 2."""
 
     exit_status = 2
-    shared = False  # True if all ranks of a job raise it, so that the leading one alone reports it
+    shared = False  # True if all ranks of a job raise this error, so that the leading rank alone reports it
 
 
 class RankLost(UserError):
     """One of a job's processes is gone, so the others cannot go on.
 
-    It is not the user's mistake, but a traceback would not help either.
+    This is not the user's mistake, but a traceback would not help either.
     """
 
     exit_status = 1

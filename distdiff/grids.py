@@ -15,7 +15,7 @@ FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # 
 
 
 def grid(images: Sequence[Image.Image], columns: int, side: int | None = None) -> Image.Image:
-    """Lays out equally sized images row by row on white; if `side` is given, each becomes a square of `side` pixels."""
+    """Lays out equally sized images row by row on white. If `side` is given, each becomes a square of `side` pixels."""
     width, height = (side, side) if side else images[0].size
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")
@@ -27,7 +27,7 @@ def grid(images: Sequence[Image.Image], columns: int, side: int | None = None) -
 
 
 def captioned(sheet: Image.Image, heads: Sequence[str], titles: Sequence[str]) -> Image.Image:
-    """The grid `sheet` with `heads` above its columns (cut if they are too long) and `titles` before its rows."""
+    """The grid `sheet` with `heads` above its columns and `titles` before its rows. Heads that are too long are cut."""
     width, height = ((size + GAP) // len(names) for size, names in zip(sheet.size, (heads, titles), strict=True))
     font = ImageFont.truetype(str(FONT), max(SMALLEST_TEXT, width // 8))  # a large grid is viewed scaled down
     margin = 2 * GAP

@@ -1,4 +1,7 @@
-"""Finds models by name in a local folder or on the Hugging Face hub. No heavy imports: validation uses this module."""
+"""Finds models by name in a local folder or on the Hugging Face hub.
+
+Validation uses this module, so the module imports nothing heavy.
+"""
 
 import time
 from collections.abc import Iterator
@@ -33,10 +36,10 @@ def local_path(key: str, name: str) -> Path | None:
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """Inside the block, if the hub cannot be reached, only its cache is used, as if offline.
+    """Inside the block, if the hub cannot be reached, only its local cache is used, as if offline.
 
-    Otherwise, the hub's client would ask for every file six times, with longer and longer pauses. A hub that answers is
-    used as usual. Only connecting has a time limit (HF_HUB_ETAG_TIMEOUT, 10 s); a slow transfer has none.
+    Without this block, the hub's client would ask six times for every file, with longer and longer pauses. A hub that
+    answers is used as usual. Only connecting has a time limit (HF_HUB_ETAG_TIMEOUT, 10 s); a slow transfer has none.
     """
     from huggingface_hub import constants
 
@@ -81,11 +84,12 @@ _unidentified: set[tuple[str, str | None]] = set()
 def pinned(name: str, revision: str | None = None, kind: str = "model") -> "ResolvedRevision":
     """Resolves `revision`, a branch, tag or commit (None: `main`) of the hub id `name`, to a commit hash (`.resolved`).
 
-    Each process asks the hub once, and all ranks of a job use the first answer that any of them got. So the commit that
-    names the results is also the one that is loaded, even if the branch moves meanwhile. If the hub cannot be reached,
-    the commit is the last one of this revision in the hub's cache. `kind` is `model` or `dataset`. Raises the errors of
-    the hub's client (`hub_reason` puts them in words), and `UserError` if results of this run were already named
-    without the commit.
+    Each process asks the hub once, and all ranks of a job use the first answer that any of them got. So the commit in
+    the names of results is also the one that is loaded, even if the branch moves meanwhile. If the hub cannot be
+    reached, the result is the last commit of this revision in the hub's cache. `kind` is `model` or `dataset`.
+
+    Raises the errors of the hub's client (`hub_reason` puts these errors in words), and `UserError` if results of this
+    run were already named without the commit.
     """
     with hub_or_cache():
         found = _pinned(name, revision, kind)

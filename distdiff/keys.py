@@ -1,4 +1,4 @@
-"""Configuration keys: which values they may take, and how an option is built from its keys. No heavy imports.
+"""Configuration keys: which values they may take, and how an option is built from its keys.
 
 A configuration group is a folder below `conf/`; each of its options is one YAML file. The keys that every option of a
 group has are a dataclass of `key(...)` fields. An option's own keys are the keyword-only arguments of the function,
@@ -8,6 +8,8 @@ class or method that its `_target_` names. The program gives the arguments befor
 
 If a class's constructor ends in `**keys` and passes them to its base class, the class has the base class's keys too.
 A default is written in one place: in the YAML file or, for a key that is rarely changed, in the signature.
+
+This module imports nothing heavy.
 """
 
 import inspect
@@ -28,8 +30,8 @@ TARGET, NAME = "_target_", "name"
 class Limits:
     """Limits on the values of a key, in addition to its type; for a list, they apply to each element.
 
-    `choices` lists all allowed values, and `words` the strings that are allowed in place of an integer. `option_of`
-    names a group; the value must be the name of one of its options.
+    `choices` lists all allowed values. `words` lists the strings that are allowed in place of an integer. `option_of`
+    names a group; the value must be the name of one of this group's options.
     """
 
     at_least: float | None = None
@@ -68,15 +70,15 @@ class Group:
     - `check(config)` gets the whole configuration of a job, and raises `UserError` if something in it is not allowed.
     - `warn(config)` gives a sentence for each setting that is allowed but that the user may not have meant.
     - `unread(config)` maps each key or group that nothing reads in this configuration to the reason. Overrides of
-      these are refused, except those of keys in `taken_everywhere`.
-    - `refers_to(config, options_of)` gives further options that the job needs, as (group, option); they are put into
+      these are refused, except overrides of keys in `taken_everywhere`.
+    - `refers_to(config, options_of)` gives further options that the job needs, as (group, option). These are put into
       `config.options`. `options_of(group)` lists the options of a group.
     - `variants(config)` gives further configurations of the job, as a mapping from names to overrides. A configuration
       with these overrides, but without this group, is put into `config.options.rows.<name>`.
     - `general_options`: the options that are not for one particular dataset. If a key is given to an option that does
-      not read it, these are suggested first.
-    - `paths`, `texts`: the keys whose values are paths, and those whose values are sentences; they are taken from the
-      command line as typed.
+      not read it, these options are suggested first.
+    - `paths`, `texts`: the keys whose values are paths, and the keys whose values are sentences. All these values are
+      taken from the command line as typed.
     - `also_called` maps the names of keys in related libraries or earlier versions to their full names here.
     """
 
@@ -96,7 +98,7 @@ class Group:
 
 
 def build(option: Mapping[str, Any], *context: Any, **more: Any) -> Any:
-    """Calls an option's `_target_` with `context`, and with those keys of the option and of `more` that it takes.
+    """Calls an option's `_target_` with `context`, and with the keys of the option and of `more` that the target takes.
 
     A `UserError` of the target is raised unchanged.
     """
@@ -113,7 +115,7 @@ def build(option: Mapping[str, Any], *context: Any, **more: Any) -> Any:
 
 
 def keys_taken_by(target: Callable[..., Any]) -> set[str] | None:
-    """The names of a callable's keyword-only arguments; None if it takes any name."""
+    """The names of a callable's keyword-only arguments; None if the callable takes arguments of any name."""
     parameters, takes_any = keyword_only(target)
     return None if takes_any else set(parameters)
 
@@ -151,5 +153,5 @@ def own_keys(option: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_taken(name: str, taken: set[str] | None) -> bool:
-    """Whether a target gets the key `name`; one that takes any key (`taken` is None) does not get the option's name."""
+    """Whether a target gets the key `name`. If `taken` is None, the target gets any key except the option's name."""
     return name != NAME if taken is None else name in taken

@@ -11,7 +11,7 @@ from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
 
 from distdiff.console.progress import announce
 
-LEASE = ".lease"  # added to a lock's name if the file system has no locks; the file itself is then the lock
+LEASE = ".lease"  # added to a lock's name if the file system has no locks; the file of this name is then the lock
 LEASE_SECONDS = 180.0  # a lease expires if not renewed for so long; its holder renews it every third of this time
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
@@ -20,14 +20,16 @@ __all__ = ["LEASE", "LEASE_SECONDS", "Timeout", "held"]
 
 @contextmanager
 def held(path: Path | str, timeout: float = -1) -> Iterator[None]:
-    """Holds the lock `path`; raises `Timeout` if another process keeps it over `timeout` seconds (-1: waits forever).
+    """Holds the lock `path` inside the block.
 
-    It is a lock of the operating system, which frees it when its holder ends in any way. On a file system without locks
-    it is a lease: a file that only one process can create, that names this process and its host, and that the process
-    renews regularly. A lease of a dead process on this host is taken over at once. A lease of another host is taken
-    over once it has not been renewed for `LEASE_SECONDS`.
+    Raises `Timeout` if another process keeps the lock for more than `timeout` seconds; -1 means to wait forever.
+
+    The lock is one of the operating system, which frees it when the process that holds it ends in any way. On a file
+    system without locks, the lock is a lease: a file that only one process can create, that names this process and its
+    host, and that the process renews regularly. A lease of a dead process on this host is taken over at once. A lease
+    of another host is taken over once it has not been renewed for `LEASE_SECONDS`.
     """
-    if not Path(path).parent.is_dir():  # FileLock would make the directory, and so bring a removed one back in part
+    if not Path(path).parent.is_dir():  # FileLock would make the directory, even one that was removed on purpose
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     lock = FileLock(path, fallback_to_soft=False)
     try:
@@ -73,7 +75,7 @@ def _look(marker: Path) -> tuple[int, int] | None:
 
 
 def _silent(marker: Path, seen: tuple[int, int]) -> bool:
-    """Whether the lease was last renewed over `LEASE_SECONDS` ago, by the file system's own clock."""
+    """Whether the lease was last renewed more than `LEASE_SECONDS` ago, by the file system's own clock."""
     clock = marker.with_name(f"{marker.name}.clock-{os.getpid()}")
     clock.touch()
     now = clock.stat().st_mtime_ns
@@ -82,7 +84,7 @@ def _silent(marker: Path, seen: tuple[int, int]) -> bool:
 
 
 def _remove(marker: Path, seen: tuple[int, int]) -> bool:
-    """Removes `marker` if it is the file that was `seen`, and leaves another file; returns whether `seen` is gone."""
+    """Removes `marker` if it is still the file `seen`; another file is left. Returns whether `seen` is gone."""
     aside = marker.with_name(f"{marker.name}.dead-{os.getpid()}")
     try:
         marker.rename(aside)

@@ -27,7 +27,7 @@ def writing_to(folder: Path | str, key: str) -> Iterator[None]:
 
 
 def on_disk(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a method that reads or writes below its object's `path`, the value of the configuration key `key`."""
+    """Decorates a method that uses files below `self.path`: it then runs in `writing_to(self.path, self.key)`."""
 
     @functools.wraps(method)
     def wrapped(self: Any, *arguments: Any, **keywords: Any) -> Any:

@@ -13,7 +13,7 @@ class PathsKeys:
     output_dir: str = MISSING
     expanded_dir: str = MISSING
     cache_dir: str = MISSING
-    image_cache_gb: float = key(at_least=0)  # limit on the size of the decoded images in cache_dir; if 0, none are kept
+    image_cache_gb: float = key(at_least=0)  # limit on the decoded images kept in cache_dir; at 0, no images are kept
 
 
 PATHS = Group("paths", PathsKeys, paths=("data_dir", "output_dir", "expanded_dir", "cache_dir"))

@@ -16,7 +16,7 @@ MODEL_FILES = (".json", ".txt", ".safetensors", ".bin")
 
 
 def fingerprint(ingredients: Mapping[str, Any]) -> str:
-    """Sixteen hex digits of a hash of `ingredients`, which does not depend on the order of keys.
+    """Sixteen hex digits of a hash of `ingredients`. The hash does not depend on the order of keys.
 
     The ingredients are plain values, lists, mappings or OmegaConf nodes.
 
@@ -30,9 +30,9 @@ def fingerprint(ingredients: Mapping[str, Any]) -> str:
 def fingerprint_files(path: Path) -> str:
     """Sixteen hex digits of a hash of a model's files: those below `path` if it is a folder, or the file `path`.
 
-    The hash depends on the names below the folder and on the whole contents, but not on where the files are or when
-    they were written, so that a copy on another disk is the same model. `content_hash` says how the hash of a large
-    file is cached, and what it costs.
+    The hash depends on the files' names below the folder and on their whole contents, but not on where the files are or
+    when they were written. So a copy on another disk has the same hash. The docstring of `content_hash` says how the
+    hash of a large file is remembered, and how fast hashing is.
     """
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     digest = hashlib.sha256()

@@ -13,16 +13,16 @@ PART = 64 * 2**20  # bytes that a thread hashes at a time; another size gives an
 PIECE = 2**20  # bytes that are read at once
 THREADS = 8
 WORTH_SAYING = 2 * 2**30  # bytes; hashing so large a file takes seconds, or a minute from a network disk
-SETTLED = 2.0  # seconds; if a file changed more recently, another change may leave its time of change the same
+SETTLED = 2.0  # seconds; a file that changed more recently may change again without a new time of change
 
 
 def content_hash(path: Path) -> str:
     """64 hex digits that depend on every byte of the file `path` and on nothing else: a copy has the same hash.
 
     Several threads hash parts of 64 MiB each (1 GB/s measured on two busy cores); the result is the SHA-256 of these
-    parts' SHA-256 digests. Mostly the disk limits the speed, and afterwards the file is in memory, ready to be loaded.
+    parts' SHA-256 digests. Mostly the disk limits the speed. Afterwards, the file is in memory, ready to be loaded.
     The hash is remembered below HF_HOME with the file's inode, size and times of change, and is used again only while
-    all of these are the same. So only the first run on a disk reads the file, and a changed file is read again. Nothing
+    all of these are the same. So only the first run on a disk reads the file, and a changed file is read again. No hash
     is remembered if HF_HOME cannot be written. Raises `OSError` if the file cannot be read.
     """
     before = _stamp(path)
@@ -41,7 +41,7 @@ def content_hash(path: Path) -> str:
 def _hash(path: Path) -> str:
     size = path.stat().st_size
     if size >= WORTH_SAYING:
-        from distdiff.console.progress import announce  # takes a second to import
+        from distdiff.console.progress import announce  # importing this takes a second
 
         announce(f"identifying {path} by its content ({size / 1e9:.1f} GB); this is done once")
     with open(path, "rb") as file, ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:

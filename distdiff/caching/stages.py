@@ -1,4 +1,4 @@
-"""Finished stages on disk; each is computed once and shared by runs, a multirun's jobs and simultaneous processes."""
+"""Finished stages on disk. Each is computed once and shared by runs, a multirun's jobs and simultaneous processes."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from distdiff.locking import LEASE, Timeout, held
 from distdiff.ranks.world import world
 from distdiff.writing import writing_to
 
-ASIDE = re.compile(r"\.([0-9a-f]{16})-.+")  # the temporary folder of a stage; the group is its fingerprint
+ASIDE = re.compile(r"\.([0-9a-f]{16})-.+")  # the name of a stage's temporary folder; the group is the fingerprint
 
 
 class StageCache:
@@ -36,7 +36,7 @@ class StageCache:
         return self._folder(stage, ingredients).is_dir()
 
     def get(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """The folder of `stage` for `ingredients`; `build(folder)` fills it if it does not exist yet.
+        """The folder of `stage` for `ingredients`. If the stage does not exist yet, `build(folder)` makes its files.
 
         A second process that wants the same stage waits for the first. In a job of several ranks, only the leading rank
         makes the stage. The file `ingredients.json` in the folder holds the ingredients.
@@ -103,11 +103,11 @@ def _lock_of(folder: Path) -> str:
 
 
 def _remove_forsaken(folder: Path) -> None:
-    """Removes temporary folders beside `folder` that no process fills any more; the caller holds the lock of `folder`.
+    """Removes temporary folders beside `folder` that no process fills any more. The caller holds the lock of `folder`.
 
     A process that fills a temporary folder holds the lock of its stage, so if this lock is free, the process was
-    killed. If the lock of a stage is a lease, the folder is left, as it takes minutes to find out that another machine
-    is dead.
+    killed. If the lock of a stage is a lease, the stage's temporary folder is left, because finding out that another
+    machine is dead takes minutes.
     """
     for aside in folder.parent.glob(".*/"):
         if (match := ASIDE.fullmatch(aside.name)) is None:

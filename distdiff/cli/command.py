@@ -31,13 +31,14 @@ from distdiff.keys import Group
 from distdiff.tracking.sweep import SweepNotes, SweptJob, conclude
 
 JOB_FAILED, INTERRUPTED = 1, 130
-FAILED = "distdiff-error.txt"  # in the directory of each job of a multirun that ended with a user error
+FAILED = "distdiff-error.txt"  # a file in the directory of a multirun's job that ended with a user error
 
 
 def launched(name: str, tasks: Tasks, groups: tuple[Group, ...], about: str) -> Callable[[], None]:
-    """The entry point of the command `name`, which `conf/<name>.yaml` configures; it runs `tasks.run` in every job.
+    """The entry point of the command `name`. It runs `tasks.run` in every job.
 
-    `tasks.run` gets the job's configuration and its run directory; `about` is the first part of the `--help` text.
+    `conf/<name>.yaml` configures the command. `tasks.run` gets the job's configuration and the job's run directory.
+    `about` is the first part of the `--help` text.
     Every job of a multirun is composed and validated before the first starts. A `UserError` ends the command with one
     line on stderr and the error's exit status; any other error is a bug of DistDiff and keeps its traceback.
     """
@@ -125,15 +126,15 @@ class Launch:
         """Runs the job, or every job of a multirun, through Hydra.
 
         Returns the exit status of a user error in a single run, and 0 if there was none. Each job of a multirun records
-        how it ended in `notes`, and also writes a user error to its own directory.
+        in `notes` how the job ended, and also writes a user error to a file in the job's directory.
         """
-        # Without this, Hydra would print exceptions and swallow them; `launched` decides what the user sees.
+        # Without this variable, Hydra would print exceptions and not raise them. `launched` decides what the user sees.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         statuses, swept = [0], swept_keys(sys.argv[1:])
         command, tasks, folders = self.command, self.tasks, [Path.cwd(), *search.folders]
 
         def job(config: DictConfig) -> None:
-            quiet_environment()  # repeated, like the next line, because a Hydra launcher may have started a new process
+            quiet_environment()  # again, like the next line, because a Hydra launcher may have started a new process
             import_from(*folders)
             hydra_config = HydraConfig.get()
             run_dir = Path(hydra_config.runtime.output_dir)
@@ -143,14 +144,15 @@ class Launch:
                 print(f"job {hydra_config.job.num}: {' '.join(shown)}", flush=True)
                 sweep = str(Path(hydra_config.sweep.dir).absolute())
                 swept_job = SweptJob(hydra_config.job.num, sweep, str(run_dir), given)
-                notes.write(swept_job)  # already now, because a killed job writes nothing later
+                notes.write(swept_job)  # written already now, because a killed job writes nothing later
             ending = None
             try:
                 composed = Job(command, config, dict(hydra_config.runtime.choices), given, search)
-                # In a multirun, keys that this job does not read may be for another job; `run` has checked all of them.
+                # In a multirun, a key that this job does not read may be for another job. `run` has checked every key.
                 checked = validate(composed) if notes is None else complete(composed)[0]
                 run_job(tasks, checked, run_dir)
-            except UserError as error:  # not raised again, because Hydra would add its own lines and end the multirun
+            except UserError as error:
+                # The error is not raised again, because Hydra would then add its own lines and end the multirun.
                 say(error)
                 statuses.append(error.exit_status)
                 ending = str(error)
@@ -178,7 +180,7 @@ def warnings_about(command: Command, config: DictConfig) -> Iterator[str]:
 
 
 def _follow(tasks: Tasks, jobs: list[DictConfig]) -> int:
-    """Takes part in `jobs` that another process leads: that process writes to their directories and the console."""
+    """Takes part in `jobs` that another process leads. Only that process writes to run directories and the console."""
     status = 0
     for job in jobs:
         try:
@@ -193,9 +195,10 @@ def _follow(tasks: Tasks, jobs: list[DictConfig]) -> int:
 def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | None:
     """Makes and returns the directory of the run or multirun.
 
-    It is `<command>/<date>_<time>`, with -1, -2, … added if that exists.
+    The directory is `<command>/<date>_<time>` or, for a multirun, `<command>/multirun/<date>_<time>`. If a directory of
+    this name exists, -1, -2, … is added to the name.
     The directory is added to the command line as an override, so that every process that a Hydra launcher starts uses
-    the same one. If the user has overridden the directory, nothing is made and None is returned.
+    the same one. If the user has overridden the directory, no directory is made and None is returned.
     """
     key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
     if any(override.lstrip("+").startswith(f"{key}=") for override in arguments.overrides):
@@ -205,7 +208,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | 
     for attempt in itertools.count():
         path = root / (stamp if attempt == 0 else f"{stamp}-{attempt}")
         try:
-            path.mkdir(parents=True)  # fails if it exists, so that no two processes get the same directory
+            path.mkdir(parents=True)  # an existing directory is an error, so no two processes get the same one
         except FileExistsError:
             continue
         except OSError as error:
@@ -215,7 +218,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | 
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:
-    """`error` if it is a `UserError`, else the `UserError` that OmegaConf wrapped, perhaps several times, or None."""
+    """The `UserError` that is `error` itself or one of its causes, as OmegaConf wraps errors; None if there is none."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error

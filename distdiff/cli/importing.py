@@ -4,11 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-FOLDERS = "DISTDIFF_IMPORT_FROM"  # not PYTHONPATH, because a user's random.py would then hide Python's own
+FOLDERS = "DISTDIFF_IMPORT_FROM"  # used in place of PYTHONPATH, with which a user's random.py would hide Python's own
 
 
 def import_from(*folders: Path) -> None:
-    """Lets this process and the ranks that it starts import modules from `folders`, which are searched last."""
+    """Lets this process and the ranks that it starts import modules from `folders`, which Python searches last."""
     wanted = [str(folder.resolve()) for folder in folders]
     sys.path += [folder for folder in wanted if folder not in sys.path]
     os.environ[FOLDERS] = os.pathsep.join(wanted)

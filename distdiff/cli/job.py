@@ -27,10 +27,11 @@ class Tasks:
 
 
 def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> None:
-    """Runs a job in as many processes as its `trainer` keys ask for.
+    """Runs a job in as many processes as the job's `trainer` keys ask for.
 
-    `run_dir` is None in a process that does not lead the job, because the leading process sends it. If `fetch_only` is
-    set, the job is not run: this process alone downloads what the job needs, even if the job asks for several devices.
+    In a process that does not lead the job, `run_dir` is None: the leading process sends the directory to the others.
+    If `fetch_only` is set, the job is not run. This process alone then downloads what the job needs, even if the job
+    asks for several devices.
     """
     place = _place(config)
     with nullcontext() if run_dir is None else recording(config, run_dir):
@@ -41,16 +42,16 @@ def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> None:
 
 
 def is_one_of_several(config: DictConfig) -> bool:
-    """Whether this process was started as a rank, so that it runs all jobs of a multirun with the same other ranks."""
+    """Whether this process was started as a rank, to run all jobs of a multirun together with the same other ranks."""
     return isinstance(_place(config), Rank)
 
 
 def leads(config: DictConfig) -> bool:
-    """Whether this process leads its job, that is, writes to the run directory and the console; the others follow."""
+    """Whether this process leads its job. Only the leading process writes to the run directory and the console."""
     place = _place(config)
     return place is None or place.leads
 
 
 def _place(config: DictConfig) -> Rank | Node | None:
-    """This process's part in the job; None if it does the job alone, which is always so for `fetch_only`."""
+    """This process's part in the job; None if this process does the job alone, as it always does for `fetch_only`."""
     return None if config.fetch_only else arrangement(config.trainer)

@@ -18,7 +18,10 @@ from distdiff.ranks.launcher import JOB, OUTCOME
 
 
 def main() -> None:
-    """Runs the job in `<folder>` as the rank that `<place>` describes; if it ends early, writes the reason there."""
+    """Runs the job in `<folder>` as the rank that `<place>` describes.
+
+    If the job ends early, the reason is written to a file in `<folder>`.
+    """
     folder, place = Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))
     threading.Thread(target=_end_with_the_launcher, daemon=True).start()
     quiet_environment()
@@ -39,13 +42,13 @@ def main() -> None:
         (folder / OUTCOME.format(place.local_rank)).write_text(json.dumps(outcome), encoding="utf-8")
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: threads of other libraries could keep a finished rank alive, and other ranks would wait for it.
+    # After sys.exit, threads of other libraries could keep a finished rank alive, and other ranks would wait for it.
     os._exit(outcome.get("status", 0))
 
 
 def _end_with_the_launcher() -> None:
-    """Ends this process when the launcher has ended, even by SIGKILL; finished work is already on disk."""
-    os.read(sys.stdin.fileno(), 1)  # unbuffered, so that no lock of sys.stdin is held at exit
+    """Ends this process once the launcher has ended, even if SIGKILL ended it. Finished work is already on disk."""
+    os.read(sys.stdin.fileno(), 1)  # this read is unbuffered, so that no lock of sys.stdin is held at exit
     os._exit(1)
 
 

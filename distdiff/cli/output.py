@@ -15,7 +15,7 @@ HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper")
 
 
 def help_text(command: Command, about: str, job: Job) -> str:
-    """The help text of a command: what it does (`about`), the options of its groups, its configuration as composed."""
+    """The help text of a command: what it does (`about`), the options of its groups, and its configuration."""
     config = OmegaConf.masked_copy(job.config, [name for name in job.config if name != "hydra"])
     with job.search.open() as hydra:
         lines = [
@@ -36,9 +36,10 @@ Configuration:
 
 
 def in_yaml(job: Job, config: DictConfig, package: str | None, resolve: bool) -> str:
-    """The configuration of a job as YAML: as composed or, if `resolve` is set, complete and resolved (`config`).
+    """The composed configuration of a job as YAML or, if `resolve` is set, the complete and resolved one, `config`.
 
-    With `package`, only this part of the configuration is returned. Raises `UserError` if there is no such part.
+    If `package` is given, only the part of the configuration with this name is returned. Raises `UserError` if there is
+    no such part.
     """
     shown = config if resolve else OmegaConf.masked_copy(job.config, [name for name in job.config if name != "hydra"])
     if package not in (None, "_global_"):

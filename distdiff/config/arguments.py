@@ -16,7 +16,10 @@ QUOTES, OPENING, CLOSING = "'\"", "[{(", "]})"
 
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
-    """Hydra's flags, and all other arguments in `overrides`; raises `UserError` for a flag that is not allowed."""
+    """Parses `arguments`. The attributes of the result are Hydra's flags and `overrides`, which holds all the rest.
+
+    Raises `UserError` for a flag that is not allowed.
+    """
     parser = get_args_parser()
     parser.allow_abbrev = False  # otherwise --config would match three flags
 
@@ -45,7 +48,7 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def in_grammar(overrides: Iterable[str], paths: Collection[str] = (), texts: Collection[str] = ()) -> list[str]:
-    """`overrides` in Hydra's grammar: paths, conditions and sentences are quoted if need be, `~` in paths is expanded.
+    """`overrides` in Hydra's grammar: paths, conditions and sentences are quoted if need be. `~` in paths is expanded.
 
     `paths` and `texts` are the keys whose values are paths and sentences. Raises `UserError` for a list
     that the shell has split at its spaces, and for an argument that is not an override.
@@ -72,10 +75,10 @@ def refuse_sweeps(
     paths: Collection[str] = (),
     texts: Collection[str] = (),
 ) -> None:
-    """Raises `UserError` if an override gives a key of a single run several values.
+    """Raises `UserError` if an override gives several values to a key, which a single run does not allow.
 
     `takes_list()` returns the keys that may hold lists; `paths` and `texts` are the keys that hold paths and sentences.
-    The message depends on them.
+    They affect only the hints in the error message: to put a list in brackets, or to quote a text that has a comma.
     """
     for override in parsed:
         if not override.is_sweep_override():
@@ -144,7 +147,7 @@ def _override_in_quotes(word: str) -> str:
 
 
 def _path(value: str) -> str:
-    """Quotes a path, or each path in a list, if necessary, and expands `~`."""
+    """Quotes a path or each path in a list where Hydra's grammar needs quotes, and expands `~`."""
     if value.startswith("[") and value.endswith("]"):
         return f"[{','.join(map(_path, _parts(value[1:-1])))}]"
     quoted = len(value) > 1 and value[0] in QUOTES and value[-1] == value[0]
@@ -157,7 +160,7 @@ def _path(value: str) -> str:
 
 
 def _parts(value: str) -> list[str]:
-    """Splits `value` at the commas outside quotes and brackets; a quote opens only at the start of a part."""
+    """Splits `value` at the commas outside quotes and brackets; a quoted text begins only at the start of a part."""
     parts, depth, quote = [""], 0, ""
     for before, char in itertools.pairwise("," + value):
         if quote:

@@ -1,4 +1,7 @@
-"""Completes and checks a job before anything loads; reports a mistake in one line: key, value and what is allowed."""
+"""Completes and checks a job before anything loads.
+
+A mistake is reported in one line with the key, its value and what is allowed.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
@@ -26,7 +29,7 @@ class Unread:
     group: Group
     name: str
     value: Any
-    reason: str | None = None  # why nothing in this configuration reads it, whichever option is chosen
+    reason: str | None = None  # why nothing in this configuration reads the key, whichever option is chosen
 
     @property
     def full_name(self) -> str:
@@ -36,14 +39,17 @@ class Unread:
 def validate(job: Job) -> DictConfig:
     """The job's configuration, complete, checked and resolved, without Hydra's own part.
 
-    Its key `options` holds the options that it refers to by name. Raises `UserError`, which names the key, the value
-    and what is allowed; a key that nothing in the job reads is also refused.
+    The key `options` of the configuration holds the options to which other keys refer by name. Raises `UserError` for a
+    mistake and for a key that nothing in the job reads. The message names the key, its value and what is allowed.
     """
     return validate_jobs([job])[0]
 
 
 def validate_jobs(jobs: Sequence[Job]) -> list[DictConfig]:
-    """The configurations of a multirun's jobs, as `validate` gives them; each key must be read by at least one job."""
+    """The configurations of a multirun's jobs, as `validate` gives them, if at least one job reads each overridden key.
+
+    Raises `UserError` for a mistake in any job, and for a key that no job reads.
+    """
     completed = [complete(job) for job in jobs]
     by_nobody = set.intersection(*({item.full_name for item in unread} for _, unread in completed))
     for job, (config, unread) in zip(jobs, completed, strict=True):
@@ -106,7 +112,7 @@ def _ignored(config: DictConfig, job: Job) -> list[Unread]:
 
 
 def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictConfig:
-    """The configuration of the job with the overrides that `<group>.rows.<name>` holds, and without `group`."""
+    """The job's configuration with the further `overrides` of `<group>.rows.<name>`, but without the group itself."""
     try:
         varied = vary(job, overrides, group.name)
         own = {item.lstrip("+") for item in in_grammar(overrides, *special_keys(job.command))}
@@ -124,7 +130,7 @@ def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictCon
 def complete_option(group: Group, option: str, node: DictConfig, place: str | None = None) -> DictConfig:
     """A group's `option` with its keys (`node`) checked, and with defaults for the keys that its YAML file leaves out.
 
-    Raises `UserError`, which names a key as `<place>.<key>`; if `place` is None, the group's name takes its place.
+    Raises `UserError`, which names a key as `<place>.<key>`. If `place` is None, the group's name is used instead.
     """
     place = group.name if place is None else place
     _name(node, group, option)
@@ -141,7 +147,7 @@ def complete_option(group: Group, option: str, node: DictConfig, place: str | No
 def _schema_of(group: Group, node: DictConfig) -> type:
     """The schema of the option that `node` configures.
 
-    A key whose default is known only to Python is included only if `node` sets it.
+    A key whose default only Python can evaluate is included only if `node` sets the key.
     """
     target = node.get(TARGET)
     return option_schema(group, target, tuple(map(str, node)) if target else ())
@@ -151,8 +157,8 @@ def _schema_of(group: Group, node: DictConfig) -> type:
 def option_schema(group: Group, target: str | None, given: tuple[str, ...] = ()) -> type:
     """A dataclass of the keys that all options of a group have and of the keys in the signature of `target`.
 
-    Keys that only `given` names may hold any value. A key whose default is known only to Python is included only if it
-    is in `given`.
+    A key in `given` that the signature lacks may hold any value. A key whose default only Python can evaluate is
+    included only if the key is in `given`.
     """
     own = signature_of(target).keys if target else {}
     own = {name: Parameter() for name in given} | own
@@ -172,7 +178,7 @@ def _field(default: Any, limits: Limits) -> Any:
 
 
 def _with_groups(schema: type, groups: Mapping[str, type]) -> type:
-    """A command's `schema` with the dataclass of the chosen option for each group in `groups`."""
+    """A command's `schema`, in which each group in `groups` has the dataclass that `groups` gives for it."""
     own = [
         (
             item.name,
@@ -187,7 +193,7 @@ def _with_groups(schema: type, groups: Mapping[str, type]) -> type:
 
 
 def _name(node: DictConfig, group: Group, choice: str | None) -> None:
-    """Sets an option's `name` to the name of its file, `choice`, unless the group allows another name or none."""
+    """Sets an option's `name` to the name of its file, `choice`, unless the group allows other names."""
     if _named_by_file(group) and choice is not None:
         node[NAME] = choice
 
@@ -205,7 +211,7 @@ def _refuse_other_name(node: DictConfig, group: Group, job: Job) -> None:
 
 
 def _check_ignored(node: DictConfig, group: Group, job: Job) -> None:
-    """Checks the values of keys that the chosen option ignores, by the limits of another option that reads them."""
+    """Checks keys that the chosen option ignores, by the limits of another option, which reads these keys."""
     own = _signature(node).keys
     for name in group.taken_everywhere:
         if name not in node or name in own:
@@ -227,7 +233,7 @@ def _refuse_no_target(node: DictConfig, group: Group) -> None:
 
 
 def _take_out_unread(node: DictConfig, group: Group) -> list[Unread]:
-    """Removes from `node` the keys that its option does not read; returns those that the option must not ignore."""
+    """Removes from `node` all keys that its option does not read, and returns the ones that may not be ignored."""
     signature = _signature(node)
     if signature.takes_any:
         return []
@@ -271,10 +277,10 @@ def _resolved(config: DictConfig) -> DictConfig:
 
 
 def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: Job) -> list[Unread]:
-    """Fills `config.options` with the options that `config` refers to by name; returns the keys that none reads.
+    """Fills `config.options` with the options to which `config` refers by name.
 
-    A key in `unread`, which the chosen option of its group does not read, is set in those options of the same group
-    that `config` refers to and that read it.
+    The chosen option of a group does not read the group's keys in `unread`. Each of these keys is set in those
+    options of the group to which `config` refers by name and that read the key. Returns the keys that were set nowhere.
     """
     typed, groups = config[OPTIONS], {group.name: group for group in job.command.known_groups}
     wanted = dict(_references(schema, config))
@@ -323,7 +329,7 @@ def _refuse_unwanted(typed: DictConfig, wanted: Iterable[tuple[str, str]]) -> No
 
 
 def _signature(node: DictConfig) -> Signature:
-    """The signature of the option that `node` configures; it is empty if the option has no `_target_`."""
+    """The signature of the option that `node` configures; the signature is empty if the option has no `_target_`."""
     target = node.get(TARGET)
     return signature_of(target) if target and isinstance(target, str) else Signature()
 
@@ -342,7 +348,7 @@ def _references(schema: type, config: DictConfig, prefix: str = "") -> Iterator[
 
 
 def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
-    """Says which options read a key that the chosen option does not read, or else which key was probably meant."""
+    """Says which options read a key that the chosen option does not read; if none do, which key was probably meant."""
     told = job.typed_for(item.full_name)
     if item.reason is not None:
         return f"{told} is not allowed: {item.reason}"
@@ -377,7 +383,7 @@ def _check_strangers(schema: type, config: DictConfig, prefix: str = "") -> None
 
 
 def _refuse_strangers(group: Group, node: DictConfig, place: str) -> None:
-    """Raises `UserError` for a key that the option does not take; removes the keys that the option may ignore."""
+    """Raises `UserError` for a key that the option does not take. A key that the option may ignore is removed."""
     if group.options_have_keys:
         _refuse_no_target(node, group)
     signature = _signature(node)

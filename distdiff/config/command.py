@@ -11,20 +11,20 @@ from omegaconf import OmegaConf
 from distdiff.config.options import CONFIG_DIR
 from distdiff.keys import Group, key
 
-OPTIONS = "options"  # holds the options that the configuration refers to by name
+OPTIONS = "options"  # the key that holds the options to which the configuration refers by name
 ROWS = "rows"  # the key below `options` that holds further configurations of the job
 NOT_COMMANDS = ("settings",)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its own keys, and the groups that `conf/<name>.yaml` lists, which are among `known_groups`."""
+    """A command: its own keys and its groups. `conf/<name>.yaml` lists the groups, which are all in `known_groups`."""
 
     name: str
     known_groups: tuple[Group, ...]
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        """Lets launchers pickle a command, without its schema: a dataclass made at run time cannot be pickled."""
+        """Lets launchers pickle a command. The schema is left out: a dataclass made at run time cannot be pickled."""
         return Command, (self.name, self.known_groups)
 
     @cached_property
@@ -51,7 +51,10 @@ class Command:
         return make_dataclass("CommandKeys", [*own, *groups, (OPTIONS, dict, key({}))])
 
     def register(self) -> None:
-        """Registers the schema with Hydra; groups whose options have their own keys accept any key, checked later."""
+        """Registers the schema with Hydra.
+
+        A group whose options have keys of their own accepts any key here. `config/checking.py` checks these keys later.
+        """
         store, name = ConfigStore.instance(), f"{self.name}_schema"
         store.store(name, self.schema)
         node = store.repo[f"{name}.yaml"].node

@@ -22,7 +22,7 @@ from distdiff.errors import UserError
 class Job:
     """One composed job, not checked yet.
 
-    `choices` maps each group to its chosen option. `typed` holds the job's overrides, without those of Hydra's own
+    `choices` maps each group to its chosen option. `typed` holds the job's overrides, except overrides of Hydra's own
     keys.
     """
 
@@ -33,7 +33,7 @@ class Job:
     search: SearchPath = SearchPath()
 
     def typed_for(self, full_key: str) -> str | None:
-        """The last override of `full_key` or of a key nested in it; None if there is none."""
+        """The last override of `full_key` or of a key nested in it; None if there is no such override."""
         for override in reversed(self.typed):
             name = override.partition("=")[0].lstrip("+")
             if name == full_key or name.startswith(f"{full_key}."):
@@ -42,7 +42,10 @@ class Job:
 
 
 def compose_jobs(command: Command, overrides: list[str], multirun: bool, search: SearchPath | None = None) -> list[Job]:
-    """All jobs that `overrides` ask for (one unless `multirun` is set); raises `UserError` if composing fails."""
+    """All jobs that `overrides` ask for; there is only one unless `multirun` is set.
+
+    Raises `UserError` if a job cannot be composed.
+    """
     overrides = in_grammar(overrides, *special_keys(command))
     search = SearchPath.of(None, overrides) if search is None else search
     parsed = parse(overrides)
@@ -54,7 +57,7 @@ def compose_jobs(command: Command, overrides: list[str], multirun: bool, search:
         for chosen in _sweep(parsed) if multirun else [tuple(overrides)]:
             try:
                 config = compose(command.name, overrides=list(chosen), return_hydra_config=True)
-            except (*COMPOSING_ERRORS, ValueError) as error:  # ValueError: the option of a group is not a name
+            except (*COMPOSING_ERRORS, ValueError) as error:  # a ValueError if a group is not set to a name
                 raise UserError(explain_composition(hydra, command, parse(chosen), error)) from None
             choices = {str(name): str(option) for name, option in config.hydra.runtime.choices.items()}
             typed = tuple(item for item in chosen if not item.lstrip("+").startswith("hydra"))
@@ -63,10 +66,10 @@ def compose_jobs(command: Command, overrides: list[str], multirun: bool, search:
 
 
 def vary(job: Job, overrides: list[str], leaving_out: str) -> Job:
-    """The job with further `overrides`, and without its own overrides of the group `leaving_out`.
+    """The job with further `overrides`, and without those of its own overrides that concern the group `leaving_out`.
 
     If `overrides` choose another option of a group, the job's own overrides of that group's keys are dropped, since the
-    new option may not have these keys. Keys that every option takes are kept.
+    new option may not have these keys. Overrides of keys that every option takes are kept.
     """
     overrides, groups = in_grammar(overrides, *special_keys(job.command)), job.command.groups
     given = parse(overrides)
@@ -98,7 +101,7 @@ def swept_keys(overrides: Iterable[str]) -> set[str]:
 
 
 def special_keys(command: Command) -> tuple[set[str], set[str]]:
-    """The keys that hold paths, and the keys that hold sentences; the values of both are taken as typed."""
+    """The keys that hold paths, and the keys that hold sentences. Users need not quote the values of either."""
     groups = command.known_groups
     paths = {f"{group.name}.{name}" for group in groups for name in group.paths}
     texts = {f"{group.name}.{name}" for group in groups for name in group.texts}

@@ -1,4 +1,4 @@
-"""Explains an error of Hydra or OmegaConf in one line: the key, the value, what is allowed, the closest valid name."""
+"""Explains an error of Hydra or OmegaConf in one line: key, value, what is allowed, and the closest valid name."""
 
 import difflib
 import re
@@ -23,7 +23,7 @@ ALIKE = 0.6  # the smallest difflib ratio at which a name may be a misspelling o
 
 
 def explain_composition(hydra: Hydra, command: Command, parsed: list[Override], error: Exception) -> str:
-    """Explains which override made the composition fail; if none is found, gives the first line of Hydra's message."""
+    """Explains which override made composing fail; if there is none, gives the first line of Hydra's message."""
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ValidationError):
         return explain_type(cause, parsed)
@@ -80,15 +80,15 @@ def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ())
 
 
 def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
-    """Suggests which of the `known` keys was meant by `key`, or lists the keys of its group if none is similar.
+    """Suggests which of the `known` keys was meant by `key`, or lists the keys of its group if no key is similar.
 
-    `called` maps the names that other libraries give to keys to our names.
+    `called` gives our name of a key for each name that other libraries use for this key.
     """
     leaf = key.rsplit(".", 1)[-1]
     if called.get(leaf) in known:
         return f"here it is called {called[leaf]}"
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
-    # All keys of a group begin with its name, so the last parts of the names are compared too.
+    # All keys of a group begin with the group's name, so the last parts of the names are compared too.
     alike = [name for name in known if difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], leaf).ratio() >= ALIKE]
     close = difflib.get_close_matches(key, same_leaf or alike, n=1, cutoff=0 if same_leaf else ALIKE)
     if close:
@@ -99,7 +99,7 @@ def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
 
 
 def aliases(command: Command) -> dict[str, str]:
-    """Maps the names that other libraries give to keys to the full names of these keys here."""
+    """Our full name of a key, for each name that other libraries use for this key."""
     return {other: ours for group in command.groups.values() for other, ours in group.also_called.items()}
 
 

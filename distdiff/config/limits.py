@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from distdiff.errors import UserError
 from distdiff.keys import TARGET
 
-NOT_NUMBERS = "a finite number"  # nan and inf are floats to OmegaConf
+NOT_NUMBERS = "a finite number"  # OmegaConf accepts nan and inf as floats
 
 
 def check_values(schema: type, config: DictConfig, prefix: str = "") -> None:

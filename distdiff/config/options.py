@@ -55,12 +55,12 @@ class SearchPath:
 
     @contextmanager
     def open(self) -> Iterator[Hydra]:
-        """Yields Hydra with this search path, for `compose`; an earlier Hydra is restored afterwards."""
+        """Yields Hydra with this search path, which `compose` then uses. Afterwards, an earlier Hydra is restored."""
         around = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
         try:
             path = create_config_search_path(str(CONFIG_DIR))
-            for place in self.places:  # Hydra's own schemas stay last
+            for place in self.places:  # the place of Hydra's own schemas stays last
                 path.get_path().insert(-1, SearchPathElement("command-line", place))
             yield Hydra.create_main_hydra2("distdiff", path)
         finally:
@@ -73,16 +73,16 @@ OURS = SearchPath()
 
 
 def options(group: str, search: SearchPath = OURS) -> list[str]:
-    """The options of a group, as `group=option` accepts them."""
+    """The names of a group's options, as `group=option` accepts them."""
     with search.open() as hydra:
         return _options(hydra, group)
 
 
 def load_options(wanted: Mapping[tuple[str, str], str], search: SearchPath = OURS) -> DictConfig:
-    """`{group: {option: keys}}` for each (group, option) in `wanted`, with the keys of `group=option`, unresolved.
+    """`{group: {option: keys}}` for each (group, option) in `wanted`, with the unresolved keys of `group=option`.
 
-    The values of `wanted` are the configuration keys that name these options, for error messages. Raises `UserError`
-    for an option that does not exist or whose YAML file cannot be read.
+    Each value in `wanted` is the configuration key that names the option; error messages mention this key. Raises
+    `UserError` for an option that does not exist or whose YAML file cannot be read.
     """
     with search.open() as hydra:
         for (group, option), key in wanted.items():
@@ -98,7 +98,7 @@ def load_options(wanted: Mapping[tuple[str, str], str], search: SearchPath = OUR
 
 
 def targets_of(group: str, search: SearchPath = OURS) -> Mapping[str, str]:
-    """The `_target_` of each option of the group; options without one are left out."""
+    """The `_target_` of each option of a group; options without a `_target_` are left out."""
     targets = {}
     for name in options(group, search):
         with suppress(UserError):  # a file that cannot be read must not hide the other options
@@ -108,7 +108,7 @@ def targets_of(group: str, search: SearchPath = OURS) -> Mapping[str, str]:
 
 
 def one_of(value: str, names: list[str]) -> str:
-    """Says what is allowed instead of `value`: all of `names`, and the one that was probably meant."""
+    """Says what is allowed instead of `value`: all of `names`, and the name that was probably meant."""
     close = difflib.get_close_matches(value, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"one of {', '.join(names)}{hint}"

@@ -1,4 +1,4 @@
-"""Reads which keys an option takes from the signature of its `_target_`, without importing its module.
+"""Reads an option's keys from the signature of the option's `_target_`, without importing the target's module.
 
 The modules of targets import torch, diffusers or kornia, which takes seconds, but a typing mistake must be reported
 within one second. So the signature is read from the source. A target that cannot be read that way (because of a
@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from hydra._internal.utils import _locate as _locate_object  # as get_object, but it logs nothing
+from hydra._internal.utils import _locate as _locate_object  # works like get_object, but logs nothing
 from omegaconf import MISSING
 
 from distdiff import keys
@@ -27,14 +27,15 @@ from distdiff.keys import Limits
 
 PLAIN = (int, float, str, bool)
 WITHOUT_KEYS = {"ABC", "object"}  # base classes whose constructor takes no arguments
-COMPUTED = "…"  # stands for a default that is known only to Python and applies if the key has no value
+COMPUTED = "…"  # stands for a default that is an expression, which Python evaluates if the key has no value
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A key: its type (`Any` if a configuration cannot hold it), its limits and its default.
+    """A key's type, limits and default.
 
-    The default is MISSING if there is none, and COMPUTED if it is known only to Python.
+    The type is `Any` if a configuration cannot hold the one in the signature. The default is MISSING if the
+    argument has none, and COMPUTED if it is an expression that only Python can evaluate.
     """
 
     type: Any = Any
@@ -60,7 +61,10 @@ class Signature:
 
 @cache
 def signature_of(target: str) -> Signature:
-    """The signature of the function, class or method that `target` names; raises `UserError` if there is none."""
+    """The signature of the function, class or method that `target` names.
+
+    Raises `UserError` if the signature cannot be read.
+    """
     try:
         file, names = _locate(target)
         found = None if file is None else _Module.of(file).find(names)
@@ -70,7 +74,7 @@ def signature_of(target: str) -> Signature:
 
 
 def _imported(target: str) -> Signature:
-    """The result of `signature_of`, from importing `target` and inspecting it."""
+    """The signature of `target`, found by importing `target` and inspecting it."""
     try:
         found = _locate_object(target)
         parameters, takes_any = keys.keyword_only(found)
@@ -89,11 +93,14 @@ def _imported(target: str) -> Signature:
 
 
 def _locate(target: str) -> tuple[Path | None, list[str]]:
-    """The source file of the module with which `target` begins, and the names after the module's; imports nothing."""
+    """The source file of the module with which `target` begins, and the names after the module's name.
+
+    The file is None if the module has no Python source. The target itself is not imported.
+    """
     parts, where, file = target.split("."), None, None
     for number in range(len(parts)):
         name = ".".join(parts[: number + 1])
-        # Only the first name goes through all finders, because an editable installation adds one of its own.
+        # Only the first name goes through all finders, because an editable installation adds its own finder.
         spec = find_spec(name) if number == 0 else PathFinder.find_spec(name, where)
         if spec is None:
             return file, parts[number:]
@@ -132,7 +139,7 @@ class _Module:
         return _Module(file)
 
     def find(self, names: list[str]) -> Signature | None:
-        """The signature of a function, constructor or method by its `names`; None if the source does not show it."""
+        """The signature of the function, class or method with these `names`; None if the source does not show it."""
         if not names or len(names) > 2:
             return None
         node = self.definitions.get(names[0])
@@ -165,7 +172,10 @@ class _Module:
         return Signature() if name == "__init__" and set(bases) <= WITHOUT_KEYS else None
 
     def _with_keys_of_base(self, own: Signature, owner: ast.ClassDef) -> Signature | None:
-        """The keys of a constructor with `**keys` and of its base class, to which it is assumed to pass `**keys`."""
+        """The signature of a constructor with `**keys`, which is assumed to pass `**keys` to its base class.
+
+        The keys of the base class are included.
+        """
         for base in owner.bases:
             found = self.find([base.id]) if isinstance(base, ast.Name) else None
             if found is not None:
@@ -182,7 +192,7 @@ class _Module:
         return Signature(own, tuple(before[1:] if bound else before), given.kwarg is not None)
 
     def _type(self, node: ast.expr | None) -> Any:
-        """The type in an annotation; `Any` if a configuration cannot hold it."""
+        """The type in an annotation; `Any` if a configuration cannot hold values of this type."""
         match node:
             case ast.Constant(value=None):
                 return type(None)
@@ -249,7 +259,7 @@ def _parameter(annotation: Any, default: Any) -> Parameter:
 
 
 def _unwrapped(annotation: Any) -> tuple[Any, Limits, bool]:
-    """The type and the limits in an annotation, and whether it allows null."""
+    """The type and the limits in an annotation, and whether the annotation allows null."""
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         type_, limits, optional = _unwrapped(parts[0])

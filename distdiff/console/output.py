@@ -1,4 +1,4 @@
-"""The console, and the log file in a run's directory, which gets the same lines."""
+"""The console, and the log file in a run's directory, to which the same lines are written."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,24 +10,24 @@ from rich.control import Control
 from rich.live_render import LiveRender
 
 LOG = "log.txt"
-BARS = (Control, LiveRender, NewLine)  # a progress display prints these, or calls `print` without objects
+BARS = (Control, LiveRender, NewLine)  # a progress display prints such objects, or calls `print` without objects
 FILE_WIDTH = 140  # a log file has room for whole lines
 
 
 class LoggedConsole(Console):
-    """A console that, inside a `logging_to` block, also writes to a file all that it prints except progress bars."""
+    """A console that, inside a `logging_to` block, also writes what it prints to a file, except progress bars."""
 
     _log: Console | None = None
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*objects, **options)
         if self._log is not None and objects and not any(isinstance(item, BARS) for item in objects):
-            with contextlib.suppress(OSError):  # a full disk is reported when a result cannot be written
+            with contextlib.suppress(OSError):  # a full disk is reported later, when a result cannot be written
                 self._log.print(*objects, **options)
 
     @contextlib.contextmanager
     def logging_to(self, path: Path) -> Iterator[None]:
-        """Appends the lines printed inside the block to the file `path`; if it cannot be opened, there is no log."""
+        """Appends the lines printed inside the block to the file `path`. If it cannot be opened, no log is kept."""
         before = self._log
         with contextlib.ExitStack() as closing:
             with contextlib.suppress(OSError):

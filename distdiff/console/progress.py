@@ -1,4 +1,4 @@
-"""One progress line per stage: its title, how far and how fast it is, and the time remaining."""
+"""One progress line per stage: its title, the number of finished items, the speed and the time remaining."""
 
 import contextlib
 import sys
@@ -19,7 +19,7 @@ REFRESH = 0.5  # seconds
 
 
 def announce(message: str) -> None:
-    """Prints one line from any rank: on the console if the rank leads, else to stderr, because its console is quiet."""
+    """Prints one line from any rank. Ranks that do not lead print to stderr, because their console is quiet."""
     if world().leads:
         console.print(message)
     else:
@@ -70,7 +70,7 @@ class StageProgress(ProgressBar):
         self._stop()
 
     def disable(self) -> None:
-        """Does nothing: Lightning calls it on ranks that do not lead, where the console is quiet anyway."""
+        """Does nothing. Lightning calls this method on ranks that do not lead, where the console is quiet anyway."""
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         console.print(*args)

@@ -7,7 +7,10 @@ import warnings
 
 
 def quiet_environment() -> None:
-    """Keeps other libraries' notices, on which a user cannot act, off the console; call it before importing them."""
+    """Keeps other libraries' notices, on which a user cannot act, off the console.
+
+    Call this function before importing those libraries.
+    """
     # Idle OpenMP threads must sleep: processes that share cores are a hundred times slower if their threads spin. But a
     # short spin before sleeping makes small models 1.5 times faster (experiments/results/threads.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -25,7 +28,7 @@ def quiet_environment() -> None:
 
 
 def quiet_libraries() -> None:
-    """Silences the libraries imported so far; only commands call it, after their imports.
+    """Silences the libraries imported so far. Only commands call this function, after their imports.
 
     `quiet_environment` sets the environment variables that these libraries read when they are imported.
     """

@@ -13,12 +13,12 @@ from distdiff.errors import ONWARD, Stopped, UserError
 
 CONFIG = "config.yaml"
 OURS = "# The resolved configuration of this run of distdiff.\n"
-HYDRA = ".hydra"  # the folder in which Hydra keeps the composed configuration and its overrides
+HYDRA = ".hydra"  # the folder in which Hydra keeps the composed configuration and the overrides
 
 
 @contextlib.contextmanager
 def recording(config: DictConfig, run_dir: Path) -> Iterator[None]:
-    """Writes `config.yaml`, but not over a user's own file; if an error ends the block, adds the error to the log."""
+    """Writes `config.yaml`, but not over a user's own file. If an error ends the block, it is added to the log."""
     try:
         if _is_ours(run_dir / CONFIG):
             (run_dir / CONFIG).write_text(OURS + OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
@@ -49,7 +49,7 @@ def discard_empty(run_dir: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether `path` does not exist or an earlier run wrote it; in a user's folder it may be a file of the user's."""
+    """Whether `path` does not exist or an earlier run wrote the file. A user may have a file of this name."""
     if not path.exists():
         return True
     with open(path, encoding="utf-8", errors="replace") as file:

@@ -34,7 +34,7 @@ class Node:
     node: int
     num_nodes: int
     devices: int
-    rendezvous: str | None  # None if there is only one node: its ranks meet at a temporary file
+    rendezvous: str | None  # None if there is only one node, whose ranks meet at a temporary file
 
     @property
     def leads(self) -> bool:
@@ -75,7 +75,7 @@ def count_devices(trainer: DictConfig) -> int:
 
 
 def device_indices(trainer: DictConfig) -> list[int] | None:
-    """Indices of the requested devices on a node; None for a single device that Lightning chooses itself."""
+    """Indices of the requested devices on a node; None if there is only one, which Lightning chooses."""
     devices = trainer.devices
     if OmegaConf.is_list(devices) or (isinstance(devices, str) and "," in devices):
         parts = devices.split(",") if isinstance(devices, str) else devices
@@ -84,7 +84,7 @@ def device_indices(trainer: DictConfig) -> list[int] | None:
         return list(range(int(devices))) if int(devices) > 1 else None
     if trainer.accelerator == "cpu":
         return None
-    import torch  # takes seconds, so torch is imported only if nothing else can tell
+    import torch  # importing torch takes seconds, so it is done only if nothing else gives the number
 
     return list(range(torch.cuda.device_count())) or None
 

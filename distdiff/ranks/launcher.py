@@ -1,6 +1,6 @@
 """Starts a node's ranks, each in its own process, watches them, and ends all of them if one is lost.
 
-Lightning's own launcher runs the command line again for every rank; under Hydra, that starts a second multirun or makes
+Lightning's own launcher runs the command line again for every rank; under Hydra, this starts a second multirun or makes
 a second run directory (hydra issue 2070, Lightning issues 11300 and 18175). Here, a rank gets the finished
 configuration of one job instead, so that ranks work the same way in single runs, in multiruns and under Hydra's
 launchers.
@@ -76,14 +76,14 @@ def _start(node: Node, member: str, local_rank: int, place: Path) -> subprocess.
     return subprocess.Popen(
         command,
         env={"OMP_NUM_THREADS": str(threads)} | os.environ,
-        stdin=subprocess.PIPE,  # closes when this process ends in any way, which tells the rank to end too
+        stdin=subprocess.PIPE,  # this pipe closes when this process ends in any way, which tells the rank to end too
         start_new_session=True,  # Ctrl-C reaches only this process, which forwards it once to each rank
     )
 
 
 @contextmanager
 def _forwarding(ranks: list[subprocess.Popen]) -> Iterator[list[int]]:
-    """Inside the block, forwards signals to all ranks, which finish their batch; yields a list of these signals."""
+    """Inside the block, forwards signals to all ranks, which then finish their batch. Yields the list of signals."""
     received: list[int] = []
 
     def forward(number: int, _: object) -> None:
@@ -99,7 +99,7 @@ def _forwarding(ranks: list[subprocess.Popen]) -> Iterator[list[int]]:
 
 
 def _watch(ranks: list[subprocess.Popen], received: list[int]) -> int | None:
-    """Waits for all ranks; returns the index in `ranks` of the one that failed first, None if none failed.
+    """Waits for all ranks. Returns the index in `ranks` of the rank that failed first, or None if no rank failed.
 
     Once a rank has failed, the others get SIGTERM. Ranks still running `GRACE` seconds after a failure or a signal are
     killed.

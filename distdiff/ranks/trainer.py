@@ -25,13 +25,13 @@ def build_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
 
 
 def build_parallel_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
-    """A trainer that spans all ranks of a job (DDP by default); the data must already be split, one shard per rank."""
+    """A trainer that spans all ranks of a job (DDP by default). The data must already be split, one shard per rank."""
     arguments = OmegaConf.to_container(config, resolve=True)
     parallel = {
         "devices": count_devices(config) if config.accelerator == "cpu" else (device_indices(config) or 1),
         "strategy": "ddp" if config.strategy == "auto" else config.strategy,
         "plugins": [LightningEnvironment()],  # the ranks already run, so Lightning has none to launch
-        "sync_batchnorm": config.accelerator != "cpu",  # not available on CPUs
+        "sync_batchnorm": config.accelerator != "cpu",  # Lightning cannot synchronize batch norm on CPUs
         "use_distributed_sampler": False,
     }
     return _trainer(arguments | parallel | stage)

@@ -1,4 +1,4 @@
-"""The processes of a job as its code sees them: which one leads, what runs only once, where all wait for each other.
+"""The processes of a job as its code sees them: which process leads, what runs only once, and where all wait.
 
 Every rank runs the same code. Outside training under DDP there is no torch process group, so a rank waits for others
 only in the functions of this module.
@@ -20,7 +20,8 @@ from distdiff.errors import ONWARD, RankLost, UserError, first_line
 from distdiff.ranks.arrangement import Rank
 
 T = TypeVar("T")
-# How long a rank waits: the slowest rank may be hours behind. A lost rank is noticed at once, as its connection closes.
+# How long a rank waits for the others, of which the slowest may be hours behind. A lost rank is noticed at once,
+# because its connection closes.
 PATIENCE = timedelta(days=30)
 LEFT_ALONE = f"another rank is gone; {ONWARD}"
 JOINING = timedelta(minutes=30)
@@ -28,7 +29,7 @@ PARTING = 60  # seconds
 
 
 class World:
-    """The `size` processes of a job; this one has index `rank`. If `size` is 1, no method waits or costs time."""
+    """The `size` processes of a job; this process has index `rank`. If `size` is 1, no method waits or costs time."""
 
     def __init__(self, place: Rank | None = None) -> None:
         self.place = place
@@ -58,16 +59,16 @@ class World:
         return 0 if self.place is None else self.place.local_rank
 
     def fair_share(self) -> int:
-        """How many threads this process may keep busy: its cores divided by the number of ranks that share them."""
+        """How many threads this process may keep busy: its cores divided by the number of ranks on these cores."""
         return max(1, len(_cores()) // (1 if self._alone else self._neighbours.add(0)))
 
     def barrier(self) -> None:
-        """Returns when every rank has called it."""
+        """Returns when every rank has called this method."""
         if self.size > 1:
             _wait(self._group.barrier())
 
     def once(self, make: Callable[[], T]) -> T:
-        """Runs `make` on the leading rank alone; all ranks wait for it and get its result, or raise its `UserError`."""
+        """Runs `make` on the leading rank alone. All ranks wait, and get its result or raise its `UserError`."""
         if self.size == 1:
             return make()
         outcome: tuple[T | None, UserError | None] = (None, None)
@@ -84,10 +85,10 @@ class World:
         return result
 
     def agreed(self, name: str, value: str) -> str:
-        """The `value` of the rank that called this first with `name`, the same on all ranks; no rank waits.
+        """The `value` of the rank that was the first to call this method with `name`. No rank waits for another.
 
-        Call it for a value that each rank looks up by itself and that may change between two look-ups. The `value` must
-        not be empty.
+        So all ranks get the same value. Call this method for a value that each rank looks up by itself and that may
+        change between two look-ups. The `value` must not be empty.
         """
         if self.place is None:
             return value
@@ -98,7 +99,7 @@ class World:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Inside the block, this process behaves like the only one of its job."""
+        """Inside the block, this process behaves as if it were the only process of its job."""
         before, self._alone = self._alone, True
         try:
             yield
@@ -106,12 +107,15 @@ class World:
             self._alone = before
 
     def counter(self) -> "Counter":
-        """A new counter that all ranks share; all of them must create their counters in the same order."""
+        """A new counter that all ranks share. All ranks must create their counters in the same order."""
         self._counters += 1
         return Counter(None if self.size == 1 else distributed.PrefixStore(f"counter{self._counters}", self._store))
 
     def part(self) -> None:
-        """Every rank calls this at the job's end; the leading one hosts the store, so it waits `PARTING` s at most."""
+        """Every rank calls this at the job's end.
+
+        The leading rank hosts the store, so it waits until the others have called this too, but at most `PARTING` s.
+        """
         here = self.counter()
         deadline = time.monotonic() + PARTING
         here.add(1)
@@ -135,7 +139,7 @@ class World:
             distributed.destroy_process_group()
 
     def _broadcast(self, value: Any) -> Any:
-        """The leading rank's `value` on every rank; it is pickled only to be sent between our own processes."""
+        """The leading rank's `value` on every rank. The value is pickled only to send it between our own processes."""
         message = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8) if self.leads else None
         length = torch.tensor([len(message) if self.leads else 0])
         _wait(self._group.broadcast(length, 0))
@@ -152,7 +156,7 @@ class Counter:
         self._own = 0
 
     def add(self, count: int) -> int:
-        """Adds `count` and returns the sum."""
+        """Adds `count` and returns the sum of what all ranks have added."""
         self._own += count
         if self._store is None:
             return self._own
@@ -171,7 +175,7 @@ def world() -> World:
 
 
 def join(place: Rank) -> World:
-    """Makes this process a rank of a job, once in its lifetime; returns when all ranks have joined."""
+    """Makes this process a rank of a job and returns when all ranks have joined. A process joins only once."""
     global _world
     if _world.place == place:  # a later job of a multirun whose ranks `srun` or `torchrun` started
         return _world

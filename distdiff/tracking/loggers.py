@@ -33,7 +33,10 @@ def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
 
 @contextmanager
 def tracked(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
-    """Yields the run's logger and ends its run after the block, as failed if an error or a signal ended the block."""
+    """Yields the run's logger, and ends the logger's run after the block.
+
+    The run counts as failed if an error or a signal ended the block.
+    """
     logger = build_logger(config, run_dir)
     try:
         yield logger
@@ -44,10 +47,10 @@ def tracked(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
 
 
 def stage_logger(logger: Logger | None, prefix: str) -> Logger | bool:
-    """A logger of the same run for a stage's trainer; it puts `prefix/` before the name of every metric.
+    """A logger for a stage's trainer, in the same run as `logger`. It puts `prefix/` before the name of every metric.
 
-    A CSV logger writes to the folder `metrics/<prefix>` instead. For any other logger and for None, the result is
-    False.
+    If `logger` is a CSV logger, the result writes to the folder `metrics/<prefix>` instead. If `logger` is of another
+    kind or None, the result is False.
     """
     stage: Logger
     if isinstance(logger, WandbLogger):
@@ -63,7 +66,7 @@ def stage_logger(logger: Logger | None, prefix: str) -> Logger | bool:
 
 
 def log_image(logger: Logger | None, name: str, picture: Path | Image.Image, step: int | None = None) -> None:
-    """Shows a picture (an image or its file) on the logger's dashboard, if it has one."""
+    """Shows a picture (an image or its file) on the logger's dashboard, if the logger has one."""
     if isinstance(logger, WandbLogger):
         logger.log_image(name, [str(picture) if isinstance(picture, Path) else picture], step)
     elif isinstance(logger, TensorBoardLogger):
@@ -82,9 +85,10 @@ def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
 
 
 def finish(logger: Logger | None, exit_status: int = 0) -> None:
-    """Ends the logger's run, so that the next job of a multirun begins its own.
+    """Ends the logger's run, so that the next job of a multirun begins a new run.
 
-    W&B shows a run with an `exit_status` above 0 as failed. For an offline W&B run, prints the command that uploads it.
+    W&B shows a run with an `exit_status` above 0 as failed. If a W&B run is offline, the command that uploads the run
+    is printed.
     """
     if isinstance(logger, WandbLogger):
         run = logger.experiment
@@ -102,7 +106,7 @@ def csv(run_dir: Path, command: str) -> CSVLogger:
 
 
 def tensorboard(run_dir: Path, command: str) -> TensorBoardLogger:
-    """Event files under the run's directory; raises `UserError` if the package is missing."""
+    """Event files under the run's directory; raises `UserError` if the package `tensorboard` is missing."""
     try:
         return TensorBoardLogger(run_dir, name="", version="tensorboard")
     except ModuleNotFoundError:
@@ -118,7 +122,10 @@ def wandb(
     group: str | None,
     tags: list[str],
 ) -> WandbLogger:
-    """A logger with its own W&B run; without `group`, a multirun's jobs share a group named after its directory."""
+    """A logger with its own W&B run.
+
+    If `group` is not given, all jobs of a multirun share a W&B group, which is named after the multirun's directory.
+    """
     import wandb as client
 
     os.environ.setdefault("WANDB_MODE", "online" if _has_key() else "offline")

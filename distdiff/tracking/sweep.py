@@ -21,7 +21,10 @@ UNENDED = "it did not end"
 
 @dataclass(frozen=True)
 class SweptJob:
-    """A job of the multirun in the directory `sweep`: number, directory, overrides, and the error if it failed."""
+    """A job of the multirun in the directory `sweep`: its number, directory and overrides.
+
+    `error` is None if the job succeeded; otherwise it says why the job failed.
+    """
 
     number: int
     sweep: str
@@ -34,7 +37,7 @@ class SweptJob:
         return dict(item.split("=", 1) for item in self.overrides if "=" in item)
 
     def figures(self) -> dict[str, float]:
-        """The numbers in the job's results that a sweep compares; empty if the job failed or left none here."""
+        """The numbers in the job's results that a sweep compares; empty if the job failed or wrote no results."""
         results = None if self.error is not None else _read(Path(self.directory) / RESULTS)
         if results is None:
             return {}
@@ -67,7 +70,10 @@ class SweepNotes:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The contents of a JSON file; None if it is missing or incomplete: an error here would hide why a sweep ended."""
+    """The contents of a JSON file; None if the file is missing or incomplete.
+
+    An error here would hide why a sweep ended.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -99,7 +105,7 @@ def conclude(jobs: Sequence[SweptJob]) -> None:
 
 
 def _differing(given: Sequence[Mapping[str, str]]) -> list[str]:
-    """The keys whose values differ between jobs, in the order in which they were given."""
+    """The keys whose values differ between jobs, in the order in which the overrides were given."""
     keys = dict.fromkeys(key for overrides in given for key in overrides)
     return [key for key in keys if len({overrides.get(key) for overrides in given}) > 1]
 
