@@ -23,7 +23,7 @@ PATIENCE = 100  # a fractional limit is applied to at least this many images, or
 
 
 class FailureLimit:
-    """The limit that `expansion.max_failures` sets: a fraction if below 1, a count from 1 on, no limit if None."""
+    """The limit that `expansion.max_failures` sets. Below 1 it is a fraction, from 1 on a count. None sets no limit."""
 
     def __init__(self, allowed: float | None) -> None:
         self.allowed = allowed

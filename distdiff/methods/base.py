@@ -28,9 +28,9 @@ class Method(ABC):
     - `keeps_class`: whether the heaviest class of a new image is always its source's class.
     - `columns`: the metadata columns that the method adds, by name, with their types: `str`, `int`, `float`, `bool`, or
       a list of one of these, such as `list[str]`. A column that is not declared gets the type of its values.
-    - `group_size`: None if every image is made independently. A number if the copies of a source depend on each other:
-      they are then made together on one rank, at most this many in a batch, and all are made again if only some were
-      saved.
+    - `group_size`: None if every image is made independently. If the copies of a source depend on each other, it is the
+      largest number of copies in a batch. All copies of a source are then made on one rank, and a batch of which only
+      some images were saved is made again.
     """
 
     num_sources: ClassVar[int] = 1
@@ -51,7 +51,8 @@ class Method(ABC):
         """The positions of the real images that a new image is made from besides its source.
 
         By default, these are `num_sources` − 1 different images of the source's class, drawn by the item's own seed. If
-        the class has too few images, the same image may occur twice, or the source itself.
+        the class has too few images, an image may occur more than once. In a class of one image, the source itself is
+        drawn.
         """
         wanted = self.num_sources - 1
         if wanted < 1:
@@ -70,7 +71,7 @@ class Method(ABC):
 
     @abstractmethod
     def synthesizer(self, *materials: Any) -> Synthesizer:
-        """Builds the synthesizer that makes the images. A subclass takes as arguments those of the following that it needs:
+        """Builds the synthesizer that makes the images. A subclass takes only the arguments that it needs:
 
         - `seed` (int): the study's seed.
         - `squares` (`Squares`): the real images as squares of the generator's resolution, (H, W, 3) uint8 each.
