@@ -133,7 +133,7 @@ class Assembly:
             return Path(self.config.expansion.output_dir)
         if self.config.expansion.output_dir:  # a study makes several expansions, so each gets a folder inside it
             return Path(self.config.expansion.output_dir) / f"{safe_name(name)}-seed{seed}"
-        # Each factor of a selection has its own directory: selecting anew replaces images, and no run's data may change.
+        # With a selection, each factor has its own directory: selecting replaces images, and no run's data may change.
         factor = "" if self.config.selection.name == ALL else f"x{self.config.expansion.factor}"
         words = StorageOptions.of(self.config).words
         parts = (safe_name(self.config.dataset.name), safe_name(name), identity, factor, words)

@@ -31,7 +31,7 @@ class Examiner:
     def candidates(
         self, label: int, items: Sequence[WorkItem], rows: Sequence[Row], read: Callable[[int], bytes]
     ) -> Candidates:
-        """The candidates of one class; `read(i)` returns the file of `items[i]`, and `rows[i]` is its metadata."""
+        """The candidates of one class. `read(i)` returns the file of `items[i]`, and `rows[i]` is its metadata row."""
         energy = self.materials.image_energy.to(self.device)
         features, energies, probabilities = [], [], []
         for start in range(0, len(items), BATCH):

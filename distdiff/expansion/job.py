@@ -45,12 +45,12 @@ from distdiff.writing import writing_to
 
 @dataclass
 class ExpansionJob:
-    """Describes an expansion before it is made. Its `ingredients` identify it.
+    """Describes an expansion before it is made. The `ingredients` identify the expansion.
 
     `name` is the name of the study's row. `synthesizer(title)` loads the synthesizer that makes the images; `title`
     labels progress bars. `method` plans the images. `choose_sources()` returns the positions of the sources that get
-    copies; if `choose_sources` is None, all sources do. `adopts`: whether to copy images that a neighbouring directory
-    already has, if they were made in the same way.
+    copies; if `choose_sources` is None, all sources get copies. `adopts`: whether to copy images that a neighbouring
+    directory already has, if they were made in the same way.
     """
 
     name: str
@@ -193,7 +193,7 @@ class ExpansionJob:
         return settled - torn
 
     def _part(self, plan: ExpansionPlan, share: Share, indices: np.ndarray) -> np.ndarray:
-        """Those of `indices` whose items belong to a share; copies that are made together belong to the same share."""
+        """The `indices` of the items that belong to a share; copies that are made together belong to the same share."""
         return share.of(indices, plan.source_numbers(indices) if self.method.together else None)
 
     def _without_adopted(self, plan: ExpansionPlan, missing: np.ndarray, share: Share, storage: Storage) -> np.ndarray:

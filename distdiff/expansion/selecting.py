@@ -1,8 +1,8 @@
 """An expansion in which a selection keeps only some of the images.
 
-Candidate images are written below `.candidates/`. Once all of them exist, the images to keep are chosen class by class
-and moved to the dataset. At every moment each image is in at least one of these two places, so a stop loses no image
-and the next run can continue.
+Candidate images are written below `.candidates/`. Once all candidates exist, the images to keep are chosen class by
+class and moved to the dataset. At every moment each image is in at least one of these two places, so a stop loses no
+image and the next run can continue.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +66,7 @@ class SelectingJob(ExpansionJob):
 
     @property
     def contents(self) -> None:
-        """Always None: all images of the directory belong to the job, because another factor selects anew."""
+        """Always None: all images of the directory belong to the job. Another factor selects anew."""
         return None
 
     @property

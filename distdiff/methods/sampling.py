@@ -71,7 +71,10 @@ class GuidedSampler(Synthesizer):
         )
 
     def batch(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> GuidedBatch:
-        """The batch as the guidance method sees it. All items must have the same schedule; each has one of `generators`."""
+        """The batch as the guidance method sees it. All items must have the same schedule.
+
+        `generators` holds one random generator for each item.
+        """
         device, strength = self.generator.device, items[0].strength
         targets = self.image_energy.targets(items, self.seed).to(device)
         return GuidedBatch(

@@ -24,7 +24,10 @@ class Synthesized:
     failures: dict[int, str] = field(default_factory=dict)
 
     def judged(self) -> "Synthesized":
-        """A copy of these results. Its `failures` also hold all samples that are not finite, or constant in 8 bits."""
+        """A copy of these results whose `failures` also hold the samples that are not usable.
+
+        A sample is not usable if a value is not finite, or if all its pixels are equal after rounding to 8 bits.
+        """
         finite = self.images.isfinite().flatten(1).all(1)
         levels = self.images.nan_to_num().clamp(0, 1).mul(255).round().flatten(2)
         constant = (levels.amax(2) == levels.amin(2)).all(1)
@@ -42,4 +45,7 @@ class Synthesizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, items: Sequence[WorkItem]) -> Synthesized:
-        """Makes one image for each item. It depends on that item alone, unless the method makes copies together."""
+        """Makes one image for each item.
+
+        Each image depends on its own item alone, unless the method makes copies together.
+        """

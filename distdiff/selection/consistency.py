@@ -8,8 +8,8 @@ from distdiff.selection.base import Candidates, Selection
 class Consistency(Selection):
     """Keeps the first images, in the plan's order, whose label the guide predicts. If these are too few, asks for more.
 
-    If there are still too few such images in the last round, the gap is filled with those of the other images that have
-    the highest probability of their label, so that counts stay equal.
+    If there are still too few such images in the last round, the other images with the highest probability of
+    their label fill the gap, so that every class has as many images as planned.
     """
 
     def choose(self, candidates: Candidates, wanted: int, last: bool) -> np.ndarray:
