@@ -159,7 +159,7 @@ class SelectingJob(ExpansionJob):
             self.store.path.mkdir(exist_ok=True)
 
     def _choose(self, title: str, logger: Logger | bool) -> None:
-        """Chooses images class by class. Makes more candidates, in all shares, for classes with too few good ones."""
+        """Chooses images class by class. Classes with too few good candidates get more, in all shares."""
         wanted = {int(label): int(count) for label, count in enumerate(self.plan.counts) if count}
         chosen: dict[int, list[str]] = {}
         factors = self.selection.factors(self.factor)
@@ -211,7 +211,10 @@ class SelectingJob(ExpansionJob):
         return indices[np.isin(self.sources.labels[plan.source_numbers(indices)], labels)]
 
     def _keep(self) -> bool:
-        """Moves the chosen images to the dataset and finishes the directory. Returns False if images are lost."""
+        """Moves the chosen images to the dataset and finishes the directory.
+
+        Returns False if some of the chosen images are lost.
+        """
         with writing_to(self.path, OUTPUT_DIR):
             kept = self.store.kept()
             self.store.hand_over(kept["names"], SHARE)

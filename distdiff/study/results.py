@@ -13,7 +13,7 @@ from distdiff.metrics.base import Metric
 from distdiff.study.methods import ORIGINAL, UNGUIDED
 from distdiff.study.statistics import PairedDifference, paired_difference
 
-# What is measured for every expansion besides the metrics, each with whether a higher value is better.
+# What is measured for every expansion besides the metrics, mapped to whether higher values are better.
 # None means that neither higher nor lower values are better.
 OF_EVERY_EXPANSION: Mapping[str, bool | None] = {
     "energy_before": None,
@@ -38,7 +38,7 @@ ROW = (
 
 
 def measures_of(metrics: Mapping[str, Metric]) -> dict[str, bool | None]:
-    """The names of all measures of a study that computes `metrics`, each with whether a higher value is better.
+    """The names of all measures of a study that computes `metrics`, mapped to whether higher values are better.
 
     None means that neither higher nor lower values are better. Raises `UserError` if a metric has the name of another
     column of the results.
