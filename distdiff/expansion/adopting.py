@@ -1,4 +1,4 @@
-"""Copies images that another row of a study has already made: rows that differ only in selection make the same images."""
+"""Copies images that another row of a study has made already. Rows that differ only in selection make equal images."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -17,8 +17,8 @@ SELECTION = "selection"  # this ingredient decides which images are kept, not ho
 def adopt(directory: Path, wanted: Sequence[str], ingredients: Mapping[str, Any], storage: Storage) -> set[str]:
     """Copies those `wanted` images (file names) that a neighbouring directory already has into the open `storage`.
 
-    Returns the names of the copied images. They equal the images that this job would make, because everything that
-    decides the pixels is the same.
+    Returns the names of the copied images. The copies equal the images that this job would make, because
+    everything that decides the pixels is the same.
     """
     missing = set(wanted)
     for other in _siblings(directory, ingredients, storage):
@@ -29,7 +29,10 @@ def adopt(directory: Path, wanted: Sequence[str], ingredients: Mapping[str, Any]
 
 
 def _batches(other: ExpandedDirectory, wanted: Set[str]) -> Iterator[list[tuple[Row, bytes]]]:
-    """The wanted images of another directory, in batches. Ends early if one cannot be read (it may just be moved)."""
+    """The wanted images of another directory, in batches.
+
+    Ends early if an image cannot be read, for instance because another process is moving it.
+    """
     try:
         store = CandidateStore(other)
         rows = [row for name, row in (store.rows() | other.rows()).items() if name in wanted]
@@ -56,7 +59,7 @@ def _siblings(directory: Path, ingredients: Mapping[str, Any], storage: Storage)
 
 
 def _whole(other: ExpandedDirectory) -> bool:
-    """Whether all images of the directory can be read now; images in an unfinished shard cannot."""
+    """Whether all images of the directory can be read now. Images in an unfinished shard cannot be read."""
     return other.storage.options.shard_size is None or other.manifest()["complete"]
 
 

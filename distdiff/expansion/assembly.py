@@ -1,4 +1,4 @@
-"""Turns the configuration into expansion jobs: which images a job makes, and what identifies and makes them."""
+"""Turns the configuration into expansion jobs. A job knows which images it makes, and what identifies them."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,8 @@ class Assembly:
     def job(self, data: TrainingSet, seed: int, name: str | None = None) -> ExpansionJob:
         """The job that expands `data` by the `method`, `selection` and `expansion` keys.
 
-        `name` is the name of the study's row and becomes part of the directory's name; by default the keys decide it.
+        `name` is the name of the study's row and becomes part of the directory's name. By default, the
+        name follows from the keys.
         """
         name = row_name(self.config) if name is None else name
         method: Method = build(self.config.method)
@@ -75,7 +76,7 @@ class Assembly:
         return SelectingJob(*common, selection=selection, examiner=examiner)
 
     def materials(self, data: TrainingSet, seed: int, title: str, few: bool = False) -> Materials:
-        """The objects that methods and selections may ask for; `few`: whether only a few images will be made."""
+        """The objects that methods and selections may ask for. `few`: whether only a few images will be made."""
         return Materials(self.config, data, seed, title, self.cache, self.encoders, self.generators, few)
 
     def ingredients(self, data: TrainingSet, seed: int) -> dict[str, Any]:
@@ -122,15 +123,17 @@ class Assembly:
         return {"energy": identity, "encoder": self.encoders.identity(data, seed)}
 
     def directory_for(self, name: str, seed: int, identity: str) -> Path:
-        """`expansion.output_dir`, or a directory below `paths.expanded_dir` whose name has dataset, row and fingerprint.
+        """The directory of an expansion: `expansion.output_dir`, or in a study a folder inside `expansion.output_dir`.
 
-        The name also has the factor if there is a selection, and the storage options if they are not the defaults.
+        If `expansion.output_dir` is None, the directory is below `paths.expanded_dir`, and its name holds the dataset,
+        the row and the fingerprint. The name also holds the factor if there is a selection, and the storage options if
+        they are not the defaults.
         """
         if self.config.expansion.output_dir and self.config.command == "expand":
             return Path(self.config.expansion.output_dir)
         if self.config.expansion.output_dir:  # a study makes several expansions, so each gets a folder inside it
             return Path(self.config.expansion.output_dir) / f"{safe_name(name)}-seed{seed}"
-        # A selection for another factor would replace the images in the same directory, and no run's data may change later.
+        # With a selection, each factor has its own directory: selecting replaces images, and no run's data may change.
         factor = "" if self.config.selection.name == ALL else f"x{self.config.expansion.factor}"
         words = StorageOptions.of(self.config).words
         parts = (safe_name(self.config.dataset.name), safe_name(name), identity, factor, words)

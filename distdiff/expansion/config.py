@@ -20,10 +20,11 @@ OF_ENERGY = ("guidance", "energy", "encoder", "prototype")  # groups that only s
 @dataclass
 class ExpansionKeys:
     factor: int = key(at_least=1)
-    balance: bool = False  # small classes get more copies: every class has equally many images in total
+    balance: bool = False  # small classes get more copies, so that all classes have equally many images in total
     sources: str = key("all", choices=("all", "hard"))  # hard: copies are made only of the images the guide learnt last
     hard_fraction: float = key(0.5, above=0, at_most=1)  # the fraction of each class's images that counts as hard
-    strength: Any = key(above=0, at_most=1)  # a number, a list (an entry per copy, repeated) or {low: , high: }
+    # A number, a list with one entry for each copy (a list that is too short is repeated), or {low: , high: }.
+    strength: Any = key(above=0, at_most=1)
     batch_size: int = key(at_least=1)
     output_dir: str | None = None
     format: str = key("imagefolder", choices=("imagefolder", "webdataset", "parquet"))
@@ -33,7 +34,8 @@ class ExpansionKeys:
     shard_size: int = key(1000, at_least=1)  # images per shard, for webdataset and parquet
     split: int | None = key(None, at_least=0)  # the index of this process's part of an array job, from 0
     total_split: int = key(1, at_least=1)
-    # The unreadable sources or failed images that a run tolerates: below 1 a fraction, else a count; null: no limit.
+    # How many unreadable sources, or failed images, a run tolerates. A value below 1 is a fraction, a value from 1 on
+    # is a count, and null sets no limit.
     max_failures: float | None = key(0.25, at_least=0)
 
 
@@ -63,7 +65,7 @@ def check(config: DictConfig) -> None:
 def unread(config: DictConfig) -> dict[str, str]:
     """The groups and keys that the chosen method, selection and sources do not read, each with a message.
 
-    Empty for a study of several rows, because each row may read other keys.
+    The result is empty for a study of several rows, because each row may read different keys.
     """
     if "study" in config and list(config.study.methods) != [row_name(config)]:
         return {}

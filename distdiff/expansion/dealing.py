@@ -28,7 +28,7 @@ class Deal(ABC):
 
     @abstractmethod
     def least_factor(self, copies: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """For each of `copies`, whose sources are at `positions`, the smallest factor whose plan contains it, (m,)."""
+        """The smallest factor whose plan contains each copy, (m,). `positions` are those of the copies' sources."""
 
     def numbers(self, copies: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """The index of each copy among the items of its class, counted from 0, (m,)."""
@@ -91,8 +91,8 @@ class InTurn(Deal):
     def balanced(cls, labels: np.ndarray, ranks: np.ndarray, sizes: np.ndarray, factor: int) -> "InTurn":
         """Makes N (1 + factor) − n_c copies for a class of n_c real images, so that every class has N (1 + factor) images.
 
-        N is the largest n_c. `labels` and `ranks` (n,) describe the sources that get copies; `sizes` (classes,) counts
-        all real images of each of their classes.
+        N is the largest n_c. `labels` and `ranks` (n,) describe the sources that get copies; `sizes` (classes,) is the
+        number of all real images in each class that has such sources.
         """
         largest = int(sizes.max(initial=1))
         words = f"of {len(labels):,} source images, so many that each class has {largest * (1 + factor):,} with its originals,"
@@ -100,9 +100,9 @@ class InTurn(Deal):
 
     @classmethod
     def equal_counts(cls, labels: np.ndarray, ranks: np.ndarray, sizes: np.ndarray, factor: int) -> "InTurn":
-        """Makes, for each class, `factor` times as many copies as it has real images, but only of the given sources.
+        """Makes, for each class, `factor` times as many copies as the class has real images.
 
-        The arguments are those of `balanced`.
+        Only the given sources get copies. The arguments are those of `balanced`.
         """
         words = f"{factor * int(sizes.sum()):,} copies of {len(labels):,} of {int(sizes.sum()):,} source images"
         return cls(labels, ranks, np.zeros_like(sizes), sizes, factor, words)

@@ -60,9 +60,9 @@ class SayEstimate(Callback):
     """Prints one `Estimate` early in a job, unless the job has only one batch.
 
     `images` is the number of images that all `ranks` make together. The estimate is printed after the second batch,
-    because the first one includes warming up, or after the first batch if that took more than `patience` seconds. If
-    half of the first batch's rate is enough to finish within a minute, "less than a minute" is printed after the first
-    batch instead.
+    because the first batch includes warming up. If the first batch took more than `patience` seconds, the estimate is
+    printed after the first batch already. If half of the first batch's rate is enough to finish within a minute, "less
+    than a minute" is printed after the first batch, without a rate.
     """
 
     def __init__(self, images: int, encoding: ImageEncoding, ranks: int = 1, patience: float = 30.0) -> None:

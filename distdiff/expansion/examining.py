@@ -31,7 +31,7 @@ class Examiner:
     def candidates(
         self, label: int, items: Sequence[WorkItem], rows: Sequence[Row], read: Callable[[int], bytes]
     ) -> Candidates:
-        """The candidates of one class; `read(i)` returns the file of `items[i]`, and `rows[i]` is its metadata."""
+        """The candidates of one class. `read(i)` returns the file of `items[i]`, and `rows[i]` is its metadata row."""
         energy = self.materials.image_energy.to(self.device)
         features, energies, probabilities = [], [], []
         for start in range(0, len(items), BATCH):
@@ -54,7 +54,11 @@ class Examiner:
         )
 
     def _probabilities(self, raw: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """The guide's class probabilities (B, classes); for other encoders, a softmax of the cosines to the class means."""
+        """The guide's class probabilities (B, classes).
+
+        Other encoders predict no classes. For these, a softmax of the cosines to the class means takes the place of the
+        probabilities.
+        """
         encoder = self.materials.image_energy.encoder
         if isinstance(encoder, GuideEncoder):
             return encoder.classifier.head(raw).softmax(-1)
@@ -69,7 +73,7 @@ class Examiner:
 
     @cached_property
     def _class_means(self) -> torch.Tensor:
-        """The mean feature of each class as a unit vector, (classes, D); zero for a class without images."""
+        """The mean feature of each class as a unit vector, (classes, D). A class without images has zeros."""
         labels = torch.from_numpy(self.materials.train.labels)
         classes = range(len(self.materials.train.class_names))
         sums = torch.stack([self._real[labels == label].sum(0) for label in classes])

@@ -1,4 +1,4 @@
-"""Journals and counts failed samples, and ends the run when there are too many."""
+"""Journals and counts failed samples, and ends the run when too many samples have failed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,10 @@ PATIENCE = 100  # a fractional limit is applied to at least this many images, or
 
 
 class FailureLimit:
-    """The limit that `expansion.max_failures` sets: a fraction if below 1, a count from 1 on, no limit if None."""
+    """The limit that `expansion.max_failures` sets.
+
+    A value below 1 is a fraction, a value from 1 on is a count, and None sets no limit.
+    """
 
     def __init__(self, allowed: float | None) -> None:
         self.allowed = allowed
@@ -55,7 +58,7 @@ class FailureLimit:
 
 
 class FailureJournal(Callback):
-    """Journals samples that failed, and ends the run with a `UserError` when there are too many."""
+    """Journals samples that failed, and ends the run with a `UserError` when too many samples have failed."""
 
     def __init__(self, directory: Path, share: Share, limit: FailureLimit, plan: ExpansionPlan, settled: int) -> None:
         """`settled`: how many images of the plan exist already or failed before; all of these count as tried.

@@ -1,4 +1,4 @@
-"""Loads generators for all rows of a study, and computes what identifies them."""
+"""Loads generators for all rows of a study, and computes what identifies each generator."""
 
 from typing import Any
 

@@ -45,12 +45,12 @@ from distdiff.writing import writing_to
 
 @dataclass
 class ExpansionJob:
-    """Describes an expansion before it is made. Its `ingredients` identify it.
+    """Describes an expansion before it is made. The `ingredients` identify the expansion.
 
     `name` is the name of the study's row. `synthesizer(title)` loads the synthesizer that makes the images; `title`
     labels progress bars. `method` plans the images. `choose_sources()` returns the positions of the sources that get
-    copies; if `choose_sources` is None, all sources do. `adopts`: whether to copy images that a neighbouring directory
-    already has, if they were made in the same way.
+    copies; if `choose_sources` is None, all sources get copies. `adopts`: whether to copy images that a neighbouring
+    directory already has, if they were made in the same way.
     """
 
     name: str
@@ -96,7 +96,7 @@ class ExpansionJob:
 
     @property
     def contents(self) -> Contents | None:
-        """Which images of the finished directory belong to this job; None if all do.
+        """Which images of the finished directory belong to this job; None if all of them do.
 
         The directory may hold more images, if it was made with a larger factor.
         """
@@ -127,7 +127,10 @@ class ExpansionJob:
         return ExpandedDirectory(self.path).holds(self.plan)
 
     def fill(self, share: Share, title: str, logger: Logger | bool) -> int:
-        """Makes a share's images and returns how many of other shares' images are missing; if none, finishes the directory."""
+        """Makes a share's images and returns how many images of other shares are missing.
+
+        If none is missing, also finishes the directory.
+        """
         directory = ExpandedDirectory(self.path)
         self.make_missing(self.plan, share, title, logger, directory.storage, directory.rows)
         return world().once(lambda: self._finish(directory, self.plan))
@@ -178,10 +181,10 @@ class ExpansionJob:
         ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names, options, declared)
 
     def _settled(self, rows: Mapping[str, Row]) -> set[str]:
-        """The file names of images that need not be made: those that have a row, and those that failed before.
+        """The file names of images that need not be made, because they have a metadata row or failed before.
 
-        If one of several images that were made together was lost, the others are left out too, so that all are made
-        again.
+        If one of several images that were made together was lost, the others are not in the result either, so that all
+        of them are made again.
         """
         settled = rows.keys() | read_failures(self.path).keys()
         if not self.method.together:
@@ -190,11 +193,11 @@ class ExpansionJob:
         return settled - torn
 
     def _part(self, plan: ExpansionPlan, share: Share, indices: np.ndarray) -> np.ndarray:
-        """Those of `indices` whose items belong to a share; copies that are made together belong to the same share."""
+        """The `indices` of the items that belong to a share; copies that are made together belong to the same share."""
         return share.of(indices, plan.source_numbers(indices) if self.method.together else None)
 
     def _without_adopted(self, plan: ExpansionPlan, missing: np.ndarray, share: Share, storage: Storage) -> np.ndarray:
-        """Copies the missing items that another row of the study has made, and returns the indices of the others."""
+        """Copies the missing items that another row of the study has made, and returns the indices of the rest."""
         wanted = {plan[int(index)].file_name: int(index) for index in missing}
         with writing_to(self.path, OUTPUT_DIR):
             storage.begin(share.name)

@@ -1,4 +1,4 @@
-"""Builds the materials of methods from the real images and the configuration, or loads them from the cache."""
+"""Builds the materials of methods, such as latents and prompts, from the real images, or loads them from the cache."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -62,7 +62,10 @@ class Materials:
         generators: Generators,
         few: bool = False,
     ) -> None:
-        """`title` labels progress bars. `few`: only a few images will be made, so sources are encoded when they are needed."""
+        """`title` labels progress bars.
+
+        `few`: whether only a few images will be made. If so, a source is encoded only when it is needed.
+        """
         self.config = config
         self.data = data
         self.seed = seed
@@ -109,7 +112,7 @@ class Materials:
     def image_energy(self) -> ImageEnergy:
         """The energy that the `energy` keys choose, with the prototypes or exemplars that it needs.
 
-        These are computed from real images that are prepared as the guidance method asks.
+        Prototypes and exemplars are computed from real images that are prepared as the guidance method asks.
         """
         encoder = self.encoder()
         preparation = self.preparation
@@ -123,7 +126,10 @@ class Materials:
 
     @property
     def preparation(self) -> Preparation:
-        """How images are prepared for latents and prototypes: as the guidance method asks; without guidance, by default."""
+        """How images are prepared for latents and prototypes.
+
+        The guidance method decides this. For a method without guidance, `Preparation()` gives the defaults.
+        """
         return self.guidance.preparation if "guidance" in needs_of(self.config.method) else Preparation()
 
     def encoder(self) -> Encoder:
@@ -131,7 +137,7 @@ class Materials:
         return self.encoders.encoder(self.data, self.seed, f"{self.title.rsplit(': ', 1)[0]}: guide")
 
     def prototypes(self, encoder: Encoder, size: int, fit: str) -> Prototypes:
-        """Class and group prototypes under φ of the real images; `fit` is how images become squares of side `size`."""
+        """Class and group prototypes of the real images under φ; `fit` is how images become squares of side `size`."""
         options, train = self.config.prototype, self.train
         ingredients = self._view(size, fit) | {
             "format": FORMAT,
@@ -197,7 +203,7 @@ class Materials:
     def latents(self) -> Latents:
         """The autoencoder's posterior of every source.
 
-        Sources are made square by the guidance method's random crop if it has one, else by `dataset.fit`.
+        Sources are made square by the guidance method's random crop if that method has one, else by `dataset.fit`.
         """
         train, random_crop, generator = self.train, self.preparation.random_crop, self.generator
         identity = self._generators.identity(self.config.generator)

@@ -10,12 +10,15 @@ from distdiff.errors import UserError
 from distdiff.methods.item import WorkItem
 from distdiff.methods.synthesis import Synthesized, Synthesizer
 
-# Parts of error messages of the libraries that torch calls; torch's own allocators raise errors of a known type or text.
+# Parts of the error messages of libraries that torch calls; `is_oom_error` knows the errors of torch's own allocators.
 _SAID = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "not enough memory", "out of memory")
 
 
 class WithinMemory:
-    """Calls a synthesizer on at most `limit` items at a time; `limit` is halved, for good, whenever memory runs out."""
+    """Calls a synthesizer on at most `limit` items at a time.
+
+    Whenever memory runs out, `limit` is halved for this call and all later ones.
+    """
 
     def __init__(self, synthesizer: Synthesizer, together: bool = False) -> None:
         """`together`: whether the images of a batch depend on each other; if so, a batch is never divided."""

@@ -1,4 +1,4 @@
-"""Expansion as a Lightning module: `Trainer.predict` hands it batches of work items."""
+"""Expansion as a Lightning module: `Trainer.predict` gives the module batches of work items."""
 
 import lightning as L
 import numpy as np

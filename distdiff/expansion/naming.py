@@ -5,14 +5,14 @@ from omegaconf import DictConfig
 from distdiff.methods.config import AUGMENTATION, IMG2IMG
 from distdiff.selection.config import ALL
 
-PLUS = "+"  # in a row's name, comes before the selection
+PLUS = "+"  # stands before the selection in a row's name
 
 
 def row_name(config: DictConfig) -> str:
     """The name of the study's row that the keys choose, for instance `none+energy`.
 
-    It is the name of the guidance for img2img, of the policy for augmentation, and of the method otherwise, followed by
-    `+<selection>` if a selection is chosen.
+    For img2img this is the name of the guidance, for augmentation the name of the policy, and otherwise the name of the
+    method. If a selection is chosen, `+<selection>` follows.
     """
     method = config.method
     if method.name == IMG2IMG:

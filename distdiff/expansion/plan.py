@@ -36,12 +36,13 @@ class ExpansionPlan(Sequence[WorkItem]):
         method: Method | None = None,
         chosen: np.ndarray | None = None,
     ) -> None:
-        """`strength`: a number, a list (one entry per copy, repeated) or a `{low, high}` range to draw from.
+        """`strength`: a number, a list with one entry for each copy, or a `{low, high}` range to draw from. A list that
+        is too short is repeated.
 
         `balance`: whether sources of small classes get more than `factor` copies, so that all classes have equally many
         originals and copies in total. `method` decides from what each image is made; the default is img2img. `chosen`:
-        the positions of the only sources that get copies, as many per class as without `chosen`; None: all sources get
-        copies.
+        the positions of the only sources that get copies; None means all sources. `chosen` does not change how many
+        copies a class gets.
         """
         self.images = images
         self.factor = factor
@@ -135,7 +136,10 @@ class ExpansionPlan(Sequence[WorkItem]):
         return max(self.factor, int(self._deal.least_factor(copies, places).max()))
 
     def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The copy numbers and source positions of items. Without sources, the copies of a class are numbered together."""
+        """The copy numbers and source positions of items.
+
+        If the method uses no sources, the images of a class are numbered together.
+        """
         copies, places = self._deal.places(indices)
         if self.method.num_sources == 0:
             copies = self._deal.numbers(copies, places)
@@ -215,6 +219,9 @@ class ExpansionPlan(Sequence[WorkItem]):
 
 
 def source_of(row: Mapping[str, Any]) -> str:
-    """The source of an expanded image as `class/key`, from its metadata row; rows of older versions have the key alone."""
+    """The source of an expanded image as `class/key`, from its metadata row.
+
+    A row of an older version holds the class and the key in two columns.
+    """
     sources = row.get("sources")
     return sources[0] if sources else f"{row['class_name']}/{row['source']}"

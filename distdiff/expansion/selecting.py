@@ -1,8 +1,8 @@
 """An expansion in which a selection keeps only some of the images.
 
-Candidate images are written below `.candidates/`. Once all of them exist, the images to keep are chosen class by class
-and moved to the dataset. At every moment each image is in at least one of these two places, so a stop loses no image
-and the next run continues.
+Candidate images are written below `.candidates/`. Once all candidates exist, the images to keep are chosen class by
+class and moved to the dataset. At every moment each image is in at least one of these two places, so a stop loses no
+image and the next run can continue.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +66,7 @@ class SelectingJob(ExpansionJob):
 
     @property
     def contents(self) -> None:
-        """None, since all images of the directory belong to the job: a larger factor selects anew."""
+        """Always None: all images of the directory belong to the job. Another factor selects anew."""
         return None
 
     @property
@@ -94,8 +94,8 @@ class SelectingJob(ExpansionJob):
     def fill(self, share: Share, title: str, logger: Logger | bool) -> int:
         """Makes a share's candidates and returns how many candidates of other shares are still missing.
 
-        The process that finds none missing chooses the images. If a class has too few good candidates, it makes more of
-        them.
+        The process that finds none missing chooses the images. If a class has too few good candidates, this process
+        makes more of them.
         """
         while True:
             lacking = self._fill(share, title, logger)
@@ -159,7 +159,7 @@ class SelectingJob(ExpansionJob):
             self.store.path.mkdir(exist_ok=True)
 
     def _choose(self, title: str, logger: Logger | bool) -> None:
-        """Chooses images class by class. If a class has too few good candidates, makes more of them, for all shares."""
+        """Chooses images class by class. Classes with too few good candidates get more, in all shares."""
         wanted = {int(label): int(count) for label, count in enumerate(self.plan.counts) if count}
         chosen: dict[int, list[str]] = {}
         factors = self.selection.factors(self.factor)
@@ -211,7 +211,10 @@ class SelectingJob(ExpansionJob):
         return indices[np.isin(self.sources.labels[plan.source_numbers(indices)], labels)]
 
     def _keep(self) -> bool:
-        """Moves the chosen images to the dataset and finishes the directory; returns False if some of them are lost."""
+        """Moves the chosen images to the dataset and finishes the directory.
+
+        Returns False if some of the chosen images are lost.
+        """
         with writing_to(self.path, OUTPUT_DIR):
             kept = self.store.kept()
             self.store.hand_over(kept["names"], SHARE)

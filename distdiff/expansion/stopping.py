@@ -18,14 +18,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 class StopBetweenBatches(Callback):
     """Notes SIGINT (Ctrl-C), SIGTERM and SIGUSR1, and raises `Stopped` after the batch in progress is written.
 
-    It must be the last of a trainer's callbacks. A second signal has its usual effect, but is ignored within `TOGETHER`
-    seconds of the first, because a process may get one signal twice: from the system and from its launcher.
+    `StopBetweenBatches` must be the last of a trainer's callbacks. A second signal has its usual effect, but is
+    ignored within `TOGETHER` seconds of the first, because a process may get one signal twice: from the system and from
+    its launcher.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.moment = 0.0
-        # Recorded before Lightning installs its own handlers: its SIGTERM handler waits for a loop that prediction lacks.
+        # Recorded before Lightning sets its handlers; its handler of SIGTERM waits for a loop that prediction lacks.
         self.previous: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

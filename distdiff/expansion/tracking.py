@@ -31,8 +31,8 @@ class TrackExpansion(Callback):
 
     An entry has the numbers of `images` and `failures` so far, `memory_gb` (see the function of this name) and, for the
     time since the last entry, `images_per_second` and the medians of `energy_before` and `energy_after`. Every
-    `grid_every` seconds it also has `samples`, a grid of the latest images. With several ranks only the leading rank
-    logs: `made()` counts the images of all ranks, but energies, samples and memory are those of the leading rank.
+    `grid_every` seconds an entry also has `samples`, a grid of the latest images. With several ranks only the leading
+    rank logs: `made()` counts the images of all ranks, but energies, samples and memory are those of the leading rank.
     """
 
     def __init__(

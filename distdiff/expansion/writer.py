@@ -1,4 +1,4 @@
-"""Writes expanded images to disk as they are made, each one whole or not at all, and records which are done."""
+"""Writes expanded images to disk as they are made, each one whole or not at all, and records which of them are done."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ class ExpandedWriter(BasePredictionWriter):
     def __init__(self, directory: Path, storage: Storage, share: Share, together: bool = False) -> None:
         """`storage` is the directory's own storage or, for candidates, a storage below the directory.
 
-        `together`: whether the images of a batch depend on each other; if so, each metadata row names all of them.
+        `together`: whether the images of a batch depend on each other; if so, each metadata row names all images of its
+        batch.
         """
         super().__init__(write_interval="batch")
         self.directory = directory

@@ -20,17 +20,17 @@ class Method(ABC):
     """Plans which real images a new image is made from, and builds the synthesizer that makes it.
 
     A method's keys in `conf/method` are the keyword-only arguments of its constructor. The argument names of its
-    `synthesizer` say what it needs; the docstring of `Method.synthesizer` lists these names. The plan for an image must
-    depend on that image's own seed alone, so that a larger factor only adds images.
+    `synthesizer` say what the method needs; the docstring of `Method.synthesizer` lists the possible names. The plan
+    for an image must depend on that image's own seed alone, so that a larger factor only adds images.
 
     - `num_sources`: how many real images a new one is made from. If this is 0, a class gets as many images as another
       method would make from the sources of the class.
     - `keeps_class`: whether the heaviest class of a new image is always its source's class.
     - `columns`: the metadata columns that the method adds, by name, with their types: `str`, `int`, `float`, `bool`, or
       a list of one of these, such as `list[str]`. A column that is not declared gets the type of its values.
-    - `group_size`: None if every image is made independently. A number if the copies of a source depend on each other:
-      they are then made together on one rank, at most this many in a batch, and all are made again if only some were
-      saved.
+    - `group_size`: None if every image is made independently. If the copies of a source depend on each other,
+      `group_size` is the largest number of copies in a batch. All copies of a source are then made on one rank, and a
+      batch of which only some images were saved is made again.
     """
 
     num_sources: ClassVar[int] = 1
@@ -51,7 +51,8 @@ class Method(ABC):
         """The positions of the real images that a new image is made from besides its source.
 
         By default, these are `num_sources` − 1 different images of the source's class, drawn by the item's own seed. If
-        the class has too few images, the same image may occur twice, or the source itself.
+        the class has too few images, an image may occur more than once. In a class of one image, the source itself is
+        drawn.
         """
         wanted = self.num_sources - 1
         if wanted < 1:
@@ -70,7 +71,7 @@ class Method(ABC):
 
     @abstractmethod
     def synthesizer(self, *materials: Any) -> Synthesizer:
-        """Builds the synthesizer that makes the images. A subclass takes as arguments those of the following that it needs:
+        """Builds the synthesizer that makes the images. A subclass takes only those arguments that it needs:
 
         - `seed` (int): the study's seed.
         - `squares` (`Squares`): the real images as squares of the generator's resolution, (H, W, 3) uint8 each.
@@ -78,6 +79,7 @@ class Method(ABC):
         - `prompts` (`Prompts`): the prompts of each class, embedded by the generator's text encoders.
         - `latents` (`Latents`): the autoencoder's posterior of each real image.
         - `guidance` (`Guidance`): the guidance method that the `guidance` keys choose.
-        - `image_energy` (`ImageEnergy`): the energy of images, with φ and the prototypes or exemplars that it needs.
+        - `image_energy` (`ImageEnergy`): the energy of images, with φ and the prototypes or exemplars that the energy
+          needs.
         - `policy` (`nn.Module`): the augmentation policy that the method's key `policy` names.
         """

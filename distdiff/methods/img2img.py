@@ -18,7 +18,7 @@ from distdiff.methods.synthesis import Synthesizer
 
 
 class Img2Img(Method):
-    """SDEdit (Meng et al., 2022) with some denoising steps guided, as in the paper (Zhu et al., 2024)."""
+    """SDEdit (Meng et al., 2022) with some denoising steps guided, as in the DistDiff paper (Zhu et al., 2024)."""
 
     def synthesizer(
         self,
@@ -57,7 +57,7 @@ class Img2ImgSampler(GuidedSampler):
     def source_latents(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> torch.Tensor:
         """Samples of the VAE's posterior (B, C, h, w), one for each copy.
 
-        If the guidance method asks for one latent per source, all copies of a source have the same sample.
+        If the guidance method asks for one latent per source, all copies of a source share one sample.
         """
         if self.guidance.preparation.one_latent_per_source:
             seeds = (image_seed(self.seed, item.class_name, item.source, "source") for item in items)

@@ -10,16 +10,16 @@ from distdiff.generator.noise import image_seed
 class WorkItem:
     """Describes one image to make: its name, its seed and the real images that it is made from.
 
-    - `position`: its source's position among the real images; None if the method reads no real images.
-    - `copy`: the index of this copy, from 0, among its source's copies; without a source, among the images of its
-      class.
+    - `position`: the source's position among the real images; None if the method reads no real images.
+    - `copy`: the index of this image, from 0, among the copies of its source, or among the images of its class if it
+      has no source.
     - `strength`: the fraction of denoising steps that run; None if the method denoises nothing.
-    - `label`, `class_name`: its class; for a soft label, the heaviest class.
-    - `source`: the source's key inside its class; None without a source.
-    - `source_class`: the source's class, if that differs from `class_name`.
+    - `label`, `class_name`: the image's class, or the heaviest class if the label is soft.
+    - `source`: the source's key inside its class; None if there is no source.
+    - `source_class`: the source's class if that differs from `class_name`, else None.
     - `partners`: the positions of further real images that the new image is made from.
     - `sources`: all real images that the new image is made from, each as `class/key`, the source first.
-    - `soft_label`: its classes with their weights, the heaviest first; empty if the label is not soft.
+    - `soft_label`: the image's classes with their weights, the heaviest first; empty if the label is not soft.
     """
 
     position: int | None

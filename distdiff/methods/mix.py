@@ -43,7 +43,7 @@ class Mix(Method):
         return soft_label({own: 1.0}) if own == other else soft_label({own: weight, other: 1 - weight})
 
     def weight(self, item: WorkItem, seed: int) -> float:
-        """λ, always greater than 1/2, so that the source's class is the heaviest."""
+        """λ. It is always greater than 1/2, so that the source's class is the heaviest."""
         drawn = np.random.default_rng(item.seed_for(seed, "weight")).beta(self.alpha, self.alpha)
         return float(max(drawn, 1 - drawn, 0.5 + 1e-6))
 

@@ -33,7 +33,7 @@ class GuidedSampler(Synthesizer):
     def first_latents(
         self, items: Sequence[WorkItem], batch: GuidedBatch, generators: list[torch.Generator]
     ) -> torch.Tensor:
-        """z_t (B, C, h, w) at the schedule's first step. `generators` has one generator per item, not used before."""
+        """z_t (B, C, h, w) at the schedule's first step. `generators` has one unused random generator for each item."""
         raise NotImplementedError
 
     def group(self, strength: float) -> Hashable:
@@ -71,7 +71,10 @@ class GuidedSampler(Synthesizer):
         )
 
     def batch(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> GuidedBatch:
-        """The batch as the guidance method sees it. All items must have the same schedule; each has one of `generators`."""
+        """The batch as the guidance method sees it. All items must have the same schedule.
+
+        `generators` holds one random generator for each item.
+        """
         device, strength = self.generator.device, items[0].strength
         targets = self.image_energy.targets(items, self.seed).to(device)
         return GuidedBatch(
@@ -93,7 +96,7 @@ class GuidedSampler(Synthesizer):
         return torch.tensor([own[seed % len(own)] for own, seed in zip(numbers, seeds, strict=True)])
 
     def _sentences(self, items: Sequence[WorkItem]) -> dict[str, list[str]]:
-        """The metadata column of prompts; empty if the texts of the prompts are not known."""
+        """The metadata column of prompts. There is no column if the texts of the prompts are not known."""
         texts = self.prompts.sentences
         return {} if texts is None else {"prompt": [texts[number] for number in self.prompt_numbers(items).tolist()]}
 
@@ -113,7 +116,10 @@ class GuidedSampler(Synthesizer):
         return latents, energy_before
 
     def generators_for(self, items: Sequence[WorkItem], purpose: str) -> list[torch.Generator]:
-        """A random generator for each item, used for this `purpose` only, so that its draws do not change others."""
+        """A random generator for each item, used for this `purpose` only.
+
+        Draws for one purpose therefore do not change the draws for another.
+        """
         return [torch.Generator().manual_seed(item.seed_for(self.seed, purpose)) for item in items]
 
     def noise(self, like: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:

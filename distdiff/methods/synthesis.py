@@ -16,7 +16,7 @@ NOT_FINITE, CONSTANT = "the sample holds values that are not finite", "all pixel
 class Synthesized:
     """A batch of results: images (B, 3, H, W) in [0, 1], and metadata columns with B values each.
 
-    `failures` maps the positions of images that must not be kept to the reasons.
+    `failures` holds, for each image that must not be kept, the reason under the image's position in the batch.
     """
 
     images: torch.Tensor
@@ -24,7 +24,10 @@ class Synthesized:
     failures: dict[int, str] = field(default_factory=dict)
 
     def judged(self) -> "Synthesized":
-        """The same results, with samples that are not finite, or constant after rounding to 8 bits, added to `failures`."""
+        """A copy of these results whose `failures` also hold the samples that are not usable.
+
+        A sample is not usable if a value is not finite, or if all its pixels are equal after rounding to 8 bits.
+        """
         finite = self.images.isfinite().flatten(1).all(1)
         levels = self.images.nan_to_num().clamp(0, 1).mul(255).round().flatten(2)
         constant = (levels.amax(2) == levels.amin(2)).all(1)
@@ -42,4 +45,7 @@ class Synthesizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, items: Sequence[WorkItem]) -> Synthesized:
-        """Makes the images of these items. Each depends on its own item alone, unless the method makes copies together."""
+        """Makes one image for each item.
+
+        Each image depends on its own item alone, unless the method makes copies together.
+        """

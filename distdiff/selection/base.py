@@ -28,8 +28,8 @@ class Candidates:
     - `features`: the features (n, D) of the candidates under φ, unit vectors.
     - `real`: the features (m, D) of the class's real images.
     - `energies` (n,): each candidate's energy, as the `energy` keys define it.
-    - `probabilities` (n, classes): those that the guide predicts; if the encoder is not the guide, a softmax of the
-      cosines to the class means.
+    - `probabilities` (n, classes): the class probabilities that the guide predicts. If the encoder is not the guide, a
+      softmax of the cosines to the class means takes their place.
     """
 
     label: int
@@ -46,9 +46,9 @@ class Candidates:
 class Selection(ABC):
     """Chooses among candidates, class by class. The constructor's keyword-only arguments are its keys in `conf/selection`.
 
-    `ratio`: how many candidates are made for each image that is kept. `max_ratio`: the largest such number, reached
-    only if the selection asks for more candidates; None means `ratio`. `keep_candidates`: whether images that are not
-    kept stay below `.candidates/`, so that a larger factor need not make them again.
+    `ratio`: how many candidates are made for each image that is kept. `max_ratio`: the largest number of candidates for
+    each kept image, reached only if the selection asks for more candidates; None means `ratio`. `keep_candidates`:
+    whether images that are not kept stay below `.candidates/`, so that a larger factor need not make them again.
     """
 
     selects = True  # False only for the selection that keeps everything
@@ -65,7 +65,7 @@ class Selection(ABC):
 
     @abstractmethod
     def choose(self, candidates: Candidates, wanted: int, last: bool) -> np.ndarray:
-        """The indices of the candidates to keep, at most `wanted`; if they are fewer, more candidates are made.
+        """The indices of the candidates to keep, at most `wanted`. If fewer are returned, more candidates are made.
 
         `last`: whether this is the last call, after which no more candidates are made. The choice must depend on the
         arguments alone, so that every process chooses the same images.

@@ -6,10 +6,10 @@ from distdiff.selection.base import Candidates, Selection
 
 
 class Consistency(Selection):
-    """Keeps the first images, in the plan's order, whose label the guide predicts; if they are too few, asks for more.
+    """Keeps the first images, in the plan's order, whose label the guide predicts. If these are too few, asks for more.
 
-    If they are still too few in the last round, the other images with the highest probability of their label fill the
-    gap, so that counts stay equal.
+    If there are still too few such images in the last round, the other images with the highest probability of
+    their label fill the gap, so that every class has as many images as planned.
     """
 
     def choose(self, candidates: Candidates, wanted: int, last: bool) -> np.ndarray:

@@ -49,7 +49,7 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
 def check(config: DictConfig) -> None:
     """Replaces `chosen` in `study.methods` by the name of the row that it stands for.
 
-    Raises `UserError` if `method`, `selection` or `train.expanded` is set and no row uses it.
+    Raises `UserError` if `train.expanded` is set, and if no row uses a `method` or `selection` other than the default.
     """
     if config.train.expanded is not None:
         raise UserError(

@@ -13,7 +13,8 @@ from distdiff.metrics.base import Metric
 from distdiff.study.methods import ORIGINAL, UNGUIDED
 from distdiff.study.statistics import PairedDifference, paired_difference
 
-# What is measured for every expansion besides the metrics, and whether higher is better (None: no direction is).
+# What is measured for every expansion besides the metrics, mapped to whether higher values are better.
+# None means that neither higher nor lower values are better.
 OF_EVERY_EXPANSION: Mapping[str, bool | None] = {
     "energy_before": None,
     "energy_after": None,
@@ -37,9 +38,10 @@ ROW = (
 
 
 def measures_of(metrics: Mapping[str, Metric]) -> dict[str, bool | None]:
-    """The names of all measures of a study that computes `metrics`, and whether higher is better (None: no direction is).
+    """The names of all measures of a study that computes `metrics`, mapped to whether higher values are better.
 
-    Raises `UserError` if a metric has the name of another column of the results.
+    None means that neither higher nor lower values are better. Raises `UserError` if a metric has the name of another
+    column of the results.
     """
     for name in metrics:
         if name in (*ROW, *OF_EVERY_EXPANSION):
@@ -53,8 +55,8 @@ def measures_of(metrics: Mapping[str, Metric]) -> dict[str, bool | None]:
 class SeedResult:
     """The result of one method under one study seed.
 
-    `measures` maps the names of the measures that apply to the method to their values, and `remarks` maps names to
-    notes.
+    `measures` holds the value of each measure that applies to the method, by the measure's name. `remarks` holds
+    remarks on some of these measures, also by name.
     """
 
     seed: int
@@ -80,7 +82,10 @@ class MethodResult:
         return [getattr(result, name) for result in self.seeds]
 
     def mean(self, name: str) -> float | None:
-        """The mean of the accuracy or a measure over the seeds that have it; None if no seed has it."""
+        """The mean over seeds of the accuracy, or of the measure called `name`.
+
+        Seeds without the measure are left out. The result is None if no seed has the measure.
+        """
         values = [figures[name] for result in self.seeds if name in (figures := result.figures())]
         return fmean(values) if values else None
 
@@ -117,7 +122,7 @@ class StudyResults:
         return next((row for row in self.rows if row.method == method), None)
 
     def difference(self, method: str, baseline: str) -> PairedDifference | None:
-        """The paired difference in accuracy between two rows; None if either is missing or both are the same."""
+        """The paired difference in accuracy between two rows; None if a row is missing or both are the same row."""
         first, second = self.row(method), self.row(baseline)
         if first is None or second is None or method == baseline:
             return None

@@ -45,7 +45,7 @@ class Named:
 
 
 def named(name: str, options_of: OptionsOf) -> Named | None:
-    """The meaning of a row's name, None for `original`; raises `UserError` for an unknown name."""
+    """The meaning of a row's name; None for `original`. Raises `UserError` for an unknown name."""
     base, plus, selection = name.partition(PLUS)
     known = known_rows(options_of)
     if base == ORIGINAL and plus:
@@ -88,7 +88,7 @@ def references(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str,
 
 
 def rows_of(config: DictConfig) -> list[Row]:
-    """All rows of a study; its configuration must be complete and checked."""
+    """All rows of a study. The configuration must be complete and checked."""
     rows = []
     for name in row_names(config):
         if name in further_rows(config):

@@ -70,7 +70,10 @@ class Study:
         self.timer = StageTimer(self.cache)
 
     def plan(self) -> StudyPlan:
-        """Loads the data and claims every expansion's directory before any training, so that a clash costs no time."""
+        """Loads the data and claims every expansion's directory before any training.
+
+        A directory that belongs to another configuration is therefore reported early.
+        """
         with self.timer("load data"):
             splits = load_dataset(self.config.dataset)
             pool = training_set(splits.train, self.config.dataset.fit)
@@ -80,7 +83,7 @@ class Study:
             return StudyPlan(pool, held_out, [self._plan(splits, seed) for seed in seeds])
 
     def run(self, plan: StudyPlan, logger: Logger | None = None) -> StudyResults:
-        """Carries out `plan` and writes `results.json` and `results.csv` into the run's directory; logs to `logger`."""
+        """Carries out `plan` and writes `results.json` and `results.csv` into the run's directory. Logs to `logger`."""
         results = {name: MethodResult(name) for name in self.rows}
         with self.timer("judge"):
             steps, input_size = self.config.measure.judge_steps, self.config.classifier.input_size

@@ -9,9 +9,10 @@ from distdiff.caching.stages import StageCache
 
 
 class StageTimer:
-    """Sums the seconds of each stage, in order of first use: `with timer("expand none"): ...` adds to that stage.
+    """Sums the seconds of each stage, in the order in which stages are first used.
 
-    `made` counts the cache entries that each stage computed: 0 if all of them were found in the cache.
+    `with timer("expand none"): ...` adds to the stage `expand none`. `made` counts the cache entries that each stage
+    computed. The count is 0 if all entries of a stage were found in the cache.
     """
 
     def __init__(self, cache: StageCache) -> None:
