@@ -146,7 +146,7 @@ def page(rows: list[dict], images: int) -> str:
         f"({platform.machine()}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}: shared with other work).",
         "",
         f"A stand-in for the model makes {images:,} noise images of {SIZE}x{SIZE} pixels in batches of {BATCH}.",
-        "The expansion is stopped in the middle, as by SIGKILL, and then resumed. All columns are milliseconds per image.",
+        "The expansion is stopped in the middle, as by SIGKILL, and then resumed. All columns are in milliseconds per image.",
         "*In all* is the clock time of planning, Lightning, encoding, writing, reading back finished images and merging.",
         "*Read back*, *make and write* and *finish* are parts of this clock time. *Processor* is the processor time of the",
         "process. *Nothing to do* is the clock time of another run of the same expansion after all images are finished.",

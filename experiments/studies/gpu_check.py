@@ -839,7 +839,7 @@ def real_size_section(rows: list[dict[str, Any]], options: argparse.Namespace) -
         "224 pixels. Times are in seconds per image, and the first batch is not counted. *Model s* ends when the pixels are",
         "finished. *In all s* also includes the writing of PNG files, which is slow because random weights make noise.",
         "*Encoding s* is the time to encode one PNG. *Not finite* is the number of images with a gradient that was not",
-        "finite. *Deviation* is the standard deviation of an image's pixel levels, for the image where it is smallest.",
+        "finite. *Deviation* is the smallest standard deviation that the pixel levels of one image have.",
         "",
         "| guidance | batch | checkpointing | model s | in all s | encoding s | peak GB | reserved GB | not finite | failed "
         "| deviation | remarks |",

@@ -155,7 +155,7 @@ def reduction(folder: Path | None) -> str:
         "## JPEGs reduced while they are decoded",
         "",
         "Reduced decoding is compared with decoding the whole image. The same Lanczos resampling with `fit=crop` follows in "
-        "both cases. Differences are in levels of 255, and the mean and the greatest are taken over all pixels and channels. "
+        "both cases. Differences are in levels of 255. Their mean and maximum are taken over all pixels and channels. "
         "Each time is the shortest of five, on one core. A photo that is less than four times as large as the wanted size is "
         "decoded whole in both cases, so its pixels do not differ.",
         "",
