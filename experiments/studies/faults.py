@@ -37,11 +37,13 @@ def main() -> None:
         status, said = run(whole, place, data)
         print("# What happens when something is wrong\n\nOutput of `python experiments/studies/faults.py`.\n")
         print("## Image files\n")
-        print(f"An uninterrupted expansion of 24 plain and {len(odd)} odd files ended with exit status {status}.\n")
+        print(
+            f"An uninterrupted expansion of 24 plain and {len(odd)} odd image files ended with exit status {status}.\n"
+        )
         print("| file | what happened |\n|---|---|")
         for name, fate in fates(whole, odd).items():
             print(f"| {name} | {fate} |")
-        print(f"\nThe summary that it printed:\n\n```\n{summary(said)}\n```\n\n## Disks\n")
+        print(f"\nThe summary that the expansion printed:\n\n```\n{summary(said)}\n```\n\n## Disks\n")
         problems += [f"exit status {status} with odd images"] if status else []
         for title, cause, mend in (
             ("Full disk (tmpfs of 1 MB, mostly taken)", None, grow),
@@ -51,7 +53,7 @@ def main() -> None:
             problems += disk(title, cause, mend, place, data, whole)
     print(
         "\n".join(f"PROBLEM: {problem}" for problem in problems)
-        or "Every final dataset equals that of the uninterrupted run."
+        or "After each fault, the finished dataset equals the dataset of the uninterrupted run."
     )
     sys.exit(1 if problems else 0)
 
@@ -90,7 +92,7 @@ def disk(title: str, cause: Callable | None, mend: Callable, place: Path, data: 
         print(
             f"After the fault was removed, the same command ended with exit status {again}. "
             f"It rewrote {rewritten or 'none'} of the finished images, "
-            f"and the dataset {'equals' if same else 'differs from'} that of the uninterrupted run.\n"
+            f"and the dataset {'equals' if same else 'differs from'} the dataset of the uninterrupted run.\n"
         )
     finally:
         subprocess.run(["umount", str(mounted)], check=True)

@@ -249,7 +249,7 @@ def page(rows: list[Comparison], commits: list[str], total: str) -> str:
     lines += [
         f"Written by `python experiments/studies/golden_images.py {' '.join(sys.argv[1:])}` (CPU, one thread, {packages})."
     ]
-    lines += ["The images were compared byte by byte. The script lists the overrides of each case.", ""]
+    lines += ["The images were compared byte by byte. The script holds the configuration overrides of each case.", ""]
     lines += [f"- old: {commits[0]}", f"- new: {commits[1]}", f"- {total}", ""]
     lines += ["| case | images | identical | remarks |", "|---|---|---|---|"]
     lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row.cells)} |" for row in rows]

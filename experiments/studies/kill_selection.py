@@ -154,9 +154,10 @@ def page(outcomes: list[Outcome], kills: int) -> str:
     return f"""# Killed while candidates are made and while images are selected
 
 `python experiments/studies/kill_selection.py --kills {kills}` runs `expand.py guidance=none selection=consistency` on the digits.
-It keeps 5 copies of each of 20 images, from up to 4 times as many candidates. In each arrangement the run was killed {kills}
-times by SIGKILL, then left to finish and compared with an uninterrupted run in one process. The last column says how many
-images existed at each kill ("there"), and whether the choice was already recorded ("chosen").
+The command keeps 5 copies of each of 20 images and may make up to 4 times as many candidates. In each arrangement it
+was killed {kills} times by SIGKILL. Then it was left to finish, and its dataset was compared with the dataset of an
+uninterrupted run in one process. The last column has one entry for each kill: how many images existed ("there"), and
+"chosen" if the choice of the images to keep was already recorded.
 
 | arrangement | kept | compared with the uninterrupted run | at each kill |
 |---|---|---|---|

@@ -55,7 +55,7 @@ def main() -> None:
         before = tree(place)
         print(
             "# What a folder may hold\n\nOutput of `python experiments/studies/oddities.py`. "
-            "The folder holds these files and empty folders:\n"
+            "The folder to describe and expand holds these files and empty folders:\n"
         )
         print(f"```\n{listing(pictures)}\n```\n\n## Described\n")
         looked = say(place, "describe.py", pictures)
@@ -77,7 +77,13 @@ def main() -> None:
             print(f"{title}:\n")
             overrides = SMALL if command == "expand.py" else ()
             problems += [f"{title}: a traceback"] if say(place, command, folder, *overrides) not in (0, 2) else []
-        print("\n" + ("\n".join(f"PROBLEM: {problem}" for problem in problems) or "Every omitted image was reported."))
+        print(
+            "\n"
+            + (
+                "\n".join(f"PROBLEM: {problem}" for problem in problems)
+                or "The commands reported every image that they left out."
+            )
+        )
     sys.exit(1 if problems else 0)
 
 
@@ -131,10 +137,10 @@ def unusable(place: Path) -> list[tuple[str, Path, str]]:
         (damaged / "bad" / f"{number}.png").write_bytes(b"no image")
     (empty / "a").mkdir(parents=True)
     return [
-        ("Only one class, described", single, "describe.py"),
-        ("Only one class, expanded", single, "expand.py"),
+        ("A folder with only one class, described", single, "describe.py"),
+        ("A folder with only one class, expanded", single, "expand.py"),
         ("A folder without images", empty, "describe.py"),
-        ("A class without a readable image", damaged, "expand.py"),
+        ("A folder with a class of which no image can be read", damaged, "expand.py"),
         ("A folder that does not exist", place / "elsewhere", "describe.py"),
         ("A class folder, given instead of the folder that contains it", single / "only", "describe.py"),
     ]

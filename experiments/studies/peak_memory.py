@@ -67,8 +67,9 @@ def page(rows: list[tuple[str, float, float]], resolution: int) -> str:
     return f"""# Peak memory against the number of sources
 
 `python experiments/studies/peak_memory.py --resolution {resolution}` measures the peak resident memory, in MB, of
-`expand.py` as the first split of an array job; this split makes {MADE} images. All sources are read. For img2img they also
-pass through the encoder φ and are encoded into latents. The last column is the difference of the two peaks.
+`expand.py` as the first split of an array job. This split makes {MADE} images, but it reads all sources. For img2img,
+all sources also pass through the encoder φ and are encoded into latents. The last column is the difference of the two
+peaks.
 
 | case | {COUNTS[0]:,} sources | {COUNTS[1]:,} sources | difference |
 |---|---|---|---|

@@ -109,9 +109,10 @@ def page(rows: list[str], options: argparse.Namespace) -> str:
             "`seconds` is the time of `fit_prototypes` alone. `peak GB` is the peak resident memory of the whole process (10^9 "
             "bytes), `before` is the peak before",
             "`fit_prototypes` began (libraries and features), and `features` is the size of the features alone. Each column "
-            "`allowed` is the limit of the column before it.",
-            f"Of the class of 50,000 images only {options.max_clustered:,}, drawn by the seed, are clustered; the others join "
-            "the nearest group. `groups` counts the groups of all classes.",
+            "`allowed` holds the limit for the column to its left,",
+            "and `within` says whether both limits were kept. Of the class of 50,000 images, only "
+            f"{options.max_clustered:,} images are clustered; they are drawn at random with the seed.",
+            "Each of the other images joins the group nearest to it. `groups` is the number of groups of all classes together.",
             "",
             "| images | classes | `num_groups` | groups | seconds | allowed | peak GB | allowed | before | features | within |",
             "|---|---|---|---|---|---|---|---|---|---|---|",

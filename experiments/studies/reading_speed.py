@@ -99,11 +99,13 @@ def speeds(folders: dict[str, Path], repeats: int, most: int) -> str:
     lines = [
         f"## Our reader and a bare Pillow loop in {WORKERS} processes",
         "",
-        "Both open each image, convert it, crop it to a square with Lanczos resampling and make an array. *Ours* is our "
-        f"reader with `num_workers={WORKERS}` and without any cache; it takes turns with the *loop*. Speeds are images per "
-        f"second, the median of {repeats} repeats. *Not reduced* is our reader when it decodes JPEGs whole, as the loop does. "
-        "*Ratio* is our speed divided by that of the loop: the median (least to greatest) of the ratios of all repeats.",
-        "*Best* is the ratio of the best repeats of both, which other work disturbed least.",
+        "Our reader and the loop both open each image, convert it, crop it to a square with Lanczos resampling and make an "
+        f"array. *Ours* is our reader with `num_workers={WORKERS}` and without any cache; its repeats alternate with those of "
+        f"the *loop*. Each speed is the median of {repeats} repeats, in images per second. *Not reduced* is our reader when it "
+        "decodes JPEGs whole, as the loop does. *Ratio* is our speed divided by the speed of the loop: the median (least to "
+        "greatest) of the ratios of all repeats.",
+        "*Best* is the highest speed of our reader divided by the highest speed of the loop. Other work disturbed these "
+        "repeats least.",
         "",
         "| files | size | ours | not reduced | loop | ratio | ratio, not reduced | best | best, not reduced |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -152,9 +154,10 @@ def reduction(folder: Path | None) -> str:
     lines = [
         "## JPEGs reduced while they are decoded",
         "",
-        "Reduced decoding is compared with decoding the whole image; both are followed by the same Lanczos resampling with "
-        "`fit=crop`. Differences are in levels of 255 over all pixels and channels. Times are the least of five, on one core. "
-        "A photo less than four times as large as wanted is not reduced, and its pixels are the same.",
+        "Reduced decoding is compared with decoding the whole image. The same Lanczos resampling with `fit=crop` follows in "
+        "both cases. Differences are in levels of 255. Their mean and maximum are taken over all pixels and channels. "
+        "Each time is the shortest of five, on one core. A photo that is less than four times as large as the wanted size is "
+        "decoded whole in both cases, so its pixels do not differ.",
         "",
         "| photo | size | mean difference | greatest | whole, ms | reduced, ms | times as fast |",
         "|---|---|---|---|---|---|---|",
@@ -207,8 +210,8 @@ def huge() -> str:
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 results.append(pool.submit(read_huge, str(path)).result())
     return (
-        f"A grey JPEG of 30,000 x 30,000 pixels at size 224 was {results[0]}. The same image as a progressive JPEG was "
-        f"{results[1]}."
+        f"A grey JPEG of 30,000 x 30,000 pixels at size 224 was {results[0]}. The same image, saved as a progressive "
+        f"JPEG, was {results[1]}."
     )
 
 
@@ -250,9 +253,9 @@ def second_time(name: str, folder: Path, scratch: Path) -> str:
         [
             f"## {name}: the first and the second time",
             "",
-            "A training at size 224 in batches of 32 reads its images, but nothing is trained. The columns are the seconds "
-            "from its start until all files are identified, until the first batch is ready, and until all batches of an "
-            "epoch have been read. The rows were measured in this order.",
+            "The images are read at size 224 in batches of 32, as for a training, but nothing is trained. The columns are the "
+            "seconds from the start of the reading until all files are identified, until the first batch is ready, and until "
+            "all batches of an epoch have been read. The rows were measured from top to bottom.",
             "",
             "| | identified | first batch | first epoch |",
             "|---|---|---|---|",

@@ -75,10 +75,11 @@ def page(moves: list[dict[tuple[str, str], float]], commits: list[str]) -> str:
     """The result as Markdown."""
     lines = ["# The same guidance under two schedulers", ""]
     lines += [
-        "`python experiments/studies/scheduler_scale.py --old <checkout>` measures how far guidance moves 100 images of the",
-        "embedded generator, in levels of 255 (root mean square over an image's pixels, mean over images). The share is",
-        f"Euler's move divided by DDIM's. *Before* is commit {commits[0]}, in which ρ and ε apply to the",
-        f"scheduler's own latents. *Now* is commit {commits[1]}, in which they apply to latents of unit variance.",
+        "`python experiments/studies/scheduler_scale.py --old <checkout>` measures how far guidance changes 100 images of the",
+        "embedded generator, compared with the same images made without guidance. The changes are in levels of 255 (root mean",
+        "square over an image's pixels, mean over images). Each share is the change under Euler divided by the change under",
+        f"DDIM. *Before* is commit {commits[0]}, in which ρ and ε apply to the scheduler's own latents. *Now* is commit",
+        f"{commits[1]}, in which ρ and ε apply to latents of unit variance.",
         "",
     ]
     lines += ["| guidance | DDIM | Euler before | share | Euler now | share |", "|---|---|---|---|---|---|"]

@@ -165,12 +165,12 @@ def page(rows: list[dict], options: argparse.Namespace) -> str:
         "",
         f"The model has Stable Diffusion 1.4's size and random weights; it runs in {options.dtype} at {options.resolution} x "
         f"{options.resolution} pixels, with batch size {options.batch_size} and classifier-free guidance.",
-        "The energy is that of a ResNet-50 at 224 pixels. Each method has the keys of its YAML file and runs in a process of "
-        "its own. *Seconds* is the median time of a guided step; the number of steps after a first, untimed one is "
-        f"{options.repeats}.",
-        "*Peak GB* is the peak in 10^9 bytes of the "
+        "The energy is computed from the features of a ResNet-50 at 224 pixels. Each method has the configuration of its YAML "
+        "file and runs in a process of its own. *Seconds* is the median time of a guided step. The first step is "
+        f"not counted; the number of steps after it is {options.repeats}.",
+        "*Peak GB* is the peak of the "
         + ("memory allocated on the device" if options.device == "cuda" else "resident memory of the process")
-        + "; *above rest GB* is the part of it above what the models take at rest.",
+        + ", in 10^9 bytes. *Above rest GB* is this peak minus the memory that the models take at rest.",
         "",
         "| method | gradient checkpointing | seconds | times unguided | peak GB | above rest GB |",
         "|---|---|---|---|---|---|",
