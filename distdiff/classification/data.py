@@ -30,12 +30,12 @@ class ImageTensors(Dataset):
     """Pairs of an image (3, size, size) in [0, 1] and its target, from several sets of images.
 
     The original images are the first set. A target is a label; if any image has a soft label, all targets are the
-    probabilities of the classes, (classes,) float32. An image is read from the image cache or from memory, or decoded by
-    the threads that prepare the next batches, or else decoded on demand. Its pixels are the same in all cases.
+    probabilities of the classes, (classes,) float32. An image is read from the image cache or from memory, or decoded
+    by the threads that prepare the next batches, or else decoded on demand. Its pixels are the same in all cases.
     """
 
     def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str, samples: int = 0) -> None:
-        """`samples` is how many images training will draw; if there are more images than draws, none is kept on disk."""
+        """`samples` is how many images will be drawn; if there are more images than draws, none is kept on disk."""
         self.where = [(number, position) for number, part in enumerate(parts) for position in range(len(part))]
         self.labels = [part.labels.tolist() for part in parts]
         self.soft = [part.soft for part in parts]
@@ -108,7 +108,7 @@ class AheadBatches(Sampler[list[int]]):
 
 
 class BatchShards(Sampler[list[int]]):
-    """The part of each batch that one device receives, which is every `num_shards`-th index from position `shard` on."""
+    """The part of each batch that one device receives: every `num_shards`-th index from position `shard` on."""
 
     def __init__(self, batches: BatchSampler, shard: int, num_shards: int) -> None:
         self.batches, self.shard, self.num_shards = batches, shard, num_shards
@@ -156,7 +156,7 @@ class ClassificationData(L.LightningDataModule):
         synthetic = len(self.train) - self.train.num_original
         if self.synthetic_probability is None or synthetic == 0:
             return RandomSampler(self.train, num_samples=count, generator=generator)
-        # Draws real and synthetic images at a fixed ratio, which does not depend on how many images of each kind there are
+        # Draws real and synthetic images at a fixed ratio, which does not depend on the number of images of each kind
         # (Trabucco et al., 2024, DA-Fusion, section 3.4).
         weights = torch.full((len(self.train),), (1 - self.synthetic_probability) / self.train.num_original)
         weights[self.train.num_original :] = self.synthetic_probability / synthetic

@@ -11,8 +11,8 @@ from distdiff.keys import Pixels
 class ImageClassifier(nn.Module):
     """A backbone and a linear head, together with the preprocessing of their training images.
 
-    `forward` maps images (B, 3, H, W) in [0, 1], of any size, to logits (B, num_classes). `features` maps the same images
-    to the head's input, (B, feature_dim).
+    `forward` maps images (B, 3, H, W) in [0, 1], of any size, to logits (B, num_classes). `features` maps the same
+    images to the head's input, (B, feature_dim).
     """
 
     def __init__(

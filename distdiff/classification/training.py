@@ -59,7 +59,7 @@ def training_set(images: LabelledImages, fit: str) -> TrainingSet:
 
 
 def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -> TrainingSet:
-    """The few real images of a study seed. They are drawn from the training pool, `dataset.per_class` of each class.
+    """The few real images of a study seed: `dataset.per_class` images of each class, drawn from the training pool.
 
     If an image cannot be read, the next image in the random order of the draw takes its place.
     """
@@ -77,7 +77,7 @@ def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """The fraction of a class's `num_test` images that is classified correctly. It is 0 for a class without images."""
+    """The fraction of a class's `num_test` images that is classified correctly; 0 for a class without images."""
 
     class_name: str
     accuracy: float
@@ -86,7 +86,7 @@ class ClassAccuracy:
 
 @dataclass(frozen=True)
 class Accuracies:
-    """The fraction of all images that is classified correctly, and the accuracy of each class, in the order of classes."""
+    """The fraction of all images that is classified correctly, and the accuracy of each class, in class order."""
 
     accuracy: float
     classes: tuple[ClassAccuracy, ...]
@@ -222,7 +222,7 @@ class ClassifierTrainer:
         tensors = ImageTensors(data.parts, classifier.input_size, data.fit, recipe.steps * recipe.batch_size)
         options = (recipe.steps, recipe.batch_size, seed, recipe.synthetic_probability)
         if world().size > 1:
-            torch.manual_seed(seed + 1000 * world().rank)  # augmentations differ by rank; the initial weights do not
+            torch.manual_seed(seed + 1000 * world().rank)  # augmentations, unlike initial weights, differ by rank
         data_module = ClassificationData(tensors, None, *options, shard=world().rank, num_shards=world().size)
         try:
             trainer.fit(module, data_module)

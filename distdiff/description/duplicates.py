@@ -33,7 +33,8 @@ class Leak:
     """The images of the split `split` that are also in the split `other`.
 
     `exact` is the number of images of `split` that have the same pixels as an image of `other`. `near` is the number of
-    the remaining images of `split` that are similar to an image of `other`. `pairs` has pairs of both kinds.
+    the remaining images of `split` that are similar to an image of `other`. `pairs` has the pairs of images with the
+    same pixels, then the pairs of similar images.
     """
 
     split: str
@@ -47,7 +48,7 @@ class Duplicates:
     """All duplicates among the readable images `looks`, which are in the order of splits.
 
     All images with the same pixels count as one picture. `near` has the pairs of similar pictures, as two indices into
-    `pictures` and the distance of the hashes. `cut_short` is True if the search stopped because it had found too many pairs.
+    `pictures` and the distance of the hashes. `cut_short` is True if the search stopped at `MAX_PAIRS` pairs.
     """
 
     def __init__(self, looks: Sequence[Look], distance: int, difference: float) -> None:

@@ -13,9 +13,9 @@ from distdiff.classification.preprocessing import Preprocessing
 class Encoder(nn.Module, ABC):
     """φ(x): L2-normalised features (B, D) of images (B, 3, H, W) in [0, 1], for any H and W.
 
-    φ is frozen and always in evaluation mode, but differentiable in x. φ works in float32 and float64. This class resizes
-    and normalises the images. A subclass implements `extract`, which computes the network's features of the resulting
-    images.
+    φ is frozen and always in evaluation mode, but differentiable in x. φ works in float32 and float64. This class
+    resizes and normalises the images. A subclass implements `extract`, which computes the network's features of the
+    resulting images.
     """
 
     def __init__(self, network: nn.Module, preprocess: Preprocessing, feature_dim: int) -> None:

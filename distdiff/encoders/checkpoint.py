@@ -43,10 +43,11 @@ UNTRAINED_CLASSES = 1
 def load_checkpoint(checkpoint: str, architecture: Mapping[str, Any]) -> ImageClassifier:
     """The classifier of a checkpoint. Its head is untrained, so only its features are meaningful.
 
-    `checkpoint` is a file or a folder. A file holds the weights of one of DistDiff's classifiers, saved by DistDiff or by
-    Lightning, or the weights of a ResNet whose tensors are named as in timm and torchvision. The architecture is then
-    `architecture`, an option of `conf/classifier`. A folder holds a transformers image classifier, whose configuration
-    file describes its architecture. Raises `UserError` if the checkpoint does not exist or does not fit the architecture.
+    `checkpoint` is a file or a folder. A file holds the weights of one of DistDiff's classifiers, saved by DistDiff or
+    by Lightning, or the weights of a ResNet whose tensors are named as in timm and torchvision. The architecture is
+    then `architecture`, an option of `conf/classifier`. A folder holds a transformers image classifier, whose
+    configuration file describes its architecture. Raises `UserError` if the checkpoint does not exist or does not fit
+    the architecture.
     """
     path = checkpoint_path(checkpoint)
     label = f"{CHECKPOINT}={checkpoint}"

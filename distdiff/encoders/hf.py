@@ -15,9 +15,8 @@ CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 class VisionModel(TransformersSource):
     """Pooled features of a transformers vision model, which is given as a folder or hub id.
 
-    For a model of images and texts, these are its image features; for other models, they are the flattened
-    `pooler_output`. A model without trained pooling gives its class token. A model that has no class token either gives
-    the mean over positions.
+    A model of images and texts gives its image features. Other models give their flattened `pooler_output`. A model
+    without trained pooling gives its class token; if the model has no class token, it gives the mean over positions.
     """
 
     name = "hf"

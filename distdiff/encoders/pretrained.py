@@ -22,9 +22,9 @@ def load_pretrained(
 ) -> tuple[PreTrainedModel, set[str]]:
     """The model of a folder (`Path`) or hub id, in float32, and the names of the weights that could not be loaded.
 
-    Weights cannot be loaded if they are missing from the files or have another shape in the files. Safetensors files are
-    preferred. From pickled files only tensors are read, and code from a repository is never run. Raises a `UserError`
-    that starts with `label` if the model cannot be loaded or does not take images of three channels.
+    Weights cannot be loaded if they are missing from the files or have another shape in the files. Safetensors files
+    are preferred. From pickled files only tensors are read, and code from a repository is never run. Raises a
+    `UserError` that starts with `label` if the model cannot be loaded or does not take images of three channels.
     """
     on_hub = not isinstance(model, Path)
     with loading(label, on_hub):

@@ -40,7 +40,7 @@ class EncoderSource(ABC):
 
     @abstractmethod
     def identity(self, data: TrainingSet, seed: int) -> str:
-        """The fingerprint of the encoder that `encoder` will return. Nothing needs to be trained or loaded to compute it."""
+        """The fingerprint of the encoder that `encoder` will return, computed without training or loading φ."""
 
     @abstractmethod
     def encoder(self, data: TrainingSet, seed: int, title: str) -> Encoder:

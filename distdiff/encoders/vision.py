@@ -54,7 +54,10 @@ class VisionEncoder(Encoder):
 
     @classmethod
     def of(cls, label: str, features: VisionFeatures, preprocess: Preprocessing) -> "VisionEncoder":
-        """The encoder with these `features`; raises a `UserError` that starts with `label` if they are not of shape (B, D)."""
+        """The encoder with these `features`.
+
+        Raises a `UserError` that starts with `label` if the model does not turn images into features of shape (B, D).
+        """
         with loading(label):
             return cls(features, preprocess, features.feature_dim(preprocess.input_size))
 

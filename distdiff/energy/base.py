@@ -24,8 +24,8 @@ class Energy(nn.Module, ABC):
     """E(f, t): energies (B,) of features f (B, D), differentiable in f, given a target t for each image.
 
     The names of the positional arguments of a subclass's constructor say what the subclass needs from the real data:
-    `prototypes` (`Prototypes`) or `exemplars` (`Exemplars`). Nothing else is computed from the real data. The keyword-only
-    arguments are the keys in `conf/energy`.
+    `prototypes` (`Prototypes`) or `exemplars` (`Exemplars`). Nothing else is computed from the real data. The
+    keyword-only arguments are the keys in `conf/energy`.
     """
 
     @property
@@ -40,8 +40,8 @@ class Energy(nn.Module, ABC):
     def targets(self, images: Sequence[PlannedImage], seed: int) -> torch.Tensor:
         """The index (B,) int64 of each image's target, with which the image's features are compared.
 
-        By default the target is the image's class label. A target depends on `seed` and on the image itself, never on the
-        rest of the batch.
+        By default the target is the image's class label. A target depends on `seed` and on the image itself, never on
+        the rest of the batch.
         """
         return torch.tensor([image.label for image in images])
 

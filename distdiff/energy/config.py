@@ -24,7 +24,7 @@ class EnergyKeys:
 
 
 def needs_of(option: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names in `AVAILABLE` of the data that the energy configured by `option` needs.
+    """The data that the energy in `option` needs, as names in `AVAILABLE`.
 
     Raises `UserError` if the energy needs anything else.
     """

@@ -15,8 +15,8 @@ class ExemplarEnergy(Energy):
     """E(f, e) = ‖f − φ(x_e)‖, where the exemplar x_e is a real image of the same class.
 
     For each copy, an exemplar is drawn at random with the copy's own seed. The exemplar is never the copy's own source,
-    unless the class has no other image. Exemplars are drawn with replacement and independently for each copy, so a larger
-    expansion factor leaves the exemplars of earlier copies unchanged.
+    unless the class has no other image. Exemplars are drawn with replacement and independently for each copy, so a
+    larger expansion factor leaves the exemplars of earlier copies unchanged.
     """
 
     def __init__(self, exemplars: Exemplars) -> None:

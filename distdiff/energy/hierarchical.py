@@ -11,10 +11,10 @@ from distdiff.prototypes.hierarchical import Prototypes
 class HierarchicalEnergy(Energy):
     """E(f, y) = λ_c ‖f − p_c[y]‖ + λ_g ‖f − p_g[y][j*]‖ (Zhu et al., 2024, eq. 5-7).
 
-    j* is the group of class y whose prototype is nearest to f by cosine. λ_c is `class_weight` and λ_g is `group_weight`.
-    Takes features (B, D) and labels (B,), and returns energies (B,), which are differentiable in the features. `classes`
-    (Y, D), `groups` (Y, K, D) and `present` (Y, K) bool are those of `Prototypes`. If a level has no prototypes, the energy
-    lacks the term of this level.
+    j* is the group of class y whose prototype is nearest to f by cosine. λ_c is `class_weight` and λ_g is
+    `group_weight`. Takes features (B, D) and labels (B,), and returns energies (B,), which are differentiable in the
+    features. `classes` (Y, D), `groups` (Y, K, D) and `present` (Y, K) bool are those of `Prototypes`. If a level has
+    no prototypes, the energy lacks the term of this level.
     """
 
     def __init__(self, prototypes: Prototypes, *, class_weight: NonNegative, group_weight: NonNegative) -> None:

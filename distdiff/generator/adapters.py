@@ -29,7 +29,7 @@ def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
             pipeline.load_lora_weights(
                 str(local or fetch_adapter(path)), adapter_name=f"lora{number}", use_safetensors=True
             )
-        except Exception as error:  # diffusers, peft and the hub raise many types if a file does not fit
+        except Exception as error:  # diffusers, peft and the hub raise many types of errors for unfit files
             raise UserError(f"generator.lora={entry} cannot be loaded: {_reason(error, local)}") from error
         names.append(f"lora{number}")
         scales.append(scale)
@@ -57,7 +57,7 @@ def add_textual_inversions(pipeline: DiffusionPipeline, entries: Sequence[str]) 
 
 
 def fetch_adapter(name: str) -> Path:
-    """Downloads the safetensors files of the hub id `name` unless the files are cached, and returns the folder with the files.
+    """Downloads the safetensors files of the hub id `name`, unless they are cached, and returns their folder.
 
     Adapters are loaded from a folder because diffusers, when offline, guesses file names only in folders.
     """

@@ -13,13 +13,13 @@ from distdiff.generator.schedulers import noise_levels
 class Denoiser:
     """The operations on latents (B, C, h, w) that guidance methods use.
 
-    `index` is the index of a step in the full schedule, counted from 0. All latents that the methods take and return have
-    unit variance, so that distances between latents are comparable across schedulers. The own latents of some schedulers
-    have another variance (`NoiseLevels`).
+    `index` is the index of a step in the full schedule, counted from 0. All latents that the methods take and return
+    have unit variance, so that distances between latents are comparable across schedulers. The latents that some
+    schedulers use themselves have another variance (`NoiseLevels`).
 
-    `model(input, timestep)` gives the model's output with classifier-free guidance applied. `decode` turns clean latents
-    into images (B, 3, H, W), in [0, 1] up to overshoot. Both functions are differentiable. `generators` has one generator
-    for each sample; schedulers that add noise in a step (LCM) draw the noise from these generators.
+    `model(input, timestep)` gives the model's output with classifier-free guidance applied. `decode` turns clean
+    latents into images (B, 3, H, W), in [0, 1] up to overshoot. Both functions are differentiable. `generators` has one
+    generator for each sample; schedulers that add noise in a step (LCM) draw the noise from these generators.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class Denoiser:
     def clean(self, latents: torch.Tensor, output: torch.Tensor, index: int) -> torch.Tensor:
         """ẑ0, the clean latent that the output implies.
 
-        Ho et al., 2020, eq. 15 (epsilon); Salimans & Ho, 2022 (v); Esser et al., 2024, eq. 13 (flow: output = ε − ẑ0, so
-        that z_t = ẑ0 + σ · output in the scheduler's own scale).
+        The formulas are those of Ho et al., 2020, eq. 15 (epsilon); Salimans & Ho, 2022 (v); Esser et al., 2024, eq. 13
+        (flow: output = ε − ẑ0, so that z_t = ẑ0 + σ · output in the scheduler's own scale).
         """
         signal, noise = self._level("signal", index, latents), self._level("noise", index, latents)
         match self._prediction_type():
@@ -110,7 +110,7 @@ class Denoiser:
         return self._level("noise", index, like)
 
     def renoise(self, following: torch.Tensor, noise: torch.Tensor, index: int) -> torch.Tensor:
-        """Draws z_t ~ q(z_t | z_{t−1}), which goes back over step `index`.
+        """Draws z_t ~ q(z_t | z_{t−1}), to go back in time over step `index`.
 
         This is called time travel (Lugmayr et al., 2022; FreeDoM, algorithm 2). `following` is z_{t−1}.
         """
@@ -139,9 +139,9 @@ class Denoiser:
     def _follow_displacement(self, latents: torch.Tensor, index: int) -> None:
         """Moves UniPC's stored last sample along with latents that guidance has moved.
 
-        UniPC's corrector recomputes the current sample from the last sample (Zhao et al., 2023, algorithm 1), and this
-        would undo the move. The corrector multiplies the last sample by the factor σ_t / σ_{t+1}, so the last sample is
-        moved by the displacement divided by this factor.
+        UniPC's corrector recomputes the current sample from the last sample (Zhao et al., 2023, algorithm 1), and would
+        thereby undo the move. The corrector multiplies the last sample by the factor σ_t / σ_{t+1}, so the last sample
+        is moved by the displacement divided by this factor.
         """
         if not isinstance(self.scheduler, UniPCMultistepScheduler) or self.scheduler.last_sample is None:
             return

@@ -80,7 +80,7 @@ class Family(ABC):
     def set_timesteps(
         self, scheduler: SchedulerMixin, num_steps: int, strength: float, resolution: int, device: torch.device
     ) -> None:
-        """Sets the full schedule of `scheduler`; raises `UserError` if the scheduler does not allow `num_steps` steps."""
+        """Sets the full schedule of `scheduler`; raises `UserError` if its schedule cannot have `num_steps` steps."""
         try:
             scheduler.set_timesteps(num_steps, device=device)
         except ValueError as error:
@@ -120,7 +120,7 @@ class StableDiffusion(Family):
         return None
 
     def _scale_embedding(self) -> torch.Tensor | None:
-        """The embedded guidance scale (1, width) for a distilled network (Meng et al., 2023); None for other networks."""
+        """The embedded guidance scale (1, width) for distilled networks (Meng et al., 2023); None for others."""
         width = self.network.config.time_cond_proj_dim
         if width is None:
             return None

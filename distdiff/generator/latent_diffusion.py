@@ -16,7 +16,7 @@ from distdiff.generator.families import Family, family_of
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
 
-ENCODE_PIXELS = 16 * 256**2  # most pixels in a batch: 2.7 GB of float32 activations in Stable Diffusion's autoencoder
+ENCODE_PIXELS = 16 * 256**2  # the most in a batch; takes 2.7 GB in Stable Diffusion's autoencoder in float32
 ENCODE_BATCH, EMBED_BATCH = 16, 16
 
 
@@ -56,7 +56,7 @@ class LatentDiffusion(nn.Module):
         guidance_decoder: AutoencoderTiny | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
-        """Raises `UserError` for an unsupported pipeline, and for an unsuitable scheduler, resolution or negative prompt.
+        """Raises `UserError` for an unsupported pipeline or an unsuitable scheduler, resolution or negative prompt.
 
         The scheduler must fit the pipeline's kind, and the resolution must be a multiple of `Family.size_multiple`. A
         negative prompt requires classifier-free guidance.
@@ -121,7 +121,7 @@ class LatentDiffusion(nn.Module):
         return self.family.kind.counting
 
     def check_strength(self, strength: float) -> None:
-        """Raises `UserError` if the schedule has fewer than `num_steps` steps at `strength` (`Family.check_strength`)."""
+        """Raises `UserError` if a latent consistency model has fewer than `num_steps` steps at `strength`."""
         self.family.check_strength(self.num_steps, strength, self.scheduler_config)
 
     @torch.no_grad()
@@ -148,7 +148,7 @@ class LatentDiffusion(nn.Module):
         return Posterior(torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts]))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """The images (B, 3, H, W) of latents, in [0, 1] up to overshoot; the images are not clipped, so gradients pass."""
+        """The images (B, 3, H, W) of latents, in [0, 1] up to overshoot. They are not clipped, so gradients pass."""
         scale, shift = self._scale_and_shift(latents)
         decoded = self.vae.decode((latents / scale + shift).to(self.vae.dtype), return_dict=False)[0]
         return decoded.to(latents.dtype) / 2 + 0.5
@@ -211,7 +211,7 @@ class LatentDiffusion(nn.Module):
     def _guided_model(self, prompts: Prompts):
         """A function that maps (z_t, t) to the network's output.
 
-        If the prompts have a negative one, the output has classifier-free guidance applied (Ho & Salimans, 2022).
+        If `prompts.negative` is not None, the output has classifier-free guidance applied (Ho & Salimans, 2022).
         """
         family = self.family
         if prompts.negative is None:

@@ -24,7 +24,7 @@ INDEX = "model_index.json"
 CHECKPOINT_SUFFIX = ".safetensors"
 FIRST_LAYER, LATENT_CHANNELS = "model.diffusion_model.input_blocks.0.0.weight", 4
 REFINER_MARK = "conditioner.embedders.0.model.ln_final.weight"
-# The kind of a single-file checkpoint is that of the first of these tensors that the file has. The names are those of the
+# The first of these tensors that a single-file checkpoint has tells the checkpoint's kind. The names are those of the
 # original repositories.
 CHECKPOINT_MARKS = {
     "model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight": STABLE_DIFFUSION_3,
@@ -36,7 +36,8 @@ CHECKPOINT_MARKS = {
 def model_path(model: str, key: str = "generator.model") -> Path | None:
     """The local folder or file that `model` names, or None for a hub id.
 
-    `asset:<name>` names one of the package's assets. Raises a `UserError` that names `key` for a path that does not exist.
+    `asset:<name>` names one of the package's assets. Raises a `UserError` that names `key` for a path that does not
+    exist.
     """
     if model.startswith("asset:"):
         path = ASSETS / model.removeprefix("asset:")

@@ -89,7 +89,7 @@ def fetch_generator(config: DictConfig) -> dict[str, Path]:
     if name is not None and model_path(name, "generator.guidance_decoder") is None:
         with _reasons(name, is_local=False, key="generator.guidance_decoder"):
             commit = pinned(name).resolved
-            AutoencoderTiny.from_pretrained(name, revision=commit)  # only ten megabytes, so loading it is fine
+            AutoencoderTiny.from_pretrained(name, revision=commit)  # loads only ten megabytes
             folders[f"generator.guidance_decoder={name}"] = cached_folder(name, "config.json", commit)
     return folders
 
@@ -167,7 +167,10 @@ def _fetch_checkpoint_config(config: DictConfig) -> dict[str, Path]:
 
 
 def _checkpoint_config(config: DictConfig) -> str | None:
-    """The value of `checkpoint_config`. If it is null and the model is a checkpoint file, the hub id diffusers chooses."""
+    """The value of `checkpoint_config`.
+
+    If the value is null and the model is a checkpoint file, the hub id that diffusers chooses for the file is returned.
+    """
     path = model_path(config.model)
     if path is None or not path.is_file() or config.checkpoint_config is not None:
         return config.checkpoint_config

@@ -1,4 +1,4 @@
-"""Noise schedules: diffusers' schedulers by their names in DistDiff, and the signal and noise levels of their latents."""
+"""Noise schedules: diffusers' schedulers by their names in DistDiff, and the noise levels of their latents."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -61,8 +61,8 @@ def build_scheduler(name: str, config: dict[str, Any]) -> SchedulerMixin:
     """The scheduler called `name`, with the noise schedule that the pipeline's own `config` describes.
 
     As in diffusers, the values that the pipeline left at its scheduler's defaults are replaced by the defaults of
-    `name`. The list `_use_default_values` names these values. `steps_offset` is never replaced, because Stable Diffusion
-    pipelines set this value without removing it from the list.
+    `name`. The list `_use_default_values` names these values. `steps_offset` is never replaced, because Stable
+    Diffusion pipelines set this value without removing it from the list.
     """
     defaults = [key for key in config.get("_use_default_values", []) if key != "steps_offset"]
     return CLASSES[name].from_config({**config, "_use_default_values": defaults}, **FIXED_OPTIONS.get(name, {}))
@@ -73,10 +73,10 @@ class NoiseLevels:
     """Levels of signal and noise, one float64 value for each step: u = signal · ẑ0 + noise · ε with signal² + noise² = 1.
 
     The latents u have unit variance under every scheduler. The scheduler's own latents are `scale` times u. `scale` is
-    √(1 + σ²) for Euler, which keeps the signal at full size. It is √((1 − σ)² + σ²) for flow matching, and 1 for the other
-    schedulers. `signal`, `noise` and `scale` are the values before a step; the fields whose names begin with `next_` are
-    the values after the step. The network's input is `input_scale` times u, which is the scheduler's own latents for flow
-    matching and u itself for the other schedulers.
+    √(1 + σ²) for Euler, which keeps the signal at full size. It is √((1 − σ)² + σ²) for flow matching, and 1 for the
+    other schedulers. `signal`, `noise` and `scale` are the values before a step; the fields whose names begin with
+    `next_` are the values after the step. The network's input is `input_scale` times u, which is the scheduler's own
+    latents for flow matching and u itself for the other schedulers.
     """
 
     signal: torch.Tensor

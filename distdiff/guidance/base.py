@@ -54,7 +54,7 @@ class Guidance(ABC):
         return self.preparation.first_step(resolved, strength, counting)
 
     def steps_in_period(self, schedule: StepSchedule) -> int:
-        """P, which is the configured period or, without one, the method's default, but at most the number of steps left."""
+        """P, which is the configured period or else the method's default, but at most the number of steps left."""
         if schedule.period is not None:
             return schedule.period
         return min(self.default_period or schedule.steps_left, schedule.steps_left)
@@ -101,7 +101,8 @@ class Guidance(ABC):
     ) -> LatentGradient:
         """One forward and backward pass through the network from z_t (B, C, h, w); keeps no autograd graph.
 
-        `objective` maps ẑ0 to the values (B,) that are differentiated. If `objective` is None, these are the energies.
+        `objective` maps ẑ0 to the values (B,) that are differentiated. If `objective` is None, the energies are
+        differentiated.
         """
         latents = latents.detach().requires_grad_()
         output, clean = batch.predict(latents, index)

@@ -18,8 +18,9 @@ def energy_gradient(
     """The gradient of the energies with respect to each of `inputs` (B, …), and whether each sample's gradient
     is finite (B,).
 
-    A gradient that is not finite is replaced by zeros. The energies (B,) are summed, not averaged, so that each sample's
-    gradient is independent of the batch. `network_dtype` is the lowest precision that the backward pass runs in.
+    A gradient that is not finite is replaced by zeros. The energies (B,) are summed, not averaged, so that each
+    sample's gradient is independent of the batch. `network_dtype` is the lowest precision that the backward pass runs
+    in.
     """
     scales = LOSS_SCALES.get(network_dtype, (1.0,))
     gradients = [torch.zeros_like(tensor) for tensor in inputs]

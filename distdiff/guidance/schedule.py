@@ -15,8 +15,8 @@ DEFAULT_START_FRACTION = 0.4  # the published M = 20 of 50 steps
 class StepSchedule:
     """Indices into the full schedule of `num_steps` steps; index 0 is the noisiest step.
 
-    `first` is the step at which img2img starts, and `first_guided = num_steps - M` is the first guided step. `period` is
-    P, which is at most `steps_left`; `period` is None if the method chooses P.
+    `first` is the step at which img2img starts, and `first_guided = num_steps - M` is the first guided step. `period`
+    is P, which is at most `steps_left`; `period` is None if the method chooses P.
     """
 
     num_steps: int

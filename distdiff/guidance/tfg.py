@@ -18,8 +18,9 @@ class Tfg(SeveralSteps):
     - Ẽ(ẑ0) = −log mean_i exp(−E(ẑ0 + γ σ_t δ_i)) with i = 1, …, `num_samples`, δ_i ~ N(0, I) and σ_t = √(1 − ᾱ_t);
     - Δ_t = −ρ ∇_{z_t} Ẽ(ẑ0) ("variance guidance"; here ρ includes the paper's factor 1/√α_t);
     - Δ_0 ← Δ_0 − μ ∇_{ẑ0} Ẽ(ẑ0 + Δ_0), `iterations` times, starting at 0 ("mean guidance");
-    - z_{t−1} ← step(z_t) + Δ_t + (signal level of z_{t−1}) Δ_0. Each step is taken `recurrence` times, with time travel back
-      to z_t in between.
+    - z_{t−1} ← step(z_t) + Δ_t + (signal level of z_{t−1}) Δ_0.
+
+    Each step is taken `recurrence` times, with time travel back to z_t in between.
 
     With μ = γ = 0, the method equals FreeDoM, and with recurrence 1 also `direct`. With ρ = γ = 0, one iteration and
     recurrence 1, it equals MPGD with μ as MPGD's ρ. At ρ = μ = 0 there is no time travel.
@@ -76,7 +77,7 @@ class Tfg(SeveralSteps):
     def clean_shift(
         self, clean: torch.Tensor, mu: float, index: int, spread: list[torch.Tensor], batch: GuidedBatch
     ) -> torch.Tensor:
-        """Δ_0 (B, C, h, w), the sum of `iterations` steps from ẑ0, each of size μ down the smoothed energy's gradient."""
+        """Δ_0 (B, C, h, w), the sum of `iterations` steps of size μ from ẑ0 down the smoothed energy's gradient."""
         shift = torch.zeros_like(clean)
         for _ in range(self.iterations if mu > 0 else 0):
             moved = (clean + shift).detach().requires_grad_()

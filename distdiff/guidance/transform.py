@@ -15,8 +15,9 @@ class Transform(OneStep):
 
     The scale and the shift lower the mean energy of the next P denoising steps.
 
-    z' = z ⊙ (1 + ω) + b with ω, b of shape (B, C, 1, 1). ω and b take one gradient step of size ρ down the mean energy of
-    P denoising steps from z'. Then z' is computed with the new ω and b, and clamped to the l∞ ball of radius ε around z.
+    z' = z ⊙ (1 + ω) + b with ω, b of shape (B, C, 1, 1). ω and b take one gradient step of size ρ down the mean energy
+    of P denoising steps from z'. Then z' is computed with the new ω and b, and clamped to the l∞ ball of radius ε
+    around z.
     """
 
     default_period = 2  # as published
@@ -51,8 +52,8 @@ class Transform(OneStep):
     def initial(self, latents: torch.Tensor, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """ω and b before the gradient step.
 
-        If `init` is `random`, ω is drawn from U(0, 1) and b from N(0, 1), with each sample's own generator. If `init` is
-        `identity`, both are zero.
+        If `init` is `random`, ω is drawn from U(0, 1) and b from N(0, 1), with each sample's own generator. If `init`
+        is `identity`, both are zero.
         """
         shape = (latents.shape[1], 1, 1)
         if self.init == "identity":

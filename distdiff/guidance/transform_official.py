@@ -51,7 +51,8 @@ class TransformOfficial(Transform):
 
     Features are not normalised, although the prototypes are. The decoder's output goes to the encoder in [−1, 1]. It is
     resized bicubically without antialiasing, and the encoder's input normalisation is not applied. The published code
-    averages the energies over the batch, whereas this code does not; with the published batch of one image, both are equal.
+    averages the energies over the batch, whereas this code does not; with the published batch of one image, both are
+    equal.
     """
 
     preparation = PublishedPreparation()

@@ -1,4 +1,4 @@
-"""Coverage."""
+"""The coverage metric."""
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
@@ -13,9 +13,9 @@ class Coverage(Metric):
     .. math:: \frac{1}{N} \sum_{i=1}^{N} [\min_j \|y_j - x_i\| \le r_k(x_i)]
 
     The x are real features and the y are generated features; r_k(x) is the distance from x to its k-th nearest real
-    neighbour. k is the smaller of `num_neighbours` and the number of other real images. Coverage is in [0, 1], and higher
-    is better. It is computed on the CPU. Coverage rises with the number of generated images, so compare only values for
-    equal numbers of images. Raises `ValueError` if there are no real images or no generated images.
+    neighbour. k is the smaller of `num_neighbours` and the number of other real images. Coverage is in [0, 1], and
+    higher is better. It is computed on the CPU. Coverage rises with the number of generated images, so compare only
+    values for equal numbers of images. Raises `ValueError` if there are no real images or no generated images.
     Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020, eq. 4.
 
     >>> import torch

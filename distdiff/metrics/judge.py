@@ -32,7 +32,7 @@ class Judge:
     def __call__(self, images: LabelledImages) -> Features:
         """The features and predictions for one or more images.
 
-        They are computed in batches on `device` and returned on the CPU.
+        The images are processed in batches on `device`, and the results are returned on the CPU.
         """
         self.classifier.to(self.device)
         features, predicted = [], []

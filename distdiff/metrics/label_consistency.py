@@ -1,4 +1,4 @@
-"""Label consistency."""
+"""The label consistency metric."""
 
 from distdiff.metrics.base import Features, Metric
 
@@ -9,8 +9,8 @@ class LabelConsistency(Metric):
     .. math:: \frac{1}{n} \sum_{i=1}^{n} [\hat y(x_i) = y_i]
 
     The value is in [0, 1], and higher is better. If there are no images, the value is NaN and no error is raised. The
-    value says nothing about diversity: it is 1 if all images of a class are copies of one well-recognised image. The real
-    images are not used.
+    value says nothing about diversity: it is 1 if all images of a class are copies of one well-recognised image. The
+    real images are not used.
     Source: "GAN-test" of Shmelkov et al., "How good is my GAN?", ECCV 2018.
 
     >>> import torch

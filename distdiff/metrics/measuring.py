@@ -75,7 +75,7 @@ class Measurer:
         return reference(self.metrics, self.real, self._seen_held_out(held_out))
 
     def judge_accuracy(self, held_out: LabelledImages) -> float | None:
-        """The judge's accuracy on the images `held_out`, on which the judge was not trained; None if `held_out` is empty.
+        """The judge's accuracy on `held_out`, images on which the judge was not trained; None if `held_out` is empty.
 
         Label consistency is only as reliable as this accuracy.
         """

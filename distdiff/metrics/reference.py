@@ -13,7 +13,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Reference:
-    """The baseline value of each metric, by the metric's name. It compares two sets of real images.
+    """The baseline value of each metric, by the metric's name. The value compares two sets of real images.
 
     The two sets are random halves, of `num_half` images each, of the real images on which the judge was trained. For a
     metric that needs labels, the value is computed on `num_held_out` held-out images, on which the judge was not
@@ -28,7 +28,7 @@ class Reference:
     remarks: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The values by name and the numbers of images, for JSON. The entry `remarks` exists only if there are remarks."""
+        """The values by name, the numbers of images and, if there are any, the remarks, as plain values for JSON."""
         counts = {"num_half": self.num_half, "num_held_out": self.num_held_out}
         return {**self.values, **counts, **({"remarks": self.remarks} if self.remarks else {})}
 

@@ -27,9 +27,9 @@ def group(
 ) -> np.ndarray:
     """Groups the images of one class by agglomerative clustering (Zhu et al., 2024, section 3.2).
 
-    features: (n, D), of unit length. Returns group indices (n,), int64, from 0 to K - 1, and no group is empty. K is the
-    smaller of `num_groups` and n. If `num_groups` is `"auto"`, `choose_groups` chooses K, up to `max_groups`, by the mean
-    silhouette.
+    features: (n, D), of unit length. Returns group indices (n,), int64, from 0 to K - 1, and no group is empty. K is
+    the smaller of `num_groups` and n. If `num_groups` is `"auto"`, `choose_groups` chooses K, up to `max_groups`, by
+    the mean silhouette.
 
     Clustering is quadratic in n, so at most `max_clustered` images are clustered. If the class has more images,
     `max_clustered` of the images are drawn without replacement by a generator seeded with `seed`. The drawn images
@@ -49,9 +49,9 @@ def group(
 
 
 def choose_groups(features: np.ndarray, max_groups: int, linkage: str) -> np.ndarray:
-    """Groups (n,) of features (n, D), with the number of groups K that has the largest mean silhouette (Rousseeuw, 1987).
+    """Groups (n,) of features (n, D), where the number of groups K has the largest mean silhouette.
 
-    Every K from 2 to `max_groups` is tried.
+    The silhouette is that of Rousseeuw, 1987. Every K from 2 to `max_groups` is tried.
     K is less than n and at most the number of distinct images. There is a single group if fewer than three images are
     distinct, or if no K has a positive silhouette. A positive silhouette does not show that the groups are significant:
     even a round cloud without structure has a slightly positive silhouette, and is therefore split.

@@ -14,8 +14,8 @@ from distdiff.data.images import LabelledImages
 class Exemplars:
     """The features of n real images.
 
-    `features` (n, D) are φ of the images, of unit length, and `labels` (n,) int64 are their classes. `keys[i]` is the key
-    that names image i within its class.
+    `features` (n, D) are φ of the images, of unit length, and `labels` (n,) int64 are their classes. `keys[i]` is the
+    key that names image i within its class.
     """
 
     features: torch.Tensor
@@ -31,7 +31,7 @@ class Exemplars:
         return replace(self, features=self.features.to(device, dtype))
 
     def save(self, path: Path) -> None:
-        """Writes the features as a safetensors file. Labels and keys are not written; `load` takes them from the images."""
+        """Writes only the features, as a safetensors file; `load` takes the labels and keys from the images."""
         save_file({"features": self.features.contiguous()}, path)
 
     @classmethod

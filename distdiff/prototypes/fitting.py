@@ -28,8 +28,8 @@ def fit_image_prototypes(
 ) -> Prototypes:
     """Class and group prototypes of `images` in the encoder's feature space.
 
-    `fit` says how images become squares of `size` pixels a side. `options` are further arguments of `fit_prototypes`. The
-    features are computed on the encoder's device, with one batch of images in memory at a time.
+    `fit` says how images become squares of `size` pixels a side. `options` are further arguments of `fit_prototypes`.
+    The features are computed on the encoder's device, with one batch of images in memory at a time.
     """
     features = image_features(images, encoder, size, fit)
     num_classes = len(images.class_names)

@@ -102,8 +102,8 @@ def fit_prototypes(
     label, and only these are clustered. The other images join the nearest group, and then the mean of each group is
     computed (see `clustering.group`). `metadata["reduced_classes"]` lists such classes.
 
-    If `class_level` or `group_level` is False, this level has no prototypes, and the energy lacks the term of this level.
-    Raises `UserError` for an empty class.
+    If `class_level` or `group_level` is False, this level has no prototypes, and the energy lacks the term of this
+    level. Raises `UserError` for an empty class.
     """
     labels = np.asarray(labels)
     order = np.argsort(labels, kind="stable")
