@@ -16,7 +16,7 @@ class VisionModel(TransformersSource):
     """Pooled features of a transformers vision model, which is given as a folder or hub id.
 
     A model of images and texts gives its image features. Other models give their flattened `pooler_output`. A model
-    without trained pooling gives its class token; if the model has no class token, it gives the mean over positions.
+    without trained pooling gives its class token or, without such a token, the mean of its outputs over all positions.
     """
 
     name = "hf"

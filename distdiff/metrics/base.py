@@ -60,7 +60,7 @@ class Metric(ABC):
     def of_real(self, real: Features, compute: Callable[[Features], T]) -> T:
         """The result of `compute(real)`, which is cached until `real` changes.
 
-        Many sets of generated images are compared with the same real images.
+        This saves time when many sets of generated images are compared with the same real images.
         """
         if self._of_real is None or self._of_real[0] is not real:
             self._of_real = (real, compute(real))
