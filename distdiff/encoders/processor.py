@@ -61,7 +61,7 @@ def _content(label: str, model: Path | str, revision: str | None) -> dict[str, A
 def _side(label: str, size: Any) -> int | None:
     """The side of the square that `size` describes; None if `size` is None.
 
-    `size` is a number, [height, width], {height, width} or {shortest_edge}. Raises `UserError` if height and width differ.
+    `size` is a number, [height, width], {height, width} or {shortest_edge}. Raises `UserError` if the sides differ.
     """
     if isinstance(size, dict):
         height = size.get("height", size.get("shortest_edge"))
