@@ -1,4 +1,8 @@
-"""Augmentation policies, built from kornia: modules that map images (B, 3, H, W) in [0, 1] to images of the same kind."""
+"""Augmentation policies, built from kornia.
+
+Each policy is a module that maps images (B, 3, H, W) in [0, 1] to images of the same shape and range. The policies that
+mix the images of a batch are in `mixing.py`.
+"""
 
 from typing import Annotated
 
@@ -16,12 +20,18 @@ def none() -> nn.Module:
 
 
 def default(*, horizontal_flip: bool) -> nn.Module:
-    """Pad-and-crop (He et al., 2016): zero-padded shifts by up to 1/8 of a side, and mirroring if `horizontal_flip`."""
+    """Pad-and-crop (He et al., 2016), which shifts images by up to 1/8 of a side and pads them with zeros.
+
+    If `horizontal_flip`, images are also mirrored at random.
+    """
     return nn.Sequential(K.RandomAffine(0.0, translate=(0.125, 0.125)), *_flip(horizontal_flip))
 
 
 def affine(*, horizontal_flip: bool) -> nn.Module:
-    """Small rotations, shifts, zooms and changes of brightness and contrast, and mirroring if `horizontal_flip`."""
+    """Small random rotations, shifts, zooms and changes of brightness and contrast.
+
+    If `horizontal_flip`, images are also mirrored at random.
+    """
     return nn.Sequential(
         K.RandomAffine(10.0, translate=(0.1, 0.1), scale=(0.9, 1.1), p=0.8),
         K.RandomBrightness((0.85, 1.15), p=0.3),

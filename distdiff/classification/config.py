@@ -29,7 +29,7 @@ class TrainKeys:
     learning_rate: float = key(above=0)
     weight_decay: float = key(at_least=0)
     label_smoothing: float = key(0.0, at_least=0, at_most=1)
-    synthetic_probability: float | None = key(at_least=0, at_most=1)  # null: all images are drawn equally often
+    synthetic_probability: float | None = key(at_least=0, at_most=1)  # null: every image is drawn equally often
     expanded: Any = None  # a directory of expanded data, or a list of them
     where: str | None = (
         None  # a condition on the metadata of `expanded`, such as energy_after < 1.1 and strength >= 0.5

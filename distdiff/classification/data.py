@@ -22,20 +22,20 @@ from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_floats
 from distdiff.data.reading.prefetch import threads
 
-MEMORY = 2 * 2**30  # bytes; limits the decoded images that are kept in memory because they are not on disk
-AHEAD = 2  # batches that are decoded while the classifier trains on another
+MEMORY = 2 * 2**30  # bytes; limits how many decoded images are kept in memory if they are not on disk
+AHEAD = 2  # number of batches that are decoded while the classifier trains on an earlier batch
 
 
 class ImageTensors(Dataset):
-    """Pairs of an image (3, size, size) in [0, 1] and its target, from several sets of images; the originals come first.
+    """Pairs of an image (3, size, size) in [0, 1] and its target, from several sets of images.
 
-    A target is a label or, if any of the images has a soft label, the probabilities of all classes, (classes,) float32.
-    An image comes from the image cache, from memory or from the threads that decode the next batches, or is decoded
-    when it is asked for; its pixels are the same in all cases.
+    The original images are the first set. A target is a label; if any image has a soft label, all targets are the
+    probabilities of the classes, (classes,) float32. An image is read from the image cache or from memory, or decoded
+    by the threads that prepare the next batches, or else decoded on demand. Its pixels are the same in all cases.
     """
 
     def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str, samples: int = 0) -> None:
-        """`samples` is how many images will be asked for; if there are more images than this, none is kept on disk."""
+        """`samples` is how many images will be drawn; if there are more images than draws, none is kept on disk."""
         self.where = [(number, position) for number, part in enumerate(parts) for position in range(len(part))]
         self.labels = [part.labels.tolist() for part in parts]
         self.soft = [part.soft for part in parts]
@@ -55,7 +55,7 @@ class ImageTensors(Dataset):
         return to_floats(self._square(index)), self._target(*self.where[index])
 
     def prepare(self, indices: Sequence[int], pool: ThreadPoolExecutor) -> None:
-        """Lets `pool` decode those of the images at `indices` that are neither on disk nor in memory."""
+        """Lets `pool` decode the images at `indices`, except those that are on disk or in memory already."""
         for index in indices:
             number, position = self.where[index]
             squares = self.squares[number]
@@ -85,7 +85,7 @@ class ImageTensors(Dataset):
 
 
 class AheadBatches(Sampler[list[int]]):
-    """The batches of a sampler; several threads decode the images of a batch before the batch is asked for."""
+    """The batches of a sampler, whose images are decoded by several threads before a batch is needed."""
 
     def __init__(self, batches: Sampler[list[int]], images: ImageTensors) -> None:
         self.batches, self.images = batches, images
@@ -104,11 +104,11 @@ class AheadBatches(Sampler[list[int]]):
                         yield waiting.popleft()
                 yield from waiting
             finally:
-                self.images.pending.clear()  # decoded images that were not asked for
+                self.images.pending.clear()  # drops decoded images that were never used
 
 
 class BatchShards(Sampler[list[int]]):
-    """One device's part of each batch: every `num_shards`-th index, from position `shard` on."""
+    """The part of each batch that one device receives: every `num_shards`-th index from position `shard` on."""
 
     def __init__(self, batches: BatchSampler, shard: int, num_shards: int) -> None:
         self.batches, self.shard, self.num_shards = batches, shard, num_shards
@@ -121,7 +121,10 @@ class BatchShards(Sampler[list[int]]):
 
 
 class ClassificationData(L.LightningDataModule):
-    """Training and evaluation batches; the number of training steps does not depend on the number of images."""
+    """Batches for training and for evaluation.
+
+    The number of training steps does not depend on the number of images.
+    """
 
     def __init__(
         self,
@@ -134,7 +137,7 @@ class ClassificationData(L.LightningDataModule):
         shard: int = 0,
         num_shards: int = 1,
     ) -> None:
-        """A training batch has every `num_shards`-th image of the whole batch, from position `shard` on."""
+        """Of each training batch, only every `num_shards`-th image is loaded, from position `shard` on."""
         super().__init__()
         self.shard, self.num_shards = shard, num_shards
         self.train, self.evaluation = train, evaluation
@@ -153,8 +156,8 @@ class ClassificationData(L.LightningDataModule):
         synthetic = len(self.train) - self.train.num_original
         if self.synthetic_probability is None or synthetic == 0:
             return RandomSampler(self.train, num_samples=count, generator=generator)
-        # Draws real and synthetic images at a fixed ratio, independent of how many there are of each (Trabucco et al.,
-        # 2024, DA-Fusion, section 3.4).
+        # Draws real and synthetic images at a fixed ratio, which does not depend on the number of images of each kind
+        # (Trabucco et al., 2024, DA-Fusion, section 3.4).
         weights = torch.full((len(self.train),), (1 - self.synthetic_probability) / self.train.num_original)
         weights[self.train.num_original :] = self.synthetic_probability / synthetic
         return WeightedRandomSampler(weights, count, generator=generator)

@@ -7,15 +7,16 @@ from torch.nn import functional as F
 
 from distdiff.classification.data import ImageTensors
 
-EVALUATIONS = 40  # about how many times the images are evaluated during a training
+EVALUATIONS = 40  # approximate number of evaluations of all images in one training
 BATCH = 200
 
 
 class RecordLearning(Callback):
     """Evaluates all images at intervals while a classifier is trained, without changing the training.
 
-    `last_wrong` (n,): the last evaluation at which each image was classified wrongly, counted from 1; 0 if there was
-    none. `loss` (n,): each image's mean cross-entropy over all evaluations.
+    `last_wrong` (n,) has the number, counted from 1, of the last evaluation at which each image was classified wrongly,
+    or 0 if the image was never classified wrongly. `loss` (n,) has each image's mean cross-entropy over all
+    evaluations.
     """
 
     def __init__(self, images: ImageTensors, steps: int) -> None:
@@ -45,7 +46,10 @@ class RecordLearning(Callback):
         classifier.train()
 
     def order(self) -> torch.Tensor:
-        """How late each image was learnt, (n,) float64; larger is later, and ties are ordered by increasing mean loss."""
+        """A number for each image that says how late the image was learnt, (n,) float64; larger is later.
+
+        Among images with the same `last_wrong`, an image with a larger mean loss counts as learnt later.
+        """
         rank = torch.empty(len(self.loss), dtype=torch.float64)
         rank[self.loss.argsort(stable=True)] = torch.arange(len(self.loss), dtype=torch.float64)
         return self.last_wrong.double() + rank / len(self.loss)

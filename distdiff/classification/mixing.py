@@ -11,9 +11,9 @@ from distdiff.keys import Positive
 
 
 class BatchMixing(nn.Module, ABC):
-    """Mixes each image (B, 3, H, W) and its class probabilities (B, classes) with another image of the batch.
+    """Mixes images (B, 3, H, W) and their class probabilities (B, classes) with those of random partners in the batch.
 
-    A batch has one weight, λ ~ Beta(α, α), as published. Images are augmented one by one before they are mixed.
+    As published, one weight λ ~ Beta(α, α) is drawn for the whole batch. Each image is augmented before it is mixed.
     """
 
     def __init__(self, alpha: float, augmentation: nn.Module) -> None:
@@ -30,18 +30,21 @@ class BatchMixing(nn.Module, ABC):
 
     @abstractmethod
     def mixed(self, images: torch.Tensor, partners: torch.Tensor, weight: float) -> tuple[torch.Tensor, float]:
-        """(mixed images, share of `images` in them), where the share is `weight` or close to it."""
+        """The mixed images, and the share of `images` in the mixed images, which is `weight` or close to `weight`."""
 
 
 class MixUp(BatchMixing):
-    """λ x_i + (1 − λ) x_j (Zhang et al., 2018)."""
+    """Mixes image x_i with image x_j to λ x_i + (1 − λ) x_j (Zhang et al., 2018)."""
 
     def mixed(self, images, partners, weight):
         return weight * images + (1 - weight) * partners, weight
 
 
 class CutMix(BatchMixing):
-    """Pastes a rectangle of 1 − λ of the area from x_j; if the border clips it, λ is adjusted (Yun et al., 2019)."""
+    """Pastes a rectangle of image x_j, with a share 1 − λ of the area, into image x_i (Yun et al., 2019).
+
+    If the border of the image clips the rectangle, λ is adjusted to the area that is left.
+    """
 
     def mixed(self, images, partners, weight):
         height, width = images.shape[-2:]

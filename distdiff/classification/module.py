@@ -14,10 +14,10 @@ WARM_UP = 0.2  # the share of steps in which the learning rate rises
 
 
 class ClassifierTraining(L.LightningModule):
-    """Cross-entropy with AdamW and a one-cycle schedule; augments the images of the training batches.
+    """Trains with cross-entropy, AdamW and a one-cycle schedule, on augmented images.
 
-    A batch is (images (B, 3, H, W) in [0, 1], targets). The targets are labels (B,) or, if labels are soft, the
-    probabilities of all classes (B, classes).
+    A batch is (images (B, 3, H, W) in [0, 1], targets). The targets are labels (B,) or, if the dataset has soft labels,
+    the probabilities of all classes (B, classes).
     """
 
     def __init__(self, classifier: ImageClassifier, augmentation: nn.Module, recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""Image classifiers with named parts (preprocessing, features, head), so that the same network can be the guide."""
+"""Image classifiers with named parts (preprocessing, features, head), so that a classifier can also be the guide."""
 
 import torch
 from torch import nn
@@ -9,10 +9,10 @@ from distdiff.keys import Pixels
 
 
 class ImageClassifier(nn.Module):
-    """A backbone and a linear head, together with the preprocessing that they are trained with.
+    """A backbone and a linear head, together with the preprocessing of their training images.
 
-    `forward` maps images (B, 3, H, W) in [0, 1], of any size, to logits (B, num_classes); `features` gives the head's input,
-    (B, feature_dim).
+    `forward` maps images (B, 3, H, W) in [0, 1], of any size, to logits (B, num_classes). `features` maps the same
+    images to the head's input, (B, feature_dim).
     """
 
     def __init__(
@@ -52,7 +52,7 @@ def resnet50(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
 
 
 class _PooledFeatures(nn.Module):
-    """A transformers vision model as a module from images to its pooled features (B, D)."""
+    """A module that maps images to the pooled features (B, D) of a transformers vision model."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def _resnet(
 
 
 def small_cnn(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
-    """A small network, like a ResNet in outline: a strided stem, two convolution stages and global average pooling."""
+    """A small network with a strided stem, two convolution stages and global average pooling."""
 
     def convolution(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]

@@ -15,7 +15,8 @@ class Recipe:
     """A network, an augmentation and the optimizer's settings.
 
     `classifier` and `augmentation` are options of the configuration groups with the same names. `synthetic_probability`
-    is the share of synthetic images among those drawn for training; None draws every image equally often.
+    is the share of synthetic images among the images drawn for training. If it is None, every image is drawn equally
+    often.
     """
 
     classifier: Mapping[str, Any]
@@ -43,9 +44,10 @@ class Recipe:
         )
 
     def identity(self, has_synthetic: bool) -> dict[str, Any]:
-        """What identifies the recipe; equal recipes have the same identity, even if they come from different keys.
+        """The values that identify the recipe.
 
-        The share of synthetic images is part of the identity only if `has_synthetic`.
+        Equal recipes have the same identity, even if different configuration keys describe them. The share of synthetic
+        images is part of the identity only if `has_synthetic` is true.
         """
         identity = {
             "classifier": option_identity(self.classifier),

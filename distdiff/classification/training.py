@@ -1,4 +1,7 @@
-"""Trains classifiers, each combination of data, recipe and seed once, and measures their accuracy."""
+"""Trains classifiers and measures their accuracy.
+
+Each combination of data, recipe and seed is trained only once.
+"""
 
 import signal
 from dataclasses import dataclass, replace
@@ -50,15 +53,15 @@ class TrainingSet:
 
 
 def training_set(images: LabelledImages, fit: str) -> TrainingSet:
-    """The training set of those `images` that can be read."""
+    """The training set that consists of the readable images among `images`."""
     images, identity = readable(images, "training")
     return TrainingSet((images,), (identity,), fit)
 
 
 def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -> TrainingSet:
-    """The few real images of a study seed, drawn from the training pool, `dataset.per_class` of each class.
+    """The few real images of a study seed: `dataset.per_class` images of each class, drawn from the training pool.
 
-    An image that cannot be read is replaced by the next image of the draw.
+    If an image cannot be read, the next image in the random order of the draw takes its place.
     """
     per_class, lost = config.dataset.per_class, ()
     while True:
@@ -74,7 +77,7 @@ def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """The fraction of a class's `num_test` images that is classified correctly; 0 if the class has no images."""
+    """The fraction of a class's `num_test` images that is classified correctly; 0 for a class without images."""
 
     class_name: str
     accuracy: float
@@ -83,14 +86,14 @@ class ClassAccuracy:
 
 @dataclass(frozen=True)
 class Accuracies:
-    """The fraction of all images that is classified correctly, and that of each class, in the order of classes."""
+    """The fraction of all images that is classified correctly, and the accuracy of each class, in class order."""
 
     accuracy: float
     classes: tuple[ClassAccuracy, ...]
 
 
 class ClassifierTrainer:
-    """Trains and tests classifiers with a recipe, on the device that the `trainer` keys name."""
+    """Trains and tests classifiers by one recipe, on the device that the `trainer` keys name."""
 
     def __init__(self, recipe: Recipe, trainer_config: DictConfig, cache: StageCache) -> None:
         self.recipe = recipe
@@ -98,11 +101,11 @@ class ClassifierTrainer:
         self.cache = cache
 
     def with_steps(self, steps: int) -> "ClassifierTrainer":
-        """A trainer whose recipe has `steps` steps and otherwise equals this trainer's."""
+        """A trainer whose recipe differs from this trainer's recipe only in the number of `steps`."""
         return ClassifierTrainer(replace(self.recipe, steps=steps), self.trainer_config, self.cache)
 
     def ingredients(self, data: TrainingSet, seed: int) -> dict[str, Any]:
-        """Everything that can change the trained weights; raises `UserError` if there is only one class."""
+        """Everything that can change the trained weights. Raises `UserError` if the data have only one class."""
         if len(data.parts[0].class_names) < 2:
             raise UserError(
                 f"dataset {data.parts[0].name} has one class, {data.parts[0].class_names[0]}: a classifier needs two; "
@@ -122,7 +125,10 @@ class ClassifierTrainer:
         return fingerprint(self.ingredients(data, seed))
 
     def train(self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False) -> ImageClassifier:
-        """The classifier after its last step, trained on one device or read from the cache if it was trained before."""
+        """The classifier after its last training step.
+
+        The classifier is trained on one device, or read from the cache if it was trained before.
+        """
 
         def fill(folder: Path) -> None:
             trainer = build_trainer(self.trainer_config, **self._stage(title, logger))
@@ -131,9 +137,9 @@ class ClassifierTrainer:
         return self._trained(self.cache.get(STAGE, self.ingredients(data, seed), fill), data)
 
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
-        """How late the classifier of `train` learnt each of the original images, (n,); larger is later.
+        """A number (n,) for each original image that says how late the classifier learnt the image; larger is later.
 
-        To find this out, the same classifier is trained once more.
+        To find these numbers, the classifier that `train` returns is trained a second time.
         """
 
         def fill(folder: Path) -> None:
@@ -151,10 +157,10 @@ class ClassifierTrainer:
     def train_together(
         self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False
     ) -> ImageClassifier:
-        """Trains as `train` does, but on all ranks of the job, each with its part of every batch (DDP).
+        """Trains as `train` does, but on all ranks of the job. Each rank has its part of every batch (DDP).
 
-        Each rank draws its own augmentations, so the number of ranks is part of the result's identity. The guide is trained on
-        one device, so that generated images do not depend on the number of ranks.
+        Each rank draws its own augmentations, so the number of ranks is part of the classifier's identity in the cache.
+        The guide is not trained by this method, so generated images do not depend on the number of ranks.
         """
         ranks = world()
         if ranks.size == 1:
@@ -201,7 +207,7 @@ class ClassifierTrainer:
         return Accuracies(measured["accuracy"], classes)
 
     def _stage(self, title: str, logger: Logger | bool) -> dict[str, Any]:
-        """The options of the Lightning trainer for a training with this recipe."""
+        """The options of a Lightning trainer that trains by this recipe."""
         return {
             "max_steps": self.recipe.steps,
             "logger": logger,
@@ -216,7 +222,7 @@ class ClassifierTrainer:
         tensors = ImageTensors(data.parts, classifier.input_size, data.fit, recipe.steps * recipe.batch_size)
         options = (recipe.steps, recipe.batch_size, seed, recipe.synthetic_probability)
         if world().size > 1:
-            torch.manual_seed(seed + 1000 * world().rank)  # augmentations differ by rank; the initial weights do not
+            torch.manual_seed(seed + 1000 * world().rank)  # augmentations, unlike initial weights, differ by rank
         data_module = ClassificationData(tensors, None, *options, shard=world().rank, num_shards=world().size)
         try:
             trainer.fit(module, data_module)

@@ -17,7 +17,11 @@ LEAKS = ((TEST, TRAIN), (VALIDATION, TRAIN), (TEST, VALIDATION))  # (evaluation 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images with the same pixels (`distance` is None) or similar ones; `first` is first in the order of splits."""
+    """Two images with the same pixels, or two similar images.
+
+    `distance` is the distance of the hashes of two similar images, and None if the pixels are the same. `first` is the
+    image whose split comes first in the order of splits.
+    """
 
     first: Look
     second: Look
@@ -26,10 +30,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Leak:
-    """Images of `split` that are also in `other`.
+    """The images of the split `split` that are also in the split `other`.
 
-    `exact` is the number of those with the same pixels there, `near` the number of those with a similar image there;
-    `pairs` has pairs of both kinds.
+    `exact` is the number of images of `split` that have the same pixels as an image of `other`. `near` is the number of
+    the remaining images of `split` that are similar to an image of `other`. `pairs` has the pairs of images with the
+    same pixels, then the pairs of similar images.
     """
 
     split: str
@@ -42,7 +47,8 @@ class Leak:
 class Duplicates:
     """All duplicates among the readable images `looks`, which are in the order of splits.
 
-    Images with the same pixels count as one picture; `near` has the pairs of different pictures that are similar.
+    All images with the same pixels count as one picture. `near` has the pairs of similar pictures, as two indices into
+    `pictures` and the distance of the hashes. `cut_short` is True if the search stopped at `MAX_PAIRS` pairs.
     """
 
     def __init__(self, looks: Sequence[Look], distance: int, difference: float) -> None:
@@ -62,16 +68,16 @@ class Duplicates:
         return [looks for looks in self.pictures if len(looks) > 1]
 
     def conflicts(self) -> list[list[Look]]:
-        """The groups in `repeated` with more than one class."""
+        """The groups in `repeated` whose images have more than one class."""
         return [looks for looks in self.repeated if len({look.label for look in looks}) > 1]
 
     def near_conflicts(self) -> int:
-        """The number of near pairs with no class in common."""
+        """The number of pairs in `near` whose two pictures have no class in common."""
         labels = [{look.label for look in looks} for looks in self.pictures]
         return sum(labels[a].isdisjoint(labels[b]) for a, b, _ in self.near)
 
     def leaks(self) -> list[Leak]:
-        """For each pair in `LEAKS`, the images of the first split that are also in the second."""
+        """For each pair of splits in `LEAKS`, the images of the first split that are also in the second split."""
         return [self._leak(split, other) for split, other in LEAKS]
 
     def _leak(self, split: str, other: str) -> Leak:
@@ -88,9 +94,10 @@ class Duplicates:
         return Leak(split, other, *counts, tuple(pairs))
 
     def pairs(self) -> list[Pair]:
-        """The pair of each repeated image and the first image of its picture, and all near pairs.
+        """All pairs of duplicates, first those with the same pixels, then the similar ones.
 
-        A near pair is listed once for every pair of splits that it links.
+        Each repeated image is paired with the first image of its picture. A pair of similar pictures is listed once for
+        every pair of splits that have images of the two pictures.
         """
         found = [Pair(looks[0], look, None) for looks in self.repeated for look in looks[1:]]
         firsts = [list({look.split: look for look in reversed(looks)}.values()) for looks in self.pictures]
@@ -100,7 +107,10 @@ class Duplicates:
 
 
 def write_pairs(file: Path, pairs: Sequence[Pair], class_names: Sequence[str]) -> None:
-    """Writes a CSV row for each pair; its `distance` is that of the hashes, empty if the pixels are the same."""
+    """Writes a CSV file with one row for each pair.
+
+    The column `distance` has the distance of the hashes, and is empty if the two images have the same pixels.
+    """
     sides = [(side, name) for side in ("first", "second") for name in ("split", "class", "key")]
     with open(file, "w", encoding="utf-8", newline="") as lines:
         writer = csv.writer(lines)

@@ -1,4 +1,4 @@
-"""Goes over a dataset in one pass that decodes each image once, on all cores."""
+"""Looks at all images of a dataset in one pass, which decodes each image once, with several threads."""
 
 import contextlib
 import hashlib
@@ -18,17 +18,21 @@ from distdiff.description.similarity import difference_hash, miniature
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file's header says; `mode` is Pillow's, such as RGB, L, P or I;16."""
+    """The facts in the header of an image file. `mode` is Pillow's name of the mode, such as RGB, L, P or I;16."""
 
     format: str
     mode: str
-    rotated: bool  # by its EXIF orientation
-    size: tuple[int, int]  # width, height of the upright image in full size, even if it is decoded at reduced size
+    rotated: bool  # whether the EXIF orientation turns or mirrors the image
+    size: tuple[int, int]  # width, height of the upright image at full size, whatever size it is decoded at
 
 
 @dataclass(frozen=True)
 class Look:
-    """One image of a split; if it can be read, `reason` is None and all fields except `header` and `tile` are set."""
+    """One image of a split.
+
+    If the image can be read, `reason` is None and all other fields are set, except perhaps `header` and `tile`. If the
+    image cannot be read, `reason` says why.
+    """
 
     split: str
     position: int
@@ -46,9 +50,9 @@ class Look:
 def look_over(
     splits: Mapping[str, LabelledImages], shown: Mapping[str, set[int]], tile_size: int, fit: str
 ) -> list[Look]:
-    """Looks at every image of every split, in order.
+    """A look at every image of every split, in order.
 
-    `shown` has the positions in each split of the images that get a tile, of `tile_size` pixels a side.
+    `shown` says which images get a tile, by their positions in each split. A tile has `tile_size` pixels a side.
     """
     places = [(split, position) for split, images in splits.items() for position in range(len(images))]
 
@@ -63,7 +67,7 @@ def look_over(
 
 
 def spread(labels: np.ndarray, count: int) -> set[int]:
-    """Positions of at most `count` images of every class, evenly spread over the class."""
+    """The positions of at most `count` images of each class, evenly spaced among the images of the class."""
     chosen: set[int] = set()
     for label in np.unique(labels):
         positions = np.flatnonzero(labels == label)

@@ -1,23 +1,32 @@
-"""Finds images that look alike: a difference hash finds candidates quickly, miniatures confirm them."""
+"""Finds images that look alike.
+
+A difference hash finds candidate pairs quickly, and the comparison of miniatures confirms or rejects these pairs.
+"""
 
 import numpy as np
 from PIL import Image
 
 MINIATURE = 16  # pixels a side
-EXPOSURE = 0.9  # the share of the mean to subtract; not 1, so that a black and a white page still differ
-BLOCK = 1024  # hashes that are compared with all later ones at once
-CONFIRMED_AT_ONCE = 100_000  # pairs whose miniatures are compared at once
+EXPOSURE = 0.9  # the share of the mean to subtract; below 1, so that a black page and a white page differ
+BLOCK = 1024  # number of hashes that are compared at once with all later hashes
+CONFIRMED_AT_ONCE = 100_000  # number of pairs whose miniatures are compared at once
 MAX_PAIRS = 1_000_000  # a limit is needed, because all pairs of a set of flat images may be near
 
 
 def difference_hash(image: Image.Image) -> int:
-    """64 bits, one for each of 8 x 8 pairs of horizontal neighbours: 1 if the right one is lighter (dHash, Krawetz 2013)."""
+    """The 64-bit difference hash of an image (dHash, Krawetz 2013).
+
+    Each bit belongs to one of 8 x 8 pairs of horizontal neighbours, and is 1 if the right neighbour is lighter.
+    """
     levels = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
     return int.from_bytes(np.packbits(levels[:, 1:] > levels[:, :-1]).tobytes(), "big")
 
 
 def miniature(image: Image.Image) -> np.ndarray:
-    """(16, 16, 3) int16: the squashed image minus nine tenths of each channel's mean, which mostly reflects exposure."""
+    """The image squashed to (16, 16, 3) int16, minus nine tenths of each channel's mean.
+
+    The mean mostly reflects the exposure.
+    """
     small = np.asarray(image.resize((MINIATURE, MINIATURE), Image.Resampling.BOX), dtype=np.float32)
     return np.rint(small - EXPOSURE * small.mean(axis=(0, 1))).astype(np.int16)
 
@@ -25,10 +34,11 @@ def miniature(image: Image.Image) -> np.ndarray:
 def near_pairs(
     hashes: np.ndarray, miniatures: np.ndarray, distance: int, difference: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(pairs (m, 2) with the smaller index first, their Hamming distances (m,)), at most about `MAX_PAIRS` of them.
+    """The near pairs (m, 2) of images, with the smaller index first, and the Hamming distances (m,) of their hashes.
 
-    `hashes` (n,) uint64, `miniatures` (n, 16, 16, 3) int16. A pair is near if at most `distance` bits of the hashes differ
-    and the miniatures differ by at most `difference` levels on average.
+    `hashes` is (n,) uint64, and `miniatures` is (n, 16, 16, 3) int16. A pair is near if at most `distance` bits of the
+    hashes differ and the miniatures differ by at most `difference` levels on average. The search stops soon after
+    `MAX_PAIRS` pairs are found.
     """
     flat = miniatures.reshape(len(miniatures), -1)
     pairs, distances, found = [np.empty((0, 2), np.int64)], [np.empty(0, np.uint8)], 0
@@ -47,7 +57,10 @@ def near_pairs(
 
 
 def _mean_difference(flat: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Mean absolute difference of each pair, computed for a thousand pairs at a time to stay in the CPU cache."""
+    """The mean absolute difference of each pair.
+
+    A thousand pairs are computed at a time, so that the data stay in the CPU cache.
+    """
     parts = [
         np.abs(flat[first[begin : begin + 1000]] - flat[second[begin : begin + 1000]]).mean(axis=1)
         for begin in range(0, len(first), 1000)

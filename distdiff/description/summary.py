@@ -22,7 +22,10 @@ def summarize(
     prompts: Sequence[Sequence[str]],
     notes: Sequence[Note],
 ) -> dict[str, Any]:
-    """Counts, sizes and problems of a dataset, from `looks`, one for each image of `splits` in order."""
+    """The counts, the sizes and the problems of a dataset.
+
+    `looks` has one look for each image of `splits`, in order.
+    """
     names = splits[TRAIN].class_names
     read = [look for look in looks if look.reason is None]
     return {
@@ -63,7 +66,7 @@ def summarize(
 
 
 def balance(train: LabelledImages) -> dict[str, Any]:
-    """The smallest and the largest class of the training images."""
+    """The names and the numbers of training images of the smallest and the largest class."""
     counts = np.bincount(train.labels, minlength=len(train.class_names))
     ends = {"smallest": int(counts.argmin()), "largest": int(counts.argmax())}
     return {end: {"name": train.class_names[label], "images": int(counts[label])} for end, label in ends.items()}
@@ -85,7 +88,10 @@ def sizes(looks: Sequence[Look], image_size: int) -> dict[str, Any]:
 
 
 def headers(looks: Sequence[Look]) -> dict[str, Any] | None:
-    """Counts of formats, modes and images turned by their EXIF orientation; None for a dataset without files."""
+    """The number of images of each format and mode, and how many the EXIF orientation turns or mirrors.
+
+    The result is None for a dataset without image files.
+    """
     found = [look.header for look in looks if look.header is not None]
     if not found:
         return None
@@ -97,17 +103,17 @@ def headers(looks: Sequence[Look]) -> dict[str, Any] | None:
 
 
 def describe_leak(leak: Leak, names: Sequence[str]) -> dict[str, Any]:
-    """A leak as plain values; its pairs have class names instead of labels."""
+    """A leak as plain values, in which class names replace the labels."""
     pairs = [describe_pair(pair, names) for pair in leak.pairs]
     return {"split": leak.split, "in": leak.other, "exact": leak.exact, "near": leak.near, "pairs": pairs}
 
 
 def describe_pair(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
-    """Two images and the distance of their hashes, which is None if their pixels are the same."""
+    """A pair as plain values: the two images, and the distance of their hashes or None if the pixels are the same."""
     first, second = (describe_image(look, names) for look in (pair.first, pair.second))
     return {"first": first, "second": second, "distance": pair.distance}
 
 
 def describe_image(look: Look, names: Sequence[str]) -> dict[str, str]:
-    """The place of an image: split, class and key."""
+    """The place of an image, given by its split, class and key."""
     return {"split": look.split, "class": names[look.label], "key": look.key}

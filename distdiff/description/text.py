@@ -11,13 +11,13 @@ from distdiff.console.progress import console
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 from distdiff.wording import counted
 
-SHOWN = 3  # images that a line names; description.json has all
-UNBALANCED = 1.5  # balancing is suggested from this ratio of the largest to the smallest class on
-MOST_CLASSES = 30  # rows; if there are more classes, only the largest and the smallest are shown
+SHOWN = 3  # number of images that a line names; description.json names all images
+UNBALANCED = 1.5  # balancing is suggested if the largest class is at least this many times the smallest
+MOST_CLASSES = 30  # number of rows; of more classes, only the largest and the smallest are shown
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
-    """Prints a table of classes, then one line for each subject; `!` marks problems."""
+    """Prints a table of classes, then one line for each subject. The sign `!` marks a problem."""
     title = f"{summary['dataset']}: {counted(summary['images'], 'image')}, {counted(len(summary['classes']), 'class')}"
     console.print()
     console.print(classes_table(summary, title), soft_wrap=False)
@@ -53,7 +53,10 @@ def classes_table(summary: Mapping[str, Any], title: str) -> Table:
 
 
 def subjects(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
-    """(subject, text, whether there is a problem); the most important subjects come last, where users see them."""
+    """Yields (subject, text, whether there is a problem).
+
+    The most important subjects come last, at the end of the output, where users see them.
+    """
     if len(summary["classes"]) == 1:
         yield "classes", "one: nothing to tell apart; a classifier, and so the guide, needs two", True
     ends = summary["balance"]

@@ -1,4 +1,4 @@
-"""The base of encoders φ; φ is a frozen, differentiable function, used for both the prototypes and the energy."""
+"""The base of encoders φ. φ is a frozen, differentiable function, with which prototypes and energies are computed."""
 
 from abc import ABC, abstractmethod
 from typing import Self
@@ -13,8 +13,8 @@ from distdiff.classification.preprocessing import Preprocessing
 class Encoder(nn.Module, ABC):
     """φ(x): L2-normalised features (B, D) of images (B, 3, H, W) in [0, 1], for any H and W.
 
-    φ is frozen and always in evaluation mode, but differentiable in x; it works in float32 and float64. This class
-    resizes and normalises the images. A subclass implements `extract`, which gives its network's features of the
+    φ is frozen and always in evaluation mode, but differentiable in x. φ works in float32 and float64. This class
+    resizes and normalises the images. A subclass implements `extract`, which computes the network's features of the
     resulting images.
     """
 
@@ -26,7 +26,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def extract(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Features (B, D) of images (B, 3, input_size, input_size) with the network's normalisation applied."""
+        """Features (B, D) of images (B, 3, input_size, input_size) that are normalised as the network expects."""
 
     @property
     def input_size(self) -> int:
@@ -36,7 +36,7 @@ class Encoder(nn.Module, ABC):
         return F.normalize(self.features(images), dim=-1)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Features (B, D) of images (B, 3, H, W) in [0, 1], not normalised."""
+        """Features (B, D), not normalised to unit length, of images (B, 3, H, W) in [0, 1]."""
         return self.extract(self.preprocess(images))
 
     def train(self, mode: bool = True) -> Self:

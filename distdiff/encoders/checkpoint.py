@@ -1,4 +1,4 @@
-"""Reads `encoder.checkpoint`, the weights of a classifier that was trained elsewhere, for use as the guide."""
+"""Reads `encoder.checkpoint`, a classifier that was trained elsewhere and that serves as the guide."""
 
 import re
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ from distdiff.keys import NAME, build
 
 BACKBONE = "backbone."
 NESTED = ("state_dict", "model")  # the keys under which training programs save the weights
-TIMM_MARK = "layer1.0.conv1.weight"  # in every ResNet with timm's and torchvision's names, after any prefix
-TIMM_NAMES = [  # from transformers' names, which our ResNet backbones have, to those of timm and torchvision
+TIMM_MARK = "layer1.0.conv1.weight"  # this name, after any prefix, is in every ResNet of timm or torchvision
+TIMM_NAMES = [  # patterns that turn transformers' names, as in our ResNets, into timm's and torchvision's names
     (r"^model\.embedder\.embedder\.convolution\.", lambda _: "conv1."),
     (r"^model\.embedder\.embedder\.normalization\.", lambda _: "bn1."),
     (r"^model\.encoder\.stages\.(\d)\.layers\.", lambda found: f"layer{int(found[1]) + 1}."),
@@ -36,17 +36,18 @@ TIMM_NAMES = [  # from transformers' names, which our ResNet backbones have, to 
     (r"\.shortcut\.normalization\.", lambda _: ".downsample.1."),
 ]
 TIMM_HEAD = "fc."
-COUNTER = "num_batches_tracked"  # old files lack this buffer, and it does not change features
+COUNTER = "num_batches_tracked"  # a buffer that old files lack and that does not change features
 UNTRAINED_CLASSES = 1
 
 
 def load_checkpoint(checkpoint: str, architecture: Mapping[str, Any]) -> ImageClassifier:
-    """The classifier of a checkpoint; only its features can be used, since its head is untrained.
+    """The classifier of a checkpoint. Its head is untrained, so only its features are meaningful.
 
-    `checkpoint` is a file or a folder. A file has the weights of a classifier of DistDiff (as saved by DistDiff or by
-    Lightning) or of a ResNet with the names of timm and torchvision; `architecture`, an option of `conf/classifier`, is
-    then its architecture. A folder is that of a transformers image classifier, and has its own architecture. Raises
-    `UserError` if the checkpoint does not exist or does not fit.
+    `checkpoint` is a file or a folder. A file holds the weights of one of DistDiff's classifiers, saved by DistDiff or
+    by Lightning, or the weights of a ResNet whose tensors are named as in timm and torchvision. The architecture is
+    then `architecture`, an option of `conf/classifier`. A folder holds a transformers image classifier, whose
+    configuration file describes its architecture. Raises `UserError` if the checkpoint does not exist or does not fit
+    the architecture.
     """
     path = checkpoint_path(checkpoint)
     label = f"{CHECKPOINT}={checkpoint}"
@@ -72,7 +73,10 @@ def load_checkpoint(checkpoint: str, architecture: Mapping[str, Any]) -> ImageCl
 
 
 def read_tensors(path: Path, label: str) -> dict[str, torch.Tensor]:
-    """The tensors of a file by name, without running code from it; raises a `UserError` that starts with `label`."""
+    """The tensors of a file, by name. No code from the file is run.
+
+    Raises a `UserError` that starts with `label` if the file cannot be read or has no tensors.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -112,7 +116,10 @@ def _below(weights: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.
 def _load_fitting(
     network: nn.Module, weights: Mapping[str, torch.Tensor], names: Mapping[str, str], refusal: str
 ) -> None:
-    """Loads `weights` into `network`; `names` maps the network's tensor names to those in `weights`."""
+    """Loads `weights` into `network`; raises a `UserError` that starts with `refusal` if the weights do not fit.
+
+    `names` maps the names of the network's tensors to the names of the tensors in `weights`.
+    """
     wanted = {names[name]: tensor for name, tensor in network.state_dict().items()}
     lacking = {name for name in wanted.keys() - weights.keys() if not name.endswith(COUNTER)}
     strange = weights.keys() - wanted.keys()
@@ -126,7 +133,7 @@ def _load_fitting(
 
 
 def _transformers_classifier(folder: Path, label: str) -> ImageClassifier:
-    """Loads a classifier and replaces its linear head by the identity, since the features are the head's input."""
+    """Loads a classifier and replaces its linear head with the identity, since the head's input is the features."""
     network, lacking = load_pretrained(AutoModelForImageClassification, label, folder)
     heads = _linear_heads(network)
     lacking = {name for name in lacking if not name.startswith(tuple(f"{head}." for head in heads))}

@@ -1,4 +1,4 @@
-"""CLIP as an encoder: its projected image embedding."""
+"""CLIP as an encoder, whose features are CLIP's projected image embeddings."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from distdiff.errors import UserError
 
 
 class Clip(TransformersSource):
-    """The projected image embedding of any CLIP model, given by a folder or hub id."""
+    """The projected image embedding of a CLIP model, which is given as a folder or hub id."""
 
     name = "clip"
 

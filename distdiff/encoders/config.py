@@ -1,4 +1,4 @@
-"""The keys of `encoder.guide`, and the checks of an encoder before anything is loaded (no heavy imports)."""
+"""The `encoder` keys, and the checks that are made before an encoder is loaded (no heavy imports)."""
 
 from dataclasses import dataclass
 
@@ -19,11 +19,14 @@ class EncoderKeys:
 
 @dataclass
 class GuideKeys:
-    """The guide's own training recipe, so that a change to the downstream recipe never changes the images."""
+    """The training recipe of the guide.
+
+    The guide does not use the recipe of the downstream classifier, so changing that recipe never changes the images.
+    """
 
     classifier: str = key(option_of="classifier")
     augmentation: str = key(option_of="augmentation")
-    input_size: int | None = key(at_least=8)  # null: the classifier's own
+    input_size: int | None = key(at_least=8)  # null: the input size of the classifier
     steps: int = key(at_least=1)
     batch_size: int = key(at_least=2)
     learning_rate: float = key(above=0)

@@ -1,4 +1,7 @@
-"""The guide encoder φ: the features of a classifier that is trained on the real images or read from a checkpoint."""
+"""The guide, an encoder φ whose features are those of a classifier.
+
+The classifier is trained on the real images or read from a checkpoint.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +23,7 @@ from distdiff.keys import option_identity
 
 
 class GuideEncoder(Encoder):
-    """φ(x): the input of a classifier's head."""
+    """The encoder φ whose features are the input of a classifier's head."""
 
     def __init__(self, classifier: ImageClassifier) -> None:
         super().__init__(classifier, classifier.preprocess, classifier.feature_dim)
@@ -34,7 +37,7 @@ class GuideEncoder(Encoder):
 
 
 class TrainedGuide(EncoderSource):
-    """A classifier trained only on the real images; its weights are those after the last training step."""
+    """A classifier that is trained only on the real images, and used with the weights of the last training step."""
 
     trains = True
 
@@ -52,10 +55,10 @@ class TrainedGuide(EncoderSource):
 
 
 class GuideCheckpoint(PretrainedSource):
-    """A classifier trained elsewhere.
+    """A classifier that was trained elsewhere.
 
-    If `checkpoint` is a file of weights, `classifier` (an option of `conf/classifier`) gives its architecture; a
-    checkpoint folder has its own.
+    If `checkpoint` is a file of weights, `classifier`, an option of `conf/classifier`, is the architecture. If
+    `checkpoint` is a transformers folder, the folder describes the architecture and `classifier` is not used.
     """
 
     def __init__(self, checkpoint: str, classifier: Mapping[str, Any]) -> None:
@@ -68,7 +71,7 @@ class GuideCheckpoint(PretrainedSource):
     def ingredients(self) -> dict[str, Any]:
         path = checkpoint_path(self.checkpoint)
         ingredients = {"name": "guide", "checkpoint": fingerprint_files(path)}
-        # A folder has its own architecture, so `classifier` is not used.
+        # A folder describes its own architecture, so `classifier` is not used.
         return ingredients if path.is_dir() else ingredients | {"classifier": option_identity(self.classifier)}
 
 
@@ -79,7 +82,7 @@ def guide_source(context: EncoderContext, *, checkpoint: str | None, guide: Guid
 
 
 def guide_recipe(keys: GuideKeys, options: DictConfig) -> Recipe:
-    """The recipe that `keys` describe, with the classifier and the augmentation that they name in `options`."""
+    """The recipe that `keys` describe; `options` holds the classifier and the augmentation that `keys` name."""
     classifier = plain(options.classifier[keys.classifier])
     if keys.input_size is not None:
         classifier["input_size"] = keys.input_size

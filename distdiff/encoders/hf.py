@@ -1,4 +1,4 @@
-"""Any transformers vision model, DINOv2 for instance, as an encoder: its pooled features."""
+"""Any transformers vision model, such as DINOv2, as an encoder, with the model's pooled features."""
 
 import torch
 from torch import nn
@@ -13,10 +13,10 @@ CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 
 
 class VisionModel(TransformersSource):
-    """Pooled features of a transformers vision model, given by a folder or hub id.
+    """Pooled features of a transformers vision model, which is given as a folder or hub id.
 
-    A model of images and texts gives its image features, other models their flattened `pooler_output`. A model without
-    trained pooling gives its class token or, if it has none, the mean over positions.
+    A model of images and texts gives its image features. Other models give their flattened `pooler_output`. A model
+    without trained pooling gives its class token or, without such a token, the mean of its outputs over all positions.
     """
 
     name = "hf"
@@ -38,7 +38,7 @@ class VisionModel(TransformersSource):
 
 def image_features(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     features = model.get_image_features(pixel_values=inputs)
-    return features if isinstance(features, torch.Tensor) else features.pooler_output  # a tensor before transformers 5
+    return features if isinstance(features, torch.Tensor) else features.pooler_output  # transformers 4 returns a tensor
 
 
 def pooled(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,7 @@
-"""Where an encoder's weights are (no heavy imports, because validation needs this module before anything is loaded)."""
+"""Finds where an encoder's weights are stored.
+
+This module has no heavy imports, because validation uses it before anything is loaded.
+"""
 
 from pathlib import Path
 
@@ -11,7 +14,10 @@ CACHED_CLASSIFIER = "model.safetensors"
 
 
 def vision_model_path(model: str) -> Path | None:
-    """The transformers folder that `encoder.model` names, or None for a hub id; raises `UserError` for any other folder."""
+    """The transformers folder that `encoder.model` names, or None for a hub id.
+
+    Raises `UserError` for a path that is not a transformers folder.
+    """
     path = local_path(MODEL, model)
     if path is not None and not (path / TRANSFORMERS_CONFIG).is_file():
         raise UserError(f"{MODEL}={model} is no transformers model: it has no {TRANSFORMERS_CONFIG}")
@@ -19,9 +25,10 @@ def vision_model_path(model: str) -> Path | None:
 
 
 def checkpoint_path(checkpoint: str) -> Path:
-    """The file of weights or the transformers folder that `encoder.checkpoint` names; raises `UserError` for anything else.
+    """The file of weights or the transformers folder that `encoder.checkpoint` names.
 
-    For the folder of a cached classifier, this is the file of weights in the folder.
+    For the folder of a cached classifier, the path of its file of weights is returned. Raises `UserError` if the path
+    does not exist, or is a folder of another kind.
     """
     path = Path(checkpoint).expanduser()
     if not path.exists():

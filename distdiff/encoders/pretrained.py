@@ -1,4 +1,4 @@
-"""Loads a transformers model's weights from a folder or the hub, with one-line errors."""
+"""Loads a transformers model's weights from a folder or the hub; a failure is reported as an error of one line."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,9 +22,9 @@ def load_pretrained(
 ) -> tuple[PreTrainedModel, set[str]]:
     """The model of a folder (`Path`) or hub id, in float32, and the names of the weights that could not be loaded.
 
-    Such weights are missing from the files or have another shape there. Safetensors files are preferred; pickled
-    weights are read as tensors only, and no code of a repository is run. Raises a `UserError` that starts with `label`
-    if the model cannot be loaded or does not take images of three channels.
+    Weights cannot be loaded if they are missing from the files or have another shape in the files. Safetensors files
+    are preferred. From pickled files only tensors are read, and code from a repository is never run. Raises a
+    `UserError` that starts with `label` if the model cannot be loaded or does not take images of three channels.
     """
     on_hub = not isinstance(model, Path)
     with loading(label, on_hub):
@@ -50,7 +50,7 @@ def vision_config(network: PreTrainedModel) -> Any:
 
 
 def some_of(names: Iterable[str]) -> str:
-    """The first of `names` and the number of the others.
+    """The first of `names` in alphabetical order, and how many other names there are.
 
     >>> some_of({"b", "a", "c"})
     'a and 2 more'
@@ -61,7 +61,10 @@ def some_of(names: Iterable[str]) -> str:
 
 @contextmanager
 def loading(label: str, on_hub: bool = False) -> Iterator[None]:
-    """Turns errors of loading or of a first forward pass into a one-line `UserError` that starts with `label`."""
+    """A context that turns errors of loading, or of a first forward pass, into a `UserError`.
+
+    The error message has one line and starts with `label`.
+    """
     try:
         with hub_or_cache() if on_hub else nullcontext():
             yield

@@ -22,9 +22,9 @@ def preprocessing_of(
 ) -> Preprocessing:
     """The preprocessing of the model in a folder (`Path`) or with a hub id, as its processor file describes it.
 
-    Without a processor file, the preprocessing has the model's own `image_size` and ImageNet's mean and std. The whole
-    square image is resized to the size of the processor's crop. Raises a `UserError` that starts with `label` for a
-    model whose images are not square or do not have three channels in the order red, green, blue.
+    The whole square image is resized to the size of the processor's crop. Without a processor file, the preprocessing
+    uses the model's own `image_size` and ImageNet's mean and std. Raises a `UserError` that starts with `label` if the
+    model does not take square images with three channels in the order red, green, blue.
     """
     processor = _content(label, model, revision)
     if processor.get("do_flip_channel_order"):
@@ -37,9 +37,9 @@ def preprocessing_of(
 
 
 def _content(label: str, model: Path | str, revision: str | None) -> dict[str, Any]:
-    """The content of the processor file, empty if there is none.
+    """The content of the processor file; an empty dictionary if there is no such file.
 
-    No processor is built from the file, since that could need torchvision.
+    No processor is built from the file, since building one may require torchvision.
     """
     on_hub = not isinstance(model, Path)
     try:
@@ -52,14 +52,17 @@ def _content(label: str, model: Path | str, revision: str | None) -> dict[str, A
             if (model / PROCESSOR).exists():
                 raise UserError(f"{label}: its {PROCESSOR} cannot be read") from error
             return {}
-        # The error is the same if the hub lacks the file and if it cannot be reached; the cache tells these cases apart.
+        # A missing file and an unreachable hub give the same error; the cache tells these two cases apart.
         if try_to_load_from_cache(model, PROCESSOR, revision=revision) is _CACHED_NO_EXIST:
             return {}
         raise UserError(f"{label}: its {PROCESSOR} is not in the cache, and the hub cannot be reached") from error
 
 
 def _side(label: str, size: Any) -> int | None:
-    """The side of a square, given as a number, [height, width], {height, width} or {shortest_edge}; None if not given."""
+    """The side of the square that `size` describes; None if `size` is None.
+
+    `size` is a number, [height, width], {height, width} or {shortest_edge}. Raises `UserError` if the sides differ.
+    """
     if isinstance(size, dict):
         height = size.get("height", size.get("shortest_edge"))
         size = (height, size.get("width", height))
@@ -72,7 +75,10 @@ def _side(label: str, size: Any) -> int | None:
 
 
 def _normalisation(label: str, processor: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std for values in [0, 1]; the processor file gives those for levels in [0, 255] after rescaling."""
+    """The mean and std for pixel values in [0, 1].
+
+    The processor file has the mean and std for pixel levels in [0, 255], after the processor has rescaled these levels.
+    """
     mean, std = (0.0,) * 3, (1.0,) * 3
     if processor.get("do_normalize", "image_mean" in processor or not processor):
         mean, std = processor.get("image_mean") or IMAGENET_MEAN, processor.get("image_std") or IMAGENET_STD

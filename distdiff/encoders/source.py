@@ -1,4 +1,4 @@
-"""The sources of φ; every option of `conf/encoder` builds one source."""
+"""The sources of encoders φ. Every option of `conf/encoder` builds one source."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ REVISION = 1  # increase when a change here changes the features of pretrained e
 
 @dataclass(frozen=True)
 class EncoderContext:
-    """What every encoder option receives.
+    """The context that every encoder option receives.
 
     - `trainer`: the `trainer` keys, for an encoder that is trained.
-    - `cache`: keeps trained encoders.
+    - `cache`: the cache that keeps trained encoders.
     - `options`: the options to which the configuration refers by name, for instance `options.classifier.small_cnn`.
     """
 
@@ -36,25 +36,31 @@ class EncoderContext:
 class EncoderSource(ABC):
     """Trains or loads φ for the real images of an expansion."""
 
-    trains = False  # whether the source trains φ; the training is then a stage of its own
+    trains = False  # whether the source trains φ; if it does, the training is a stage of its own
 
     @abstractmethod
     def identity(self, data: TrainingSet, seed: int) -> str:
-        """The fingerprint of the encoder that `encoder` will return, known before anything is trained or loaded."""
+        """The fingerprint of the encoder that `encoder` will return, computed without training or loading φ."""
 
     @abstractmethod
     def encoder(self, data: TrainingSet, seed: int, title: str) -> Encoder:
-        """φ; `title` names the progress bar of its training. Raises `UserError` if φ cannot be trained or loaded."""
+        """The encoder φ. Raises `UserError` if φ cannot be trained or loaded.
+
+        If φ is trained, `title` names the progress bar of the training.
+        """
 
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
-        """How late φ learnt each real image, (n,); larger is later.
+        """A number (n,) for each real image that says how late φ learnt the image; larger is later.
 
         Raises `UserError` if φ is not trained on the real images.
         """
         raise UserError("expansion.sources=hard is not allowed: this encoder does not learn from the real images")
 
     def fetch(self) -> dict[str, Path]:
-        """Downloads what `encoder` needs from the hub; returns {`key=value`: cache folder}, empty if all files are local."""
+        """Downloads the files that `encoder` needs from the hub.
+
+        Returns {`key=value`: cache folder}, which is empty if all files are local.
+        """
         return {}
 
 
@@ -74,11 +80,11 @@ class PretrainedSource(EncoderSource):
 
     @abstractmethod
     def load(self) -> Encoder:
-        """Loads φ from its files; raises `UserError` if it cannot be loaded."""
+        """Loads φ from its files; raises `UserError` if φ cannot be loaded."""
 
     @abstractmethod
     def ingredients(self) -> dict[str, Any]:
-        """What identifies φ: the content of local weights, or the id and the commit of weights on the hub."""
+        """The values that identify φ: the content of local weights, or the id and the commit of weights on the hub."""
 
     @cached_property
     def _identity(self) -> str:

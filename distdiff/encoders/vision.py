@@ -20,7 +20,10 @@ Reading = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
 
 class VisionFeatures(nn.Module):
-    """A module from pixel values (B, 3, H, W) to features (B, D), which `read` takes from a transformers model."""
+    """A module that maps pixel values (B, 3, H, W) to features (B, D) of a transformers model.
+
+    `read(model, pixel_values)` runs the model and returns the features.
+    """
 
     def __init__(self, model: PreTrainedModel, read: Reading) -> None:
         super().__init__()
@@ -32,7 +35,10 @@ class VisionFeatures(nn.Module):
 
     @torch.no_grad()
     def feature_dim(self, input_size: int) -> int:
-        """D, measured on one black image; raises `ValueError` if the model's features are not of shape (B, D)."""
+        """The number of features D, found by running the model on one image of zeros.
+
+        Raises `ValueError` if the model's features are not of shape (B, D).
+        """
         features = self(torch.zeros(1, 3, input_size, input_size))
         if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != 1:
             raise ValueError("it does not give one feature vector for each image")
@@ -42,13 +48,16 @@ class VisionFeatures(nn.Module):
 class VisionEncoder(Encoder):
     """φ(x): the features of a transformers model.
 
-    The whole square image is resized to the model's input size, without the centre crop of many published processors, so
-    that guidance sees the borders too.
+    The whole square image is resized to the model's input size. Many published processors crop the centre; no such crop
+    is made here, so that guidance also sees the borders.
     """
 
     @classmethod
     def of(cls, label: str, features: VisionFeatures, preprocess: Preprocessing) -> "VisionEncoder":
-        """Raises a `UserError` that starts with `label` if the model does not turn images into features."""
+        """The encoder with these `features`.
+
+        Raises a `UserError` that starts with `label` if the model does not turn images into features of shape (B, D).
+        """
         with loading(label):
             return cls(features, preprocess, features.feature_dim(preprocess.input_size))
 
@@ -57,7 +66,10 @@ class VisionEncoder(Encoder):
 
 
 class TransformersSource(PretrainedSource):
-    """A transformers model, given by a folder or hub id; the option's `name` is part of the identity of the features."""
+    """A transformers model, which is given as a folder or hub id.
+
+    The option's `name` is part of the encoder's identity.
+    """
 
     name: str
 
@@ -72,7 +84,10 @@ class TransformersSource(PretrainedSource):
         return vision_model_path(self.model) or self.model
 
     def commit(self) -> str | None:
-        """The commit of `revision` for a hub id, None for a folder; raises `UserError` if the commit cannot be found."""
+        """The commit that `revision` names on the hub, or None for a local folder.
+
+        Raises `UserError` if the commit cannot be found.
+        """
         if vision_model_path(self.model) is not None:
             return None
         with loading(self.label, on_hub=True):
@@ -85,9 +100,9 @@ class TransformersSource(PretrainedSource):
         }
 
     def fetch(self) -> dict[str, Path]:
-        """Downloads the model and loads it, which shows early whether it can be used.
+        """Downloads the model and loads it once, so that a model that cannot be used is reported early.
 
-        Returns {`key=value`: cache folder}, empty for a local folder.
+        Returns {`key=value`: cache folder}, which is empty for a local folder.
         """
         if vision_model_path(self.model) is not None:
             return {}

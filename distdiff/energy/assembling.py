@@ -1,4 +1,4 @@
-"""Builds an energy from its keys and from the prototypes or exemplars that it needs."""
+"""Builds an energy from its configuration keys and from the prototypes or exemplars that the energy needs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,5 +11,8 @@ from distdiff.keys import build
 
 
 def build_energy(option: DictConfig, brought: Mapping[str, Any]) -> Energy:
-    """The energy that `option` configures, built with those entries of `brought` that it needs."""
+    """The energy that `option` configures.
+
+    `brought` holds prototypes or exemplars by name, and must have those that the energy needs.
+    """
     return build(option, *(brought[name] for name in needs_of(option)))

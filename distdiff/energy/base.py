@@ -1,4 +1,4 @@
-"""The base of energies; an energy is a number that is computed from the features of an image and that guidance lowers.
+"""The base of energies. An energy is a number that is computed from an image's features, and guidance lowers it.
 
 To add an energy, add a file here with a subclass of `Energy`, and a YAML file in `conf/energy` that names the subclass.
 """
@@ -12,7 +12,7 @@ from torch import nn
 
 
 class PlannedImage(Protocol):
-    """One image to make: its class, the key of its source, and its index among the copies of that source."""
+    """One image to make, with its class, the key of its source, and its number among the copies of that source."""
 
     label: int
     class_name: str
@@ -23,9 +23,9 @@ class PlannedImage(Protocol):
 class Energy(nn.Module, ABC):
     """E(f, t): energies (B,) of features f (B, D), differentiable in f, given a target t for each image.
 
-    The positional arguments of a subclass's constructor name what it needs from the real data: `prototypes`
-    (`Prototypes`) or `exemplars` (`Exemplars`). Only what they name is computed. The keyword-only arguments are the
-    keys in `conf/energy`.
+    The names of the positional arguments of a subclass's constructor say what the subclass needs from the real data:
+    `prototypes` (`Prototypes`) or `exemplars` (`Exemplars`). Nothing else is computed from the real data. The
+    keyword-only arguments are the keys in `conf/energy`.
     """
 
     @property
@@ -35,15 +35,16 @@ class Energy(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Energies (B,) of features (B, D), each against its target, (B,) int64."""
+        """Energies (B,) of features (B, D), where `targets` (B,) int64 holds each image's target."""
 
     def targets(self, images: Sequence[PlannedImage], seed: int) -> torch.Tensor:
-        """The index of each image's target, that is, of what it is compared with, (B,) int64; by default its class label.
+        """The index (B,) int64 of each image's target, with which the image's features are compared.
 
-        A target depends on `seed` and on the image itself, never on the rest of the batch.
+        By default the target is the image's class label. A target depends on `seed` and on the image itself, never on
+        the rest of the batch.
         """
         return torch.tensor([image.label for image in images])
 
     def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:
-        """Further columns of the metadata beside the energy, each with B plain values."""
+        """Columns of the metadata, besides the energy, each with B plain values, one for each image."""
         return {}

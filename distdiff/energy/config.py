@@ -1,4 +1,7 @@
-"""The keys that every energy has, and what its signature says it needs from the real data (no heavy imports)."""
+"""The keys that every energy has, and what an energy needs from the real data, according to its signature.
+
+This module has no heavy imports.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +24,10 @@ class EnergyKeys:
 
 
 def needs_of(option: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the energy that `option` configures needs, as names in `AVAILABLE`; raises `UserError` for any other name."""
+    """The data that the energy in `option` needs, as names in `AVAILABLE`.
+
+    Raises `UserError` if the energy needs anything else.
+    """
     needs = signature_of(option[TARGET]).context
     for name in needs:
         if name not in AVAILABLE:
@@ -32,7 +38,7 @@ def needs_of(option: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def check(config: DictConfig) -> None:
-    """Raises `UserError` for an energy that needs something that is not available."""
+    """Raises `UserError` for an energy that needs data other than those in `AVAILABLE`."""
     needs_of(config.energy)
 
 

@@ -1,4 +1,4 @@
-"""The exemplar energy: the distance of features from those of one real image of the class."""
+"""The exemplar energy, which is the distance of an image's features from those of one real image of its class."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,10 +12,11 @@ from distdiff.prototypes.exemplars import Exemplars
 
 
 class ExemplarEnergy(Energy):
-    """E(f, e) = ‖f − φ(x_e)‖, where x_e is a real image of the same class, drawn for each copy with the copy's own seed.
+    """E(f, e) = ‖f − φ(x_e)‖, where the exemplar x_e is a real image of the same class.
 
-    The exemplar is never the copy's own source, unless the class has no other image. Exemplars are drawn with replacement,
-    so a class's copies spread over its real images, and a larger expansion factor changes none of the earlier draws.
+    For each copy, an exemplar is drawn at random with the copy's own seed. The exemplar is never the copy's own source,
+    unless the class has no other image. Exemplars are drawn with replacement and independently for each copy, so a
+    larger expansion factor leaves the exemplars of earlier copies unchanged.
     """
 
     def __init__(self, exemplars: Exemplars) -> None:
@@ -28,11 +29,11 @@ class ExemplarEnergy(Energy):
         return self.features.dtype
 
     def forward(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Energies (B,) of features (B, D), each against the exemplar whose index is its target, (B,)."""
+        """Energies (B,) of features (B, D), where `targets` (B,) holds the index of each image's exemplar."""
         return torch.linalg.vector_norm(features - self.features[targets], dim=-1)
 
     def targets(self, images: Sequence[PlannedImage], seed: int) -> torch.Tensor:
-        """The index of each image's exemplar among all real images, (B,)."""
+        """The index (B,) of each image's exemplar among all real images."""
         return torch.tensor([self._target(image, seed) for image in images])
 
     def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:

@@ -1,4 +1,4 @@
-"""The hierarchical energy: the distances of features from their class's and their nearest group's prototype."""
+"""The hierarchical energy, the weighted distances of features from a class prototype and from a group prototype."""
 
 import torch
 from torch.nn import functional as F
@@ -9,10 +9,12 @@ from distdiff.prototypes.hierarchical import Prototypes
 
 
 class HierarchicalEnergy(Energy):
-    """E(f, y) = λ_c ‖f − p_c[y]‖ + λ_g ‖f − p_g[y][j*]‖, j* the nearest group by cosine (Zhu et al., 2024, eq. 5-7).
+    """E(f, y) = λ_c ‖f − p_c[y]‖ + λ_g ‖f − p_g[y][j*]‖ (Zhu et al., 2024, eq. 5-7).
 
-    Takes features (B, D) and labels (B,), returns energies (B,), differentiable in the features. classes: (Y, D);
-    groups: (Y, K, D); present: (Y, K) bool, as in `Prototypes`. The term of a level without prototypes is left out.
+    j* is the group of class y whose prototype is nearest to f by cosine. λ_c is `class_weight` and λ_g is
+    `group_weight`. Takes features (B, D) and labels (B,), and returns energies (B,), which are differentiable in the
+    features. `classes` (Y, D), `groups` (Y, K, D) and `present` (Y, K) bool are those of `Prototypes`. If a level has
+    no prototypes, the energy lacks the term of this level.
     """
 
     def __init__(self, prototypes: Prototypes, *, class_weight: NonNegative, group_weight: NonNegative) -> None:
@@ -38,10 +40,13 @@ class HierarchicalEnergy(Energy):
         return sum(terms[1:], terms[0])
 
     def nearest_group(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """j* (B,): the index of the group, among those of the image's class, with the largest cosine similarity."""
+        """j* (B,), the index of the group of each image's class with the largest cosine similarity to the features."""
         cosine = torch.einsum("bd,bkd->bk", F.normalize(features.detach(), dim=-1), self.groups[labels])
         return cosine.masked_fill(~self.present[labels], -torch.inf).argmax(-1)
 
     def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:
-        """The column `group`, which has the index of each image's nearest group; no column if there are no groups."""
+        """The column `group`, which has the index of each image's nearest group.
+
+        There is no such column if the prototypes have no groups.
+        """
         return {"group": self.nearest_group(features, targets).tolist()} if self.groups.shape[1] else {}

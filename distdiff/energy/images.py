@@ -1,4 +1,4 @@
-"""The energy of images: an encoder φ and the energy of its features."""
+"""The energy of images, made of an encoder φ and of an energy of φ's features."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from distdiff.energy.base import Energy, PlannedImage
 
 
 class ImageEnergy(nn.Module):
-    """E(φ(x), t) of images, computed in the energy's dtype.
+    """The energy E(φ(x), t) of images x with targets t, computed in the energy's dtype.
 
-    Images are cast to that dtype (float32 or float64) before the encoder, because half precision would lose small
-    gradients; the generator's precision does not matter.
+    Images are cast to this dtype (float32 or float64) before they are encoded, even if the generator runs in half
+    precision, because half precision would lose small gradients.
     """
 
     def __init__(self, encoder: Encoder, energy: Energy) -> None:
@@ -23,21 +23,21 @@ class ImageEnergy(nn.Module):
         self.energy = energy
 
     def forward(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Energies (B,) of images (B, 3, H, W) in [0, 1], each against its target, (B,)."""
+        """Energies (B,) of images (B, 3, H, W) in [0, 1], where `targets` (B,) holds each image's target."""
         return self.of_features(self.features(images), targets)
 
     def of_features(self, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Energies (B,) of images whose features (B, D) are known, each against its target, (B,)."""
+        """Energies (B,) of images with known features (B, D), where `targets` (B,) holds each image's target."""
         return self.energy(features, targets)
 
     def targets(self, images: Sequence[PlannedImage], seed: int) -> torch.Tensor:
-        """The index of what each image is compared with, (B,) int64 (`Energy.targets`)."""
+        """The index (B,) int64 of each image's target (`Energy.targets`)."""
         return self.energy.targets(images, seed)
 
     def columns(self, features: torch.Tensor, targets: torch.Tensor) -> dict[str, list]:
-        """Further columns of the metadata beside the energy (`Energy.columns`)."""
+        """Columns of the metadata besides the energy (`Energy.columns`)."""
         return self.energy.columns(features, targets)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """φ(x), (B, D), unit vectors, of images x (B, 3, H, W) in [0, 1]."""
+        """φ(x), which are unit vectors (B, D), of images x (B, 3, H, W) in [0, 1]."""
         return self.encoder(images.to(self.energy.dtype))

@@ -15,7 +15,10 @@ from distdiff.hub import hub_or_cache, hub_reason, pinned
 
 
 def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
-    """Fuses the LoRA of each `path:scale` into the weights (Hu et al., 2022), so that sampling takes no longer."""
+    """Fuses the LoRA of each `path:scale` into the pipeline's weights (Hu et al., 2022).
+
+    Sampling then takes as long as without LoRA.
+    """
     if not entries:
         return
     names, scales = [], []
@@ -26,7 +29,7 @@ def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
             pipeline.load_lora_weights(
                 str(local or fetch_adapter(path)), adapter_name=f"lora{number}", use_safetensors=True
             )
-        except Exception as error:  # diffusers, peft and the hub raise many types if a file does not fit
+        except Exception as error:  # diffusers, peft and the hub raise many types of errors for unfit files
             raise UserError(f"generator.lora={entry} cannot be loaded: {_reason(error, local)}") from error
         names.append(f"lora{number}")
         scales.append(scale)
@@ -36,7 +39,10 @@ def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
 
 
 def add_textual_inversions(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
-    """Adds learned words (Gal et al., 2023) to tokenizers and text encoders; a prompt uses a word by its token."""
+    """Adds learned words (Gal et al., 2023) to the pipeline's tokenizers and text encoders.
+
+    A prompt uses a learned word by writing the word's token.
+    """
     for entry in entries:
         if not hasattr(pipeline, "load_textual_inversion"):
             raise UserError(f"generator.textual_inversion={entry} is not allowed: this kind of model takes none")
@@ -51,7 +57,7 @@ def add_textual_inversions(pipeline: DiffusionPipeline, entries: Sequence[str]) 
 
 
 def fetch_adapter(name: str) -> Path:
-    """Downloads the safetensors files of the hub id `name` if they are not cached, and returns their folder.
+    """Downloads the safetensors files of the hub id `name`, unless they are cached, and returns their folder.
 
     Adapters are loaded from a folder because diffusers, when offline, guesses file names only in folders.
     """
@@ -61,7 +67,10 @@ def fetch_adapter(name: str) -> Path:
 
 
 def _add_to_both_encoders(pipeline: DiffusionPipeline, path: str) -> None:
-    """Adds a word in Stable Diffusion XL's format: a file, named after the token, with an embedding for each encoder."""
+    """Adds a word to both text encoders of Stable Diffusion XL, from a file that has an embedding for each encoder.
+
+    The token of the word is the name of the file.
+    """
     try:
         embeddings = load_file(path)
     except (OSError, SafetensorError) as error:

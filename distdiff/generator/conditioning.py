@@ -10,7 +10,10 @@ from safetensors.torch import load_file, save_file
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Embeddings of n prompts: `tokens` (n, tokens, width) and, if the network takes it, `pooled` (n, width)."""
+    """Embeddings of n prompts: `tokens` (n, tokens, width) and `pooled` (n, width).
+
+    `pooled` is None for a network that takes no pooled embeddings.
+    """
 
     tokens: torch.Tensor
     pooled: torch.Tensor | None = None
@@ -40,11 +43,11 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Embedded prompts: `positive` has one entry for each prompt, `negative` has a single one (n = 1).
+    """Embedded prompts: `positive` has one entry for each prompt, and `negative` has a single entry (n = 1).
 
-    `negative` is None without classifier-free guidance. `of_class[y]` are the indices of the prompts of class y;
-    `of_class` is None if there is one prompt for each class, in the order of classes. `sentences` are the prompts as
-    text, if known.
+    `negative` is None without classifier-free guidance. `of_class[y]` holds the indices of the prompts of class y;
+    `of_class` is None if there is one prompt for each class, in the order of classes. `sentences` holds the prompts as
+    text; it is None if the text is not known.
     """
 
     positive: Conditioning
@@ -57,13 +60,13 @@ class Prompts:
         return Prompts(self.positive.select(positions), self.negative)
 
     def save(self, path: Path) -> None:
-        """Writes the tensors as safetensors; does not write `of_class` and `sentences`."""
+        """Writes the tensors as a safetensors file, without `of_class` and `sentences`."""
         tensors = {f"{name}.{part}": tensor for name, part, tensor in self._tensors()}
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)
 
     @classmethod
     def load(cls, path: Path) -> "Prompts":
-        """Reads what `save` wrote; the tensors are on the CPU."""
+        """Reads a file that `save` wrote; puts the tensors on the CPU."""
         parts: dict[str, dict[str, torch.Tensor]] = {}
         for name, tensor in load_file(path).items():
             owner, part = name.split(".")

@@ -15,8 +15,8 @@ from distdiff.keys import Group, key
 class GeneratorKeys:
     model: str = MISSING  # a folder, a hub id or one .safetensors checkpoint
     revision: str | None = None
-    variant: str | None = None  # of the weight files, such as fp16
-    checkpoint_config: str | None = None  # for a checkpoint file: a pipeline's folder or hub id; null: the usual one
+    variant: str | None = None  # the variant of the weight files, such as fp16
+    checkpoint_config: str | None = None  # for a checkpoint file; a folder or hub id; null: diffusers chooses
     use_t5: bool = True  # whether to load Stable Diffusion 3's third and largest text encoder
     lora: list[str] = key([])  # entries are path:scale
     textual_inversion: list[str] = key([])
@@ -34,7 +34,10 @@ class GeneratorKeys:
 
 
 def check(config: DictConfig) -> None:
-    """Raises `UserError` for paths that do not exist, and for a scheduler or a negative prompt that does not fit."""
+    """Raises `UserError` for a path that does not exist, and for an unsuitable scheduler or negative prompt.
+
+    A scheduler must fit the kind of model, and a negative prompt requires classifier-free guidance.
+    """
     generator = config.generator
     kind = local_kind(generator.model)
     if kind is not None:
@@ -54,7 +57,7 @@ def check(config: DictConfig) -> None:
 
 
 def warn(config: DictConfig) -> Iterator[str]:
-    """Warns if the generator can draw only one subject and the dataset has another."""
+    """Warns if the generator can draw only one subject and the dataset has another subject."""
     draws = config.generator.draws
     if draws is not None and draws != config.dataset.subject:
         name = config.generator.model.rpartition(":")[2]
@@ -67,8 +70,8 @@ def warn(config: DictConfig) -> Iterator[str]:
 def step_counting(generator: DictConfig) -> str:
     """The rule by which img2img counts its steps (`Kind.counting`).
 
-    A local model has the rule of its kind. For a model on the hub, this is the rule that allows the most strengths; the
-    model's own rule is checked after the model is loaded.
+    For a local model, the rule of its kind is returned. The kind of a model on the hub is not known before the model is
+    loaded, so the rule that allows the most strengths is returned. The model's own rule is checked after loading.
     """
     kind: Kind | None = local_kind(generator.model)
     if kind is not None:

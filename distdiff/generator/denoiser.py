@@ -1,4 +1,4 @@
-"""Denoising of one batch: the model with the batch's prompts, and the noise schedule."""
+"""Denoising of one batch, with the model, the batch's prompts and the noise schedule."""
 
 import copy
 import inspect
@@ -13,13 +13,13 @@ from distdiff.generator.schedulers import noise_levels
 class Denoiser:
     """The operations on latents (B, C, h, w) that guidance methods use.
 
-    `index` is the index of a step in the full schedule, from 0. All latents that the methods take and return have unit
-    variance, unlike those of some schedulers (`NoiseLevels`), so that distances between latents are comparable across
-    schedulers.
+    `index` is the index of a step in the full schedule, counted from 0. All latents that the methods take and return
+    have unit variance, so that distances between latents are comparable across schedulers. The latents that some
+    schedulers use themselves have another variance (`NoiseLevels`).
 
-    `model(input, timestep)` gives the model's output with classifier-free guidance applied; `decode` turns clean latents into
-    images (B, 3, H, W), in [0, 1] up to overshoot. Both are differentiable. Schedulers that add noise in a step (LCM)
-    draw it from `generators`, one for each sample.
+    `model(input, timestep)` gives the model's output with classifier-free guidance applied. `decode` turns clean
+    latents into images (B, 3, H, W), in [0, 1] up to overshoot. Both functions are differentiable. `generators` has one
+    generator for each sample; schedulers that add noise in a step (LCM) draw the noise from these generators.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class Denoiser:
         self._reached: torch.Tensor | None = None  # the result of the last step
 
     def fork(self, generators: Sequence[torch.Generator] | None = None) -> "Denoiser":
-        """A copy for looking ahead: its steps leave this denoiser's scheduler and random numbers untouched.
+        """A copy for looking ahead, whose steps leave this denoiser's scheduler and random numbers untouched.
 
-        Without `generators`, the copy draws the same noise as this denoiser will draw, so that it predicts the
-        sampler's path. With `generators`, it draws fresh noise from them.
+        If `generators` is None, the copy draws the noise that this denoiser will draw later, so the copy predicts the
+        sampler's path. Otherwise the copy draws fresh noise from `generators`.
         """
         ahead = copy.copy(self)
         ahead.scheduler = copy.deepcopy(self.scheduler)
@@ -50,7 +50,7 @@ class Denoiser:
         return ahead
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, index: int) -> torch.Tensor:
-        """z_t: `clean` with noise added at the level of step `index`, at which denoising starts."""
+        """z_t (B, C, h, w), which is `clean` with noise at the level of step `index`. Denoising starts at this step."""
         self._begin(index)
         timesteps = self.scheduler.timesteps[index].to(clean.device).expand(len(clean))
         if isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):
@@ -60,9 +60,9 @@ class Denoiser:
         return noisy / self._level("scale", index, noisy)
 
     def pure_noise(self, noise: torch.Tensor, index: int) -> torch.Tensor:
-        """z_t made from unit Gaussian `noise` alone, with which text-to-image starts at step `index`."""
+        """z_t made from unit Gaussian `noise` alone; text-to-image starts with this z_t at step `index`."""
         self._begin(index)
-        spread = getattr(self.scheduler, "init_noise_sigma", 1.0)  # flow matching starts with the noise itself
+        spread = getattr(self.scheduler, "init_noise_sigma", 1.0)  # flow matching uses the noise as it is
         return noise * spread / self._level("scale", index, noise)
 
     def predict(self, latents: torch.Tensor, index: int) -> torch.Tensor:
@@ -72,8 +72,8 @@ class Denoiser:
     def clean(self, latents: torch.Tensor, output: torch.Tensor, index: int) -> torch.Tensor:
         """ẑ0, the clean latent that the output implies.
 
-        Ho et al., 2020, eq. 15 (epsilon); Salimans & Ho, 2022 (v); Esser et al., 2024, eq. 13 (flow: output = ε − ẑ0, so
-        that z_t = ẑ0 + σ · output in the scheduler's own scale).
+        The formulas are those of Ho et al., 2020, eq. 15 (epsilon); Salimans & Ho, 2022 (v); Esser et al., 2024, eq. 13
+        (flow: output = ε − ẑ0, so that z_t = ẑ0 + σ · output in the scheduler's own scale).
         """
         signal, noise = self._level("signal", index, latents), self._level("noise", index, latents)
         match self._prediction_type():
@@ -99,7 +99,10 @@ class Denoiser:
         return self._reached
 
     def after_clean_shift(self, shift: torch.Tensor, index: int) -> torch.Tensor:
-        """The shift of z_{t−1} if ẑ0 shifts and the predicted noise does not change: `shift` · next signal level."""
+        """The shift of z_{t−1} if ẑ0 shifts by `shift` and the predicted noise stays the same.
+
+        The result is `shift` times the signal level of z_{t−1}.
+        """
         return self._level("next_signal", index, shift) * shift
 
     def noise_level(self, index: int, like: torch.Tensor) -> torch.Tensor:
@@ -107,7 +110,10 @@ class Denoiser:
         return self._level("noise", index, like)
 
     def renoise(self, following: torch.Tensor, noise: torch.Tensor, index: int) -> torch.Tensor:
-        """Draws z_t ~ q(z_t | z_{t−1}), back over step `index` (time travel, Lugmayr et al., 2022; FreeDoM, alg. 2)."""
+        """Draws z_t ~ q(z_t | z_{t−1}), to go back in time over step `index`.
+
+        This is called time travel (Lugmayr et al., 2022; FreeDoM, algorithm 2). `following` is z_{t−1}.
+        """
         names = ("signal", "noise", "next_signal", "next_noise")
         signal, sigma, next_signal, next_sigma = (self._level(name, index, following) for name in names)
         ratio = signal / next_signal
@@ -122,7 +128,7 @@ class Denoiser:
         return self.scheduler.config.prediction_type
 
     def _begin(self, index: int) -> None:
-        """Sets the step at which img2img starts, as diffusers' pipelines do, if the scheduler counts its own steps."""
+        """Tells a scheduler that counts its own steps at which step img2img starts, as diffusers' pipelines do."""
         if getattr(self.scheduler, "step_index", 0) is None and self.scheduler.begin_index is None:
             self.scheduler.set_begin_index(index)
         self.scheduler.is_scale_input_called = True  # Euler warns otherwise; `predict` scales the input
@@ -133,9 +139,9 @@ class Denoiser:
     def _follow_displacement(self, latents: torch.Tensor, index: int) -> None:
         """Moves UniPC's stored last sample along with latents that guidance has moved.
 
-        UniPC's corrector recomputes the current sample from the last one (Zhao et al., 2023, algorithm 1), which would
-        undo the move. In that formula the last sample has the factor σ_t / σ_{t+1}, so the last sample is moved by the
-        displacement divided by this factor.
+        UniPC's corrector recomputes the current sample from the last sample (Zhao et al., 2023, algorithm 1), and would
+        thereby undo the move. The corrector multiplies the last sample by the factor σ_t / σ_{t+1}, so the last sample
+        is moved by the displacement divided by this factor.
         """
         if not isinstance(self.scheduler, UniPCMultistepScheduler) or self.scheduler.last_sample is None:
             return

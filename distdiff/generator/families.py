@@ -47,12 +47,15 @@ class Family(ABC):
 
     @property
     def classifier_free(self) -> bool:
-        """Whether the network is called both with and without the prompt, as in diffusers if `cfg_scale` is above 1."""
+        """Whether the network is called both with and without the prompt.
+
+        As in diffusers, this is the case if `cfg_scale` is above 1.
+        """
         return self.cfg_scale > 1
 
     @property
     def size_multiple(self) -> int:
-        """The number of which the sides of images must be a multiple."""
+        """The sides of images, in pixels, must be multiples of this number."""
         return self.pipeline.vae_scale_factor
 
     @abstractmethod
@@ -64,7 +67,10 @@ class Family(ABC):
         """The negative conditioning for classifier-free guidance; an empty `prompt` gives the pipeline's default."""
 
     def check_strength(self, num_steps: int, strength: float, scheduler_config: Mapping[str, Any]) -> None:
-        """Raises `UserError` if the length of the schedule depends on `strength` and is below `num_steps`."""
+        """Raises `UserError` if the schedule has fewer than `num_steps` steps at `strength`.
+
+        Only latent consistency models have a schedule whose length depends on the strength.
+        """
         return None
 
     @abstractmethod
@@ -74,7 +80,7 @@ class Family(ABC):
     def set_timesteps(
         self, scheduler: SchedulerMixin, num_steps: int, strength: float, resolution: int, device: torch.device
     ) -> None:
-        """Sets the full schedule of `scheduler`; raises `UserError` if it cannot have `num_steps` steps."""
+        """Sets the full schedule of `scheduler`; raises `UserError` if its schedule cannot have `num_steps` steps."""
         try:
             scheduler.set_timesteps(num_steps, device=device)
         except ValueError as error:
@@ -114,7 +120,7 @@ class StableDiffusion(Family):
         return None
 
     def _scale_embedding(self) -> torch.Tensor | None:
-        """The embedded guidance scale (1, width) for a distilled network (Meng et al., 2023), or None for other networks."""
+        """The embedded guidance scale (1, width) for distilled networks (Meng et al., 2023); None for others."""
         width = self.network.config.time_cond_proj_dim
         if width is None:
             return None
@@ -148,7 +154,10 @@ class StableDiffusionXL(StableDiffusion):
 
 
 class LatentConsistency(StableDiffusion):
-    """Latent consistency models (Luo et al., 2023); all steps run at any strength, which sets the first noise level."""
+    """Latent consistency models (Luo et al., 2023).
+
+    All steps run at any strength; the strength sets only the noise level of the first step.
+    """
 
     kind = LATENT_CONSISTENCY
 

@@ -1,4 +1,7 @@
-"""The supported kinds of pipelines: which schedulers fit them, and how img2img counts its steps (no heavy imports)."""
+"""The supported kinds of pipelines, with the schedulers that fit each kind and its way of counting img2img steps.
+
+This module has no heavy imports.
+"""
 
 import math
 from dataclasses import dataclass
@@ -14,8 +17,8 @@ SCHEDULERS = (*DIFFUSION_SCHEDULERS, "flow_euler")
 class Kind:
     """A kind of pipeline; `counting` says how its img2img pipeline in diffusers turns a strength into a number of steps.
 
-    Of N steps, "floor" runs int(N · strength) and "ceil" N − int(N − N · strength). "all" runs all N steps at any
-    strength, from a noise level that the strength sets.
+    With "floor", int(N · strength) of N steps run. With "ceil", N − int(N − N · strength) of N steps run. With "all",
+    all N steps run at any strength, and the strength sets the noise level at which they start.
     """
 
     name: str
@@ -65,7 +68,9 @@ def kind_of(pipeline_class: str, model: str) -> Kind:
 
 
 def count_steps(num_steps: int, strength: float, counting: str, key: str = "expansion.strength") -> int:
-    """How many of `num_steps` steps run at `strength`, by the rule `counting`; raises `UserError` if none does.
+    """The number of steps, of `num_steps`, that run at `strength` by the rule `counting` (`Kind.counting`).
+
+    Raises a `UserError` that calls the strength `key` if no step would run.
 
     >>> count_steps(50, 0.5, "floor"), count_steps(7, 0.5, "floor"), count_steps(7, 0.5, "ceil"), count_steps(4, 0.5, "all")
     (25, 3, 4, 4)

@@ -16,13 +16,13 @@ from distdiff.generator.families import Family, family_of
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
 
-ENCODE_PIXELS = 16 * 256**2  # most pixels in a batch: 2.7 GB of float32 activations in Stable Diffusion's autoencoder
+ENCODE_PIXELS = 16 * 256**2  # the most in a batch; takes 2.7 GB in Stable Diffusion's autoencoder in float32
 ENCODE_BATCH, EMBED_BATCH = 16, 16
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """The autoencoder's Gaussian posterior, in the denoising network's scale: mean and std (B, C, h, w)."""
+    """The autoencoder's Gaussian posterior, with mean and std (B, C, h, w) in the scale of the denoising network."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -56,7 +56,11 @@ class LatentDiffusion(nn.Module):
         guidance_decoder: AutoencoderTiny | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
-        """Raises `UserError` for a pipeline, scheduler, resolution or negative prompt that does not fit."""
+        """Raises `UserError` for an unsupported pipeline or an unsuitable scheduler, resolution or negative prompt.
+
+        The scheduler must fit the pipeline's kind, and the resolution must be a multiple of `Family.size_multiple`. A
+        negative prompt requires classifier-free guidance.
+        """
         super().__init__()
         self.family: Family = family_of(pipeline, cfg_scale)
         self.vae: nn.Module = pipeline.vae
@@ -117,7 +121,7 @@ class LatentDiffusion(nn.Module):
         return self.family.kind.counting
 
     def check_strength(self, strength: float) -> None:
-        """Raises `UserError` for a strength that leaves too few steps."""
+        """Raises `UserError` if a latent consistency model has fewer than `num_steps` steps at `strength`."""
         self.family.check_strength(self.num_steps, strength, self.scheduler_config)
 
     @torch.no_grad()
@@ -129,32 +133,35 @@ class LatentDiffusion(nn.Module):
         return Posterior((mean - shift) * scale, std * scale)
 
     def encode_batches(self, images: Iterable[torch.Tensor]) -> Iterator[Posterior]:
-        """The posteriors of a stream of images (3, H, W), a batch at a time, on the CPU."""
+        """Yields the posteriors of a stream of images (3, H, W) in [0, 1], one batch at a time, on the CPU."""
         remaining = iter(images)
         size = max(1, min(ENCODE_BATCH, ENCODE_PIXELS // self.resolution**2))
         while batch := list(itertools.islice(remaining, size)):
             yield self.encode(torch.stack(batch)).cpu()
 
     def encode_all(self, images: Iterable[torch.Tensor]) -> Posterior:
-        """The posterior of a stream of images (3, H, W), on the CPU; keeps one batch of images in memory at a time."""
+        """The posterior of a stream of images (3, H, W) in [0, 1], on the CPU.
+
+        Only one batch of images is in memory at a time.
+        """
         parts = list(self.encode_batches(images))
         return Posterior(torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts]))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """The images (B, 3, H, W) of latents, in [0, 1] up to overshoot; they are not clipped, so that gradients pass."""
+        """The images (B, 3, H, W) of latents, in [0, 1] up to overshoot. They are not clipped, so gradients pass."""
         scale, shift = self._scale_and_shift(latents)
         decoded = self.vae.decode((latents / scale + shift).to(self.vae.dtype), return_dict=False)[0]
         return decoded.to(latents.dtype) / 2 + 0.5
 
     def decode_for_guidance(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decodes as `decode` does, but with the small `guidance_decoder` if there is one."""
+        """The images that `decode` returns, but made by the small `guidance_decoder` if one is configured."""
         if self.guidance_decoder is None:
             return self.decode(latents)
         decoded = self.guidance_decoder.decode(latents.to(self.guidance_decoder.dtype), return_dict=False)[0]
         return decoded.to(latents.dtype) / 2 + 0.5
 
     def _scale_and_shift(self, like: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | float]:
-        """(scale, shift) with which latents = (the autoencoder's latents − shift) · scale."""
+        """(scale, shift), such that the generator's latents are (the autoencoder's latents − shift) · scale."""
         config = self.vae.config
         mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
         if mean is not None and std is not None:
@@ -165,7 +172,7 @@ class LatentDiffusion(nn.Module):
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> Prompts:
-        """Embeds `prompts`, a few at a time, and the negative prompt if classifier-free guidance is on."""
+        """Embeds `prompts` in small batches; also embeds the negative prompt if classifier-free guidance is on."""
         encoders = self._text_encoders()
         for encoder in encoders:
             encoder.to(self.device)
@@ -183,7 +190,7 @@ class LatentDiffusion(nn.Module):
                 encoder.to("cpu")
 
     def _text_encoders(self) -> list[nn.Module]:
-        """The text encoders, which are not submodules, so that they do not follow this module to its device."""
+        """The text encoders; they are not submodules, so that moving this module to a device does not move them."""
         encoders = (getattr(self.family.pipeline, name) for name in self.family.text_encoders)
         return [encoder for encoder in encoders if encoder is not None]
 
@@ -202,7 +209,10 @@ class LatentDiffusion(nn.Module):
         return Denoiser(self._guided_model(prompts.to(self.device)), self.decode_for_guidance, scheduler, generators)
 
     def _guided_model(self, prompts: Prompts):
-        """A function (z_t, t) -> the network's output, with classifier-free guidance if it is on (Ho & Salimans, 2022)."""
+        """A function that maps (z_t, t) to the network's output.
+
+        If `prompts.negative` is not None, the output has classifier-free guidance applied (Ho & Salimans, 2022).
+        """
         family = self.family
         if prompts.negative is None:
             return lambda latents, timestep: family.output(latents.to(self.dtype), timestep, prompts.positive).to(

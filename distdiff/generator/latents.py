@@ -1,4 +1,4 @@
-"""The autoencoder's posteriors of many images, stored on disk or computed when asked for."""
+"""The autoencoder's posteriors of many images, stored on disk or computed on demand."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -22,7 +22,10 @@ class Latents(Protocol):
 
 
 class StoredLatents:
-    """Means and standard deviations in one NumPy file, (n, 2, C, h, w); reads only the images asked for into memory."""
+    """Posteriors whose means and standard deviations are in one NumPy file, (n, 2, C, h, w).
+
+    `select` reads only the posteriors of the selected images into memory.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
@@ -38,7 +41,7 @@ class StoredLatents:
 
     @classmethod
     def write(cls, folder: Path, posteriors: Iterable[Posterior], count: int) -> None:
-        """Writes batches of posteriors, of `count` images in total; keeps one batch in memory at a time."""
+        """Writes batches of posteriors of `count` images in total. Only one batch is in memory at a time."""
         batches = iter(posteriors)
         first = next(batches)
         sample = torch.stack([first.mean[0], first.std[0]]).numpy()
@@ -60,7 +63,7 @@ class StoredLatents:
 
 
 class EncodedLatents:
-    """Encodes each image when it is first asked for, which saves time if only few of many images are needed."""
+    """Encodes an image when it is first selected. This saves time if only a few of many images are needed."""
 
     def __init__(self, generator: LatentDiffusion, pixels: Callable[[int], torch.Tensor]) -> None:
         """`pixels(i)` is image i, (3, H, W) in [0, 1]."""

@@ -1,6 +1,7 @@
-"""Where a generator is (in the package's assets, a folder, a checkpoint file or the Hugging Face hub), and its kind.
+"""Finds where a generator is stored and of what kind it is.
 
-This module has no heavy imports, because validation needs it before any model is loaded.
+A generator is one of the package's assets, a folder, a checkpoint file or a repository of the Hugging Face hub. This
+module has no heavy imports, because validation uses this module before any model is loaded.
 """
 
 import json
@@ -23,7 +24,8 @@ INDEX = "model_index.json"
 CHECKPOINT_SUFFIX = ".safetensors"
 FIRST_LAYER, LATENT_CHANNELS = "model.diffusion_model.input_blocks.0.0.weight", 4
 REFINER_MARK = "conditioner.embedders.0.model.ln_final.weight"
-# Tensors whose presence tells the kind of a single-file checkpoint, by their names in the original repositories.
+# The first of these tensors that a single-file checkpoint has tells the checkpoint's kind. The names are those of the
+# original repositories.
 CHECKPOINT_MARKS = {
     "model.diffusion_model.joint_blocks.0.context_block.attn.qkv.weight": STABLE_DIFFUSION_3,
     "conditioner.embedders.1.model.ln_final.weight": STABLE_DIFFUSION_XL,
@@ -32,9 +34,10 @@ CHECKPOINT_MARKS = {
 
 
 def model_path(model: str, key: str = "generator.model") -> Path | None:
-    """The local folder or file that `model` names, or None for a hub id; `asset:<name>` is one of the package's assets.
+    """The local folder or file that `model` names, or None for a hub id.
 
-    Raises a `UserError` that names `key` for a path that does not exist.
+    `asset:<name>` names one of the package's assets. Raises a `UserError` that names `key` for a path that does not
+    exist.
     """
     if model.startswith("asset:"):
         path = ASSETS / model.removeprefix("asset:")
@@ -79,7 +82,10 @@ def split_scale(entry: str) -> tuple[str, float]:
 
 
 def _checkpoint_kind(path: Path, model: str) -> Kind:
-    """The kind of a checkpoint, by the tensor names in its header (a length and JSON before the tensors)."""
+    """The kind of a checkpoint, recognised by the tensor names in the file's header.
+
+    The header is in front of the tensors, and consists of its length and of JSON.
+    """
     unreadable = UserError(
         f"generator.model={model} is not allowed: a folder, a hub id or one {CHECKPOINT_SUFFIX} file"
     )

@@ -9,15 +9,17 @@ import torch
 def draw(
     sample: Callable[..., torch.Tensor], shape: Sequence[int], generators: Sequence[torch.Generator]
 ) -> torch.Tensor:
-    """Draws a tensor from each generator by `sample` (such as `torch.randn`): (B, *shape), float32, on the CPU."""
+    """Draws a tensor of `shape` from each generator with the function `sample`, such as `torch.randn`.
+
+    Returns the stacked tensors (B, *shape), float32, on the CPU.
+    """
     return torch.stack([sample(tuple(shape), generator=generator) for generator in generators])
 
 
 def image_seed(seed: int, class_name: str, source: str, copy: int | str, purpose: str = "image") -> int:
     """A 63-bit seed that depends only on the study's seed, the class, the source's key, the copy and `purpose`.
 
-    Each `purpose` has random numbers of its own, so that drawing a strength, for example, does not change an image's
-    noise.
+    Each `purpose` has its own random numbers. For example, drawing a random strength does not change an image's noise.
     """
     text = "\0".join(map(str, (seed, class_name, source, copy)))
     digest = hashlib.blake2b(text.encode(), digest_size=8, person=purpose.encode())

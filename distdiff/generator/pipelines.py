@@ -1,4 +1,7 @@
-"""Loads a generator and its adapters from a diffusers folder, a hub id or one checkpoint file, with one-line errors."""
+"""Loads a generator from a diffusers folder, a hub id or one checkpoint file, together with its adapters.
+
+A failure is reported as an error of one line.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -43,7 +46,10 @@ CHECKPOINT_CONFIG_FILES = [
 
 
 def load_generator(config: DictConfig) -> LatentDiffusion:
-    """The pipeline that the `generator` keys name, in `generator.dtype`; raises `UserError` if it cannot be loaded."""
+    """The generator that the `generator` keys describe, in the precision `generator.dtype`.
+
+    Raises `UserError` if the generator cannot be loaded.
+    """
     pipeline = _load_pipeline(config)
     add_loras(pipeline, config.lora)
     add_textual_inversions(pipeline, config.textual_inversion)
@@ -60,9 +66,10 @@ def load_generator(config: DictConfig) -> LatentDiffusion:
 
 
 def fetch_generator(config: DictConfig) -> dict[str, Path]:
-    """Downloads to the cache what `load_generator` needs from the hub; returns {`key=value`: cache folder}.
+    """Downloads to the cache the files that `load_generator` needs from the hub.
 
-    Leaves out local files, and loads no large weights into memory. Raises `UserError` if a download fails.
+    Returns {`key=value`: cache folder}, with one entry for each model or adapter on the hub; local ones have no entry.
+    Does not load large weights into memory. Raises `UserError` if a download fails.
     """
     folders = {}
     path = model_path(config.model)
@@ -82,7 +89,7 @@ def fetch_generator(config: DictConfig) -> dict[str, Path]:
     if name is not None and model_path(name, "generator.guidance_decoder") is None:
         with _reasons(name, is_local=False, key="generator.guidance_decoder"):
             commit = pinned(name).resolved
-            AutoencoderTiny.from_pretrained(name, revision=commit)  # only ten megabytes, so loading it is fine
+            AutoencoderTiny.from_pretrained(name, revision=commit)  # loads only ten megabytes
             folders[f"generator.guidance_decoder={name}"] = cached_folder(name, "config.json", commit)
     return folders
 
@@ -91,7 +98,7 @@ def fingerprint(config: DictConfig) -> dict[str, object]:
     """Identifies all weights that the `generator` keys name.
 
     Local files are identified by their content (`fingerprint_files`), hub ids by their commit. The entry `revision` is
-    always None, so that two names of one commit count as one model.
+    always None, so that two revisions that name the same commit count as one model.
     """
     checkpoint_config = _checkpoint_config(config)
     return {
@@ -115,7 +122,10 @@ def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
 
 
 def _pipeline_options(config: DictConfig, where: Path | str) -> dict[str, object]:
-    """The loading options of a diffusers folder (`Path`) or hub id; raises `UserError` for an unsupported kind."""
+    """The loading options of a diffusers folder (`Path`) or hub id.
+
+    Raises `UserError` for an unsupported kind of pipeline, and for a scheduler that does not fit the kind.
+    """
     hub = {} if isinstance(where, Path) else {"revision": pinned(where, config.revision).resolved}
     kind = kind_of(DiffusionPipeline.load_config(where, **hub)["_class_name"], config.model)
     kind.check_scheduler(config.scheduler)
@@ -123,7 +133,10 @@ def _pipeline_options(config: DictConfig, where: Path | str) -> dict[str, object
 
 
 def _load_checkpoint(config: DictConfig, path: Path, kind: Kind, dtype: torch.dtype) -> DiffusionPipeline:
-    """Loads a file with the original repositories' tensor names; `checkpoint_config` gives all else (tokenizers)."""
+    """Loads a checkpoint file whose tensors have the names of the original repositories.
+
+    `checkpoint_config` names the pipeline that provides everything else, such as the tokenizers.
+    """
     is_local = False
     try:
         name = _checkpoint_config(config)
@@ -154,11 +167,14 @@ def _fetch_checkpoint_config(config: DictConfig) -> dict[str, Path]:
 
 
 def _checkpoint_config(config: DictConfig) -> str | None:
-    """The value of `checkpoint_config`; if it is null, the hub id that diffusers chooses for a checkpoint file."""
+    """The value of `checkpoint_config`.
+
+    If the value is null and the model is a checkpoint file, the hub id that diffusers chooses for the file is returned.
+    """
     path = model_path(config.model)
     if path is None or not path.is_file() or config.checkpoint_config is not None:
         return config.checkpoint_config
-    # diffusers chooses by the tensors' names and shapes; it maps the file into memory without reading all of it
+    # diffusers chooses by the tensors' names and shapes, and maps the file into memory without reading all of the file
     return fetch_diffusers_config(load_single_file_checkpoint(str(path)))["pretrained_model_name_or_path"]
 
 
@@ -190,7 +206,7 @@ def _load_guidance_decoder(config: DictConfig, latent_channels: int) -> Autoenco
 
 @contextmanager
 def _reasons(model: str, is_local: bool, key: str = "generator.model", wanted: str = "pipeline") -> Iterator[None]:
-    """Turns errors of loading into a one-line `UserError` that names `key` and the model."""
+    """A context that turns loading errors into a one-line `UserError`, which names `key` and the model."""
     try:
         with nullcontext() if is_local else hub_or_cache():
             yield

@@ -1,4 +1,4 @@
-"""Noise schedules: diffusers' schedulers under our names, and the signal and noise levels of their latents."""
+"""Noise schedules: diffusers' schedulers by their names in DistDiff, and the noise levels of their latents."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +27,8 @@ CLASSES: dict[str, type[SchedulerMixin]] = {
     "lcm": LCMScheduler,
     "flow_euler": FlowMatchEulerDiscreteScheduler,
 }
-# Latents are not pixels, so they are never clipped. Of the variants of a solver, the one that predicts the clean latent
-# at second order is used.
+# Latents are not pixels, so they are never clipped. Solvers with several variants use the variant of second order that
+# predicts the clean latent.
 FIXED_OPTIONS: dict[str, dict[str, Any]] = {
     "ddim": {"clip_sample": False, "thresholding": False},
     "dpmpp_2m": {"algorithm_type": "dpmsolver++", "solver_order": 2, "thresholding": False},
@@ -38,10 +38,11 @@ FIXED_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def resolve_scheduler(name: str, kind: Kind, config: dict[str, Any]) -> str:
-    """The name of the scheduler: `auto` gives the pipeline's own if `CLASSES` has it, else the first that fits `kind`.
+    """The name of the scheduler to use, in which `auto` is resolved.
 
-    Raises `UserError` for a scheduler that does not fit `kind`, and if the pipeline's own scheduler (`config`) shows
-    that its network was trained on another kind of noise.
+    `auto` stands for the pipeline's own scheduler if it fits `kind`, and otherwise for the first scheduler that fits
+    `kind`. Raises `UserError` for a scheduler that does not fit `kind`, and if the configuration of the pipeline's own
+    scheduler (`config`) shows that the network was trained on another kind of noise.
     """
     kind.check_scheduler(name)
     own, prediction_type = config["_class_name"], config.get("prediction_type", "epsilon")
@@ -59,9 +60,9 @@ def resolve_scheduler(name: str, kind: Kind, config: dict[str, Any]) -> str:
 def build_scheduler(name: str, config: dict[str, Any]) -> SchedulerMixin:
     """The scheduler called `name`, with the noise schedule that the pipeline's own `config` describes.
 
-    As in diffusers, values that the pipeline left at its scheduler's defaults (listed in `_use_default_values`) are
-    replaced by the defaults of `name`. The exception is `steps_offset`: Stable Diffusion pipelines set it without
-    updating that list.
+    As in diffusers, the values that the pipeline left at its scheduler's defaults are replaced by the defaults of
+    `name`. The list `_use_default_values` names these values. `steps_offset` is never replaced, because Stable
+    Diffusion pipelines set this value without removing it from the list.
     """
     defaults = [key for key in config.get("_use_default_values", []) if key != "steps_offset"]
     return CLASSES[name].from_config({**config, "_use_default_values": defaults}, **FIXED_OPTIONS.get(name, {}))
@@ -71,11 +72,11 @@ def build_scheduler(name: str, config: dict[str, Any]) -> SchedulerMixin:
 class NoiseLevels:
     """Levels of signal and noise, one float64 value for each step: u = signal · ẑ0 + noise · ε with signal² + noise² = 1.
 
-    The latents u have unit variance under every scheduler. `scale` times u gives the scheduler's own latents; `scale`
-    is √(1 + σ²) for Euler, which keeps the signal at full size, √((1 − σ)² + σ²) for flow matching, and 1 for the
-    others. `signal`, `noise` and `scale` are the values before a step; the names that begin with `next_` are the values
-    after it. `input_scale` times u is the network's input: the scheduler's own latents for flow matching, u for the
-    others.
+    The latents u have unit variance under every scheduler. The scheduler's own latents are `scale` times u. `scale` is
+    √(1 + σ²) for Euler, which keeps the signal at full size. It is √((1 − σ)² + σ²) for flow matching, and 1 for the
+    other schedulers. `signal`, `noise` and `scale` are the values before a step; the fields whose names begin with
+    `next_` are the values after the step. The network's input is `input_scale` times u, which is the scheduler's own
+    latents for flow matching and u itself for the other schedulers.
     """
 
     signal: torch.Tensor
@@ -88,7 +89,7 @@ class NoiseLevels:
 
 
 def noise_levels(scheduler: SchedulerMixin) -> NoiseLevels:
-    """The levels at every step of `scheduler`, whose timesteps must have been set."""
+    """The levels at every step of `scheduler`; its timesteps must be set before the call."""
     if isinstance(scheduler, DDIMScheduler | LCMScheduler):
         alpha_bar, following = _alpha_bars(scheduler)
         one = torch.ones_like(alpha_bar)
@@ -97,7 +98,7 @@ def noise_levels(scheduler: SchedulerMixin) -> NoiseLevels:
         )
     sigmas = scheduler.sigmas.double().cpu()
     one = torch.ones_like(sigmas)
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):  # its own latents: (1 − σ) ẑ0 + σ ε
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):  # the scheduler's own latents: (1 − σ) ẑ0 + σ ε
         scale = input_scale = torch.hypot(1 - sigmas, sigmas)
         signal, noise = (1 - sigmas) / scale, sigmas / scale
     else:  # Euler's own latents: ẑ0 + σ ε; those of DPM-Solver++ and UniPC have unit variance
@@ -110,9 +111,9 @@ def noise_levels(scheduler: SchedulerMixin) -> NoiseLevels:
 
 
 def _alpha_bars(scheduler: DDIMScheduler | LCMScheduler) -> tuple[torch.Tensor, torch.Tensor]:
-    """ᾱ of each step and of the step after it."""
+    """ᾱ before each step and ᾱ after each step."""
     table, timesteps = scheduler.alphas_cumprod.double().cpu(), scheduler.timesteps.cpu()
-    if isinstance(scheduler, LCMScheduler):  # its last step ends at the clean latent
+    if isinstance(scheduler, LCMScheduler):  # LCM's last step ends at the clean latent
         return table[timesteps], torch.cat([table[timesteps[1:]], torch.ones(1, dtype=torch.float64)])
     previous = timesteps - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
     final = scheduler.final_alpha_cumprod.double().cpu()

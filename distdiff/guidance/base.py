@@ -1,7 +1,7 @@
-"""The base of guidance methods; a method replaces some of the denoising steps.
+"""The base of guidance methods. A guidance method replaces some of the denoising steps.
 
-To add a method, add a file here with a subclass of `Guidance`, and a YAML file in `conf/guidance` that names this
-class.
+To add a method, add a file here with a subclass of `Guidance`, and a YAML file in `conf/guidance` that names the
+subclass.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,11 @@ from distdiff.keys import NonNegative, PositiveInt
 
 @dataclass(frozen=True)
 class LatentGradient:
-    """The network's output at z_t, the clean latent ẑ0, the objective's values (B,) and their ∇_{z_t} (B, C, h, w)."""
+    """The result of one forward and backward pass through the network from z_t.
+
+    `output` is the network's output at z_t, and `clean` is the clean latent ẑ0. `values` (B,) are the values of the
+    objective, and `gradient` (B, C, h, w) is the gradient of these values with respect to z_t.
+    """
 
     output: torch.Tensor
     clean: torch.Tensor
@@ -32,11 +36,11 @@ class Guidance(ABC):
     """Guides the steps in `guided_steps`; all other steps are plain denoising.
 
     A method's keys in `conf/guidance` are the keyword-only arguments of its constructor. M is `start_step` and P is
-    `period`; if one of them is null, the method chooses its value.
+    `period`. If `start_step` is null, the schedule chooses M; if `period` is null, the method chooses P.
     """
 
     default_period: ClassVar[int | None] = (
-        None  # P if `period` is null, limited to the number of steps left; None: all steps left
+        None  # P if `period` is null; P never exceeds the number of steps left, and None stands for that number
     )
     preparation: ClassVar[Preparation] = Preparation()  # how to prepare sources, prototypes and the first step
 
@@ -50,7 +54,7 @@ class Guidance(ABC):
         return self.preparation.first_step(resolved, strength, counting)
 
     def steps_in_period(self, schedule: StepSchedule) -> int:
-        """P: the configured period or, if there is none, this method's default, limited to the number of steps left."""
+        """P, which is the configured period or else the method's default, but at most the number of steps left."""
         if schedule.period is not None:
             return schedule.period
         return min(self.default_period or schedule.steps_left, schedule.steps_left)
@@ -64,7 +68,7 @@ class Guidance(ABC):
 
     @abstractmethod
     def step(self, latents: torch.Tensor, index: int, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """From z_t (B, C, h, w) at step `index`: z_{t−1}, and the energy (B,) of the clean latent predicted at z_t.
+        """Takes z_t (B, C, h, w) through step `index`; returns z_{t−1} and the energy (B,) of ẑ0 predicted at z_t.
 
         z_t and z_{t−1} have unit variance, as in all of `Denoiser`, so that step sizes are comparable across
         schedulers. Each sample's result depends only on that sample, so the batch size changes nothing.
@@ -75,8 +79,8 @@ class Guidance(ABC):
     ) -> list[torch.Tensor]:
         """The gradient of the energies (B,) with respect to each of `inputs` (B, …), after `normalised`.
 
-        A sample whose gradient is not finite at this step, or was not at an earlier one, has a zero gradient;
-        `batch.guided` is False for it.
+        If a sample's gradient is not finite, `batch.guided` becomes False for the sample. The sample's gradient is then
+        zero at this step and at all later steps.
         """
         gradients, finite = energy_gradient(energies, inputs, batch.network_dtype)
         batch.guided &= finite
@@ -97,7 +101,8 @@ class Guidance(ABC):
     ) -> LatentGradient:
         """One forward and backward pass through the network from z_t (B, C, h, w); keeps no autograd graph.
 
-        `objective` maps ẑ0 to the values (B,) that are differentiated; None stands for the energy.
+        `objective` maps ẑ0 to the values (B,) that are differentiated. If `objective` is None, the energies are
+        differentiated.
         """
         latents = latents.detach().requires_grad_()
         output, clean = batch.predict(latents, index)
@@ -107,10 +112,10 @@ class Guidance(ABC):
 
 
 class SeveralSteps(Guidance):
-    """Guidance of P consecutive steps, each of which takes a step of size ρ down the energy's gradient.
+    """Guidance that takes a step of size ρ down the energy's gradient at each of P consecutive denoising steps.
 
-    `rho` is ρ; `every` = n guides only every n-th of the P steps; `rho_schedule` says how ρ changes over the guided
-    steps; `gradient_norm` says whether each sample's gradient is divided by its Euclidean norm.
+    `rho` is ρ. If `every` is n, only every n-th of the P steps is guided. `rho_schedule` says how ρ changes over the
+    guided steps. If `gradient_norm` is `unit`, each sample's gradient is divided by its Euclidean norm.
     """
 
     default_period = 5  # chosen on validation data: experiments/results/default_guidance.md
@@ -140,8 +145,8 @@ class SeveralSteps(Guidance):
     def share(self, index: int, schedule: StepSchedule) -> float:
         """The factor by which `rho_schedule` multiplies ρ at step `index`; its mean over the n guided steps is 1.
 
-        `increasing` gives 2 (i + 1) / (n + 1) at guided step i, counted from 0; `decreasing` reverses the order of
-        factors.
+        `increasing` gives 2 (i + 1) / (n + 1) at guided step i, counted from 0. `decreasing` gives the same factors in
+        reverse order.
 
         >>> schedule = StepSchedule.of(num_steps=10, strength=1.0, start_step=4, period=3)
         >>> from distdiff.guidance.direct import Direct
@@ -164,7 +169,7 @@ class OneStep(Guidance):
         return range(schedule.first_guided, schedule.first_guided + 1)
 
     def step(self, latents, index, batch):
-        """Plain denoising that also measures the energy."""
+        """Denoises without guidance, and measures the energy."""
         with torch.no_grad():
             output, clean = batch.predict(latents, index)
             return batch.denoiser.advance(latents, output, index), batch.energy(clean)

@@ -1,4 +1,4 @@
-"""The batch that is being guided, as guidance methods see it."""
+"""The batch of samples on which a guidance method works."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from distdiff.guidance.schedule import StepSchedule
 
 
 class GuidedBatch:
-    """B samples during sampling: how to denoise them, their energy, and random numbers for guidance.
+    """B samples during sampling, with their denoiser, their energy and the random numbers that guidance draws.
 
-    `targets` (B,) are the indices of what the energy compares each sample with. `generators`, one for each sample, are
-    used only by guidance, whose draws therefore do not change what the sampler draws. `guided` (B,) is False for a
-    sample whose gradient was not finite; such a sample continues without guidance.
+    `targets` (B,) holds each sample's target (`Energy.targets`). `generators` has one generator for each sample. Only
+    guidance uses these generators, so that its draws do not change the noise that the sampler draws. `guided` (B,) is
+    False for a sample whose gradient was not finite; such a sample continues without guidance.
     """
 
     def __init__(
@@ -49,19 +49,25 @@ class GuidedBatch:
         return self.image_energy(self.denoiser.decode(clean), self.targets)
 
     def denoiser_of_repetition(self, travels_left: int) -> Denoiser:
-        """The denoiser for a step to z_{t−1} that is followed by `travels_left` travels back in time.
+        """The denoiser for a repetition of a step, after which `travels_left` travels back in time remain.
 
-        Only the last repetition of a step uses the sampler's denoiser. The earlier repetitions use a fork of it. If the
-        scheduler adds noise (LCM), the fork draws fresh noise from `generators`.
+        Only the last repetition of a step uses the sampler's denoiser. The earlier repetitions use a fork of this
+        denoiser. If the scheduler adds noise (LCM), the fork draws fresh noise from `generators`.
         """
         return self.denoiser.fork(self.generators) if travels_left else self.denoiser
 
     def travel_back(self, latents: torch.Tensor, following: torch.Tensor, index: int) -> torch.Tensor:
-        """New z_t, from z_{t−1} (`following`) and fresh noise; samples without guidance keep the old z_t (`latents`)."""
+        """A new z_t, made from z_{t−1} (`following`) and fresh noise.
+
+        Samples whose `guided` is False keep the old z_t (`latents`).
+        """
         noise = self.draw(torch.randn, latents.shape[1:], following)
         again = self.denoiser.renoise(following, noise, index)
         return torch.where(per_sample(self.guided, again), again, latents)
 
     def draw(self, sample, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-        """Random numbers (B, *shape), drawn with `sample` from each sample's own generator, in the dtype of `like`."""
+        """Random numbers (B, *shape), with the dtype and device of `like`.
+
+        The function `sample`, such as `torch.randn`, draws them from each sample's own generator.
+        """
         return draw(sample, shape, self.generators).to(like)

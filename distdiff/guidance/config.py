@@ -1,4 +1,4 @@
-"""The `guidance` keys that every option has, and the checks made before any model is loaded."""
+"""The keys that every option of `guidance` has, and the checks that are made before any model is loaded."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,8 @@ class GuidanceKeys:
 def check_steps(config: DictConfig, strength: float, key: str = "expansion.strength") -> None:
     """Raises `UserError` for a strength that leaves no steps, and for a `start_step` or `period` beyond the steps left.
 
-    Checks the chosen guidance, and the guidance options that a study's rows name. Errors call the strength `key`.
+    Checks the chosen guidance, and the guidance options that a study's rows name. Error messages call the strength
+    `key`.
     """
     for guidance in (config.guidance, *config.options.get("guidance", {}).values()):
         StepSchedule.of(

@@ -1,4 +1,4 @@
-"""Direct guidance: every guided step is followed by a step down the energy's gradient."""
+"""Direct guidance, which follows every guided denoising step with a step down the energy's gradient."""
 
 from distdiff.guidance.base import SeveralSteps
 

@@ -7,10 +7,12 @@ from distdiff.keys import PositiveInt
 
 
 class Freedom(SeveralSteps):
-    """Takes each guided step `recurrence` times: z_{t−1} ← z_{t−1} − ρ ∇_{z_t} E, then back to z_t ~ q(z_t | z_{t−1}).
+    """Takes each guided step `recurrence` times: z_{t−1} ← z_{t−1} − ρ ∇_{z_t} E.
 
-    Yu et al., 2023, algorithm 2, with the hierarchical energy as the condition. With recurrence 1 the method equals
-    `direct`. There is no time travel at ρ = 0, since it serves only to repeat the correction.
+    Between two repetitions, the method travels back in time to z_t ~ q(z_t | z_{t−1}).
+
+    This is algorithm 2 of Yu et al., 2023, with the configured energy as the condition. With recurrence 1 the method
+    equals `direct`. At ρ = 0 each step is taken only once, since without a correction there is nothing to repeat.
     """
 
     def __init__(self, *, recurrence: PositiveInt, **keys: Any) -> None:

@@ -1,21 +1,26 @@
-"""Per-sample gradients of energies: safe in half precision, optionally normalised, zero if not finite."""
+"""Computes each sample's gradient of the energy, also through half-precision networks.
+
+A gradient that is not finite is replaced by zeros.
+"""
 
 from collections.abc import Sequence
 
 import torch
 
 # Backward passes through float16 networks underflow below 6e-8 and overflow above 65,504, so the energy is first scaled
-# up (loss scaling; Micikevicius et al., 2018); a sample whose gradient overflows is retried at the next smaller scale.
+# up (loss scaling; Micikevicius et al., 2018). A sample whose gradient overflows is retried at the next smaller scale.
 LOSS_SCALES = {torch.float16: (2.0**14, 2.0**7, 1.0)}
 
 
 def energy_gradient(
     energies: torch.Tensor, inputs: Sequence[torch.Tensor], network_dtype: torch.dtype
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """∇E with respect to each of `inputs` (B, …), and whether each sample's gradient is finite (B,); zero if it is not.
+    """The gradient of the energies with respect to each of `inputs` (B, …), and whether each sample's gradient
+    is finite (B,).
 
-    The energies (B,) are summed, not averaged, so that each sample's gradient is independent of the batch. `network_dtype`
-    is the lowest precision in the backward pass.
+    A gradient that is not finite is replaced by zeros. The energies (B,) are summed, not averaged, so that each
+    sample's gradient is independent of the batch. `network_dtype` is the lowest precision that the backward pass runs
+    in.
     """
     scales = LOSS_SCALES.get(network_dtype, (1.0,))
     gradients = [torch.zeros_like(tensor) for tensor in inputs]
@@ -41,5 +46,5 @@ def unit_norm(gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def per_sample(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Reshapes `values` (B,) to (B, 1, …), so that they broadcast over `like` (B, …)."""
+    """Reshapes `values` (B,) to (B, 1, …), so that the result broadcasts over `like` (B, …)."""
     return values.view(-1, *[1] * (like.dim() - 1))

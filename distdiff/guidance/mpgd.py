@@ -8,7 +8,8 @@ from distdiff.guidance.base import SeveralSteps
 class Mpgd(SeveralSteps):
     """ẑ0 ← ẑ0 − ρ ∇_{ẑ0} E(ẑ0, y); the step to z_{t−1} then uses this ẑ0 and the noise predicted at z_t.
 
-    He et al., 2024 (Manifold Preserving Guided Diffusion), algorithm 1 in latent space, with the hierarchical energy.
+    This is algorithm 1 of He et al., 2024 (Manifold Preserving Guided Diffusion), applied in latent space to the
+    configured energy.
     """
 
     def step(self, latents, index, batch):

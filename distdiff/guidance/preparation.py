@@ -1,4 +1,4 @@
-"""How the sources, the prototypes and the first step are prepared for a guidance method."""
+"""Prepares the sources, the prototypes and the first step for a guidance method."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,12 @@ Crop = Callable[[Image.Image, int, np.random.Generator], Image.Image]
 
 
 class Preparation:
-    """The usual preparation; a method that needs another one sets `Guidance.preparation` to an instance of a subclass.
+    """The usual preparation.
 
-    - `random_crop(image, size, rng)`, if not None, replaces `dataset.fit` for sources. It crops a square of `size` pixels
-      a side, once for all copies of a source.
+    A method that needs another preparation sets `Guidance.preparation` to an instance of a subclass.
+
+    - `random_crop(image, size, rng)`, if it is not None, is used for sources instead of `dataset.fit`. It crops a
+      square of `size` pixels a side, once for all copies of a source.
     - `one_latent_per_source`: whether all copies of a source start from the same sample of the autoencoder's posterior.
     """
 
@@ -24,11 +26,11 @@ class Preparation:
     def prototype_view(self, resolution: int, fit: str, input_size: int) -> tuple[int, str]:
         """(size, fit) of the squares from which prototypes are made.
 
-        By default the size is the sampler's, `resolution`. φ, whose inputs have `input_size` pixels a side, then
-        resizes real images in the same way as the images whose energy is computed.
+        By default the size is `resolution`, the size of the generated images. The encoder φ then resizes real images to
+        its `input_size` in the same way as it resizes the images whose energy is computed.
         """
         return resolution, fit
 
     def first_step(self, schedule: StepSchedule, strength: float, counting: str) -> StepSchedule:
-        """`schedule` with the first step that this preparation wants; by default it is unchanged."""
+        """`schedule` with the first step that this preparation wants. By default, the first step stays the same."""
         return schedule

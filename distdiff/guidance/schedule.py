@@ -1,4 +1,7 @@
-"""Which denoising steps run, and which of them are guided (pure arithmetic, shared by validation and sampling)."""
+"""Which denoising steps run, and which of these steps are guided.
+
+This module only does arithmetic; both validation and sampling use it.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -10,10 +13,10 @@ DEFAULT_START_FRACTION = 0.4  # the published M = 20 of 50 steps
 
 @dataclass(frozen=True)
 class StepSchedule:
-    """Indices into the full schedule of `num_steps` steps; 0 is the noisiest.
+    """Indices into the full schedule of `num_steps` steps; index 0 is the noisiest step.
 
-    `first` is the step at which img2img starts for a strength; `first_guided = num_steps - M`. `period` (P) is at most
-    `steps_left`, the number of steps from the first guided one on; it is None if the method chooses P.
+    `first` is the step at which img2img starts, and `first_guided = num_steps - M` is the first guided step. `period`
+    is P, which is at most `steps_left`; `period` is None if the method chooses P.
     """
 
     num_steps: int
@@ -33,8 +36,8 @@ class StepSchedule:
     ) -> "StepSchedule":
         """Resolves M (`start_step`) and P (`period`); raises `UserError` for a value beyond the available steps.
 
-        `counting` is the rule for how many steps run at a strength (`generator.kinds.Kind`); errors call the strength
-        `key`.
+        `counting` is the rule for how many steps run at a strength (`generator.kinds.Kind`). Error messages call the
+        strength `key`.
 
         >>> StepSchedule.of(num_steps=50, strength=0.5, start_step=None, period=None)
         StepSchedule(num_steps=50, first=25, first_guided=30, period=None)
@@ -56,7 +59,10 @@ class StepSchedule:
         return cls(num_steps, num_steps - run, num_steps - start, period)
 
     def starting_at(self, first: int) -> "StepSchedule":
-        """This schedule, but with denoising that starts at `first`, or at the first guided step if `first` is later."""
+        """This schedule, but with denoising that starts at step `first`.
+
+        Denoising starts at the first guided step if `first` is later than this step.
+        """
         return replace(self, first=min(first, self.first_guided))
 
     @property

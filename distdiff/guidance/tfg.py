@@ -1,4 +1,4 @@
-"""TFG: a training-free guidance that has the other methods as special cases (Ye et al., 2024)."""
+"""TFG, a training-free guidance that has FreeDoM, MPGD and direct guidance as special cases (Ye et al., 2024)."""
 
 import functools
 import math
@@ -14,14 +14,16 @@ from distdiff.keys import NonNegative, PositiveInt
 class Tfg(SeveralSteps):
     """Guides z_t by steps of size ρ and the clean latent by steps of size μ, with a smoothed energy and time travel.
 
-    Ye et al., 2024 (TFG), algorithm 1, with the hierarchical energy E in place of −log f:
+    This is algorithm 1 of Ye et al., 2024 (TFG), with the configured energy E in place of −log f:
     - Ẽ(ẑ0) = −log mean_i exp(−E(ẑ0 + γ σ_t δ_i)) with i = 1, …, `num_samples`, δ_i ~ N(0, I) and σ_t = √(1 − ᾱ_t);
-    - Δ_t = −ρ ∇_{z_t} Ẽ(ẑ0) ("variance guidance"; the paper's factor 1/√α_t is part of ρ here);
+    - Δ_t = −ρ ∇_{z_t} Ẽ(ẑ0) ("variance guidance"; here ρ includes the paper's factor 1/√α_t);
     - Δ_0 ← Δ_0 − μ ∇_{ẑ0} Ẽ(ẑ0 + Δ_0), `iterations` times, starting at 0 ("mean guidance");
-    - z_{t−1} ← step(z_t) + Δ_t + (next signal level) Δ_0; then time travel to z_t and again, `recurrence` times in all.
+    - z_{t−1} ← step(z_t) + Δ_t + (signal level of z_{t−1}) Δ_0.
 
-    μ = γ = 0 gives FreeDoM (and, with recurrence 1, `direct`); ρ = γ = 0, one iteration and recurrence 1 gives MPGD with μ
-    as its ρ. There is no time travel at ρ = μ = 0.
+    Each step is taken `recurrence` times, with time travel back to z_t in between.
+
+    With μ = γ = 0, the method equals FreeDoM, and with recurrence 1 also `direct`. With ρ = γ = 0, one iteration and
+    recurrence 1, it equals MPGD with μ as MPGD's ρ. At ρ = μ = 0 there is no time travel.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Tfg(SeveralSteps):
         return following, first_energies
 
     def directions(self, latents: torch.Tensor, batch: GuidedBatch) -> list[torch.Tensor]:
-        """The directions δ_i of the smoothing, each (B, C, h, w); empty if γ = 0."""
+        """The random directions δ_i of the smoothing, each (B, C, h, w). The list is empty if γ = 0."""
         if self.gamma == 0:
             return []
         return [batch.draw(torch.randn, latents.shape[1:], latents) for _ in range(self.num_samples)]
@@ -75,7 +77,7 @@ class Tfg(SeveralSteps):
     def clean_shift(
         self, clean: torch.Tensor, mu: float, index: int, spread: list[torch.Tensor], batch: GuidedBatch
     ) -> torch.Tensor:
-        """Δ_0 (B, C, h, w): the sum of `iterations` steps of size μ down the smoothed energy, which start at ẑ0."""
+        """Δ_0 (B, C, h, w), the sum of `iterations` steps of size μ from ẑ0 down the smoothed energy's gradient."""
         shift = torch.zeros_like(clean)
         for _ in range(self.iterations if mu > 0 else 0):
             moved = (clean + shift).detach().requires_grad_()

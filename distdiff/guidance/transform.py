@@ -11,10 +11,13 @@ from distdiff.keys import NonNegative
 
 
 class Transform(OneStep):
-    """Moves z once, at step M, by a channel-wise scale and shift that lower the energy of P steps (Zhu et al., 2024).
+    """Moves z once, at step M, by a channel-wise scale and shift (Zhu et al., 2024).
 
-    z' = z ⊙ (1 + ω) + b with ω, b of shape (B, C, 1, 1). ω and b take one gradient step of size ρ on the mean energy of P
-    rollout steps from z'; z' is then clamped to the l∞ ball of radius ε around z.
+    The scale and the shift lower the mean energy of the next P denoising steps.
+
+    z' = z ⊙ (1 + ω) + b with ω, b of shape (B, C, 1, 1). ω and b take one gradient step of size ρ down the mean energy
+    of P denoising steps from z'. Then z' is computed with the new ω and b, and clamped to the l∞ ball of radius ε
+    around z.
     """
 
     default_period = 2  # as published
@@ -47,7 +50,11 @@ class Transform(OneStep):
             return batch.denoiser.advance(moved, batch.denoiser.predict(moved, index), index), energies
 
     def initial(self, latents: torch.Tensor, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """ω and b before the gradient step: drawn from U(0, 1) and N(0, 1) with each sample's own generator, or zeros."""
+        """ω and b before the gradient step.
+
+        If `init` is `random`, ω is drawn from U(0, 1) and b from N(0, 1), with each sample's own generator. If `init`
+        is `identity`, both are zero.
+        """
         shape = (latents.shape[1], 1, 1)
         if self.init == "identity":
             zeros = latents.new_zeros(len(latents), *shape)
@@ -58,7 +65,10 @@ class Transform(OneStep):
     def transformed(
         self, latents: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, index: int, batch: GuidedBatch
     ) -> torch.Tensor:
-        """z' after one gradient step on ω and b, clamped to the ball around z; samples without guidance keep z."""
+        """z' after one gradient step on ω (`scale`) and b (`shift`), clamped to the ball around z (`latents`).
+
+        Samples whose `guided` is False keep z.
+        """
         scale, shift = scale.detach().requires_grad_(), shift.detach().requires_grad_()
         objective = self.rollout_energy(latents * (1 + scale) + shift, index, batch)
         scale_gradient, shift_gradient = self.gradient(objective, [scale, shift], batch)
@@ -68,7 +78,7 @@ class Transform(OneStep):
             return torch.where(per_sample(batch.guided, moved), moved, latents)
 
     def rollout_energy(self, moved: torch.Tensor, index: int, batch: GuidedBatch) -> torch.Tensor:
-        """Each sample's mean energy over P denoising steps from z' (`moved`), (B,)."""
+        """The mean energy (B,) of each sample over the P denoising steps that start at z' (`moved`)."""
         ahead, total = batch.denoiser.fork(), 0.0
         period = self.steps_in_period(batch.schedule)
         for position in range(index, index + period):
@@ -79,5 +89,5 @@ class Transform(OneStep):
         return total / period
 
     def energy_of_clean(self, clean: torch.Tensor, batch: GuidedBatch) -> torch.Tensor:
-        """The energies of predicted clean latents, (B,)."""
+        """The energies (B,) of predicted clean latents."""
         return batch.energy(clean)

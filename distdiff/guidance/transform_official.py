@@ -1,4 +1,4 @@
-"""Transform guidance as the published code computes it (github.com/haoweiz23/DistDiff), kept for comparison."""
+"""Transform guidance as the published code computes it (github.com/haoweiz23/DistDiff), for comparison."""
 
 from typing import Literal
 
@@ -24,7 +24,11 @@ def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Imag
 
 
 class PublishedPreparation(Preparation):
-    """All copies of a source share one random crop and one VAE sample; prototypes are made from squashed images."""
+    """The published code's preparation.
+
+    All copies of a source share one random crop and one sample of the autoencoder's posterior. Prototypes are made from
+    squashed images.
+    """
 
     random_crop = staticmethod(random_crop)
     one_latent_per_source = True
@@ -33,18 +37,22 @@ class PublishedPreparation(Preparation):
         return input_size, "squash"
 
     def first_step(self, schedule: StepSchedule, strength: float, counting: str) -> StepSchedule:
-        """Starts at step int((1 − strength) · num_steps), unless `counting` is "all", with which all steps run."""
+        """`schedule` with denoising that starts at step int((1 − strength) · num_steps).
+
+        If `counting` is "all", all steps run and the schedule stays the same.
+        """
         if counting == "all":
             return schedule
         return schedule.starting_at(int((1 - strength) * schedule.num_steps))
 
 
 class TransformOfficial(Transform):
-    """`Transform` as the published code computes it; `PublishedPreparation` has further differences.
+    """`Transform` as the published code computes it; `PublishedPreparation` describes further differences.
 
-    Features are not normalised, although the prototypes are. The decoder's output goes to the encoder in [−1, 1], resized
-    bicubically without antialiasing and without the encoder's input normalisation. The published code averages over a batch
-    of one image, which makes no difference here.
+    Features are not normalised, although the prototypes are. The decoder's output goes to the encoder in [−1, 1]. It is
+    resized bicubically without antialiasing, and the encoder's input normalisation is not applied. The published code
+    averages the energies over the batch, whereas this code does not; with the published batch of one image, both are
+    equal.
     """
 
     preparation = PublishedPreparation()
@@ -61,7 +69,7 @@ class TransformOfficial(Transform):
         super().__init__(rho=rho, epsilon=epsilon, init=init, start_step=start_step, period=period)
 
     def energy_of_clean(self, clean: torch.Tensor, batch: GuidedBatch) -> torch.Tensor:
-        """The energies of predicted clean latents as the published code computes them, (B,)."""
+        """The energies (B,) of predicted clean latents, as the published code computes them."""
         encoder, energy = batch.image_energy.encoder, batch.image_energy.energy
         decoded = (batch.denoiser.decode(clean) * 2 - 1).to(energy.dtype)
         resized = F.interpolate(decoded, size=(encoder.input_size, encoder.input_size), mode="bicubic")

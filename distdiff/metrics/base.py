@@ -1,4 +1,4 @@
-"""The base of metrics; a metric is a number that compares generated with real images in a judge's features."""
+"""The base of metrics. A metric is a number that compares generated with real images by a judge's features."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Features:
-    """A judge's view of n images: features (n, D), labels (n,) and predicted labels (n,).
+    """A judge's view of n images, with features (n, D), true labels (n,) and predicted labels (n,).
 
     All tensors are on the CPU, even if the judge is on another device.
     """
@@ -39,8 +39,8 @@ class Metric(ABC):
 
     Each metric is an option of `conf/metric`; the option's keys are the arguments of the metric's `__init__`.
 
-    `needs_labels`: whether the metric compares labels with the judge's predictions. If it does, its baseline value is
-    computed on held-out images, since the judge was trained on the labels of the real images.
+    `needs_labels` says whether the metric compares labels with the judge's predictions. The baseline value of such a
+    metric is computed on held-out images, since the judge was trained on the labels of the real images.
     """
 
     higher_is_better: ClassVar[bool]
@@ -51,14 +51,17 @@ class Metric(ABC):
     def __call__(self, real: Features, generated: Features) -> float: ...
 
     def remark(self, real: Features, generated: Features) -> str | None:
-        """What a reader has to know before trusting this metric's value for these images; None if there is nothing.
+        """A caution about this metric's value for these images, or None if there is nothing to say.
 
-        The remark is one clause without a full stop. It is shown as a footnote to the value and saved beside the value.
+        The remark is one clause without a full stop. It is shown as a footnote to the value, and saved with the value.
         """
         return None
 
     def of_real(self, real: Features, compute: Callable[[Features], T]) -> T:
-        """`compute(real)`, cached until `real` changes, since many generated sets are compared with the same images."""
+        """The result of `compute(real)`, which is cached until `real` changes.
+
+        This saves time when many sets of generated images are compared with the same real images.
+        """
         if self._of_real is None or self._of_real[0] is not real:
             self._of_real = (real, compute(real))
         return self._of_real[1]

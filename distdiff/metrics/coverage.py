@@ -1,4 +1,4 @@
-"""Coverage."""
+"""The coverage metric."""
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
@@ -8,14 +8,14 @@ from distdiff.metrics.base import Features, Metric
 
 
 class Coverage(Metric):
-    r"""The share of real images that have a generated image in their neighbourhood.
+    r"""The share of real images whose neighbourhood has a generated image.
 
     .. math:: \frac{1}{N} \sum_{i=1}^{N} [\min_j \|y_j - x_i\| \le r_k(x_i)]
 
-    x are real and y generated features; r_k(x) is the distance from x to its k-th nearest real neighbour, where k is
-    the smaller of `num_neighbours` and the number of other real images. In [0, 1], higher is better; computed on the
-    CPU. Coverage rises with the number of generated images, so compare only values for equal numbers of images. Raises
-    `ValueError` if there are no real or no generated images.
+    The x are real features and the y are generated features; r_k(x) is the distance from x to its k-th nearest real
+    neighbour. k is the smaller of `num_neighbours` and the number of other real images. Coverage is in [0, 1], and
+    higher is better. It is computed on the CPU. Coverage rises with the number of generated images, so compare only
+    values for equal numbers of images. Raises `ValueError` if there are no real images or no generated images.
     Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020, eq. 4.
 
     >>> import torch
@@ -36,6 +36,6 @@ class Coverage(Metric):
         return float((nearest[:, 0] <= radii).mean())
 
     def _radii(self, real: Features) -> np.ndarray:
-        """(N,): the distance from each real image to its k-th nearest real neighbour."""
+        """The distance (N,) from each real image to its k-th nearest real neighbour."""
         points, num_neighbours = real.features.numpy(), min(self.num_neighbours, len(real) - 1)
         return NearestNeighbors(n_neighbors=num_neighbours + 1).fit(points).kneighbors(points)[0][:, -1]

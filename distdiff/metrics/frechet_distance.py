@@ -1,4 +1,4 @@
-"""The Frechet distance."""
+"""The Frechet distance as a metric."""
 
 import torch
 from torch import nn
@@ -12,11 +12,11 @@ class FrechetDistance(Metric):
 
     .. math:: \|\mu_r - \mu_g\|^2 + \operatorname{tr}(\Sigma_r + \Sigma_g - 2 (\Sigma_r \Sigma_g)^{1/2})
 
-    In [0, ∞), lower is better. Computed in float64 on the CPU, since the square root of a product of covariances is
-    badly conditioned. The distance falls as the number of images rises, so compare only values for equal numbers of
-    images. If there are no more real (or generated) images than feature dimensions, their covariance is singular and
-    the distance is biased; `remark` then says so. Raises `RuntimeError` if there are fewer than two real or fewer than
-    two generated images.
+    The distance is in [0, ∞), and lower is better. It is computed in float64 on the CPU, since the square root of a
+    product of covariances is badly conditioned. The distance falls as the number of images rises, so compare only
+    values for equal numbers of images. If the number of real or of generated images does not exceed the number of
+    feature dimensions, a covariance is singular and the distance is biased; `remark` then warns about it. Raises
+    `RuntimeError` if there are fewer than two real images or fewer than two generated images.
     Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", NeurIPS
     2017, eq. 6, where the features are those of an Inception network.
 

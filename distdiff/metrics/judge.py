@@ -1,4 +1,4 @@
-"""The judge: a classifier trained on many real images and no synthetic ones."""
+"""The judge, a classifier that is trained on many real images and on no synthetic images."""
 
 import itertools
 from dataclasses import dataclass
@@ -18,7 +18,10 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Judge:
-    """A classifier that runs on `device` and sees images fitted by `fit` to squares of `input_size` pixels a side."""
+    """A classifier that runs on `device`.
+
+    `fit` says how images become squares of `input_size` pixels a side before the classifier sees them.
+    """
 
     classifier: ImageClassifier
     input_size: int
@@ -27,7 +30,10 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, images: LabelledImages) -> Features:
-        """The features and predictions for one or more images, computed in batches on `device` and returned on the CPU."""
+        """The features and predictions for one or more images.
+
+        The images are processed in batches on `device`, and the results are returned on the CPU.
+        """
         self.classifier.to(self.device)
         features, predicted = [], []
         pixels = images.stream(self.input_size, self.fit)
@@ -41,7 +47,7 @@ class Judge:
 def train_judge(classifiers: ClassifierTrainer, pool: TrainingSet, steps: int, input_size: int) -> Judge:
     """Trains the judge on the dataset's whole training pool, from which studies draw their few images.
 
-    The judge runs on the device on which it is trained, which the `trainer` keys name.
+    The `trainer` keys name the device on which the judge is trained and later runs.
     """
     classifier = classifiers.with_steps(steps).train(pool, SEED, "judge")
     return Judge(classifier, input_size, pool.fit, trainer_device(classifiers.trainer_config))

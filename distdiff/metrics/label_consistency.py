@@ -1,15 +1,16 @@
-"""Label consistency."""
+"""The label consistency metric."""
 
 from distdiff.metrics.base import Features, Metric
 
 
 class LabelConsistency(Metric):
-    r"""The share of generated images for which the judge predicts the label that they were made for.
+    r"""The share of generated images for which the judge predicts the label of the class they were made for.
 
     .. math:: \frac{1}{n} \sum_{i=1}^{n} [\hat y(x_i) = y_i]
 
-    In [0, 1], higher is better; NaN, not an error, if there are no images. The value says nothing about diversity:
-    copies of one well-recognised image for each class reach 1. The real images are not used.
+    The value is in [0, 1], and higher is better. If there are no images, the value is NaN and no error is raised. The
+    value says nothing about diversity: it is 1 if all images of a class are copies of one well-recognised image. The
+    real images are not used.
     Source: "GAN-test" of Shmelkov et al., "How good is my GAN?", ECCV 2018.
 
     >>> import torch

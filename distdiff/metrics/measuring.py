@@ -15,7 +15,10 @@ from distdiff.metrics.reference import Reference, reference, remarks
 
 
 def load_metrics(config: DictConfig) -> dict[str, Metric]:
-    """The metrics that `measure.metrics` names, by name and without repetition; their keys are in `options.metric`."""
+    """The metrics that `measure.metrics` names, by name. A metric that is named twice is loaded once.
+
+    The keys of each metric are in `options.metric`.
+    """
     metrics = {}
     for name in config.measure.metrics:
         option = config.options.metric[name]
@@ -30,16 +33,20 @@ def load_metrics(config: DictConfig) -> dict[str, Metric]:
 
 @dataclass(frozen=True)
 class Measured:
-    """The value of each metric, and a remark for each metric whose value needs one (`Metric.remark`), by name."""
+    """The result of measuring a set of images.
+
+    `values` holds the value of each metric, by the metric's name. `remarks` holds remarks on some of these values
+    (`Metric.remark`), also by name.
+    """
 
     values: dict[str, float]
     remarks: dict[str, str]
 
 
 class Measurer:
-    """Compares images with the `real` ones by each of `metrics`, in the features of `judge`.
+    """Compares images with the `real` images by each of the `metrics`, using the features of `judge`.
 
-    The features of the real and the held-out images are computed once, when they are first needed.
+    The features of the real and of the held-out images are computed only once, when they are first needed.
     """
 
     def __init__(self, metrics: Mapping[str, Metric], judge: Judge, real: LabelledImages) -> None:
@@ -54,21 +61,21 @@ class Measurer:
         return self.judge(self.images)
 
     def __call__(self, generated: LabelledImages) -> dict[str, float]:
-        """The value of each metric, by name."""
+        """The value of each metric for the images `generated`, by the metric's name."""
         return self.measured(generated).values
 
     def measured(self, generated: LabelledImages) -> Measured:
-        """The values of all metrics, with remarks."""
+        """The values of all metrics for the images `generated`, with remarks on these values."""
         seen = self.judge(generated)
         values = {name: float(metric(self.real, seen)) for name, metric in self.metrics.items()}
         return Measured(values, remarks(self.metrics, self.real, seen))
 
     def reference(self, held_out: LabelledImages) -> Reference:
-        """The baseline values, which the same metrics give between real images; `held_out` may be empty."""
+        """The baseline values, which result from comparing real images with real images; `held_out` may be empty."""
         return reference(self.metrics, self.real, self._seen_held_out(held_out))
 
     def judge_accuracy(self, held_out: LabelledImages) -> float | None:
-        """The judge's accuracy on the images `held_out`, on which it was not trained; None if there are no images.
+        """The judge's accuracy on `held_out`, images on which the judge was not trained; None if `held_out` is empty.
 
         Label consistency is only as reliable as this accuracy.
         """

@@ -1,4 +1,4 @@
-"""Baseline values: the same metrics between two halves of the real images."""
+"""Baseline values of metrics, which result from comparing real images with other real images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Reference:
-    """The baseline value of each metric by name: its value between two sets of real images.
+    """The baseline value of each metric, by the metric's name. The value compares two sets of real images.
 
     The two sets are random halves, of `num_half` images each, of the real images on which the judge was trained. For a
     metric that needs labels, the value is computed on `num_held_out` held-out images, on which the judge was not
     trained. A value is None if there are too few images. Metrics depend on the number of images, so a baseline value is
-    directly comparable only with the value of `num_half` expanded images. `remarks` are the metrics' remarks
-    (`Metric.remark`) about the baseline values.
+    directly comparable only with the value for `num_half` expanded images. `remarks` holds remarks (`Metric.remark`) on
+    some of the baseline values, also by name.
     """
 
     values: dict[str, float | None]
@@ -28,7 +28,7 @@ class Reference:
     remarks: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The values by name, the numbers of images and, if there are any, the `remarks`, for JSON."""
+        """The values by name, the numbers of images and, if there are any, the remarks, as plain values for JSON."""
         counts = {"num_half": self.num_half, "num_held_out": self.num_held_out}
         return {**self.values, **counts, **({"remarks": self.remarks} if self.remarks else {})}
 
@@ -56,6 +56,6 @@ def reference(metrics: Mapping[str, Metric], real: Features, held_out: Features 
 
 
 def remarks(metrics: Mapping[str, Metric], real: Features, generated: Features) -> dict[str, str]:
-    """The remarks of those `metrics` that have one for these images, by name."""
+    """The remark of each metric that has a remark on its value for these images, by the metric's name."""
     made = {name: metric.remark(real, generated) for name, metric in metrics.items()}
     return {name: remark for name, remark in made.items() if remark is not None}

@@ -1,4 +1,7 @@
-"""First stage of latent diffusion: the autoencoder (Rombach et al., 2022, section 3.1), without the adversarial term."""
+"""The first stage of latent diffusion, which trains the autoencoder (Rombach et al., 2022, section 3.1).
+
+The adversarial term of the published loss is left out.
+"""
 
 import lightning as L
 import torch
@@ -7,7 +10,9 @@ from torch.nn import functional as F
 
 
 class AutoencoderTraining(L.LightningModule):
-    """Minimises the L1 + L2 reconstruction error plus `kl_weight` times the mean KL divergence of a latent to N(0, 1).
+    """Minimises the L1 + L2 reconstruction error plus `kl_weight` times the mean KL divergence from N(0, 1).
+
+    The mean of the KL divergence is taken over all elements of the latents.
 
     The first element of a batch is the images, (B, 3, H, W) in [0, 1].
     """

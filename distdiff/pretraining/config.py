@@ -11,7 +11,7 @@ from distdiff.ranks.arrangement import count_devices
 
 @dataclass
 class PretrainKeys:
-    output_dir: str | None = None  # null: `pipeline` in the run's directory
+    output_dir: str | None = None  # null: the folder `pipeline` in the run's directory
     image_size: int = key(at_least=16)
     latent_channels: int = key(4, at_least=1)
     autoencoder_channels: list[int] = key([16, 32, 32], at_least=4)

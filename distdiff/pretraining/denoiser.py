@@ -1,4 +1,4 @@
-"""Second stage of latent diffusion: the UNet and the text encoder that conditions it."""
+"""The second stage of latent diffusion, which trains the UNet and the text encoder that conditions the UNet."""
 
 import lightning as L
 import torch
@@ -12,10 +12,10 @@ from distdiff.pretraining.autoencoder import one_cycle
 class DenoiserTraining(L.LightningModule):
     """Minimises the error of the predicted noise (Ho et al., 2020, equation 14).
 
-    Some prompts are dropped, so that the UNet can be sampled with classifier-free guidance.
+    Prompts are dropped with probability `prompt_dropout`, so that the UNet can be used with classifier-free guidance.
 
-    A batch is (latent means (B, C, h, w), latent standard deviations (B, C, h, w), labels (B,)), where latents are
-    scaled to unit variance.
+    A batch is (means (B, C, h, w), standard deviations (B, C, h, w), labels (B,)). The means and standard deviations
+    are those of the latents, scaled to unit variance.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The untrained parts of a small Stable Diffusion pipeline, all built from classes of diffusers and transformers."""
+"""The untrained parts of a small Stable Diffusion pipeline, built from classes of diffusers and transformers."""
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from omegaconf import DictConfig
@@ -20,7 +20,10 @@ def build_autoencoder(config: DictConfig) -> AutoencoderKL:
 
 
 def build_unet(config: DictConfig) -> UNet2DConditionModel:
-    """A text-conditioned UNet on the autoencoder's latents, with attention at all resolutions except the full one."""
+    """A text-conditioned UNet on the autoencoder's latents.
+
+    It has attention at all resolutions except the highest.
+    """
     channels = list(config.unet_channels)
     attending = len(channels) - 1
     return UNet2DConditionModel(
@@ -38,7 +41,7 @@ def build_unet(config: DictConfig) -> UNet2DConditionModel:
 
 
 def build_text_encoder(config: DictConfig, tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """A CLIP text transformer over `tokenizer`'s vocabulary."""
+    """A CLIP text transformer with the vocabulary of `tokenizer`."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),

@@ -34,7 +34,7 @@ GRID_STEPS = 25
 
 
 def pretrain(config: DictConfig, run_dir: Path) -> Path:
-    """Runs both stages of latent diffusion training; returns the pipeline's folder."""
+    """Trains both stages of a latent diffusion pipeline, and returns the pipeline's folder."""
     L.seed_everything(config.seed, verbose=False)
     splits = load_dataset(config.dataset)
     check_measurable(splits.validation, "validation", config.dataset.num_folds)
@@ -164,7 +164,7 @@ class SampleGrids(L.Callback):
         """Writes a grid of `rows` samples for each of the first `columns` classes."""
         generator = torch.Generator().manual_seed(0)
         texts = self.texts[:columns] * rows
-        # `eval()` is not called: diffusers keeps the network's mode, which sampling must not change during training.
+        # `eval()` is not called, since drawing samples must not change the mode of the networks during training.
         samples = self.pipeline(
             texts, num_inference_steps=GRID_STEPS, guidance_scale=2.0, generator=generator, output_type="pt"
         )
@@ -173,7 +173,7 @@ class SampleGrids(L.Callback):
 
 
 def overrides_of(run_dir: Path) -> list[str]:
-    """The command-line overrides, as Hydra saved them."""
+    """The command-line overrides that Hydra saved in `run_dir`."""
     noted = run_dir / ".hydra" / "overrides.yaml"
     return list(OmegaConf.load(noted)) if noted.is_file() else []
 
@@ -181,7 +181,7 @@ def overrides_of(run_dir: Path) -> list[str]:
 def model_card(
     config: DictConfig, losses: dict[str, float], folder: Path, num_images: int, overrides: Sequence[str]
 ) -> str:
-    """A model card with data, command, seed, losses and the hash of every weight file."""
+    """A model card that lists the data, the command, the seed, the losses and the hash of every weight file."""
     options = config.pretrain
     weights = sorted(folder.rglob("*.safetensors"))
     hashes = "\n".join(

@@ -1,4 +1,4 @@
-"""A small CLIP tokenizer that is trained on a dataset's prompts and can encode any other text byte by byte."""
+"""A small CLIP tokenizer that is trained on a dataset's prompts; it can encode any other text byte by byte."""
 
 import json
 import tempfile

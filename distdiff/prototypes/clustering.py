@@ -14,7 +14,7 @@ from sklearn.metrics import silhouette_score
 from torch.nn import functional as F
 
 AUTO = "auto"
-RESOLUTION = 1e-6  # float32 unit features closer than this are those of one image, encoded twice
+RESOLUTION = 1e-6  # float32 unit features that are closer than this count as features of the same image
 
 
 def group(
@@ -27,13 +27,14 @@ def group(
 ) -> np.ndarray:
     """Groups the images of one class by agglomerative clustering (Zhu et al., 2024, section 3.2).
 
-    features: (n, D), of unit length; returns group indices (n,), int64, 0 to K - 1, with no group empty. K is the
-    smaller of `num_groups` and n; for `"auto"`, `choose_groups` chooses K by the mean silhouette, up to `max_groups`.
+    features: (n, D), of unit length. Returns group indices (n,), int64, from 0 to K - 1, and no group is empty. K is
+    the smaller of `num_groups` and n. If `num_groups` is `"auto"`, `choose_groups` chooses K, up to `max_groups`, by
+    the mean silhouette.
 
-    Clustering is quadratic in n, so at most `max_clustered` images are clustered. If the class has more,
-    `max_clustered` of them are drawn without replacement by a generator seeded with `seed`, and determine K and the
-    groups; every other image joins the group whose mean direction is nearest by cosine. A single group needs neither
-    clustering nor a draw.
+    Clustering is quadratic in n, so at most `max_clustered` images are clustered. If the class has more images,
+    `max_clustered` of the images are drawn without replacement by a generator seeded with `seed`. The drawn images
+    determine K and the groups, and every other image joins the group whose mean direction is nearest by cosine. If
+    `num_groups` is 1, nothing is drawn or clustered.
     """
     if num_groups == 1:
         return np.zeros(len(features), dtype=np.int64)
@@ -48,11 +49,12 @@ def group(
 
 
 def choose_groups(features: np.ndarray, max_groups: int, linkage: str) -> np.ndarray:
-    """Groups (n,) of features (n, D) for the K from 2 to `max_groups` with the largest mean silhouette (Rousseeuw, 1987).
+    """Groups (n,) of features (n, D), where the number of groups K has the largest mean silhouette.
 
+    The silhouette is that of Rousseeuw, 1987. Every K from 2 to `max_groups` is tried.
     K is less than n and at most the number of distinct images. There is a single group if fewer than three images are
-    distinct, or if no K has a positive silhouette. A round cloud without structure has a slightly positive silhouette, so
-    it is split: a positive silhouette shows only that groups are better than none, not that they are significant.
+    distinct, or if no K has a positive silhouette. A positive silhouette does not show that the groups are significant:
+    even a round cloud without structure has a slightly positive silhouette, and is therefore split.
     """
     whole = np.zeros(len(features), dtype=np.int64)
     if len(features) < 3:
@@ -73,10 +75,10 @@ def choose_groups(features: np.ndarray, max_groups: int, linkage: str) -> np.nda
 
 
 def cut(tree: np.ndarray, num_groups: int) -> np.ndarray:
-    """The groups (n,) that a SciPy merge tree (n - 1, 4) has before its last K - 1 merges, where K is `num_groups`.
+    """The groups (n,) before the last K - 1 merges of a SciPy merge tree (n - 1, 4), where K is `num_groups`.
 
-    There are always K groups, whereas `fcluster`, which cuts at a height, gives fewer if heights are equal
-    (duplicates).
+    There are always K groups. SciPy's `fcluster` cuts the tree at a height, so it returns fewer groups if merges have
+    equal heights, as they do with duplicates.
     """
     num_leaves = len(tree) + 1
     num_merges = num_leaves - num_groups
@@ -88,7 +90,7 @@ def cut(tree: np.ndarray, num_groups: int) -> np.ndarray:
 
 
 def mean_directions(features: torch.Tensor, groups: np.ndarray) -> torch.Tensor:
-    """The normalised mean of each group's features: (K, D), from features (n, D) and group indices (n,)."""
+    """The normalised mean (K, D) of each group's features, from features (n, D) and group indices (n,)."""
     return torch.stack([mean_direction(features[torch.from_numpy(groups == k)]) for k in range(groups.max() + 1)])
 
 

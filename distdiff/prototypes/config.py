@@ -11,10 +11,10 @@ from distdiff.keys import Group, key
 @dataclass
 class PrototypeKeys:
     name: str = MISSING
-    num_groups: Any = key(at_least=1, words=("auto",))  # K; with auto, it is chosen by silhouette for each class
+    num_groups: Any = key(at_least=1, words=("auto",))  # K; auto chooses K by silhouette for each class
     max_groups: int = key(at_least=2)  # the largest K that auto tries
     linkage: str = key(choices=("average", "complete", "single", "ward"))
-    max_clustered: int = key(at_least=100)  # if a class has more images, this many are clustered
+    max_clustered: int = key(at_least=100)  # of a class with more images, this many are clustered
     class_level: bool = True
     group_level: bool = True
 

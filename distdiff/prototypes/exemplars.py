@@ -1,4 +1,4 @@
-"""Exemplars: the features of every single real image."""
+"""Exemplars, which are the features of the individual real images."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,11 @@ from distdiff.data.images import LabelledImages
 
 @dataclass(frozen=True)
 class Exemplars:
-    """φ of n real images: features (n, D), of unit length; labels (n,) int64; `keys[i]` names image i inside its class."""
+    """The features of n real images.
+
+    `features` (n, D) are φ of the images, of unit length, and `labels` (n,) int64 are their classes. `keys[i]` is the
+    key that names image i within its class.
+    """
 
     features: torch.Tensor
     labels: np.ndarray
@@ -27,10 +31,10 @@ class Exemplars:
         return replace(self, features=self.features.to(device, dtype))
 
     def save(self, path: Path) -> None:
-        """Writes the features as safetensors; `load` takes labels and keys from the images."""
+        """Writes only the features, as a safetensors file; `load` takes the labels and keys from the images."""
         save_file({"features": self.features.contiguous()}, path)
 
     @classmethod
     def load(cls, path: Path, images: LabelledImages) -> "Exemplars":
-        """Reads what `save` wrote for the exemplars of `images`."""
+        """The exemplars of `images`, with the features in the file that `save` wrote."""
         return cls.of(images, load_file(path)["features"])

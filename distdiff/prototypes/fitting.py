@@ -26,10 +26,10 @@ def fit_image_prototypes(
     linkage: str,
     **options: int | bool,
 ) -> Prototypes:
-    """Class and group prototypes of `images`, fitted to squares of `size` by `fit`, in the encoder's feature space.
+    """Class and group prototypes of `images` in the encoder's feature space.
 
-    `options` are further arguments of `fit_prototypes`. Runs on the encoder's device; holds one batch of images at a
-    time.
+    `fit` says how images become squares of `size` pixels a side. `options` are further arguments of `fit_prototypes`.
+    The features are computed on the encoder's device, with one batch of images in memory at a time.
     """
     features = image_features(images, encoder, size, fit)
     num_classes = len(images.class_names)
@@ -38,7 +38,10 @@ def fit_image_prototypes(
 
 
 def prototype_identity(options: DictConfig, labels: np.ndarray, seed: int) -> dict[str, Any]:
-    """The `prototype` keys that affect the prototypes for these labels, and the seed if a class exceeds `max_clustered`."""
+    """The `prototype` keys that affect the prototypes of images with these labels.
+
+    `seed` is included if images of a class are drawn, that is, if a class has more than `max_clustered` images.
+    """
     identity: dict[str, Any] = {"class_level": options.class_level, "group_level": options.group_level}
     if not options.group_level:
         return identity
@@ -52,7 +55,7 @@ def prototype_identity(options: DictConfig, labels: np.ndarray, seed: int) -> di
 
 @torch.no_grad()
 def image_features(images: LabelledImages, encoder: Encoder, size: int, fit: str) -> torch.Tensor:
-    """φ of every image, (n, D) on the CPU."""
+    """The features φ(x) of every image x, (n, D), on the CPU."""
     device = next(encoder.parameters()).device
     features = []
     pixels = zip(images.stream(size, fit), with_progress(range(len(images)), "prototypes: features"), strict=True)

@@ -1,4 +1,4 @@
-"""Hierarchical prototypes, which summarise the real images of each class at class level and at group level."""
+"""Hierarchical prototypes, which summarise the real images of each class, and the groups within each class."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from distdiff.errors import UserError
 from distdiff.prototypes.clustering import AUTO, group, mean_direction, mean_directions
 
-FORMAT = 1  # increase when `save` writes what an older `load` cannot read
+FORMAT = 1  # increase when older versions of `load` cannot read what `save` writes
 HEADER = "distdiff"
 
 
@@ -21,10 +21,13 @@ HEADER = "distdiff"
 class Prototypes:
     """Unit vectors that summarise the classes (Zhu et al., 2024, section 3.2).
 
-    classes: (Y, D), the normalised mean of each class; groups: (Y, K, D), the normalised mean of each group of each
-    class, with zeros for the groups that a class lacks; counts: (Y, K) int64, the number of images in each group;
-    metadata: how the prototypes were made, as plain values. Without the class level `classes` is (0, D), without the
-    group level K is 0.
+    - `classes` (Y, D): the normalised mean of each class.
+    - `groups` (Y, K, D): the normalised mean of each group of each class. A class with fewer than K groups has rows of
+      zeros.
+    - `counts` (Y, K) int64: the number of images in each group.
+    - `metadata`: how the prototypes were made, as plain values.
+
+    If the class level is off, `classes` is (0, D). If the group level is off, K is 0.
     """
 
     classes: torch.Tensor
@@ -34,7 +37,7 @@ class Prototypes:
 
     @property
     def present(self) -> torch.Tensor:
-        """(Y, K) bool, False for the groups that a class with fewer than K groups lacks."""
+        """Whether each class has each of the K groups, (Y, K) bool. Some classes may have fewer than K groups."""
         return self.counts > 0
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Prototypes":
@@ -46,18 +49,21 @@ class Prototypes:
         )
 
     def described(self, **facts: Any) -> "Prototypes":
-        """The same prototypes with `facts` (class names, the encoder's identity) added to their metadata."""
+        """These prototypes with `facts`, such as the class names, added to their metadata."""
         return replace(self, metadata=self.metadata | facts)
 
     def save(self, path: Path) -> None:
-        """Writes the tensors as safetensors, with the metadata as JSON in the header."""
+        """Writes the tensors as a safetensors file, with the metadata as JSON in the file's header."""
         tensors = {"classes": self.classes, "groups": self.groups, "counts": self.counts}
         header = {HEADER: json.dumps({"format": FORMAT} | self.metadata)}
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, header)
 
     @classmethod
     def load(cls, path: Path) -> "Prototypes":
-        """Reads what `save` wrote; raises a `UserError` that names `path` if the file is incomplete or of another kind."""
+        """Reads a file that `save` wrote.
+
+        Raises a `UserError` that names `path` if the file is incomplete or of another kind.
+        """
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = json.loads((file.metadata() or {})[HEADER])
@@ -89,11 +95,15 @@ def fit_prototypes(
     """Prototypes of labelled features, by agglomerative clustering within each class (Zhu et al., 2024, section 3.2).
 
     features: (n, D), of unit length; labels: (n,), 0 to num_classes - 1. A class with fewer than `num_groups` images
-    gets as many groups as it has images. `"auto"` chooses the number of groups of each class by silhouette, up to
-    `max_groups`; K is then the largest of these numbers. In a class of more than `max_clustered` images,
-    `max_clustered` of them, drawn with `seed` and the class label, are clustered, and the others join the nearest group
-    before its mean is taken (see `clustering.group`; `metadata["reduced_classes"]` lists such classes). A level that is
-    off has no prototypes, and energies leave out its term. Raises `UserError` for an empty class.
+    gets as many groups as it has images. If `num_groups` is `"auto"`, the number of groups of each class is chosen by
+    silhouette, up to `max_groups`, and K is the largest of these numbers.
+
+    If a class has more than `max_clustered` images, `max_clustered` of its images are drawn with `seed` and the class
+    label, and only these are clustered. The other images join the nearest group, and then the mean of each group is
+    computed (see `clustering.group`). `metadata["reduced_classes"]` lists such classes.
+
+    If `class_level` or `group_level` is False, this level has no prototypes, and the energy lacks the term of this
+    level. Raises `UserError` for an empty class.
     """
     labels = np.asarray(labels)
     order = np.argsort(labels, kind="stable")
