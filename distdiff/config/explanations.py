@@ -99,7 +99,7 @@ def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
 
 
 def aliases(command: Command) -> dict[str, str]:
-    """Our full name of a key, for each name that other libraries use for this key."""
+    """Maps each name that a related library or an earlier version uses for a key of the command to the key's full name here."""
     return {other: ours for group in command.groups.values() for other, ours in group.also_called.items()}
 
 

@@ -26,7 +26,7 @@ TestFraction = Annotated[float, Limits(above=0, at_most=0.9)]
 class DatasetKeys:
     """The keys that every dataset has.
 
-    A loader takes its own keys as arguments, and those of these keys that it needs.
+    A loader's arguments are its own keys and whichever of the keys below it needs.
     """
 
     _target_: str = MISSING

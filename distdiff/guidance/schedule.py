@@ -1,6 +1,6 @@
 """Which denoising steps run, and which of these steps are guided.
 
-This module only does arithmetic; both validation and sampling use it.
+This module contains only arithmetic, so that both the check of the configuration and the sampling can use it.
 """
 
 from dataclasses import dataclass, replace

@@ -28,7 +28,7 @@ class Reference:
     remarks: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The values by name, the numbers of images and, if there are any, the remarks, as plain values for JSON."""
+        """The baseline values by name, the image counts and any remarks, as plain Python objects for JSON."""
         counts = {"num_half": self.num_half, "num_held_out": self.num_held_out}
         return {**self.values, **counts, **({"remarks": self.remarks} if self.remarks else {})}
 

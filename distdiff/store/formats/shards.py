@@ -34,7 +34,10 @@ _NUMBER = re.compile(r"(.+)-(\d{5,})\.\w+")
 
 @dataclass
 class OpenShard:
-    """A tar that images are appended to. `name` is the name of the finished shard. `rows` are the images' rows."""
+    """A tar that images are appended to.
+
+    `name` is the name of the finished shard. `rows` holds the metadata row of each image in it, in the order of appending.
+    """
 
     name: str
     path: Path
