@@ -16,7 +16,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """A notebook function of `distdiff.api`, imported only when first used, since commands must start in a second."""
+    """The function or class `name` of `distdiff.api`, imported when first used: commands must start in one second."""
     if name in __all__:
         return getattr(importlib.import_module("distdiff.api"), name)
     raise AttributeError(f"module 'distdiff' has no attribute {name!r}")

@@ -80,7 +80,8 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
 def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> Encoder:
     """The encoder φ from `model`, the folder or hub id of a transformers vision model.
 
-    `kind="clip"` selects CLIP's projected image embeddings. `revision` is a revision of the model on the hub.
+    `kind="clip"` selects CLIP's projected image embeddings. `revision` is a branch, tag or commit of a model on the
+    hub.
     """
     keys = [f"encoder.model={in_quotes(str(model))}"]
     keys += [] if revision is None else [f"encoder.revision={in_quotes(revision)}"]
@@ -141,7 +142,7 @@ class ImageExpander:
         method: str | Method = "img2img",
         **keys: Any,
     ) -> None:
-        """The class names are those of `prototypes`. The given encoder is copied, not changed.
+        """Only the classes of `prototypes` can be expanded. `encoder` and `energy` are copied, not changed.
 
         Raises `UserError` for a key or value that is not allowed.
         """
@@ -258,8 +259,9 @@ def _check_call(num_images: int, num_classes: int, strength: float, copies: int,
 def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False) -> tuple[Any, dict[str, Any]]:
     """Returns (object, the `keys` that the object did not take).
 
-    The object is `option` itself or, if `option` is a name, an object that is built from the option with this name. If
-    `take_all` is true, that object takes all keys. Otherwise, the object takes only the keys that its option has.
+    If `option` is a name, the object is built from the option with this name. It takes all of `keys` if `take_all` is
+    true, and otherwise only those that are keys of its option. If `option` is not a name, it is the object itself, and
+    takes no keys. In this case, with `take_all`, any key raises `UserError`.
     """
     if not isinstance(option, str):
         if take_all and keys:
@@ -277,7 +279,7 @@ def _policy(name: str) -> DictConfig:
 
 
 def _keys_of(group: str, option: str, keys: dict[str, Any]) -> dict[str, Any]:
-    """The entries of `keys` that are keys of an option."""
+    """The entries of `keys` whose names are keys of the option `option` of `group`."""
     known = set(load_option(group, option)) - {NAME, TARGET}
     return {name: value for name, value in keys.items() if name in known}
 

@@ -85,7 +85,7 @@ class ImageTensors(Dataset):
 
 
 class AheadBatches(Sampler[list[int]]):
-    """The batches of a sampler, whose images are decoded by several threads before a batch is needed."""
+    """The batches of a sampler. Several threads decode the images of a batch before the batch is needed."""
 
     def __init__(self, batches: Sampler[list[int]], images: ImageTensors) -> None:
         self.batches, self.images = batches, images

@@ -14,9 +14,9 @@ BATCH = 200
 class RecordLearning(Callback):
     """Evaluates all images at intervals while a classifier is trained, without changing the training.
 
-    `last_wrong` (n,) has the number, counted from 1, of the last evaluation at which each image was classified wrongly,
-    or 0 if the image was never classified wrongly. `loss` (n,) has each image's mean cross-entropy over all
-    evaluations.
+    `last_wrong` (n,) says for each image at which evaluation it was classified wrongly for the last time. Evaluations
+    are numbered from 1; 0 means that the image was never classified wrongly. `loss` (n,) has each
+    image's mean cross-entropy over all evaluations.
     """
 
     def __init__(self, images: ImageTensors, steps: int) -> None:

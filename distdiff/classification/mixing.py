@@ -30,7 +30,10 @@ class BatchMixing(nn.Module, ABC):
 
     @abstractmethod
     def mixed(self, images: torch.Tensor, partners: torch.Tensor, weight: float) -> tuple[torch.Tensor, float]:
-        """The mixed images, and the share of `images` in the mixed images, which is `weight` or close to `weight`."""
+        """Mixes `images` with `partners` (B, 3, H, W); returns the mixed images and the share of `images` in them.
+
+        The wanted share is `weight`. The returned share may differ from it, as in CutMix.
+        """
 
 
 class MixUp(BatchMixing):

@@ -46,8 +46,8 @@ class Recipe:
     def identity(self, has_synthetic: bool) -> dict[str, Any]:
         """The values that identify the recipe.
 
-        Equal recipes have the same identity, even if different configuration keys describe them. The share of synthetic
-        images is part of the identity only if `has_synthetic` is true.
+        Recipes that train alike have the same identity, even if they are configured by different keys. The share
+        of synthetic images is part of the identity only if `has_synthetic` is true.
         """
         identity = {
             "classifier": option_identity(self.classifier),

@@ -137,7 +137,7 @@ class ClassifierTrainer:
         return self._trained(self.cache.get(STAGE, self.ingredients(data, seed), fill), data)
 
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
-        """A number (n,) for each original image that says how late the classifier learnt the image; larger is later.
+        """How late the classifier learnt each original image: one number per image, (n,). A larger number is later.
 
         To find these numbers, the classifier that `train` returns is trained a second time.
         """

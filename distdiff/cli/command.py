@@ -125,8 +125,8 @@ class Launch:
     def _hydra_main(self, search: SearchPath = OURS, notes: SweepNotes | None = None) -> int:
         """Runs the job, or every job of a multirun, through Hydra.
 
-        Returns the exit status of a user error in a single run, and 0 if there was none. Each job of a multirun records
-        in `notes` how the job ended, and also writes a user error to a file in the job's directory.
+        Returns the exit status of a user error in a single run, and 0 if no user error occurred. Each job of a multirun
+        records in `notes` how the job ended, and also writes a user error to a file in the job's directory.
         """
         # Without this variable, Hydra would print exceptions and not raise them. `launched` decides what the user sees.
         os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -198,7 +198,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | 
     The directory is `<command>/<date>_<time>` or, for a multirun, `<command>/multirun/<date>_<time>`. If a directory of
     this name exists, -1, -2, … is added to the name.
     The directory is added to the command line as an override, so that every process that a Hydra launcher starts uses
-    the same one. If the user has overridden the directory, no directory is made and None is returned.
+    this directory. If the user has overridden the directory, no directory is made and None is returned.
     """
     key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
     if any(override.lstrip("+").startswith(f"{key}=") for override in arguments.overrides):
@@ -218,7 +218,7 @@ def _settle_directory(job: DictConfig, arguments: argparse.Namespace) -> Path | 
 
 
 def _mistake_behind(error: BaseException | None) -> UserError | None:
-    """The `UserError` that is `error` itself or one of its causes, as OmegaConf wraps errors; None if there is none."""
+    """The `UserError` that is `error` itself or one of its causes (OmegaConf wraps errors); None if neither is one."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error

@@ -15,5 +15,5 @@ def import_from(*folders: Path) -> None:
 
 
 def import_as_told() -> None:
-    """Calls `import_from` in a rank's process, with the folders of the process that started the rank."""
+    """In a rank's process, repeats the `import_from` call of the process that started the rank."""
     import_from(*map(Path, filter(None, os.environ.get(FOLDERS, "").split(os.pathsep))))

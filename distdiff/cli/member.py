@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _end_with_the_launcher() -> None:
-    """Ends this process once the launcher has ended, even if SIGKILL ended it. Finished work is already on disk."""
+    """Ends this process once the launcher has ended, even by SIGKILL. Finished work is on disk, so it is not lost."""
     os.read(sys.stdin.fileno(), 1)  # this read is unbuffered, so that no lock of sys.stdin is held at exit
     os._exit(1)
 

@@ -96,7 +96,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
 
 
 def measure_speed(materials: Materials, positions: np.ndarray, plan: ExpansionPlan) -> dict[str, Any]:
-    """Measures the seconds per image on this device, in batches of the job's size and at each of the job's strengths.
+    """Measures the seconds per image on this device, in batches as large as the job's, at each of the job's strengths.
 
     The time includes the encoding of image files. The images are made from the sources at `positions`. If strengths are drawn
     from a range, both ends of the range are measured. On a GPU, a warm-up batch comes first.

@@ -16,7 +16,7 @@ QUOTES, OPENING, CLOSING = "'\"", "[{(", "]})"
 
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parses `arguments`. The attributes of the result are Hydra's flags and `overrides`, which holds all the rest.
+    """Parses `arguments`. The attributes of the result are Hydra's flags, and `overrides` with all other arguments.
 
     Raises `UserError` for a flag that is not allowed.
     """
@@ -78,7 +78,7 @@ def refuse_sweeps(
     """Raises `UserError` if an override gives several values to a key, which a single run does not allow.
 
     `takes_list()` returns the keys that may hold lists; `paths` and `texts` are the keys that hold paths and sentences.
-    They affect only the hints in the error message: to put a list in brackets, or to quote a text that has a comma.
+    All three affect only the error message's hints: to put a list in brackets, or to quote a text that has a comma.
     """
     for override in parsed:
         if not override.is_sweep_override():

@@ -46,7 +46,7 @@ def validate(job: Job) -> DictConfig:
 
 
 def validate_jobs(jobs: Sequence[Job]) -> list[DictConfig]:
-    """The configurations of a multirun's jobs, as `validate` gives them, if at least one job reads each overridden key.
+    """The configurations of a multirun's jobs, as `validate` gives them. A job may set a key that only others read.
 
     Raises `UserError` for a mistake in any job, and for a key that no job reads.
     """
@@ -112,7 +112,7 @@ def _ignored(config: DictConfig, job: Job) -> list[Unread]:
 
 
 def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictConfig:
-    """The job's configuration with the further `overrides` of `<group>.rows.<name>`, but without the group itself."""
+    """The job's configuration with `overrides` (of `<group>.rows.<name>`) added, but without the keys of `group`."""
     try:
         varied = vary(job, overrides, group.name)
         own = {item.lstrip("+") for item in in_grammar(overrides, *special_keys(job.command))}
@@ -211,7 +211,7 @@ def _refuse_other_name(node: DictConfig, group: Group, job: Job) -> None:
 
 
 def _check_ignored(node: DictConfig, group: Group, job: Job) -> None:
-    """Checks keys that the chosen option ignores, by the limits of another option, which reads these keys."""
+    """Checks each key that the chosen option ignores against its limits in another option, which reads the key."""
     own = _signature(node).keys
     for name in group.taken_everywhere:
         if name not in node or name in own:
@@ -279,8 +279,8 @@ def _resolved(config: DictConfig) -> DictConfig:
 def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: Job) -> list[Unread]:
     """Fills `config.options` with the options to which `config` refers by name.
 
-    The chosen option of a group does not read the group's keys in `unread`. Each of these keys is set in those
-    options of the group to which `config` refers by name and that read the key. Returns the keys that were set nowhere.
+    The keys in `unread` are not read by the chosen option of their group. But `config` may refer by name to other
+    options of the group that read the key; it is then set in all of these. Returns the keys that were set nowhere.
     """
     typed, groups = config[OPTIONS], {group.name: group for group in job.command.known_groups}
     wanted = dict(_references(schema, config))

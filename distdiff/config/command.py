@@ -18,7 +18,7 @@ NOT_COMMANDS = ("settings",)
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its own keys and its groups. `conf/<name>.yaml` lists the groups, which are all in `known_groups`."""
+    """A command: its own keys and its groups. `conf/<name>.yaml` says which of `known_groups` it has."""
 
     name: str
     known_groups: tuple[Group, ...]

@@ -23,7 +23,7 @@ ALIKE = 0.6  # the smallest difflib ratio at which a name may be a misspelling o
 
 
 def explain_composition(hydra: Hydra, command: Command, parsed: list[Override], error: Exception) -> str:
-    """Explains which override made composing fail; if there is none, gives the first line of Hydra's message."""
+    """Explains which override made composing fail; if no override did, gives the first line of Hydra's message."""
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ValidationError):
         return explain_type(cause, parsed)
@@ -82,7 +82,7 @@ def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ())
 def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
     """Suggests which of the `known` keys was meant by `key`, or lists the keys of its group if no key is similar.
 
-    `called` gives our name of a key for each name that other libraries use for this key.
+    `called` maps names that other libraries use for keys to the full names of the same keys here.
     """
     leaf = key.rsplit(".", 1)[-1]
     if called.get(leaf) in known:
@@ -113,5 +113,5 @@ def all_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _is_not_installed(launcher: str, names: list[str]) -> bool:
-    """Whether a launcher comes with a package that is not installed."""
+    """Whether `launcher` comes with a package that is not installed; `names` are the launchers that Hydra finds."""
     return launcher in LAUNCHERS and {"cluster": "submitit_slurm"}.get(launcher, launcher) not in names
