@@ -80,8 +80,7 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
 def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> Encoder:
     """The encoder φ from `model`, the folder or hub id of a transformers vision model.
 
-    `kind="clip"` selects CLIP's projected image embeddings. `revision` is a branch, tag or commit of a model on the
-    hub.
+    `kind="clip"` selects CLIP's projected image embeddings. `revision` is a branch, tag or commit on the hub.
     """
     keys = [f"encoder.model={in_quotes(str(model))}"]
     keys += [] if revision is None else [f"encoder.revision={in_quotes(revision)}"]
@@ -261,7 +260,7 @@ def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False)
 
     If `option` is a name, the object is built from the option with this name. It takes all of `keys` if `take_all` is
     true, and otherwise only those that are keys of its option. If `option` is not a name, it is the object itself, and
-    takes no keys. In this case, with `take_all`, any key raises `UserError`.
+    takes no keys. Raises `UserError` if there are keys although `option` is not a name and `take_all` is true.
     """
     if not isinstance(option, str):
         if take_all and keys:

@@ -20,10 +20,10 @@ def content_hash(path: Path) -> str:
     """64 hex digits that depend on every byte of the file `path` and on nothing else: a copy has the same hash.
 
     Several threads hash parts of 64 MiB each (1 GB/s measured on two busy cores); the result is the SHA-256 of these
-    parts' SHA-256 digests. Usually the disk limits the speed. Afterwards, the file is in the
-    system's file cache, so that loading it is fast. The hash is remembered below HF_HOME with the file's inode, size
-    and times of change, and is used again only while all of these are the same. So a file is hashed by the first run
-    that needs it, and again if it has changed. No hash is remembered if HF_HOME cannot be written.
+    parts' SHA-256 digests. Usually the disk limits the speed. Afterwards, the file is in the system's
+    file cache, so that loading it is fast. The hash is remembered below HF_HOME with the file's inode, size and times
+    of change, and is used again only while all of these are the same. So a file is hashed by the first run that needs
+    it, and again if it has changed. No hash is remembered if HF_HOME cannot be written.
 
     Raises `OSError` if the file cannot be read.
     """

@@ -15,8 +15,8 @@ class RecordLearning(Callback):
     """Evaluates all images at intervals while a classifier is trained, without changing the training.
 
     `last_wrong` (n,) says for each image at which evaluation it was classified wrongly for the last time. Evaluations
-    are numbered from 1; 0 means that the image was never classified wrongly. `loss` (n,) has each
-    image's mean cross-entropy over all evaluations.
+    are numbered from 1; 0 means that the image was never classified wrongly. `loss` (n,) has each image's mean
+    cross-entropy over all evaluations.
     """
 
     def __init__(self, images: ImageTensors, steps: int) -> None:

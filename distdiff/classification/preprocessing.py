@@ -10,7 +10,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resizes the whole image to (input_size, input_size) with antialiasing, then takes (x - mean) / std per channel.
+    """Resizes the whole image to (input_size, input_size) with antialiasing, then computes (x - mean) / std by channel.
 
     Takes images (B, 3, H, W) in [0, 1] and returns (B, 3, input_size, input_size). `resample` is the filter, bilinear
     or bicubic.

@@ -47,7 +47,10 @@ def main() -> None:
 
 
 def _end_with_the_launcher() -> None:
-    """Ends this process once the launcher has ended, even by SIGKILL. Finished work is on disk, so it is not lost."""
+    """Ends this process once the launcher has ended, even if the launcher was killed by SIGKILL.
+
+    Finished work is not lost, because it is already on disk.
+    """
     os.read(sys.stdin.fileno(), 1)  # this read is unbuffered, so that no lock of sys.stdin is held at exit
     os._exit(1)
 

@@ -37,7 +37,7 @@ def fetch(config: DictConfig, run_dir: Path) -> None:
 def size_of(folder: Path) -> int:
     """The total size, in bytes, of the files below a folder.
 
-    Links are followed, because the cache stores a file that several revisions share once, and links to it.
+    Links are followed, because the cache stores one copy of a file that several revisions share.
     """
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 

@@ -279,8 +279,9 @@ def _resolved(config: DictConfig) -> DictConfig:
 def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: Job) -> list[Unread]:
     """Fills `config.options` with the options to which `config` refers by name.
 
-    The keys in `unread` are not read by the chosen option of their group. But `config` may refer by name to other
-    options of the group that read the key; it is then set in all of these. Returns the keys that were set nowhere.
+    The keys in `unread` are not read by the chosen option of their group. If `config` refers by name to other
+    options of the group that read such a key, the key is set in all of these options. Returns the keys that were set
+    nowhere.
     """
     typed, groups = config[OPTIONS], {group.name: group for group in job.command.known_groups}
     wanted = dict(_references(schema, config))

@@ -55,7 +55,10 @@ class SearchPath:
 
     @contextmanager
     def open(self) -> Iterator[Hydra]:
-        """Yields Hydra with this search path, which `compose` then uses. At the end, an earlier open Hydra is back."""
+        """Yields Hydra with this search path, which `compose` then uses.
+
+        Afterwards, the Hydra that was active before, if any, is restored.
+        """
         around = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
         try:
@@ -79,9 +82,9 @@ def options(group: str, search: SearchPath = OURS) -> list[str]:
 
 
 def load_options(wanted: Mapping[tuple[str, str], str], search: SearchPath = OURS) -> DictConfig:
-    """`{group: {option: keys}}` for each (group, option) in `wanted`, with the keys that the option sets, unresolved.
+    """`{group: {option: keys}}` for each (group, option) in `wanted`, with the keys that the option sets.
 
-    Each value in `wanted` is the configuration key that names the option; error messages mention this key. Raises
+    Interpolations in the keys' values are not resolved. Each value in `wanted` is the configuration key that names the option; error messages mention this key. Raises
     `UserError` for an option that does not exist or whose YAML file cannot be read.
     """
     with search.open() as hydra:
