@@ -84,8 +84,9 @@ def options(group: str, search: SearchPath = OURS) -> list[str]:
 def load_options(wanted: Mapping[tuple[str, str], str], search: SearchPath = OURS) -> DictConfig:
     """`{group: {option: keys}}` for each (group, option) in `wanted`, with the keys that the option sets.
 
-    Interpolations in the keys' values are not resolved. Each value in `wanted` is the configuration key that names the option; error messages mention this key. Raises
-    `UserError` for an option that does not exist or whose YAML file cannot be read.
+    Interpolations in the values of these keys are not resolved. `wanted` maps (group, option) to the configuration key
+    that names the option, for error messages. Raises `UserError` for an option that does not exist or whose YAML file
+    cannot be read.
     """
     with search.open() as hydra:
         for (group, option), key in wanted.items():
