@@ -15,7 +15,7 @@ FILE_WIDTH = 140  # a log file has room for whole lines
 
 
 class LoggedConsole(Console):
-    """A console that, inside a `logging_to` block, also writes what it prints to a file, except progress bars."""
+    """A console that, inside a `logging_to` block, also writes to a file all that it prints, except progress bars."""
 
     _log: Console | None = None
 

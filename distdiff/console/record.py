@@ -49,7 +49,7 @@ def discard_empty(run_dir: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether `path` does not exist or an earlier run wrote the file. A user may have a file of this name."""
+    """True if `path` does not exist, or if an earlier run wrote it. A user may have a file of the same name."""
     if not path.exists():
         return True
     with open(path, encoding="utf-8", errors="replace") as file:

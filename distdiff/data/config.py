@@ -26,7 +26,7 @@ TestFraction = Annotated[float, Limits(above=0, at_most=0.9)]
 class DatasetKeys:
     """The keys that every dataset has.
 
-    A loader's arguments are its own keys and whichever of the keys below it needs.
+    A loader takes its own keys as arguments, and any of these keys that it needs.
     """
 
     _target_: str = MISSING

@@ -15,8 +15,8 @@ from distdiff.keys import build
 def load_dataset(config: DictConfig) -> DatasetSplits:
     """Calls the loader `config._target_` with the dataset's keys, and keeps the requested part of the training images.
 
-    If `num_folds` is set, the training images are split into folds, and fold number `fold` replaces the validation
-    images.
+    If `num_folds` is set, the training images are split into folds, and the fold with the index `fold` replaces the
+    validation images.
     """
     splits = build(config) if config.num_folds is None else build(config, validation_fraction=0)
     splits = _read_as(ReadingOptions.of(config), splits)
@@ -34,7 +34,7 @@ def _read_as(options: ReadingOptions, splits: DatasetSplits) -> DatasetSplits:
 def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:
     """One prompt per class: `prompt_template` with the class's words in place of `{}`.
 
-    A class without words in the key `class_names` is called by its own name, with spaces in place of `_`.
+    A class without words in the key `config.class_names` is called by its own name, with spaces in place of `_`.
     """
     return [config.prompt_template.replace("{}", word) for word in class_words(class_names, config.class_names)]
 

@@ -32,7 +32,7 @@ class LabelledImages:
     """Images with one label each, from files or from the function `read`.
 
     `keys[i]` is the name of image i, which is unique within the image's class. The source is all images that `read` or
-    `file` can give. `indices` holds the positions of these images in the source.
+    `file` can give. `indices[i]` is the position of image i in the source.
     """
 
     name: str

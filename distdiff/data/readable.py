@@ -17,7 +17,7 @@ def readable(images: LabelledImages, split: str) -> tuple[LabelledImages, str]:
     """The readable images and their identity (see `examine`).
 
     The unreadable images are reported, and listed in the field `unreadable` of the returned images. Raises `UserError`
-    if no image of a class can be read.
+    if all images of some class are unreadable.
     """
     left, identity = checked(images)
     world().once(lambda: say_unreadable(left, split))
@@ -34,7 +34,10 @@ def checked(images: LabelledImages) -> tuple[LabelledImages, str]:
 
 
 def say_unreadable(images: LabelledImages, split: str) -> None:
-    """Prints one line about the unreadable images of a split. Raises `UserError` if no image of a class can be read."""
+    """Prints one line about the unreadable images of a split.
+
+    Raises `UserError` if all images of some class are unreadable.
+    """
     if not images.unreadable:
         return
     left, lost = {images.class_names[label] for label in np.unique(images.labels)}, images.unreadable

@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Stamp:
-    """Shows whether a file has changed: its device, inode and size, and two times in nanoseconds.
+    """What tells whether a file has changed: its device, inode and size, and two times in nanoseconds.
 
     `modified` is when the file's content last changed, and `changed` is when its inode last changed.
     """
@@ -55,7 +55,7 @@ class Stamp:
 
 @dataclass
 class Examined:
-    """What is known about the image files of one source, which `listing` names.
+    """What is known about the image files of one source. `listing` is the name of the source.
 
     The facts are saved in a JSON file below `cache_dir`. If `cache_dir` or `listing` is None, nothing is saved. `file`
     looks up a path, and returns the facts only if the file's stamp is still the same. `content` looks up the hash of a
@@ -147,5 +147,5 @@ def _holds(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def top_folder(paths: Iterable[Path | str]) -> str:
-    """The deepest folder that holds all files in `paths`. The path of this folder is the name of the listing."""
+    """The path of the deepest folder that holds all files in `paths`. It serves as `listing` in `Examined`."""
     return os.path.commonpath([os.path.abspath(folder) for folder in {os.path.dirname(path) for path in paths} or "/"])

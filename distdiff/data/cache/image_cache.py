@@ -1,9 +1,9 @@
 """Decoded images on disk, shared by runs, ranks and simultaneous jobs, up to a given total size.
 
 Each set of images is one plain array, `<cache>/images/<fingerprint>/pixels.npy`. The array is read with `preadv` and is
-not memory-mapped. If another machine removes a mapped file, or the disk fails, the process is killed. A failed `preadv`
-only raises an error, and the images are then decoded again. As with a mapped file, processes share the array's pages in
-memory.
+not memory-mapped. If another machine removes a mapped file, or the disk fails, a process that reads the file is killed.
+A failed `preadv` only raises an error, and the images are then decoded again. As with a mapped file, processes share
+the array's pages in memory.
 """
 
 import os
@@ -42,7 +42,7 @@ class StoredImages:
             raise ValueError(f"{path} is no array of {count} images of {shape}")
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Raises `OSError` if the file is gone or the disk fails."""
+        """Image `index`, uint8 of the shape `shape`. Raises `OSError` if the file is gone or the disk fails."""
         image = np.empty(self.shape, dtype=np.uint8)
         if os.preadv(self._file.fileno(), [image.data], self._offset + index * self.size) != self.size:
             raise OSError("the file ends early")
@@ -146,7 +146,7 @@ class ImageCache:
         return kept
 
     def _sweep(self) -> None:
-        """Removes the folders of processes that were killed while they were filling or removing them."""
+        """Removes the folders left by processes that were killed while filling or removing a folder."""
         for folder in self.folder.glob(".*/"):
             with suppress(OSError):
                 newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))

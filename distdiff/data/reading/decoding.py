@@ -154,8 +154,9 @@ def _colours(image: Image.Image, background: Colour) -> Image.Image:
 def _from_grey(values: np.ndarray) -> Image.Image:
     """Converts grey values to RGB.
 
-    Integers are scaled from 0 to 65535, and floats from 0 to 1 or from 0 to 255. If a value is beyond these ranges, all
-    values are scaled from the smallest to the largest. Raises `ValueError` for values that are not finite.
+    Black is 0. White is 65535 for integers, and for floats it is 1, or 255 if a value is larger than 1. If a value is
+    outside the range from black to white, the smallest value is black and the largest is white. Raises `ValueError` for
+    values that are not finite.
     """
     low, high = float(values.min()), float(values.max())
     if not np.isfinite((low, high)).all():

@@ -47,7 +47,7 @@ def reduce(image: Image.Image, most: float, max_pixels: int) -> tuple[float, flo
 def _held_bytes(image: JpegImageFile) -> int:
     """The number of bytes that the decoder holds as coefficients of a file with several scans.
 
-    The number is 0 for a file with one scan.
+    The number is 0 for a file with one scan, which is decoded as it is read.
     """
     if not image.info.get("progressive") and _one_scan(image):
         return 0

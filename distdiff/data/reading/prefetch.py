@@ -35,8 +35,8 @@ def threads(num_workers: int | None) -> Iterator[ThreadPoolExecutor]:
 def prefetched(make: Callable[[S], T], items: Iterable[S], num_workers: int | None = None) -> Iterator[T]:
     """Yields `make(item)` for all items in order, computed a few items ahead by `num_workers` threads.
 
-    If `num_workers` is None, a fair share of the cores is used. An exception from `make(item)` is raised in place of
-    this result.
+    If `num_workers` is None, a fair share of the cores is used. An exception from `make(item)` is raised where the
+    result of this item would be yielded.
 
     >>> list(prefetched(lambda number: number**2, range(4), num_workers=2))
     [0, 1, 4, 9]

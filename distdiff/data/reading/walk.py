@@ -21,7 +21,7 @@ class Walk:
 
 
 def walk(folder: Path) -> Walk:
-    """The sorted files below `folder`. In each folder, its own files come before those of its subfolders.
+    """The sorted files below `folder`. The files that lie directly in a folder come before those in its subfolders.
 
     Hidden files do not count as images.
     """

@@ -41,7 +41,7 @@ class Caltech101(NamedSet):
     def reduce(self, part: str, images: LabelledImages) -> LabelledImages:
         """Leaves out the classes of the background and of the cut-out faces.
 
-        The paper does not count these two classes.
+        The DistDiff paper does not count these two classes.
         """
         return keep_classes(images, [name for name in images.class_names if name.lower() not in LEFT_OUT])
 

@@ -67,7 +67,7 @@ def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
 def read_parts(
     name: str, top: Path, split_names: dict[str, str], label_column: str | None = None
 ) -> dict[str, LabelledImages]:
-    """The splits in the folder `top`, which include `train`.
+    """The splits in the folder `top`. The result always has the split `train`.
 
     `split_names` maps the names of folders, in lower case, to splits.
     """
@@ -127,8 +127,8 @@ def _class_folders(name: str, top: Path, key: str = ROOT) -> Sequence[str]:
 def _split_folders(top: Path, split_names: dict[str, str]) -> dict[str, Path]:
     """The folders of `top` that are splits, by split.
 
-    A folder with the name of a split may also be a class of that name. It is a split if it holds a metadata file, or if
-    it holds folders and no images. But if `top` also has a class folder, one with images and without the name of a
+    A folder with the name of a split may be a class of that name instead. It is a split if it holds a metadata file, or
+    if it holds folders and no images. But if `top` also has a class folder, one with images and without the name of a
     split, then no folder is a split.
     """
     names = subfolders(top)

@@ -41,7 +41,7 @@ class NamedSet:
     def read(self, top: Path, name: str, split: str) -> Parts:
         """The images below the folder `top`, with the authors' class names.
 
-        Raises `LayoutError` if the layout is another one.
+        Raises `LayoutError` if `top` does not have the expected layout.
         """
         raise NotImplementedError
 
@@ -81,10 +81,11 @@ class NamedSet:
     ) -> DatasetSplits:
         """The dataset from the folder `root`, or from the hub if `root` is None.
 
-        Missing validation or test splits are carved from the training images. `counts[split]` holds the number of
-        classes and the number of images in each part of a complete copy. If `counts` has no entry for `published`, the
-        counts of `authors` are used. `hub_id` and the arguments after it describe the hub's copy. Raises `UserError` if
-        there is no copy, if its layout is another one, or if `check_counts` is true and the copy is incomplete.
+        Missing validation or test splits are carved from the training images. `counts[split]` describes a complete
+        copy: the number of classes, and the number of images in each part. If `counts` has no entry for `published`,
+        the counts of `authors` are used. `hub_id` and the arguments after it describe the hub's copy. Raises
+        `UserError` if there is no copy, if its layout is not the expected one, or if `check_counts` is true and the
+        copy is incomplete.
         """
         the_set = cls()
         if root is not None:
@@ -127,7 +128,7 @@ def find(top: Path, *places: str) -> Path:
 
 
 def inside(top: Path, name: str) -> Path:
-    """The path `top`/`name`, where `name` is from a list of the dataset.
+    """The path `top`/`name`, where `name` was read from one of the dataset's own lists of files.
 
     Raises `LayoutError` if the path leads out of `top`.
     """

@@ -61,7 +61,10 @@ def held_out(count: int, fraction: float) -> int:
 
 
 def check_measurable(images: LabelledImages, split: str, num_folds: int | None = None) -> None:
-    """Raises `UserError` if a class has no image in `images`, the `split` on which accuracy is measured."""
+    """Raises `UserError` if a class has no image in `images`, the split on which accuracy is measured.
+
+    The error message names this split by `split`. The remedy that it suggests depends on `split` and `num_folds`.
+    """
     counts = np.bincount(images.labels, minlength=len(images.class_names))
     lacking = [name for name, count in zip(images.class_names, counts, strict=True) if not count]
     if lacking:
@@ -88,8 +91,9 @@ def split_three_ways(
 ) -> DatasetSplits:
     """Draws a test set with a fixed seed, then a validation set with `split_seed`. Both are stratified by class.
 
-    The sizes `test` and `validation` are counts (int) or fractions of the images that are left (float). Raises
-    `UserError` if there are too few images.
+    The sizes `test` and `validation` are counts (int) or fractions (float). `test` is a fraction of all images, and
+    `validation` is a fraction of the images that are not in the test set. Raises `UserError` if there are too few
+    images.
     """
     rest, test_images = _take(images, test, FIXED)
     train, validation_images = _take(rest, validation, split_seed)

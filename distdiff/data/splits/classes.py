@@ -12,7 +12,7 @@ from distdiff.wording import counted, some
 
 
 def keep_classes(images: LabelledImages, class_names: Sequence[str]) -> LabelledImages:
-    """Only the images of the classes `class_names`, with labels in the order of these names."""
+    """Only the images of the classes `class_names`. A label in the result is an index into `class_names`."""
     if tuple(class_names) == images.class_names:
         return images
     number = {name: label for label, name in enumerate(class_names)}
@@ -42,7 +42,7 @@ def agree_on_classes(parts: dict[str, LabelledImages]) -> dict[str, LabelledImag
 
 
 def in_order(labels: set[str]) -> list[str]:
-    """The sorted labels. They are sorted by value if all of them are whole numbers.
+    """The sorted labels. They are sorted as numbers if all of them are whole numbers, and otherwise as text.
 
     >>> in_order({"10", "9"}), in_order({"b", "10"})
     (['9', '10'], ['10', 'b'])

@@ -10,10 +10,10 @@ from distdiff.data.images import LabelledImages, Unreadable
 def draw_few_shot(
     pool: LabelledImages, per_class: int | None, seed: int, passed_over: Sequence[Unreadable] = ()
 ) -> LabelledImages:
-    """Draws `per_class` images of every class without replacement. The draw depends only on `pool` and `seed`.
+    """Draws `per_class` images of every class without replacement, in an order set only by `pool` and `seed`.
 
     From a class with fewer images, all images are taken. If `per_class` is None, all images are used. An image in
-    `passed_over` is replaced by the next image of the draw.
+    `passed_over` is skipped, and the next image in the order takes its place.
     """
     if per_class is None:
         return pool

@@ -13,7 +13,7 @@ from distdiff.wording import counted, some
 
 
 def fold_as_validation(splits: DatasetSplits, num_folds: int, fold: int, seed: int) -> DatasetSplits:
-    """Uses fold number `fold` of the training images as the validation images.
+    """Uses one fold of the training images, the one with the index `fold` (from 0), as the validation images.
 
     If the dataset has validation images of its own, they are left out, and this is noted.
     """
@@ -28,10 +28,10 @@ def fold_as_validation(splits: DatasetSplits, num_folds: int, fold: int, seed: i
 def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> tuple[LabelledImages, LabelledImages]:
     """Draws `num_folds` stratified folds of nearly equal size with `seed`.
 
-    Returns the images outside fold number `fold`, and the images in this fold. Images of the same group in
-    `images.groups` stay together. A class with fewer images than there are folds is missing from some folds. A class
-    with a single image is in no fold, so that the images outside the fold have every class. Raises `UserError` if every
-    class has fewer images than there are folds.
+    Returns the images outside the fold with the index `fold` (from 0), and the images in this fold. Images of the same
+    group in `images.groups` stay together. A class with fewer images than there are folds is missing from some folds. A
+    class with a single image is in no fold, so that the images outside the fold have every class. Raises `UserError` if
+    every class has fewer images than there are folds.
     """
     groups = np.arange(len(images)) if images.groups is None else images.groups
     _, first = np.unique(groups, return_index=True)
