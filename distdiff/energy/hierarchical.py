@@ -40,7 +40,7 @@ class HierarchicalEnergy(Energy):
         return sum(terms[1:], terms[0])
 
     def nearest_group(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """j* (B,), for each image the index of the group of its class that is most similar to its features by cosine."""
+        """j* (B,): for each image, the index of the group of its class most similar to its features by cosine."""
         cosine = torch.einsum("bd,bkd->bk", F.normalize(features.detach(), dim=-1), self.groups[labels])
         return cosine.masked_fill(~self.present[labels], -torch.inf).argmax(-1)
 
