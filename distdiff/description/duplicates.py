@@ -19,8 +19,8 @@ LEAKS = ((TEST, TRAIN), (VALIDATION, TRAIN), (TEST, VALIDATION))  # (evaluation 
 class Pair:
     """Two images with the same pixels, or two similar images.
 
-    `distance` is the distance of the hashes of two similar images, and None if the pixels are the same. `first` is the
-    image whose split comes first in the order of splits.
+    `distance` is the Hamming distance between the hashes of two similar images, and None if the pixels are the same. If
+    the pixels are the same, `first` is the image that comes first in the order of splits.
     """
 
     first: Look
@@ -33,8 +33,8 @@ class Leak:
     """The images of the split `split` that are also in the split `other`.
 
     `exact` is the number of images of `split` that have the same pixels as an image of `other`. `near` is the number of
-    the remaining images of `split` that are similar to an image of `other`. `pairs` has the pairs of images with the
-    same pixels, then the pairs of similar images.
+    the remaining images of `split` that are similar to an image of `other`. `pairs` has one pair for each distinct
+    picture counted in `exact` or `near`: first the pairs of images with the same pixels, then those of similar images.
     """
 
     split: str
@@ -48,7 +48,7 @@ class Duplicates:
     """All duplicates among the readable images `looks`, which are in the order of splits.
 
     All images with the same pixels count as one picture. `near` has the pairs of similar pictures, as two indices into
-    `pictures` and the distance of the hashes. `cut_short` is True if the search stopped at `MAX_PAIRS` pairs.
+    `pictures` and the distance between the hashes. `cut_short` is True if the search stopped at `MAX_PAIRS` pairs.
     """
 
     def __init__(self, looks: Sequence[Look], distance: int, difference: float) -> None:
@@ -96,8 +96,8 @@ class Duplicates:
     def pairs(self) -> list[Pair]:
         """All pairs of duplicates, first those with the same pixels, then the similar ones.
 
-        Each repeated image is paired with the first image of its picture. A pair of similar pictures is listed once for
-        every pair of splits that have images of the two pictures.
+        Of several images with the same pixels, each later image is paired with the first. Two similar pictures give one
+        pair for each combination of a split that has the one picture and a split that has the other.
         """
         found = [Pair(looks[0], look, None) for looks in self.repeated for look in looks[1:]]
         firsts = [list({look.split: look for look in reversed(looks)}.values()) for looks in self.pictures]
@@ -109,7 +109,7 @@ class Duplicates:
 def write_pairs(file: Path, pairs: Sequence[Pair], class_names: Sequence[str]) -> None:
     """Writes a CSV file with one row for each pair.
 
-    The column `distance` has the distance of the hashes, and is empty if the two images have the same pixels.
+    The column `distance` has the distance between the hashes, and is empty if the two images have the same pixels.
     """
     sides = [(side, name) for side in ("first", "second") for name in ("split", "class", "key")]
     with open(file, "w", encoding="utf-8", newline="") as lines:

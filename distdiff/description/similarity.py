@@ -25,7 +25,7 @@ def difference_hash(image: Image.Image) -> int:
 def miniature(image: Image.Image) -> np.ndarray:
     """The image squashed to (16, 16, 3) int16, minus nine tenths of each channel's mean.
 
-    The mean mostly reflects the exposure.
+    The mean is subtracted because it mostly reflects the exposure.
     """
     small = np.asarray(image.resize((MINIATURE, MINIATURE), Image.Resampling.BOX), dtype=np.float32)
     return np.rint(small - EXPOSURE * small.mean(axis=(0, 1))).astype(np.int16)
@@ -37,8 +37,8 @@ def near_pairs(
     """The near pairs (m, 2) of images, with the smaller index first, and the Hamming distances (m,) of their hashes.
 
     `hashes` is (n,) uint64, and `miniatures` is (n, 16, 16, 3) int16. A pair is near if at most `distance` bits of the
-    hashes differ and the miniatures differ by at most `difference` levels on average. The search stops soon after
-    `MAX_PAIRS` pairs are found.
+    hashes differ and the miniatures differ by at most `difference` pixel levels (0 to 255) on average. The search
+    stops soon after `MAX_PAIRS` pairs are found.
     """
     flat = miniatures.reshape(len(miniatures), -1)
     pairs, distances, found = [np.empty((0, 2), np.int64)], [np.empty(0, np.uint8)], 0
@@ -57,7 +57,7 @@ def near_pairs(
 
 
 def _mean_difference(flat: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The mean absolute difference of each pair.
+    """The mean absolute difference between the miniatures of each pair.
 
     A thousand pairs are computed at a time, so that the data stay in the CPU cache.
     """

@@ -88,7 +88,7 @@ def sizes(looks: Sequence[Look], image_size: int) -> dict[str, Any]:
 
 
 def headers(looks: Sequence[Look]) -> dict[str, Any] | None:
-    """The number of images of each format and mode, and how many the EXIF orientation turns or mirrors.
+    """The number of images of each format and mode, and how many images the EXIF orientation turns or mirrors.
 
     The result is None for a dataset without image files.
     """
@@ -109,7 +109,7 @@ def describe_leak(leak: Leak, names: Sequence[str]) -> dict[str, Any]:
 
 
 def describe_pair(pair: Pair, names: Sequence[str]) -> dict[str, Any]:
-    """A pair as plain values: the two images, and the distance of their hashes or None if the pixels are the same."""
+    """A pair as plain values: the two images, and the distance between their hashes (None for equal pixels)."""
     first, second = (describe_image(look, names) for look in (pair.first, pair.second))
     return {"first": first, "second": second, "distance": pair.distance}
 

@@ -22,7 +22,7 @@ class VisionModel(TransformersSource):
     name = "hf"
 
     def load(self) -> VisionEncoder:
-        """Raises `UserError` if `model` is no vision model, lacks weights outside its pooler, or cannot be loaded."""
+        """Raises `UserError` if `model` is no vision model, cannot be loaded, or lacks weights besides its pooler's."""
         commit = self.commit()
         network, lacking = load_pretrained(AutoModel, self.label, self.where, commit)
         pooler = {name for name in lacking if "pooler." in name}

@@ -1,6 +1,6 @@
 """Finds where an encoder's weights are stored.
 
-This module has no heavy imports, because validation uses it before anything is loaded.
+This module has no heavy imports, because the check of the configuration uses it before anything is loaded.
 """
 
 from pathlib import Path
@@ -27,8 +27,8 @@ def vision_model_path(model: str) -> Path | None:
 def checkpoint_path(checkpoint: str) -> Path:
     """The file of weights or the transformers folder that `encoder.checkpoint` names.
 
-    For the folder of a cached classifier, the path of its file of weights is returned. Raises `UserError` if the path
-    does not exist, or is a folder of another kind.
+    If `checkpoint` is the folder of a cached classifier, the file of weights in that folder is returned. Raises
+    `UserError` if the path does not exist, or is a folder of another kind.
     """
     path = Path(checkpoint).expanduser()
     if not path.exists():

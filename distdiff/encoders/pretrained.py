@@ -50,7 +50,7 @@ def vision_config(network: PreTrainedModel) -> Any:
 
 
 def some_of(names: Iterable[str]) -> str:
-    """The first of `names` in alphabetical order, and how many other names there are.
+    """A phrase with the first of `names` in alphabetical order and the number of other names.
 
     >>> some_of({"b", "a", "c"})
     'a and 2 more'

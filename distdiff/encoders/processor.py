@@ -75,9 +75,10 @@ def _side(label: str, size: Any) -> int | None:
 
 
 def _normalisation(label: str, processor: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The mean and std for pixel values in [0, 1].
+    """The mean and std with which pixel values in [0, 1] are normalised.
 
-    The processor file has the mean and std for pixel levels in [0, 255], after the processor has rescaled these levels.
+    They are computed from the mean and std in the processor file. The processor starts from pixel levels in [0, 255],
+    and applies its mean and std after it has rescaled these levels by its own factor.
     """
     mean, std = (0.0,) * 3, (1.0,) * 3
     if processor.get("do_normalize", "image_mean" in processor or not processor):

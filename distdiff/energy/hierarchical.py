@@ -13,8 +13,8 @@ class HierarchicalEnergy(Energy):
 
     j* is the group of class y whose prototype is nearest to f by cosine. λ_c is `class_weight` and λ_g is
     `group_weight`. Takes features (B, D) and labels (B,), and returns energies (B,), which are differentiable in the
-    features. `classes` (Y, D), `groups` (Y, K, D) and `present` (Y, K) bool are those of `Prototypes`. If a level has
-    no prototypes, the energy lacks the term of this level.
+    features. `classes` (Y, D), `groups` (Y, K, D) and `present` (Y, K) bool are those of `Prototypes`. If there
+    are no class prototypes or no group prototypes, the energy lacks the term of those prototypes.
     """
 
     def __init__(self, prototypes: Prototypes, *, class_weight: NonNegative, group_weight: NonNegative) -> None:
@@ -40,7 +40,7 @@ class HierarchicalEnergy(Energy):
         return sum(terms[1:], terms[0])
 
     def nearest_group(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """j* (B,), the index of the group of each image's class with the largest cosine similarity to the features."""
+        """j* (B,): for each image, the index of the group of its class most similar to its features by cosine."""
         cosine = torch.einsum("bd,bkd->bk", F.normalize(features.detach(), dim=-1), self.groups[labels])
         return cosine.masked_fill(~self.present[labels], -torch.inf).argmax(-1)
 

@@ -18,7 +18,7 @@ def adopt(directory: Path, wanted: Sequence[str], ingredients: Mapping[str, Any]
     """Copies those `wanted` images (file names) that a neighbouring directory already has into the open `storage`.
 
     Returns the names of the copied images. The copies equal the images that this job would make, because
-    everything that decides the pixels is the same.
+    everything that decides the pixels is the same for both directories.
     """
     missing = set(wanted)
     for other in _siblings(directory, ingredients, storage):

@@ -40,7 +40,7 @@ class ExpansionKeys:
 
 
 def check(config: DictConfig) -> None:
-    """Refuses an invalid strength or split, a strength that leaves no denoising steps, and a quality for PNG images.
+    """Refuses an invalid `strength` or `split`, a strength without denoising steps, and a `quality` for PNG images.
 
     Also refuses `expansion.sources=hard` unless the guide is trained in this run.
     """
@@ -97,7 +97,10 @@ def check_strengths(strength: Any) -> None:
 
 
 def check_split(split: int | None, total_split: int, command: str) -> None:
-    """Refuses a `split` that is not between 0 and `total_split` − 1, and any split in a command other than `expand`."""
+    """Refuses a share `split` of the plan that is not between 0 and `total_split` − 1.
+
+    In a command other than `expand`, any division of the plan is refused.
+    """
     if split is None and total_split == 1:
         return
     if command != "expand":

@@ -72,8 +72,8 @@ class Proportional(Deal):
 class InTurn(Deal):
     """Gives the copies of each class to its sources in turn, one at a time, in the order of their `ranks`.
 
-    A plan begins with `first[c]` items of each class c, class by class. After these, each unit of the factor adds
-    `unit[c]` items of each class c.
+    A plan begins with `first[c]` items of each class c, class by class. After these, the plan has `factor` rounds, each
+    with `unit[c]` items of each class c.
     """
 
     def __init__(
@@ -89,10 +89,11 @@ class InTurn(Deal):
 
     @classmethod
     def balanced(cls, labels: np.ndarray, ranks: np.ndarray, sizes: np.ndarray, factor: int) -> "InTurn":
-        """Makes N (1 + factor) − n_c copies for a class of n_c real images, so that every class has N (1 + factor) images.
+        """Makes N (1 + factor) − n_c copies for a class of n_c real images, where N is the largest n_c.
 
-        N is the largest n_c. `labels` and `ranks` (n,) describe the sources that get copies; `sizes` (classes,) is the
-        number of all real images in each class that has such sources.
+        Every class then has N (1 + factor) images, real images and copies together. `labels` and `ranks` (n,)
+        describe the sources that get copies; `sizes` (classes,) is the number of all real images in each class that has
+        such sources.
         """
         largest = int(sizes.max(initial=1))
         words = f"of {len(labels):,} source images, so many that each class has {largest * (1 + factor):,} with its originals,"

@@ -61,8 +61,8 @@ class SayEstimate(Callback):
 
     `images` is the number of images that all `ranks` make together. The estimate is printed after the second batch,
     because the first batch includes warming up. If the first batch took more than `patience` seconds, the estimate is
-    printed after the first batch already. If half of the first batch's rate is enough to finish within a minute, "less
-    than a minute" is printed after the first batch, without a rate.
+    printed after the first batch already. If the whole job would take at most a minute even at half of the first
+    batch's rate, "less than a minute" is printed after the first batch, without a rate.
     """
 
     def __init__(self, images: int, encoding: ImageEncoding, ranks: int = 1, patience: float = 30.0) -> None:

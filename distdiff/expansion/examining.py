@@ -31,7 +31,10 @@ class Examiner:
     def candidates(
         self, label: int, items: Sequence[WorkItem], rows: Sequence[Row], read: Callable[[int], bytes]
     ) -> Candidates:
-        """The candidates of one class. `read(i)` returns the file of `items[i]`, and `rows[i]` is its metadata row."""
+        """The candidates of one class, with the label `label`.
+
+        `read(i)` returns the image file of `items[i]`, and `rows[i]` is the metadata row of `items[i]`.
+        """
         energy = self.materials.image_energy.to(self.device)
         features, energies, probabilities = [], [], []
         for start in range(0, len(items), BATCH):
@@ -56,8 +59,8 @@ class Examiner:
     def _probabilities(self, raw: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """The guide's class probabilities (B, classes).
 
-        Other encoders predict no classes. For these, a softmax of the cosines to the class means takes the place of the
-        probabilities.
+        An encoder other than the guide predicts no classes. With such an encoder, a softmax of the features' cosines to
+        the class means takes the place of the probabilities.
         """
         encoder = self.materials.image_energy.encoder
         if isinstance(encoder, GuideEncoder):

@@ -19,13 +19,13 @@ from distdiff.store.journal import append_rows
 from distdiff.store.shares import OUTPUT_DIR, Share
 from distdiff.writing import writing_to
 
-PATIENCE = 100  # a fractional limit is applied to at least this many images, or to all if fewer are planned
+PATIENCE = 100  # a fractional limit is a fraction of at least this many images, or of all if fewer are planned
 
 
 class FailureLimit:
     """The limit that `expansion.max_failures` sets.
 
-    A value below 1 is a fraction, a value from 1 on is a count, and None sets no limit.
+    A value below 1 is a fraction of the images tried, a value from 1 on is a number of images, and None sets no limit.
     """
 
     def __init__(self, allowed: float | None) -> None:
@@ -34,7 +34,8 @@ class FailureLimit:
     def exceeded(self, failed: int, tried: int, planned: int) -> bool:
         """Whether `failed` of `tried` images are too many.
 
-        A fractional limit is applied to at least `PATIENCE` images, or to all `planned` images if those are fewer.
+        A fractional limit is a fraction of the `tried` images. As long as fewer than `PATIENCE` images are tried, it is
+        a fraction of `PATIENCE` images, or of the `planned` images if those are fewer.
 
         >>> FailureLimit(0.25).exceeded(20, tried=20, planned=1000), FailureLimit(0.25).exceeded(26, 26, 1000)
         (False, True)

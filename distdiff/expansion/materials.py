@@ -48,7 +48,7 @@ LATENTS_FORMAT = 2  # raise when the format of a posterior's files changes
 class Materials:
     """Builds the materials of methods for one configuration and the training images of one study seed.
 
-    Each material that `Method.synthesizer` lists is an attribute of the same name.
+    Each material that the docstring of `Method.synthesizer` lists is an attribute of the same name.
     """
 
     def __init__(

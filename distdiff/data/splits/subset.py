@@ -12,10 +12,10 @@ from distdiff.errors import UserError
 def reduced(
     images: LabelledImages, indices: Sequence[int] | None, fraction: float, max_images: int | None
 ) -> LabelledImages:
-    """Takes the images at `indices`, then `fraction` of every class, then at most `max_images` in all.
+    """Keeps the images at `indices`, of these `fraction` of every class, and of those at most `max_images`.
 
-    The last step takes images from every class in proportion to its size. Raises `UserError` if `indices` or
-    `max_images` does not fit the images.
+    The last step keeps images of every class in proportion to its size. Raises `UserError` if `indices` or `max_images`
+    does not fit the images.
     """
     if indices is not None:
         images = _at(images, list(indices))
