@@ -1,6 +1,6 @@
 """Finds models by name in a local folder or on the Hugging Face hub.
 
-Validation uses this module, so the module imports nothing heavy.
+Configurations are checked with the help of this module, so it imports nothing heavy.
 """
 
 import time
@@ -36,10 +36,11 @@ def local_path(key: str, name: str) -> Path | None:
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """Inside the block, if the hub cannot be reached, only its local cache is used, as if offline.
+    """Inside the block, if the hub cannot be reached, only the hub's local cache is used, as if offline.
 
-    Without this block, the hub's client would ask six times for every file, with longer and longer pauses. A hub that
-    answers is used as usual. Only connecting has a time limit (HF_HUB_ETAG_TIMEOUT, 10 s); a slow transfer has none.
+    Without this block, the hub's client would ask an unreachable hub six times for every file, with longer and longer
+    pauses. A hub that answers is used as usual. Only connecting has a time limit (HF_HUB_ETAG_TIMEOUT, 10 s); a slow
+    transfer has none.
     """
     from huggingface_hub import constants
 

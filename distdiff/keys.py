@@ -2,7 +2,7 @@
 
 A configuration group is a folder below `conf/`; each of its options is one YAML file. The keys that every option of a
 group has are a dataclass of `key(...)` fields. An option's own keys are the keyword-only arguments of the function,
-class or method that its `_target_` names. The program gives the arguments before the `*` in the signature.
+class or method that its `_target_` names. The arguments before the `*` are not keys: the program passes them.
 
     def randaugment(*, num_ops: PositiveInt, magnitude: Magnitude) -> nn.Module: ...
 
@@ -69,17 +69,17 @@ class Group:
     - `taken_everywhere`: keys that an option ignores if it has no use for them, so that sweeps may mix options.
     - `check(config)` gets the whole configuration of a job, and raises `UserError` if something in it is not allowed.
     - `warn(config)` gives a sentence for each setting that is allowed but that the user may not have meant.
-    - `unread(config)` maps each key or group that nothing reads in this configuration to the reason. Overrides of
-      these are refused, except overrides of keys in `taken_everywhere`.
+    - `unread(config)` gives the keys and groups that nothing reads in this configuration, each mapped to the reason.
+      Overrides of these keys and groups are refused, except overrides of keys in `taken_everywhere`.
     - `refers_to(config, options_of)` gives further options that the job needs, as (group, option). These are put into
       `config.options`. `options_of(group)` lists the options of a group.
-    - `variants(config)` gives further configurations of the job, as a mapping from names to overrides. A configuration
-      with these overrides, but without this group, is put into `config.options.rows.<name>`.
+    - `variants(config)` gives further configurations of the job, as a mapping from names to overrides. For each
+      name, the configuration with its overrides, but without this group, is put into `config.options.rows.<name>`.
     - `general_options`: the options that are not for one particular dataset. If a key is given to an option that does
       not read it, these options are suggested first.
     - `paths`, `texts`: the keys whose values are paths, and the keys whose values are sentences. All these values are
       taken from the command line as typed.
-    - `also_called` maps the names of keys in related libraries or earlier versions to their full names here.
+    - `also_called` maps a key's name in a related library or an earlier version to the full name of the key here.
     """
 
     name: str

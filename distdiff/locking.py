@@ -1,4 +1,4 @@
-"""Locks for any file system, each held by one process at a time; a lock does not outlive the process that holds it."""
+"""Locks for any file system, each held by one process at a time; a process that dies does not keep its lock."""
 
 import errno
 import os
@@ -24,8 +24,8 @@ def held(path: Path | str, timeout: float = -1) -> Iterator[None]:
 
     Raises `Timeout` if another process keeps the lock for more than `timeout` seconds; -1 means to wait forever.
 
-    The lock is one of the operating system, which frees it when the process that holds it ends in any way. On a file
-    system without locks, the lock is a lease: a file that only one process can create, that names this process and its
+    The lock is a file lock of the operating system, which frees it when its process ends in any way. On a file system
+    without locks, the lock is a lease: a file that only one process can create, that names this process and its
     host, and that the process renews regularly. A lease of a dead process on this host is taken over at once. A lease
     of another host is taken over once it has not been renewed for `LEASE_SECONDS`.
     """

@@ -27,7 +27,7 @@ class PublishedPreparation(Preparation):
     """The published code's preparation.
 
     All copies of a source share one random crop and one sample of the autoencoder's posterior. Prototypes are made from
-    squashed images.
+    images that are squashed to squares of the encoder's input size.
     """
 
     random_crop = staticmethod(random_crop)
@@ -47,12 +47,12 @@ class PublishedPreparation(Preparation):
 
 
 class TransformOfficial(Transform):
-    """`Transform` as the published code computes it; `PublishedPreparation` describes further differences.
+    """`Transform` as the published code computes it; `PublishedPreparation` describes its preparation.
 
-    Features are not normalised, although the prototypes are. The decoder's output goes to the encoder in [−1, 1]. It is
-    resized bicubically without antialiasing, and the encoder's input normalisation is not applied. The published code
-    averages the energies over the batch, whereas this code does not; with the published batch of one image, both are
-    equal.
+    Features are not normalised to unit length, although the prototypes are. The encoder gets the decoded image in
+    [−1, 1], resized bicubically without antialiasing, and the encoder's input normalisation is not applied. The
+    published code averages the energies over the batch, whereas this code does not; with the published batch of one
+    image, this makes no difference.
     """
 
     preparation = PublishedPreparation()

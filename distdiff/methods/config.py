@@ -1,4 +1,4 @@
-"""The `method` keys that every method has, and the groups that a method reads, found from its signature."""
+"""The `method` keys that every method has, and the groups it reads, found from the signature of its `synthesizer`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

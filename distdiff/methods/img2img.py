@@ -44,7 +44,7 @@ class Img2ImgSampler(GuidedSampler):
         image_energy: ImageEnergy,
         latents: Latents,
     ) -> None:
-        """`latents` holds the latents of all sources, by position."""
+        """`latents` holds the autoencoder's posterior of each real image, by the image's position."""
         super().__init__(seed, generator, prompts, guidance, image_energy)
         self.latents = latents
 
@@ -55,7 +55,7 @@ class Img2ImgSampler(GuidedSampler):
         return batch.denoiser.add_noise(source, self.noise(source, generators), batch.schedule.first)
 
     def source_latents(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> torch.Tensor:
-        """Samples of the VAE's posterior (B, C, h, w), one for each copy.
+        """Samples (B, C, h, w) of the autoencoder's posterior of each item's source, one for each item.
 
         If the guidance method asks for one latent per source, all copies of a source share one sample.
         """

@@ -18,7 +18,8 @@ class WorkItem:
     - `source`: the source's key inside its class; None if there is no source.
     - `source_class`: the source's class if that differs from `class_name`, else None.
     - `partners`: the positions of further real images that the new image is made from.
-    - `sources`: all real images that the new image is made from, each as `class/key`, the source first.
+    - `sources`: all real images that the new image is made from, each as `class/key`: the source, then the
+      partners.
     - `soft_label`: the image's classes with their weights, the heaviest first; empty if the label is not soft.
     """
 

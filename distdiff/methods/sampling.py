@@ -33,11 +33,14 @@ class GuidedSampler(Synthesizer):
     def first_latents(
         self, items: Sequence[WorkItem], batch: GuidedBatch, generators: list[torch.Generator]
     ) -> torch.Tensor:
-        """z_t (B, C, h, w) at the schedule's first step. `generators` has one unused random generator for each item."""
+        """z_t (B, C, h, w) at the schedule's first step.
+
+        `generators` has one random generator for each item, from which nothing has been drawn yet.
+        """
         raise NotImplementedError
 
     def group(self, strength: float) -> Hashable:
-        """The step schedule of this strength, or the strength itself if the noise levels of the steps also depend on it.
+        """The step schedule of this strength, or the strength itself if it also determines the steps' noise levels.
 
         Raises `UserError` for a strength that leaves no steps.
         """

@@ -16,7 +16,7 @@ NOT_FINITE, CONSTANT = "the sample holds values that are not finite", "all pixel
 class Synthesized:
     """A batch of results: images (B, 3, H, W) in [0, 1], and metadata columns with B values each.
 
-    `failures` holds, for each image that must not be kept, the reason under the image's position in the batch.
+    `failures` maps the position in the batch of each image that must not be kept to the reason.
     """
 
     images: torch.Tensor
@@ -24,9 +24,10 @@ class Synthesized:
     failures: dict[int, str] = field(default_factory=dict)
 
     def judged(self) -> "Synthesized":
-        """A copy of these results whose `failures` also hold the samples that are not usable.
+        """A copy of these results whose `failures` also name the images that are not usable.
 
-        A sample is not usable if a value is not finite, or if all its pixels are equal after rounding to 8 bits.
+        An image is not usable if one of its values is not finite, or if all its pixels are equal after rounding to 8
+        bits.
         """
         finite = self.images.isfinite().flatten(1).all(1)
         levels = self.images.nan_to_num().clamp(0, 1).mul(255).round().flatten(2)

@@ -18,8 +18,8 @@ from distdiff.methods.synthesis import Synthesizer
 class Text2Img(Method):
     """Denoises pure noise under the class's prompt, without guidance and without real images.
 
-    The strength is always 1. As for `guidance=none`, `energy_before` is measured at the step where guidance starts by
-    default.
+    The strength is always 1. As for `guidance=none`, `energy_before` is measured at the step at which guidance would
+    start by default.
     """
 
     num_sources = 0

@@ -30,7 +30,7 @@ class Features:
 
     @property
     def accuracy(self) -> float:
-        """The fraction of images whose label the judge predicts; NaN if there are no images."""
+        """The fraction of images whose true label the judge predicts; NaN if there are no images."""
         return float((self.predicted == self.labels).double().mean())
 
 
@@ -40,7 +40,8 @@ class Metric(ABC):
     Each metric is an option of `conf/metric`; the option's keys are the arguments of the metric's `__init__`.
 
     `needs_labels` says whether the metric compares labels with the judge's predictions. The baseline value of such a
-    metric is computed on held-out images, since the judge was trained on the labels of the real images.
+    metric (`metrics.reference`) is computed on held-out images, since the judge was trained on the labels of the
+    real images.
     """
 
     higher_is_better: ClassVar[bool]

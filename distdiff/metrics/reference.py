@@ -15,11 +15,11 @@ SEED = 0
 class Reference:
     """The baseline value of each metric, by the metric's name. The value compares two sets of real images.
 
-    The two sets are random halves, of `num_half` images each, of the real images on which the judge was trained. For a
-    metric that needs labels, the value is computed on `num_held_out` held-out images, on which the judge was not
-    trained. A value is None if there are too few images. Metrics depend on the number of images, so a baseline value is
-    directly comparable only with the value for `num_half` expanded images. `remarks` holds remarks (`Metric.remark`) on
-    some of the baseline values, also by name.
+    For a metric that needs no labels, the two sets are random halves, of `num_half` images each, of the real images on
+    which the judge was trained. For a metric that needs labels, `num_held_out` held-out images, on which the
+    judge was not trained, take the place of generated images. A value is None if there are too few images. Metrics
+    depend on the number of images, so a baseline value is directly comparable only with the value for `num_half`
+    generated images. `remarks` holds remarks (`Metric.remark`) on some of the baseline values, also by name.
     """
 
     values: dict[str, float | None]

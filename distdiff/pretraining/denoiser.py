@@ -15,7 +15,7 @@ class DenoiserTraining(L.LightningModule):
     Prompts are dropped with probability `prompt_dropout`, so that the UNet can be used with classifier-free guidance.
 
     A batch is (means (B, C, h, w), standard deviations (B, C, h, w), labels (B,)). The means and standard deviations
-    are those of the latents, scaled to unit variance.
+    are those of the autoencoder's posterior, scaled so that the means of the training images have unit variance.
     """
 
     def __init__(

@@ -148,7 +148,7 @@ def _tokens(tokenizer: object, texts: list[str]) -> torch.Tensor:
 
 
 class SampleGrids(L.Callback):
-    """Draws grids of text-to-image samples during training, with one column for each class."""
+    """Draws grids of text-to-image samples during training, with one column per class (see `draw`)."""
 
     def __init__(
         self, pipeline: StableDiffusionPipeline, texts: list[str], run_dir: Path, every: int, logger: object
@@ -161,7 +161,7 @@ class SampleGrids(L.Callback):
             log_image(self.logger, "samples", path)
 
     def draw(self, path: Path, rows: int = 5, columns: int = 10) -> Path:
-        """Writes a grid of `rows` samples for each of the first `columns` classes."""
+        """Writes a grid with a column of `rows` samples for each of the first `columns` classes."""
         generator = torch.Generator().manual_seed(0)
         texts = self.texts[:columns] * rows
         # `eval()` is not called, since drawing samples must not change the mode of the networks during training.

@@ -17,7 +17,7 @@ class PreviewKeys:
 
 
 def check(config: DictConfig) -> None:
-    """Raises `UserError` for an empty list, and for a strength that leaves too few denoising steps."""
+    """Raises `UserError` for an empty list of strengths or ρ, or for a strength that leaves too few denoising steps."""
     for name in ("strengths", "rhos"):
         if config.preview[name] is not None and not config.preview[name]:
             raise UserError(f"preview.{name}=[] is not allowed: a list of numbers, or null")

@@ -15,7 +15,7 @@ GAP, TITLE, HEADER, CAPTION = 6, 30, 22, 20
 def contact_sheet(source: Image.Image, rows: Sequence[Sequence[Tile]], title: str) -> Image.Image:
     """The source and, to its right, the images made from the source, in one row per strength and one column per ρ.
 
-    Below each image are its energies before and after guidance.
+    Below each of these images is its `caption`.
     """
     side = tile_side(source.width)
     columns = 1 + len(rows[0])

@@ -81,7 +81,7 @@ def rhos_to_show(config: DictConfig) -> list[float | None]:
 
 
 def first_images(plan: ExpansionPlan, positions: Sequence[int]) -> list[np.ndarray]:
-    """For each source at `positions`, the indices (m,) of the images to make in order to show its first image.
+    """For each source at `positions`, the indices (m,) of the images that must be made to show its first image.
 
     The index of the first image comes first. There are further indices if the method makes the copies of a source
     together.

@@ -14,8 +14,8 @@ from distdiff.data.images import LabelledImages
 class Exemplars:
     """The features of n real images.
 
-    `features` (n, D) are φ of the images, of unit length, and `labels` (n,) int64 are their classes. `keys[i]` is the
-    key that names image i within its class.
+    `features` (n, D) are φ's features of the images, of unit length, and `labels` (n,) int64 are their classes.
+    `keys[i]` is the key that names image i within its class.
     """
 
     features: torch.Tensor

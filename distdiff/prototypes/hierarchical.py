@@ -22,8 +22,8 @@ class Prototypes:
     """Unit vectors that summarise the classes (Zhu et al., 2024, section 3.2).
 
     - `classes` (Y, D): the normalised mean of each class.
-    - `groups` (Y, K, D): the normalised mean of each group of each class. A class with fewer than K groups has rows of
-      zeros.
+    - `groups` (Y, K, D): the normalised mean of each group of each class. The row of a group that a class lacks
+      is zero.
     - `counts` (Y, K) int64: the number of images in each group.
     - `metadata`: how the prototypes were made, as plain values.
 
@@ -100,7 +100,7 @@ def fit_prototypes(
 
     If a class has more than `max_clustered` images, `max_clustered` of its images are drawn with `seed` and the class
     label, and only these are clustered. The other images join the nearest group, and then the mean of each group is
-    computed (see `clustering.group`). `metadata["reduced_classes"]` lists such classes.
+    computed (see `clustering.group`). `metadata["reduced_classes"]` lists the labels of such classes.
 
     If `class_level` or `group_level` is False, this level has no prototypes, and the energy lacks the term of this
     level. Raises `UserError` for an empty class.
@@ -136,7 +136,7 @@ def fit_prototypes(
 
 
 def _stack(rows: list[torch.Tensor], width: int) -> torch.Tensor:
-    """Stacks tensors (k, ...) with k at most `width` into one (Y, width, ...), padded with zeros."""
+    """Stacks Y tensors (k, ...), each with k at most `width`, into one (Y, width, ...), padded with zeros."""
     stacked = rows[0].new_zeros(len(rows), width, *rows[0].shape[1:])
     for target, row in zip(stacked, rows, strict=True):
         target[: len(row)] = row

@@ -11,7 +11,7 @@ from distdiff.errors import UserError
 
 @dataclass(frozen=True)
 class Rank:
-    """One of a job's `size` processes: number `rank` of the job, and number `local_rank` on the host `node`.
+    """One of a job's `size` processes, with index `rank` in the job and index `local_rank` on host `node`.
 
     All processes of the job meet at `rendezvous`, a file or host:port.
     """
@@ -29,7 +29,7 @@ class Rank:
 
 @dataclass(frozen=True)
 class Node:
-    """Number `node` of a job's `num_nodes` hosts, on each of which `devices` ranks are still to be started."""
+    """The host with index `node` among a job's `num_nodes` hosts; on each, `devices` ranks are still to be started."""
 
     node: int
     num_nodes: int
@@ -48,6 +48,8 @@ class Node:
 
 def arrangement(trainer: DictConfig, environment: Mapping[str, str] = os.environ) -> Rank | Node | None:
     """This process's part in a job with these `trainer` keys; None if this process does the job alone.
+
+    The part is a `Rank`, or a `Node` if this process has to start the ranks of its host.
 
     Raises `UserError` if the number of started processes does not fit the keys.
     """
@@ -75,7 +77,7 @@ def count_devices(trainer: DictConfig) -> int:
 
 
 def device_indices(trainer: DictConfig) -> list[int] | None:
-    """Indices of the requested devices on a node; None if there is only one, which Lightning chooses."""
+    """Indices of the requested devices on a node; None for a single device that Lightning chooses."""
     devices = trainer.devices
     if OmegaConf.is_list(devices) or (isinstance(devices, str) and "," in devices):
         parts = devices.split(",") if isinstance(devices, str) else devices
