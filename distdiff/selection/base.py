@@ -21,7 +21,7 @@ Ratio = Annotated[float, Limits(at_least=1)]
 
 @dataclass(frozen=True)
 class Candidates:
-    """The n candidate images of a class, in the order of the plan. All fields describe the images as saved in files.
+    """The n candidate images of a class, in the order of the plan, as read back from their saved files.
 
     - `label`: the class; for images with a soft label, the heaviest class.
     - `rows`: the metadata row of each image.

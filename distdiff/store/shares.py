@@ -35,7 +35,7 @@ class Share:
     ranks: int = 1
 
     def of(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
-        """Those of the items at `indices` (m,) of the plan that belong to this share, as indices.
+        """Returns the elements of `indices` (m,), indices into the plan, whose items belong to this share.
 
         If `numbers` (m,) is given, an item's number, not its index, decides to which share the item belongs. Items with
         the same number are then in the same share.
