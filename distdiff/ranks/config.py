@@ -20,7 +20,7 @@ class TrainerKeys:
 
 
 def check(config: DictConfig) -> None:
-    """Raises `UserError` if `trainer.devices` is neither a number, a list of indices nor `auto` (or -1)."""
+    """Raises `UserError` if `trainer.devices` is no number of devices, list of device indices, `auto` or -1."""
     trainer = config.trainer
     try:
         fits = str(trainer.devices) != "0" and (str(trainer.devices) in ("auto", "-1") or count_devices(trainer) > 0)

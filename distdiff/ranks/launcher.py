@@ -31,7 +31,7 @@ JOB, OUTCOME = "job.json", "outcome-{}.json"
 def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: Path | None) -> None:
     """Runs `task` (`module:function`) with `config` in each of a node's ranks, and returns when all ranks are done.
 
-    Each rank runs the module `member`, whose first argument is the folder that holds the job.
+    Each rank runs the module `member`. The first argument on its command line is the folder that holds the job file.
 
     Raises the `UserError` of a rank, `Stopped` after a signal, and `RankLost` if a rank crashed or was killed.
     """
@@ -83,7 +83,10 @@ def _start(node: Node, member: str, local_rank: int, place: Path) -> subprocess.
 
 @contextmanager
 def _forwarding(ranks: list[subprocess.Popen]) -> Iterator[list[int]]:
-    """Inside the block, forwards signals to all ranks, which then finish their batch. Yields the list of signals."""
+    """Inside the block, forwards signals to all ranks, which then finish their batch.
+
+    Yields a list to which the number of each received signal is added.
+    """
     received: list[int] = []
 
     def forward(number: int, _: object) -> None:

@@ -25,7 +25,7 @@ def build_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
 
 
 def build_parallel_trainer(config: DictConfig, **stage: Any) -> L.Trainer:
-    """A trainer that spans all ranks of a job (DDP by default). The data must already be split, one shard per rank."""
+    """A trainer that spans all ranks of a job (DDP by default). The data must already be divided among the ranks."""
     arguments = OmegaConf.to_container(config, resolve=True)
     parallel = {
         "devices": count_devices(config) if config.accelerator == "cpu" else (device_indices(config) or 1),

@@ -85,10 +85,10 @@ class World:
         return result
 
     def agreed(self, name: str, value: str) -> str:
-        """The `value` of the rank that was the first to call this method with `name`. No rank waits for another.
+        """All ranks get the `value` of the rank that was the first to call this method with `name`. No rank waits.
 
-        So all ranks get the same value. Call this method for a value that each rank looks up by itself and that may
-        change between two look-ups. The `value` must not be empty.
+        Call this method for a value that each rank looks up by itself and that may change between two look-ups. The
+        `value` must not be empty.
         """
         if self.place is None:
             return value

@@ -36,7 +36,7 @@ def write_report(results: StudyResults, config: DictConfig, samples: Path, legen
 def accuracy_plot(results: StudyResults) -> str:
     """A plot of the accuracies as an SVG element.
 
-    A line joins the results of one seed, since methods are compared by seed.
+    Each line joins the accuracies of all methods for one seed, since methods are compared seed by seed.
     """
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()

@@ -63,7 +63,7 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
 
 
 def _shown(directory: Path, keys: Sequence[str], selected: bool) -> list[dict[str, Any]]:
-    """The metadata rows that may be shown, sorted by copy number.
+    """The metadata rows of the images that may be shown, sorted by copy number.
 
     Without a selection, these are the rows of the first copies of all sources. With a selection, they are the rows of
     the kept images that were made from one of the sources `keys` or from no source.
@@ -78,9 +78,10 @@ def _shown(directory: Path, keys: Sequence[str], selected: bool) -> list[dict[st
 def _column(
     entry: Mapping[str, Any], wanted: Mapping[str, int], originals: LabelledImages, positions: Sequence[int]
 ) -> int | None:
-    """The column of an expanded image, or None if the image is not shown.
+    """The index of the grid column that shows an expanded image, or None if no column shows the image.
 
-    An image is shown in the column of its source or, if it was made from no source, in the column of its class.
+    An image is shown in the column of its source or, if it was made from no source, in the column of its class. `entry`
+    is the image's metadata row, and `wanted` maps each source in the grid to its column.
     """
     sources = sources_of(entry)
     if sources:

@@ -80,9 +80,9 @@ def print_measures(
 
 
 def marked(text: str, has_remark: bool) -> str:
-    """The text of a figure, followed by a footnote mark if the figure has a remark, and otherwise by a space.
+    """The number `text`, followed by a footnote mark if the number has a remark, and otherwise by a space.
 
-    All figures are therefore equally wide.
+    The digits of a right-aligned column therefore stay aligned.
 
     >>> marked("12.3", has_remark=True), marked("12.3", has_remark=False)
     ('12.3*', '12.3 ')
@@ -100,7 +100,10 @@ def footnotes(remarks: Mapping[str, str]) -> list[str]:
 
 
 def accuracy_rows(results: StudyResults) -> list[list[str]]:
-    """The column titles, then one row per method with the accuracy and its differences from those of other methods."""
+    """The column titles, then one row per method.
+
+    A row has the method's accuracy, and the differences from the accuracies of `ORIGINAL` and `UNGUIDED`.
+    """
     titles = [METHOD, "images", "accuracy", f"vs {ORIGINAL}", f"vs {UNGUIDED}"]
     rows = [
         [
@@ -160,7 +163,7 @@ def title(name: str, higher_is_better: bool | None) -> str:
 
 
 def interval(difference: PairedDifference | None) -> str:
-    """The mean difference and, if known, the half width of its 95 % interval: `+0.012 ± 0.034`.
+    """The mean difference and, if known, the half width of its 95 % confidence interval: `+0.012 ± 0.034`.
 
     If `difference` is None, the result is a dash.
     """

@@ -21,7 +21,7 @@ Ratio = Annotated[float, Limits(at_least=1)]
 
 @dataclass(frozen=True)
 class Candidates:
-    """The n candidate images of a class in the order of the plan, examined from their saved files.
+    """The n candidate images of a class, in the order of the plan, as read back from their saved files.
 
     - `label`: the class; for images with a soft label, the heaviest class.
     - `rows`: the metadata row of each image.
@@ -44,11 +44,13 @@ class Candidates:
 
 
 class Selection(ABC):
-    """Chooses among candidates, class by class. The constructor's keyword-only arguments are its keys in `conf/selection`.
+    """Chooses among candidates, class by class.
 
-    `ratio`: how many candidates are made for each image that is kept. `max_ratio`: the largest number of candidates for
-    each kept image, reached only if the selection asks for more candidates; None means `ratio`. `keep_candidates`:
-    whether images that are not kept stay below `.candidates/`, so that a larger factor need not make them again.
+    The constructor's keyword-only arguments are the keys of the selection's file in `conf/selection`. `ratio`: how many
+    candidates are made for each image that is kept. `max_ratio`: the largest number of candidates for each kept image,
+    reached only if the selection asks for more candidates; None means `ratio`. `keep_candidates`: whether images that
+    are not kept stay below `.candidates/`, so that a later run with a larger `expansion.factor` need not make them
+    again.
     """
 
     selects = True  # False only for the selection that keeps everything
@@ -67,15 +69,15 @@ class Selection(ABC):
     def choose(self, candidates: Candidates, wanted: int, last: bool) -> np.ndarray:
         """The indices of the candidates to keep, at most `wanted`. If fewer are returned, more candidates are made.
 
-        `last`: whether this is the last call, after which no more candidates are made. The choice must depend on the
-        arguments alone, so that every process chooses the same images.
+        `last` is true in the last call, after which no more candidates are made in any case. The choice must depend on
+        the arguments alone, so that every process chooses the same images.
         """
 
     def factors(self, factor: int) -> list[int]:
-        """The factors of the successive rounds of candidates, when `factor` images of each source are to be kept.
+        """The number of candidates per source after each round, when `factor` images of each source are to be kept.
 
-        The first round makes `ratio` candidates for each kept image; each further round, if needed, doubles this
-        number, up to `max_ratio`.
+        After the first round, there are `ratio` candidates for each image to keep. Each further round, if needed,
+        doubles the number of candidates, up to `max_ratio` for each image to keep.
         """
         ratios = [self.ratio]
         while ratios[-1] < self.max_ratio:

@@ -90,8 +90,8 @@ def loadable_card(text: str, name: str, files: str, features: Features | None) -
     """The dataset card `text` with added metadata, which tells `datasets` to load `files`, a file pattern.
 
     `features` are the columns of the files, or None if the files themselves describe their columns. `datasets` caches
-    loaded data under the last part of the folder's path and the configuration's `name`, without regard to the contents.
-    Different contents therefore need different names.
+    loaded data under the last part of the folder's path and `name`, which the card gives to the dataset configuration,
+    without regard to the contents. Different contents therefore need different names.
     """
     card = DatasetCard(text)
     MetadataConfigs({name: {"data_files": [{"split": "train", "path": files}]}}).to_dataset_card_data(card.data)

@@ -130,7 +130,7 @@ def class_names_of(directory: Path) -> tuple[str, ...]:
 
 
 def kinds_of(schema: pyarrow.Schema) -> dict[str, str]:
-    """The kind of each column that methods added to a metadata table with this schema, by name."""
+    """The kind of each column that a method added, by column name, for a metadata table with this schema."""
     features = Features.from_arrow_schema(schema)
     return {name: kind_in(features[name]) for name in further_columns(features)}
 

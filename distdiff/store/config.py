@@ -23,7 +23,10 @@ class ExportKeys:
 
 
 def check_directories(group: str, name: str) -> Callable[[DictConfig], None]:
-    """Returns a function that checks the keys `name`, which gives one or several directories, and `where` of a group."""
+    """Returns a function that checks two keys of a group: `where`, and `name`, which gives one or several directories.
+
+    `name` stands for the key's own name, such as `source`.
+    """
 
     def check(config: DictConfig) -> None:
         keys = config[group]

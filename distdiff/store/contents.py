@@ -26,4 +26,4 @@ class Contents(Protocol):
         """The positions of images whose file names are not among `done`, (m,) int64."""
 
     def factor_with(self, rows: Sequence[Row]) -> int:
-        """The number of copies per source that is needed to include the images of the metadata rows `rows` as well."""
+        """The number of copies per source in a directory that has these contents and also the images of `rows`."""

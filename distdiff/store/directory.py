@@ -58,7 +58,7 @@ class ExpandedDirectory:
     ) -> None:
         """Makes the directory, or checks that an existing directory has the same ingredients and storage options.
 
-        `columns` maps the names of the metadata columns that a method declares to their kinds. Raises `UserError` if
+        `columns` has the kind of each metadata column that the method declares, by column name. Raises `UserError` if
         the existing directory has other ingredients or storage options, or if it holds files but is no expanded
         dataset.
         """

@@ -59,7 +59,7 @@ class RowFilter:
     def apply(self, table: "pyarrow.Table") -> "pyarrow.Table":
         """The rows for which the condition is true. A row without a value that the condition needs is left out.
 
-        Raises `UserError` if the table lacks a column, or if a column is compared with another kind of value.
+        Raises `UserError` if the table lacks a column, or if a column is compared with a value of another kind.
         """
         return table.filter(_Columns(self, table.schema).condition(self._tree))
 
@@ -78,7 +78,7 @@ class RowFilter:
     def _check(self, node: ast.expr) -> None:
         """Raises `UserError` unless `node` is a condition.
 
-        Conditions are a column of true and false, a comparison, and conditions joined by and, or, not.
+        A condition is a column of truth values, a comparison, or is formed from conditions by `and`, `or` or `not`.
         """
         if isinstance(node, ast.BoolOp):
             for part in node.values:

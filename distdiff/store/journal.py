@@ -44,7 +44,7 @@ def read_rows(journal: Path) -> Iterator[Row]:
 
 
 def read_journals(directory: Path) -> Iterator[Row]:
-    """The rows of all of a directory's journals. The images of some rows may be missing."""
+    """The rows of all of a directory's journals, including rows whose images do not exist."""
     for path in sorted(directory.glob(JOURNALS)):
         yield from read_rows(path)
 

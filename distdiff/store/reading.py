@@ -95,11 +95,10 @@ def finished_directories(key: str, roots: object) -> tuple[ExpandedDirectory, ..
 def select(
     directories: Sequence[ExpandedDirectory], where: RowFilter | None = None, contents: Contents | None = None
 ) -> Selection:
-    """The images of finished directories that satisfy the condition `where` and belong to `contents`.
+    """Selects, from finished directories, the images that satisfy the condition `where` and belong to `contents`.
 
-    If `where` is None, there is no condition. If `contents` is None, images with any file name are chosen. Classes are
-    in the order of the first directory. Raises `UserError` if the directories' classes differ, or if `where` is true
-    for no image.
+    If `where` or `contents` is None, it excludes no image. Classes are in the order of the first directory. Raises
+    `UserError` if the directories' classes differ, or if `where` is true for no image.
     """
     class_names = _class_names(directories)
     tables = [_metadata(directory) for directory in directories]

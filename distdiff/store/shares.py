@@ -25,8 +25,8 @@ OUTPUT_DIR = "expansion.output_dir"  # the key that error messages name by defau
 class Share:
     """The part of a plan that one process makes.
 
-    Split `split` (counted from 0) has every `total`-th item of the plan, and the share has every `ranks`-th item of
-    this split.
+    The split has every `total`-th item of the plan, beginning with item `split`. The share has every `ranks`-th item of
+    this split, beginning with item `rank`. Items are counted from 0.
     """
 
     split: int = 0
@@ -35,17 +35,17 @@ class Share:
     ranks: int = 1
 
     def of(self, indices: np.ndarray, numbers: np.ndarray | None = None) -> np.ndarray:
-        """The elements of the plan's `indices` (m,) that belong to this share.
+        """Returns the elements of `indices` (m,), indices into the plan, whose items belong to this share.
 
-        If `numbers` (m,) is given, the plan is divided by the items' numbers instead of their indices. Items with the
-        same number are then in the same share.
+        If `numbers` (m,) is given, an item's number, not its index, decides to which share the item belongs. Items with
+        the same number are then in the same share.
         """
         numbers = indices if numbers is None else numbers
         return indices[(numbers % self.total == self.split) & (numbers // self.total % self.ranks == self.rank)]
 
     @property
     def whole(self) -> "Share":
-        """The share of all ranks together."""
+        """The whole split, which the ranks make together, as a single share."""
         return Share(self.split, self.total)
 
     @property

@@ -45,7 +45,11 @@ class Storage(ABC):
 
     @abstractmethod
     def seal(self) -> None:
-        """Closes the open files of all shares. No image may be missing, and the caller must hold the directory's lock."""
+        """Closes the open files of all shares.
+
+        The caller must hold the directory's lock, and no process may write images meanwhile. Call `begin` before
+        writing further images.
+        """
 
     @abstractmethod
     def clear(self) -> None:

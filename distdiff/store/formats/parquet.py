@@ -19,7 +19,7 @@ CACHED_GROUPS = 16  # groups that are kept in memory, because several threads re
 
 
 class Parquet(Sharded):
-    """Converts each full tar into a Parquet shard. The metadata column `row` is the image's row in its shard."""
+    """Converts each full tar into a Parquet shard. The metadata column `row` is the index of an image in its shard."""
 
     suffix = "parquet"
     columns: ClassVar = {name: PLACES[name] for name in ("shard", "row")}
@@ -38,10 +38,10 @@ class Parquet(Sharded):
         shard.path.unlink()
 
     def card_features(self, features: Features) -> Features:
-        """All columns, which the card must describe.
+        """All columns, although the shards describe their columns too.
 
-        Without this description, `datasets` would take the columns from the first shard. A shard that an older version
-        wrote may lack some columns.
+        Without a description in the card, `datasets` would take the columns from the first shard, which may lack some
+        columns if an older version wrote it.
         """
         return Features({"image": Image()} | features)
 

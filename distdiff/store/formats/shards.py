@@ -143,8 +143,8 @@ class Sharded(Storage):
     def _recovered(self, share: str) -> Iterator[OpenShard]:
         """The open shards of a share, with the rows of their intact images.
 
-        No process may be writing to the share, and the caller must hold the directory's lock. Rows of lost images are
-        first removed from the journal, because other images will take the place of these.
+        The caller must hold the directory's lock, and no process may write to the share meanwhile. Rows of lost images
+        are first removed from the journal, because other images will be written to their places in the shard.
         """
         rows, folder, reach = self._journaled(share), self.directory / ASIDES / share, self._reach()
         there = [row for row in rows if _is_there(row, reach)]
@@ -189,7 +189,9 @@ class Sharded(Storage):
 
 
 def member_key(file_name: str) -> tuple[str, str]:
-    """A file name as (key, extension), where a WebDataset's key ends at the first dot. Distinct names stay distinct.
+    """A file name as (key, extension). The key has no dot, because a WebDataset's key ends at the first dot.
+
+    Distinct names stay distinct.
 
     >>> member_key("cat/a.png__0000.jpg")
     ('cat/a%2Epng__0000', 'jpg')

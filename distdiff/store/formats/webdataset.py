@@ -39,9 +39,9 @@ class WebDataset(Sharded):
         return read
 
     def card_features(self, features: Features) -> Features:
-        """All columns, which the card must describe.
+        """All columns.
 
-        Without this description, `datasets` would load `cls` as a number instead of a `ClassLabel`.
+        Without a description in the card, `datasets` would load `cls` as a number instead of a `ClassLabel`.
         """
         metadata = features | {"label": Value("int64")}
         return Features(
