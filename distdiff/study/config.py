@@ -50,8 +50,8 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
 def check(config: DictConfig) -> None:
     """Replaces `chosen` in `study.methods` by the name of the row that it stands for.
 
-    Raises `UserError` if `train.expanded` is set. Also raises it if the job's keys choose a `method` or `selection` other
-    than the default, but no row of `study.methods` is the row that these keys choose.
+    Raises `UserError` if `train.expanded` is set. Also raises it if the job's keys choose a `method` or `selection`
+    other than the default, but no row of `study.methods` is the row that these keys choose.
     """
     if config.train.expanded is not None:
         raise UserError(

@@ -105,7 +105,7 @@ class MethodResult:
 class StudyResults:
     """The results of all rows, and the seconds that each stage took. `chosen` is the row that the job's keys choose.
 
-    `found` maps each stage that needed a classifier but trained none to words that say where the classifier came from.
+    `found` maps each stage that needed a classifier but trained none to words on where the classifier came from.
     `measures` is the result of `measures_of`. `judge_accuracy` is the fraction of test images that the judge classifies
     correctly.
     """
@@ -123,7 +123,7 @@ class StudyResults:
         return next((row for row in self.rows if row.method == method), None)
 
     def difference(self, method: str, baseline: str) -> PairedDifference | None:
-        """The paired difference in accuracy, `method` minus `baseline`; None if a row is missing or both are the same row."""
+        """The paired difference in accuracy, `method` minus `baseline`; None if a row is missing or both are the same."""
         first, second = self.row(method), self.row(baseline)
         if first is None or second is None or method == baseline:
             return None

@@ -106,7 +106,10 @@ def csv(run_dir: Path, command: str) -> CSVLogger:
 
 
 def tensorboard(run_dir: Path, command: str) -> TensorBoardLogger:
-    """A logger that writes event files under the run's directory. Raises `UserError` without the package `tensorboard`."""
+    """A logger that writes event files under the run's directory.
+
+    Raises `UserError` if the package `tensorboard` is missing.
+    """
     try:
         return TensorBoardLogger(run_dir, name="", version="tensorboard")
     except ModuleNotFoundError:
