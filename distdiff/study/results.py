@@ -123,7 +123,7 @@ class StudyResults:
         return next((row for row in self.rows if row.method == method), None)
 
     def difference(self, method: str, baseline: str) -> PairedDifference | None:
-        """The paired difference in accuracy, `method` minus `baseline`; None if a row is missing or both are the same."""
+        """The paired accuracy difference, `method` minus `baseline`; None if a row is missing or both are the same."""
         first, second = self.row(method), self.row(baseline)
         if first is None or second is None or method == baseline:
             return None
