@@ -1,4 +1,4 @@
-"""Ends a command with one line if a disk is full, gone or read-only."""
+"""Ends a command with a one-line message if a disk is full, gone or read-only."""
 
 import functools
 from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from distdiff.errors import UserError, first_line
 
 
 def check_repo(repo_id: str, key: str) -> None:
-    """Raises `UserError` if the hub does not accept `repo_id` as a name. The configuration key `key` gave `repo_id`."""
+    """Raises `UserError` if `repo_id`, the value of the configuration key `key`, is not a valid name on the hub."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:

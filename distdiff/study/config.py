@@ -27,9 +27,10 @@ class StudyKeys:
 
 
 def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, str]]:
-    """Yields (group, option) for every option that rows need and the job's own keys do not choose.
+    """Yields (group, option) for every option that the rows in `study.methods` need and the job's keys do not choose.
 
-    Raises `UserError` if there are no rows, and for an unknown row or a row name that is taken.
+    Raises `UserError` if there are no rows, for an unknown row in `study.methods`, and for a row in `study.rows` whose
+    name is already taken or is not allowed.
     """
     study = config.study
     if study.rows is not None and not OmegaConf.is_dict(study.rows):
@@ -49,7 +50,8 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
 def check(config: DictConfig) -> None:
     """Replaces `chosen` in `study.methods` by the name of the row that it stands for.
 
-    Raises `UserError` if `train.expanded` is set, and if no row uses a `method` or `selection` other than the default.
+    Raises `UserError` if `train.expanded` is set. Also raises it if the job's keys choose a `method` or `selection`
+    other than the default, but no row of `study.methods` is the row that these keys choose.
     """
     if config.train.expanded is not None:
         raise UserError(

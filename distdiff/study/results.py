@@ -56,7 +56,7 @@ class SeedResult:
     """The result of one method under one study seed.
 
     `measures` holds the value of each measure that applies to the method, by the measure's name. `remarks` holds
-    remarks on some of these measures, also by name.
+    remarks on some of these measures, by the measure's name too.
     """
 
     seed: int
@@ -67,7 +67,7 @@ class SeedResult:
     remarks: dict[str, str] = field(default_factory=dict)
 
     def figures(self) -> dict[str, float]:
-        """The accuracy and the measures."""
+        """The accuracy and the measures, by name."""
         return {"accuracy": self.accuracy, **self.measures}
 
 
@@ -105,8 +105,9 @@ class MethodResult:
 class StudyResults:
     """The results of all rows, and the seconds that each stage took. `chosen` is the row that the job's keys choose.
 
-    For each stage that computed nothing, `found` says where its result came from. `measures` is the result of
-    `measures_of`. `judge_accuracy` is the fraction of test images that the judge classifies correctly.
+    `found` maps each stage that needed a classifier but trained none to words on where the classifier came from.
+    `measures` is the result of `measures_of`. `judge_accuracy` is the fraction of test images that the judge classifies
+    correctly.
     """
 
     dataset: str
@@ -122,7 +123,7 @@ class StudyResults:
         return next((row for row in self.rows if row.method == method), None)
 
     def difference(self, method: str, baseline: str) -> PairedDifference | None:
-        """The paired difference in accuracy between two rows; None if a row is missing or both are the same row."""
+        """The paired accuracy difference, `method` minus `baseline`; None if a row is missing or both are the same."""
         first, second = self.row(method), self.row(baseline)
         if first is None or second is None or method == baseline:
             return None

@@ -58,20 +58,20 @@ def named(name: str, options_of: OptionsOf) -> Named | None:
 
 
 def known_rows(options_of: OptionsOf) -> dict[str, str]:
-    """The names that a row may have before the plus, except `original`, and the group to which each belongs."""
+    """Maps each name (except `original`) that a row may have before the plus to the group to which the name belongs."""
     policies = [name for name in options_of("augmentation") if name not in NO_COPIES]
     groups = {"augmentation": policies, "guidance": options_of("guidance"), "method": options_of("method")}
     return {name: group for group, names in groups.items() for name in names}
 
 
 def row_names(config: DictConfig) -> list[str]:
-    """The names of all rows in order, without repetition."""
+    """The names of all rows without repetition: those in `study.methods`, then those in `study.rows`."""
     methods = [row_name(config) if name == CHOSEN else name for name in config.study.methods]
     return list(dict.fromkeys([*methods, *further_rows(config)]))
 
 
 def further_rows(config: DictConfig) -> Mapping[str, Any]:
-    """The rows in `study.rows`: their overrides by name."""
+    """The rows in `study.rows`: a mapping from each row's name to its overrides."""
     return config.study.rows or {}
 
 

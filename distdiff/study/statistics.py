@@ -20,7 +20,7 @@ class PairedDifference:
 
     @property
     def settled(self) -> bool:
-        """Whether the interval excludes zero."""
+        """Whether the interval excludes zero; False for a single seed."""
         return self.low is not None and (self.low > 0 or self.high < 0)
 
 

@@ -112,7 +112,7 @@ class Study:
         return found
 
     def _found(self, first: SeedPlan) -> dict[str, str]:
-        """The stages that trained no classifier, and where their classifiers came from."""
+        """Maps each stage that needed a classifier but trained none to words on where the classifier came from."""
         guided = self.assembly.encoders.trains
         classifiers = {"judge", *(["guide"] if guided else []), *(f"train {name}" for name in self.rows)}
         found = {stage: "found in the cache" for stage in self.timer.seconds if not self.timer.made[stage]}

@@ -87,8 +87,8 @@ def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
 def finish(logger: Logger | None, exit_status: int = 0) -> None:
     """Ends the logger's run, so that the next job of a multirun begins a new run.
 
-    W&B shows a run with an `exit_status` above 0 as failed. If a W&B run is offline, the command that uploads the run
-    is printed.
+    W&B shows a run with an `exit_status` above 0 as failed. If the W&B run is offline, the command that uploads it is
+    printed.
     """
     if isinstance(logger, WandbLogger):
         run = logger.experiment
@@ -101,12 +101,15 @@ def finish(logger: Logger | None, exit_status: int = 0) -> None:
 
 
 def csv(run_dir: Path, command: str) -> CSVLogger:
-    """Metrics as CSV files under the run's directory."""
+    """A logger that writes metrics as CSV files under the run's directory."""
     return CSVLogger(run_dir, name="", version="metrics")
 
 
 def tensorboard(run_dir: Path, command: str) -> TensorBoardLogger:
-    """Event files under the run's directory; raises `UserError` if the package `tensorboard` is missing."""
+    """A logger that writes event files under the run's directory.
+
+    Raises `UserError` if the package `tensorboard` is missing.
+    """
     try:
         return TensorBoardLogger(run_dir, name="", version="tensorboard")
     except ModuleNotFoundError:

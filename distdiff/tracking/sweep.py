@@ -72,7 +72,7 @@ class SweepNotes:
 def _read(path: Path) -> dict[str, Any] | None:
     """The contents of a JSON file; None if the file is missing or incomplete.
 
-    An error here would hide why a sweep ended.
+    It raises no error, because an error here would hide why the sweep ended.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
