@@ -111,7 +111,7 @@ def page(rows: list[str], options: argparse.Namespace) -> str:
             "`fit_prototypes` began (libraries and features), and `features` is the size of the features alone. Each column "
             "`allowed` holds the limit for the column to its left,",
             "and `within` says whether both limits were kept. Of the class of 50,000 images, only "
-            f"{options.max_clustered:,} images are clustered; they are drawn at random with the seed.",
+            f"{options.max_clustered:,} images are clustered; they are drawn at random with a fixed seed.",
             "Each of the other images joins the group nearest to it. `groups` is the number of groups of all classes together.",
             "",
             "| images | classes | `num_groups` | groups | seconds | allowed | peak GB | allowed | before | features | within |",

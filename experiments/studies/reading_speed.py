@@ -104,8 +104,8 @@ def speeds(folders: dict[str, Path], repeats: int, most: int) -> str:
         f"the *loop*. Each speed is the median of {repeats} repeats, in images per second. *Not reduced* is our reader when it "
         "decodes JPEGs whole, as the loop does. *Ratio* is our speed divided by the speed of the loop: the median (least to "
         "greatest) of the ratios of all repeats.",
-        "*Best* is the highest speed of our reader divided by the highest speed of the loop. Other work disturbed these "
-        "repeats least.",
+        "*Best* is the highest speed of our reader divided by the highest speed of the loop. The fastest "
+        "repeats are those that other work disturbed least.",
         "",
         "| files | size | ours | not reduced | loop | ratio | ratio, not reduced | best | best, not reduced |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -156,7 +156,7 @@ def reduction(folder: Path | None) -> str:
         "",
         "Reduced decoding is compared with decoding the whole image. The same Lanczos resampling with `fit=crop` follows in "
         "both cases. Differences are in levels of 255. Their mean and maximum are taken over all pixels and channels. "
-        "Each time is the shortest of five, on one core. A photo that is less than four times as large as the wanted size is "
+        "Each time is the shortest of five, on one core. A photo whose shorter side is less than four times the wanted size is "
         "decoded whole in both cases, so its pixels do not differ.",
         "",
         "| photo | size | mean difference | greatest | whole, ms | reduced, ms | times as fast |",
@@ -225,7 +225,9 @@ def read_huge(path: str) -> str:
     except UnreadableImage as error:
         told = f"refused ({error.reason})"
     grown = (peak_memory() - before) / 2**10
-    return f"{told} in {time.perf_counter() - started:.1f} s, with {grown:,.0f} MiB more memory"
+    return (
+        f"{told} in {time.perf_counter() - started:.1f} s, and the peak memory of the process grew by {grown:,.0f} MiB"
+    )
 
 
 def peak_memory() -> int:
