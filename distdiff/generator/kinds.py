@@ -16,7 +16,7 @@ SCHEDULERS = (*DIFFUSION_SCHEDULERS, "flow_euler")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of pipeline; `counting` says how its img2img pipeline in diffusers turns a strength into a number of steps.
+    """A kind of pipeline; `counting` says how its img2img pipeline in diffusers turns a strength into a step count.
 
     With "floor", int(N · strength) of N steps run. With "ceil", N − int(N − N · strength) of N steps run. With "all",
     all N steps run at any strength, and the strength sets the noise level at which they start.
