@@ -15,7 +15,11 @@ FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # 
 
 
 def grid(images: Sequence[Image.Image], columns: int, side: int | None = None) -> Image.Image:
-    """Lays out equally sized images row by row on white. If `side` is given, each becomes a square of `side` pixels."""
+    """Lays out images row by row on white.
+
+    If `side` is given, each image is resized to a square of `side` pixels a side, otherwise to the size of the first
+    image.
+    """
     width, height = (side, side) if side else images[0].size
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")
@@ -27,7 +31,10 @@ def grid(images: Sequence[Image.Image], columns: int, side: int | None = None) -
 
 
 def captioned(sheet: Image.Image, heads: Sequence[str], titles: Sequence[str]) -> Image.Image:
-    """The grid `sheet` with `heads` above its columns and `titles` before its rows. Heads that are too long are cut."""
+    """The grid `sheet` with `heads` above its columns and `titles` to the left of its rows.
+
+    Heads wider than their column are cut.
+    """
     width, height = ((size + GAP) // len(names) for size, names in zip(sheet.size, (heads, titles), strict=True))
     font = ImageFont.truetype(str(FONT), max(SMALLEST_TEXT, width // 8))  # a large grid is viewed scaled down
     margin = 2 * GAP

@@ -9,10 +9,10 @@ PLUS = "+"  # stands before the selection in a row's name
 
 
 def row_name(config: DictConfig) -> str:
-    """The name of the study's row that the keys choose, for instance `none+energy`.
+    """The name of the study row that `config` describes, for instance `none+energy`.
 
-    For img2img this is the name of the guidance, for augmentation the name of the policy, and otherwise the name of the
-    method. If a selection is chosen, `+<selection>` follows.
+    For img2img the name is that of the guidance, for augmentation that of the policy, and otherwise that of the method.
+    `+<selection>` follows unless the selection is `all`.
     """
     method = config.method
     if method.name == IMG2IMG:

@@ -36,13 +36,13 @@ class ExpansionPlan(Sequence[WorkItem]):
         method: Method | None = None,
         chosen: np.ndarray | None = None,
     ) -> None:
-        """`strength`: a number, a list with one entry for each copy, or a `{low, high}` range to draw from. A list that
-        is too short is repeated.
+        """`strength`: a number, a list with one entry for each copy, or a `{low, high}` range to draw from. A list
+        with fewer entries than copies is repeated.
 
         `balance`: whether sources of small classes get more than `factor` copies, so that all classes have equally many
         originals and copies in total. `method` decides from what each image is made; the default is img2img. `chosen`:
-        the positions of the only sources that get copies; None means all sources. `chosen` does not change how many
-        copies a class gets.
+        the positions of the sources that get copies; None means all sources. `chosen` does not change how many copies a
+        class gets.
         """
         self.images = images
         self.factor = factor
@@ -100,14 +100,14 @@ class ExpansionPlan(Sequence[WorkItem]):
         return np.fromiter(indices, dtype=np.int64)
 
     def source_numbers(self, indices: np.ndarray) -> np.ndarray:
-        """The position of each item's source, (m,), for the items at `indices`; copies of one source share its position."""
+        """The position of the source of each item at `indices`, (m,); copies of one source share a position."""
         return self._places(indices)[1]
 
     def batches(self, indices: np.ndarray, batch_size: int, group: Callable[[float], Hashable]) -> list[np.ndarray]:
-        """Divides the items at `indices` into batches, in order; in a batch, `group(strength)` is the same for all items.
+        """Divides the items at `indices` into batches; all items of a batch have the same value of `group(strength)`.
 
-        If the method makes copies of a source together, a batch holds copies of one source only, at most the method's
-        `group_size` of them.
+        Items with the same value stay in order. If the method makes the copies of a source together, a batch holds
+        copies of one source only, and at most as many as the method's `group_size`.
         """
         copies, positions = self._places(indices)
         keys = self._groups(copies, positions, group)
@@ -122,7 +122,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return [part for part in parts if len(part)]
 
     def factor_with(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """The smallest factor, at least the plan's own, whose plan also contains the images of these metadata rows."""
+        """The smallest factor, not below the plan's own, whose plan contains the images of these metadata rows."""
         if not rows:
             return self.factor
         copies = np.array([row["copy"] for row in rows])
@@ -138,7 +138,7 @@ class ExpansionPlan(Sequence[WorkItem]):
     def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The copy numbers and source positions of items.
 
-        If the method uses no sources, the images of a class are numbered together.
+        If the method uses no sources, an item's copy number is its index among the items of its class.
         """
         copies, places = self._deal.places(indices)
         if self.method.num_sources == 0:
@@ -179,7 +179,7 @@ class ExpansionPlan(Sequence[WorkItem]):
         return replace(item, label=label, class_name=class_name, source_class=item.class_name, file_name=file_name)
 
     def _file_name(self, copy: int, position: int) -> str:
-        """The file name of a copy in its source's class."""
+        """The path of a copy in the folder of its source's class."""
         name = SOURCELESS if self.method.num_sources == 0 else self._names[position]
         return f"{self._folders[self.sources.labels[position]]}/{name}__{copy:04d}.{self.extension}"
 
@@ -192,7 +192,10 @@ class ExpansionPlan(Sequence[WorkItem]):
         return [of_turn[turn] for turn in (copies % len(of_turn)).tolist()]
 
     def _strength(self, copy: int, position: int) -> float | None:
-        """A copy's strength: the number, the list's entry for this copy, or a draw from the range by the copy's own seed."""
+        """The strength of a copy.
+
+        This is the number, the list's entry for the copy, or a draw from the range with the copy's own seed.
+        """
         if not self._drawn:
             return self.method.strength(float(self._strengths[copy % len(self._strengths)]))
         class_name = self.images.class_names[self.sources.labels[position]]
@@ -209,7 +212,10 @@ class ExpansionPlan(Sequence[WorkItem]):
         return deal(labels, self._ranks(), sizes, self.factor)
 
     def _ranks(self) -> np.ndarray:
-        """A random number for each chosen source, (n,), so that extra copies do not depend on the order of names."""
+        """A random number for each chosen source, (n,).
+
+        These numbers, not the order of names, decide which sources get extra copies.
+        """
         class_names = self.images.class_names
         seeds = (
             image_seed(self.seed, class_names[self.sources.labels[p]], self.images.keys[p], "source", "deal")
@@ -221,7 +227,7 @@ class ExpansionPlan(Sequence[WorkItem]):
 def source_of(row: Mapping[str, Any]) -> str:
     """The source of an expanded image as `class/key`, from its metadata row.
 
-    A row of an older version holds the class and the key in two columns.
+    A row that an older version of DistDiff wrote holds the class and the key in two columns.
     """
     sources = row.get("sources")
     return sources[0] if sources else f"{row['class_name']}/{row['source']}"

@@ -66,7 +66,7 @@ class SelectingJob(ExpansionJob):
 
     @property
     def contents(self) -> None:
-        """Always None: all images of the directory belong to the job. Another factor selects anew."""
+        """Always None: all images of the directory belong to the job. A run with another factor selects anew."""
         return None
 
     @property
@@ -122,7 +122,7 @@ class SelectingJob(ExpansionJob):
             return 0 if ranks.once(self._keep) else None
 
     def _lock_and_prepare(self, selecting: ExitStack) -> None:
-        """Waits until no other process selects, then moves images chosen for another factor back to the candidates."""
+        """Takes the lock once it is free, then moves images chosen for another factor back to the candidates."""
         with writing_to(self.path, OUTPUT_DIR):
             lock = self.path / SELECTING
             try:
@@ -159,7 +159,10 @@ class SelectingJob(ExpansionJob):
             self.store.path.mkdir(exist_ok=True)
 
     def _choose(self, title: str, logger: Logger | bool) -> None:
-        """Chooses images class by class. Classes with too few good candidates get more, in all shares."""
+        """Chooses images class by class.
+
+        For a class with too few good candidates it makes more, whichever share they belong to.
+        """
         wanted = {int(label): int(count) for label, count in enumerate(self.plan.counts) if count}
         chosen: dict[int, list[str]] = {}
         factors = self.selection.factors(self.factor)
@@ -185,7 +188,7 @@ class SelectingJob(ExpansionJob):
     def _chosen_of(
         self, plan: ExpansionPlan, labels: Sequence[int], wanted: dict[int, int], last: bool, title: str
     ) -> dict[int, list[str]]:
-        """The file names to keep, by class, for the classes `labels`; classes that need more candidates are left out."""
+        """{class: file names to keep} for the classes `labels`; a class that needs more candidates has no entry."""
         rows, examiner, found = self._rows(), self._examiner(title), {}
         numbers = self.sources.labels[plan.source_numbers(np.arange(len(plan)))]
         for label in labels:

@@ -17,7 +17,7 @@ COMPANIONS = "companions"  # this metadata column holds the file names of all im
 
 
 class ExpandedWriter(BasePredictionWriter):
-    """Encodes the images of a batch and hands them to the directory's storage with their metadata rows."""
+    """Encodes the images of a batch and hands them to `storage` together with their metadata rows."""
 
     def __init__(self, directory: Path, storage: Storage, share: Share, together: bool = False) -> None:
         """`storage` is the directory's own storage or, for candidates, a storage below the directory.
@@ -58,7 +58,7 @@ class ExpandedWriter(BasePredictionWriter):
 
 
 def metadata_row(item: WorkItem) -> dict[str, Any]:
-    """The metadata columns that every method has."""
+    """One image's entries in the metadata columns that are common to all methods, by column name."""
     shares = item.soft_label or ((item.label, 1.0),)
     return {
         "file_name": item.file_name,

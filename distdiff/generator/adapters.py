@@ -41,7 +41,7 @@ def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
 def add_textual_inversions(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
     """Adds learned words (Gal et al., 2023) to the pipeline's tokenizers and text encoders.
 
-    A prompt uses a learned word by writing the word's token.
+    A prompt uses a learned word if it contains the word's token.
     """
     for entry in entries:
         if not hasattr(pipeline, "load_textual_inversion"):
@@ -69,7 +69,7 @@ def fetch_adapter(name: str) -> Path:
 def _add_to_both_encoders(pipeline: DiffusionPipeline, path: str) -> None:
     """Adds a word to both text encoders of Stable Diffusion XL, from a file that has an embedding for each encoder.
 
-    The token of the word is the name of the file.
+    The word's token is the file's name without its extension, in angle brackets.
     """
     try:
         embeddings = load_file(path)

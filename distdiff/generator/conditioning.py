@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Embeddings of n prompts: `tokens` (n, tokens, width) and `pooled` (n, width).
+    """Embeddings of n prompts.
 
-    `pooled` is None for a network that takes no pooled embeddings.
+    `tokens` (n, length, width) has one for each token, `pooled` (n, pooled width) one for each prompt. `pooled` is
+    None for a network that takes no pooled embeddings.
     """
 
     tokens: torch.Tensor
@@ -56,7 +57,7 @@ class Prompts:
     sentences: tuple[str, ...] | None = None
 
     def select(self, positions: torch.Tensor) -> "Prompts":
-        """The embedded prompts at these indices, without `of_class` and `sentences`."""
+        """The embedded prompts at the indices `positions`, without `of_class` and `sentences`."""
         return Prompts(self.positive.select(positions), self.negative)
 
     def save(self, path: Path) -> None:

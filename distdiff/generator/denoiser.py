@@ -14,8 +14,8 @@ class Denoiser:
     """The operations on latents (B, C, h, w) that guidance methods use.
 
     `index` is the index of a step in the full schedule, counted from 0. All latents that the methods take and return
-    have unit variance, so that distances between latents are comparable across schedulers. The latents that some
-    schedulers use themselves have another variance (`NoiseLevels`).
+    have unit variance, so that distances between latents are comparable across schedulers. Some schedulers internally
+    use latents of another variance (`NoiseLevels`).
 
     `model(input, timestep)` gives the model's output with classifier-free guidance applied. `decode` turns clean
     latents into images (B, 3, H, W), in [0, 1] up to overshoot. Both functions are differentiable. `generators` has one
@@ -50,7 +50,7 @@ class Denoiser:
         return ahead
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, index: int) -> torch.Tensor:
-        """z_t (B, C, h, w), which is `clean` with noise at the level of step `index`. Denoising starts at this step."""
+        """z_t (B, C, h, w): `clean` with noise at the level of step `index`, at which img2img then starts."""
         self._begin(index)
         timesteps = self.scheduler.timesteps[index].to(clean.device).expand(len(clean))
         if isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):

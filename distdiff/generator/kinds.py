@@ -1,6 +1,7 @@
-"""The supported kinds of pipelines, with the schedulers that fit each kind and its way of counting img2img steps.
+"""The supported kinds of pipelines.
 
-This module has no heavy imports.
+Each kind has a list of the schedulers that fit it, and a rule by which its img2img steps are counted. This module
+has no heavy imports.
 """
 
 import math
@@ -15,7 +16,7 @@ SCHEDULERS = (*DIFFUSION_SCHEDULERS, "flow_euler")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of pipeline; `counting` says how its img2img pipeline in diffusers turns a strength into a number of steps.
+    """A kind of pipeline; `counting` says how its img2img pipeline in diffusers turns a strength into a step count.
 
     With "floor", int(N · strength) of N steps run. With "ceil", N − int(N − N · strength) of N steps run. With "all",
     all N steps run at any strength, and the strength sets the noise level at which they start.
@@ -68,7 +69,7 @@ def kind_of(pipeline_class: str, model: str) -> Kind:
 
 
 def count_steps(num_steps: int, strength: float, counting: str, key: str = "expansion.strength") -> int:
-    """The number of steps, of `num_steps`, that run at `strength` by the rule `counting` (`Kind.counting`).
+    """How many of `num_steps` steps run at `strength` by the rule `counting` (`Kind.counting`).
 
     Raises a `UserError` that calls the strength `key` if no step would run.
 

@@ -41,7 +41,7 @@ class StoredLatents:
 
     @classmethod
     def write(cls, folder: Path, posteriors: Iterable[Posterior], count: int) -> None:
-        """Writes batches of posteriors of `count` images in total. Only one batch is in memory at a time."""
+        """Writes the posteriors of `count` images, given batch by batch. Only one batch is in memory at a time."""
         batches = iter(posteriors)
         first = next(batches)
         sample = torch.stack([first.mean[0], first.std[0]]).numpy()

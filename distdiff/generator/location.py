@@ -1,7 +1,7 @@
 """Finds where a generator is stored and of what kind it is.
 
 A generator is one of the package's assets, a folder, a checkpoint file or a repository of the Hugging Face hub. This
-module has no heavy imports, because validation uses this module before any model is loaded.
+module has no heavy imports, because the check of the configuration uses it before any model is loaded.
 """
 
 import json
@@ -84,7 +84,7 @@ def split_scale(entry: str) -> tuple[str, float]:
 def _checkpoint_kind(path: Path, model: str) -> Kind:
     """The kind of a checkpoint, recognised by the tensor names in the file's header.
 
-    The header is in front of the tensors, and consists of its length and of JSON.
+    The file begins with 8 bytes that hold the header's length. The header, in JSON, and the tensors follow.
     """
     unreadable = UserError(
         f"generator.model={model} is not allowed: a folder, a hub id or one {CHECKPOINT_SUFFIX} file"

@@ -38,7 +38,7 @@ FIXED_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def resolve_scheduler(name: str, kind: Kind, config: dict[str, Any]) -> str:
-    """The name of the scheduler to use, in which `auto` is resolved.
+    """The name of the scheduler to use: `name` or, if this is `auto`, the scheduler for which `auto` stands.
 
     `auto` stands for the pipeline's own scheduler if it fits `kind`, and otherwise for the first scheduler that fits
     `kind`. Raises `UserError` for a scheduler that does not fit `kind`, and if the configuration of the pipeline's own
@@ -70,13 +70,13 @@ def build_scheduler(name: str, config: dict[str, Any]) -> SchedulerMixin:
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """Levels of signal and noise, one float64 value for each step: u = signal · ẑ0 + noise · ε with signal² + noise² = 1.
+    """Levels of signal and noise, one float64 value for each step.
 
-    The latents u have unit variance under every scheduler. The scheduler's own latents are `scale` times u. `scale` is
-    √(1 + σ²) for Euler, which keeps the signal at full size. It is √((1 − σ)² + σ²) for flow matching, and 1 for the
-    other schedulers. `signal`, `noise` and `scale` are the values before a step; the fields whose names begin with
-    `next_` are the values after the step. The network's input is `input_scale` times u, which is the scheduler's own
-    latents for flow matching and u itself for the other schedulers.
+    The latents u = signal · ẑ0 + noise · ε with signal² + noise² = 1 have unit variance under every scheduler. The
+    scheduler's own latents are `scale` times u. `scale` is √(1 + σ²) for Euler, which keeps the signal at full size. It
+    is √((1 − σ)² + σ²) for flow matching, and 1 for the other schedulers. `signal`, `noise` and `scale` are the
+    values before a step; the fields whose names begin with `next_` are the values after the step. The network's input
+    is `input_scale` times u: the scheduler's own latents for flow matching, and u itself for the other schedulers.
     """
 
     signal: torch.Tensor

@@ -22,8 +22,8 @@ from distdiff.keys import NonNegative, PositiveInt
 class LatentGradient:
     """The result of one forward and backward pass through the network from z_t.
 
-    `output` is the network's output at z_t, and `clean` is the clean latent ẑ0. `values` (B,) are the values of the
-    objective, and `gradient` (B, C, h, w) is the gradient of these values with respect to z_t.
+    `output` is the network's output at z_t, and `clean` is the clean latent ẑ0. `values` (B,) holds each
+    sample's objective, and `gradient` (B, C, h, w) is the gradient of the objective with respect to z_t.
     """
 
     output: torch.Tensor
@@ -35,8 +35,9 @@ class LatentGradient:
 class Guidance(ABC):
     """Guides the steps in `guided_steps`; all other steps are plain denoising.
 
-    A method's keys in `conf/guidance` are the keyword-only arguments of its constructor. M is `start_step` and P is
-    `period`. If `start_step` is null, the schedule chooses M; if `period` is null, the method chooses P.
+    A method's keys in `conf/guidance` are the keyword-only arguments of its constructor. M is `start_step`, counted
+    from the end: M steps are left when guidance starts. P is `period`. If `start_step` is null, the schedule chooses M;
+    if `period` is null, the method chooses P.
     """
 
     default_period: ClassVar[int | None] = (

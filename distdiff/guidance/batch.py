@@ -45,13 +45,13 @@ class GuidedBatch:
         return output, denoiser.clean(latents, output, index)
 
     def energy(self, clean: torch.Tensor) -> torch.Tensor:
-        """The energies E(φ(D(ẑ0)), t), (B,), where D is the decoder and t the target of each sample."""
+        """The energies E(φ(D(ẑ0)), t), (B,), where D is the decoder and t each sample's target, not a timestep."""
         return self.image_energy(self.denoiser.decode(clean), self.targets)
 
     def denoiser_of_repetition(self, travels_left: int) -> Denoiser:
-        """The denoiser for a repetition of a step, after which `travels_left` travels back in time remain.
+        """The denoiser for one repetition of a step; after it the step is repeated `travels_left` more times.
 
-        Only the last repetition of a step uses the sampler's denoiser. The earlier repetitions use a fork of this
+        Only the last repetition of a step uses the sampler's denoiser. Each earlier one uses a fork of the sampler's
         denoiser. If the scheduler adds noise (LCM), the fork draws fresh noise from `generators`.
         """
         return self.denoiser.fork(self.generators) if travels_left else self.denoiser

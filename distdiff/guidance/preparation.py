@@ -32,5 +32,5 @@ class Preparation:
         return resolution, fit
 
     def first_step(self, schedule: StepSchedule, strength: float, counting: str) -> StepSchedule:
-        """`schedule` with the first step that this preparation wants. By default, the first step stays the same."""
+        """`schedule` with the first step that this preparation wants; by default, `schedule` itself."""
         return schedule

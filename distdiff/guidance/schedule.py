@@ -59,10 +59,7 @@ class StepSchedule:
         return cls(num_steps, num_steps - run, num_steps - start, period)
 
     def starting_at(self, first: int) -> "StepSchedule":
-        """This schedule, but with denoising that starts at step `first`.
-
-        Denoising starts at the first guided step if `first` is later than this step.
-        """
+        """This schedule, but denoising starts at step `first`, or at the first guided step if that is earlier."""
         return replace(self, first=min(first, self.first_guided))
 
     @property

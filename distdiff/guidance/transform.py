@@ -11,7 +11,7 @@ from distdiff.keys import NonNegative
 
 
 class Transform(OneStep):
-    """Moves z once, at step M, by a channel-wise scale and shift (Zhu et al., 2024).
+    """Moves the latents z once, at step M, by a channel-wise scale and shift (Zhu et al., 2024).
 
     The scale and the shift lower the mean energy of the next P denoising steps.
 
