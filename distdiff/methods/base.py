@@ -44,7 +44,10 @@ class Method(ABC):
         return self.group_size is not None
 
     def strength(self, planned: float) -> float | None:
-        """The strength of an image for which `expansion.strength` gives `planned`; None if the method denoises nothing."""
+        """The strength that the method uses for an image whose planned strength, from `expansion.strength`, is `planned`.
+
+        None if the method denoises nothing.
+        """
         return planned
 
     def partners(self, item: WorkItem, sources: Sources, seed: int) -> tuple[int, ...]:

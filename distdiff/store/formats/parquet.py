@@ -19,7 +19,10 @@ CACHED_GROUPS = 16  # groups that are kept in memory, because several threads re
 
 
 class Parquet(Sharded):
-    """Converts each full tar into a Parquet shard. The metadata column `row` is the index of an image in its shard."""
+    """Parquet shards: images are first appended to a tar, and each finished tar is converted into a shard.
+
+    The metadata column `row` is the index of an image in its shard.
+    """
 
     suffix = "parquet"
     columns: ClassVar = {name: PLACES[name] for name in ("shard", "row")}
