@@ -1,12 +1,12 @@
 """Copies images that another row of a study has made already. Rows that differ only in selection make equal images."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.errors import UserError
-from distdiff.store.candidates import BATCH, CandidateStore, without_place
+from distdiff.store.candidates import CandidateStore, in_batches
 from distdiff.store.directory import MANIFEST, ExpandedDirectory
 from distdiff.store.formats.base import Storage
 from distdiff.store.journal import Row
@@ -14,14 +14,14 @@ from distdiff.store.journal import Row
 SELECTION = "selection"  # this ingredient decides which images are kept, not how they are made
 
 
-def adopt(directory: Path, wanted: Sequence[str], ingredients: Mapping[str, Any], storage: Storage) -> set[str]:
-    """Copies those `wanted` images (file names) that a neighbouring directory already has into the open `storage`.
+def adopt(siblings: Iterable[ExpandedDirectory], wanted: Iterable[str], storage: Storage) -> set[str]:
+    """Copies those `wanted` images (file names) that one of the `siblings` has into the open `storage`.
 
     Returns the names of the copied images. The copies equal the images that this job would make, because
     everything that decides the pixels is the same for both directories.
     """
     missing = set(wanted)
-    for other in _siblings(directory, ingredients, storage):
+    for other in siblings:
         for batch in _batches(other, missing):
             storage.write(batch)
             missing -= {row["file_name"] for row, _ in batch}
@@ -36,14 +36,12 @@ def _batches(other: ExpandedDirectory, wanted: Set[str]) -> Iterator[list[tuple[
     try:
         store = CandidateStore(other)
         rows = [row for name, row in (store.rows() | other.rows()).items() if name in wanted]
-        read = store.reader(rows)
-        for start in range(0, len(rows), BATCH):
-            yield [(without_place(rows[i]), read(i)) for i in range(start, min(start + BATCH, len(rows)))]
+        yield from in_batches(rows, store.reader(rows))
     except (OSError, UserError):
         return  # images that were not copied will be made
 
 
-def _siblings(directory: Path, ingredients: Mapping[str, Any], storage: Storage) -> Iterator[ExpandedDirectory]:
+def siblings_of(directory: Path, ingredients: Mapping[str, Any], storage: Storage) -> Iterator[ExpandedDirectory]:
     """Neighbouring directories whose images were made in the same way and are encoded as in `storage`."""
     same = _made_by(ingredients)
     for path in sorted(directory.parent.glob(f"*/{MANIFEST}")):

@@ -18,7 +18,7 @@ from distdiff.console.output import console
 from distdiff.console.progress import SharedProgress
 from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
-from distdiff.expansion.adopting import adopt
+from distdiff.expansion.adopting import adopt, siblings_of
 from distdiff.expansion.estimate import SayEstimate
 from distdiff.expansion.failures import FailureJournal, FailureLimit
 from distdiff.expansion.module import ExpansionModule, PlannedBatches
@@ -133,7 +133,7 @@ class ExpansionJob:
         """
         directory = ExpandedDirectory(self.path)
         self.make_missing(self.plan, share, title, logger, directory.storage, directory.rows)
-        return world().once(lambda: self._finish(directory, self.plan))
+        return world().once(lambda: self._finish_plan(directory))
 
     def make_missing(
         self,
@@ -198,10 +198,14 @@ class ExpansionJob:
 
     def _without_adopted(self, plan: ExpansionPlan, missing: np.ndarray, share: Share, storage: Storage) -> np.ndarray:
         """Copies the missing items that another row of the study has made, and returns the indices of the rest."""
-        wanted = {plan[int(index)].file_name: int(index) for index in missing}
+        siblings = list(siblings_of(self.path, self.ingredients, storage))
+        if not siblings:
+            return missing
+        names = list(plan.file_names())
+        wanted = {names[index]: index for index in missing.tolist()}
         with writing_to(self.path, OUTPUT_DIR):
             storage.begin(share.name)
-            adopted = adopt(self.path, list(wanted), self.ingredients, storage)
+            adopted = adopt(siblings, wanted, storage)
         if adopted:
             console.print(f"{len(adopted):,} images were made for another row already")
         return np.array([index for name, index in wanted.items() if name not in adopted], dtype=np.int64)
@@ -211,19 +215,28 @@ class ExpansionJob:
         if world().leads and (there := settled - num_failed(self.path, plan)) > 0:
             console.print(f"going on: {there:,} of {len(plan):,} images are there")
 
-    def _finish(self, directory: ExpandedDirectory, plan: ExpansionPlan) -> int:
-        counts = self._counts(plan)
+    def _finish_plan(self, directory: ExpandedDirectory) -> int:
+        counts = self._counts(self.plan)
+        return self._finish(directory, self.plan, counts, len(self.plan) - counts["failed"], self.plan.words)
+
+    def _finish(
+        self, directory: ExpandedDirectory, contents: Contents, counts: dict[str, int], made: int, words: str
+    ) -> int:
+        """Finishes the directory, unless images are missing, and returns how many are.
+
+        The dataset card says that `made` images were made, and `words` in how many copies and classes.
+        """
         card = dataset_card(
             dataset=self.config.dataset.name,
             method=self.name,
             seed=self.ingredients["seed"],
             fingerprint=self.fingerprint,
-            made=len(plan) - counts["failed"],
-            words=plan.words,
+            made=made,
+            words=words,
             counts=counts,
             storage=self.config.expansion.format,
         )
-        return directory.finish(plan, counts, card)
+        return directory.finish(contents, counts, card)
 
     def _counts(self, plan: ExpansionPlan) -> dict[str, int]:
         return {

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from distdiff.methods.img2img import Img2Img
 from distdiff.methods.item import WorkItem
 from distdiff.methods.sources import Sources
 from distdiff.store.names import SOURCELESS, name_from_class, safe_name
+from distdiff.store.reading import sources_of
 
 CHUNK = 10_000  # file names made at a time
 
@@ -76,14 +78,15 @@ class ExpansionPlan(Sequence[WorkItem]):
         """The sources that cannot be read and therefore get no copies."""
         return self.images.unreadable
 
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The class of each item's source, (len,) int64."""
+        return self.images.labels[self.source_numbers(np.arange(len(self)))]
+
     @property
     def counts(self) -> np.ndarray:
         """How many images each class gets, (classes,)."""
-        counts = np.zeros(len(self.images.class_names), dtype=np.int64)
-        for start in range(0, len(self), CHUNK):
-            _, positions = self._places(np.arange(start, min(start + CHUNK, len(self))))
-            counts += np.bincount(self.images.labels[positions], minlength=len(counts))
-        return counts
+        return np.bincount(self.labels, minlength=len(self.images.class_names))
 
     def file_names(self) -> Iterator[str]:
         """Every item's path inside the expanded dataset's directory, in order."""
@@ -132,7 +135,7 @@ class ExpansionPlan(Sequence[WorkItem]):
             copies, places = self._deal.numbered(labels, copies)
         else:
             position_of = {self.sources.name(position): position for position in place_of}
-            places = np.array([place_of[position_of[source_of(row)]] for row in rows])
+            places = np.array([place_of[position_of[sources_of(row)[0]]] for row in rows])
         return max(self.factor, int(self._deal.least_factor(copies, places).max()))
 
     def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -222,12 +225,3 @@ class ExpansionPlan(Sequence[WorkItem]):
             for p in self._chosen.tolist()
         )
         return np.fromiter(seeds, dtype=np.int64, count=len(self._chosen))
-
-
-def source_of(row: Mapping[str, Any]) -> str:
-    """The source of an expanded image as `class/key`, from its metadata row.
-
-    A row that an older version of DistDiff wrote holds the class and the key in two columns.
-    """
-    sources = row.get("sources")
-    return sources[0] if sources else f"{row['class_name']}/{row['source']}"

@@ -23,7 +23,6 @@ from distdiff.ranks.world import world
 from distdiff.selection.all import All
 from distdiff.selection.base import Selection
 from distdiff.store.candidates import CandidateStore
-from distdiff.store.cards import dataset_card
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.journal import Row
 from distdiff.store.shares import OUTPUT_DIR, Share, forget_shares
@@ -171,7 +170,8 @@ class SelectingJob(ExpansionJob):
             open_classes = sorted(wanted.keys() - chosen.keys())
             if number:
                 console.print(f"more candidates for {counted(len(open_classes), 'class')} with too few good ones")
-                self._make_candidates(plan, _all_shares(), title, logger, self._indices_of(plan, open_classes))
+                in_open = np.flatnonzero(np.isin(plan.labels, open_classes))
+                self._make_candidates(plan, _all_shares(), title, logger, in_open)
             chosen |= world().once(lambda p=plan, o=open_classes, la=last: self._chosen_of(p, o, wanted, la, title))
             if len(chosen) == len(wanted):
                 break
@@ -190,9 +190,9 @@ class SelectingJob(ExpansionJob):
     ) -> dict[int, list[str]]:
         """{class: file names to keep} for the classes `labels`; a class that needs more candidates has no entry."""
         rows, examiner, found = self._rows(), self._examiner(title), {}
-        numbers = self.sources.labels[plan.source_numbers(np.arange(len(plan)))]
         for label in labels:
-            items = [item for index in np.flatnonzero(numbers == label) if (item := plan[int(index)]).file_name in rows]
+            of_class = map(plan.__getitem__, np.flatnonzero(plan.labels == label).tolist())
+            items = [item for item in of_class if item.file_name in rows]
             own = [rows[item.file_name] for item in items]
             if not own:
                 found |= {label: []} if last else {}
@@ -208,11 +208,6 @@ class SelectingJob(ExpansionJob):
             self._loaded_examiner = self.examiner(title)
         return self._loaded_examiner
 
-    def _indices_of(self, plan: ExpansionPlan, labels: Sequence[int]) -> np.ndarray:
-        """The indices of a plan's items whose sources belong to the classes `labels`."""
-        indices = np.arange(len(plan))
-        return indices[np.isin(self.sources.labels[plan.source_numbers(indices)], labels)]
-
     def _keep(self) -> bool:
         """Moves the chosen images to the dataset and finishes the directory.
 
@@ -226,17 +221,9 @@ class SelectingJob(ExpansionJob):
                 self.store.finish()
             counts = self._counts(self.plan_of(self.selection.factors(self.factor)[-1])) | {"candidates": candidates}
             contents = Kept(kept["names"], self.factor, self.sources.unreadable)
-            card = dataset_card(
-                dataset=self.config.dataset.name,
-                method=self.name,
-                seed=self.ingredients["seed"],
-                fingerprint=self.fingerprint,
-                made=len(contents.names),
-                words=f"chosen of {len(contents.names) + candidates:,}; {self.plan.words} were wanted",
-                counts=counts,
-                storage=self.config.expansion.format,
-            )
-            if self.directory.finish(contents, counts, card):
+            made = len(contents.names)
+            words = f"chosen of {made + candidates:,}; {self.plan.words} were wanted"
+            if self._finish(self.directory, contents, counts, made, words):
                 self.store.forget_kept()
                 self.store.take_back(SHARE)
                 return False

@@ -1,5 +1,6 @@
 """Guided denoising of a batch, shared by all methods that sample from the diffusion model."""
 
+from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 
 import torch
@@ -30,6 +31,7 @@ class GuidedSampler(Synthesizer):
         self.guidance = guidance
         self.image_energy = image_energy
 
+    @abstractmethod
     def first_latents(
         self, items: Sequence[WorkItem], batch: GuidedBatch, generators: list[torch.Generator]
     ) -> torch.Tensor:
@@ -37,7 +39,6 @@ class GuidedSampler(Synthesizer):
 
         `generators` has one random generator for each item, from which nothing has been drawn yet.
         """
-        raise NotImplementedError
 
     def group(self, strength: float) -> Hashable:
         """The step schedule of this strength, or the strength itself if it also determines the steps' noise levels.

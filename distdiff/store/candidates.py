@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -75,9 +75,8 @@ class CandidateStore:
         missing = [rows[name] for name in names if name in rows and name not in there]
         read = self.storage.reader(missing)
         self.directory.storage.begin(share)
-        for start in range(0, len(missing), BATCH):
-            part = range(start, min(start + BATCH, len(missing)))
-            self.directory.storage.write([(missing[index], read(index)) for index in part])
+        for batch in in_batches(missing, read):
+            self.directory.storage.write(batch)
         self.remove(name for name in names if name in rows)
 
     def take_back(self, share: str) -> None:
@@ -88,9 +87,8 @@ class CandidateStore:
         missing = [row for name, row in self.directory.rows().items() if name not in there]
         read = self.directory.storage.reader(missing)
         self.begin(share)
-        for start in range(0, len(missing), BATCH):
-            part = range(start, min(start + BATCH, len(missing)))
-            self.storage.write([(without_place(missing[index]), read(index)) for index in part])
+        for batch in in_batches(missing, read):
+            self.storage.write(batch)
         self.directory.clear()
 
     def finish(self) -> None:
@@ -124,6 +122,12 @@ class CandidateStore:
         return read
 
 
-def without_place(row: Row) -> Row:
+def in_batches(rows: Sequence[Row], read: Callable[[int], bytes]) -> Iterator[list[tuple[Row, bytes]]]:
+    """Batches of metadata rows and images to write to another storage. `read(i)` returns the image of `rows[i]`."""
+    for start in range(0, len(rows), BATCH):
+        yield [(_without_place(rows[i]), read(i)) for i in range(start, min(start + BATCH, len(rows)))]
+
+
+def _without_place(row: Row) -> Row:
     """The metadata row `row` without the columns that say where in a shard the image is stored."""
     return {name: value for name, value in row.items() if name not in PLACES}

@@ -11,6 +11,8 @@ from distdiff.config.composition import parse
 from distdiff.errors import UserError
 from distdiff.expansion.naming import PLUS, row_name
 from distdiff.keys import Group, key
+from distdiff.methods.config import IMG2IMG
+from distdiff.selection.config import ALL
 from distdiff.study.methods import CHOSEN, ORIGINAL
 from distdiff.study.rows import CHANGEABLE, further_rows, references, row_names
 
@@ -60,7 +62,7 @@ def check(config: DictConfig) -> None:
     names = [name for name in row_names(config) if name not in further_rows(config)]
     config.study.methods = names
     chosen = row_name(config)
-    unusual = config.method.name != "img2img" or config.selection.name != "all"
+    unusual = config.method.name != IMG2IMG or config.selection.name != ALL
     if unusual and chosen not in names:
         raise UserError(
             f"method={config.method.name} selection={config.selection.name} is not read: no row of study.methods is "

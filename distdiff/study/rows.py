@@ -16,6 +16,7 @@ from distdiff.config.options import one_of
 from distdiff.errors import UserError
 from distdiff.expansion.naming import PLUS, row_name
 from distdiff.methods.config import AUGMENTATION, IMG2IMG, NO_COPIES, POLICY
+from distdiff.selection.config import ALL
 from distdiff.study.methods import CHOSEN, ORIGINAL
 
 OptionsOf = Callable[[str], list[str]]
@@ -41,7 +42,12 @@ class Named:
 
     group: str
     option: str
-    selection: str | None = None
+    selection: str = ALL
+
+    @property
+    def method(self) -> str:
+        """The option of `method` with which the row's images are made."""
+        return {"guidance": IMG2IMG, "augmentation": AUGMENTATION}.get(self.group, self.option)
 
 
 def named(name: str, options_of: OptionsOf) -> Named | None:
@@ -54,7 +60,7 @@ def named(name: str, options_of: OptionsOf) -> Named | None:
         raise UserError(f"study.methods={name} is not allowed: {one_of(base, [ORIGINAL, *known])}")
     if plus and selection not in (selections := options_of("selection")):
         raise UserError(f"study.methods={name} is not allowed: behind the plus {one_of(selection, selections)}")
-    return None if base == ORIGINAL else Named(known[base], base, selection or None)
+    return None if base == ORIGINAL else Named(known[base], base, selection or ALL)
 
 
 def known_rows(options_of: OptionsOf) -> dict[str, str]:
@@ -80,8 +86,7 @@ def references(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str,
     for name in row_names(config):
         if name in further_rows(config) or (row := named(name, options_of)) is None:
             continue
-        method = {"guidance": IMG2IMG, "augmentation": AUGMENTATION}.get(row.group, row.option)
-        wanted = {"method": method, row.group: row.option, "selection": row.selection or "all"}
+        wanted = {"method": row.method, row.group: row.option, "selection": row.selection}
         for group, option in wanted.items():
             if group == "augmentation" or config[group].name != option:
                 yield group, option
@@ -110,18 +115,17 @@ def _known(config: DictConfig, name: str) -> Named:
 
     base, _, selection = name.partition(PLUS)
     group = next(group for group in ("method", "guidance", "augmentation") if has(group, base))
-    return Named(group, base, selection or None)
+    return Named(group, base, selection or ALL)
 
 
 def _configured(config: DictConfig, row: Named) -> DictConfig:
     """The job's configuration with the options that a row's name chooses."""
-    method = {"guidance": IMG2IMG, "augmentation": AUGMENTATION}.get(row.group, row.option)
-    changed: dict[str, Any] = {"method": _option(config, "method", method)}
+    changed: dict[str, Any] = {"method": _option(config, "method", row.method)}
     if row.group == "guidance":
         changed["guidance"] = _option(config, "guidance", row.option)
     if row.group == "augmentation":
         changed["method"] = OmegaConf.merge(changed["method"], {POLICY: row.option})
-    changed["selection"] = _option(config, "selection", row.selection or "all")
+    changed["selection"] = _option(config, "selection", row.selection)
     return _merged(config, changed)
 
 

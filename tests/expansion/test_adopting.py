@@ -87,7 +87,7 @@ def test_images_that_another_process_is_moving_are_made_instead(job, made: list[
     monkeypatch.setattr(CandidateStore, "reader", vanishing)
     made.clear()
     with monkeypatch.context() as patch:
-        patch.setattr("distdiff.expansion.adopting.BATCH", 1)
+        patch.setattr("distdiff.store.candidates.BATCH", 1)
         chosen = job("expansion.factor=1", "selection=energy")
         chosen.examiner = None
         with pytest.raises(TypeError):  # of the examiner that is missing: all candidates were made before
