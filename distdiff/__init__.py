@@ -11,6 +11,7 @@ __all__ = [
     "load_expanded",
     "load_generator",
     "load_images",
+    "register_configs",
     "train_guide",
 ]
 
@@ -18,5 +19,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """The function or class `name` of `distdiff.api`, imported when first used: commands must start in one second."""
     if name in __all__:
-        return getattr(importlib.import_module("distdiff.api"), name)
+        module = "distdiff.commands.configuration" if name == "register_configs" else "distdiff.api"
+        return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'distdiff' has no attribute {name!r}")

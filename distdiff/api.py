@@ -17,7 +17,7 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.training import training_set
 from distdiff.commands.configuration import configure, load_option
 from distdiff.config.arguments import in_quotes
-from distdiff.config.options import options
+from distdiff.config.composing import OURS
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_image
 from distdiff.data.reading.decoding import to_rgb
@@ -63,7 +63,7 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
     `conf/generator`, such as `num_steps=30, cfg_scale=5, scheduler="unipc"`. Raises `UserError` if a value is not
     allowed, or if the model cannot be loaded.
     """
-    presets = [option for option in options("generator") if option != "local"]
+    presets = [option for option in OURS.options("generator") if option != "local"]
     known = name in presets
     if not known and "/" not in name and not Path(name).expanduser().exists():
         close = difflib.get_close_matches(name, presets, n=1)

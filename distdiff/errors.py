@@ -9,6 +9,7 @@ class UserError(Exception):
     """A mistake in the input. Commands print the message as one line, without a traceback, and exit with status 2."""
 
     exit_status = 2
+    said = False  # True once the message has been printed
     shared = False  # True if all ranks of a job raise this error, so that the leading rank alone reports it
 
 

@@ -1,8 +1,8 @@
-"""Inspects a dataset before anything is made from it: python experiments/describe.py dataset=imagefolder dataset.root=~/images"""
+"""Shows what is wrong with a dataset: python experiments/describe.py dataset=imagefolder dataset.root=<folder>"""
 
 from distdiff.commands.launch import command
 
-main = command("describe", "distdiff.commands.describe:describe", about=__doc__)
+main = command("describe")
 
 if __name__ == "__main__":
     main()

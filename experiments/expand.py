@@ -2,7 +2,7 @@
 
 from distdiff.commands.launch import command
 
-main = command("expand", "distdiff.commands.expand:expand", about=__doc__)
+main = command("expand")
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,8 @@
-"""Exports expanded datasets: python experiments/export.py export.source=<dir> export.output_dir=<dir> export.format=parquet"""
+"""Merges and converts expanded datasets: python experiments/export.py export.source=<dir> export.output_dir=<dir>"""
 
 from distdiff.commands.launch import command
 
-main = command("export", "distdiff.commands.export:export", about=__doc__)
+main = command("export")
 
 if __name__ == "__main__":
     main()

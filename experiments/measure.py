@@ -1,8 +1,8 @@
-"""Measures an expanded dataset: python experiments/measure.py measure.expanded=outputs/expanded/<dir>"""
+"""Compares an expanded dataset with the real data: python experiments/measure.py measure.expanded=outputs/expanded/<dir>"""
 
 from distdiff.commands.launch import command
 
-main = command("measure", "distdiff.commands.measure:measure", about=__doc__)
+main = command("measure")
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,7 @@
 
 from distdiff.commands.launch import command
 
-main = command("pretrain", "distdiff.pretraining.pretrain:pretrain", about=__doc__)
+main = command("pretrain")
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,7 @@
 
 from distdiff.commands.launch import command
 
-main = command("preview", "distdiff.commands.preview:preview", about=__doc__)
+main = command("preview")
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,8 @@
-"""Trains one classifier and tests it: python experiments/train.py train.expanded=outputs/expanded/<dir>"""
+"""Trains one classifier on real, or real and expanded, images and tests it: python experiments/train.py train.expanded=<dir>"""
 
 from distdiff.commands.launch import command
 
-main = command("train", "distdiff.commands.train:train", about=__doc__)
+main = command("train")
 
 if __name__ == "__main__":
     main()

@@ -45,3 +45,25 @@ def score(config: DictConfig, run_dir: Path) -> None:
         raise ValueError("ours\nsecond line")
     results = {"dataset": "d", "accuracy": config.seed / 10, "seed": config.seed, "classes": [{"accuracy": 1}]}
     (run_dir / "results.json").write_text(json.dumps(results))
+
+
+def echo_rate(config: DictConfig, run_dir: Path) -> float:
+    """Returns the learning rate, as if it were an accuracy, and leaves a result."""
+    (run_dir / "results.json").write_text(json.dumps({"accuracy": config.train.learning_rate}))
+    return config.train.learning_rate
+
+
+def seed_as_figure(config: DictConfig, run_dir: Path) -> float:
+    (run_dir / "results.json").write_text(json.dumps({"accuracy": 0.5}))
+    return float(config.seed)
+
+
+def say_where(config: DictConfig, run_dir: Path) -> None:
+    """Says where the job runs and where its data are, as one line of JSON."""
+    told = {
+        "root": config.dataset.root,
+        "data_dir": config.paths.data_dir,
+        "cwd": str(Path.cwd()),
+        "run_dir": str(run_dir),
+    }
+    print(json.dumps(told))

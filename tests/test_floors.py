@@ -13,7 +13,7 @@ import distdiff
 PACKAGE = Path(distdiff.__file__).parent
 # From the top down. Rooms of one floor may import each other, in one direction.
 FLOORS = (
-    ("__init__", "api", "commands"),
+    ("__init__", "__main__", "api", "commands"),
     ("report", "preview"),
     ("study",),
     ("expansion", "pretraining", "description"),

@@ -26,8 +26,8 @@ class Tasks:
     fetch: str
 
 
-def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> None:
-    """Runs a job in as many processes as the job's `trainer` keys ask for.
+def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> float | None:
+    """Runs a job in as many processes as the job's `trainer` keys ask for. Returns the number that the task returned.
 
     In a process that does not lead the job, `run_dir` is None: the leading process sends the directory to the others.
     If `fetch_only` is set, the job is not run. This process alone then downloads what the job needs, even if the job
@@ -36,9 +36,8 @@ def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> None:
     place = _place(config)
     with nullcontext() if run_dir is None else recording(config, run_dir):
         if isinstance(place, Node):
-            run_ranks(place, MEMBER, tasks.run, config, run_dir)
-        else:
-            perform(tasks.fetch if config.fetch_only else tasks.run, config, run_dir, place)
+            return run_ranks(place, MEMBER, tasks.run, config, run_dir)
+        return perform(tasks.fetch if config.fetch_only else tasks.run, config, run_dir, place)
 
 
 def is_one_of_several(config: DictConfig) -> bool:

@@ -20,7 +20,7 @@ from distdiff.ranks.launcher import JOB, OUTCOME
 def main() -> None:
     """Runs the job in `<folder>` as the rank that `<place>` describes.
 
-    If the job ends early, the reason is written to a file in `<folder>`.
+    The figure that the job returns, or the reason why it ended early, is written to a file in `<folder>`.
     """
     folder, place = Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))
     threading.Thread(target=_end_with_the_launcher, daemon=True).start()
@@ -31,7 +31,8 @@ def main() -> None:
         job = json.loads((folder / JOB).read_text(encoding="utf-8"))
         config = OmegaConf.create(job["config"])  # checked and completed by the process that started this one
         OmegaConf.set_struct(config, True)
-        perform(job["task"], config, job["run_dir"] and Path(job["run_dir"]), place)
+        figure = perform(job["task"], config, job["run_dir"] and Path(job["run_dir"]), place)
+        outcome = {} if figure is None else {"figure": figure}
     except UserError as error:
         outcome = {"status": error.exit_status, "message": str(error), "shared": error.shared}
     except Stopped as stop:

@@ -1,27 +1,30 @@
-"""The text that `--help` and `--cfg job` print.
+"""What commands print: the text of `--help` and of `--cfg job`, and one-line messages.
 
 Hydra's own output is not used, because it lacks the keys that only some options have, and because making it copies
 Hydra's whole configuration store once for each group.
 """
 
-from hydra.core.object_type import ObjectType
+import sys
+
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.config.command import Command
-from distdiff.config.composition import Job
+from distdiff.config.command import WITHOUT_KEYS, Command
+from distdiff.config.composing import Job
 from distdiff.errors import UserError
 
 HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper")
 
 
+def say(message: object) -> None:
+    """Prints one line for the user to stderr; stdout holds the command's own output."""
+    print(f"distdiff: {message}", file=sys.stderr)
+
+
 def help_text(command: Command, about: str, job: Job) -> str:
     """The help text of a command: what it does (`about`), the options of its groups, and its configuration."""
     config = OmegaConf.masked_copy(job.config, [name for name in job.config if name != "hydra"])
-    with job.search.open() as hydra:
-        lines = [
-            f"{group}: {', '.join(hydra.config_loader.get_group_options(group, ObjectType.CONFIG))}"
-            for group in (*sorted(command.groups), *HYDRA_GROUPS)
-        ]
+    groups = (*sorted(command.groups), *[name for name in WITHOUT_KEYS if name in job.choices], *HYDRA_GROUPS)
+    lines = [f"{group}: {', '.join(job.search.options(group))}" for group in groups]
     return f"""{about.strip()}
 
 Change a value with group=option or group.key=value; sweep with -m key=a,b,c. --cfg job prints the configuration.

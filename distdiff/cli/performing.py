@@ -12,20 +12,27 @@ from distdiff.console.quiet import quiet_libraries
 from distdiff.ranks.arrangement import Rank
 
 
-def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | None) -> None:
-    """Runs `task` (`module:function`) in this process: as the rank `place`, or alone if `place` is None."""
+def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | None) -> float | None:
+    """Runs `task` (`module:function`) in this process: as the rank `place`, or alone if `place` is None.
+
+    Returns what the task returns if that is a number; a sweeper may optimise it.
+    """
     if place is None:
         with console.logging_to(run_dir / LOG):
-            _imported(task)(config, run_dir)
-        return
+            return _figure(_imported(task)(config, run_dir))
     from distdiff.ranks.world import join  # imports torch, which a job of one process may never need
 
     world = join(place)
     console.quiet = not world.leads
     run_dir = world.once(lambda: run_dir)
     with console.logging_to(run_dir / LOG) if world.leads else nullcontext():
-        _imported(task)(config, run_dir)
+        figure = _figure(_imported(task)(config, run_dir))
     world.part()
+    return figure
+
+
+def _figure(returned: object) -> float | None:
+    return float(returned) if isinstance(returned, (int, float)) else None
 
 
 def _imported(task: str) -> Callable[[DictConfig, Path], object]:

@@ -7,9 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from distdiff.commands.groups import GROUPS
 from distdiff.config.checking import complete_option, validate, validate_jobs
-from distdiff.config.command import Command
-from distdiff.config.composition import compose_jobs
-from distdiff.config.options import load_options
+from distdiff.config.command import Command, command_names, register_directories
+from distdiff.config.composing import compose_jobs, load_options
 
 
 def configure(command: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -27,6 +26,16 @@ def configure_jobs(command: str, overrides: Sequence[str] = ()) -> list[DictConf
     Raises `UserError` if a configuration is not valid.
     """
     return validate_jobs(compose_jobs(Command(command, GROUPS), list(overrides), multirun=True))
+
+
+def register_configs() -> None:
+    """Lets another Hydra application compose the configuration of a DistDiff command, `defaults: [run, …]`.
+
+    Call it before Hydra composes. The application needs `pkg://distdiff.conf` in its `hydra.searchpath`.
+    """
+    for name in command_names():
+        Command(name, GROUPS).register()
+    register_directories(make=True)
 
 
 def load_option(group: str, option: str, **keys: Any) -> DictConfig:

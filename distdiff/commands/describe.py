@@ -1,4 +1,4 @@
-"""`experiments/describe.py`: shows what is in a dataset, and what is wrong with it."""
+"""Shows what is in a dataset, and what is wrong with it: distdiff describe dataset=imagefolder dataset.root=<folder>."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`experiments/expand.py`: makes one expanded dataset."""
+"""Expands a dataset: distdiff expand dataset=digits guidance=direct expansion.factor=5."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`experiments/export.py`: filters expanded datasets, merges them into a new one, and uploads it."""
+"""Filters, merges, converts and uploads expanded datasets: distdiff export export.source=<dir> export.output_dir=<dir>."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`experiments/measure.py`: compares an expanded dataset with the real data."""
+"""Compares an expanded dataset with the real data: distdiff measure measure.expanded=outputs/expanded/<dir>."""
 
 import json
 from pathlib import Path

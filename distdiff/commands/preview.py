@@ -1,4 +1,4 @@
-"""`experiments/preview.py`: shows what an expansion would look like and cost, before it is run."""
+"""Shows what an expansion would make and what it would cost: distdiff preview dataset=digits guidance=direct."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""`experiments/run.py`: runs the whole study, and reports the results."""
+"""Runs the whole study on one dataset: distdiff run dataset=digits guidance=direct guidance.rho=1."""
 
 from pathlib import Path
 

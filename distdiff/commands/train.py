@@ -1,4 +1,4 @@
-"""`experiments/train.py`: trains one classifier on original images, or on original and expanded images."""
+"""Trains one classifier on real, or real and expanded, images and tests it: distdiff train train.expanded=<dir>."""
 
 import json
 from dataclasses import asdict

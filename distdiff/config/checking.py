@@ -6,20 +6,20 @@ A mistake is reported in one line with the key, its value and what is allowed.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distdiff.config.arguments import in_grammar
+from distdiff.config.arguments import parse, readable
 from distdiff.config.command import OPTIONS, ROWS
-from distdiff.config.composition import Job, parse, special_keys, vary
+from distdiff.config.composing import Job, load_options, targets_of, vary
 from distdiff.config.explanations import aliases, all_keys, explain_type, suggest
-from distdiff.config.limits import check_values
-from distdiff.config.options import load_options, options, targets_of
-from distdiff.config.signatures import COMPUTED, Parameter, Signature, signature_of
 from distdiff.errors import UserError
 from distdiff.keys import NAME, TARGET, Group, Limits
+from distdiff.keys.limits import check_values
+from distdiff.keys.signatures import COMPUTED, Parameter, Signature, signature_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def validate_jobs(jobs: Sequence[Job]) -> list[DictConfig]:
     by_nobody = set.intersection(*({item.full_name for item in unread} for _, unread in completed))
     for job, (config, unread) in zip(jobs, completed, strict=True):
         for item in unread:
-            if item.full_name in by_nobody:
+            if item.full_name in by_nobody and not (job.sample and _readers(item, job)):
                 raise UserError(_explain_unread(item, config, job))
     return [config for config, _ in completed]
 
@@ -81,6 +81,7 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
     schema = _with_groups(job.command.schema, schemas)
     _check_strangers(schema, given)
     config = _resolved(_typed(schema, given, job))
+    _set_places_and_defaults(config, job)
     unread = _bring_options(config, schema, unread, job)
     for item in unread:
         if job.typed_for(item.full_name) is None:
@@ -95,6 +96,29 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
             config[OPTIONS][ROWS] = {name: _variant(job, group, name, overrides) for name, overrides in found.items()}
     OmegaConf.set_struct(config, True)
     return config, unread
+
+
+def _set_places_and_defaults(config: DictConfig, job: Job) -> None:
+    """Expands `~` in paths, makes them absolute if Hydra changes the directory, and sets defaults that depend on the mode."""
+    base = Path.cwd() if job.chdir else None
+
+    def place(value: Any, may_be_hub_id: bool) -> Any:
+        if OmegaConf.is_list(value):
+            return [place(item, may_be_hub_id) for item in value]
+        if not isinstance(value, str):
+            return value
+        path = Path(value).expanduser() if value == "~" or value.startswith("~/") else Path(value)
+        if base is not None and (not may_be_hub_id or (base / value.partition(":")[0]).exists()):
+            path = base / path
+        return value if path == Path(value) else str(path)
+
+    for name, group in job.command.groups.items():
+        for key in group.paths:
+            if key in config[name] and not OmegaConf.is_missing(config[name], key):
+                config[name][key] = place(config[name][key], key in group.hub_ids)
+        for key, values in group.defaults.items():
+            if config[name][key] is None:
+                config[name][key] = values[job.swept]
 
 
 def _ignored(config: DictConfig, job: Job) -> list[Unread]:
@@ -115,7 +139,7 @@ def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictCon
     """The job's configuration with `overrides` (of `<group>.rows.<name>`) added, but without the keys of `group`."""
     try:
         varied = vary(job, overrides, group.name)
-        own = {item.lstrip("+") for item in in_grammar(overrides, *special_keys(job.command))}
+        own = {item.lstrip("+") for item in readable(overrides)}
         config, unread = complete(varied)
         for item in unread:
             if varied.typed_for(item.full_name) in own:
@@ -287,7 +311,7 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
     wanted = dict(_references(schema, config))
     for group in job.command.groups.values():
         if group.refers_to is not None:
-            found = group.refers_to(config, lambda name: options(name, job.search))
+            found = group.refers_to(config, job.search.options)
             wanted |= dict.fromkeys(found, group.name)
     _refuse_unwanted(typed, wanted)
     loaded = load_options(wanted, job.search) if wanted else OmegaConf.create({})
@@ -356,17 +380,22 @@ def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
     option = job.choices.get(item.group.name, config[item.group.name].get(NAME))
     if told is None:
         return f"{item.group.name}={option} has a key {item.name} that its _target_ does not take"
-    targets = targets_of(item.group.name, job.search)
-    readers = [name for name, target in targets.items() if item.name in signature_of(target).keys]
+    readers = _readers(item, job)
     if not readers:
         known = list(all_keys(config))
         return f"{told} is not allowed: there is no such key; {suggest(item.full_name, known, aliases(job.command))}"
     hint = f"it is for {item.group.name}={', '.join(readers)}"
     if general := [name for name in item.group.general_options if name in readers]:
         if OmegaConf.is_list(item.value):  # prefer an option that takes a list
-            general = [name for name in general if _takes_list(targets[name], item.name)] or general
+            general = [name for name in general if _takes_list(readers[name], item.name)] or general
         hint = f"did you mean {item.group.name}={general[0]} {told}?"
     return f"{told} is not allowed: {item.group.name}={option} does not read {item.full_name}; {hint}"
+
+
+def _readers(item: Unread, job: Job) -> dict[str, str]:
+    """The options of the group that read a key, with their `_target_`."""
+    targets = targets_of(item.group.name, job.search)
+    return {name: target for name, target in targets.items() if item.name in signature_of(target).keys}
 
 
 def _check_strangers(schema: type, config: DictConfig, prefix: str = "") -> None:

@@ -1,19 +1,25 @@
 """The configuration of a command: its own keys, and its groups."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from distdiff.config.options import CONFIG_DIR
+from distdiff.errors import UserError
 from distdiff.keys import Group, key
 
+PACKAGE = Path(__file__).resolve().parents[1]
+# An installed package holds `conf/`; in a checkout it lies beside the package.
+CONFIG_DIR = next(place / "conf" for place in (PACKAGE, PACKAGE.parent) if (place / "conf/settings.yaml").is_file())
 OPTIONS = "options"  # the key that holds the options to which the configuration refers by name
 ROWS = "rows"  # the key below `options` that holds further configurations of the job
 NOT_COMMANDS = ("settings",)
+WITHOUT_KEYS = ("hparams_search",)  # groups whose options only set keys of other groups
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Command:
         known = {group.name: group for group in self.known_groups}
         listed = OmegaConf.load(CONFIG_DIR / f"{self.name}.yaml").defaults
         names = [name for entry in listed if not isinstance(entry, str) for name in entry]
-        return {name: known[name] for name in names}
+        return {name: known[name] for name in names if name not in WITHOUT_KEYS}
 
     @cached_property
     def schema(self) -> type:
@@ -63,8 +69,12 @@ class Command:
 
     def others(self) -> list["Command"]:
         """All other commands."""
-        names = sorted(path.stem for path in CONFIG_DIR.glob("*.yaml"))
-        return [Command(name, self.known_groups) for name in names if name not in (self.name, *NOT_COMMANDS)]
+        return [Command(name, self.known_groups) for name in command_names() if name != self.name]
+
+
+def command_names() -> list[str]:
+    """The names of all commands: each has a file `conf/<name>.yaml`."""
+    return sorted(path.stem for path in CONFIG_DIR.glob("*.yaml") if path.stem not in NOT_COMMANDS)
 
 
 def schema_keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -73,3 +83,26 @@ def schema_keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield f"{prefix}{item.name}", item
         if is_dataclass(item.type):
             yield from schema_keys(item.type, f"{prefix}{item.name}.")
+
+
+def register_directories(make: bool) -> None:
+    """Registers the resolver `${new_directory:<path>}`, which `conf/settings.yaml` uses for the directories of runs.
+
+    It returns `<path>` or, if that exists, `<path>-1`, `<path>-2`, …, and makes the directory if `make` is set. Hydra
+    gives the resolved value of a multirun to all of its jobs. Raises `UserError` if the directory cannot be made.
+    """
+
+    def new_directory(wanted: str) -> str:
+        for attempt in itertools.count():
+            path = Path(wanted if attempt == 0 else f"{wanted}-{attempt}")
+            try:
+                if make:
+                    path.mkdir(parents=True)  # an existing directory is an error, so no two processes get the same one
+                return str(path)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise UserError(f"paths.output_dir: cannot write to {path} ({error.strerror})") from None
+        raise AssertionError
+
+    OmegaConf.register_new_resolver("new_directory", new_directory, use_cache=True, replace=True)

@@ -2,66 +2,88 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from hydra import compose
-from hydra._internal.hydra import Hydra
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from distdiff.config.arguments import as_typed
 from distdiff.config.command import Command, schema_keys
-from distdiff.config.options import one_of
-from distdiff.errors import first_line
+from distdiff.errors import UserError
 
 TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "List": "a list, [a, b]"}
-# Each launcher, and the extra of our package that installs it.
-LAUNCHERS = {"cluster": "slurm", "submitit_slurm": "slurm", "submitit_local": "slurm", "joblib": "joblib"}
+# The launchers and sweepers that come with a package, and the extra of our package that installs it.
+EXTRAS = {
+    "cluster": "slurm",
+    "submitit_slurm": "slurm",
+    "submitit_local": "slurm",
+    "joblib": "joblib",
+    "optuna": "optuna",
+}
 ALIKE = 0.6  # the smallest difflib ratio at which a name may be a misspelling of another
 
 
-def explain_composition(hydra: Hydra, command: Command, parsed: list[Override], error: Exception) -> str:
-    """Explains which override made composing fail; if no override did, gives the first line of Hydra's message."""
+def explain_composition(
+    command: Command,
+    parsed: list[Override],
+    error: Exception,
+    known: Mapping[str, list[str]],
+    compose: Callable[[list[str]], DictConfig | None],
+) -> str:
+    """Explains which override made composing fail; if no override did, gives Hydra's message as one line.
+
+    `known` lists the options of each group. `compose` composes the command with some overrides; None if it cannot.
+    """
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ValidationError):
         return explain_type(cause, parsed)
-    loader = hydra.config_loader
-    groups = {*command.groups, "hydra/launcher", "hydra/sweeper"}
-    chosen = [override for override in parsed if override.key_or_group in groups]
     own = dict(schema_keys(command.schema))
     for override in parsed:
         name = override.key_or_group
         if name in own or override.is_add() or name.partition(".")[0] in command.groups:
             continue
-        have = [f"{other.name}.py" for other in command.others() if name in dict(schema_keys(other.schema))]
+        have = [other.name for other in command.others() if name in dict(schema_keys(other.schema))]
         if have:
             listed = " and ".join(filter(None, (", ".join(have[:-1]), have[-1])))
             return (
-                f"{override.input_line} is not allowed: {command.name}.py has no {name}; {listed} "
+                f"{override.input_line} is not allowed: the command {command.name} has no {name}; {listed} "
                 f"{'have' if have[1:] else 'has'} it"
             )
+    chosen = [override for override in parsed if override.key_or_group in known]
     for override in chosen:
-        names = loader.get_group_options(override.key_or_group, ObjectType.CONFIG)
-        value = override.value()
-        if override.key_or_group == "hydra/launcher" and _is_not_installed(value, names):
-            return f"hydra/launcher={value} is not installed: pip install -e '.[{LAUNCHERS[value]}]'"
+        names, value = known[override.key_or_group], override.value()
+        if (extra := EXTRAS.get(str(value))) and str(value).replace("cluster", "submitit_slurm") not in names:
+            return f"{override.input_line} is not installed: pip install 'distdiff[{extra}]'"
         if not override.is_sweep_override() and not isinstance(value, list) and value not in names:
             return f"{override.input_line} is not allowed: {one_of(str(value), names)}"
-    try:
-        base = compose(command.name, overrides=[o.input_line for o in chosen if not o.is_sweep_override()])
-    except (HydraException, OmegaConfBaseException):
-        return first_line(error)
-    known = list(all_keys(base))
+    base = compose([override.input_line for override in chosen if not override.is_sweep_override()])
+    keys = [] if base is None else list(all_keys(base))
     for override in parsed:
         name = override.key_or_group
-        if name in groups or name in known or override.is_add() or name.startswith("hydra"):
+        if base is None or name in known or name in keys or override.is_add() or name.startswith("hydra"):
             continue
         return (
-            f"{name}={override.value()} is not allowed: there is no such key; {suggest(name, known, aliases(command))}"
+            f"{name}={override.value()} is not allowed: there is no such key; {suggest(name, keys, aliases(command))}"
         )
-    return first_line(error)
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
+
+
+def refuse_unmeant(command: Command, parsed: Iterable[Override], multirun: bool) -> None:
+    """Raises `UserError` for several values in a single run, and for a mapping in place of the name of an option."""
+    for override in parsed:
+        name, value = override.key_or_group, override.input_line.partition("=")[2]
+        if override.is_sweep_override() and not multirun:
+            raise UserError(
+                f"{override.input_line} has several values: a sweep needs -m: -m {shlex.quote(override.input_line)}; a list "
+                f"has brackets: {shlex.quote(f'{name}=[{value}]')}; a text is quoted: {as_typed(name, value)}"
+            )
+        if name in command.groups and isinstance(override.value(), dict):
+            keys = " ".join(shlex.quote(f"{name}.{key}={item}") for key, item in override.value().items())
+            raise UserError(
+                f"{override.input_line} is not allowed: {name} takes the name of an option; type its keys: {keys}"
+            )
 
 
 def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ()) -> str:
@@ -112,6 +134,8 @@ def all_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from all_keys(node, f"{prefix}{name}.")
 
 
-def _is_not_installed(launcher: str, names: list[str]) -> bool:
-    """Whether `launcher` comes with a package that is not installed; `names` are the launchers that Hydra finds."""
-    return launcher in LAUNCHERS and {"cluster": "submitit_slurm"}.get(launcher, launcher) not in names
+def one_of(value: str, names: list[str]) -> str:
+    """Says what is allowed instead of `value`: all of `names`, and the name that was probably meant."""
+    close = difflib.get_close_matches(value, names, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"one of {', '.join(names)}{hint}"

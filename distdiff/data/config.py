@@ -86,5 +86,4 @@ DATASET = Group(
     check=lambda config: check(config.dataset),
     general_options=("imagefolder", "hub", "expanded", "parquet"),
     paths=("root", "class_names", "prompts_file", "cache_dir"),
-    texts=("name", "prompt_template"),
 )

@@ -51,4 +51,5 @@ ENCODER = Group(
     options_have_keys=True,
     check=lambda config: check(config.encoder),
     paths=("model", "checkpoint"),
+    hub_ids=("model",),
 )

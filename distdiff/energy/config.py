@@ -9,9 +9,9 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
-from distdiff.config.signatures import signature_of
 from distdiff.errors import UserError
 from distdiff.keys import NAME, TARGET, Group
+from distdiff.keys.signatures import signature_of
 
 PROTOTYPES, EXEMPLARS = "prototypes", "exemplars"
 AVAILABLE = (PROTOTYPES, EXEMPLARS)

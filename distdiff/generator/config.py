@@ -85,7 +85,7 @@ GENERATOR = Group(
     check=check,
     warn=warn,
     paths=("model", "checkpoint_config", "guidance_decoder", "lora", "textual_inversion"),
-    texts=("negative_prompt",),
+    hub_ids=("model", "guidance_decoder", "lora", "textual_inversion"),
     also_called={
         "num_inference_steps": "generator.num_steps",
         "inference_steps": "generator.num_steps",

@@ -6,9 +6,9 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
-from distdiff.config.signatures import signature_of
 from distdiff.errors import UserError
 from distdiff.keys import NAME, TARGET, Group
+from distdiff.keys.signatures import signature_of
 
 # A study's row with one of these methods has the name of its guidance or of its augmentation policy.
 IMG2IMG, AUGMENTATION = "img2img", "augmentation"

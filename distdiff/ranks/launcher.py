@@ -28,8 +28,10 @@ GRACE = 300  # seconds that ranks have to finish their batch after a signal or o
 JOB, OUTCOME = "job.json", "outcome-{}.json"
 
 
-def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: Path | None) -> None:
+def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: Path | None) -> float | None:
     """Runs `task` (`module:function`) with `config` in each of a node's ranks, and returns when all ranks are done.
+
+    Returns the figure that the node's first rank reports, if any.
 
     Each rank runs the module `member`. The first argument on its command line is the folder that holds the job file.
 
@@ -62,8 +64,10 @@ def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: P
     for outcome in outcomes:
         if "stopped" in outcome:
             raise Stopped(outcome["stopped"])
-    for outcome in filter(None, outcomes):
-        raise RankLost(outcome["message"])
+    for outcome in outcomes:
+        if "message" in outcome:
+            raise RankLost(outcome["message"])
+    return outcomes[0].get("figure")
 
 
 def _start(node: Node, member: str, local_rank: int, place: Path) -> subprocess.Popen:

@@ -6,8 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.config.arguments import in_grammar
-from distdiff.config.composition import parse
+from distdiff.config.arguments import parse, readable
 from distdiff.errors import UserError
 from distdiff.expansion.naming import PLUS, row_name
 from distdiff.keys import Group, key
@@ -25,7 +24,8 @@ class StudyKeys:
     methods: list[str] = key()
     rows: Any = None  # further rows: a mapping from names to lists of overrides
     seeds: int = key(at_least=1)
-    split: str = key(choices=("test", "validation"))
+    split: str | None = key(choices=("test", "validation"))  # null: see the group's `defaults`
+    objective: str = key()  # what a job returns to a sweeper, of the chosen row: accuracy or one of the measures
 
 
 def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, str]]:
@@ -79,7 +79,7 @@ def variants(config: DictConfig) -> Mapping[str, list[str]]:
     for name, overrides in further_rows(config).items():
         if not OmegaConf.is_list(overrides) or not overrides or not all(isinstance(item, str) for item in overrides):
             raise UserError(f"study.rows.{name}={overrides} is not allowed: a list of overrides, {FORM}")
-        for override in parse(in_grammar(list(overrides))):
+        for override in parse(readable(overrides)):
             group = override.key_or_group.partition(".")[0]
             if group not in CHANGEABLE:
                 raise UserError(
@@ -90,4 +90,11 @@ def variants(config: DictConfig) -> Mapping[str, list[str]]:
     return found
 
 
-STUDY = Group("study", StudyKeys, check=check, refers_to=refers_to, variants=variants)
+STUDY = Group(
+    "study",
+    StudyKeys,
+    check=check,
+    refers_to=refers_to,
+    variants=variants,
+    defaults={"split": ("test", "validation")},  # settings are chosen on validation data, and sweeps choose settings
+)

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.config.command import OPTIONS, ROWS
-from distdiff.config.options import one_of
+from distdiff.config.explanations import one_of
 from distdiff.errors import UserError
 from distdiff.expansion.naming import PLUS, row_name
 from distdiff.methods.config import AUGMENTATION, IMG2IMG, NO_COPIES, POLICY

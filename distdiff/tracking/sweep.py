@@ -45,14 +45,14 @@ class SweptJob:
         return {name: value for name, value in numbers.items() if type(value) in (int, float) and name != "seed"}
 
 
-class SweepNotes:
-    """Notes on the jobs of a multirun, one file per job, in a `folder` that all processes of the multirun can reach.
+class SweptJobs:
+    """The records of a multirun's jobs, one file per job, in the folder `.jobs` of the multirun's directory.
 
-    Processes that a Hydra launcher starts have no other way to report how their jobs ended.
+    Hydra's callbacks write them in the processes that run jobs, which have no other way to report how their jobs ended.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, sweep: Path) -> None:
+        self.folder = sweep / ".jobs"
 
     def write(self, job: SweptJob) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -60,12 +60,13 @@ class SweepNotes:
         aside.write_text(json.dumps(asdict(job)), encoding="utf-8")
         aside.replace(self.folder / f"{job.number}.json")
 
-    def jobs(self) -> list[SweptJob]:
+    def read(self) -> list[SweptJob]:
         """The jobs that have begun, in the order of their numbers."""
-        notes = filter(None, map(_read, self.folder.glob("*.json")))
-        return sorted((SweptJob(**note) for note in notes), key=lambda job: job.number)
+        records = filter(None, map(_read, self.folder.glob("*.json")))
+        return sorted((SweptJob(**record) for record in records), key=lambda job: job.number)
 
     def forget(self) -> None:
+        """Removes the records of an earlier multirun in the same directory."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

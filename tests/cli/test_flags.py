@@ -19,7 +19,7 @@ def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         monkeypatch.setattr(sys, "argv", ["train.py", "logger=none", f"paths.output_dir={tmp_path}/out", *arguments])
         status = 0
         try:
-            command("train", "tasks:talk", about="")()
+            command("train", "tasks:talk")()
         except SystemExit as ending:
             status = ending.code
         return status or 0, capsys.readouterr().out

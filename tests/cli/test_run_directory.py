@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from distdiff.commands.launch import command
 from distdiff.console.record import recording
-from distdiff.tracking.sweep import SweepNotes, SweptJob, conclude
+from distdiff.tracking.sweep import SweptJob, SweptJobs, conclude
 
 QUIET = ["logger=none", "trainer=cpu"]
 
@@ -24,7 +24,7 @@ def start(monkeypatch, tmp_path: Path):
         given = [*QUIET, f"paths.output_dir={tmp_path}/out", *overrides]
         monkeypatch.setattr(sys, "argv", ["train.py", *given])
         try:
-            command("train", f"tasks:{task}", about="")()
+            command("train", f"tasks:{task}")()
         except SystemExit as ending:
             return ending.code
         return 0
@@ -132,8 +132,8 @@ def test_a_configuration_of_the_users_own_is_not_overwritten(tmp_path: Path) -> 
 
 
 def test_a_note_that_is_not_whole_hides_nothing(tmp_path: Path) -> None:
-    notes = SweepNotes(tmp_path / "notes")
+    notes = SweptJobs(tmp_path)
     job = SweptJob(0, str(tmp_path), str(tmp_path), ("seed=1",), error="stopped")
     notes.write(job)
-    (tmp_path / "notes" / "1.json").write_text('{"number": 1')
-    assert notes.jobs() == [replace(job, overrides=["seed=1"])]
+    (tmp_path / ".jobs" / "1.json").write_text('{"number": 1')
+    assert notes.read() == [replace(job, overrides=["seed=1"])]

@@ -12,14 +12,14 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.networks import ImageClassifier
 from distdiff.commands.configuration import load_option
 from distdiff.commands.groups import GROUPS
-from distdiff.config.command import NOT_COMMANDS, Command, schema_keys
-from distdiff.config.options import CONFIG_DIR, load_options, options
-from distdiff.config.signatures import signature_of
+from distdiff.config.command import CONFIG_DIR, NOT_COMMANDS, WITHOUT_KEYS, Command, schema_keys
+from distdiff.config.composing import OURS, load_options
 from distdiff.data.images import LabelledImages
 from distdiff.encoders.source import EncoderContext, EncoderSource
 from distdiff.energy.base import Energy
 from distdiff.guidance.base import Guidance
 from distdiff.keys import NAME, TARGET, build, keys_taken_by
+from distdiff.keys.signatures import signature_of
 from distdiff.methods.base import Method
 from distdiff.metrics.base import Metric
 from distdiff.prototypes.exemplars import Exemplars
@@ -27,7 +27,7 @@ from distdiff.selection.base import Selection
 
 COMMANDS = sorted(path.stem for path in CONFIG_DIR.glob("*.yaml") if path.stem not in NOT_COMMANDS)
 BY_NAME = {group.name: group for group in GROUPS}
-OPTIONS = [(group.name, option) for group in GROUPS if group.options_have_keys for option in options(group.name)]
+OPTIONS = [(group.name, option) for group in GROUPS if group.options_have_keys for option in OURS.options(group.name)]
 GIVEN = {
     "encoder=hf": ["encoder.model=facebook/dinov2-small"],
     "generator=local": [f"generator.model={ROOT}/distdiff/assets/tiny_digits"],
@@ -41,7 +41,7 @@ def test_every_option_of_every_group_composes_and_validates(command: str, monkey
     monkeypatch.setattr(IS_THERE, lambda dataset: None)
     for group in Command(command, GROUPS).groups:
         # A dataset is the same to every command, and there are many.
-        for option in ("digits", "imagefolder") if group == "dataset" and command != "train" else options(group):
+        for option in ("digits", "imagefolder") if group == "dataset" and command != "train" else OURS.options(group):
             if (command, group) == ("pretrain", "trainer") and option.startswith("ddp"):
                 continue  # trains on one device
             compose(command, [f"{group}={option}", *GIVEN.get(f"{group}={option}", [])])
@@ -49,7 +49,7 @@ def test_every_option_of_every_group_composes_and_validates(command: str, monkey
 
 def test_every_yaml_file_belongs_to_a_command_or_a_group() -> None:
     folders = {path.parent.name for path in CONFIG_DIR.glob("*/*.yaml")}
-    assert folders == BY_NAME.keys()
+    assert folders == {*BY_NAME, *WITHOUT_KEYS}
     assert {path.stem for path in CONFIG_DIR.glob("*.yaml")} == {*COMMANDS, *NOT_COMMANDS}
 
 
@@ -70,7 +70,7 @@ def test_an_options_keys_are_what_its_target_takes_each_with_one_default(group: 
 
 @pytest.mark.parametrize("group", BY_NAME)
 def test_a_key_that_every_yaml_file_of_its_group_gives_has_no_other_default(group: str) -> None:
-    names = options(group)
+    names = OURS.options(group)
     nodes = load_options({(group, option): group for option in names})[group]
     for item in fields(BY_NAME[group].keys):
         if item.name != TARGET and all(item.name in nodes[option] for option in names):
@@ -143,7 +143,7 @@ expansion.max_failures
 train.steps train.batch_size train.learning_rate train.weight_decay train.label_smoothing train.synthetic_probability
 train.expanded train.where
 measure.expanded measure.where measure.metrics measure.judge_steps
-study.methods study.rows study.seeds study.split
+study.methods study.rows study.seeds study.split study.objective
 trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.precision
 """
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from omegaconf import MISSING
 
-from distdiff.config.signatures import COMPUTED, Parameter, signature_of
 from distdiff.errors import UserError
 from distdiff.keys import Limits, keys_taken_by
+from distdiff.keys.signatures import COMPUTED, Parameter, signature_of
 
 MODULE = """
 from abc import ABC

@@ -18,7 +18,7 @@ from layouts import (
 from sources import configured, contents, error_of, load, red, sizes
 
 from distdiff.commands.configuration import load_option
-from distdiff.config.options import CONFIG_DIR
+from distdiff.config.command import CONFIG_DIR
 from distdiff.data.datasets import prompts
 from distdiff.data.sources import cifar
 

@@ -13,7 +13,7 @@ from conftest import compose
 from PIL import Image
 from small_expansion import contents, pixels, small_jobs
 
-from distdiff.config.options import options
+from distdiff.config.composing import OURS
 from distdiff.data.pixels import to_tensor
 from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
@@ -40,7 +40,7 @@ def test_an_expansions_directory_is_called_as_the_datas_folder_is(job, image_fol
     assert job("expansion.output_dir=null").path.name.startswith(f"{image_folder.name}-direct-")
 
 
-@pytest.mark.parametrize("method", options("guidance"))
+@pytest.mark.parametrize("method", OURS.options("guidance"))
 def test_datasets_reads_every_image_with_its_label(job, method: str) -> None:
     made = job(f"guidance={method}")
     made.run("test")

@@ -31,7 +31,7 @@ def test_jobs_in_a_launchers_processes_have_their_directories_and_their_failures
     assert done.stderr.strip() == "distdiff: missing is no expanded dataset: it has no manifest.json"
     (sweep,) = (tmp_path / "train/multirun").iterdir()
     assert (sweep / "0/results.json").is_file()
-    assert (sweep / "1/distdiff-error.txt").read_text().startswith("missing is no expanded dataset")
+    assert "missing is no expanded dataset" in (sweep / "1/log.txt").read_text()
     with open(sweep / "sweep.csv", newline="") as file:
         first, second = csv.DictReader(file)
     assert float(first["accuracy"]) == json.loads((sweep / "0/results.json").read_text())["accuracy"]

@@ -5,8 +5,8 @@ from conftest import compose
 from omegaconf import OmegaConf
 
 from distdiff.commands.configuration import configure_jobs
-from distdiff.config.arguments import in_grammar
-from distdiff.config.options import options
+from distdiff.config.arguments import readable
+from distdiff.config.composing import OURS
 from distdiff.errors import UserError
 from distdiff.expansion.naming import row_name
 from distdiff.study.methods import CHOSEN, ORIGINAL
@@ -16,19 +16,19 @@ CONTROL = "study.rows={control: [guidance=transform, guidance.init=random, guida
 
 
 def rows(*overrides: str) -> dict:
-    return {row.name: row for row in rows_of(compose("run", in_grammar(["logger=none", *overrides])))}
+    return {row.name: row for row in rows_of(compose("run", readable(["logger=none", *overrides])))}
 
 
 def test_no_name_means_two_rows() -> None:
     """A row is `original`, or an option of exactly one of three groups; `none` is guidance's."""
     groups = ("method", "guidance", "augmentation")
-    known = known_rows(options)
+    known = known_rows(OURS.options)
     for name, group in known.items():
-        others = [other for other in groups if other != group and name in options(other)]
+        others = [other for other in groups if other != group and name in OURS.options(other)]
         assert not others or (name, group, others) == ("none", "guidance", ["augmentation"])
     assert known["none"] == "guidance"
     assert not {ORIGINAL, CHOSEN} & known.keys()
-    assert not any("+" in name for group in (*groups, "selection") for name in options(group))
+    assert not any("+" in name for group in (*groups, "selection") for name in OURS.options(group))
 
 
 def test_each_kind_of_row_has_its_own_configuration() -> None:
@@ -74,7 +74,7 @@ def test_typed_keys_hold_for_rows_by_overrides_unless_these_choose_another_optio
 
 def test_a_row_may_change_how_it_is_trained() -> None:
     found = rows(
-        "study.rows={smooth: [train.label_smoothing=0.1, augmentation=mixup], strong: [expansion.strength=[0.5,0.9]]}"
+        "study.rows={smooth: [train.label_smoothing=0.1, augmentation=mixup], strong: ['expansion.strength=[0.5,0.9]']}"
     )
     assert found["smooth"].config.train.label_smoothing == 0.1
     assert found["smooth"].config.augmentation.name == "mixup"

@@ -77,8 +77,10 @@ class Group:
       name, the configuration with its overrides, but without this group, is put into `config.options.rows.<name>`.
     - `general_options`: the options that are not for one particular dataset. If a key is given to an option that does
       not read it, these options are suggested first.
-    - `paths`, `texts`: the keys whose values are paths, and the keys whose values are sentences. All these values are
-      taken from the command line as typed.
+    - `paths`: the keys whose values are paths, in which `~` stands for the home directory. With `hydra.job.chdir=true`,
+      relative paths are taken from the directory in which the command was started. `hub_ids` are those of them that may
+      also name something that is no path, such as a hub id.
+    - `defaults` maps each key without a value to its values in a single run and in a job of a multirun.
     - `also_called` maps a key's name in a related library or an earlier version to the full name of the key here.
     """
 
@@ -93,7 +95,8 @@ class Group:
     variants: Callable[[DictConfig], Mapping[str, list[str]]] | None = None
     general_options: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
+    hub_ids: tuple[str, ...] = ()
+    defaults: Mapping[str, tuple[Any, Any]] = field(default_factory=dict, hash=False)
     also_called: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 

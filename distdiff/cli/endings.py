@@ -1,0 +1,85 @@
+"""Hydra's callback that reports how jobs end, and concludes a multirun with a table."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from distdiff.cli.output import say
+from distdiff.config.composing import BASIC_SWEEPER, swept_keys
+from distdiff.errors import UserError, first_line
+from distdiff.keys import TARGET
+from distdiff.tracking.sweep import SweptJob, SweptJobs, conclude
+
+JOB_FAILED = 1
+
+
+class Endings(Callback):
+    """Reports each `UserError` in one line. In a multirun, keeps a record of each job, and ends with a table of all jobs.
+
+    `conf/settings.yaml` adds this callback to Hydra's. `status` is the command's exit status so far.
+    """
+
+    latest: ClassVar["Endings"]
+
+    def __init__(self) -> None:
+        Endings.latest = self
+        self.status = 0
+        self.swept: set[str] = set()
+        self.jobs: SweptJobs | None = None
+        self.continues = True  # whether the jobs after one that failed are run
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        self.jobs = SweptJobs(Path(config.hydra.sweep.dir).absolute())
+        self.jobs.forget()
+        params = config.hydra.sweeper.get("params") or {}
+        self.swept = swept_keys(config.hydra.overrides.task) | {str(name) for name in params}
+        self.continues = config.hydra.sweeper[TARGET] == BASIC_SWEEPER
+        if "optuna" in config.hydra.sweeper[TARGET]:
+            import optuna  # imported only here, because it is an extra
+
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        if self.jobs is not None:
+            job = self._job(config)
+            shown = [item for item in job.overrides if item.split("=")[0] in self.swept]
+            print(f"job {job.number}: {' '.join(shown)}", flush=True)
+            self.jobs.write(job)  # written already now, because a killed job writes nothing later
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        # `job_return.return_value` would print a line of Hydra's and raise the error.
+        error = job_return._return_value if job_return.status == JobStatus.FAILED else None
+        if isinstance(error, UserError):
+            say(error)
+            error.said = True
+            self.status = error.exit_status
+            if self.continues:  # otherwise the error would end the multirun; other sweepers count failures
+                job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+        if self.jobs is not None:
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            self.jobs.write(replace(self._job(config), error=error and f"{kind}{first_line(error)}"))
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Prints the table of a multirun's jobs, once."""
+        if self.jobs is not None:
+            jobs, self.jobs = self.jobs.read(), None
+            conclude(jobs)
+            self.status = JOB_FAILED if any(job.error for job in jobs) else 0
+
+    @classmethod
+    def conclude_latest(cls) -> None:
+        """Concludes a multirun that ended without `on_multirun_end`, such as one that a signal or a bug stopped."""
+        if hasattr(cls, "latest"):
+            cls.latest.conclude()
+
+    def _job(self, config: DictConfig) -> SweptJob:
+        hydra = config.hydra
+        sweep = str(self.jobs.folder.parent)
+        return SweptJob(hydra.job.num, sweep, str(hydra.runtime.output_dir), tuple(hydra.overrides.task))

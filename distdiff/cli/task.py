@@ -1,0 +1,81 @@
+"""The function that Hydra calls for each job, in this process or in one that a Hydra launcher has started."""
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from distdiff.cli.endings import JOB_FAILED
+from distdiff.cli.importing import import_from
+from distdiff.cli.job import Tasks, is_one_of_several, run_job
+from distdiff.cli.output import say
+from distdiff.config.checking import complete, validate
+from distdiff.config.command import Command
+from distdiff.config.composing import BASIC_SWEEPER, Job, SearchPath
+from distdiff.console.quiet import quiet_environment
+from distdiff.console.record import discard_empty
+from distdiff.errors import UserError
+from distdiff.keys import TARGET
+from distdiff.ranks.arrangement import device_indices
+
+JOBLIB = "hydra_plugins.hydra_joblib_launcher"
+
+
+@dataclass(frozen=True)
+class HydraTask:
+    """Checks the composed configuration of a job and runs the job. Launchers pickle this object."""
+
+    command: Command
+    tasks: Tasks
+    search: SearchPath
+    import_folders: tuple[Path, ...]
+
+    def __call__(self, config: DictConfig) -> float | None:
+        """Returns the figure that a sweeper may optimise. Raises `UserError`, which `Endings` reports."""
+        quiet_environment()  # again, like the next line, because a Hydra launcher may have started a new process
+        import_from(*self.import_folders)
+        hydra = HydraConfig.get()
+        swept, run_dir = hydra.mode == RunMode.MULTIRUN, Path(hydra.runtime.output_dir)
+        job = Job(
+            self.command,
+            config,
+            {str(name): str(option) for name, option in hydra.runtime.choices.items()},
+            tuple(hydra.overrides.task),
+            self.search,
+            swept=swept,
+            chdir=bool(hydra.job.chdir),
+        )
+        try:
+            with contextlib.chdir(hydra.runtime.cwd):  # relative paths are meant from there
+                # In a multirun, a key that this job does not read may be for another job. The command has checked every key.
+                checked = complete(job)[0] if swept else validate(job)
+            share_gpus(checked, hydra)
+            figure = run_job(self.tasks, checked, run_dir)
+        except UserError as error:
+            if not swept and not any(item.startswith("hydra.run.dir=") for item in hydra.overrides.hydra):
+                discard_empty(run_dir)
+            elif swept and is_one_of_several(config) and not error.shared:
+                say(error)
+                sys.exit(JOB_FAILED)  # the other ranks do not know this error; they stop because this rank is gone
+            raise
+        if figure is None and swept and hydra.sweeper[TARGET] != BASIC_SWEEPER:
+            raise UserError(
+                f"{self.command.name} returned no figure that a sweeper could optimise: the command run returns study.objective "
+                "of the row `chosen`, and train returns the accuracy"
+            )
+        return figure
+
+
+def share_gpus(config: DictConfig, hydra: HydraConf) -> None:
+    """Gives job n of the jobs that Hydra's joblib launcher runs at the same time the GPU n modulo the number of GPUs."""
+    single = config.trainer.accelerator in ("gpu", "cuda") and device_indices(config.trainer) is None
+    if single and hydra.mode == RunMode.MULTIRUN and hydra.launcher[TARGET].startswith(JOBLIB):
+        import torch  # imported only here, because it takes seconds
+
+        if count := torch.cuda.device_count():
+            config.trainer.devices = [hydra.job.num % count]

@@ -1,0 +1,123 @@
+"""What is typed means what it says; what cannot be read is answered with what to type."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import compose
+from omegaconf import OmegaConf
+
+from distdiff.commands.configuration import configure_jobs
+from distdiff.config.arguments import as_typed, read_flags
+from distdiff.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("'~/pictures'", f"{Path.home()}/pictures"),
+        ("'~'", str(Path.home())),
+        ("my pictures", "my pictures"),
+        ("'/a/b (1)/c=d'", "/a/b (1)/c=d"),
+        ("'~co/x'", "~co/x"),
+        ("['~/a (1)','/b, c']", [f"{Path.home()}/a (1)", "/b, c"]),
+        ('[~/a (1), "/b, c", /d\'s]', [f"{Path.home()}/a (1)", "/b, c", "/d's"]),
+        ("C:\\pictures\\x", "C:\\pictures\\x"),
+        ("2024", "2024"),
+    ],
+)
+def test_a_path_means_what_it_says(typed: str, meant: str | list[str]) -> None:
+    assert compose("export", [f"export.source={typed}"]).export.source == meant
+
+
+AWKWARD = (
+    *("/a/b (1)/c=d", "~/x", "/a,b", "it's", 'say "no"', "/a/[old] {x}", "a & b; c | d > e", "$HOME/`x`!", "/ü/é#"),
+    *("'quoted'", "'half", "back\\slash", "trailing\\", "[1, 2", "copy == 0", "a: b", "\\'", "*?", "(x"),
+)
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+def test_what_a_hint_says_typed_into_a_shell_means_what_was_meant(value: str) -> None:
+    """Every value that Hydra's grammar cannot read is answered with an argument that a shell and Hydra read as it."""
+    shell = ["bash", "-c", f"printf %s {as_typed('generator.negative_prompt', value)}"]
+    argument = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
+    assert compose("expand", [argument, "generator.cfg_scale=2"]).generator.negative_prompt == value
+
+
+@pytest.mark.parametrize(
+    "value", ["/a/b (1)/c=d", "~/x", "it's", "a & b; c | d > e", "/ü/é#", "copy == 0", "(x", "'half"]
+)
+def test_a_value_that_hydra_cannot_read_is_answered_with_the_argument_to_type(value: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose("expand", [f"generator.negative_prompt={value}"])
+    words = f"cannot be read: quote the value: {as_typed('generator.negative_prompt', value)}"
+    assert str(caught.value).endswith(words)
+
+
+def test_home_is_found_in_every_key_that_takes_a_path_and_in_sweeps(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("x", "y z"):
+        (tmp_path / name).mkdir()
+    jobs = configure_jobs("describe", ["dataset=imagefolder", "dataset.root='~/x','~/y z'"])
+    assert [job.dataset.root for job in jobs] == [f"{tmp_path}/x", f"{tmp_path}/y z"]
+    assert compose("train", ["train.expanded=['~/a','~/b']"]).train.expanded == [f"{tmp_path}/a", f"{tmp_path}/b"]
+
+
+SPELLED = {  # as W&B's agent writes the values of a sweep, which are Python's
+    "guidance.start_step=None": ("guidance.start_step", None),
+    "expansion.balance=True": ("expansion.balance", True),
+    "expansion.balance=False": ("expansion.balance", False),
+    "expansion.strength={'low': 0.5, 'high': 0.9}": ("expansion.strength", {"low": 0.5, "high": 0.9}),
+    "expansion.strength=[0.5, 0.7]": ("expansion.strength", [0.5, 0.7]),
+    "guidance.rho=1e-05": ("guidance.rho", 1e-5),
+    "prototype.num_groups=auto": ("prototype.num_groups", "auto"),
+    "train.expanded=['a b', 'c(1)']": ("train.expanded", ["a b", "c(1)"]),
+    "expansion={'factor': 3}": "expansion takes the name of an option; type its keys: expansion.factor=3",
+    "guidance={'rho': 0.3, 'name': 'x y'}": "type its keys: guidance.rho=0.3 'guidance.name=x y'",
+    "encoder.guide={'steps': 7}": ("encoder.guide.steps", 7),
+}
+
+
+@pytest.mark.parametrize("argument", SPELLED)
+def test_what_a_wandb_agent_types_means_what_it_says(argument: str) -> None:
+    meant, command = SPELLED[argument], "train" if argument.startswith("train.") else "expand"
+    if isinstance(meant, str):
+        with pytest.raises(UserError, match=re.escape(meant)):
+            compose(command, [argument])
+    else:
+        assert OmegaConf.select(compose(command, [argument]), meant[0]) == meant[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["expansion.strength=[0.5,", "0.7]"], "a bracket is not closed; a list with spaces is quoted"),
+        (["dataset.root=my", "pictures"], "'pictures' is not an override: write key=value"),
+        (["train.steps=a&b"], """quote the value: "train.steps='a&b'\""""),
+        (["train.where=copy == 0"], """quote the value: "train.where='copy == 0'\""""),
+    ],
+)
+def test_what_the_shell_cut_or_hydra_cannot_read_is_answered_with_the_quotes_it_takes(arguments, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose("train", arguments)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dataset", "imagefolder"], "keys have no dashes: dataset=imagefolder"),
+        (["seed=1", "--seed=3", "-m"], "keys have no dashes: seed=3"),
+        (["--batch-size", "seed=1"], "keys have no dashes: batch_size=..."),
+        (["--config", "conf/expand.yaml"], "there is no --config: a command reads conf/<command>.yaml"),
+        (["--cfg", "all of it"], "invalid choice"),
+        (["--config-name", "expand"], "--config-name is not allowed: a command reads conf/<command>.yaml"),
+        (["--resolve"], "--resolve is not allowed alone: use --cfg job --resolve"),
+    ],
+)
+def test_a_key_with_dashes_is_answered_with_the_key(arguments: list[str], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_flags(arguments)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
