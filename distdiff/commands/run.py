@@ -16,15 +16,18 @@ from distdiff.study.study import Study
 from distdiff.tracking.loggers import log_image, summarize, tracked
 
 
-def run(config: DictConfig, run_dir: Path) -> StudyResults:
-    """Runs the study, prints and logs its results, and writes results, report and sample grid into `run_dir`."""
+def run(config: DictConfig, run_dir: Path) -> float | None:
+    """Runs the study, prints and logs its results, and writes results, report and sample grid into `run_dir`.
+
+    Returns `study.objective` of the row that the job's keys choose; None if the study has no such row.
+    """
     study = Study(config, run_dir)
     plan = study.plan()
     with tracked(config, run_dir) as logger:
         results = study.run(plan, logger)
         if world().leads:
             _publish(results, plan.seeds[0].data.parts[0], config, run_dir, logger)
-    return results
+    return results.objective(config.study.objective)
 
 
 def _publish(

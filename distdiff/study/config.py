@@ -7,11 +7,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.config.arguments import parse, readable
+from distdiff.config.explanations import one_of
 from distdiff.errors import UserError
 from distdiff.expansion.naming import PLUS, row_name
 from distdiff.keys import Group, key
 from distdiff.methods.config import IMG2IMG
 from distdiff.selection.config import ALL
+from distdiff.study.measures import ACCURACY, OF_EVERY_EXPANSION
 from distdiff.study.methods import CHOSEN, ORIGINAL
 from distdiff.study.rows import CHANGEABLE, further_rows, references, row_names
 
@@ -52,12 +54,17 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
 def check(config: DictConfig) -> None:
     """Replaces `chosen` in `study.methods` by the name of the row that it stands for.
 
-    Raises `UserError` if `train.expanded` is set. Also raises it if the job's keys choose a `method` or `selection`
-    other than the default, but no row of `study.methods` is the row that these keys choose.
+    Raises `UserError` if `train.expanded` is set, if `study.objective` is not measured, or if the job's keys choose a
+    `method` or `selection` other than the default, but no row of `study.methods` is the row that these keys choose.
     """
     if config.train.expanded is not None:
         raise UserError(
             f"train.expanded={config.train.expanded} is not allowed here: a study expands the data itself; train.py takes it"
+        )
+    known = [ACCURACY, *config.measure.metrics, *OF_EVERY_EXPANSION]
+    if config.study.objective not in known:
+        raise UserError(
+            f"study.objective={config.study.objective} is not allowed: {one_of(config.study.objective, known)}"
         )
     names = [name for name in row_names(config) if name not in further_rows(config)]
     config.study.methods = names

@@ -10,20 +10,14 @@ from typing import Any
 
 from distdiff.errors import UserError
 from distdiff.metrics.base import Metric
+from distdiff.study.measures import ACCURACY, OF_EVERY_EXPANSION
 from distdiff.study.methods import ORIGINAL, UNGUIDED
 from distdiff.study.statistics import PairedDifference, paired_difference
 
-# What is measured for every expansion besides the metrics, mapped to whether higher values are better.
-# None means that neither higher nor lower values are better.
-OF_EVERY_EXPANSION: Mapping[str, bool | None] = {
-    "energy_before": None,
-    "energy_after": None,
-    "images_per_second": True,
-}
 # The other columns of a row in results.json and results.csv.
 ROW = (
     "method",
-    "accuracy",
+    ACCURACY,
     "accuracy_mean",
     "accuracy_std",
     "num_train",
@@ -138,6 +132,14 @@ class StudyResults:
         if self.chosen != UNGUIDED and (difference := self.difference(self.chosen, UNGUIDED)):
             lines.append(_sentence(f"Guidance {self.chosen!r}", difference, "unguided expansion"))
         return lines
+
+    def objective(self, name: str) -> float | None:
+        """What a sweeper may optimise: the mean accuracy, or mean of the measure `name`, of the row that the keys choose.
+
+        None if the study has no such row, or if the row has no such measure.
+        """
+        row = self.row(self.chosen)
+        return None if row is None else row.mean(name)
 
     def summary(self) -> dict[str, float]:
         """The numbers by which the jobs of a sweep are compared."""

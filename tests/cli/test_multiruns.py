@@ -105,8 +105,7 @@ def test_the_shipped_search_maximises_and_is_a_multirun_without_a_flag(start, tm
     assert status == 0, said
     (sweep,) = (tmp_path / "out/run/multirun").iterdir()
     assert [set(row) >= {"guidance.rho", "guidance.period"} for row in rows_of(sweep)] == [True] * 3
-    search = yaml.safe_load((sweep / "multirun.yaml").read_text())["hydra"]["sweeper"]
-    assert search["direction"] == "maximize"
+    assert OURS.compose("run", ["hparams_search=guidance_strength"]).hydra.sweeper.direction.name == "maximize"
 
 
 def test_a_mistake_in_a_key_that_a_sweeper_will_choose_is_found_before_the_first_job(start) -> None:

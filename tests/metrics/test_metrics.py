@@ -19,6 +19,7 @@ from distdiff.commands.expand import expand
 from distdiff.commands.export import export
 from distdiff.commands.measure import measure
 from distdiff.commands.run import run
+from distdiff.config.arguments import in_quotes
 from distdiff.data.sources import digits
 from distdiff.errors import UserError
 from distdiff.grids import captioned
@@ -206,7 +207,7 @@ def test_a_condition_measures_the_images_that_fulfil_it(small_run: list[str], tm
     made = expand(compose("expand", [*small_run, *data, "guidance=none"]), tmp_path)
     condition = "copy == 1 and class_name in ['3', '4', '5']"
     part = f"{tmp_path}/part"
-    copied = [f"export.source={made}", f"export.output_dir={part}", f"export.where={condition}"]
+    copied = [f"export.source={made}", f"export.output_dir={part}", f"export.where={in_quotes(condition)}"]
     (tmp_path / "run").mkdir()
     export(compose("export", copied), tmp_path / "run")
 
@@ -216,7 +217,7 @@ def test_a_condition_measures_the_images_that_fulfil_it(small_run: list[str], tm
 
     whole, exported = measured(f"measure.expanded={made}"), measured(f"measure.expanded={part}")
     capsys.readouterr()
-    filtered = measured(f"measure.expanded={made}", f"measure.where={condition}")
+    filtered = measured(f"measure.expanded={made}", f"measure.where={in_quotes(condition)}")
     assert "of 80 images of" in capsys.readouterr().out
     same = ("frechet_distance", "label_consistency", "coverage")
     assert {name: filtered[name] for name in same} == pytest.approx({name: exported[name] for name in same}, rel=1e-6)
@@ -232,9 +233,9 @@ def test_a_condition_measures_the_images_that_fulfil_it(small_run: list[str], tm
             measured(f"measure.expanded={made}", f'measure.where="{where}"')
         assert words in str(caught.value)
     with pytest.raises(UserError, match=r"^measure\.where='copy < 1' is not allowed without measure\.expanded"):
-        compose("measure", ["measure.where=copy < 1"])
+        compose("measure", ["measure.where='copy < 1'"])
     with pytest.raises(UserError, match=r"^measure\.where='copy <' is not allowed: a condition on columns"):
-        compose("measure", [f"measure.expanded={made}", "measure.where=copy <"])
+        compose("measure", [f"measure.expanded={made}", "measure.where='copy <'"])
 
 
 MEAN_LABEL = """
@@ -276,11 +277,15 @@ def test_a_metric_of_ones_own_is_computed_and_shown_wherever_the_others_are(
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     study = ["study.methods=[original,none]", "study.seeds=1", "measure.judge_steps=2", "train.steps=5"]
-    found = run(with_mean_label(compose("run", [*small_run, *study, "dataset.per_class=1"])), run_dir)
-    directory = Path(found.row("none").seeds[0].expanded)
+    config = with_mean_label(compose("run", [*small_run, *study, "dataset.per_class=1", "guidance=none"]))
+    config.study.objective = "mean_label"
+    returned = run(config, run_dir)
+    _, row = json.loads((run_dir / "results.json").read_text())["rows"]
+    directory = Path(row["expanded"][0])
     mean = 2 * np.mean(pyarrow.parquet.read_table(directory / "metadata.parquet")["label"].to_pylist())
 
     original, none = json.loads((run_dir / "results.json").read_text())["rows"]
+    assert returned == none["mean_label"]
     measures = ["coverage", "mean_label", "energy_before", "energy_after", "images_per_second"]
     assert none["mean_label"] == pytest.approx(mean)
     assert [original[name] for name in measures] == [None] * 5

@@ -15,6 +15,7 @@ from standin import standin_job_of
 
 from distdiff.commands.export import export
 from distdiff.commands.train import train
+from distdiff.config.arguments import in_quotes
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages
 from distdiff.data.splits.carving import carve
@@ -129,7 +130,7 @@ def test_a_classifier_trains_on_expanded_data_alone(expanded, tmp_path: Path) ->
     path, run = expanded("data"), tmp_path / "train"
     run.mkdir()
     keys = [f"paths.output_dir={tmp_path}/outputs", "train.steps=2", "logger=none"]
-    train(compose("train", ["dataset=expanded", f"dataset.root={path}", "dataset.where=copy < 2", *keys]), run)
+    train(compose("train", ["dataset=expanded", f"dataset.root={path}", "dataset.where='copy < 2'", *keys]), run)
     assert json.loads((run / "results.json").read_text())["num_train"] == 8 * 2
 
 
@@ -164,7 +165,7 @@ CONDITIONS = {
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_a_condition_keeps_the_rows_of_which_it_is_true(condition: str) -> None:
-    for text in (condition, compose("train", ["train.expanded=x", f"train.where={condition}"]).train.where):
+    for text in (condition, compose("train", ["train.expanded=x", f"train.where={in_quotes(condition)}"]).train.where):
         assert RowFilter("train.where", text).apply(TABLE)["copy"].to_pylist() == CONDITIONS[condition]
 
 
@@ -212,7 +213,7 @@ def test_what_a_condition_keeps_identifies_a_classifier(small_run, image_folder,
     )
     trained = tmp_path / "outputs/cache/classifiers"
     counts = []
-    for where in ([], ["train.where=copy==0"], ["train.where=copy  == 0"], ["train.where=copy >= 0"]):
+    for where in ([], ["train.where='copy==0'"], ["train.where='copy  == 0'"], ["train.where='copy >= 0'"]):
         keys = [
             item for item in small_run if item.split("=")[0].split(".")[0] not in ("generator", "encoder", "expansion")
         ]
@@ -228,7 +229,7 @@ def test_what_a_condition_keeps_identifies_a_classifier(small_run, image_folder,
     assert 2 * whole == 3 * half  # each source with both of its copies, and with the first
     assert (second, third, fourth) == (before + 1,) * 3  # what keeps everything is no other training set
     with pytest.raises(UserError, match="it is true of none of the"):
-        train(compose("train", [*data, *keys, f"train.expanded={path}", "train.where=copy > 9"]), tmp_path / "run")
+        train(compose("train", [*data, *keys, f"train.expanded={path}", "train.where='copy > 9'"]), tmp_path / "run")
 
 
 @pytest.mark.parametrize("source", ["imagefolder", "parquet"])
@@ -237,7 +238,7 @@ def test_an_export_is_an_expanded_dataset_with_the_same_bytes(
     expanded, tmp_path: Path, source: str, target: str
 ) -> None:
     path = expanded("made", f"expansion.format={source}", "expansion.image_format=jpeg")
-    keys = [f"export.source={path}", f"export.format={target}", "export.where=copy != 1", "export.shard_size=10"]
+    keys = [f"export.source={path}", f"export.format={target}", "export.where='copy != 1'", "export.shard_size=10"]
     copy = exported(tmp_path, "copy", *keys)
     kept = [row for row in rows_of(path) if row["copy"] != 1]
     named = {row["file_name"]: row for row in rows_of(copy)}
@@ -309,7 +310,7 @@ def test_an_interrupted_export_goes_on_and_another_one_is_refused(expanded, tmp_
     with pytest.raises(UserError, match="is not complete"):
         read_expanded(tmp_path / "copy")
     with pytest.raises(UserError, match=r"^export\.output_dir=.*made with another configuration \(where: None there"):
-        exported(tmp_path, "copy", f"export.source={path}", "export.where=copy == 0")
+        exported(tmp_path, "copy", f"export.source={path}", "export.where='copy == 0'")
     there = {file: file.stat().st_mtime_ns for file in (tmp_path / "copy").glob("*/*.png")}
     assert len(there) == 15
     copy = exported(tmp_path, "copy", f"export.source={path}")
@@ -324,7 +325,7 @@ def test_an_interrupted_export_goes_on_and_another_one_is_refused(expanded, tmp_
     (tmp_path / "full/mine.txt").touch()
     with pytest.raises(UserError, match=r"^export\.output_dir=.* is not allowed: it holds other files"):
         exported(tmp_path, "full", f"export.source={path}")
-    mine = [f"export.source={path}", "export.where=copy == 0"]
+    mine = [f"export.source={path}", "export.where='copy == 0'"]
     made = exported(tmp_path, "busy", *mine)
     (made / "manifest.json").write_text(
         (made / "manifest.json").read_text().replace('"complete": true', '"complete": false')

@@ -1,0 +1,12 @@
+"""What a study measures of every row besides the metrics of `measure.metrics`. This module imports nothing heavy."""
+
+from collections.abc import Mapping
+
+ACCURACY = "accuracy"
+# What is measured for every expansion, mapped to whether higher values are better. None means that neither higher nor
+# lower values are better.
+OF_EVERY_EXPANSION: Mapping[str, bool | None] = {
+    "energy_before": None,
+    "energy_after": None,
+    "images_per_second": True,
+}
