@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from distdiff.cli.directories import register_directories
 from distdiff.cli.endings import JOB_FAILED, Endings
 from distdiff.cli.importing import import_from
 from distdiff.cli.job import Tasks, leads, run_job
@@ -18,7 +19,7 @@ from distdiff.cli.output import help_text, in_yaml, say
 from distdiff.cli.task import HydraTask
 from distdiff.config.arguments import read_flags
 from distdiff.config.checking import validate_jobs
-from distdiff.config.command import CONFIG_DIR, Command, register_directories
+from distdiff.config.command import CONFIG_DIR, Command
 from distdiff.config.composing import OURS, Job, SearchPath, compose_jobs
 from distdiff.console.quiet import quiet_environment
 from distdiff.errors import ONWARD, Stopped, UserError

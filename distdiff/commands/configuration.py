@@ -5,9 +5,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from distdiff.cli.directories import register_directories
 from distdiff.commands.groups import GROUPS
 from distdiff.config.checking import complete_option, validate, validate_jobs
-from distdiff.config.command import Command, command_names, register_directories
+from distdiff.config.command import Command, command_names
 from distdiff.config.composing import compose_jobs, load_options
 
 

@@ -3,23 +3,24 @@
 A mistake is reported in one line with the key, its value and what is allowed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.config.arguments import parse, readable
 from distdiff.config.command import OPTIONS, ROWS
 from distdiff.config.composing import Job, load_options, targets_of, vary
-from distdiff.config.explanations import aliases, all_keys, explain_type, suggest
+from distdiff.config.explanations import aliases, explain_type
 from distdiff.errors import UserError
-from distdiff.keys import NAME, TARGET, Group, Limits
+from distdiff.keys import NAME, TARGET, Group, key
 from distdiff.keys.limits import check_values
-from distdiff.keys.signatures import COMPUTED, Parameter, Signature, signature_of
+from distdiff.keys.schema import options_schema, schema_of, signature_of_option
+from distdiff.keys.signatures import signature_of
+from distdiff.keys.suggesting import all_keys, suggest
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,15 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
         if group.options_have_keys:
             node = given[name]
             OmegaConf.set_struct(node, False)
-            _refuse_other_name(node, group, job)
+            if typed := job.typed_for(f"{name}.{NAME}"):
+                _refuse_other_name(typed, node, group, job.choices.get(name))
             _name(node, group, job.choices.get(name))
             _refuse_no_target(node, group)
             _check_ignored(node, group, job)
             unread += _take_out_unread(node, group)
             _refuse_lists(node, group, job)
-            schemas[name] = _schema_of(group, node)
-        else:
-            schemas[name] = group.keys
-    schema = _with_groups(job.command.schema, schemas)
+            schemas[name] = schema_of(group, node)
+    schema = job.command.schema_with(schemas)
     _check_strangers(schema, given)
     config = _resolved(_typed(schema, given, job))
     _set_places_and_defaults(config, job)
@@ -113,12 +113,13 @@ def _set_places_and_defaults(config: DictConfig, job: Job) -> None:
         return value if path == Path(value) else str(path)
 
     for name, group in job.command.groups.items():
-        for key in group.paths:
-            if key in config[name] and not OmegaConf.is_missing(config[name], key):
-                config[name][key] = place(config[name][key], key in group.hub_ids)
-        for key, values in group.defaults.items():
-            if config[name][key] is None:
-                config[name][key] = values[job.swept]
+        node = config[name]
+        for own in group.paths:
+            if own in node:
+                node[own] = place(node[own], own in group.hub_ids)
+        for own, values in group.defaults.items():
+            if node[own] is None:
+                node[own] = values[job.swept]
 
 
 def _ignored(config: DictConfig, job: Job) -> list[Unread]:
@@ -158,8 +159,12 @@ def complete_option(group: Group, option: str, node: DictConfig, place: str | No
     """
     place = group.name if place is None else place
     _name(node, group, option)
-    _refuse_strangers(group, node, place)
-    schema = _schema_of(group, node) if group.options_have_keys else group.keys
+    _refuse_no_target(node, group)
+    unread = _take_out_unread(node, group)
+    schema = schema_of(group, node)
+    for item in unread:
+        known = [f"{place}.{each.name}" for each in fields(schema) if each.name not in (TARGET, NAME)]
+        raise UserError(_no_such_key(f"{place}.{item.name}", item.value, known))
     try:
         typed = OmegaConf.merge(OmegaConf.structured(schema), node)
     except OmegaConfBaseException as error:
@@ -168,67 +173,14 @@ def complete_option(group: Group, option: str, node: DictConfig, place: str | No
     return typed
 
 
-def _schema_of(group: Group, node: DictConfig) -> type:
-    """The schema of the option that `node` configures.
-
-    A key whose default only Python can evaluate is included only if `node` sets the key.
-    """
-    target = node.get(TARGET)
-    return option_schema(group, target, tuple(map(str, node)) if target else ())
-
-
-@cache
-def option_schema(group: Group, target: str | None, given: tuple[str, ...] = ()) -> type:
-    """A dataclass of the keys that all options of a group have and of the keys in the signature of `target`.
-
-    A key in `given` that the signature lacks may hold any value. A key whose default only Python can evaluate is
-    included only if the key is in `given`.
-    """
-    own = signature_of(target).keys if target else {}
-    own = {name: Parameter() for name in given} | own
-    common = {item.name for item in fields(group.keys)}
-    added = [
-        (name, item.type, _field(MISSING if item.default == COMPUTED else item.default, item.limits))
-        for name, item in own.items()
-        if name not in common and (item.default != COMPUTED or name in given)
-    ]
-    return make_dataclass(f"{group.name.title()}Keys", added, bases=(group.keys,))
-
-
-def _field(default: Any, limits: Limits) -> Any:
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: default, metadata=limits.as_metadata())
-    return field(default=default, metadata=limits.as_metadata())
-
-
-def _with_groups(schema: type, groups: Mapping[str, type]) -> type:
-    """A command's `schema`, in which each group in `groups` has the dataclass that `groups` gives for it."""
-    own = [
-        (
-            item.name,
-            groups.get(item.name, item.type),
-            field(default_factory=groups[item.name])
-            if item.name in groups
-            else field(default=item.default, default_factory=item.default_factory, metadata=item.metadata),
-        )
-        for item in fields(schema)
-    ]
-    return make_dataclass(schema.__name__, own)
-
-
 def _name(node: DictConfig, group: Group, choice: str | None) -> None:
     """Sets an option's `name` to the name of its file, `choice`, unless the group allows other names."""
-    if _named_by_file(group) and choice is not None:
+    if group.named_by_file and choice is not None:
         node[NAME] = choice
 
 
-def _named_by_file(group: Group) -> bool:
-    return [item.type for item in fields(group.keys) if item.name == NAME] == [str]
-
-
-def _refuse_other_name(node: DictConfig, group: Group, job: Job) -> None:
-    choice, typed = job.choices.get(group.name), job.typed_for(f"{group.name}.{NAME}")
-    if typed is not None and _named_by_file(group) and node.get(NAME) != choice:
+def _refuse_other_name(typed: str, node: DictConfig, group: Group, choice: str | None) -> None:
+    if group.named_by_file and node.get(NAME) != choice:
         raise UserError(
             f"{typed} is not allowed: an option has the name of its YAML file; {group.name}=<option> chooses one"
         )
@@ -236,19 +188,21 @@ def _refuse_other_name(node: DictConfig, group: Group, job: Job) -> None:
 
 def _check_ignored(node: DictConfig, group: Group, job: Job) -> None:
     """Checks each key that the chosen option ignores against its limits in another option, which reads the key."""
-    own = _signature(node).keys
+    own = signature_of_option(node).keys
     for name in group.taken_everywhere:
         if name not in node or name in own:
             continue
         readers = [signature_of(target).keys for target in targets_of(group.name, job.search).values()]
         parameter = next(keys[name] for keys in readers if name in keys)
-        schema = make_dataclass("Ignored", [(name, parameter.type, _field(parameter.default, parameter.limits))])
+        schema = make_dataclass("Ignored", [(name, parameter.type, key(parameter.default, **vars(parameter.limits)))])
         schema = make_dataclass("Ignored", [(group.name, schema, field(default_factory=schema))])
         given = OmegaConf.create({group.name: {name: node._get_node(name)}}, parent=node._get_parent())
         check_values(schema, _resolved(_typed(schema, given, job)))
 
 
 def _refuse_no_target(node: DictConfig, group: Group) -> None:
+    if not group.options_have_keys:
+        return
     may_be_null = any(item.name == TARGET and item.default is None for item in fields(group.keys))
     if not isinstance(node.get(TARGET), str) and not (may_be_null and TARGET in node):
         raise UserError(
@@ -258,7 +212,7 @@ def _refuse_no_target(node: DictConfig, group: Group) -> None:
 
 def _take_out_unread(node: DictConfig, group: Group) -> list[Unread]:
     """Removes from `node` all keys that its option does not read, and returns the ones that may not be ignored."""
-    signature = _signature(node)
+    signature = signature_of_option(node)
     if signature.takes_any:
         return []
     known = {item.name for item in fields(group.keys)} | signature.keys.keys()
@@ -272,7 +226,7 @@ def _take_out_unread(node: DictConfig, group: Group) -> list[Unread]:
 
 def _refuse_lists(node: DictConfig, group: Group, job: Job) -> None:
     """Raises `UserError` if a key that takes one value holds a list; the message names the options that take a list."""
-    for name, parameter in _signature(node).keys.items():
+    for name, parameter in signature_of_option(node).keys.items():
         if name in node and OmegaConf.is_list(node._get_node(name)) and not parameter.takes_list:
             targets = targets_of(group.name, job.search).items()
             takers = [option for option, target in targets if _takes_list(target, name)]
@@ -313,12 +267,12 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
         if group.refers_to is not None:
             found = group.refers_to(config, job.search.options)
             wanted |= dict.fromkeys(found, group.name)
-    _refuse_unwanted(typed, wanted)
+    _check_strangers(options_schema(wanted), typed, f"{OPTIONS}.")
     loaded = load_options(wanted, job.search) if wanted else OmegaConf.create({})
     leftovers = []
     for item in unread:
         found = loaded.get(item.group.name, {})
-        readers = [node for node in found.values() if item.name in _signature(node).keys]
+        readers = [node for node in found.values() if item.name in signature_of_option(node).keys]
         for node in readers:
             node[item.name] = item.value
         if not readers:
@@ -333,30 +287,8 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
     _resolved(config)
     for name, option in wanted:
         node = config[OPTIONS][name][option]
-        check_values(_schema_of(groups[name], node), node, f"{OPTIONS}.{name}.{option}.")
+        check_values(schema_of(groups[name], node), node, f"{OPTIONS}.{name}.{option}.")
     return leftovers
-
-
-def _refuse_unwanted(typed: DictConfig, wanted: Iterable[tuple[str, str]]) -> None:
-    """Raises `UserError` if keys below `options` are for an option that the configuration does not refer to."""
-    for name, given in typed.items():
-        known = [option for group, option in wanted if group == name]
-        allowed = f"one of {', '.join(known)}" if known else f"no option of {name} is referred to by name here"
-        if not OmegaConf.is_dict(given):
-            raise UserError(f"{OPTIONS}.{name}={given} is not allowed: give keys, {OPTIONS}.{name}.<option>.<key>=...")
-        for option, keys in given.items():
-            if option not in known:
-                raise UserError(f"{OPTIONS}.{name}.{option} is not allowed: {allowed}")
-            if not OmegaConf.is_dict(keys):
-                raise UserError(
-                    f"{OPTIONS}.{name}.{option}={keys} is not allowed: give keys, {OPTIONS}.{name}.{option}.<key>=..."
-                )
-
-
-def _signature(node: DictConfig) -> Signature:
-    """The signature of the option that `node` configures; the signature is empty if the option has no `_target_`."""
-    target = node.get(TARGET)
-    return signature_of(target) if target and isinstance(target, str) else Signature()
 
 
 def _references(schema: type, config: DictConfig, prefix: str = "") -> Iterator[tuple[tuple[str, str], str]]:
@@ -398,33 +330,18 @@ def _readers(item: Unread, job: Job) -> dict[str, str]:
     return {name: target for name, target in targets.items() if item.name in signature_of(target).keys}
 
 
+def _no_such_key(name: str, value: Any, known: list[str]) -> str:
+    return f"{name}={value} is not allowed: there is no such key; {suggest(name, known, {})}"
+
+
 def _check_strangers(schema: type, config: DictConfig, prefix: str = "") -> None:
     """Raises `UserError` for a key not in `schema`: Hydra lets `+key=value` add it, but nothing would read it."""
     known = {item.name: item.type for item in fields(schema)}
     for name in config:
         if name not in known:
-            full = f"{prefix}{name}"
-            meant = suggest(full, [f"{prefix}{each}" for each in known], {})
-            raise UserError(f"{full}={config._get_node(name)} is not allowed: there is no such key; {meant}")
+            given = config._get_node(name)
+            raise UserError(_no_such_key(f"{prefix}{name}", given, [f"{prefix}{each}" for each in known]))
         if is_dataclass(known[name]):
             if not OmegaConf.is_dict(config[name]):
                 raise UserError(f"{prefix}{name}={config[name]} is not allowed: give keys, {prefix}{name}.<key>=...")
             _check_strangers(known[name], config[name], f"{prefix}{name}.")
-
-
-def _refuse_strangers(group: Group, node: DictConfig, place: str) -> None:
-    """Raises `UserError` for a key that the option does not take. A key that the option may ignore is removed."""
-    if group.options_have_keys:
-        _refuse_no_target(node, group)
-    signature = _signature(node)
-    if signature.takes_any:
-        return
-    known = {item.name for item in fields(group.keys)} | signature.keys.keys()
-    for name in list(node):
-        if name in known:
-            continue
-        if name not in group.taken_everywhere:
-            full, keys = f"{place}.{name}", sorted(known - {TARGET, NAME})
-            meant = suggest(full, [f"{place}.{each}" for each in keys], {})
-            raise UserError(f"{full}={node[name]} is not allowed: there is no such key; {meant}")
-        del node[name]

@@ -1,8 +1,7 @@
 """The configuration of a command: its own keys, and its groups."""
 
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, make_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from distdiff.errors import UserError
 from distdiff.keys import Group, key
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -43,17 +41,18 @@ class Command:
 
     @cached_property
     def schema(self) -> type:
-        """The command's keys and groups as a dataclass."""
+        """The command's keys and groups as a dataclass, in which a group has the keys that all its options have."""
+        return self.schema_with({})
+
+    def schema_with(self, chosen: Mapping[str, type]) -> type:
+        """The command's schema, in which each group in `chosen` has the dataclass that `chosen` gives for it."""
         own = [
             ("command", str, key()),
             ("seed", int, key(0, at_least=0)),
-            (
-                "fetch_only",
-                bool,
-                key(False),
-            ),  # true: only download what the command will need on a node without a network
+            ("fetch_only", bool, key(False)),  # true: only download what the command needs on a node without a network
         ]
-        groups = [(name, group.keys, field(default_factory=group.keys)) for name, group in self.groups.items()]
+        kinds = {name: chosen.get(name, group.keys) for name, group in self.groups.items()}
+        groups = [(name, kind, field(default_factory=kind)) for name, kind in kinds.items()]
         return make_dataclass("CommandKeys", [*own, *groups, (OPTIONS, dict, key({}))])
 
     def register(self) -> None:
@@ -75,34 +74,3 @@ class Command:
 def command_names() -> list[str]:
     """The names of all commands: each has a file `conf/<name>.yaml`."""
     return sorted(path.stem for path in CONFIG_DIR.glob("*.yaml") if path.stem not in NOT_COMMANDS)
-
-
-def schema_keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted key, dataclass field) for every key of a schema, including nested keys."""
-    for item in fields(schema):
-        yield f"{prefix}{item.name}", item
-        if is_dataclass(item.type):
-            yield from schema_keys(item.type, f"{prefix}{item.name}.")
-
-
-def register_directories(make: bool) -> None:
-    """Registers the resolver `${new_directory:<path>}`, which `conf/settings.yaml` uses for the directories of runs.
-
-    It returns `<path>` or, if that exists, `<path>-1`, `<path>-2`, …, and makes the directory if `make` is set. Hydra
-    gives the resolved value of a multirun to all of its jobs. Raises `UserError` if the directory cannot be made.
-    """
-
-    def new_directory(wanted: str) -> str:
-        for attempt in itertools.count():
-            path = Path(wanted if attempt == 0 else f"{wanted}-{attempt}")
-            try:
-                if make:
-                    path.mkdir(parents=True)  # an existing directory is an error, so no two processes get the same one
-                return str(path)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise UserError(f"paths.output_dir: cannot write to {path} ({error.strerror})") from None
-        raise AssertionError
-
-    OmegaConf.register_new_resolver("new_directory", new_directory, use_cache=True, replace=True)

@@ -26,9 +26,10 @@ from yaml import YAMLError
 
 from distdiff.config.arguments import parse, readable
 from distdiff.config.command import CONFIG_DIR, Command
-from distdiff.config.explanations import explain_composition, one_of, refuse_unmeant
+from distdiff.config.explanations import explain_composition, refuse_unmeant
 from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
+from distdiff.keys.suggesting import one_of
 
 SEARCHPATH = "hydra.searchpath"
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)

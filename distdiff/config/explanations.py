@@ -1,17 +1,18 @@
 """Explains an error of Hydra or OmegaConf in one line: key, value, what is allowed, and the closest valid name."""
 
-import difflib
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from distdiff.config.arguments import as_typed
-from distdiff.config.command import Command, schema_keys
+from distdiff.config.command import Command
 from distdiff.errors import UserError
+from distdiff.keys.schema import schema_keys
+from distdiff.keys.suggesting import all_keys, one_of, suggest
 
 TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "List": "a list, [a, b]"}
 # The launchers and sweepers that come with a package, and the extra of our package that installs it.
@@ -22,7 +23,6 @@ EXTRAS = {
     "joblib": "joblib",
     "optuna": "optuna",
 }
-ALIKE = 0.6  # the smallest difflib ratio at which a name may be a misspelling of another
 
 
 def explain_composition(
@@ -101,41 +101,6 @@ def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ())
     return f"{key}={value.group(1)} is not allowed: {wanted}"
 
 
-def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
-    """Suggests which of the `known` keys was meant by `key`, or lists the keys of its group if no key is similar.
-
-    `called` maps names that other libraries use for keys to the full names of the same keys here.
-    """
-    leaf = key.rsplit(".", 1)[-1]
-    if called.get(leaf) in known:
-        return f"here it is called {called[leaf]}"
-    same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
-    # All keys of a group begin with the group's name, so the last parts of the names are compared too.
-    alike = [name for name in known if difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], leaf).ratio() >= ALIKE]
-    close = difflib.get_close_matches(key, same_leaf or alike, n=1, cutoff=0 if same_leaf else ALIKE)
-    if close:
-        return f"did you mean {close[0]}?"
-    siblings = [name for name in known if name.startswith(key.split(".")[0] + ".")]
-    siblings = siblings or [name for name in known if "." not in name]
-    return "its keys: " + ", ".join(siblings)
-
-
 def aliases(command: Command) -> dict[str, str]:
     """Maps each name that a related library or an earlier version uses for a key of the command to the key's full name here."""
     return {other: ours for group in command.groups.values() for other, ours in group.also_called.items()}
-
-
-def all_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    """The dotted names of all keys and groups of a configuration."""
-    for name in config:
-        yield f"{prefix}{name}"
-        node = config._get_node(name)
-        if isinstance(node, DictConfig) and not node._is_none():
-            yield from all_keys(node, f"{prefix}{name}.")
-
-
-def one_of(value: str, names: list[str]) -> str:
-    """Says what is allowed instead of `value`: all of `names`, and the name that was probably meant."""
-    close = difflib.get_close_matches(value, names, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return f"one of {', '.join(names)}{hint}"

@@ -14,7 +14,7 @@ This module imports nothing heavy.
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 from hydra.errors import InstantiationException
@@ -98,6 +98,11 @@ class Group:
     hub_ids: tuple[str, ...] = ()
     defaults: Mapping[str, tuple[Any, Any]] = field(default_factory=dict, hash=False)
     also_called: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def named_by_file(self) -> bool:
+        """Whether an option's `name` is always the name of its YAML file."""
+        return [item.type for item in fields(self.keys) if item.name == NAME] == [str]
 
 
 def build(option: Mapping[str, Any], *context: Any, **more: Any) -> Any:

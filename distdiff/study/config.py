@@ -7,10 +7,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.config.arguments import parse, readable
-from distdiff.config.explanations import one_of
 from distdiff.errors import UserError
 from distdiff.expansion.naming import PLUS, row_name
 from distdiff.keys import Group, key
+from distdiff.keys.suggesting import one_of
 from distdiff.methods.config import IMG2IMG
 from distdiff.selection.config import ALL
 from distdiff.study.measures import ACCURACY, OF_EVERY_EXPANSION

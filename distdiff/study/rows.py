@@ -12,9 +12,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.config.command import OPTIONS, ROWS
-from distdiff.config.explanations import one_of
 from distdiff.errors import UserError
 from distdiff.expansion.naming import PLUS, row_name
+from distdiff.keys.suggesting import one_of
 from distdiff.methods.config import AUGMENTATION, IMG2IMG, NO_COPIES, POLICY
 from distdiff.selection.config import ALL
 from distdiff.study.methods import CHOSEN, ORIGINAL

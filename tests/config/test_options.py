@@ -12,13 +12,14 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.networks import ImageClassifier
 from distdiff.commands.configuration import load_option
 from distdiff.commands.groups import GROUPS
-from distdiff.config.command import CONFIG_DIR, NOT_COMMANDS, WITHOUT_KEYS, Command, schema_keys
+from distdiff.config.command import CONFIG_DIR, NOT_COMMANDS, WITHOUT_KEYS, Command
 from distdiff.config.composing import OURS, load_options
 from distdiff.data.images import LabelledImages
 from distdiff.encoders.source import EncoderContext, EncoderSource
 from distdiff.energy.base import Energy
 from distdiff.guidance.base import Guidance
 from distdiff.keys import NAME, TARGET, build, keys_taken_by
+from distdiff.keys.schema import schema_keys
 from distdiff.keys.signatures import signature_of
 from distdiff.methods.base import Method
 from distdiff.metrics.base import Metric

@@ -1,0 +1,61 @@
+"""The keys of an option, or of a whole command, as a dataclass that OmegaConf merges values into."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import field, fields, is_dataclass, make_dataclass
+from functools import cache
+from typing import Any
+
+from omegaconf import MISSING, DictConfig
+
+from distdiff.keys import TARGET, Group, key
+from distdiff.keys.signatures import COMPUTED, Parameter, Signature, signature_of
+
+
+def schema_of(group: Group, node: DictConfig) -> type:
+    """The schema of the option that `node` configures.
+
+    A key whose default only Python can evaluate is included only if `node` sets the key.
+    """
+    target = node.get(TARGET) if group.options_have_keys else None
+    return option_schema(group, target, tuple(map(str, node)) if target else ())
+
+
+@cache
+def option_schema(group: Group, target: str | None, given: tuple[str, ...] = ()) -> type:
+    """A dataclass of the keys that all options of a group have and of the keys in the signature of `target`.
+
+    A key in `given` that the signature lacks may hold any value. A key whose default only Python can evaluate is
+    included only if the key is in `given`.
+    """
+    own = signature_of(target).keys if target else {}
+    own = {name: Parameter() for name in given} | own
+    common = {item.name for item in fields(group.keys)}
+    added = [
+        (name, item.type, key(MISSING if item.default == COMPUTED else item.default, **vars(item.limits)))
+        for name, item in own.items()
+        if name not in common and (item.default != COMPUTED or name in given)
+    ]
+    return make_dataclass(f"{group.name.title()}Keys", added, bases=(group.keys,))
+
+
+def options_schema(wanted: Iterable[tuple[str, str]]) -> type:
+    """A dataclass in which each (group, option) of `wanted` may hold keys, which are not checked."""
+    groups: dict[str, list[str]] = {}
+    for group, option in wanted:
+        groups.setdefault(group, []).append(option)
+    kinds = {name: make_dataclass(name, [(option, dict, None) for option in own]) for name, own in groups.items()}
+    return make_dataclass("Options", [(name, kind, field(default_factory=kind)) for name, kind in kinds.items()])
+
+
+def signature_of_option(node: DictConfig) -> Signature:
+    """The signature of the option that `node` configures; the signature is empty if the option has no `_target_`."""
+    target = node.get(TARGET)
+    return signature_of(target) if target and isinstance(target, str) else Signature()
+
+
+def schema_keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key, dataclass field) for every key of a schema, including nested keys."""
+    for item in fields(schema):
+        yield f"{prefix}{item.name}", item
+        if is_dataclass(item.type):
+            yield from schema_keys(item.type, f"{prefix}{item.name}.")

@@ -1,0 +1,43 @@
+"""Finds the name that was probably meant, for error messages."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+
+from omegaconf import DictConfig
+
+ALIKE = 0.6  # the smallest difflib ratio at which a name may be a misspelling of another
+
+
+def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
+    """Suggests which of the `known` keys was meant by `key`, or lists the keys of its group if no key is similar.
+
+    `called` maps names that other libraries use for keys to the full names of the same keys here.
+    """
+    leaf = key.rsplit(".", 1)[-1]
+    if called.get(leaf) in known:
+        return f"here it is called {called[leaf]}"
+    same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
+    # All keys of a group begin with the group's name, so the last parts of the names are compared too.
+    alike = [name for name in known if difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], leaf).ratio() >= ALIKE]
+    close = difflib.get_close_matches(key, same_leaf or alike, n=1, cutoff=0 if same_leaf else ALIKE)
+    if close:
+        return f"did you mean {close[0]}?"
+    siblings = [name for name in known if name.startswith(key.split(".")[0] + ".")]
+    siblings = siblings or [name for name in known if "." not in name]
+    return "its keys: " + ", ".join(siblings)
+
+
+def all_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """The dotted names of all keys and groups of a configuration."""
+    for name in config:
+        yield f"{prefix}{name}"
+        node = config._get_node(name)
+        if isinstance(node, DictConfig) and not node._is_none():
+            yield from all_keys(node, f"{prefix}{name}.")
+
+
+def one_of(value: str, names: list[str]) -> str:
+    """Says what is allowed instead of `value`: all of `names`, and the name that was probably meant."""
+    close = difflib.get_close_matches(value, names, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"one of {', '.join(names)}{hint}"
