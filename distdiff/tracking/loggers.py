@@ -1,7 +1,7 @@
 """The Lightning loggers of the `logger` group: W&B (online or offline), TensorBoard, CSV, or none."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,18 @@ from distdiff.ranks.world import world
 
 # The horizontal axis of a stage's charts is what the stage counts: optimizer steps or images.
 STEP, STEPPED = "trainer/global_step", ("train/*", "expand/*", "autoencoder/*", "denoiser/*")
+
+
+class LastingWandbLogger(WandbLogger):
+    """A W&B logger that lets the job go on if W&B's service process is gone. `finish` then says how to upload the run."""
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        with suppress(ConnectionError):
+            super().log_metrics(metrics, step)
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        with suppress(ConnectionError):
+            super().log_hyperparams(params)
 
 
 def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
@@ -50,7 +62,7 @@ def stage_logger(logger: Logger | None, prefix: str) -> Logger | bool:
     """
     stage: Logger
     if isinstance(logger, WandbLogger):
-        stage = WandbLogger(experiment=logger.experiment, prefix=prefix)
+        stage = LastingWandbLogger(experiment=logger.experiment, prefix=prefix)
     elif isinstance(logger, TensorBoardLogger):
         stage = TensorBoardLogger(logger.save_dir, name="", version=logger.version, prefix=prefix)
     elif isinstance(logger, CSVLogger):
@@ -74,7 +86,8 @@ def log_image(logger: Logger | None, name: str, picture: Path | Image.Image, ste
 def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
     """Logs a run's final figures, so that a dashboard can compare the runs of a sweep."""
     if isinstance(logger, WandbLogger):
-        logger.experiment.summary.update(values)
+        with suppress(ConnectionError):
+            logger.experiment.summary.update(values)
     elif logger is not None:
         logger.log_metrics(values)
         logger.save()
@@ -145,4 +158,4 @@ def wandb(
     run.define_metric(STEP)
     for names in STEPPED:
         run.define_metric(names, step_metric=STEP)
-    return WandbLogger(experiment=run, save_dir=run_dir)
+    return LastingWandbLogger(experiment=run, save_dir=run_dir)

@@ -3,6 +3,7 @@
 A setting is what was typed, else what W&B's environment variables and settings files say, else our default.
 """
 
+import contextlib
 import os
 import shlex
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import wandb
 from wandb.errors import AuthenticationError, UsageError
 from wandb.sdk import wandb_setup
+from wandb.sdk.lib import module
 from wandb.sdk.wandb_run import Run
 
 from distdiff.console.output import console
@@ -33,6 +35,8 @@ def begin(run_dir: Path, command: str, typed: Mapping[str, Any]) -> Run:
     run that the server does not have, or a login that is missing.
     """
     os.environ.setdefault("WANDB_SILENT", "true")
+    if wandb.run is not None:
+        wandb.finish()  # W&B looks for no key while a run goes on
     if wandb_setup.singleton().did_environment_change():
         wandb.teardown()  # W&B reads the environment only once
     own = wandb.setup().settings
@@ -52,7 +56,10 @@ def end(run: Run, exit_status: int) -> None:
         run.finish(exit_code=exit_status)
     except Exception as error:  # the job's results matter more than its charts
         reason = first_line(error).rstrip(".")
-        console.print(f"W&B      not all of the run could be uploaded ({reason}): wandb sync {folder}")
+        online = "" if run.offline else "--include-online "
+        console.print(f"W&B      not all of the run could be uploaded ({reason}): wandb sync {online}{folder}")
+        if not isinstance(error, TimeoutError):
+            _restart_service()
         return
     if run.offline:
         console.print(f"W&B      offline, to upload it: wandb sync {folder}")
@@ -132,8 +139,18 @@ def _init(settings: Mapping[str, Any], url: str) -> Run:
     except Exception as error:  # of many types, in W&B and in its service process
         reason = first_line(error).replace("<no message>", "no answer").rstrip(".")
         _say_offline(f"{url} cannot be used: {reason}")
-        wandb.teardown()  # its service process holds the id of the run that could not begin
+        _restart_service()  # the process holds the id of the run that could not begin
         return init(mode="offline")
+
+
+def _restart_service() -> None:
+    """Ends W&B's service process, so that the next run begins with a new one.
+
+    If the process is gone, W&B raises an error, or even ends this program with the process's exit status.
+    """
+    with contextlib.suppress(Exception, SystemExit):
+        wandb.teardown()
+    module.unset_globals()
 
 
 def _say_offline(reason: str) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import compose
 from wandb_runs import alone_with_wandb, track  # noqa: F401 (a fixture)
@@ -16,7 +17,7 @@ from distdiff.commands.expand import expand
 from distdiff.errors import UserError
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.store.shares import Share, working_on
-from distdiff.tracking.loggers import tracked
+from distdiff.tracking.loggers import stage_logger, summarize, tracked
 
 pytestmark = pytest.mark.usefixtures("alone_with_wandb")
 UNUSED_PORT = "http://127.0.0.1:9"
@@ -60,7 +61,29 @@ def test_a_server_that_falls_silent_halfway_costs_one_line_and_a_bounded_wait(
     (line,) = capsys.readouterr().out.splitlines()
     (folder,) = (tmp_path / "wandb").glob("run-*")
     assert line.startswith("W&B      not all of the run could be uploaded (")
-    assert line.endswith(f"): wandb sync {folder}")
+    said = line.partition("): wandb ")[2].split()
+    assert said == ["sync", "--include-online", str(folder)]
+    with WandbServer() as later:
+        environment = os.environ | {"WANDB_BASE_URL": later.url}
+        subprocess.run([sys.executable, "-m", "wandb", *said], check=True, capture_output=True, env=environment)
+        (run,) = later.runs.values()
+    assert [row["loss"] for row in run.history] == [1.0]
+
+
+def test_a_service_process_that_is_killed_costs_one_line_and_neither_this_job_nor_the_next(
+    server, tmp_path: Path, capsys
+) -> None:
+    with tracked(compose("train", ["logger=wandb"]), tmp_path) as logger:
+        (service,) = psutil.Process().children()
+        service.kill()
+        service.wait()
+        for stage in (logger, stage_logger(logger, "train")):
+            stage.log_metrics({"loss": 1.0}, 1)
+        summarize(logger, {"accuracy": 1.0})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("W&B      not all of the run could be uploaded (")
+    track(tmp_path / "next")
+    assert [run.exit_code for run in server.runs.values()] == [None, 0]
 
 
 def test_a_command_ends_well_though_the_server_refuses_its_key(monkeypatch, tmp_path: Path) -> None:
