@@ -126,11 +126,11 @@ def wandb(
     run_dir: Path,
     command: str,
     *,
-    project: str | None = None,
-    entity: str | None = None,
-    group: str | None = None,
-    tags: list[str] | None = None,
-    name: str | None = None,
+    project: str | None,
+    entity: str | None,
+    group: str | None,
+    tags: list[str],
+    name: str | None,
     notes: str | None = None,
     job_type: str | None = None,
     mode: Literal["online", "offline", "disabled", "shared"] | None = None,
@@ -141,7 +141,7 @@ def wandb(
     save_code: bool | None = None,
     force: bool | None = None,
     dir: str | None = None,
-    settings: dict | None = None,
+    settings: dict,
 ) -> WandbLogger:
     """A logger with its own W&B run.
 
