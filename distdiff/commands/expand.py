@@ -31,8 +31,9 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
     job = Assembly(config, cache).job(data, config.seed)
     job.claim()
+    job.continue_run(run_dir)
     with tracked(config, run_dir) as logger:
-        lacking = job.run(job.name, stage_logger(logger, "expand"))
+        lacking = job.run(job.name, stage_logger(logger, "expand"), run_dir)
         if lacking:
             console.print(
                 f"split {config.expansion.split} is done; {lacking:,} images of others are missing in {job.path}"

@@ -34,6 +34,8 @@ def quiet_libraries() -> None:
     """
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):  # importing Lightning sets these levels
         logging.getLogger(name).setLevel(logging.ERROR)
+    # W&B reports on itself with OpenTelemetry, which repeats for each report that a W&B server cannot be reached.
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     if "diffusers" in sys.modules:
         from diffusers.utils.logging import disable_progress_bar
 

@@ -40,6 +40,7 @@ from distdiff.store.formats.base import Storage
 from distdiff.store.journal import Row
 from distdiff.store.options import StorageOptions
 from distdiff.store.shares import OUTPUT_DIR, Share, working_on
+from distdiff.tracking.run_ids import forget_ids, hand_on, take_over
 from distdiff.writing import writing_to
 
 
@@ -102,22 +103,31 @@ class ExpansionJob:
         """
         return self.plan
 
-    def run(self, title: str, logger: Logger | bool = False) -> int:
+    def continue_run(self, run_dir: Path) -> None:
+        """Lets the logger in `run_dir` continue the W&B run of an earlier job that did not finish the same share.
+
+        Raises `UserError` if another process is at work on the share, because the W&B run is then that process's.
+        """
+        world().once(lambda: self._continue_run(run_dir))
+
+    def run(self, title: str, logger: Logger | bool = False, run_dir: Path | None = None) -> int:
         """Makes the missing images of this process's share; the process that makes the last image finishes the directory.
 
         Returns how many images of other shares are still missing. Makes nothing if the directory is complete. Progress
-        is logged to `logger`. Raises `UserError` as `claim` does, and if too many images fail.
+        is logged to `logger`, whose W&B run in `run_dir` a later job of the same share will continue. Raises `UserError`
+        as `claim` does, and if too many images fail.
         """
         self.claim()  # again: hours may have passed, and the directory may be gone
         _ = self._chosen  # must be computed by all ranks together, and later one rank alone needs it
-        options, ranks, num_lacking = self.config.expansion, world(), 0
+        ranks, share, num_lacking = world(), self._share(), 0
         if not ranks.once(self.is_done):
-            share = Share(options.split or 0, options.total_split, ranks.rank, ranks.size)
             with ExitStack() as holding:
                 # The leading rank takes its share first: if another process holds that share, all ranks stop.
                 ranks.once(lambda: holding.enter_context(working_on(self.path, share)))
                 if not ranks.leads:
                     holding.enter_context(working_on(self.path, share))
+                elif run_dir is not None:
+                    hand_on(run_dir, self.path, share.whole.name)
                 num_lacking = self.fill(share, title, logger)
         say_failures(self.path)
         return num_lacking
@@ -171,6 +181,17 @@ class ExpansionJob:
         except BaseException:  # the run ends here, so list what has failed so far
             ExpandedDirectory(self.path).list_failures(share, self.sources.unreadable)
             raise
+
+    def _share(self) -> Share:
+        """The share of this process."""
+        options, ranks = self.config.expansion, world()
+        return Share(options.split or 0, options.total_split, ranks.rank, ranks.size)
+
+    def _continue_run(self, run_dir: Path) -> None:
+        if not ExpandedDirectory(self.path).manifest()["complete"]:
+            share = self._share().whole
+            with working_on(self.path, share):
+                take_over(self.path, share.name, run_dir)
 
     def _claim(self) -> None:
         self.limit.check_sources(self.sources)
@@ -236,7 +257,10 @@ class ExpansionJob:
             counts=counts,
             storage=self.config.expansion.format,
         )
-        return directory.finish(contents, counts, card)
+        lacking = directory.finish(contents, counts, card)
+        if not lacking:
+            forget_ids(self.path)
+        return lacking
 
     def _counts(self, plan: ExpansionPlan) -> dict[str, int]:
         return {

@@ -1,25 +1,33 @@
-"""The Lightning loggers of the `logger` group: W&B (online or offline, without a prompt), TensorBoard, CSV, or none."""
+"""The Lightning loggers of the `logger` group: W&B (online or offline), TensorBoard, CSV, or none."""
 
-import netrc
-import os
-import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from distdiff.console.output import console
 from distdiff.errors import Stopped, UserError
 from distdiff.keys import build
 from distdiff.ranks.world import world
 
 # The horizontal axis of a stage's charts is what the stage counts: optimizer steps or images.
 STEP, STEPPED = "trainer/global_step", ("train/*", "expand/*", "autoencoder/*", "denoiser/*")
+
+
+class LastingWandbLogger(WandbLogger):
+    """A W&B logger that lets the job go on if W&B's service process is gone. `finish` then says how to upload the run."""
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        with suppress(ConnectionError):
+            super().log_metrics(metrics, step)
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        with suppress(ConnectionError):
+            super().log_hyperparams(params)
 
 
 def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
@@ -54,7 +62,7 @@ def stage_logger(logger: Logger | None, prefix: str) -> Logger | bool:
     """
     stage: Logger
     if isinstance(logger, WandbLogger):
-        stage = WandbLogger(experiment=logger.experiment, prefix=prefix)
+        stage = LastingWandbLogger(experiment=logger.experiment, prefix=prefix)
     elif isinstance(logger, TensorBoardLogger):
         stage = TensorBoardLogger(logger.save_dir, name="", version=logger.version, prefix=prefix)
     elif isinstance(logger, CSVLogger):
@@ -78,7 +86,8 @@ def log_image(logger: Logger | None, name: str, picture: Path | Image.Image, ste
 def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
     """Logs a run's final figures, so that a dashboard can compare the runs of a sweep."""
     if isinstance(logger, WandbLogger):
-        logger.experiment.summary.update(values)
+        with suppress(ConnectionError):
+            logger.experiment.summary.update(values)
     elif logger is not None:
         logger.log_metrics(values)
         logger.save()
@@ -87,15 +96,12 @@ def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
 def finish(logger: Logger | None, exit_status: int = 0) -> None:
     """Ends the logger's run, so that the next job of a multirun begins a new run.
 
-    W&B shows a run with an `exit_status` above 0 as failed. If the W&B run is offline, the command that uploads it is
-    printed.
+    W&B shows a run with an `exit_status` above 0 as failed.
     """
     if isinstance(logger, WandbLogger):
-        run = logger.experiment
-        run.finish(exit_code=exit_status)
-        if run.offline:
-            folder = shlex.quote(str(Path(run.settings.sync_dir).absolute()))
-            console.print(f"W&B      offline, to upload it: wandb sync {folder}")
+        from distdiff.tracking.wandb_run import end
+
+        end(logger.experiment, exit_status)
     elif logger is not None:
         logger.finalize("failed" if exit_status else "success")
 
@@ -120,40 +126,36 @@ def wandb(
     run_dir: Path,
     command: str,
     *,
-    project: str,
+    project: str | None,
     entity: str | None,
     group: str | None,
     tags: list[str],
+    name: str | None,
+    notes: str | None = None,
+    job_type: str | None = None,
+    mode: Literal["online", "offline", "disabled", "shared"] | None = None,
+    id: str | None = None,
+    resume: Literal["allow", "must", "never", "auto"] | None = None,
+    resume_from: str | None = None,
+    fork_from: str | None = None,
+    save_code: bool | None = None,
+    force: bool | None = None,
+    dir: str | None = None,
+    settings: dict,
 ) -> WandbLogger:
     """A logger with its own W&B run.
 
-    If `group` is not given, all jobs of a multirun share a W&B group, which is named after the multirun's directory.
+    The keys are the arguments of `wandb.init` with the same names. A key that is null has the value that W&B's
+    environment variables and settings files give.
     """
-    import wandb as client
+    from distdiff.tracking.wandb_run import begin
+    from distdiff.tracking.wandb_settings import settings_of
 
-    os.environ.setdefault("WANDB_MODE", "online" if _has_key() else "offline")
-    sweep = run_dir.parent.name if run_dir.parent.parent.name == "multirun" else None
-    run = client.init(
-        project=project,
-        entity=entity,
-        group=group or sweep,
-        tags=tags,
-        name=f"{run_dir.parent.name}/{run_dir.name}" if sweep else run_dir.name,
-        job_type=command,
-        dir=run_dir,
-        reinit="finish_previous",
-        settings=client.Settings(silent=True, console="off", disable_git=True, disable_job_creation=True),
-    )
+    given = {"project": project, "entity": entity, "group": group, "tags": tags, "name": name, "notes": notes}
+    given |= {"job_type": job_type, "mode": mode, "id": id, "resume": resume, "resume_from": resume_from}
+    given |= {"fork_from": fork_from, "save_code": save_code, "force": force, "dir": dir, "settings": settings}
+    run = begin(run_dir, command, settings_of(given))
     run.define_metric(STEP)
     for names in STEPPED:
         run.define_metric(names, step_metric=STEP)
-    return WandbLogger(experiment=run, save_dir=run_dir)
-
-
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    return LastingWandbLogger(experiment=run, save_dir=run_dir)

@@ -134,7 +134,7 @@ generator.textual_inversion generator.draws generator.resolution generator.num_s
 generator.negative_prompt generator.scheduler generator.dtype generator.guidance_decoder generator.gradient_checkpointing
 generator.usual_strength generator.usual_batch_size
 encoder.name energy.name guidance.name method.name selection.name
-classifier.name classifier.input_size augmentation.name logger.name
+classifier.name classifier.input_size augmentation.name
 prototype.name prototype.num_groups prototype.max_groups prototype.linkage prototype.max_clustered prototype.class_level
 prototype.group_level
 expansion.factor expansion.balance expansion.sources expansion.hard_fraction expansion.strength expansion.batch_size
