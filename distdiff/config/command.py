@@ -40,7 +40,7 @@ class Command:
         """The command's keys and groups as a dataclass."""
         own = [
             ("command", str, key()),
-            ("seed", int, key(0, at_least=0)),
+            ("seed", int, key(0, at_least=0, at_most=2**32 - 1)),  # numpy takes no larger seed
             (
                 "fetch_only",
                 bool,

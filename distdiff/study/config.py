@@ -52,12 +52,18 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
 def check(config: DictConfig) -> None:
     """Replaces `chosen` in `study.methods` by the name of the row that it stands for.
 
-    Raises `UserError` if `train.expanded` is set. Also raises it if the job's keys choose a `method` or `selection`
-    other than the default, but no row of `study.methods` is the row that these keys choose.
+    Raises `UserError` if `train.expanded` is set, or if a seed of the study would be too large. Also raises it if the
+    job's keys choose a `method` or `selection` other than the default, but no row of `study.methods` is the row that
+    these keys choose.
     """
     if config.train.expanded is not None:
         raise UserError(
             f"train.expanded={config.train.expanded} is not allowed here: a study expands the data itself; train.py takes it"
+        )
+    if config.seed + config.study.seeds > 2**32:
+        raise UserError(
+            f"study.seeds={config.study.seeds} is not allowed: from seed={config.seed} on there are "
+            f"{2**32 - config.seed} seeds up to the largest, {2**32 - 1}"
         )
     names = [name for name in row_names(config) if name not in further_rows(config)]
     config.study.methods = names
