@@ -239,16 +239,6 @@ class ExpandedDirectory:
         os.replace(aside, self.path / name)
 
 
-def link(place: Path, target: Path) -> None:
-    """Makes the symbolic link `place`, in a run's directory, to the expanded data `target`.
-
-    An existing link is replaced.
-    """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.unlink(missing_ok=True)
-    place.symlink_to(target.resolve(), target_is_directory=True)
-
-
 def changed_keys(before: Any, now: Any, prefix: str = "") -> str:
     """Lists the differences between two nested mappings, such as `guidance.rho: 1 there, 3 here`.
 
