@@ -29,6 +29,7 @@ from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
 from distdiff.links import followed, link
 from distdiff.locking import forget, held
+from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.names import SPLIT_WORDS, safe_name
 from distdiff.store.reading import finished_directory, read_expanded
 
@@ -309,6 +310,23 @@ def test_files_on_several_drives_have_a_listing(monkeypatch: pytest.MonkeyPatch)
     files = ["C:\\a\\1.png", "D:\\b\\2.png", "C:\\a\\3.png"]
     assert top_folder(files) == top_folder(reversed(files)) == f"C:\\a{os.pathsep}D:\\b"
     assert top_folder(files[::2]) == "C:\\a"
+
+
+@pytest.mark.parametrize("storage", ["imagefolder", "parquet"])
+def test_images_whose_names_the_disk_does_not_tell_apart_are_refused(storage: str, tmp_path: Path, monkeypatch) -> None:
+    job, _ = standin_jobs(tmp_path)("made", f"expansion.format={storage}")
+    job.claim()
+    names = list(job.plan.file_names())
+    monkeypatch.setattr(type(job.plan), "file_names", lambda self: iter([*names[:3], names[0].upper()]))
+    directory = ExpandedDirectory(job.path)
+    directory.check_names(job.plan)  # this disk tells them apart
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda self: exists(self) or exists(self.with_name(self.name.lower())))
+    if storage == "parquet":
+        directory.check_names(job.plan)
+        return
+    with pytest.raises(UserError, match=r"this disk does not tell .* from .*; rename one"):
+        job.run("test")
 
 
 RESERVED = ["con", "PRN", "aux.png", "nul.tar.gz", "COM1", "lpt9.txt", "com¹", "nul .png", "CONIN$"]

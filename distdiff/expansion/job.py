@@ -106,11 +106,13 @@ class ExpansionJob:
         """Makes the missing images of this process's share; the process that makes the last image finishes the directory.
 
         Returns how many images of other shares are still missing. Makes nothing if the directory is complete. Progress
-        is logged to `logger`. Raises `UserError` as `claim` does, and if too many images fail.
+        is logged to `logger`. Raises `UserError` as `claim` does, if too many images fail, and if
+        the file system does not tell the names of two images apart.
         """
         self.claim()  # again: hours may have passed, and the directory may be gone
         _ = self._chosen  # must be computed by all ranks together, and later one rank alone needs it
         options, ranks, num_lacking = self.config.expansion, world(), 0
+        ranks.once(lambda: ExpandedDirectory(self.path).check_names(self.plan))
         if not ranks.once(self.is_done):
             share = Share(options.split or 0, options.total_split, ranks.rank, ranks.size)
             with ExitStack() as holding:

@@ -1,6 +1,7 @@
 """File and folder names that any file system accepts and that `datasets` leaves unchanged."""
 
 import re
+from collections.abc import Iterable
 from hashlib import sha256
 from urllib.parse import quote
 
@@ -45,6 +46,20 @@ def safe_name(name: str) -> str:
         safe = f"{reserved[0]}~{safe[reserved.end() :]}"
     safe = _SPLIT_WORD.sub(r"\1~", safe)
     return _shortened(safe, name, _MAX_BYTES)
+
+
+def differing_in_case(file_names: Iterable[str]) -> tuple[str, str] | None:
+    """Two of the paths `<folder>/<file>`, or two of their folders, that only the case of letters tells apart.
+
+    >>> differing_in_case(["cat/a.png", "dog/a.png", "cat/A.png"]), differing_in_case(["cat/a.png", "Cat/b.png"])
+    (('cat/a.png', 'cat/A.png'), ('cat', 'Cat'))
+    """
+    seen: dict[str, str] = {}
+    for file_name in file_names:
+        for name in (file_name.rpartition("/")[0], file_name):
+            if (other := seen.setdefault(name.casefold(), name)) != name:
+                return other, name
+    return None
 
 
 def _shortened(safe: str, name: str, most: int) -> str:
