@@ -2,6 +2,11 @@
 
 import signal
 
+# The signals that stop work between two batches, as far as the operating system has them. Windows has no SIGUSR1, and
+# sends SIGBREAK for Ctrl-Break.
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGBREAK") if hasattr(signal, name)
+)
 ONWARD = "what is finished is kept, and the same command goes on from there"
 
 

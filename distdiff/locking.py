@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ LEASE = ".lease"  # added to a lock's name if the file system has no locks; the 
 LEASE_SECONDS = 180.0  # a lease expires if not renewed for so long; its holder renews it every third of this time
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
-__all__ = ["LEASE", "LEASE_SECONDS", "Timeout", "held"]
+__all__ = ["LEASE", "LEASE_SECONDS", "Timeout", "forget", "held"]
 
 
 @contextmanager
@@ -93,13 +94,31 @@ def _remove(marker: Path, seen: tuple[int, int]) -> bool:
     if gone := _look(aside) == seen:
         aside.unlink()
     else:
-        with suppress(FileExistsError):
+        try:
             os.link(aside, marker)
-        aside.unlink()
+        except FileExistsError:
+            pass
+        except (OSError, NotImplementedError):  # the file system has no hard links
+            if not marker.exists():
+                aside.rename(marker)
+        aside.unlink(missing_ok=True)
     return gone
 
 
 def _lost(loss: LeaseCompromise) -> None:
     """Ends this process between batches, as SIGTERM does, because another process has the lease now, or may have it."""
     announce(f"{loss.lock_file}: the lease is lost ({loss.reason}); stopping")
-    os.kill(os.getpid(), signal.SIGTERM)
+    if sys.platform == "win32":  # where os.kill would end this process at once
+        signal.raise_signal(signal.SIGTERM)
+    else:  # reaches the main thread even while it waits
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def forget(path: Path) -> None:
+    """Removes the lock file `path` if it is there.
+
+    Windows does not remove a file that is open, and a lock that is held is an open file. The file is then left, without
+    harm: a lock is free once nobody holds it, whether its file is there or not.
+    """
+    with suppress(PermissionError):
+        path.unlink(missing_ok=True)

@@ -1,9 +1,11 @@
 """The README's Python, run as it stands; every link between the pages leads somewhere."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -12,6 +14,8 @@ from distdiff.classification.training import ClassifierTrainer
 
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
+PROJECT_PAGES = ("CHANGELOG.md", "CONTRIBUTING.md")
+NAMED = re.compile(r"`((?:conf|distdiff|experiments|tests)/[^\s`<>*]*)`")  # a path in a code span
 PAGES = [page for page in ROOT.rglob("*.md") if not {".venv", "outputs", "assets"} & set(page.relative_to(ROOT).parts)]
 
 
@@ -60,3 +64,46 @@ def test_links_lead_to_what_is_there(page: Path) -> None:
         if heading:
             titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
             assert heading[1:] in {title.lower().replace(" ", "-") for title in titles}, heading
+
+
+@pytest.mark.parametrize("page", PROJECT_PAGES)
+def test_paths_that_the_project_pages_name_are_there(page: str) -> None:
+    named = NAMED.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert named or page != "CONTRIBUTING.md"
+    for place in named:
+        assert (ROOT / place).exists(), place
+
+
+def test_contributing_names_every_group_that_takes_options_of_ones_own() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = (ROOT / "distdiff" / "README.md").read_text(encoding="utf-8").split("## To add something")[1]
+    for group in re.findall(r"`conf/(\w+)`", table):
+        assert f"`conf/{group}/`" in text, group
+
+
+def test_the_citation_names_the_software_the_paper_and_the_version_of_the_package() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert cited["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= cited.keys()  # what the format requires
+    assert cited["version"] == project["version"]
+    assert cited["license"] == project["license"]
+    paper = cited["preferred-citation"]
+    assert {"type", "title", "authors"} <= paper.keys()
+    assert paper["year"] == 2024
+    assert "2403.06741" in paper["url"]
+    assert [author["family-names"] for author in paper["authors"]][::7] == ["Zhu", "Wang"]
+
+
+def test_the_changelog_has_the_packages_version_and_what_came_since() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    assert any(re.fullmatch(rf"\[{re.escape(project['version'])}\] - \d{{4}}-\d\d-\d\d", each) for each in headings)
+
+
+def test_the_licence_is_the_whole_apache_licence() -> None:
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert text.lstrip().startswith("Apache License")
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert all(f"   {number}. " in text for number in range(1, 10))

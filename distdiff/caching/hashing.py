@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from distdiff.caching.positions import PositionedFile
+
 PART = 64 * 2**20  # bytes that a thread hashes at a time; another size gives another hash
 PIECE = 2**20  # bytes that are read at once
 THREADS = 8
@@ -46,21 +48,22 @@ def _hash(path: Path) -> str:
         from distdiff.console.progress import announce  # importing this takes a second
 
         announce(f"identifying {path} by its content ({size / 1e9:.1f} GB); this is done once")
-    with open(path, "rb") as file, ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        parts = pool.map(lambda start: _hash_part(file.fileno(), start), range(0, size, PART))
+    with open(path, "rb", buffering=0) as file, ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        positioned = PositionedFile(file)
+        parts = pool.map(lambda start: _hash_part(positioned, start), range(0, size, PART))
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def _hash_part(descriptor: int, start: int) -> bytes:
+def _hash_part(file: PositionedFile, start: int) -> bytes:
     digest = hashlib.sha256()
-    for piece in _pieces(descriptor, start):
+    for piece in _pieces(file, start):
         digest.update(piece)
     return digest.digest()
 
 
-def _pieces(descriptor: int, start: int) -> Iterator[bytes]:
+def _pieces(file: PositionedFile, start: int) -> Iterator[bytes]:
     position = start
-    while position < start + PART and (piece := os.pread(descriptor, min(PIECE, start + PART - position), position)):
+    while position < start + PART and (piece := file.read(min(PIECE, start + PART - position), position)):
         yield piece
         position += len(piece)
 

@@ -9,8 +9,10 @@ from typing import Annotated
 import kornia.augmentation as K
 from torch import nn
 
-from distdiff.keys import Limits, PositiveInt
+from distdiff.keys import Limits
 
+# What kornia allows; tests/config/test_library_bounds.py asks it.
+NumOps = Annotated[int, Limits(at_least=1, at_most=15)]  # operations are drawn without replacement, and there are 15
 Magnitude = Annotated[int, Limits(at_least=1, at_most=29)]  # kornia allows neither 0 nor 30
 
 
@@ -40,7 +42,7 @@ def affine(*, horizontal_flip: bool) -> nn.Module:
     )
 
 
-def randaugment(*, num_ops: PositiveInt, magnitude: Magnitude) -> nn.Module:
+def randaugment(*, num_ops: NumOps, magnitude: Magnitude) -> nn.Module:
     """RandAugment (Cubuk et al., 2020), with `num_ops` random operations of strength `magnitude`."""
     return K.auto.RandAugment(n=num_ops, m=magnitude)
 

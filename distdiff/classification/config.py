@@ -26,7 +26,7 @@ class AugmentationKeys:
 class TrainKeys:
     steps: int = key(at_least=1)
     batch_size: int = key(at_least=2)
-    learning_rate: float = key(above=0)
+    learning_rate: float = key(above=0, at_most=1e30)  # a larger one overflows float32 in AdamW
     weight_decay: float = key(at_least=0)
     label_smoothing: float = key(0.0, at_least=0, at_most=1)
     synthetic_probability: float | None = key(at_least=0, at_most=1)  # null: every image is drawn equally often

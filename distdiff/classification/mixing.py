@@ -2,12 +2,16 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import Annotated
 
 import torch
 from torch import nn
 
 from distdiff.classification.augmentations import default
-from distdiff.keys import Positive
+from distdiff.keys import Limits
+
+# torch draws from Beta(α, α) in float32: a smaller α gives 1/2 instead of 0 or 1, and a larger one is infinite.
+Concentration = Annotated[float, Limits(at_least=0.01, at_most=1e30)]
 
 
 class BatchMixing(nn.Module, ABC):
@@ -60,11 +64,11 @@ class CutMix(BatchMixing):
         return images, 1 - (bottom - top) * (right - left) / (height * width)
 
 
-def mixup(*, alpha: Positive, horizontal_flip: bool) -> nn.Module:
+def mixup(*, alpha: Concentration, horizontal_flip: bool) -> nn.Module:
     """MixUp after the default augmentation."""
     return MixUp(alpha, default(horizontal_flip=horizontal_flip))
 
 
-def cutmix(*, alpha: Positive, horizontal_flip: bool) -> nn.Module:
+def cutmix(*, alpha: Concentration, horizontal_flip: bool) -> nn.Module:
     """CutMix after the default augmentation."""
     return CutMix(alpha, default(horizontal_flip=horizontal_flip))

@@ -8,6 +8,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from distdiff.classification.mixing import BatchMixing
 from distdiff.classification.networks import ImageClassifier
+from distdiff.classification.one_cycle import one_cycle
 from distdiff.classification.recipe import Recipe
 
 WARM_UP = 0.2  # the share of steps in which the learning rate rises
@@ -55,12 +56,7 @@ class ClassifierTraining(L.LightningModule):
         self.class_accuracy.reset()
 
     def configure_optimizers(self) -> dict[str, object]:
-        optimizer = torch.optim.AdamW(
-            self.classifier.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
+        recipe = self.recipe
+        return one_cycle(
+            self.classifier.parameters(), recipe.steps, recipe.learning_rate, recipe.weight_decay, warm_up=WARM_UP
         )
-        total = self.recipe.steps + 1
-        warm_up = WARM_UP if total * WARM_UP != 1 else WARM_UP / 2  # OneCycleLR divides by total · share - 1
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.recipe.learning_rate, total_steps=total, pct_start=warm_up
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

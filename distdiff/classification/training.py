@@ -172,6 +172,12 @@ class ClassifierTrainer:
                 "number of ranks that share each batch"
             )
 
+        if self.recipe.batch_size < 2 * ranks.size:
+            raise UserError(
+                f"train.batch_size={self.recipe.batch_size} is not allowed: at least {2 * ranks.size}, as each of the "
+                f"{ranks.size} ranks needs two images of a batch to normalize it"
+            )
+
         def fill(folder: Path | None) -> None:
             with ranks.process_group():
                 trainer = build_parallel_trainer(self.trainer_config, **self._stage(title, logger))

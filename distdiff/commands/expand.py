@@ -13,10 +13,11 @@ from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.job import ExpansionJob
+from distdiff.links import link
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
 from distdiff.store.columns import METADATA
-from distdiff.store.directory import ExpandedDirectory, link
+from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.energies import energy_table
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
 
@@ -49,7 +50,7 @@ def _conclude(config: DictConfig, job: ExpansionJob, run_dir: Path, logger: Logg
     rows = pyarrow.parquet.read_table(path / METADATA).to_pylist()
     energies, rate = energy_table(rows), ExpandedDirectory(path).images_per_second()
     summarize(logger, energies)
-    link(run_dir / "expanded", path)
+    link(run_dir / "expanded", path, config.paths.output_dir)
     results = {"dataset": config.dataset.name, "method": job.name, "expanded": str(path)}
     results |= {"images": len(rows), "images_per_second": rate} | energies
     (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -6,9 +6,9 @@ from omegaconf import DictConfig
 
 from distdiff.console.progress import console
 from distdiff.errors import UserError
+from distdiff.links import link
 from distdiff.ranks.world import world
 from distdiff.store.copying import copy_images
-from distdiff.store.directory import link
 from distdiff.store.filtering import RowFilter
 from distdiff.store.merging import merged
 from distdiff.store.reading import finished_directories, select
@@ -40,7 +40,7 @@ def _export(config: DictConfig, run_dir: Path) -> Path:
     where = RowFilter.of("export.where", keys.where)
     selection = merged(select(sources, where))
     copy_images(selection, where, target, keys.format, keys.shard_size, "export.output_dir")
-    link(run_dir / "exported", target)
+    link(run_dir / "exported", target, config.paths.output_dir)
     console.print(f"exported {target}  ({len(selection.rows):,} images)")
     if keys.repo_id is not None:
         console.print(f"uploaded {upload(target, keys.repo_id, keys.private, 'export.repo_id')}")

@@ -48,7 +48,7 @@ class Command:
         """The command's schema, in which each group in `chosen` has the dataclass that `chosen` gives for it."""
         own = [
             ("command", str, key()),
-            ("seed", int, key(0, at_least=0)),
+            ("seed", int, key(0, at_least=0, at_most=2**32 - 1)),  # numpy takes no larger seed
             ("fetch_only", bool, key(False)),  # true: only download what the command needs on a node without a network
         ]
         kinds = {name: chosen.get(name, group.keys) for name, group in self.groups.items()}

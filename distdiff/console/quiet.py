@@ -9,8 +9,11 @@ import warnings
 def quiet_environment() -> None:
     """Keeps other libraries' notices, on which a user cannot act, off the console.
 
-    Call this function before importing those libraries.
+    Call this function before importing those libraries. It also lets the console show names that its encoding lacks.
     """
+    # The encoding of a pipe on Windows lacks most letters. Like stderr, stdout then shows their numbers.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Idle OpenMP threads must sleep: processes that share cores are a hundred times slower if their threads spin. But a
     # short spin before sleeping makes small models 1.5 times faster (experiments/results/threads.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

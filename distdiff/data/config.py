@@ -15,7 +15,7 @@ from distdiff.data.prompts import check_names
 from distdiff.data.reading.background import colour
 from distdiff.data.roots import check_root, check_root_is_there
 from distdiff.errors import UserError
-from distdiff.keys import Group, Limits, key
+from distdiff.keys import LARGEST_SIDE, Group, Limits, key
 
 # Fractions of a class's images, for loaders that carve missing splits from the training images.
 ValidationFraction = Annotated[float, Limits(at_least=0, at_most=0.9)]  # with 0, there are no validation images
@@ -35,7 +35,7 @@ class DatasetKeys:
     per_class: int | None = key(None, at_least=1)  # few-shot images per class; if null, all images are used
     # The side in pixels of drawn digits and, by default, of the images in pretraining. describe.py says how many images
     # are smaller. Everything else uses `generator.resolution` or `classifier.input_size`.
-    image_size: int = key(at_least=8)
+    image_size: int = key(at_least=8, at_most=LARGEST_SIDE)
     fit: str = key("crop", choices=("crop", "squash", "pad"))
     prompt_template: str = "a photo of a {}."
     class_names: Any = None  # the words for classes in prompts: {class: words}, or a .json, .csv or .txt file

@@ -29,7 +29,7 @@ class GuideKeys:
     input_size: int | None = key(at_least=8)  # null: the input size of the classifier
     steps: int = key(at_least=1)
     batch_size: int = key(at_least=2)
-    learning_rate: float = key(above=0)
+    learning_rate: float = key(above=0, at_most=1e30)  # a larger one overflows float32 in AdamW
     weight_decay: float = key(at_least=0)
 
 

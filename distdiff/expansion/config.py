@@ -9,7 +9,7 @@ from distdiff.errors import UserError
 from distdiff.expansion.naming import row_name
 from distdiff.expansion.strengths import strengths_of
 from distdiff.guidance.config import check_steps
-from distdiff.keys import Group, key
+from distdiff.keys import LARGEST_SIDE, Group, key
 from distdiff.methods.config import groups_read, reads_strength
 from distdiff.selection.config import ALL
 
@@ -19,7 +19,7 @@ OF_ENERGY = ("guidance", "energy", "encoder", "prototype")  # groups that only s
 
 @dataclass
 class ExpansionKeys:
-    factor: int = key(at_least=1)
+    factor: int = key(at_least=1, at_most=10**6)
     balance: bool = False  # small classes get more copies, so that all classes have equally many images in total
     sources: str = key("all", choices=("all", "hard"))  # hard: copies are made only of the images the guide learnt last
     hard_fraction: float = key(0.5, above=0, at_most=1)  # the fraction of each class's images that counts as hard
@@ -29,8 +29,8 @@ class ExpansionKeys:
     output_dir: str | None = None
     format: str = key("imagefolder", choices=("imagefolder", "webdataset", "parquet"))
     image_format: str = key("png", choices=("png", "jpeg", "webp"))
-    quality: int | None = key(None, at_least=1, at_most=100)  # null: 95 for jpeg, lossless for webp
-    save_size: int | None = key(None, at_least=8)  # null: the generator's resolution
+    quality: int | None = key(None, at_least=0, at_most=100)  # null: 95 for jpeg, which begins at 1; lossless for webp
+    save_size: int | None = key(None, at_least=8, at_most=LARGEST_SIDE)  # null: the generator's resolution
     shard_size: int = key(1000, at_least=1)  # images per shard, for webdataset and parquet
     split: int | None = key(None, at_least=0)  # the index of this process's part of an array job, from 0
     total_split: int = key(1, at_least=1)
@@ -51,6 +51,8 @@ def check(config: DictConfig) -> None:
             f"expansion.quality={keys.quality} is not allowed: png is lossless; a quality is for "
             "expansion.image_format=jpeg or webp"
         )
+    if keys.quality == 0 and keys.image_format == "jpeg":
+        raise UserError("expansion.quality=0 is not allowed: jpeg begins at 1")
     check_split(keys.split, keys.total_split, config.command)
     encoder = config.encoder
     if keys.sources == HARD and not (encoder.name == "guide" and encoder.get("checkpoint") is None):

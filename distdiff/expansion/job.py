@@ -115,11 +115,12 @@ class ExpansionJob:
 
         Returns how many images of other shares are still missing. Makes nothing if the directory is complete. Progress
         is logged to `logger`, whose W&B run in `run_dir` a later job of the same share will continue. Raises `UserError`
-        as `claim` does, and if too many images fail.
+        as `claim` does, if too many images fail, and if the file system does not tell the names of two images apart.
         """
         self.claim()  # again: hours may have passed, and the directory may be gone
         _ = self._chosen  # must be computed by all ranks together, and later one rank alone needs it
         ranks, share, num_lacking = world(), self._share(), 0
+        ranks.once(lambda: ExpandedDirectory(self.path).check_names(self.plan))
         if not ranks.once(self.is_done):
             with ExitStack() as holding:
                 # The leading rank takes its share first: if another process holds that share, all ranks stop.

@@ -18,7 +18,7 @@ from distdiff.data.images import Unreadable
 from distdiff.expansion.examining import Examiner
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.plan import ExpansionPlan
-from distdiff.locking import Timeout, held
+from distdiff.locking import Timeout, forget, held
 from distdiff.ranks.world import world
 from distdiff.selection.all import All
 from distdiff.selection.base import Selection
@@ -130,7 +130,7 @@ class SelectingJob(ExpansionJob):
                 console.print("another process selects images of this directory; waiting for it")
                 selecting.enter_context(held(lock))
             if self.is_done():  # by another process, while this one waited
-                lock.unlink(missing_ok=True)
+                forget(lock)
                 forget_shares(self.path)
                 return
             kept = self.store.kept()
@@ -229,7 +229,7 @@ class SelectingJob(ExpansionJob):
                 return False
             if not self.selection.keep_candidates:
                 self.store.delete()
-            (self.path / SELECTING).unlink(missing_ok=True)
+            forget(self.path / SELECTING)
         console.print(f"kept {len(kept['names']):,} of {len(kept['names']) + candidates:,} images")
         return True
 

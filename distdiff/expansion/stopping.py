@@ -1,6 +1,5 @@
 """Ends an expansion between two batches after a signal, so that no image is lost or half written."""
 
-import os
 import signal
 import time
 from types import FrameType
@@ -9,14 +8,13 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from distdiff.errors import Stopped
+from distdiff.errors import STOPPING, Stopped
 
 TOGETHER = 2.0  # seconds within which two signals count as one
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopBetweenBatches(Callback):
-    """Notes SIGINT (Ctrl-C), SIGTERM and SIGUSR1, and raises `Stopped` after the batch in progress is written.
+    """Notes the signals `STOPPING` (Ctrl-C and others), and raises `Stopped` after the batch in progress is written.
 
     `StopBetweenBatches` must be the last of a trainer's callbacks. A second signal has its usual effect, but is
     ignored within `TOGETHER` seconds of the first, because a process may get one signal twice: from the system and from
@@ -27,11 +25,11 @@ class StopBetweenBatches(Callback):
         self.received: int | None = None
         self.moment = 0.0
         # Recorded before Lightning sets its handlers; its handler of SIGTERM waits for a loop that prediction lacks.
-        self.previous: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+        self.previous: dict[int, Any] = {number: signal.getsignal(number) for number in STOPPING}
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Replaces the handlers that Lightning has just installed, which would end the process or resubmit the job."""
-        for number in SIGNALS:
+        for number in STOPPING:
             signal.signal(number, self._note)
 
     def on_predict_batch_end(self, *_: object) -> None:
@@ -47,7 +45,7 @@ class StopBetweenBatches(Callback):
             self.received, self.moment = number, time.monotonic()
         elif time.monotonic() - self.moment > TOGETHER:
             self._restore(number)
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     def _restore(self, number: int) -> None:
         signal.signal(number, self.previous.pop(number, signal.SIG_DFL))

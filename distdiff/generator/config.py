@@ -8,7 +8,7 @@ from omegaconf import MISSING, DictConfig
 from distdiff.errors import UserError
 from distdiff.generator.kinds import AUTO, LATENT_CONSISTENCY, SCHEDULERS, Kind
 from distdiff.generator.location import local_kind, model_path, split_scale
-from distdiff.keys import Group, key
+from distdiff.keys import LARGEST_SIDE, Group, key
 
 
 @dataclass
@@ -21,7 +21,7 @@ class GeneratorKeys:
     lora: list[str] = key([])  # entries are path:scale
     textual_inversion: list[str] = key([])
     draws: str | None = None  # the only subject that the model can draw; null: any subject
-    resolution: int = key(at_least=8)
+    resolution: int = key(at_least=8, at_most=LARGEST_SIDE)
     num_steps: int = key(50, at_least=1)
     cfg_scale: float = key(7.5, at_least=0)
     negative_prompt: str = ""

@@ -4,8 +4,7 @@ To add a kind, add its `Kind` to `kinds.py`, and here a subclass of `Family` tha
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
@@ -66,13 +65,6 @@ class Family(ABC):
     def embed_negative(self, prompt: str, device: torch.device) -> Conditioning:
         """The negative conditioning for classifier-free guidance; an empty `prompt` gives the pipeline's default."""
 
-    def check_strength(self, num_steps: int, strength: float, scheduler_config: Mapping[str, Any]) -> None:
-        """Raises `UserError` if the schedule has fewer than `num_steps` steps at `strength`.
-
-        Only latent consistency models have a schedule whose length depends on the strength.
-        """
-        return None
-
     @abstractmethod
     def output(self, latents: torch.Tensor, timestep: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         """The network's output at z_t (B, C, h, w)."""
@@ -81,10 +73,28 @@ class Family(ABC):
         self, scheduler: SchedulerMixin, num_steps: int, strength: float, resolution: int, device: torch.device
     ) -> None:
         """Sets the full schedule of `scheduler`; raises `UserError` if its schedule cannot have `num_steps` steps."""
-        try:
-            scheduler.set_timesteps(num_steps, device=device)
-        except ValueError as error:
-            raise UserError(f"generator.num_steps={num_steps} is not allowed: {error}") from None
+        if not chosen(scheduler, num_steps, device):
+            trained = scheduler.config.num_train_timesteps
+            most = next(number for number in range(min(num_steps - 1, trained), 0, -1) if chosen(scheduler, number))
+            raise UserError(
+                f"generator.num_steps={num_steps} is not allowed: {type(scheduler).__name__} cannot choose {num_steps} "
+                f"different ones of the {trained} steps of the model's noise schedule; the next smaller number is {most}"
+            )
+
+
+def chosen(scheduler: SchedulerMixin, num_steps: int, device: torch.device | None = None) -> bool:
+    """Sets the steps of `scheduler`; returns whether they are `num_steps` different steps of the noise schedule.
+
+    For a number that is too large, some schedulers of diffusers raise an error. Others repeat steps, or choose steps
+    that the noise schedule does not have.
+    """
+    try:
+        scheduler.set_timesteps(num_steps, device=device)
+    except (ValueError, IndexError):
+        return False
+    steps = scheduler.timesteps
+    falls = bool((steps[1:] < steps[:-1]).all())
+    return len(steps) == num_steps and falls and steps[-1] >= 0 and steps[0] < scheduler.config.num_train_timesteps
 
 
 class StableDiffusion(Family):
@@ -165,16 +175,13 @@ class LatentConsistency(StableDiffusion):
     def classifier_free(self) -> bool:
         return False
 
-    def check_strength(self, num_steps, strength, scheduler_config):
-        steps = int(scheduler_config.get("original_inference_steps", DISTILLED_STEPS) * strength)
+    def set_timesteps(self, scheduler, num_steps, strength, resolution, device):
+        steps = int(scheduler.config.get("original_inference_steps", DISTILLED_STEPS) * strength)
         if num_steps > steps:
             raise UserError(
                 f"generator.num_steps={num_steps} is not allowed: at strength {strength:g} this latent consistency model has "
                 f"{steps} steps, so a number from 1 to {steps}"
             )
-
-    def set_timesteps(self, scheduler, num_steps, strength, resolution, device):
-        self.check_strength(num_steps, strength, scheduler.config)
         scheduler.set_timesteps(num_steps, device=device, strength=strength)
 
 

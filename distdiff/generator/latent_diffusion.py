@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderTiny, DiffusionPipeline
+from diffusers import AutoencoderTiny, DiffusionPipeline, SchedulerMixin
 from torch import nn
 
 from distdiff.errors import UserError
@@ -121,8 +121,8 @@ class LatentDiffusion(nn.Module):
         return self.family.kind.counting
 
     def check_strength(self, strength: float) -> None:
-        """Raises `UserError` if a latent consistency model has fewer than `num_steps` steps at `strength`."""
-        self.family.check_strength(self.num_steps, strength, self.scheduler_config)
+        """Raises `UserError` if the noise schedule does not have `num_steps` steps at `strength`."""
+        self._scheduler(strength)
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> Posterior:
@@ -200,13 +200,18 @@ class LatentDiffusion(nn.Module):
         `prompts` has one prompt for each sample. `generators` has one generator for each sample, and is used only by
         schedulers that add noise.
         """
-        scheduler = build_scheduler(self.scheduler_name, self.scheduler_config)
-        self.family.set_timesteps(scheduler, self.num_steps, strength, self.resolution, self.device)
+        scheduler = self._scheduler(strength)
         if self.latent_dtype == torch.float64:
             for name in ("alphas_cumprod", "final_alpha_cumprod", "sigmas"):
                 if hasattr(scheduler, name):
                     setattr(scheduler, name, getattr(scheduler, name).double())
         return Denoiser(self._guided_model(prompts.to(self.device)), self.decode_for_guidance, scheduler, generators)
+
+    def _scheduler(self, strength: float) -> SchedulerMixin:
+        """A scheduler whose steps are set."""
+        scheduler = build_scheduler(self.scheduler_name, self.scheduler_config)
+        self.family.set_timesteps(scheduler, self.num_steps, strength, self.resolution, self.device)
+        return scheduler
 
     def _guided_model(self, prompts: Prompts):
         """A function that maps (z_t, t) to the network's output.

@@ -24,6 +24,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from distdiff.errors import UserError
 
 TARGET, NAME = "_target_", "name"
+LARGEST_SIDE = 13377  # pixels; Pillow refuses to open a larger square, and WebP ends at 16383
 
 
 @dataclass(frozen=True)

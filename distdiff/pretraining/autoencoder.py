@@ -8,6 +8,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
+from distdiff.classification.one_cycle import one_cycle
+
 
 class AutoencoderTraining(L.LightningModule):
     """Minimises the L1 + L2 reconstruction error plus `kl_weight` times the mean KL divergence from N(0, 1).
@@ -39,15 +41,15 @@ class AutoencoderTraining(L.LightningModule):
         self.log("autoencoder/validation_loss", self.loss(batch[0]))
 
     def configure_optimizers(self) -> dict[str, object]:
-        return one_cycle(self, self.learning_rate)
+        return one_cycle_of(self, self.learning_rate)
 
 
-def one_cycle(module: L.LightningModule, learning_rate: float) -> dict[str, object]:
-    """AdamW with a one-cycle schedule (Smith & Topin, 2019) over the trainer's planned steps."""
-    optimizer = torch.optim.AdamW(
-        [p for p in module.parameters() if p.requires_grad], lr=learning_rate, weight_decay=1e-4
+def one_cycle_of(module: L.LightningModule, learning_rate: float) -> dict[str, object]:
+    """The one-cycle schedule over the trainer's planned steps, for the parameters of `module` that are trained."""
+    return one_cycle(
+        [parameter for parameter in module.parameters() if parameter.requires_grad],
+        int(module.trainer.estimated_stepping_batches),
+        learning_rate,
+        weight_decay=1e-4,
+        warm_up=0.1,
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=int(module.trainer.estimated_stepping_batches) + 1, pct_start=0.1
-    )
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch.nn import functional as F
 from transformers import CLIPTextModel
 
-from distdiff.pretraining.autoencoder import one_cycle
+from distdiff.pretraining.autoencoder import one_cycle_of
 
 
 class DenoiserTraining(L.LightningModule):
@@ -58,4 +58,4 @@ class DenoiserTraining(L.LightningModule):
         self.log("denoiser/validation_loss", self.loss(*batch))
 
     def configure_optimizers(self) -> dict[str, object]:
-        return one_cycle(self, self.learning_rate)
+        return one_cycle_of(self, self.learning_rate)

@@ -4,6 +4,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from omegaconf import DictConfig
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from distdiff.pretraining.config import AUTOENCODER_GROUPS, UNET_GROUPS, text_heads
+
 
 def build_autoencoder(config: DictConfig) -> AutoencoderKL:
     """A KL autoencoder; each entry of `autoencoder_channels` after the first halves the sides of the latents."""
@@ -14,7 +16,7 @@ def build_autoencoder(config: DictConfig) -> AutoencoderKL:
         block_out_channels=channels,
         layers_per_block=1,
         latent_channels=config.latent_channels,
-        norm_num_groups=8,
+        norm_num_groups=AUTOENCODER_GROUPS,
         sample_size=config.image_size,
     )
 
@@ -36,7 +38,7 @@ def build_unet(config: DictConfig) -> UNet2DConditionModel:
         layers_per_block=config.unet_layers_per_block,
         cross_attention_dim=config.text_width,
         attention_head_dim=4,
-        norm_num_groups=16,
+        norm_num_groups=UNET_GROUPS,
     )
 
 
@@ -48,7 +50,7 @@ def build_text_encoder(config: DictConfig, tokenizer: CLIPTokenizer) -> CLIPText
             hidden_size=config.text_width,
             intermediate_size=4 * config.text_width,
             num_hidden_layers=config.text_layers,
-            num_attention_heads=max(1, config.text_width // 16),
+            num_attention_heads=text_heads(config.text_width),
             max_position_embeddings=tokenizer.model_max_length,
             projection_dim=config.text_width,
             bos_token_id=tokenizer.bos_token_id,

@@ -20,10 +20,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.errors import ONWARD, RankLost, Stopped, UserError
+from distdiff.errors import ONWARD, STOPPING, RankLost, Stopped, UserError
 from distdiff.ranks.arrangement import Node
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 GRACE = 300  # seconds that ranks have to finish their batch after a signal or once another rank is lost
 JOB, OUTCOME = "job.json", "outcome-{}.json"
 
@@ -73,7 +72,7 @@ def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: P
 def _start(node: Node, member: str, local_rank: int, place: Path) -> subprocess.Popen:
     rank = node.rank(local_rank, node.rendezvous or str(place / "rendezvous"))
     threads = max(
-        1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) // node.devices
+        1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) // node.devices
     )
     # Without -P, modules in the working directory would hide Python's own.
     command = [sys.executable, "-P", "-m", member, str(place), json.dumps(asdict(rank))]
@@ -82,6 +81,7 @@ def _start(node: Node, member: str, local_rank: int, place: Path) -> subprocess.
         env={"OMP_NUM_THREADS": str(threads)} | os.environ,
         stdin=subprocess.PIPE,  # this pipe closes when this process ends in any way, which tells the rank to end too
         start_new_session=True,  # Ctrl-C reaches only this process, which forwards it once to each rank
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
     )
 
 
@@ -97,7 +97,7 @@ def _forwarding(ranks: list[subprocess.Popen]) -> Iterator[list[int]]:
         received.append(number)
         _signal(ranks, number)
 
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    before = {number: signal.signal(number, forward) for number in STOPPING}
     try:
         yield received
     finally:
@@ -121,10 +121,10 @@ def _watch(ranks: list[subprocess.Popen], received: list[int]) -> int | None:
             if (received or lost is not None) and deadline == float("inf"):
                 deadline = time.monotonic() + GRACE
             if time.monotonic() > deadline:
-                _signal(ranks, signal.SIGKILL)
+                _kill(ranks)
             time.sleep(0.05)
     except BaseException:
-        _signal(ranks, signal.SIGKILL)
+        _kill(ranks)
         raise
     return lost if lost is not None else next((number for number, rank in enumerate(ranks) if rank.returncode), None)
 
@@ -132,7 +132,12 @@ def _watch(ranks: list[subprocess.Popen], received: list[int]) -> int | None:
 def _signal(ranks: list[subprocess.Popen], number: int) -> None:
     for rank in ranks:
         if rank.poll() is None:
-            rank.send_signal(number)
+            rank.send_signal(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else number)
+
+
+def _kill(ranks: list[subprocess.Popen]) -> None:
+    for rank in ranks:
+        rank.kill()  # does nothing to a rank that has ended
 
 
 def _outcome(place: Path, local_rank: int) -> dict:

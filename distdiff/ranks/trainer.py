@@ -46,7 +46,7 @@ def _trainer(arguments: dict[str, Any]) -> L.Trainer:
     quiet = {"enable_model_summary": False, "enable_checkpointing": False, "logger": False, "barebones": False}
     try:
         return L.Trainer(**(quiet | arguments))
-    except (L.fabric.utilities.exceptions.MisconfigurationException, ValueError) as error:
+    except (L.fabric.utilities.exceptions.MisconfigurationException, ValueError, ModuleNotFoundError) as error:
         wanted = arguments["accelerator"]
         if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
             raise UserError(

@@ -151,7 +151,7 @@ class World:
 class Counter:
     """A number that every rank may add to and read without waiting."""
 
-    def __init__(self, store: distributed.Store | None) -> None:
+    def __init__(self, store: "distributed.Store | None") -> None:
         self._store = store
         self._own = 0
 
@@ -192,7 +192,7 @@ def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def _store(place: Rank) -> distributed.Store:
+def _store(place: Rank) -> "distributed.Store":
     if os.sep in place.rendezvous:
         return distributed.FileStore(place.rendezvous, place.size)
     host, port = place.rendezvous.rsplit(":", 1)
@@ -202,7 +202,7 @@ def _store(place: Rank) -> distributed.Store:
         raise RankLost(f"the ranks cannot meet at {place.rendezvous}: {first_line(error)}") from None
 
 
-def _group(place: Rank, store: distributed.Store) -> distributed.ProcessGroupGloo:
+def _group(place: Rank, store: "distributed.Store") -> "distributed.ProcessGroupGloo":
     try:
         return distributed.ProcessGroupGloo(store, place.rank, place.size, PATIENCE)
     except RuntimeError as error:
@@ -211,7 +211,7 @@ def _group(place: Rank, store: distributed.Store) -> distributed.ProcessGroupGlo
         ) from None
 
 
-def _wait(work: distributed.Work) -> None:
+def _wait(work: "distributed.Work") -> None:
     try:
         work.wait()
     except RuntimeError:

@@ -16,7 +16,7 @@ import torch
 from distdiff.errors import UserError
 from distdiff.keys import Limits
 
-Ratio = Annotated[float, Limits(at_least=1)]
+Ratio = Annotated[float, Limits(at_least=1, at_most=1000)]
 
 
 @dataclass(frozen=True)

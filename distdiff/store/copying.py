@@ -68,6 +68,7 @@ def _copy(selection: Selection, where: RowFilter | None, directory: ExpandedDire
     ingredients = _ingredients(selection, where)
     directory.claim(ingredients, selection.class_names, options, _columns(selection))
     plan = CopyPlan(rows)
+    directory.check_names(plan)
     if directory.holds(plan):
         return
     with working_on(directory.path, Share(), directory.key):

@@ -27,7 +27,8 @@ from distdiff.store.failures import FAILURE_JOURNALS, list_failures, read_failur
 from distdiff.store.formats.base import ASIDES, Storage
 from distdiff.store.formats.known import storage_of
 from distdiff.store.journal import JOURNALS, Row, read_journals
-from distdiff.store.options import StorageOptions
+from distdiff.store.names import differing_in_case
+from distdiff.store.options import IMAGEFOLDER, StorageOptions
 from distdiff.store.shares import LOCK, OUTPUT_DIR, Share, forget_shares, locked
 from distdiff.writing import on_disk
 
@@ -84,6 +85,22 @@ class ExpandedDirectory:
             raise UserError(
                 f"{self.key}={self.path} is not allowed: it was made with another configuration ({changed}); "
                 "give another directory, or use that configuration"
+            )
+
+    def check_names(self, contents: Contents) -> None:
+        """Raises `UserError` if the file system does not tell apart the names of two of the images.
+
+        The usual file systems of Windows and macOS ignore the case of letters. Only files in folders have names there.
+        """
+        ignores_case = (self.path / MANIFEST.upper()).exists()
+        if (
+            self.storage.options.format == IMAGEFOLDER
+            and ignores_case
+            and (names := differing_in_case(contents.file_names()))
+        ):
+            raise UserError(
+                f"{self.key}={self.path} is not allowed: this disk does not tell {names[0]} from {names[1]}; rename one, use "
+                "another disk, or choose the format webdataset or parquet"
             )
 
     def locked(self) -> AbstractContextManager[None]:
@@ -237,16 +254,6 @@ class ExpandedDirectory:
         aside = self.path / f".{name}.part"
         aside.write_text(text + "\n", encoding="utf-8")
         os.replace(aside, self.path / name)
-
-
-def link(place: Path, target: Path) -> None:
-    """Makes the symbolic link `place`, in a run's directory, to the expanded data `target`.
-
-    An existing link is replaced.
-    """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.unlink(missing_ok=True)
-    place.symlink_to(target.resolve(), target_is_directory=True)
 
 
 def changed_keys(before: Any, now: Any, prefix: str = "") -> str:

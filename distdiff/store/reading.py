@@ -16,6 +16,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.data.reading.decoding import READING
 from distdiff.data.soft_labels import SoftLabel, SoftLabels, soft_label
 from distdiff.errors import UserError
+from distdiff.links import followed
 from distdiff.store.columns import METADATA, SOFT_LABELS, SOFT_WEIGHTS, class_names_of
 from distdiff.store.contents import Contents
 from distdiff.store.directory import MANIFEST, ExpandedDirectory
@@ -70,7 +71,7 @@ class Selection:
 
 def finished_directory(path: Path | str) -> ExpandedDirectory:
     """The expanded dataset at `path`. Raises `UserError` for a directory that is not a complete expanded dataset."""
-    directory = ExpandedDirectory(Path(path).expanduser())
+    directory = ExpandedDirectory(followed(Path(path).expanduser()))
     manifest = directory.manifest()
     if manifest is None:
         raise UserError(f"{path} is no expanded dataset: it has no {MANIFEST}")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from distdiff.errors import UserError
-from distdiff.locking import Timeout, held
+from distdiff.locking import Timeout, forget, held
 from distdiff.writing import writing_to
 
 LOCKS = ".share-*.lock"
@@ -86,7 +86,7 @@ def _check_others(directory: Path, share: Share, key: str) -> None:
         else:
             continue
         with _held(path, directory, words, key):
-            path.unlink(missing_ok=True)
+            forget(path)
             _holder(path).unlink(missing_ok=True)
 
 
@@ -98,7 +98,7 @@ def locked(directory: Path) -> AbstractContextManager[None]:
 def forget_shares(directory: Path) -> None:
     """Removes the lock files of the shares of a finished directory."""
     for path in [*directory.glob(LOCKS), *directory.glob(f"{LOCKS}.holder")]:
-        path.unlink(missing_ok=True)
+        forget(path)
 
 
 @contextmanager

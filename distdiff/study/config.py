@@ -54,8 +54,9 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
 def check(config: DictConfig) -> None:
     """Replaces `chosen` in `study.methods` by the name of the row that it stands for.
 
-    Raises `UserError` if `train.expanded` is set, if `study.objective` is not measured, or if the job's keys choose a
-    `method` or `selection` other than the default, but no row of `study.methods` is the row that these keys choose.
+    Raises `UserError` if `train.expanded` is set, if `study.objective` is not measured, or if a seed of the study would
+    be too large. Also raises it if the job's keys choose a `method` or `selection` other than the default, but no row of
+    `study.methods` is the row that these keys choose.
     """
     if config.train.expanded is not None:
         raise UserError(
@@ -65,6 +66,11 @@ def check(config: DictConfig) -> None:
     if config.study.objective not in known:
         raise UserError(
             f"study.objective={config.study.objective} is not allowed: {one_of(config.study.objective, known)}"
+        )
+    if config.seed + config.study.seeds > 2**32:
+        raise UserError(
+            f"study.seeds={config.study.seeds} is not allowed: from seed={config.seed} on there are "
+            f"{2**32 - config.seed} seeds up to the largest, {2**32 - 1}"
         )
     names = [name for name in row_names(config) if name not in further_rows(config)]
     config.study.methods = names

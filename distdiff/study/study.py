@@ -18,12 +18,13 @@ from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.naming import row_name
+from distdiff.links import link
 from distdiff.metrics.judge import train_judge
 from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
 from distdiff.store.columns import METADATA
-from distdiff.store.directory import ExpandedDirectory, link
+from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.energies import energy_table
 from distdiff.store.names import safe_name
 from distdiff.store.reading import planned, read_expanded
@@ -145,7 +146,8 @@ class Study:
             training = plan.data.with_part(images, images.identity)
             result.expanded = str(job.path)
             if world().leads:
-                link(self.run_dir / "expanded" / f"{safe_name(name)}-seed{plan.seed}", job.path)
+                place = self.run_dir / "expanded" / f"{safe_name(name)}-seed{plan.seed}"
+                link(place, job.path, self.config.paths.output_dir)
             with self.timer("measure"):
                 result.measures, result.remarks = self._measured(job, images, measurer)
         with self.timer(f"train {name}"):

@@ -48,7 +48,7 @@ MISTAKES = {
     "expansion.format=zip": "expansion.format=zip is not allowed: one of imagefolder, webdataset, parquet",
     "expansion.image_format=gif": "expansion.image_format=gif is not allowed: one of png, jpeg, webp",
     "expansion.quality=90": "expansion.quality=90 is not allowed: png is lossless",
-    "expansion.quality=0": "expansion.quality=0 is not allowed: a number at least 1, at most 100",
+    "expansion.quality=-1": "expansion.quality=-1 is not allowed: a number at least 0, at most 100",
     "expansion.save_size=0": "expansion.save_size=0 is not allowed: a number at least 8",
     "expansion.shard_size=0": "expansion.shard_size=0 is not allowed: a number at least 1",
     "expansion.factor=0": "expansion.factor=0 is not allowed: a number at least 1",

@@ -147,5 +147,12 @@ def _holds(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
 
 def top_folder(paths: Iterable[Path | str]) -> str:
-    """The path of the deepest folder that holds all files in `paths`. It serves as `listing` in `Examined`."""
-    return os.path.commonpath([os.path.abspath(folder) for folder in {os.path.dirname(path) for path in paths} or "/"])
+    """The path of the deepest folder that holds all files in `paths`. It serves as `listing` in `Examined`.
+
+    Files on several drives of Windows have no such folder; then the result names all their folders.
+    """
+    folders = sorted({os.path.abspath(os.path.dirname(path)) for path in paths} or {os.path.abspath("/")})
+    try:
+        return os.path.commonpath(folders)
+    except ValueError:
+        return os.pathsep.join(folders)

@@ -1,9 +1,9 @@
 """Decoded images on disk, shared by runs, ranks and simultaneous jobs, up to a given total size.
 
-Each set of images is one plain array, `<cache>/images/<fingerprint>/pixels.npy`. The array is read with `preadv` and is
-not memory-mapped. If another machine removes a mapped file, or the disk fails, a process that reads the file is killed.
-A failed `preadv` only raises an error, and the images are then decoded again. As with a mapped file, processes share
-the array's pages in memory.
+Each set of images is one plain array, `<cache>/images/<fingerprint>/pixels.npy`. The array is read at positions
+(`preadv`) and is not memory-mapped. If another machine removes a mapped file, or the disk fails, a process that reads
+the file is killed. A failed read only raises an error, and the images are then decoded again. As with a mapped file,
+processes share the array's pages in memory.
 """
 
 import os
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from distdiff.caching.positions import PositionedFile
 from distdiff.caching.stages import StageCache
 from distdiff.console.progress import announce
 from distdiff.errors import UserError, first_line
@@ -33,7 +34,8 @@ class StoredImages:
     def __init__(self, path: Path, count: int, shape: tuple[int, ...]) -> None:
         """Raises `OSError` if the file is missing, and `ValueError` if it does not hold `count` images of `shape`."""
         self.shape, self.size = shape, int(np.prod(shape))
-        self._file = open(path, "rb")  # noqa: SIM115 (the file is open as long as the object exists)
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (the file is open as long as the object exists)
+        self._positioned = PositionedFile(self._file)
         version = np.lib.format.read_magic(self._file)
         header = np.lib.format.read_array_header_1_0(self._file)
         self._offset = self._file.tell()
@@ -44,7 +46,7 @@ class StoredImages:
     def __getitem__(self, index: int) -> np.ndarray:
         """Image `index`, uint8 of the shape `shape`. Raises `OSError` if the file is gone or the disk fails."""
         image = np.empty(self.shape, dtype=np.uint8)
-        if os.preadv(self._file.fileno(), [image.data], self._offset + index * self.size) != self.size:
+        if self._positioned.read_into(image.data.cast("B"), self._offset + index * self.size) != self.size:
             raise OSError("the file ends early")
         return image
 

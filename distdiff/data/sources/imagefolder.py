@@ -18,6 +18,7 @@ from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION, complete
 from distdiff.data.splits.classes import agree_on_classes
 from distdiff.data.splits.usual_names import FOLDER_NAMES
 from distdiff.errors import UserError
+from distdiff.links import followed
 from distdiff.wording import counted, some
 
 ROOT = "dataset.root"
@@ -39,7 +40,7 @@ def load(
     """Reads the folder or archive `root`. Missing splits are carved from the training images, class by class."""
     if root is None:
         raise UserError("dataset.root has no value: give one, dataset.root=<folder or archive>")
-    top = Path(root).expanduser()
+    top = followed(Path(root).expanduser())
     if is_archive(top):
         top = unpacked(top, cache_dir)
     elif not top.is_dir():
@@ -57,7 +58,7 @@ def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
 
     Raises `UserError` if there are no images. The error message calls the argument `root` by the name `key`.
     """
-    top = Path(root).expanduser()
+    top = followed(Path(root).expanduser())
     if not top.is_dir():
         raise UserError(f"{key}={root}: no such folder")
     classes = _class_folders(top.name, top, key)

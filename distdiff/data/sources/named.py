@@ -15,6 +15,7 @@ from distdiff.data.sources.files import from_files
 from distdiff.data.sources.tables import Wanted, read_hub
 from distdiff.data.splits.carving import TRAIN, VALIDATION, complete
 from distdiff.errors import UserError
+from distdiff.links import followed
 from distdiff.wording import some
 
 AUTHORS, PUBLISHED = "authors", "published"
@@ -106,7 +107,7 @@ class NamedSet:
         return complete(parts, fraction, test_fraction, split_seed)
 
     def _read_local(self, root: str, name: str, split: str, where: str) -> Parts:
-        top = Path(root).expanduser()
+        top = followed(Path(root).expanduser())
         if not top.exists():
             raise UserError(no_copy_at(root, where))
         try:

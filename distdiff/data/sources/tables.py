@@ -28,6 +28,7 @@ from distdiff.data.splits.classes import in_order
 from distdiff.data.splits.usual_names import TABLE_NAMES
 from distdiff.errors import UserError, first_line
 from distdiff.hub import hub_or_cache, pinned
+from distdiff.links import followed
 from distdiff.wording import counted, printable
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -145,7 +146,7 @@ def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages
 
     The name of a file or of its folder tells the split.
     """
-    top = Path(root).expanduser()
+    top = followed(Path(root).expanduser())
     if not top.exists():
         raise UserError(nothing_at(root, TABLES))
     try:
