@@ -43,5 +43,4 @@ LOGGER = Group(
     options_have_keys=True,
     check=check_logger,
     paths=("dir",),
-    texts=("name", "notes", "group", "job_type", "resume_from", "fork_from"),
 )
