@@ -18,6 +18,7 @@ from distdiff.classification.training import training_set
 from distdiff.commands.configuration import configure, load_option
 from distdiff.config.arguments import in_quotes
 from distdiff.config.options import options
+from distdiff.console.output import console
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_image
 from distdiff.data.reading.decoding import to_rgb
@@ -165,6 +166,8 @@ class ImageExpander:
         self.energy = ImageEnergy(encoder, energy).to(generator.device)
         words = [name.replace("_", " ") for name in self.class_names]
         sentences = [prompt_template.replace("{}", word) for word in words]
+        for line in generator.check_prompts([[one] for one in sentences], self.class_names, "prompt_template"):
+            console.print(line)
         self.prompts = replace(generator.embed(sentences), sentences=tuple(sentences))
 
     def __call__(

@@ -14,6 +14,7 @@ from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_i
 )
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from distdiff.errors import UserError
 from distdiff.generator.conditioning import Conditioning
@@ -27,6 +28,7 @@ from distdiff.generator.kinds import (
 )
 
 DISTILLED_STEPS = 50  # LCMScheduler's own default
+T5_TOKENS = 256  # the most tokens for Stable Diffusion 3's third text encoder; the pipeline's own default
 
 
 class Family(ABC):
@@ -57,6 +59,23 @@ class Family(ABC):
     def size_multiple(self) -> int:
         """The sides of images, in pixels, must be multiples of this number."""
         return self.pipeline.vae_scale_factor
+
+    def tokenizers(self) -> list[tuple[PreTrainedTokenizerBase, int]]:
+        """The tokenizer of each text encoder, with the most tokens that the pipeline gives to the encoder."""
+        found = []
+        for name in self.text_encoders:
+            tokenizer = getattr(self.pipeline, name.replace("text_encoder", "tokenizer"), None)
+            if tokenizer is not None and getattr(self.pipeline, name, None) is not None:
+                found.append((tokenizer, self._token_limit(name, tokenizer)))
+        return found
+
+    def _token_limit(self, encoder: str, tokenizer: PreTrainedTokenizerBase) -> int:
+        return tokenizer.model_max_length
+
+    def as_tokenized(self, prompt: str, tokenizer: PreTrainedTokenizerBase) -> str:
+        """The prompt as the pipeline passes it to a tokenizer: a learned word of several vectors becomes several words."""
+        convert = getattr(self.pipeline, "maybe_convert_prompt", None)
+        return prompt if convert is None else convert(prompt, tokenizer)
 
     @abstractmethod
     def embed(self, prompts: list[str], device: torch.device) -> Conditioning:
@@ -191,13 +210,21 @@ class StableDiffusion3(Family):
 
     def embed(self, prompts, device):
         encode = self.pipeline.encode_prompt
-        tokens, _, pooled, _ = encode(prompts, None, None, device=device, do_classifier_free_guidance=False)
+        tokens, _, pooled, _ = encode(
+            prompts, None, None, device=device, do_classifier_free_guidance=False, max_sequence_length=T5_TOKENS
+        )
         return Conditioning(tokens, pooled)
 
     def embed_negative(self, prompt, device):
         negative = {"negative_prompt": [prompt]} if prompt else {}
-        _, tokens, _, pooled = self.pipeline.encode_prompt([""], None, None, device=device, **negative)
+        _, tokens, _, pooled = self.pipeline.encode_prompt(
+            [""], None, None, device=device, max_sequence_length=T5_TOKENS, **negative
+        )
         return Conditioning(tokens, pooled)
+
+    def _token_limit(self, encoder, tokenizer):
+        # The pipeline gives both CLIP encoders as many tokens as the first one takes.
+        return T5_TOKENS if encoder == "text_encoder_3" else self.pipeline.tokenizer_max_length
 
     def output(self, latents, timestep, condition):
         return self.network(
