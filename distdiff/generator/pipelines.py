@@ -23,10 +23,21 @@ from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint_model
 from distdiff.errors import UserError, first_line
-from distdiff.generator.adapters import add_loras, add_textual_inversions, fetch_adapter
+from distdiff.generator.adapter_files import (
+    LEARNED_WORD,
+    LORA,
+    AdapterKind,
+    HubPlace,
+    adapter_identity,
+    adapter_place,
+    choose_on_hub,
+    fetch_adapter,
+)
 from distdiff.generator.kinds import LATENT_CONSISTENCY, STABLE_DIFFUSION, STABLE_DIFFUSION_3, Kind, kind_of
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.learned_words import add_textual_inversions
 from distdiff.generator.location import local_kind, model_path, split_scale
+from distdiff.generator.loras import add_loras
 from distdiff.hub import LOADING_ERRORS, cached_folder, hub_or_cache, hub_reason, pinned
 
 HUB_ERRORS = (
@@ -52,7 +63,7 @@ def load_generator(config: DictConfig) -> LatentDiffusion:
     """
     pipeline = _load_pipeline(config)
     add_loras(pipeline, config.lora)
-    add_textual_inversions(pipeline, config.textual_inversion)
+    learned_words = add_textual_inversions(pipeline, config.textual_inversion)
     return LatentDiffusion(
         pipeline,
         config.num_steps,
@@ -62,6 +73,7 @@ def load_generator(config: DictConfig) -> LatentDiffusion:
         config.negative_prompt,
         _load_guidance_decoder(config, pipeline.vae.config.latent_channels),
         config.gradient_checkpointing,
+        learned_words,
     )
 
 
@@ -79,12 +91,11 @@ def fetch_generator(config: DictConfig) -> dict[str, Path]:
         folders[f"generator.model={config.model}"] = Path(folder)
     elif path.is_file():
         folders |= _fetch_checkpoint_config(config)
-    for key in ("lora", "textual_inversion"):
-        for entry in config[key]:
-            name = split_scale(entry)[0] if key == "lora" else entry
-            if model_path(name, f"generator.{key}") is None:
-                with _reasons(name, is_local=False, key=f"generator.{key}"):
-                    folders[f"generator.{key}={name}"] = fetch_adapter(name)
+    for kind, name, _ in _adapters(config):
+        place = adapter_place(kind, name)
+        if isinstance(place, HubPlace):
+            with _reasons(name, is_local=False, key=kind.key):
+                folders[f"{kind.key}={name}"] = fetch_adapter(kind, place).parent
     name = config.guidance_decoder
     if name is not None and model_path(name, "generator.guidance_decoder") is None:
         with _reasons(name, is_local=False, key="generator.guidance_decoder"):
@@ -104,11 +115,33 @@ def fingerprint(config: DictConfig) -> dict[str, object]:
     return {
         "model": _identity(config.model, config.revision),
         "revision": None,
-        "lora": [(_identity(path), scale) for path, scale in map(split_scale, config.lora)],
-        "textual_inversion": [_identity(path) for path in config.textual_inversion],
+        "lora": [(adapter_identity(LORA, path), scale) for path, scale in map(split_scale, config.lora)],
+        "textual_inversion": [adapter_identity(LEARNED_WORD, path) for path in config.textual_inversion],
         "guidance_decoder": config.guidance_decoder and _identity(config.guidance_decoder),
         "checkpoint_config": checkpoint_config and _identity(checkpoint_config),
     }
+
+
+def adapter_files(config: DictConfig) -> list[dict[str, object]]:
+    """Which file is taken of each LoRA and textual inversion, with its scale and what identifies it.
+
+    Raises `UserError` if a file cannot be chosen, or if the hub does not answer and its cache lacks the file.
+    """
+    found = []
+    for kind, name, scale in _adapters(config):
+        place = adapter_place(kind, name)
+        with _reasons(name, is_local=isinstance(place, Path), key=kind.key):
+            file = place.name if isinstance(place, Path) else choose_on_hub(kind, place)
+        entry = {"key": kind.key, "name": name, "file": file, "identity": adapter_identity(kind, name)}
+        found.append(entry if scale is None else entry | {"scale": scale})
+    return found
+
+
+def _adapters(config: DictConfig) -> Iterator[tuple[AdapterKind, str, float | None]]:
+    for path, scale in map(split_scale, config.lora):
+        yield LORA, path, scale
+    for name in config.textual_inversion:
+        yield LEARNED_WORD, name, None
 
 
 def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
