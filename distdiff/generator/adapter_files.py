@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from distdiff.caching.fingerprint import MODEL_FILES, fingerprint_files
 from distdiff.errors import UserError
 from distdiff.generator.location import model_path
-from distdiff.hub import hub_identity, hub_or_cache, pinned
+from distdiff.hub import hub_files, hub_identity, hub_or_cache, pinned
 from distdiff.wording import some
 
 PEFT_CONFIG = "adapter_config.json"  # PEFT writes it beside the weights; it says how strongly they count
@@ -93,7 +93,7 @@ def choose_on_hub(kind: AdapterKind, place: HubPlace) -> str:
 
     Without a network, only the files in the hub's cache are known.
     """
-    return _chosen(kind, place, _hub_files(place.repository))
+    return _chosen(kind, place, hub_files(place.repository))
 
 
 def fetch_adapter(kind: AdapterKind, place: HubPlace) -> Path:
@@ -104,7 +104,7 @@ def fetch_adapter(kind: AdapterKind, place: HubPlace) -> Path:
     from huggingface_hub import hf_hub_download
 
     with hub_or_cache():
-        commit, files = pinned(place.repository).resolved, _hub_files(place.repository)
+        commit, files = pinned(place.repository).resolved, hub_files(place.repository)
         file = _chosen(kind, place, files)
         beside = str(PurePosixPath(file).with_name(PEFT_CONFIG))
         if kind is LORA and beside in files:
@@ -142,13 +142,3 @@ def adapter_identity(kind: AdapterKind, name: str) -> str:
 def is_of_peft(file: Path) -> bool:
     """Whether a file is named as PEFT's `save_pretrained` names its weights."""
     return file.name.startswith("adapter_model")
-
-
-def _hub_files(repository: str) -> list[str]:
-    from huggingface_hub import HfApi, constants, snapshot_download
-
-    commit = pinned(repository).resolved
-    if not constants.HF_HUB_OFFLINE:
-        return HfApi().list_repo_files(repository, revision=commit)
-    folder = Path(snapshot_download(repository, revision=commit, local_files_only=True))
-    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]

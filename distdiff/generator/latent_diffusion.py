@@ -57,14 +57,20 @@ class LatentDiffusion(nn.Module):
         guidance_decoder: AutoencoderTiny | None = None,
         gradient_checkpointing: bool = False,
         learned_words: Mapping[str, Sequence[str]] | None = None,
+        model: str = "",
     ) -> None:
         """Raises `UserError` for an unsupported pipeline or an unsuitable scheduler, resolution or negative prompt.
 
         The scheduler must fit the pipeline's kind, and the resolution must be a multiple of `Family.size_multiple`. A
-        negative prompt requires classifier-free guidance. `learned_words` has the words that each textual inversion added.
+        negative prompt requires classifier-free guidance. `learned_words` has the words that each textual inversion
+        added. `model` is the pipeline's name in messages.
         """
         super().__init__()
         self.family: Family = family_of(pipeline, cfg_scale)
+        if reason := self.family.misfit():
+            raise UserError(
+                f"generator.model={model or pipeline.name_or_path or type(pipeline).__name__} is not allowed: {reason}"
+            )
         self.vae: nn.Module = pipeline.vae
         self.network = self.family.network
         self.guidance_decoder = guidance_decoder
@@ -78,12 +84,6 @@ class LatentDiffusion(nn.Module):
         if resolution % self.family.size_multiple:
             raise UserError(
                 f"generator.resolution={resolution} is not allowed: for this model, a multiple of {self.family.size_multiple}"
-            )
-        inputs, channels = self.network.config.in_channels, self.vae.config.latent_channels
-        if inputs != channels:
-            raise UserError(
-                f"generator.model is not allowed: its network takes {inputs} channels, not the autoencoder's {channels}; "
-                "it is no plain text-to-image model"
             )
         if negative_prompt and not self.family.classifier_free:
             raise UserError(

@@ -4,7 +4,7 @@ A failure is reported as an error of one line.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import diffusers
@@ -38,7 +38,8 @@ from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.learned_words import add_textual_inversions
 from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.generator.loras import add_loras
-from distdiff.hub import LOADING_ERRORS, cached_folder, hub_or_cache, hub_reason, pinned
+from distdiff.generator.parts import fault, odd_channels, variant_hint
+from distdiff.hub import LOADING_ERRORS, cached_folder, hub_files, hub_or_cache, hub_reason, pinned
 
 HUB_ERRORS = (
     LocalEntryNotFoundError,
@@ -74,6 +75,7 @@ def load_generator(config: DictConfig) -> LatentDiffusion:
         _load_guidance_decoder(config, pipeline.vae.config.latent_channels),
         config.gradient_checkpointing,
         learned_words,
+        config.model,
     )
 
 
@@ -87,8 +89,8 @@ def fetch_generator(config: DictConfig) -> dict[str, Path]:
     path = model_path(config.model)
     if path is None:
         with _reasons(config.model, is_local=False):
-            folder = DiffusionPipeline.download(config.model, **_pipeline_options(config, config.model))
-        folders[f"generator.model={config.model}"] = Path(folder)
+            folder = _download(config, _pipeline_options(config, config.model))
+        folders[f"generator.model={config.model}"] = folder
     elif path.is_file():
         folders |= _fetch_checkpoint_config(config)
     for kind, name, _ in _adapters(config):
@@ -150,8 +152,32 @@ def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
     if path is not None and path.is_file():
         return _load_checkpoint(config, path, local_kind(config.model), dtype)
     with _reasons(config.model, is_local=path is not None):
-        where = path or config.model
-        return DiffusionPipeline.from_pretrained(where, **_pipeline_options(config, where), dtype=dtype)
+        options = _pipeline_options(config, path or config.model)
+        folder = path or _download(config, options)
+        kind = kind_of(DiffusionPipeline.load_config(folder)["_class_name"], config.model)
+        if reason := odd_channels(folder):
+            raise UserError(f"generator.model={config.model} is not allowed: {reason}")
+        absent = [name for name, value in options.items() if value is None]
+        if reason := fault(folder, config.variant, absent):
+            raise UserError(f"generator.model={config.model} is no complete pipeline: {reason}")
+        options.pop("revision", None)
+        # The folder may name another class, such as the one for img2img; its parts are those of text-to-image.
+        return getattr(diffusers, kind.pipeline).from_pretrained(folder, **options, dtype=dtype)
+
+
+def _download(config: DictConfig, options: dict[str, object]) -> Path:
+    """The folder in the hub's cache with the pipeline's files; what it lacks is downloaded.
+
+    Raises the errors of the hub's client, and `UserError` if the hub has only a variant of the weights.
+    """
+    try:
+        return Path(DiffusionPipeline.download(config.model, **options))
+    except (*HUB_ERRORS, *LOADING_ERRORS):
+        with suppress(*HUB_ERRORS, *LOADING_ERRORS):
+            hint = variant_hint(hub_files(config.model, config.revision)) if config.variant is None else None
+            if hint:
+                raise UserError(f"generator.model={config.model}: {hint}") from None
+        raise
 
 
 def _pipeline_options(config: DictConfig, where: Path | str) -> dict[str, object]:
@@ -176,7 +202,7 @@ def _load_checkpoint(config: DictConfig, path: Path, kind: Kind, dtype: torch.dt
         is_local = model_path(name, CHECKPOINT_CONFIG) is not None
         with nullcontext() if is_local else hub_or_cache():
             where = {"config": name} if is_local else {"config": name, "revision": pinned(name).resolved}
-            return getattr(diffusers, kind.pipelines[0]).from_single_file(
+            return getattr(diffusers, kind.pipeline).from_single_file(
                 str(path), **where, **_options(kind, config), dtype=dtype
             )
     except UserError:

@@ -31,7 +31,7 @@ class Reading:
 def read(family: Family, prompt: str) -> Reading:
     """Reads a prompt as the family's pipeline does."""
     kept, cut = [], []
-    for tokenizer, limit in family.tokenizers():
+    for tokenizer, limit, _ in family.tokenizers():
         text = family.as_tokenized(prompt, tokenizer)
         whole = tokenizer(text, verbose=False).input_ids
         taken = tokenizer(text, truncation=True, max_length=limit).input_ids
@@ -47,9 +47,17 @@ def check_prompts(
     """Yields a sentence if prompts are cut, and one if prompts of different classes have the same tokens without a cut.
 
     `of_classes` has the prompts of each class. `key` is the configuration key that sets them. Raises `UserError` if
-    prompts of two classes have the same tokens for all text encoders because they are cut.
+    prompts of two classes have the same tokens for all text encoders because they are cut, and if a text encoder does not
+    know a token.
     """
     readings = {prompt: read(family, prompt) for own in of_classes for prompt in own}
+    for number, (_, _, known) in enumerate(family.tokenizers()):
+        last = max((identity for reading in readings.values() for identity in reading.kept[number]), default=0)
+        if last >= known:
+            raise UserError(
+                f"generator.model is not allowed: a tokenizer gives the token {last} for these prompts, and its text encoder "
+                f"knows {known} tokens"
+            )
     equal: dict[tuple[tuple[int, ...], ...], dict[str, str]] = {}  # tokens -> {prompt: its first class}
     for name, own in zip(class_names, of_classes, strict=True):
         for prompt in own:
@@ -94,7 +102,7 @@ def check_words(
     """
     texts = [*prompts, negative]
     written = dict.fromkeys(word for text in texts for word in LEARNED_WORD.findall(text))
-    known = [tokenizer.get_vocab() for tokenizer, _ in family.tokenizers()]
+    known = [tokenizer.get_vocab() for tokenizer, *_ in family.tokenizers()]
     unknown = [word for word in written if not any(word in vocabulary for vocabulary in known)]
     if unknown:
         are = "is no learned word" if len(unknown) == 1 else "are no learned words"
@@ -104,7 +112,7 @@ def check_words(
         )
     used = {number for text in texts for ids in read(family, text).kept for number in ids}
     for entry, words in learned.items():
-        numbers = {tokenizer.convert_tokens_to_ids(word) for word in words for tokenizer, _ in family.tokenizers()}
+        numbers = {tokenizer.convert_tokens_to_ids(word) for word in words for tokenizer, *_ in family.tokenizers()}
         if not numbers & used:
             yield (
                 f"generator.textual_inversion={entry} changes no image: its word {words[0]} is in no prompt; write it into "
@@ -122,7 +130,7 @@ def _cut(family: Family, prompt: str, reading: Reading) -> str:
 
 
 def _limits(family: Family) -> str:
-    limits = sorted({limit for _, limit in family.tokenizers()})
+    limits = sorted({limit for _, limit, _ in family.tokenizers()})
     return f"{' or '.join(map(str, limits))} tokens"
 
 
