@@ -34,7 +34,9 @@ from distdiff.errors import UserError
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.generator import config as generator_keys
 from distdiff.generator import pipelines
+from distdiff.generator.kinds import AUTO
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.precision import ON_CPU
 from distdiff.guidance.base import Guidance
 from distdiff.keys import NAME, TARGET, build
 from distdiff.methods.base import Method
@@ -75,6 +77,8 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
         )
     config = load_option("generator", name if known else "local", **(keys if known else {"model": name} | keys))
     generator_keys.check(OmegaConf.create({"generator": config}))
+    if config.dtype == AUTO and _device() == "cpu":
+        console.print(ON_CPU)
     return pipelines.load_generator(config).to(_device())
 
 

@@ -27,7 +27,7 @@ class GeneratorKeys:
     cfg_scale: float = key(7.5, at_least=0)
     negative_prompt: str = ""
     scheduler: str = key(AUTO, choices=(AUTO, *SCHEDULERS))
-    dtype: str = key("float32", choices=("float32", "float64", "bfloat16", "float16"))
+    dtype: str = key("float32", choices=("float32", "float64", "bfloat16", "float16", AUTO))  # auto: see precision.py
     guidance_decoder: str | None = None  # an AutoencoderTiny that decodes only for the energy
     gradient_checkpointing: bool = False  # if true, guided steps take less memory and about a third more time
     usual_strength: float = key(0.5, above=0, at_most=1)  # the default of `expansion.strength`

@@ -39,6 +39,7 @@ from distdiff.generator.learned_words import add_textual_inversions
 from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.generator.loras import add_loras
 from distdiff.generator.parts import fault, odd_channels, variant_hint
+from distdiff.generator.precision import resolved_dtype
 from distdiff.hub import LOADING_ERRORS, cached_folder, hub_files, hub_or_cache, hub_reason, pinned
 
 HUB_ERRORS = (
@@ -148,7 +149,7 @@ def _adapters(config: DictConfig) -> Iterator[tuple[AdapterKind, str, float | No
 
 def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
     path = model_path(config.model)
-    dtype = getattr(torch, config.dtype)
+    dtype = _dtype(config)
     if path is not None and path.is_file():
         return _load_checkpoint(config, path, local_kind(config.model), dtype)
     with _reasons(config.model, is_local=path is not None):
@@ -163,6 +164,10 @@ def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
         options.pop("revision", None)
         # The folder may name another class, such as the one for img2img; its parts are those of text-to-image.
         return getattr(diffusers, kind.pipeline).from_pretrained(folder, **options, dtype=dtype)
+
+
+def _dtype(config: DictConfig) -> torch.dtype:
+    return getattr(torch, resolved_dtype(config.dtype, on_cpu=not torch.cuda.is_available()))
 
 
 def _download(config: DictConfig, options: dict[str, object]) -> Path:
@@ -252,9 +257,7 @@ def _load_guidance_decoder(config: DictConfig, latent_channels: int) -> Autoenco
     path = model_path(config.guidance_decoder, key)
     with _reasons(config.guidance_decoder, path is not None, key, "AutoencoderTiny"):
         hub = {} if path is not None else {"revision": pinned(config.guidance_decoder).resolved}
-        decoder = AutoencoderTiny.from_pretrained(
-            path or config.guidance_decoder, **hub, dtype=getattr(torch, config.dtype)
-        )
+        decoder = AutoencoderTiny.from_pretrained(path or config.guidance_decoder, **hub, dtype=_dtype(config))
     if decoder.config.latent_channels != latent_channels:
         raise UserError(
             f"{key}={config.guidance_decoder} is not allowed: it decodes {decoder.config.latent_channels} latent channels, "
