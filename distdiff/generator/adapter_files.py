@@ -112,6 +112,11 @@ def fetch_adapter(kind: AdapterKind, place: HubPlace) -> Path:
         return Path(hf_hub_download(place.repository, file, revision=commit))
 
 
+def here(place: HubPlace) -> str:
+    """What to say before the hub's reason if the name of a file may have been meant as a path."""
+    return "" if place.file is None else "there is no such file here, and as a file on the hub: "
+
+
 def _chosen(kind: AdapterKind, place: HubPlace, files: list[str]) -> str:
     if place.file is None:
         return choose_file(kind, place.repository, files)

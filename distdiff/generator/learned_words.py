@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from distdiff.errors import UserError, first_line
-from distdiff.generator.adapter_files import LEARNED_WORD, adapter_place, fetch_adapter
+from distdiff.generator.adapter_files import LEARNED_WORD, adapter_place, fetch_adapter, here
 from distdiff.generator.weight_files import damage
 from distdiff.hub import hub_reason
 from distdiff.wording import some
@@ -39,7 +39,7 @@ def _add(pipeline: DiffusionPipeline, entry: str) -> list[str]:
     except UserError:
         raise
     except Exception as error:  # the hub's client raises many types of errors
-        raise UserError(f"{key}={entry} cannot be loaded: {hub_reason(error)}") from error
+        raise UserError(f"{key}={entry} cannot be loaded: {here(place)}{hub_reason(error)}") from error
     try:
         return _add_words(pipeline, file, _content(file))
     except (UserError, ValueError, OSError, RuntimeError) as error:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from distdiff.console.output import console
 from distdiff.errors import UserError, first_line
-from distdiff.generator.adapter_files import LORA, PEFT_CONFIG, HubPlace, adapter_place, fetch_adapter, is_of_peft
+from distdiff.generator.adapter_files import LORA, PEFT_CONFIG, HubPlace, adapter_place, fetch_adapter, here, is_of_peft
 from distdiff.generator.location import split_scale
 from distdiff.generator.weight_files import damage
 from distdiff.hub import hub_reason
@@ -29,6 +29,10 @@ PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")  # the parts o
 # What comes behind the name of a layer in the names of its LoRA weights, in all formats that diffusers reads.
 WEIGHT = re.compile(
     r"[._](lora_[AB]|lora[._](up|down)|lora_linear_layer\.(up|down)|up|down|lokr_\w+)(\.\w+)?\.?(weight|bias)?$"
+)
+MISMATCH = re.compile(  # how torch reports the first tensor of another shape
+    r"size mismatch for (\S+?)(?:\.lora\d+)?\.weight: copying a param with shape torch\.Size\((\[.*?\])\) .*? "
+    r"torch\.Size\((\[.*?\])\)"
 )
 OF_PAIR = re.compile(r"(lora_(?P<first>A|B)|\b(?P<second>up|down))\.weight$")
 
@@ -50,12 +54,19 @@ def add_loras(pipeline: DiffusionPipeline, entries: Sequence[str]) -> None:
         except UserError:
             raise
         except Exception as error:  # diffusers and peft raise many types of errors for unfit files
-            raise UserError(f"generator.lora={entry} cannot be loaded ({file.name}): {first_line(error)}") from error
+            raise UserError(f"generator.lora={entry} cannot be loaded ({file.name}): {_reason(error)}") from error
         names.append(f"lora{number}")
         scales.append(scale)
     pipeline.set_adapters(names, scales)
     pipeline.fuse_lora(adapter_names=names)
     pipeline.unload_lora_weights()
+
+
+def _reason(error: Exception) -> str:
+    if match := MISMATCH.search(str(error)):
+        layer, given, taken = match.groups()
+        return f"it was made for a model of another width: {layer} is {given} in the file, and {taken} in this model"
+    return first_line(error)
 
 
 def _file(entry: str, place: Path | HubPlace) -> Path:
@@ -66,7 +77,7 @@ def _file(entry: str, place: Path | HubPlace) -> Path:
     except UserError:
         raise
     except Exception as error:  # the hub's client raises many types of errors
-        raise UserError(f"generator.lora={entry} cannot be loaded: {hub_reason(error)}") from error
+        raise UserError(f"generator.lora={entry} cannot be loaded: {here(place)}{hub_reason(error)}") from error
 
 
 def _add(pipeline: DiffusionPipeline, entry: str, file: Path, adapter: str) -> None:
@@ -110,22 +121,45 @@ def _add(pipeline: DiffusionPipeline, entry: str, file: Path, adapter: str) -> N
 def _layers(pipeline: DiffusionPipeline, tensors: Mapping[str, torch.Tensor]) -> list[str]:
     """The layers that LoRA weights change, by the names that diffusers gives to them.
 
-    Raises `ValueError` if a layer lacks one of its two matrices; the other one would then meet a random one.
+    Raises `ValueError` for weights of another width than the pipeline's layer, and if a layer lacks one of its two
+    matrices; the other one would then meet a random one.
     """
     state = pipeline.lora_state_dict(dict(tensors), **_unet_config(pipeline))
-    names = list(state[0] if isinstance(state, tuple) else state)
+    state = state[0] if isinstance(state, tuple) else state
+    parts = _parts(pipeline)
+    modules = {f"{part}.{name}": own for part, module in parts.items() for name, own in module.named_modules()}
     found: dict[str, set[str]] = {}
-    for name in names:
+    for name, tensor in state.items():
         if match := WEIGHT.search(name):
-            sides = found.setdefault(name[: match.start()], set())
+            layer = name[: match.start()]
+            sides = found.setdefault(layer, set())
             if pair := OF_PAIR.search(name):
-                sides.add({"A": "down", "B": "up"}.get(pair["first"], pair["second"]))
+                side = {"A": "down", "B": "up"}.get(pair["first"], pair["second"])
+                sides.add(side)
+                _check_width(modules, layer, side, tensor)
     torn = [layer for layer, sides in found.items() if len(sides) == 1]
     if torn:
         raise ValueError(
             f"{len(torn)} of its {len(found)} layers have only one of their two matrices, such as {torn[0]}"
         )
     return list(found)
+
+
+def _check_width(modules: Mapping[str, torch.nn.Module], layer: str, side: str, tensor: torch.Tensor) -> None:
+    # Newer versions of transformers have no `text_model` in the names of a text encoder's layers.
+    module = modules.get(layer) or modules.get(layer.replace(".text_model.", ".", 1))
+    weight, dimension = getattr(module, "weight", None), 1 if side == "down" else 0
+    if (
+        weight is not None
+        and weight.dim() > 1
+        and tensor.dim() > 1
+        and tensor.shape[dimension] != weight.shape[dimension]
+    ):
+        ends = "takes" if side == "down" else "gives"
+        raise ValueError(
+            f"it was made for a model of another width: {layer} {ends} {tensor.shape[dimension]} numbers in the file, and "
+            f"{weight.shape[dimension]} in this model"
+        )
 
 
 def _unet_config(pipeline: DiffusionPipeline) -> dict[str, object]:

@@ -3,9 +3,10 @@
 A failure is reported as an error of one line.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import diffusers
 import torch
@@ -32,6 +33,7 @@ from distdiff.generator.adapter_files import (
     adapter_place,
     choose_on_hub,
     fetch_adapter,
+    here,
 )
 from distdiff.generator.kinds import LATENT_CONSISTENCY, STABLE_DIFFUSION, STABLE_DIFFUSION_3, Kind, kind_of
 from distdiff.generator.latent_diffusion import LatentDiffusion
@@ -42,6 +44,7 @@ from distdiff.generator.parts import fault, odd_channels, variant_hint
 from distdiff.generator.precision import resolved_dtype
 from distdiff.hub import LOADING_ERRORS, cached_folder, hub_files, hub_or_cache, hub_reason, pinned
 
+T = TypeVar("T")
 HUB_ERRORS = (
     LocalEntryNotFoundError,
     RevisionResolutionError,
@@ -97,8 +100,7 @@ def fetch_generator(config: DictConfig) -> dict[str, Path]:
     for kind, name, _ in _adapters(config):
         place = adapter_place(kind, name)
         if isinstance(place, HubPlace):
-            with _reasons(name, is_local=False, key=kind.key):
-                folders[f"{kind.key}={name}"] = fetch_adapter(kind, place).parent
+            folders[f"{kind.key}={name}"] = _of_hub(kind, name, place, fetch_adapter).parent
     name = config.guidance_decoder
     if name is not None and model_path(name, "generator.guidance_decoder") is None:
         with _reasons(name, is_local=False, key="generator.guidance_decoder"):
@@ -133,11 +135,19 @@ def adapter_files(config: DictConfig) -> list[dict[str, object]]:
     found = []
     for kind, name, scale in _adapters(config):
         place = adapter_place(kind, name)
-        with _reasons(name, is_local=isinstance(place, Path), key=kind.key):
-            file = place.name if isinstance(place, Path) else choose_on_hub(kind, place)
+        file = place.name if isinstance(place, Path) else _of_hub(kind, name, place, choose_on_hub)
         entry = {"key": kind.key, "name": name, "file": file, "identity": adapter_identity(kind, name)}
         found.append(entry if scale is None else entry | {"scale": scale})
     return found
+
+
+def _of_hub(kind: AdapterKind, name: str, place: HubPlace, ask: Callable[[AdapterKind, HubPlace], T]) -> T:
+    """What `ask` finds on the hub; raises `UserError` with the hub's reason."""
+    try:
+        with hub_or_cache():
+            return ask(kind, place)
+    except (*HUB_ERRORS, *LOADING_ERRORS) as error:
+        raise UserError(f"{kind.key}={name}: {here(place)}{hub_reason(error)}") from error
 
 
 def _adapters(config: DictConfig) -> Iterator[tuple[AdapterKind, str, float | None]]:

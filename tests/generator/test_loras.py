@@ -137,7 +137,11 @@ def test_a_text_encoders_lora_that_peft_saved_finds_its_part(pipeline_folder: Pa
             "other_model",
             "none of the 16 layers that x.safetensors changes is in this model (such as transformer.down_blocks",
         ),
-        ("wide", "size mismatch for down_blocks."),
+        (
+            "wide",
+            "another width: unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k takes 32 numbers in the file, and 16",
+        ),
+        ("wide_text", "layers.0.self_attn.q_proj takes 32 numbers in the file, and 16 in this model"),
         ("torn", "1 of its 16 layers have only one of their two matrices, such as unet.down_blocks."),
         ("no_lora", "x.safetensors has no LoRA weights; it has a"),
         ("cut", "x.safetensors: it is cut short: "),
@@ -159,6 +163,12 @@ def test_a_file_that_does_not_fit_is_one_line_with_its_name_and_the_cause(
     tensors = {
         "other_model": lambda: {n.replace("unet.", "transformer."): t for n, t in weights.items()},
         "wide": lambda: {n: double[n[-8]](t) for n, t in weights.items()},
+        "wide_text": lambda: {
+            f"text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_{side}.weight": double[side](
+                torch.ones(shape)
+            )
+            for side, shape in (("A", (2, 16)), ("B", (16, 2)))
+        },
         "torn": lambda: dict(list(weights.items())[1:]),
         "no_lora": lambda: {"a": torch.zeros(1)},
     }.get(name, lambda: weights)()
@@ -296,6 +306,10 @@ def test_one_file_of_a_repository_is_fetched_alone_and_loads_without_a_network(
 
 
 def test_a_mistyped_path_is_no_place_on_the_hub(pipeline_folder: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"b\.safetensors.* there is no such file here, and as a file on the hub: the Hugging"
+    ):
+        load(pipeline_folder, "my/styles/b.safetensors:0.8")
     for name in ("styles/ink.safetensors", "./styles/ink/x.safetensors", "~/styles/ink.safetensors", "ink.safetensors"):
         with pytest.raises(UserError, match="no such file or folder"):
             config(pipeline_folder, f"generator.lora=[{name}]")
