@@ -42,6 +42,7 @@ from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.generator.loras import add_loras
 from distdiff.generator.parts import fault, odd_channels, variant_hint
 from distdiff.generator.precision import resolved_dtype
+from distdiff.generator.weight_files import damage
 from distdiff.hub import LOADING_ERRORS, cached_folder, hub_files, hub_or_cache, hub_reason, pinned
 
 T = TypeVar("T")
@@ -161,6 +162,8 @@ def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
     path = model_path(config.model)
     dtype = _dtype(config)
     if path is not None and path.is_file():
+        if reason := damage(path):
+            raise UserError(f"generator.model={config.model} cannot be read: {reason}")
         return _load_checkpoint(config, path, local_kind(config.model), dtype)
     with _reasons(config.model, is_local=path is not None):
         options = _pipeline_options(config, path or config.model)

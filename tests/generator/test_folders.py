@@ -10,7 +10,9 @@ import torch
 from conftest import compose
 from diffusers import UNet2DConditionModel
 from hub_server import Hub, forget, send_downloads_to, served
+from original_checkpoint import original_names
 from pipelines import _text_config, small_lcm_pipeline, small_pipeline, small_sd3_pipeline, small_xl_pipeline
+from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from distdiff.errors import UserError
@@ -122,6 +124,13 @@ def test_a_damaged_file_is_named_with_its_part(part: str, damage: str, tmp_path:
     assert refusal(tmp_path).startswith(
         f"generator.model={tmp_path} is no complete pipeline: {part}.safetensors: {words}"
     )
+
+
+def test_a_checkpoint_that_is_cut_short_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file(original_names(small_pipeline()), file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert refusal(file).startswith(f"generator.model={file} cannot be read: it is cut short: ")
 
 
 def test_a_missing_file_or_part_is_named(tmp_path: Path) -> None:
