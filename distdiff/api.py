@@ -18,6 +18,7 @@ from distdiff.classification.training import training_set
 from distdiff.commands.configuration import configure, load_option
 from distdiff.config.arguments import in_quotes
 from distdiff.config.composing import OURS
+from distdiff.console.output import console
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_image
 from distdiff.data.reading.decoding import to_rgb
@@ -33,7 +34,9 @@ from distdiff.errors import UserError
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.generator import config as generator_keys
 from distdiff.generator import pipelines
+from distdiff.generator.kinds import AUTO
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.precision import ON_CPU
 from distdiff.guidance.base import Guidance
 from distdiff.keys import NAME, TARGET, build
 from distdiff.methods.base import Method
@@ -74,6 +77,8 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
         )
     config = load_option("generator", name if known else "local", **(keys if known else {"model": name} | keys))
     generator_keys.check(OmegaConf.create({"generator": config}))
+    if config.dtype == AUTO and _device() == "cpu":
+        console.print(ON_CPU)
     return pipelines.load_generator(config).to(_device())
 
 
@@ -165,6 +170,8 @@ class ImageExpander:
         self.energy = ImageEnergy(encoder, energy).to(generator.device)
         words = [name.replace("_", " ") for name in self.class_names]
         sentences = [prompt_template.replace("{}", word) for word in words]
+        for line in generator.check_prompts([[one] for one in sentences], self.class_names, "prompt_template"):
+            console.print(line)
         self.prompts = replace(generator.embed(sentences), sentences=tuple(sentences))
 
     def __call__(

@@ -40,5 +40,14 @@ class Stopped(BaseException):
 
 
 def first_line(error: Exception) -> str:
-    """The first non-empty line of an error's message; the name of the error's type if the message is empty."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The first non-empty line of an error's message; the name of the error's type if the message is empty.
+
+    A line that ends in a colon says nothing without the next one, which is added to it.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = lines[0]
+    for line in lines[1:]:
+        if not said.endswith(":"):
+            break
+        said = f"{said} {line}"
+    return said

@@ -127,6 +127,20 @@ def _pinned(name: str, revision: str | None, kind: str) -> "ResolvedRevision":
     return ResolvedRevision(resolved=commit, initial=revision, repo_id=name, repo_type=kind)
 
 
+def hub_files(name: str, revision: str | None = None) -> list[str]:
+    """The paths of all files of the hub id `name`. Offline, only those in the hub's cache are known.
+
+    Raises the errors of the hub's client.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    commit = pinned(name, revision).resolved
+    if not constants.HF_HUB_OFFLINE:
+        return HfApi().list_repo_files(name, revision=commit)
+    folder = Path(snapshot_download(name, revision=commit, local_files_only=True))
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
 def cached_folder(name: str, file: str, revision: str | None = None) -> Path:
     """The folder in the hub's cache that holds `file` of the hub id `name`."""
     from huggingface_hub import hf_hub_download

@@ -1,10 +1,11 @@
 """Turns the configuration into expansion jobs. A job knows which images it makes, and what identifies them."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
@@ -21,11 +22,14 @@ from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.materials import Materials
 from distdiff.expansion.naming import row_name
 from distdiff.expansion.selecting import SelectingJob
+from distdiff.generator.kinds import AUTO
+from distdiff.generator.precision import ON_CPU, resolved_dtype
 from distdiff.keys import build, option_identity
 from distdiff.methods.base import Method
 from distdiff.methods.config import LATENTS, POLICY, needs_of
 from distdiff.methods.synthesis import Synthesizer
 from distdiff.prototypes.fitting import prototype_identity
+from distdiff.ranks.trainer import trainer_device
 from distdiff.selection.base import Selection
 from distdiff.selection.config import ALL
 from distdiff.store.names import safe_name
@@ -39,7 +43,8 @@ class Assembly:
 
     def __init__(self, config: DictConfig, cache: StageCache, generators: Generators | None = None) -> None:
         """The configurations of a run share `generators`, so that each generator is loaded only once."""
-        self.config = config
+        self.config = _with_dtype(config)
+        self.chose_float32 = (config.generator.dtype, self.config.generator.dtype) == (AUTO, "float32")
         self.cache = cache
         self.encoders = encoder_source(config, cache)
         self.generators = generators or Generators()
@@ -77,6 +82,8 @@ class Assembly:
 
     def materials(self, data: TrainingSet, seed: int, title: str, few: bool = False) -> Materials:
         """The objects that methods and selections may ask for. `few`: whether only a few images will be made."""
+        if self.chose_float32 and "generator" in needs_of(self.config.method):
+            self.generators.say([ON_CPU])
         return Materials(self.config, data, seed, title, self.cache, self.encoders, self.generators, few)
 
     def ingredients(self, data: TrainingSet, seed: int) -> dict[str, Any]:
@@ -138,3 +145,14 @@ class Assembly:
         words = StorageOptions.of(self.config).words
         parts = (safe_name(self.config.dataset.name), safe_name(name), identity, factor, words)
         return Path(self.config.paths.expanded_dir) / "-".join(filter(None, parts))
+
+
+def _with_dtype(config: DictConfig) -> DictConfig:
+    """The configuration with the dtype that `generator.dtype=auto` means, so that it is a part of the images' identity."""
+    if config.generator.dtype != AUTO:
+        return config
+    accelerator = config.trainer.accelerator
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and trainer_device(config.trainer).type == "cpu")
+    resolved = deepcopy(config)
+    OmegaConf.update(resolved, "generator.dtype", resolved_dtype(AUTO, on_cpu))
+    return resolved

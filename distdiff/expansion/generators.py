@@ -1,11 +1,13 @@
 """Loads generators for all rows of a study, and computes what identifies each generator."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.caching.fingerprint import fingerprint
+from distdiff.console.output import console
 from distdiff.generator import pipelines
 from distdiff.generator.latent_diffusion import LatentDiffusion
 
@@ -18,6 +20,7 @@ class Generators:
     def __init__(self) -> None:
         self._identities: dict[str, dict[str, Any]] = {}
         self._loaded: tuple[str, LatentDiffusion] | None = None
+        self._said: set[str] = set()
 
     def load(self, keys: DictConfig) -> LatentDiffusion:
         name = fingerprint(keys)
@@ -34,6 +37,13 @@ class Generators:
             own = {key: value for key, value in plain.items() if key not in NO_PART}
             self._identities[name] = own | pipelines.fingerprint(keys)
         return self._identities[name]
+
+    def say(self, sentences: Iterable[str]) -> None:
+        """Prints each sentence about a generator once, however many rows of a study use the generator."""
+        for sentence in dict.fromkeys(sentences):
+            if sentence not in self._said:
+                self._said.add(sentence)
+                console.print(sentence)
 
     def latent_dtype(self, keys: DictConfig) -> torch.dtype:
         """The dtype of latents outside of the networks, found without loading a network."""

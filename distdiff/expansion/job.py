@@ -26,6 +26,7 @@ from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.stopping import StopBetweenBatches
 from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import COMPANIONS, ExpandedWriter
+from distdiff.generator.pipelines import adapter_files
 from distdiff.methods.base import Method
 from distdiff.methods.img2img import Img2Img
 from distdiff.methods.synthesis import Synthesizer
@@ -200,7 +201,12 @@ class ExpansionJob:
         declared = {name: kind_of(name, declared) for name, declared in self.method.columns.items()}
         if self.method.together:
             declared[COMPANIONS] = kind_of(COMPANIONS, list[str])
-        ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names, options, declared)
+        ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names, options, declared, self._notes)
+
+    def _notes(self) -> dict[str, Any]:
+        """What the manifest says about the models beyond their fingerprints: which files of adapters were taken."""
+        adapters = adapter_files(self.config.generator) if "generator" in self.ingredients else []
+        return {"adapters": adapters} if adapters else {}
 
     def _settled(self, rows: Mapping[str, Row]) -> set[str]:
         """The file names of images that need not be made, because they have a metadata row or failed before.

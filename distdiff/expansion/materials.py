@@ -79,7 +79,11 @@ class Materials:
         """Builds the method's synthesizer from the materials that the method asks for."""
         needs = needs_of(self.config.method)
         if {"generator", "prompts", "latents"} & set(needs):
-            _ = self.generator  # loaded first: some errors in the configuration show only then
+            generator = self.generator  # loaded first: some errors in the configuration show only then
+            if "prompts" in needs:
+                self._generators.say(
+                    generator.check_prompts(self._sentences, self.train.class_names, self._prompts_key)
+                )
         return method.synthesizer(**{need: getattr(self, need) for need in needs})
 
     @property
@@ -176,9 +180,18 @@ class Materials:
         return Exemplars.load(folder / "exemplars.safetensors", train)
 
     @cached_property
+    def _sentences(self) -> list[list[str]]:
+        return sentences(self.config.dataset, self.train.class_names)
+
+    @property
+    def _prompts_key(self) -> str:
+        dataset = self.config.dataset
+        return f"dataset.{'prompt_template' if dataset.prompts_file is None else 'prompts_file'}"
+
+    @cached_property
     def prompts(self) -> Prompts:
         """The prompts of all classes, embedded by the generator's text encoders; each distinct sentence is embedded once."""
-        of_classes = sentences(self.config.dataset, self.train.class_names)
+        of_classes = self._sentences
         number = {sentence: i for i, sentence in enumerate(dict.fromkeys(chain.from_iterable(of_classes)))}
         generator = self.generator
         identity = self._generators.identity(self.config.generator)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from omegaconf import MISSING, DictConfig
 
 from distdiff.errors import UserError
+from distdiff.generator.adapter_files import LEARNED_WORD, LORA, adapter_place
 from distdiff.generator.kinds import AUTO, LATENT_CONSISTENCY, SCHEDULERS, Kind
 from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.keys import LARGEST_SIDE, Group, key
@@ -26,7 +27,7 @@ class GeneratorKeys:
     cfg_scale: float = key(7.5, at_least=0)
     negative_prompt: str = ""
     scheduler: str = key(AUTO, choices=(AUTO, *SCHEDULERS))
-    dtype: str = key("float32", choices=("float32", "float64", "bfloat16", "float16"))
+    dtype: str = key("float32", choices=("float32", "float64", "bfloat16", "float16", AUTO))  # auto: see precision.py
     guidance_decoder: str | None = None  # an AutoencoderTiny that decodes only for the energy
     gradient_checkpointing: bool = False  # if true, guided steps take less memory and about a third more time
     usual_strength: float = key(0.5, above=0, at_most=1)  # the default of `expansion.strength`
@@ -48,9 +49,9 @@ def check(config: DictConfig) -> None:
             f"generator.cfg_scale above 1 (here {generator.cfg_scale:g})"
         )
     for entry in generator.lora:
-        model_path(split_scale(entry)[0], "generator.lora")
+        adapter_place(LORA, split_scale(entry)[0])
     for entry in generator.textual_inversion:
-        model_path(entry, "generator.textual_inversion")
+        adapter_place(LEARNED_WORD, entry)
     for name in ("guidance_decoder", "checkpoint_config"):
         if generator[name] is not None:
             model_path(generator[name], f"generator.{name}")

@@ -4,7 +4,8 @@ To add a kind, add its `Kind` to `kinds.py`, and here a subclass of `Family` tha
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
@@ -13,6 +14,7 @@ from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_i
 )
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from distdiff.errors import UserError
 from distdiff.generator.conditioning import Conditioning
@@ -24,8 +26,18 @@ from distdiff.generator.kinds import (
     Kind,
     kind_of,
 )
+from distdiff.generator.parts import channels_fault
 
 DISTILLED_STEPS = 50  # LCMScheduler's own default
+T5_TOKENS = 256  # the most tokens for Stable Diffusion 3's third text encoder; the pipeline's own default
+
+
+class Reader(NamedTuple):
+    """A tokenizer, the most tokens that the pipeline gives to its text encoder, and how many tokens the encoder knows."""
+
+    tokenizer: PreTrainedTokenizerBase
+    limit: int
+    known: int
 
 
 class Family(ABC):
@@ -34,6 +46,7 @@ class Family(ABC):
     kind: ClassVar[Kind]
     network_name: ClassVar[str] = "unet"
     text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    optional_encoders: ClassVar[tuple[str, ...]] = ()
     decodes_in_float32: ClassVar[bool] = False  # True if the pipeline's autoencoder overflows in float16
 
     def __init__(self, pipeline: DiffusionPipeline, cfg_scale: float) -> None:
@@ -56,6 +69,56 @@ class Family(ABC):
     def size_multiple(self) -> int:
         """The sides of images, in pixels, must be multiples of this number."""
         return self.pipeline.vae_scale_factor
+
+    def tokenizers(self) -> list[Reader]:
+        """What reads prompts for each text encoder."""
+        found = []
+        for name in self.text_encoders:
+            encoder = getattr(self.pipeline, name, None)
+            tokenizer = getattr(self.pipeline, name.replace("text_encoder", "tokenizer"), None)
+            if tokenizer is not None and encoder is not None:
+                known = encoder.get_input_embeddings().num_embeddings
+                found.append(Reader(tokenizer, self._token_limit(name, tokenizer), known))
+        return found
+
+    def _token_limit(self, encoder: str, tokenizer: PreTrainedTokenizerBase) -> int:
+        return tokenizer.model_max_length
+
+    def as_tokenized(self, prompt: str, tokenizer: PreTrainedTokenizerBase) -> str:
+        """The prompt as the pipeline passes it to a tokenizer: a learned word of several vectors becomes several words."""
+        convert = getattr(self.pipeline, "maybe_convert_prompt", None)
+        return prompt if convert is None else convert(prompt, tokenizer)
+
+    def misfit(self) -> str | None:
+        """The reason if parts of the pipeline do not suit each other, or None."""
+        inputs, channels = self.network.config.in_channels, self.pipeline.vae.config.latent_channels
+        if reason := channels_fault(inputs, channels):
+            return reason
+        for name in self.text_encoders:
+            encoder = getattr(self.pipeline, name, None)
+            tokenizer = getattr(self.pipeline, name.replace("text_encoder", "tokenizer"), None)
+            if encoder is None or tokenizer is None:
+                if name in self.optional_encoders:
+                    continue
+                return f"its {name} or the tokenizer of it is missing, so it is no whole text-to-image model"
+            limit, places = self._token_limit(name, tokenizer), getattr(encoder.config, "max_position_embeddings", None)
+            if places is not None and limit > places:
+                return f"its tokenizer gives {limit:,} tokens, and its {name} takes {places:,}"
+        return next(
+            (
+                f"its network takes {what} of {takes} numbers, and its text encoders give {given}"
+                for what, takes, given in self.widths()
+                if takes != given
+            ),
+            None,
+        )
+
+    def widths(self) -> Iterator[tuple[str, int, int]]:
+        """(what it is, the width that the network takes, the width that the text encoders give)."""
+        yield from ()
+
+    def _encoder_config(self, name: str) -> Any:
+        return getattr(self.pipeline, name).config
 
     @abstractmethod
     def embed(self, prompts: list[str], device: torch.device) -> Conditioning:
@@ -110,6 +173,9 @@ class StableDiffusion(Family):
     def classifier_free(self) -> bool:
         return super().classifier_free and self.scale_embedding is None
 
+    def widths(self):
+        yield "text", _text_width(self.network.config), self._encoder_config("text_encoder").hidden_size
+
     def embed(self, prompts, device):
         return Conditioning(self.pipeline.encode_prompt(prompts, device, 1, False)[0])
 
@@ -147,6 +213,20 @@ class StableDiffusionXL(StableDiffusion):
     kind = STABLE_DIFFUSION_XL
     text_encoders = ("text_encoder", "text_encoder_2")
     decodes_in_float32 = True
+
+    def misfit(self):
+        if reason := super().misfit():
+            return reason
+        first, second = (reader.limit for reader in self.tokenizers())
+        return None if first == second else f"its tokenizers give {first} and {second} tokens, not equally many"
+
+    def widths(self):
+        config = self.network.config
+        encoders = [self._encoder_config(name) for name in self.text_encoders]
+        yield "text", _text_width(config), sum(encoder.hidden_size for encoder in encoders)
+        if config.addition_embed_type == "text_time":  # the pooled text, and six numbers about sizes
+            pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+            yield "pooled text", pooled, encoders[1].projection_dim
 
     def embed(self, prompts, device):
         tokens, _, pooled, _ = self.pipeline.encode_prompt(prompts, device=device, do_classifier_free_guidance=False)
@@ -191,6 +271,7 @@ class StableDiffusion3(Family):
     kind = STABLE_DIFFUSION_3
     network_name = "transformer"
     text_encoders = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    optional_encoders = ("text_encoder_3",)
 
     @property
     def size_multiple(self) -> int:
@@ -198,13 +279,33 @@ class StableDiffusion3(Family):
 
     def embed(self, prompts, device):
         encode = self.pipeline.encode_prompt
-        tokens, _, pooled, _ = encode(prompts, None, None, device=device, do_classifier_free_guidance=False)
+        tokens, _, pooled, _ = encode(
+            prompts, None, None, device=device, do_classifier_free_guidance=False, max_sequence_length=T5_TOKENS
+        )
         return Conditioning(tokens, pooled)
 
     def embed_negative(self, prompt, device):
         negative = {"negative_prompt": [prompt]} if prompt else {}
-        _, tokens, _, pooled = self.pipeline.encode_prompt([""], None, None, device=device, **negative)
+        _, tokens, _, pooled = self.pipeline.encode_prompt(
+            [""], None, None, device=device, max_sequence_length=T5_TOKENS, **negative
+        )
         return Conditioning(tokens, pooled)
+
+    def widths(self):
+        config = self.network.config
+        both = [self._encoder_config(name) for name in self.text_encoders[:2]]
+        yield "pooled text", config.pooled_projection_dim, sum(encoder.projection_dim for encoder in both)
+        side_by_side = sum(encoder.hidden_size for encoder in both)  # filled up with zeros to the width of T5
+        third = getattr(self.pipeline, "text_encoder_3", None)
+        yield (
+            "text",
+            config.joint_attention_dim,
+            max(side_by_side, config.joint_attention_dim if third is None else third.config.d_model),
+        )
+
+    def _token_limit(self, encoder, tokenizer):
+        # The pipeline gives both CLIP encoders as many tokens as the first one takes.
+        return T5_TOKENS if encoder == "text_encoder_3" else self.pipeline.tokenizer_max_length
 
     def output(self, latents, timestep, condition):
         return self.network(
@@ -222,6 +323,12 @@ class StableDiffusion3(Family):
             names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
             options["mu"] = calculate_shift(tokens, *(scheduler.config[name] for name in names))
         scheduler.set_timesteps(num_steps, device=device, **options)
+
+
+def _text_width(config: Mapping[str, Any]) -> int | None:
+    """The width of the text that a UNet takes; some UNets project it first."""
+    width = config.encoder_hid_dim or config.cross_attention_dim
+    return width if isinstance(width, int) else next(iter(width))
 
 
 FAMILIES: tuple[type[Family], ...] = (StableDiffusion, StableDiffusionXL, LatentConsistency, StableDiffusion3)

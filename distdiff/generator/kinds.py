@@ -5,6 +5,7 @@ has no heavy imports.
 """
 
 import math
+import re
 from dataclasses import dataclass
 
 from distdiff.errors import UserError
@@ -23,10 +24,15 @@ class Kind:
     """
 
     name: str
-    pipelines: tuple[str, ...]
+    family: str  # what the names of its classes in diffusers begin with
     schedulers: tuple[str, ...]
     counting: str
     is_flow: bool = False  # trained by flow matching, not diffusion
+
+    @property
+    def pipeline(self) -> str:
+        """The name of its text-to-image class in diffusers."""
+        return f"{self.family}Pipeline"
 
     def check_scheduler(self, scheduler: str) -> None:
         """Raises `UserError` for a scheduler that does not fit this kind of model."""
@@ -37,34 +43,36 @@ class Kind:
             )
 
 
-STABLE_DIFFUSION = Kind(
-    "Stable Diffusion", ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"), DIFFUSION_SCHEDULERS, "floor"
-)
-STABLE_DIFFUSION_XL = Kind("Stable Diffusion XL", ("StableDiffusionXLPipeline",), DIFFUSION_SCHEDULERS, "floor")
+STABLE_DIFFUSION = Kind("Stable Diffusion", "StableDiffusion", DIFFUSION_SCHEDULERS, "floor")
+STABLE_DIFFUSION_XL = Kind("Stable Diffusion XL", "StableDiffusionXL", DIFFUSION_SCHEDULERS, "floor")
 STABLE_DIFFUSION_3 = Kind(
     "Stable Diffusion 3 (flow matching)",
-    ("StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline"),
+    "StableDiffusion3",
     ("flow_euler",),
     "ceil",
     is_flow=True,
 )
-LATENT_CONSISTENCY = Kind(
-    "latent consistency",
-    ("LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline"),
-    ("lcm",),
-    "all",
-)
+LATENT_CONSISTENCY = Kind("latent consistency", "LatentConsistencyModel", ("lcm",), "all")
 KINDS = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, LATENT_CONSISTENCY)
 
 
+# A pipeline's class says what its user wanted to do with it. The networks of these tasks are those of text-to-image, with
+# the possible exception of inpainting, whose network may take more channels.
+TASKS = re.compile(r"(ControlNet(Union)?)?(PAG)?(Img2Img|Inpaint)?Pipeline")
+
+
 def kind_of(pipeline_class: str, model: str) -> Kind:
-    """The kind of a diffusers pipeline, by the name of its class; raises `UserError` for an unsupported class."""
+    """The kind of a diffusers pipeline, by the name of its class; raises `UserError` for an unsupported class.
+
+    >>> kind_of("StableDiffusionXLImg2ImgPipeline", "a/b").name
+    'Stable Diffusion XL'
+    """
     for kind in KINDS:
-        if pipeline_class in kind.pipelines:
+        if pipeline_class.startswith(kind.family) and TASKS.fullmatch(pipeline_class.removeprefix(kind.family)):
             return kind
     raise UserError(
         f"generator.model={model} is not allowed: it is a {pipeline_class}; one of "
-        + ", ".join(kind.pipelines[0] for kind in KINDS)
+        + ", ".join(kind.pipeline for kind in KINDS)
     )
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from distdiff.generator.denoiser import Denoiser
 from distdiff.generator.families import Family, family_of
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
+from distdiff.generator.tokens import check_negative_prompt, check_prompts, check_words
 
 ENCODE_PIXELS = 16 * 256**2  # the most in a batch; takes 2.7 GB in Stable Diffusion's autoencoder in float32
 ENCODE_BATCH, EMBED_BATCH = 16, 16
@@ -55,14 +56,21 @@ class LatentDiffusion(nn.Module):
         negative_prompt: str = "",
         guidance_decoder: AutoencoderTiny | None = None,
         gradient_checkpointing: bool = False,
+        learned_words: Mapping[str, Sequence[str]] | None = None,
+        model: str = "",
     ) -> None:
         """Raises `UserError` for an unsupported pipeline or an unsuitable scheduler, resolution or negative prompt.
 
         The scheduler must fit the pipeline's kind, and the resolution must be a multiple of `Family.size_multiple`. A
-        negative prompt requires classifier-free guidance.
+        negative prompt requires classifier-free guidance. `learned_words` has the words that each textual inversion
+        added. `model` is the pipeline's name in messages.
         """
         super().__init__()
         self.family: Family = family_of(pipeline, cfg_scale)
+        if reason := self.family.misfit():
+            raise UserError(
+                f"generator.model={model or pipeline.name_or_path or type(pipeline).__name__} is not allowed: {reason}"
+            )
         self.vae: nn.Module = pipeline.vae
         self.network = self.family.network
         self.guidance_decoder = guidance_decoder
@@ -72,15 +80,10 @@ class LatentDiffusion(nn.Module):
         self.cfg_scale = cfg_scale
         self.resolution = resolution
         self.negative_prompt = negative_prompt
+        self.learned_words = learned_words or {}
         if resolution % self.family.size_multiple:
             raise UserError(
                 f"generator.resolution={resolution} is not allowed: for this model, a multiple of {self.family.size_multiple}"
-            )
-        inputs, channels = self.network.config.in_channels, self.vae.config.latent_channels
-        if inputs != channels:
-            raise UserError(
-                f"generator.model is not allowed: its network takes {inputs} channels, not the autoencoder's {channels}; "
-                "it is no plain text-to-image model"
             )
         if negative_prompt and not self.family.classifier_free:
             raise UserError(
@@ -169,6 +172,21 @@ class LatentDiffusion(nn.Module):
                 1, -1, 1, 1
             )
         return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
+
+    def check_prompts(
+        self, of_classes: Sequence[Sequence[str]], class_names: Sequence[str], key: str = "dataset.prompt_template"
+    ) -> list[str]:
+        """Sentences about prompts that the tokenizers do not read as they are written (`generator/tokens.py`).
+
+        `of_classes` has the prompts of each class, which the configuration key `key` sets. Raises `UserError` if two
+        classes have the same prompt after the tokenizers cut it.
+        """
+        negative = self.negative_prompt if self.family.classifier_free else ""
+        return [
+            *check_prompts(self.family, of_classes, class_names, key),
+            *check_negative_prompt(self.family, negative),
+            *check_words(self.family, [one for own in of_classes for one in own], negative, self.learned_words),
+        ]
 
     @torch.no_grad()
     def embed(self, prompts: list[str]) -> Prompts:

@@ -17,10 +17,10 @@ from distdiff.generator.kinds import (
     Kind,
     kind_of,
 )
+from distdiff.generator.parts import INDEX, odd_channels
 from distdiff.hub import local_path
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-INDEX = "model_index.json"
 CHECKPOINT_SUFFIX = ".safetensors"
 FIRST_LAYER, LATENT_CHANNELS = "model.diffusion_model.input_blocks.0.0.weight", 4
 REFINER_MARK = "conditioner.embedders.0.model.ln_final.weight"
@@ -60,7 +60,10 @@ def local_kind(model: str) -> Kind | None:
         pipeline_class = json.loads((path / INDEX).read_text(encoding="utf-8"))["_class_name"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"generator.model={model} is no diffusers pipeline: its {INDEX} cannot be read") from None
-    return kind_of(pipeline_class, model)
+    kind = kind_of(str(pipeline_class), model)
+    if reason := odd_channels(path):
+        raise UserError(f"generator.model={model} is not allowed: {reason}")
+    return kind
 
 
 def split_scale(entry: str) -> tuple[str, float]:

@@ -3,9 +3,10 @@
 A failure is reported as an error of one line.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import diffusers
 import torch
@@ -23,12 +24,28 @@ from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint_model
 from distdiff.errors import UserError, first_line
-from distdiff.generator.adapters import add_loras, add_textual_inversions, fetch_adapter
+from distdiff.generator.adapter_files import (
+    LEARNED_WORD,
+    LORA,
+    AdapterKind,
+    HubPlace,
+    adapter_identity,
+    adapter_place,
+    choose_on_hub,
+    fetch_adapter,
+    here,
+)
 from distdiff.generator.kinds import LATENT_CONSISTENCY, STABLE_DIFFUSION, STABLE_DIFFUSION_3, Kind, kind_of
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.learned_words import add_textual_inversions
 from distdiff.generator.location import local_kind, model_path, split_scale
-from distdiff.hub import LOADING_ERRORS, cached_folder, hub_or_cache, hub_reason, pinned
+from distdiff.generator.loras import add_loras
+from distdiff.generator.parts import fault, odd_channels, variant_hint
+from distdiff.generator.precision import resolved_dtype
+from distdiff.generator.weight_files import damage
+from distdiff.hub import LOADING_ERRORS, cached_folder, hub_files, hub_or_cache, hub_reason, pinned
 
+T = TypeVar("T")
 HUB_ERRORS = (
     LocalEntryNotFoundError,
     RevisionResolutionError,
@@ -52,7 +69,7 @@ def load_generator(config: DictConfig) -> LatentDiffusion:
     """
     pipeline = _load_pipeline(config)
     add_loras(pipeline, config.lora)
-    add_textual_inversions(pipeline, config.textual_inversion)
+    learned_words = add_textual_inversions(pipeline, config.textual_inversion)
     return LatentDiffusion(
         pipeline,
         config.num_steps,
@@ -62,6 +79,8 @@ def load_generator(config: DictConfig) -> LatentDiffusion:
         config.negative_prompt,
         _load_guidance_decoder(config, pipeline.vae.config.latent_channels),
         config.gradient_checkpointing,
+        learned_words,
+        config.model,
     )
 
 
@@ -75,16 +94,14 @@ def fetch_generator(config: DictConfig) -> dict[str, Path]:
     path = model_path(config.model)
     if path is None:
         with _reasons(config.model, is_local=False):
-            folder = DiffusionPipeline.download(config.model, **_pipeline_options(config, config.model))
-        folders[f"generator.model={config.model}"] = Path(folder)
+            folder = _download(config, _pipeline_options(config, config.model))
+        folders[f"generator.model={config.model}"] = folder
     elif path.is_file():
         folders |= _fetch_checkpoint_config(config)
-    for key in ("lora", "textual_inversion"):
-        for entry in config[key]:
-            name = split_scale(entry)[0] if key == "lora" else entry
-            if model_path(name, f"generator.{key}") is None:
-                with _reasons(name, is_local=False, key=f"generator.{key}"):
-                    folders[f"generator.{key}={name}"] = fetch_adapter(name)
+    for kind, name, _ in _adapters(config):
+        place = adapter_place(kind, name)
+        if isinstance(place, HubPlace):
+            folders[f"{kind.key}={name}"] = _of_hub(kind, name, place, fetch_adapter).parent
     name = config.guidance_decoder
     if name is not None and model_path(name, "generator.guidance_decoder") is None:
         with _reasons(name, is_local=False, key="generator.guidance_decoder"):
@@ -104,21 +121,81 @@ def fingerprint(config: DictConfig) -> dict[str, object]:
     return {
         "model": _identity(config.model, config.revision),
         "revision": None,
-        "lora": [(_identity(path), scale) for path, scale in map(split_scale, config.lora)],
-        "textual_inversion": [_identity(path) for path in config.textual_inversion],
+        "lora": [(adapter_identity(LORA, path), scale) for path, scale in map(split_scale, config.lora)],
+        "textual_inversion": [adapter_identity(LEARNED_WORD, path) for path in config.textual_inversion],
         "guidance_decoder": config.guidance_decoder and _identity(config.guidance_decoder),
         "checkpoint_config": checkpoint_config and _identity(checkpoint_config),
     }
 
 
+def adapter_files(config: DictConfig) -> list[dict[str, object]]:
+    """Which file is taken of each LoRA and textual inversion, with its scale and what identifies it.
+
+    Raises `UserError` if a file cannot be chosen, or if the hub does not answer and its cache lacks the file.
+    """
+    found = []
+    for kind, name, scale in _adapters(config):
+        place = adapter_place(kind, name)
+        file = place.name if isinstance(place, Path) else _of_hub(kind, name, place, choose_on_hub)
+        entry = {"key": kind.key, "name": name, "file": file, "identity": adapter_identity(kind, name)}
+        found.append(entry if scale is None else entry | {"scale": scale})
+    return found
+
+
+def _of_hub(kind: AdapterKind, name: str, place: HubPlace, ask: Callable[[AdapterKind, HubPlace], T]) -> T:
+    """What `ask` finds on the hub; raises `UserError` with the hub's reason."""
+    try:
+        with hub_or_cache():
+            return ask(kind, place)
+    except (*HUB_ERRORS, *LOADING_ERRORS) as error:
+        raise UserError(f"{kind.key}={name}: {here(place)}{hub_reason(error)}") from error
+
+
+def _adapters(config: DictConfig) -> Iterator[tuple[AdapterKind, str, float | None]]:
+    for path, scale in map(split_scale, config.lora):
+        yield LORA, path, scale
+    for name in config.textual_inversion:
+        yield LEARNED_WORD, name, None
+
+
 def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
     path = model_path(config.model)
-    dtype = getattr(torch, config.dtype)
+    dtype = _dtype(config)
     if path is not None and path.is_file():
+        if reason := damage(path):
+            raise UserError(f"generator.model={config.model} cannot be read: {reason}")
         return _load_checkpoint(config, path, local_kind(config.model), dtype)
     with _reasons(config.model, is_local=path is not None):
-        where = path or config.model
-        return DiffusionPipeline.from_pretrained(where, **_pipeline_options(config, where), dtype=dtype)
+        options = _pipeline_options(config, path or config.model)
+        folder = path or _download(config, options)
+        kind = kind_of(DiffusionPipeline.load_config(folder)["_class_name"], config.model)
+        if reason := odd_channels(folder):
+            raise UserError(f"generator.model={config.model} is not allowed: {reason}")
+        absent = [name for name, value in options.items() if value is None]
+        if reason := fault(folder, config.variant, absent):
+            raise UserError(f"generator.model={config.model} is no complete pipeline: {reason}")
+        options.pop("revision", None)
+        # The folder may name another class, such as the one for img2img; its parts are those of text-to-image.
+        return getattr(diffusers, kind.pipeline).from_pretrained(folder, **options, dtype=dtype)
+
+
+def _dtype(config: DictConfig) -> torch.dtype:
+    return getattr(torch, resolved_dtype(config.dtype, on_cpu=not torch.cuda.is_available()))
+
+
+def _download(config: DictConfig, options: dict[str, object]) -> Path:
+    """The folder in the hub's cache with the pipeline's files; what it lacks is downloaded.
+
+    Raises the errors of the hub's client, and `UserError` if the hub has only a variant of the weights.
+    """
+    try:
+        return Path(DiffusionPipeline.download(config.model, **options))
+    except (*HUB_ERRORS, *LOADING_ERRORS):
+        with suppress(*HUB_ERRORS, *LOADING_ERRORS):
+            hint = variant_hint(hub_files(config.model, config.revision)) if config.variant is None else None
+            if hint:
+                raise UserError(f"generator.model={config.model}: {hint}") from None
+        raise
 
 
 def _pipeline_options(config: DictConfig, where: Path | str) -> dict[str, object]:
@@ -143,7 +220,7 @@ def _load_checkpoint(config: DictConfig, path: Path, kind: Kind, dtype: torch.dt
         is_local = model_path(name, CHECKPOINT_CONFIG) is not None
         with nullcontext() if is_local else hub_or_cache():
             where = {"config": name} if is_local else {"config": name, "revision": pinned(name).resolved}
-            return getattr(diffusers, kind.pipelines[0]).from_single_file(
+            return getattr(diffusers, kind.pipeline).from_single_file(
                 str(path), **where, **_options(kind, config), dtype=dtype
             )
     except UserError:
@@ -193,9 +270,7 @@ def _load_guidance_decoder(config: DictConfig, latent_channels: int) -> Autoenco
     path = model_path(config.guidance_decoder, key)
     with _reasons(config.guidance_decoder, path is not None, key, "AutoencoderTiny"):
         hub = {} if path is not None else {"revision": pinned(config.guidance_decoder).resolved}
-        decoder = AutoencoderTiny.from_pretrained(
-            path or config.guidance_decoder, **hub, dtype=getattr(torch, config.dtype)
-        )
+        decoder = AutoencoderTiny.from_pretrained(path or config.guidance_decoder, **hub, dtype=_dtype(config))
     if decoder.config.latent_channels != latent_channels:
         raise UserError(
             f"{key}={config.guidance_decoder} is not allowed: it decodes {decoder.config.latent_channels} latent channels, "

@@ -5,6 +5,21 @@ from contextlib import contextmanager
 
 import torch
 
+from distdiff.generator.kinds import AUTO
+
+ON_CPU = "generator.dtype=auto is float32 on the processor, which is slow in float16 or lacks it (float16 on a GPU)"
+
+
+def resolved_dtype(dtype: str, on_cpu: bool) -> str:
+    """The name of the dtype that `generator.dtype` means on a device.
+
+    >>> resolved_dtype("auto", on_cpu=True), resolved_dtype("auto", on_cpu=False), resolved_dtype("bfloat16", on_cpu=True)
+    ('float32', 'float16', 'bfloat16')
+    """
+    if dtype != AUTO:
+        return dtype
+    return "float32" if on_cpu else "float16"
+
 
 @contextmanager
 def whole_float32(dtype: torch.dtype) -> Iterator[None]:

@@ -56,10 +56,12 @@ class ExpandedDirectory:
         class_names: tuple[str, ...],
         options: StorageOptions = StorageOptions(),  # noqa: B008 (frozen)
         columns: Mapping[str, str] | None = None,
+        notes: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         """Makes the directory, or checks that an existing directory has the same ingredients and storage options.
 
-        `columns` has the kind of each metadata column that the method declares, by column name. Raises `UserError` if
+        `columns` has the kind of each metadata column that the method declares, by column name. A new manifest also gets
+        `notes()`, which identify nothing. Raises `UserError` if
         the existing directory has other ingredients or storage options, or if it holds files but is no expanded
         dataset.
         """
@@ -75,7 +77,7 @@ class ExpandedDirectory:
                 if self.manifest() is None:  # another split may have written the manifest meanwhile
                     self._write(CLASSES, json.dumps(list(class_names), ensure_ascii=False))
                     content = {"ingredients": plain(ingredients), "storage": options.as_dict()}
-                    self._write_manifest({"complete": False} | content | {"columns": dict(columns or {})})
+                    self._write_manifest({"complete": False} | content | {"columns": dict(columns or {})} | notes())
         manifest = self.manifest()
         if manifest["fingerprint"] != fingerprint(ingredients) or self.storage.options != options:
             changed = changed_keys(

@@ -104,7 +104,7 @@ MISTAKES = {
     "encoder.guide.classifier=resnet5": "encoder.guide.classifier=resnet5 is not allowed: one of resnet18,",
     "encoder.guide.steps=3": "encoder=clip does not read encoder.guide; it is for encoder=guide",
     "options.guidance=3": "options.guidance=3 is not allowed: give keys, options.guidance.<key>=...",
-    "options.guidance.freedom.rho=3": "there is no such key; its keys: options.guidance.none, options.guidance.transform_official",
+    "options.guidance.freedom.rho=3": "there is no such key; its keys: options.guidance.none, options.guidance.transform",
     "options.metric.coverage.num_neighbors=3": "did you mean options.metric.coverage.num_neighbours?",
     "study.methods=[original,dirct]": "did you mean direct?",
     "guidance.rho=many": "guidance.rho=many is not allowed: a number",

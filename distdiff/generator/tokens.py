@@ -1,0 +1,139 @@
+"""How a generator's tokenizers read prompts: what they cut off, and which words they do not know.
+
+A tokenizer cuts a prompt that is longer than its text encoder takes, and no library stops for it. What is cut off changes
+no image, so two classes that differ only there would get images of one kind.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from distdiff.errors import UserError
+from distdiff.generator.families import Family
+from distdiff.wording import counted, printable
+
+LEARNED_WORD = re.compile(r"<[^<>\s]+>")  # the form that words of textual inversions usually have
+SHOWN = 60  # characters of a prompt in a message
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the text encoders get of a prompt: `kept` has the token ids for each encoder, `cut` the text cut off for it."""
+
+    kept: tuple[tuple[int, ...], ...]
+    cut: tuple[str, ...]
+
+    @property
+    def is_cut(self) -> bool:
+        return any(self.cut)
+
+
+def read(family: Family, prompt: str) -> Reading:
+    """Reads a prompt as the family's pipeline does."""
+    kept, cut = [], []
+    for tokenizer, limit, _ in family.tokenizers():
+        text = family.as_tokenized(prompt, tokenizer)
+        whole = tokenizer(text, verbose=False).input_ids
+        taken = tokenizer(text, truncation=True, max_length=limit).input_ids
+        kept.append(tuple(taken))
+        left = whole[len(taken) - 1 : -1] if len(whole) > len(taken) else []  # the last token only marks the end
+        cut.append(tokenizer.decode(left, skip_special_tokens=True).strip() or ("…" if left else ""))
+    return Reading(tuple(kept), tuple(cut))
+
+
+def check_prompts(
+    family: Family, of_classes: Sequence[Sequence[str]], class_names: Sequence[str], key: str
+) -> Iterator[str]:
+    """Yields a sentence if prompts are cut, and one if prompts of different classes have the same tokens without a cut.
+
+    `of_classes` has the prompts of each class. `key` is the configuration key that sets them. Raises `UserError` if
+    prompts of two classes have the same tokens for all text encoders because they are cut, and if a text encoder does not
+    know a token.
+    """
+    readings = {prompt: read(family, prompt) for own in of_classes for prompt in own}
+    for number, (_, _, known) in enumerate(family.tokenizers()):
+        last = max((identity for reading in readings.values() for identity in reading.kept[number]), default=0)
+        if last >= known:
+            raise UserError(
+                f"generator.model is not allowed: a tokenizer gives the token {last} for these prompts, and its text encoder "
+                f"knows {known} tokens"
+            )
+    equal: dict[tuple[tuple[int, ...], ...], dict[str, str]] = {}  # tokens -> {prompt: its first class}
+    for name, own in zip(class_names, of_classes, strict=True):
+        for prompt in own:
+            equal.setdefault(readings[prompt].kept, {}).setdefault(prompt, name)
+    shared = [owners for owners in equal.values() if len(set(owners.values())) > 1]
+    for owners in shared:
+        one = next((prompt for prompt in owners if readings[prompt].is_cut), None)
+        if one is not None:
+            second = next(name for name in owners.values() if name != owners[one])
+            lost = _quoted(next(filter(None, readings[one].cut)))
+            raise UserError(
+                f"{key} is not allowed: the classes {owners[one]!r} and {second!r} get the same prompt, because this generator "
+                f"reads {_limits(family)} and cuts off {lost} of {_quoted(one)}; give shorter prompts, with the class nearer to "
+                "the beginning"
+            )
+    cut = [prompt for prompt, reading in readings.items() if reading.is_cut]
+    if cut:
+        more = f" ({counted(len(cut), 'prompt')} are cut)" if len(cut) > 1 else ""
+        yield f"{key}: {_cut(family, cut[0], readings[cut[0]])}{more}"
+    if shared:
+        one, first = next(iter(shared[0].items()))
+        other, second = next(item for item in shared[0].items() if item[1] != first)
+        yield (
+            f"{key}: this generator reads {_quoted(one)} and {_quoted(other)} as the same prompt, so the classes {first!r} "
+            f"and {second!r} share it"
+        )
+
+
+def check_negative_prompt(family: Family, negative: str) -> Iterator[str]:
+    """Yields a sentence if the negative prompt is cut."""
+    reading = read(family, negative)
+    if reading.is_cut:
+        yield f"generator.negative_prompt: {_cut(family, negative, reading)}"
+
+
+def check_words(
+    family: Family, prompts: Sequence[str], negative: str, learned: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """Yields a sentence for unknown `<words>`, and one for each textual inversion that none of the prompts uses.
+
+    `learned` maps each entry of `generator.textual_inversion` to the words that it added.
+    """
+    texts = [*prompts, negative]
+    written = dict.fromkeys(word for text in texts for word in LEARNED_WORD.findall(text))
+    known = [tokenizer.get_vocab() for tokenizer, *_ in family.tokenizers()]
+    unknown = [word for word in written if not any(word in vocabulary for vocabulary in known)]
+    if unknown:
+        are = "is no learned word" if len(unknown) == 1 else "are no learned words"
+        yield (
+            f"{', '.join(map(printable, unknown))} {are} of this generator, so the letters are read as ordinary text; "
+            "generator.textual_inversion=[<file>] adds a word"
+        )
+    used = {number for text in texts for ids in read(family, text).kept for number in ids}
+    for entry, words in learned.items():
+        numbers = {tokenizer.convert_tokens_to_ids(word) for word in words for tokenizer, *_ in family.tokenizers()}
+        if not numbers & used:
+            yield (
+                f"generator.textual_inversion={entry} changes no image: its word {words[0]} is in no prompt; write it into "
+                "dataset.prompt_template or generator.negative_prompt"
+            )
+
+
+def _cut(family: Family, prompt: str, reading: Reading) -> str:
+    cut = next(filter(None, reading.cut))
+    rest = ""
+    if not all(reading.cut):
+        some, number = sum(map(bool, reading.cut)), len(reading.cut)
+        rest = f" for {some} of the {number} text encoders"
+    return f"{_quoted(prompt)} is longer than {_limits(family)}: {_quoted(cut)} is cut off{rest}"
+
+
+def _limits(family: Family) -> str:
+    limits = sorted({limit for _, limit, _ in family.tokenizers()})
+    return f"{' or '.join(map(str, limits))} tokens"
+
+
+def _quoted(text: str) -> str:
+    text = printable(text)
+    return f"'{text if len(text) <= SHOWN else text[: SHOWN - 1] + '…'}'"
