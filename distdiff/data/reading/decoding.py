@@ -3,16 +3,18 @@
 The result is RGB as a viewer shows the image, or a plain reason why the image cannot be read.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from distdiff.data.reading.fit import fit_area, fit_image
 from distdiff.data.reading.jpeg import SCALES, TooLarge, open_large, reduce
+from distdiff.data.reading.tags import orientation, upright, without_tags
 from distdiff.errors import UserError, first_line
 
 Image.init()
@@ -67,10 +69,8 @@ def read_square(
         if area == image.size:
             return fit_image(to_rgb(image, background), size, fit)
         fitted = fit_area(_colours(image, background), size, fit, *area)
-        fitted.info = image.info  # `info` includes the EXIF orientation
-        return fit_image(
-            ImageOps.exif_transpose(fitted), size, fit
-        )  # bars are added only after turning, since otherwise the wider of two unequal bars would change sides
+        # Bars are added only after turning, since otherwise the wider of two unequal bars would change sides.
+        return fit_image(upright(fitted, orientation(image)), size, fit)
 
     return _decode(file, name, reduction, square)
 
@@ -97,27 +97,52 @@ def _decode(
     """Opens a file, and returns `finish(image, area)` of its image.
 
     A JPEG is decoded up to `reduction(size)` times smaller, where `size` is its (width, height). `area` is the result
-    of `jpeg.reduce`. Raises `UnreadableImage` if the image cannot be read.
+    of `jpeg.reduce`. A file that cannot be read is tried once more without its tags, which may be all that is damaged.
+    Raises `UnreadableImage` if the image cannot be read.
     """
-    name = str(file) if name is None else name
     try:
-        with open_image(file) as image:
-            area = reduce(image, reduction(image.size), MAX_PIXELS)
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            if image.format != "PNG":
-                return finish(image, area)
-            image.verify()  # decoding alone misses one flipped bit in five, and a gap that was filled with zeros
-        if not isinstance(file, (str, Path)):
-            file.seek(0)
-        with Image.open(file, formats=("PNG",)) as image:
-            return finish(image, image.size)
+        return _decode_once(file, reduction, finish)
     except Exception as error:  # a damaged file can make decoders raise any exception
-        raise UnreadableImage(name, _reason(error, file)) from None
+        bare = None if isinstance(error, (Image.DecompressionBombError, TooLarge)) else without_tags(file)
+        if bare is not None:
+            with contextlib.suppress(Exception):
+                return _decode_once(bare, reduction, finish)
+        raise UnreadableImage(str(file) if name is None else name, _reason(error, file)) from None
+
+
+def _decode_once(
+    file: Path | str | BinaryIO,
+    reduction: Callable[[tuple[int, int]], float],
+    finish: Callable[[Image.Image, tuple[float, float]], T],
+) -> T:
+    with _open(file) as image:
+        area = reduce(image, reduction(image.size), MAX_PIXELS)
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        if image.format != "PNG":
+            return finish(image, area)
+        image.verify()  # decoding alone misses one flipped bit in five, and a gap that was filled with zeros
+    if not isinstance(file, (str, Path)):
+        file.seek(0)
+    with Image.open(file, formats=("PNG",)) as image:
+        return finish(image, image.size)
 
 
 def open_image(file: Path | str | BinaryIO) -> Image.Image:
-    """Opens a file and reads its header. JPEGs of any size are accepted. Raises what Pillow raises."""
+    """Opens a file and reads its header. JPEGs of any size, and damaged tags, are accepted.
+
+    Raises what Pillow raises for any other file.
+    """
+    try:
+        return _open(file)
+    except Exception:
+        bare = without_tags(file)
+        if bare is None:
+            raise
+        return _open(bare)
+
+
+def _open(file: Path | str | BinaryIO) -> Image.Image:
     try:
         return Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as bomb:
@@ -134,8 +159,7 @@ def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
     if decoding fails, and `ValueError` for values that are not finite.
     """
     image.load()
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    return _colours(ImageOps.exif_transpose(image) if turned else image, background)  # exif_transpose always copies
+    return _colours(upright(image, orientation(image)), background)
 
 
 def _colours(image: Image.Image, background: Colour) -> Image.Image:
