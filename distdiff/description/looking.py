@@ -9,7 +9,7 @@ from PIL import Image
 
 from distdiff.console.bar import with_progress
 from distdiff.data.images import LabelledImages
-from distdiff.data.reading.decoding import UnreadableImage, open_image
+from distdiff.data.reading.decoding import UnreadableImage, is_deep, is_scaled, open_image
 from distdiff.data.reading.fit import fit_image
 from distdiff.data.reading.prefetch import prefetched
 from distdiff.data.reading.tags import UPRIGHT, orientation, upright_size
@@ -24,6 +24,7 @@ class Header:
     mode: str
     rotated: bool  # whether the EXIF orientation turns or mirrors the image
     size: tuple[int, int]  # width, height of the upright image at full size, whatever size it is decoded at
+    deep: bool = False  # whether it is greyscale with more than 8 bits that Pillow has not scaled
 
 
 @dataclass(frozen=True)
@@ -102,4 +103,5 @@ def _header(images: LabelledImages, position: int) -> Header | None:
         return None
     file = images.file(int(images.indices[position]))
     with open_image(file) as image:
-        return Header(str(image.format), image.mode, orientation(image) != UPRIGHT, upright_size(image))
+        turned, size = orientation(image) != UPRIGHT, upright_size(image)
+        return Header(str(image.format), image.mode, turned, size, is_deep(image) and not is_scaled(image))

@@ -9,7 +9,10 @@ import pytest
 from pictures import jpeg_of, picture
 from PIL import Image, features
 
-from distdiff.data.reading.decoding import UnreadableImage, is_transparent, open_image, read_image, read_square, to_rgb
+from distdiff.data.cache.examined import Seen
+from distdiff.data.examining import _content
+from distdiff.data.reading.decoding import Facts, UnreadableImage, facts_of, open_image, read_image, read_square, to_rgb
+from distdiff.data.reading.options import ReadingOptions
 from distdiff.data.reading.tags import upright_size, without_tags
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # Pillow warns about the tags; commands hide this
@@ -101,7 +104,7 @@ def assert_read(content: bytes, turned: bool) -> None:
     assert np.abs(np.asarray(found).astype(int) - np.asarray(expected)).max() <= 8
     square = np.asarray(read_square(io.BytesIO(content), 8, "squash", "image")).astype(int)
     assert np.abs(square - np.asarray(expected.resize((8, 8), Image.Resampling.LANCZOS))).max() <= 16
-    assert not is_transparent(io.BytesIO(content), "image")
+    assert not facts_of(io.BytesIO(content), "image").transparent
     with open_image(io.BytesIO(content)) as image:
         assert upright_size(image) == expected.size
 
@@ -228,3 +231,13 @@ def _six() -> Image.Exif:
     six = Image.Exif()
     six[0x0112] = 6
     return six
+
+
+def test_an_orientation_that_pillow_does_not_find_changes_the_identity_of_the_image_alone() -> None:
+    """Earlier versions read such an image as it lay, so that what they cached is not used."""
+    elsewhere, _ = DAMAGED["text elsewhere"]
+    assert facts_of(io.BytesIO(jpeg(exif_segment(elsewhere))), "image").rescued
+    assert not facts_of(io.BytesIO(jpeg(exif_segment(exif(SIX)))), "image").rescued
+    assert not facts_of(io.BytesIO(encoded("PNG")), "image").rescued
+    seen = [Seen("content", Facts(rescued=rescued)) for rescued in (False, True)]
+    assert len({_content(each, ReadingOptions()) for each in seen}) == 2

@@ -4,12 +4,16 @@ The images lie in class folders, or a metadata table lists them. The class folde
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from distdiff.data.config import TestFraction, ValidationFraction
+from distdiff.data.examining import find_range_in
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.notes import note
 from distdiff.data.reading.archive import is_archive, unpacked
+from distdiff.data.reading.options import ReadingOptions
+from distdiff.data.reading.value_range import AUTO, ValueRange
 from distdiff.data.reading.walk import holds_images, loose_images, subfolders
 from distdiff.data.roots import nothing_at
 from distdiff.data.sources.files import from_class_folders
@@ -61,7 +65,10 @@ def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
     if not top.is_dir():
         raise UserError(f"{key}={root}: no such folder")
     classes = _class_folders(top.name, top, key)
-    return agree_on_classes(_read_class_folders(top.name, {TRAIN: top}, classes, key))[TRAIN]
+    images = agree_on_classes(_read_class_folders(top.name, {TRAIN: top}, classes, key))[TRAIN]
+    images = replace(images, options=ReadingOptions(value_range=ValueRange.of(AUTO)))
+    find_range_in(images)
+    return images
 
 
 def read_parts(
