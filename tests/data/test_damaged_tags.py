@@ -47,7 +47,7 @@ DAMAGED = {  # EXIF blocks, and whether an orientation can be read in them
     "bytes as resolution": (resolution(UNDEFINED, 4, b"abcd"), True),
     "not a number": (resolution(FLOAT, 1, struct.pack("<f", float("nan"))), True),
     "negative number": (exif((0x0100, SIGNED_LONG, 1, struct.pack("<l", -5)), SIX), True),
-    "text elsewhere": (exif((0x010F, ASCII, 99, FAR), SIX), True),
+    "text elsewhere": (exif((0x010F, ASCII, 9, FAR), SIX), True),
     "directory elsewhere": (exif(SIX, (0x8769, LONG, 1, FAR)), True),
     "orientation in words": (exif((0x0112, ASCII, 2, b"6\0\0\0")), False),
     "orientation 99": (exif((0x0112, SHORT, 1, struct.pack("<HH", 99, 0))), False),
