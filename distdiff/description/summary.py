@@ -48,7 +48,8 @@ def summarize(
         "sizes": sizes(read, config.dataset.image_size) | {"fit": config.dataset.fit},
         "files": headers(read),
         "value_range": value_range(config.dataset.value_range, splits[TRAIN], read),
-        "left_out": [{"reason": note.message, "files": list(note.files)} for note in notes],
+        "left_out": [{"reason": note.message, "files": list(note.files)} for note in notes if note.about is None],
+        "assumed": [{"about": note.about, "message": note.message} for note in notes if note.about is not None],
         "unreadable": [
             describe_image(look, names) | {"reason": look.reason} for look in looks if look.reason is not None
         ],

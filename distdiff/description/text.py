@@ -77,6 +77,8 @@ def subjects(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
         yield "files", f"{_counts(files['formats'])}; modes {_counts(files['modes'])}{turned}", False
     if (values := summary["value_range"]) is not None:
         yield "grey values", _value_range(values), False
+    for assumed in summary["assumed"]:
+        yield assumed["about"], assumed["message"], False
     for left_out in summary["left_out"]:
         yield "left out", left_out["reason"], True
     unreadable = summary["unreadable"]

@@ -12,6 +12,7 @@ from distdiff.data.examining import find_range_in
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.notes import note
 from distdiff.data.reading.archive import is_archive, unpacked
+from distdiff.data.reading.name_encoding import check_encoding
 from distdiff.data.reading.options import ReadingOptions
 from distdiff.data.reading.value_range import AUTO, ValueRange
 from distdiff.data.reading.walk import holds_images, loose_images, subfolders
@@ -22,7 +23,7 @@ from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION, complete
 from distdiff.data.splits.classes import agree_on_classes
 from distdiff.data.splits.usual_names import FOLDER_NAMES
 from distdiff.errors import UserError
-from distdiff.wording import counted, some
+from distdiff.wording import counted, printable, some
 
 ROOT = "dataset.root"
 
@@ -30,6 +31,7 @@ ROOT = "dataset.root"
 def load(
     *,
     root: str | None,
+    archive_encoding: str | None,
     label_column: str | None,
     train_split: str,
     validation_split: str,
@@ -44,8 +46,9 @@ def load(
     if root is None:
         raise UserError("dataset.root has no value: give one, dataset.root=<folder or archive>")
     top = Path(root).expanduser()
+    check_encoding(archive_encoding)
     if is_archive(top):
-        top = unpacked(top, cache_dir)
+        top = _unpacked(name, top, cache_dir, archive_encoding)
     elif not top.is_dir():
         raise UserError(nothing_at(root))
     for split, given in ((TRAIN, train_split), (VALIDATION, validation_split), (TEST, test_split)):
@@ -54,6 +57,20 @@ def load(
     names = {usual: split for split, of in FOLDER_NAMES.items() for usual in of}
     names |= {train_split.lower(): TRAIN, validation_split.lower(): VALIDATION, test_split.lower(): TEST}
     return complete(read_parts(name, top, names, label_column), validation_fraction, test_fraction, split_seed)
+
+
+def _unpacked(name: str, archive: Path, cache_dir: str, encoding: str | None) -> Path:
+    """The folder with the archive's content. Says which encoding was assumed for its file names."""
+    found = unpacked(archive, cache_dir, encoding)
+    if found.encoding is not None:
+        how = "as dataset.archive_encoding says" if encoding else "detected; dataset.archive_encoding=... sets another"
+        note(
+            name,
+            f"the file names in {archive.name} do not say their encoding and are read as {found.encoding} ({how}), "
+            f"for example {printable(found.example)}",
+            about="file names",
+        )
+    return found.folder
 
 
 def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
