@@ -27,7 +27,20 @@ FLOORS = (
     ("data",),
     ("cli",),
     ("config",),
-    ("caching", "tracking", "console", "ranks", "hub", "locking", "writing", "grids", "wording", "keys", "errors"),
+    (
+        "caching",
+        "tracking",
+        "console",
+        "ranks",
+        "hub",
+        "locking",
+        "writing",
+        "grids",
+        "lettering",
+        "wording",
+        "keys",
+        "errors",
+    ),
 )
 NAMED = re.compile(r"distdiff(\.\w+)+(:\w+)?")  # a string that names a module, or something in one
 
