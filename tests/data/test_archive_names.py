@@ -84,7 +84,10 @@ def test_a_legacy_encoding_is_detected_and_said(encoding: str, names: set[str], 
         for _ in range(2):  # when it is unpacked, and when it is found unpacked
             assert classes(tmp_path, archive) == names
             said = " ".join(capsys.readouterr().out.split())
-            assert f"the file names in {archive.name} do not say their encoding and are read as {encoding}" in said
+            assert (
+                f"the file names in {archive.name} do not say their encoding and are read as {encoding} (the most probable;"
+                in said
+            )
             assert said.count("do not say") == 1
 
 
@@ -93,7 +96,9 @@ def test_unflagged_names_that_are_utf8_are_utf8_in_prompts_too(tmp_path: Path, c
     config = configured("imagefolder", tmp_path, root=str(archive))
     images = load_dataset(config).train
     assert prompts(config, images.class_names) == ["a photo of a Hündin.", "a photo of a 猫."]
-    assert "are read as utf-8 (detected; dataset.archive_encoding=... sets another)" in capsys.readouterr().out
+    assert (
+        "are read as utf-8 (they are valid UTF-8; dataset.archive_encoding=... sets another)" in capsys.readouterr().out
+    )
 
 
 def test_names_in_two_encodings_are_told_apart() -> None:
@@ -101,6 +106,8 @@ def test_names_in_two_encodings_are_told_apart() -> None:
     assert decoded(raw, None) == (["Hündin", "Größe", "Katze"], "cp437")
     chance = [RawName("猫".encode("gbk")), RawName("飞机".encode("gbk"))]  # the first is also valid UTF-8, for è
     assert decoded(chance, None) == (["猫", "飞机"], "gbk")
+    mixed = [RawName("ペンギン".encode()), RawName("写真".encode("cp932")), RawName("犬の写真".encode("cp932"))]
+    assert decoded(mixed, None) == (["ペンギン", "写真", "犬の写真"], "cp932")
 
 
 @pytest.mark.parametrize(
@@ -148,6 +155,12 @@ def test_an_encoding_that_does_not_exist_or_fit_is_one_line(tmp_path: Path) -> N
     for unfit in ("ascii", "utf-8", "idna"):
         said = error_of("imagefolder", tmp_path, root=root, archive_encoding=unfit)
         assert said.startswith(f"dataset.archive_encoding={unfit} is not allowed: {root} holds a name that is not in")
+
+
+def test_a_name_that_is_wrongly_flagged_as_utf8_is_one_line(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "photos.zip", ["Hündin/1.png", "cat/1.png"], None)
+    path.write_bytes(path.read_bytes().replace("ü".encode(), b"\xff\xfe"))
+    assert "cannot unpack it (it flags a name as UTF-8 that is not" in error_of("imagefolder", tmp_path, root=str(path))
 
 
 def test_decoding_gives_no_way_out_of_the_archive(tmp_path: Path) -> None:

@@ -83,6 +83,10 @@ def _unpack(archive: Path, top: Path, encoding: str | None) -> None:
             with tarfile.open(archive, encoding=UTF8, errors="surrogateescape") as opened:
                 names = _names(archive, top, [_tar_name(member) for member in opened.getmembers()], encoding)
                 _write(archive, folder, _tar_files(archive, opened, names))
+    except UnicodeError as error:
+        raise UserError(
+            f"dataset.root={archive}: cannot unpack it (it flags a name as UTF-8 that is not: {error})"
+        ) from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, RuntimeError, NotImplementedError) as error:
         raise UserError(f"dataset.root={archive}: cannot unpack it ({first_line(error)})") from None
 

@@ -33,6 +33,7 @@ CHARACTERS = {
     "big5": ("big5", 0xA4, 0xC6, 12.4),
     "cp949": ("euc_kr", 0xB0, 0xC8, 13.9),  # beyond those in `FREQUENT_HANGUL`
 }
+CERTAIN = 3  # letters beyond ASCII; a name with as many is hardly valid UTF-8 by chance
 WORDS = 2000  # different parts of names; more tell nothing new
 FREQUENT_HANGUL = frozenset(  # Korean and Chinese share their first bytes
     "가강개고과관구국기나남녀노다대도동라람련로리마모무물미부비사산상새생서선성소수스시아안양어여영오우원유이인일자장전정제조주지진차천치타하학한해호화훈"
@@ -68,18 +69,21 @@ def check_encoding(name: str | None) -> None:
 def decoded(names: Sequence[RawName], encoding: str | None) -> tuple[list[str], str | None]:
     """The texts of `names`, and the encoding that was assumed where the archive says none (None if it always does).
 
-    If `encoding` is None, it is detected. Names that are valid UTF-8 are then taken for UTF-8, unless other names have
-    two bytes a character, which may be valid UTF-8 by chance. Raises `UnicodeDecodeError` if a name is not in `encoding`.
+    If `encoding` is None, it is detected. Names that are valid UTF-8 are then taken for UTF-8. The exception is a name of
+    few letters beside names of two bytes a character, because such a name may be valid UTF-8 by chance. Raises
+    `UnicodeError` if a name is not in `encoding`.
     """
     unsaid = [name.raw for name in names if name.text is None]
     if not unsaid:
         return [name.text for name in names], None
-    others = [raw for raw in unsaid if not _is_utf8(raw)]
+    others = [raw for raw in unsaid if _as_utf8(raw) is None]
     assumed = encoding or (detected(others) if others else UTF8)
-    per_name = encoding is None and assumed not in CHARACTERS
 
     def text(raw: bytes) -> str:
-        return raw.decode(UTF8 if per_name and _is_utf8(raw) else assumed)
+        utf8 = None if encoding else _as_utf8(raw)
+        if utf8 is None or (assumed in CHARACTERS and _may_be_chance(utf8) and _can_be(raw, assumed)):
+            return raw.decode(assumed)
+        return utf8
 
     return [text(name.raw) if name.text is None else name.text for name in names], assumed
 
@@ -88,22 +92,28 @@ def detected(names: Sequence[bytes]) -> str:
     """The most probable encoding of `names`, of which none is UTF-8."""
     whole = b"/".join(names)
     words = sorted({part for part in whole.split(b"/") if not part.isascii()})[:WORDS]
-    costs = {}
-    for encoding, prior in PRIORS.items():
-        try:
-            whole.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        costs[encoding] = prior + sum(_cost(word.decode(encoding), encoding) for word in words)
-    return min(costs, key=costs.get, default=STANDARD)
+    costs = {
+        encoding: prior + sum(_cost(word.decode(encoding), encoding) for word in words)
+        for encoding, prior in PRIORS.items()
+        if _can_be(whole, encoding)
+    }
+    return min(costs, key=costs.get)
 
 
-def _is_utf8(raw: bytes) -> bool:
+def _as_utf8(raw: bytes) -> str | None:
+    return raw.decode(UTF8) if _can_be(raw, UTF8) else None
+
+
+def _can_be(raw: bytes, encoding: str) -> bool:
     try:
-        raw.decode(UTF8)
+        raw.decode(encoding)
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _may_be_chance(text: str) -> bool:
+    return sum(not char.isascii() for char in text) < CERTAIN
 
 
 def _cost(text: str, encoding: str) -> float:

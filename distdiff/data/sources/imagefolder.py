@@ -12,7 +12,7 @@ from distdiff.data.examining import find_range_in
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.notes import note
 from distdiff.data.reading.archive import is_archive, unpacked
-from distdiff.data.reading.name_encoding import check_encoding
+from distdiff.data.reading.name_encoding import UTF8, check_encoding
 from distdiff.data.reading.options import ReadingOptions
 from distdiff.data.reading.value_range import AUTO, ValueRange
 from distdiff.data.reading.walk import holds_images, loose_images, subfolders
@@ -63,7 +63,8 @@ def _unpacked(name: str, archive: Path, cache_dir: str, encoding: str | None) ->
     """The folder with the archive's content. Says which encoding was assumed for its file names."""
     found = unpacked(archive, cache_dir, encoding)
     if found.encoding is not None:
-        how = "as dataset.archive_encoding says" if encoding else "detected; dataset.archive_encoding=... sets another"
+        why = "they are valid UTF-8" if found.encoding == UTF8 else "the most probable"
+        how = "as dataset.archive_encoding says" if encoding else f"{why}; dataset.archive_encoding=... sets another"
         note(
             name,
             f"the file names in {archive.name} do not say their encoding and are read as {found.encoding} ({how}), "
