@@ -2,16 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from distdiff.wording import printable
+from distdiff.lettering import Lettering
 
 GAP = 2
 SMALLEST_TEXT = 11  # pixels
-FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Pillow's own font lacks Greek letters
 
 
 def grid(images: Sequence[Image.Image], columns: int, side: int | None = None) -> Image.Image:
@@ -36,23 +33,15 @@ def captioned(sheet: Image.Image, heads: Sequence[str], titles: Sequence[str]) -
     Heads wider than their column are cut.
     """
     width, height = ((size + GAP) // len(names) for size, names in zip(sheet.size, (heads, titles), strict=True))
-    font = ImageFont.truetype(str(FONT), max(SMALLEST_TEXT, width // 8))  # a large grid is viewed scaled down
+    lettering = Lettering(max(SMALLEST_TEXT, width // 8))  # a large grid is viewed scaled down
     margin = 2 * GAP
-    left = 2 * margin + math.ceil(max(font.getlength(printable(title)) for title in titles))
-    top = 2 * margin + sum(font.getmetrics())
+    left = 2 * margin + math.ceil(max(map(lettering.length, titles)))
+    top = 2 * margin + lettering.height
     whole = Image.new("RGB", (left + sheet.width, top + sheet.height), "white")
     whole.paste(sheet, (left, top))
     draw = ImageDraw.Draw(whole)
     for column, head in enumerate(heads):
-        draw.text((left + column * width, margin), _cut(printable(head), font, width - margin), "black", font)
+        lettering.write(draw, (left + column * width, margin), lettering.cut(head, width - margin))
     for row, title in enumerate(titles):
-        draw.text((left - margin, top + row * height + height // 2), printable(title), "black", font, anchor="rm")
+        lettering.write_before(draw, (left - margin, top + row * height + height // 2), title)
     return whole
-
-
-def _cut(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text}…"

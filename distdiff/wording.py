@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 SHOWN = 3
+JOINERS = "\u200c\u200d"  # invisible characters that belong to words of some scripts, and to emoji
 
 
 def some(names: Sequence[object]) -> str:
@@ -28,4 +29,6 @@ def printable(name: str) -> str:
     'a\\\\nb\\\\xff'
     """
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return "".join(
+        char if char.isprintable() or char in JOINERS else char.encode("unicode_escape").decode() for char in text
+    )

@@ -37,6 +37,7 @@ FLOORS = (
         "locking",
         "writing",
         "grids",
+        "lettering",
         "wording",
         "keys",
         "errors",

@@ -1,5 +1,9 @@
-"""Keeps other libraries' notices off a command's console; in a notebook, the notebook's own settings decide."""
+"""Keeps other libraries' notices off a command's console, and keeps a console from ending a command.
 
+In a notebook, the notebook's own settings decide.
+"""
+
+import io
 import logging
 import os
 import sys
@@ -9,11 +13,10 @@ import warnings
 def quiet_environment() -> None:
     """Keeps other libraries' notices, on which a user cannot act, off the console.
 
-    Call this function before importing those libraries. It also lets the console show names that its encoding lacks.
+    Call this function before importing those libraries. Every process of a command calls it first, so it also lets the
+    process print characters that its console lacks.
     """
-    # The encoding of a pipe on Windows lacks most letters. Like stderr, stdout then shows their numbers.
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    escape_what_a_console_lacks()
     # Idle OpenMP threads must sleep: processes that share cores are a hundred times slower if their threads spin. But a
     # short spin before sleeping makes small models 1.5 times faster (experiments/results/threads.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -28,6 +31,16 @@ def quiet_environment() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
     warnings.filterwarnings("ignore")
+
+
+def escape_what_a_console_lacks() -> None:
+    """Lets a console without a character, such as one of Latin-1, show the character's escape, such as \\u4e2d.
+
+    Otherwise, the name of a class could end a finished study in a traceback.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def quiet_libraries() -> None:

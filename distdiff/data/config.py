@@ -13,6 +13,7 @@ from distdiff.caching.fingerprint import plain
 from distdiff.data.naming import default_name
 from distdiff.data.prompts import check_names
 from distdiff.data.reading.background import colour
+from distdiff.data.reading.value_range import ValueRange
 from distdiff.data.roots import check_root, check_root_is_there
 from distdiff.errors import UserError
 from distdiff.keys import LARGEST_SIDE, Group, Limits, key
@@ -47,6 +48,7 @@ class DatasetKeys:
     max_images: int | None = key(None, at_least=1)  # training images to use in all, drawn in proportion to class sizes
     indices: list[int] | None = key(None, at_least=0)  # positions of the training images to use
     background: Any = "white"  # the colour shown where an image is transparent: text, or [red, green, blue]
+    value_range: Any = "auto"  # grey values of more than 8 bits that are black and white: auto, full or [low, high]
     num_workers: int | None = key(None, at_least=1)  # number of reading threads; if null, a fair share of the cores
     cache_dir: str = "${paths.cache_dir}"  # holds unpacked archives and decoded images
     image_cache_gb: float = key("${paths.image_cache_gb}", at_least=0)
@@ -65,6 +67,7 @@ def check(dataset: DictConfig) -> None:
     check_names(dataset)
     check_folds(dataset.num_folds, dataset.fold)
     colour(plain(dataset.background))
+    ValueRange.of(plain(dataset.value_range))
     check_root_is_there(dataset)
 
 

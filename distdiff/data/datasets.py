@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from omegaconf import DictConfig
 
+from distdiff.data.examining import find_range_in
 from distdiff.data.images import DatasetSplits
 from distdiff.data.prompts import class_sentences, class_words
 from distdiff.data.reading.options import ReadingOptions
@@ -20,6 +21,7 @@ def load_dataset(config: DictConfig) -> DatasetSplits:
     """
     splits = build(config) if config.num_folds is None else build(config, validation_fraction=0)
     splits = _read_as(ReadingOptions.of(config), splits)
+    find_range_in(splits.train)  # before a part is chosen, so that all parts and folds have the same range
     splits = replace(splits, train=reduced(splits.train, config.indices, config.fraction, config.max_images))
     if config.num_folds is None:
         return splits

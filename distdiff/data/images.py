@@ -58,7 +58,7 @@ class LabelledImages:
         """The image at `position` as RGB, in its own size."""
         if self.file is None:
             return self.read(int(self.indices[position]))
-        return read_image(*self.file_of(position), self.options.background)
+        return read_image(*self.file_of(position), self.options.background, self.options.value_range)
 
     def square(self, position: int, size: int, fit: str) -> Image.Image:
         """The image at `position` as an RGB square of `size` pixels, fitted by the method `fit`.
@@ -68,7 +68,7 @@ class LabelledImages:
         if self.file is None:
             return fit_image(self.read(int(self.indices[position])), size, fit)
         file, name = self.file_of(position)
-        return read_square(file, size, fit, name, self.options.background)
+        return read_square(file, size, fit, name, self.options.background, self.options.value_range)
 
     def file_of(self, position: int) -> tuple[Path | str | BinaryIO, str | None]:
         """The path or stream of the image at `position`, and the stream's name in error messages (None for a path)."""

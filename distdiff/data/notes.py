@@ -1,6 +1,6 @@
-"""Tells the user, in one line, what was left out of a dataset.
+"""Tells the user, in one line, what was left out of a dataset, or assumed about it.
 
-To leave something out is not an error, but the user is always told.
+Neither is an error, but the user is always told.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,15 @@ from distdiff.wording import printable
 
 @dataclass(frozen=True)
 class Note:
-    """A message about a dataset, and all the files that the message concerns."""
+    """A message about a dataset, and all the files that the message concerns.
+
+    `about` is what the message is about, unless it is about what was left out.
+    """
 
     dataset: str
     message: str
     files: tuple[str, ...]
+    about: str | None = None
 
 
 _kept: list[list[Note]] = []
@@ -41,12 +45,12 @@ def keeping() -> Iterator[list[Note]]:
         _kept.pop()
 
 
-def note(name: str, message: str, files: Sequence[str] = ()) -> None:
+def note(name: str, message: str, files: Sequence[str] = (), about: str | None = None) -> None:
     """Prints `message` as one line about the dataset `name`.
 
     Inside `keeping`, the message is collected instead, together with the `files` that it concerns.
     """
-    made = Note(printable(name), message, tuple(map(printable, files)))
+    made = Note(printable(name), message, tuple(map(printable, files)), about)
     if _kept:
         _kept[-1].append(made)
     else:

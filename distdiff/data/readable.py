@@ -29,7 +29,9 @@ def checked(images: LabelledImages) -> tuple[LabelledImages, str]:
 
     The leading rank reads the images, and all ranks get its result.
     """
-    lost, identity = world().once(lambda: examine(images))
+    value_range = images.options.value_range
+    # The leading rank may have looked at all training images to find the range.
+    lost, identity, value_range.known = world().once(lambda: (*examine(images), value_range.known))
     return replace(images.without(lost), identity=identity), identity
 
 

@@ -1,18 +1,18 @@
 """Looks at all images of a dataset in one pass, which decodes each image once, with several threads."""
 
-import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from distdiff.console.bar import with_progress
 from distdiff.data.images import LabelledImages
-from distdiff.data.reading.decoding import UnreadableImage, open_image
+from distdiff.data.reading.decoding import UnreadableImage, is_deep, is_scaled, open_image
 from distdiff.data.reading.fit import fit_image
 from distdiff.data.reading.prefetch import prefetched
+from distdiff.data.reading.tags import UPRIGHT, orientation, upright_size
 from distdiff.description.similarity import difference_hash, miniature
 
 
@@ -24,6 +24,7 @@ class Header:
     mode: str
     rotated: bool  # whether the EXIF orientation turns or mirrors the image
     size: tuple[int, int]  # width, height of the upright image at full size, whatever size it is decoded at
+    deep: bool = False  # whether it is greyscale with more than 8 bits that Pillow has not scaled
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,5 @@ def _header(images: LabelledImages, position: int) -> Header | None:
         return None
     file = images.file(int(images.indices[position]))
     with open_image(file) as image:
-        orientation = 1
-        with contextlib.suppress(Exception):  # tags may be damaged although the pixels are not
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        size = image.size[::-1] if orientation in range(5, 9) else image.size
-        return Header(str(image.format), image.mode, orientation in range(2, 9), size)
+        turned, size = orientation(image) != UPRIGHT, upright_size(image)
+        return Header(str(image.format), image.mode, turned, size, is_deep(image) and not is_scaled(image))

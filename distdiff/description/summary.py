@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from distdiff.data.images import LabelledImages
 from distdiff.data.notes import Note
@@ -47,7 +47,9 @@ def summarize(
         "balance": balance(splits[TRAIN]),
         "sizes": sizes(read, config.dataset.image_size) | {"fit": config.dataset.fit},
         "files": headers(read),
-        "left_out": [{"reason": note.message, "files": list(note.files)} for note in notes],
+        "value_range": value_range(config.dataset.value_range, splits[TRAIN], read),
+        "left_out": [{"reason": note.message, "files": list(note.files)} for note in notes if note.about is None],
+        "assumed": [{"about": note.about, "message": note.message} for note in notes if note.about is not None],
         "unreadable": [
             describe_image(look, names) | {"reason": look.reason} for look in looks if look.reason is not None
         ],
@@ -100,6 +102,20 @@ def headers(looks: Sequence[Look]) -> dict[str, Any] | None:
         "modes": dict(Counter(header.mode for header in found).most_common()),
         "rotated": sum(header.rotated for header in found),
     }
+
+
+def value_range(key: Any, train: LabelledImages, looks: Sequence[Look]) -> dict[str, Any] | None:
+    """The limits of the grey values that `dataset.value_range` sets, and the number of images that have such values.
+
+    `key` is the value of this key. The result is None if there are no such images.
+    """
+    found = train.options.value_range
+    deep = [look.header for look in looks if look.header is not None and look.header.deep]
+    counted = sum(found.given or header.mode.startswith("I") for header in deep)  # `auto` and `full` leave floats alone
+    if not counted or found.known is None:
+        return None
+    given = OmegaConf.to_container(key) if OmegaConf.is_list(key) else key
+    return {"key": given, "black": found.known[0], "white": found.known[1], "images": counted}
 
 
 def describe_leak(leak: Leak, names: Sequence[str]) -> dict[str, Any]:

@@ -75,6 +75,10 @@ def subjects(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     if (files := summary["files"]) is not None:
         turned = f"; {files['rotated']:,} turned upright by their EXIF orientation" if files["rotated"] else ""
         yield "files", f"{_counts(files['formats'])}; modes {_counts(files['modes'])}{turned}", False
+    if (values := summary["value_range"]) is not None:
+        yield "grey values", _value_range(values), False
+    for assumed in summary["assumed"]:
+        yield assumed["about"], assumed["message"], False
     for left_out in summary["left_out"]:
         yield "left out", left_out["reason"], True
     unreadable = summary["unreadable"]
@@ -93,6 +97,13 @@ def _sizes(sizes: Mapping[str, Any]) -> str:
     return (
         f"{width}; {height} (least, median, greatest); {sizes['smaller']:,} smaller than "
         f"dataset.image_size={sizes['image_size']}"
+    )
+
+
+def _value_range(values: Mapping[str, Any]) -> str:
+    return (
+        f"{values['black']:,} is black and {values['white']:,} is white in {counted(values['images'], 'image')} with more "
+        f"than 8 bits (dataset.value_range={values['key']})"
     )
 
 

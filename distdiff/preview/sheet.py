@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from distdiff.grids import FONT
+from distdiff.lettering import Lettering
 from distdiff.preview.tiles import Tile
 
 SMALLEST, LARGEST = 128, 512  # pixels per side of a tile
@@ -20,21 +20,21 @@ def contact_sheet(source: Image.Image, rows: Sequence[Sequence[Tile]], title: st
     side = tile_side(source.width)
     columns = 1 + len(rows[0])
     sheet = Image.new("RGB", place(columns, len(rows), side), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.truetype(str(FONT), 11)
-    draw.text((GAP, GAP), title, "black", ImageFont.truetype(str(FONT), 14))
-    draw.text((GAP, TITLE), "source", "black", font)
+    draw, text = ImageDraw.Draw(sheet), Lettering(11)
+    Lettering(14).write(draw, (GAP, GAP), title)
+    text.write(draw, (GAP, TITLE), "source")
     sheet.paste(_resized(source, side), place(0, 0, side))
     for column, tile in enumerate(rows[0], start=1):
         name = "unguided" if tile.rho is None else f"ρ = {tile.rho:g}"
-        draw.text((place(column, 0, side)[0], TITLE), name, "black", font)
+        text.write(draw, (place(column, 0, side)[0], TITLE), name)
     for row, tiles in enumerate(rows):
         left, top = place(0, row, side)
         if (strength := tiles[0].item.strength) is not None:
-            draw.text((left, top + side + 2), f"strength {strength:g}", "black", font)
+            text.write(draw, (left, top + side + 2), f"strength {strength:g}")
         for column, tile in enumerate(tiles, start=1):
             left, top = place(column, row, side)
             sheet.paste(_resized(tile.image, side), (left, top))
-            draw.text((left, top + side + 2), caption(tile), "black", font)
+            text.write(draw, (left, top + side + 2), caption(tile))
     return sheet
 
 

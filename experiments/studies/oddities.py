@@ -171,6 +171,7 @@ def held_out_for_testing(pictures: Path) -> set[str]:
     with contextlib.redirect_stdout(io.StringIO()):
         splits = imagefolder.load(
             root=str(pictures),
+            archive_encoding=None,
             label_column=None,
             train_split="train",
             validation_split="validation",

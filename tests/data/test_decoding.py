@@ -9,7 +9,7 @@ from PIL import Image
 
 from distdiff.data.reading import decoding as reading
 from distdiff.data.reading import jpeg
-from distdiff.data.reading.decoding import UnreadableImage, is_transparent, read_image, read_square
+from distdiff.data.reading.decoding import UnreadableImage, facts_of, read_image, read_square
 from distdiff.data.reading.fit import fit_image
 
 FITS = ("crop", "squash", "pad")
@@ -62,7 +62,7 @@ def test_reduced_cmyk_grey_and_mpo_keep_their_colours() -> None:
 )
 def test_what_counts_stays_twice_as_large_as_wanted(fit: str, size: int, decoded: tuple[int, int], monkeypatch) -> None:
     found = []
-    monkeypatch.setattr(reading, "_colours", lambda image, _: found.append(image.size) or image)
+    monkeypatch.setattr(reading, "_colours", lambda image, *_: found.append(image.size) or image)
     read_square(jpeg_of(picture(800, 300)), size, fit)
     assert found == [decoded]
 
@@ -73,7 +73,7 @@ def test_a_huge_jpeg_is_read_and_a_huge_png_is_not(monkeypatch) -> None:
     image = picture(800, 600)
     assert read_image(jpeg_of(image)).size == (200, 150)
     assert read_square(jpeg_of(image), 150, "crop").size == (150, 150)
-    assert not is_transparent(jpeg_of(image))
+    assert not facts_of(jpeg_of(image)).transparent
     with pytest.raises(UnreadableImage, match="it has more than 90,000 pixels"):
         read_square(io.BytesIO(png_of(image)), 16, "crop", "large")
     with pytest.raises(UnreadableImage, match="it has more than 90,000 pixels"):
@@ -101,7 +101,7 @@ def test_a_truncated_jpeg_is_found_without_decoding_it_whole() -> None:
     whole = jpeg_of(picture(400, 300)).getvalue()
     for end in range(len(whole) - 1, 200, -len(whole) // 40):
         verdicts = []
-        for look in (read_image, is_transparent):
+        for look in (read_image, facts_of):
             try:
                 verdicts.append(bool(look(io.BytesIO(whole[:end]), "cut")) and False)
             except UnreadableImage as error:

@@ -13,7 +13,7 @@ from pictures import calls_of, photo_folder, picture, table, training_images
 from distdiff.data import examining
 from distdiff.data.cache import examined
 from distdiff.data.examining import examine, identity_of
-from distdiff.data.reading.decoding import is_transparent
+from distdiff.data.reading.decoding import facts_of
 from distdiff.data.reading.options import ReadingOptions
 
 
@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def decoded(monkeypatch) -> list:
     """What was decoded to examine it."""
-    return calls_of(is_transparent, examining, monkeypatch)
+    return calls_of(facts_of, examining, monkeypatch)
 
 
 def test_the_second_run_decodes_nothing_and_says_the_same(root: Path, decoded: list) -> None:

@@ -5,14 +5,14 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import __version__ as pillow
 
 from distdiff.caching.fingerprint import fingerprint
-from distdiff.data.reading.decoding import READING
+from distdiff.data.reading.decoding import READING, Facts
 
 FOLDER = "examined"
 FORSAKEN = 3600  # seconds; an older temporary file was abandoned, since writing such a file takes only moments
@@ -21,10 +21,10 @@ SETTLED = 2.0  # seconds; a file that changes again sooner than this may keep it
 
 @dataclass(frozen=True)
 class Seen:
-    """A readable image file: a hash of its bytes, and whether the image has transparency."""
+    """A readable image file: a hash of its bytes, and the facts about its image."""
 
     content: str
-    transparent: bool
+    facts: Facts
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class Examined:
     cache_dir: Path | None
     listing: str | None
     files: dict[str, list[Any]] = field(default_factory=dict)  # absolute path -> [*stamp, hash of the bytes]
-    contents: dict[str, bool] = field(default_factory=dict)  # hash of the bytes -> whether the image has transparency
+    contents: dict[str, list[Any]] = field(
+        default_factory=dict
+    )  # hash of the bytes -> the values of the image's `Facts`
     _new: bool = False
 
     def __post_init__(self) -> None:
@@ -79,16 +81,19 @@ class Examined:
         return None
 
     def content(self, content: str) -> Seen | None:
-        transparent = self.contents.get(content)
-        return Seen(content, transparent) if isinstance(transparent, bool) else None
+        match self.contents.get(content):
+            case [bool(), bool(), bool(), int() | None] as values:
+                return Seen(content, Facts(*values))
+        return None
 
     def note(self, seen: Seen, path: str | None = None, stamp: Stamp | None = None) -> None:
         """Remembers a readable file by its content.
 
         A `path` is remembered too, unless the file changed only moments ago.
         """
-        if self.contents.get(seen.content) is not seen.transparent:
-            self.contents[seen.content] = seen.transparent
+        values = list(astuple(seen.facts))
+        if self.contents.get(seen.content) != values:
+            self.contents[seen.content] = values
             self._new = True
         if path is not None and stamp is not None and stamp.settled:
             self.files[path] = [*stamp.as_list(), seen.content]

@@ -3,16 +3,20 @@
 The result is RGB as a viewer shows the image, or a plain reason why the image cannot be read.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from distdiff.data.reading.fit import fit_area, fit_image
 from distdiff.data.reading.jpeg import SCALES, TooLarge, open_large, reduce
+from distdiff.data.reading.tags import UPRIGHT, lost_orientation, orientation, upright, without_tags
+from distdiff.data.reading.value_range import ValueRange
 from distdiff.errors import UserError, first_line
 
 Image.init()
@@ -27,7 +31,24 @@ READING = 2  # version of the decoding, part of every data identity; raise the n
 GAP = 2  # a JPEG of reduced size is at least this many times as large as its square (like Pillow's `reducing_gap`)
 Colour = tuple[int, int, int]
 WHITE = (255, 255, 255)
+SIXTEEN_BITS = ValueRange()
+# Pillow scales the values of these formats to 16 bits itself, because their files say which value is white.
+SCALED = ("PPM", "JPEG2000")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What must be known of a readable image, besides its bytes, to know its pixels under other keys.
+
+    `rescued` says whether its orientation was read from damaged tags in which Pillow finds none, `deep` whether it is
+    greyscale with more than 8 bits. `largest` is its largest value if it is deep and has only integers from 0 to 65535.
+    """
+
+    transparent: bool = False
+    rescued: bool = False
+    deep: bool = False
+    largest: int | None = None
 
 
 class UnreadableImage(UserError):
@@ -41,18 +62,29 @@ class UnreadableImage(UserError):
         return f"cannot read {self.name}: {self.reason}"
 
 
-def read_image(file: Path | str | BinaryIO, name: str | None = None, background: Colour = WHITE) -> Image.Image:
+def read_image(
+    file: Path | str | BinaryIO,
+    name: str | None = None,
+    background: Colour = WHITE,
+    value_range: ValueRange = SIXTEEN_BITS,
+) -> Image.Image:
     """The image of a file (the first frame of an animation) as upright RGB.
 
-    `name` is the name of a stream in error messages. The colour `background` is shown where the image is transparent. A
-    JPEG of more than `MAX_PIXELS` pixels is decoded at reduced size. Any other image with so many pixels is refused
-    before it is decoded. Raises `UnreadableImage` if the image cannot be read.
+    `name` is the name of a stream in error messages. The colour `background` is shown where the image is transparent,
+    and `value_range` says which grey is black and white. A JPEG of more than `MAX_PIXELS` pixels is decoded at reduced
+    size. Any other image with so many pixels is refused before it is decoded. Raises `UnreadableImage` if the image
+    cannot be read.
     """
-    return _decode(file, name, lambda size: 1, lambda image, area: to_rgb(image, background))
+    return _decode(file, name, lambda size: 1, lambda image, area: to_rgb(image, background, value_range))
 
 
 def read_square(
-    file: Path | str | BinaryIO, size: int, fit: str, name: str | None = None, background: Colour = WHITE
+    file: Path | str | BinaryIO,
+    size: int,
+    fit: str,
+    name: str | None = None,
+    background: Colour = WHITE,
+    value_range: ValueRange = SIXTEEN_BITS,
 ) -> Image.Image:
     """The image of a file fitted to a square (see `fit_image`), as upright RGB.
 
@@ -65,27 +97,25 @@ def read_square(
 
     def square(image: Image.Image, area: tuple[float, float]) -> Image.Image:
         if area == image.size:
-            return fit_image(to_rgb(image, background), size, fit)
+            return fit_image(to_rgb(image, background, value_range), size, fit)
         fitted = fit_area(_colours(image, background), size, fit, *area)
-        fitted.info = image.info  # `info` includes the EXIF orientation
-        return fit_image(
-            ImageOps.exif_transpose(fitted), size, fit
-        )  # bars are added only after turning, since otherwise the wider of two unequal bars would change sides
+        # Bars are added only after turning, since otherwise the wider of two unequal bars would change sides.
+        return fit_image(upright(fitted, orientation(image)), size, fit)
 
     return _decode(file, name, reduction, square)
 
 
-def is_transparent(file: Path | str | BinaryIO, name: str | None = None) -> bool:
-    """Decodes an image to find out whether it has transparency.
+def facts_of(file: Path | str | BinaryIO, name: str | None = None) -> Facts:
+    """Decodes an image to learn its facts. Raises `UnreadableImage` if the image cannot be read."""
 
-    Raises `UnreadableImage` if the image cannot be read.
-    """
-
-    def transparent(image: Image.Image, area: tuple[float, float]) -> bool:
+    def facts(image: Image.Image, area: tuple[float, float]) -> Facts:
+        rescued = lost_orientation(image) != UPRIGHT
         to_rgb(image)
-        return image.has_transparency_data
+        deep = is_deep(image) and not is_scaled(image)
+        largest = _largest(np.asarray(image)) if deep else None
+        return Facts(image.has_transparency_data, rescued, deep, largest)
 
-    return _decode(file, name, lambda size: SCALES[-1], transparent)
+    return _decode(file, name, lambda size: SCALES[-1], facts)
 
 
 def _decode(
@@ -97,27 +127,52 @@ def _decode(
     """Opens a file, and returns `finish(image, area)` of its image.
 
     A JPEG is decoded up to `reduction(size)` times smaller, where `size` is its (width, height). `area` is the result
-    of `jpeg.reduce`. Raises `UnreadableImage` if the image cannot be read.
+    of `jpeg.reduce`. A file that cannot be read is tried once more without its tags, which may be all that is damaged.
+    Raises `UnreadableImage` if the image cannot be read.
     """
-    name = str(file) if name is None else name
     try:
-        with open_image(file) as image:
-            area = reduce(image, reduction(image.size), MAX_PIXELS)
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            if image.format != "PNG":
-                return finish(image, area)
-            image.verify()  # decoding alone misses one flipped bit in five, and a gap that was filled with zeros
-        if not isinstance(file, (str, Path)):
-            file.seek(0)
-        with Image.open(file, formats=("PNG",)) as image:
-            return finish(image, image.size)
+        return _decode_once(file, reduction, finish)
     except Exception as error:  # a damaged file can make decoders raise any exception
-        raise UnreadableImage(name, _reason(error, file)) from None
+        bare = None if isinstance(error, (Image.DecompressionBombError, TooLarge)) else without_tags(file)
+        if bare is not None:
+            with contextlib.suppress(Exception):
+                return _decode_once(bare, reduction, finish)
+        raise UnreadableImage(str(file) if name is None else name, _reason(error, file)) from None
+
+
+def _decode_once(
+    file: Path | str | BinaryIO,
+    reduction: Callable[[tuple[int, int]], float],
+    finish: Callable[[Image.Image, tuple[float, float]], T],
+) -> T:
+    with _open(file) as image:
+        area = reduce(image, reduction(image.size), MAX_PIXELS)
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        if image.format != "PNG":
+            return finish(image, area)
+        image.verify()  # decoding alone misses one flipped bit in five, and a gap that was filled with zeros
+    if not isinstance(file, (str, Path)):
+        file.seek(0)
+    with Image.open(file, formats=("PNG",)) as image:
+        return finish(image, image.size)
 
 
 def open_image(file: Path | str | BinaryIO) -> Image.Image:
-    """Opens a file and reads its header. JPEGs of any size are accepted. Raises what Pillow raises."""
+    """Opens a file and reads its header. JPEGs of any size, and damaged tags, are accepted.
+
+    Raises what Pillow raises for any other file.
+    """
+    try:
+        return _open(file)
+    except Exception:
+        bare = without_tags(file)
+        if bare is None:
+            raise
+        return _open(bare)
+
+
+def _open(file: Path | str | BinaryIO) -> Image.Image:
     try:
         return Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as bomb:
@@ -127,20 +182,31 @@ def open_image(file: Path | str | BinaryIO) -> Image.Image:
             raise bomb from None
 
 
-def to_rgb(image: Image.Image, background: Colour = WHITE) -> Image.Image:
+def to_rgb(image: Image.Image, background: Colour = WHITE, value_range: ValueRange = SIXTEEN_BITS) -> Image.Image:
     """Any PIL image as RGB, turned upright by its EXIF orientation.
 
-    16-bit grey is scaled to 8 bits, and `background` is shown where the image is transparent. Raises what Pillow raises
-    if decoding fails, and `ValueError` for values that are not finite.
+    Greyscale of more than 8 bits is scaled by `value_range`, and `background` is shown where the image is transparent.
+    Raises what Pillow raises if decoding fails, and `ValueError` for values that are not finite.
     """
     image.load()
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    return _colours(ImageOps.exif_transpose(image) if turned else image, background)  # exif_transpose always copies
+    if is_scaled(image):
+        value_range = SIXTEEN_BITS
+    return _colours(upright(image, orientation(image)), background, value_range)
 
 
-def _colours(image: Image.Image, background: Colour) -> Image.Image:
-    if image.mode == "F" or image.mode.startswith("I"):
-        return _from_grey(np.asarray(image))
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image is greyscale with more than 8 bits."""
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def is_scaled(image: Image.Image) -> bool:
+    """Whether Pillow has already scaled the integers of an image to 16 bits."""
+    return image.format in SCALED and image.mode != "F"
+
+
+def _colours(image: Image.Image, background: Colour, value_range: ValueRange = SIXTEEN_BITS) -> Image.Image:
+    if is_deep(image):
+        return _from_grey(np.asarray(image), value_range)
     if image.mode == "LAB":
         return ImageCms.profileToProfile(
             image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
@@ -151,24 +217,32 @@ def _colours(image: Image.Image, background: Colour) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_grey(values: np.ndarray) -> Image.Image:
-    """Converts grey values to RGB.
+def _from_grey(values: np.ndarray, value_range: ValueRange) -> Image.Image:
+    """Converts grey values to RGB. Values beyond black or white are clipped.
 
-    Black is 0. White is 65535 for integers, and for floats it is 1, or 255 if a value is larger than 1. If a value is
-    outside the range from black to white, the smallest value is black and the largest is white. Raises `ValueError` for
-    values that are not finite.
+    If the limits of `value_range` are given, they are black and white. Otherwise, they are so for integers from 0 to
+    65535. Floats are black at 0 and white at 1, or at 255 if a value is larger than 1. If other integers or floats are
+    outside of these ranges, the smallest value is black and the largest is white. Raises `ValueError` for values that
+    are not finite.
     """
     low, high = float(values.min()), float(values.max())
     if not np.isfinite((low, high)).all():
         raise ValueError("it holds values that are not finite")
-    if np.issubdtype(values.dtype, np.integer):
-        black, white = (0, 65535) if low >= 0 and high <= 65535 else (low, high)
-    elif low >= 0 and high <= 255:
+    if value_range.given or _largest(values) is not None:
+        black, white = value_range.limits()
+    elif not np.issubdtype(values.dtype, np.integer) and low >= 0 and high <= 255:
         black, white = 0, 1 if high <= 1 else 255
     else:
         black, white = low, high
     levels = (values.astype(np.float32) - black) * (255 / ((white - black) or 1))
     return Image.fromarray(np.rint(levels).clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _largest(values: np.ndarray) -> int | None:
+    """The largest of `values` if all of them are integers from 0 to 65535."""
+    if not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.max() > 65535:
+        return None
+    return int(values.max())
 
 
 def _reason(error: Exception, file: Path | str | BinaryIO) -> str:

@@ -1,6 +1,6 @@
 """The keys of a dataset that concern only how its images are read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from distdiff.caching.fingerprint import plain
 from distdiff.data.reading.background import colour
 from distdiff.data.reading.decoding import WHITE, Colour
+from distdiff.data.reading.value_range import ValueRange
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class ReadingOptions:
     """
 
     background: Colour = WHITE
+    value_range: ValueRange = field(default_factory=ValueRange)
     num_workers: int | None = None
     cache_dir: Path | None = None
     image_cache_bytes: int = 0
@@ -27,6 +29,7 @@ class ReadingOptions:
         """The options that are given by the keys of the configuration `dataset`."""
         return cls(
             background=colour(plain(dataset.background)),
+            value_range=ValueRange.of(plain(dataset.value_range)),
             num_workers=dataset.num_workers,
             cache_dir=Path(dataset.cache_dir),
             image_cache_bytes=int(dataset.image_cache_gb * 1e9),

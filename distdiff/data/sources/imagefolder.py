@@ -4,12 +4,17 @@ The images lie in class folders, or a metadata table lists them. The class folde
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from distdiff.data.config import TestFraction, ValidationFraction
+from distdiff.data.examining import find_range_in
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.notes import note
 from distdiff.data.reading.archive import is_archive, unpacked
+from distdiff.data.reading.name_encoding import UTF8, check_encoding
+from distdiff.data.reading.options import ReadingOptions
+from distdiff.data.reading.value_range import AUTO, ValueRange
 from distdiff.data.reading.walk import holds_images, loose_images, subfolders
 from distdiff.data.roots import nothing_at
 from distdiff.data.sources.files import from_class_folders
@@ -19,7 +24,7 @@ from distdiff.data.splits.classes import agree_on_classes
 from distdiff.data.splits.usual_names import FOLDER_NAMES
 from distdiff.errors import UserError
 from distdiff.links import followed
-from distdiff.wording import counted, some
+from distdiff.wording import counted, printable, some
 
 ROOT = "dataset.root"
 
@@ -27,6 +32,7 @@ ROOT = "dataset.root"
 def load(
     *,
     root: str | None,
+    archive_encoding: str | None,
     label_column: str | None,
     train_split: str,
     validation_split: str,
@@ -41,8 +47,9 @@ def load(
     if root is None:
         raise UserError("dataset.root has no value: give one, dataset.root=<folder or archive>")
     top = followed(Path(root).expanduser())
+    check_encoding(archive_encoding)
     if is_archive(top):
-        top = unpacked(top, cache_dir)
+        top = _unpacked(name, top, cache_dir, archive_encoding)
     elif not top.is_dir():
         raise UserError(nothing_at(root))
     for split, given in ((TRAIN, train_split), (VALIDATION, validation_split), (TEST, test_split)):
@@ -51,6 +58,21 @@ def load(
     names = {usual: split for split, of in FOLDER_NAMES.items() for usual in of}
     names |= {train_split.lower(): TRAIN, validation_split.lower(): VALIDATION, test_split.lower(): TEST}
     return complete(read_parts(name, top, names, label_column), validation_fraction, test_fraction, split_seed)
+
+
+def _unpacked(name: str, archive: Path, cache_dir: str, encoding: str | None) -> Path:
+    """The folder with the archive's content. Says which encoding was assumed for its file names."""
+    found = unpacked(archive, cache_dir, encoding)
+    if found.encoding is not None:
+        why = "they are valid UTF-8" if found.encoding == UTF8 else "the most probable"
+        how = "as dataset.archive_encoding says" if encoding else f"{why}; dataset.archive_encoding=... sets another"
+        note(
+            name,
+            f"the file names in {archive.name} do not say their encoding and are read as {found.encoding} ({how}), "
+            f"for example {printable(found.example)}",
+            about="file names",
+        )
+    return found.folder
 
 
 def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
@@ -62,7 +84,10 @@ def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
     if not top.is_dir():
         raise UserError(f"{key}={root}: no such folder")
     classes = _class_folders(top.name, top, key)
-    return agree_on_classes(_read_class_folders(top.name, {TRAIN: top}, classes, key))[TRAIN]
+    images = agree_on_classes(_read_class_folders(top.name, {TRAIN: top}, classes, key))[TRAIN]
+    images = replace(images, options=ReadingOptions(value_range=ValueRange.of(AUTO)))
+    find_range_in(images)
+    return images
 
 
 def read_parts(
