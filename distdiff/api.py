@@ -16,7 +16,6 @@ from PIL import Image
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import training_set
 from distdiff.commands.configuration import configure, load_option
-from distdiff.config.arguments import in_quotes
 from distdiff.config.composing import OURS
 from distdiff.console.output import console
 from distdiff.data.images import LabelledImages
@@ -39,6 +38,7 @@ from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.precision import ON_CPU
 from distdiff.guidance.base import Guidance
 from distdiff.keys import NAME, TARGET, build
+from distdiff.keys.suggesting import in_quotes
 from distdiff.methods.base import Method
 from distdiff.methods.synthesis import Synthesizer
 from distdiff.prototypes.exemplars import Exemplars

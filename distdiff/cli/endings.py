@@ -1,5 +1,6 @@
 """Hydra's callback that reports how jobs end, and concludes a multirun with a table."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,7 +10,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from distdiff.cli.output import say
-from distdiff.config.composing import BASIC_SWEEPER, swept_keys
+from distdiff.config.arguments import parse
+from distdiff.config.composing import BASIC_SWEEPER
 from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
 from distdiff.tracking.sweep import SweptJob, SweptJobs, conclude
@@ -36,7 +38,7 @@ class Endings(Callback):
         self.jobs = SweptJobs(Path(config.hydra.sweep.dir).absolute())
         self.jobs.forget()
         params = config.hydra.sweeper.get("params") or {}
-        self.swept = swept_keys(config.hydra.overrides.task) | {str(name) for name in params}
+        self.swept = _swept_keys(config.hydra.overrides.task) | {str(name) for name in params}
         self.continues = config.hydra.sweeper[TARGET] == BASIC_SWEEPER
         if "optuna" in config.hydra.sweeper[TARGET]:
             import optuna  # imported only here, because it is an extra
@@ -83,3 +85,8 @@ class Endings(Callback):
         hydra = config.hydra
         sweep = str(self.jobs.folder.parent)
         return SweptJob(hydra.job.num, sweep, str(hydra.runtime.output_dir), tuple(hydra.overrides.task))
+
+
+def _swept_keys(overrides: Iterable[str]) -> set[str]:
+    """The keys and groups to which `overrides` give several values, one per job."""
+    return {override.get_key_element() for override in parse(overrides) if override.is_sweep_override()}

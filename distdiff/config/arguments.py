@@ -1,16 +1,16 @@
 """Reads a command line: Hydra's flags, and overrides that Hydra's grammar may not be able to read as they are typed."""
 
 import argparse
-import shlex
 from collections.abc import Iterable, Sequence
 
 import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 
 from distdiff.errors import UserError
+from distdiff.keys.suggesting import as_typed, in_quotes
 
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
@@ -67,26 +67,6 @@ def readable(overrides: Iterable[str]) -> list[str]:
 def parse(overrides: Iterable[str]) -> list[Override]:
     """Overrides as Hydra's parser reads them."""
     return OverridesParser.create().parse_overrides(list(overrides))
-
-
-def in_quotes(text: str) -> str:
-    """`text` as a quoted value in Hydra's grammar.
-
-    >>> print(in_quotes("bob's"))
-    'bob\\'s'
-    """
-    return QuotedString(text, Quote.single).with_quotes()
-
-
-def as_typed(key: str, value: str) -> str:
-    """The argument that, typed into a POSIX shell, sets `key` to the text `value`.
-
-    >>> print(as_typed("dataset.root", "/my (1)"))
-    "dataset.root='/my (1)'"
-    """
-    argument = f"{key}={in_quotes(value)}"
-    plain = not set(argument) & set('"$`\\!')  # what double quotes do not protect
-    return f'"{argument}"' if plain else shlex.quote(argument)
 
 
 def _read(override: str) -> str:

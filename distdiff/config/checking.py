@@ -3,8 +3,8 @@
 A mistake is reported in one line with the key, its value and what is allowed.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from omegaconf.errors import OmegaConfBaseException
 from distdiff.config.arguments import parse, readable
 from distdiff.config.command import OPTIONS, ROWS
 from distdiff.config.composing import Job, load_options, targets_of, vary
-from distdiff.config.explanations import aliases, explain_type
 from distdiff.errors import UserError
 from distdiff.keys import NAME, TARGET, Group, key
-from distdiff.keys.limits import check_values
-from distdiff.keys.schema import options_schema, schema_of, signature_of_option
+from distdiff.keys.limits import check_values, explain_type
+from distdiff.keys.paths import set_places
+from distdiff.keys.schema import options_schema, references_in, refuse_strangers, schema_of, signature_of_option
 from distdiff.keys.signatures import signature_of
-from distdiff.keys.suggesting import all_keys, suggest
+from distdiff.keys.suggesting import all_keys, no_such_key
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,13 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
             _refuse_lists(node, group, job)
             schemas[name] = schema_of(group, node)
     schema = job.command.schema_with(schemas)
-    _check_strangers(schema, given)
+    refuse_strangers(schema, given)
     config = _resolved(_typed(schema, given, job))
-    _set_places_and_defaults(config, job)
+    for name, group in job.command.groups.items():
+        set_places(group, config[name], Path.cwd() if job.chdir else None)
+        for own, (alone, swept) in group.defaults.items():
+            if config[name][own] is None:
+                config[name][own] = swept if job.swept else alone
     unread = _bring_options(config, schema, unread, job)
     for item in unread:
         if job.typed_for(item.full_name) is None:
@@ -96,30 +100,6 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
             config[OPTIONS][ROWS] = {name: _variant(job, group, name, overrides) for name, overrides in found.items()}
     OmegaConf.set_struct(config, True)
     return config, unread
-
-
-def _set_places_and_defaults(config: DictConfig, job: Job) -> None:
-    """Expands `~` in paths, makes them absolute if Hydra changes the directory, and sets defaults that depend on the mode."""
-    base = Path.cwd() if job.chdir else None
-
-    def place(value: Any, may_be_hub_id: bool) -> Any:
-        if OmegaConf.is_list(value):
-            return [place(item, may_be_hub_id) for item in value]
-        if not isinstance(value, str):
-            return value
-        path = Path(value).expanduser() if value == "~" or value.startswith("~/") else Path(value)
-        if base is not None and (not may_be_hub_id or (base / value.partition(":")[0]).exists()):
-            path = base / path
-        return value if path == Path(value) else str(path)
-
-    for name, group in job.command.groups.items():
-        node = config[name]
-        for own in group.paths:
-            if own in node:
-                node[own] = place(node[own], own in group.hub_ids)
-        for own, values in group.defaults.items():
-            if node[own] is None:
-                node[own] = values[job.swept]
 
 
 def _ignored(config: DictConfig, job: Job) -> list[Unread]:
@@ -164,7 +144,7 @@ def complete_option(group: Group, option: str, node: DictConfig, place: str | No
     schema = schema_of(group, node)
     for item in unread:
         known = [f"{place}.{each.name}" for each in fields(schema) if each.name not in (TARGET, NAME)]
-        raise UserError(_no_such_key(f"{place}.{item.name}", item.value, known))
+        raise UserError(no_such_key(f"{place}.{item.name}", item.value, known))
     try:
         typed = OmegaConf.merge(OmegaConf.structured(schema), node)
     except OmegaConfBaseException as error:
@@ -262,12 +242,12 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
     nowhere.
     """
     typed, groups = config[OPTIONS], {group.name: group for group in job.command.known_groups}
-    wanted = dict(_references(schema, config))
+    wanted = dict(references_in(schema, config))
     for group in job.command.groups.values():
         if group.refers_to is not None:
             found = group.refers_to(config, job.search.options)
             wanted |= dict.fromkeys(found, group.name)
-    _check_strangers(options_schema(wanted), typed, f"{OPTIONS}.")
+    refuse_strangers(options_schema(wanted), typed, f"{OPTIONS}.")
     loaded = load_options(wanted, job.search) if wanted else OmegaConf.create({})
     leftovers = []
     for item in unread:
@@ -291,19 +271,6 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
     return leftovers
 
 
-def _references(schema: type, config: DictConfig, prefix: str = "") -> Iterator[tuple[tuple[str, str], str]]:
-    """Yields ((group, option), key) for each key whose value, according to `schema`, names an option of a group."""
-    for item in fields(schema):
-        if OmegaConf.is_missing(config, item.name):
-            continue
-        value = config[item.name]
-        if is_dataclass(item.type) and value is not None:
-            yield from _references(item.type, value, f"{prefix}{item.name}.")
-        elif (group := item.metadata.get("option_of")) and value is not None:
-            for name in value if OmegaConf.is_list(value) else [value]:
-                yield (group, str(name)), f"{prefix}{item.name}"
-
-
 def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
     """Says which options read a key that the chosen option does not read; if none do, which key was probably meant."""
     told = job.typed_for(item.full_name)
@@ -314,8 +281,8 @@ def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
         return f"{item.group.name}={option} has a key {item.name} that its _target_ does not take"
     readers = _readers(item, job)
     if not readers:
-        known = list(all_keys(config))
-        return f"{told} is not allowed: there is no such key; {suggest(item.full_name, known, aliases(job.command))}"
+        value = told.partition("=")[2]
+        return no_such_key(item.full_name, value, list(all_keys(config)), job.command.groups.values())
     hint = f"it is for {item.group.name}={', '.join(readers)}"
     if general := [name for name in item.group.general_options if name in readers]:
         if OmegaConf.is_list(item.value):  # prefer an option that takes a list
@@ -328,20 +295,3 @@ def _readers(item: Unread, job: Job) -> dict[str, str]:
     """The options of the group that read a key, with their `_target_`."""
     targets = targets_of(item.group.name, job.search)
     return {name: target for name, target in targets.items() if item.name in signature_of(target).keys}
-
-
-def _no_such_key(name: str, value: Any, known: list[str]) -> str:
-    return f"{name}={value} is not allowed: there is no such key; {suggest(name, known, {})}"
-
-
-def _check_strangers(schema: type, config: DictConfig, prefix: str = "") -> None:
-    """Raises `UserError` for a key not in `schema`: Hydra lets `+key=value` add it, but nothing would read it."""
-    known = {item.name: item.type for item in fields(schema)}
-    for name in config:
-        if name not in known:
-            given = config._get_node(name)
-            raise UserError(_no_such_key(f"{prefix}{name}", given, [f"{prefix}{each}" for each in known]))
-        if is_dataclass(known[name]):
-            if not OmegaConf.is_dict(config[name]):
-                raise UserError(f"{prefix}{name}={config[name]} is not allowed: give keys, {prefix}{name}.<key>=...")
-            _check_strangers(known[name], config[name], f"{prefix}{name}.")

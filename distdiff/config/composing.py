@@ -170,11 +170,6 @@ def vary(job: Job, overrides: Sequence[str], leaving_out: str) -> Job:
     return replace(varied, swept=job.swept)
 
 
-def swept_keys(overrides: Iterable[str]) -> set[str]:
-    """The keys and groups to which `overrides` give several values, one per job."""
-    return {override.get_key_element() for override in parse(overrides) if override.is_sweep_override()}
-
-
 def load_options(wanted: Mapping[tuple[str, str], str], search: SearchPath = OURS) -> DictConfig:
     """`{group: {option: keys}}` for each (group, option) in `wanted`, with the keys that the option sets.
 

@@ -1,6 +1,5 @@
 """Explains an error of Hydra or OmegaConf in one line: key, value, what is allowed, and the closest valid name."""
 
-import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 
@@ -8,13 +7,12 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from distdiff.config.arguments import as_typed
 from distdiff.config.command import Command
 from distdiff.errors import UserError
+from distdiff.keys.limits import explain_type
 from distdiff.keys.schema import schema_keys
-from distdiff.keys.suggesting import all_keys, one_of, suggest
+from distdiff.keys.suggesting import all_keys, as_typed, one_of
 
-TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "List": "a list, [a, b]"}
 # The launchers and sweepers that come with a package, and the extra of our package that installs it.
 EXTRAS = {
     "cluster": "slurm",
@@ -64,9 +62,7 @@ def explain_composition(
         name = override.key_or_group
         if base is None or name in known or name in keys or override.is_add() or name.startswith("hydra"):
             continue
-        return (
-            f"{name}={override.value()} is not allowed: there is no such key; {suggest(name, keys, aliases(command))}"
-        )
+        return f"{name}={override.value()} is not allowed: there is no such key; {suggest(name, keys, aliases(command.groups.values()))}"
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
 
 
@@ -84,23 +80,3 @@ def refuse_unmeant(command: Command, parsed: Iterable[Override], multirun: bool)
             raise UserError(
                 f"{override.input_line} is not allowed: {name} takes the name of an option; type its keys: {keys}"
             )
-
-
-def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ()) -> str:
-    """One line for a value of the wrong type: key, value, and the type that is allowed."""
-    reason = str(error).splitlines()[0]
-    parsed = list(parsed)
-    key = error.full_key or next((o.key_or_group for o in parsed), "")
-    if "is not a ListConfig" in reason:
-        given = next((f"={o.value()}" for o in parsed if o.key_or_group == key), "")
-        return f"{key}{given} is not allowed: a list, [a, b]"
-    value = re.search(r"Value '(.*?)'", reason)
-    wanted = next((words for name, words in TYPE_NAMES.items() if name in reason), None)
-    if value is None or wanted is None:
-        return f"{key}: {reason}"
-    return f"{key}={value.group(1)} is not allowed: {wanted}"
-
-
-def aliases(command: Command) -> dict[str, str]:
-    """Maps each name that a related library or an earlier version uses for a key of the command to the key's full name here."""
-    return {other: ours for group in command.groups.values() for other, ours in group.also_called.items()}

@@ -1,15 +1,19 @@
-"""Checks the values of keys against their limits, and puts the limits into words."""
+"""Checks the values of keys against their limits, and puts limits and types into words."""
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.errors import UserError
 from distdiff.keys import TARGET
 
+TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "List": "a list, [a, b]"}
 NOT_NUMBERS = "a finite number"  # OmegaConf accepts nan and inf as floats
 
 
@@ -73,3 +77,18 @@ def _check(name: str, value: Any, limits: dict[str, Any]) -> None:
     fits = fits and value <= limits.get("at_most", math.inf)
     if not fits:
         raise UserError(f"{name}={value} is not allowed: {describe(limits)}")
+
+
+def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ()) -> str:
+    """One line for a value of the wrong type: key, value, and the type that is allowed."""
+    reason = str(error).splitlines()[0]
+    parsed = list(parsed)
+    key = error.full_key or next((o.key_or_group for o in parsed), "")
+    if "is not a ListConfig" in reason:
+        given = next((f"={o.value()}" for o in parsed if o.key_or_group == key), "")
+        return f"{key}{given} is not allowed: a list, [a, b]"
+    value = re.search(r"Value '(.*?)'", reason)
+    wanted = next((words for name, words in TYPE_NAMES.items() if name in reason), None)
+    if value is None or wanted is None:
+        return f"{key}: {reason}"
+    return f"{key}={value.group(1)} is not allowed: {wanted}"

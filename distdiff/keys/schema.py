@@ -5,10 +5,12 @@ from dataclasses import field, fields, is_dataclass, make_dataclass
 from functools import cache
 from typing import Any
 
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 
+from distdiff.errors import UserError
 from distdiff.keys import TARGET, Group, key
 from distdiff.keys.signatures import COMPUTED, Parameter, Signature, signature_of
+from distdiff.keys.suggesting import no_such_key
 
 
 def schema_of(group: Group, node: DictConfig) -> type:
@@ -59,3 +61,29 @@ def schema_keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield f"{prefix}{item.name}", item
         if is_dataclass(item.type):
             yield from schema_keys(item.type, f"{prefix}{item.name}.")
+
+
+def references_in(schema: type, config: DictConfig, prefix: str = "") -> Iterator[tuple[tuple[str, str], str]]:
+    """Yields ((group, option), key) for each key whose value, according to `schema`, names an option of a group."""
+    for item in fields(schema):
+        if OmegaConf.is_missing(config, item.name):
+            continue
+        value = config[item.name]
+        if is_dataclass(item.type) and value is not None:
+            yield from references_in(item.type, value, f"{prefix}{item.name}.")
+        elif (group := item.metadata.get("option_of")) and value is not None:
+            for name in value if OmegaConf.is_list(value) else [value]:
+                yield (group, str(name)), f"{prefix}{item.name}"
+
+
+def refuse_strangers(schema: type, config: DictConfig, prefix: str = "") -> None:
+    """Raises `UserError` for a key not in `schema`: Hydra lets `+key=value` add it, but nothing would read it."""
+    known = {item.name: item.type for item in fields(schema)}
+    for name in config:
+        if name not in known:
+            given = config._get_node(name)
+            raise UserError(no_such_key(f"{prefix}{name}", given, [f"{prefix}{each}" for each in known]))
+        if is_dataclass(known[name]):
+            if not OmegaConf.is_dict(config[name]):
+                raise UserError(f"{prefix}{name}={config[name]} is not allowed: give keys, {prefix}{name}.<key>=...")
+            refuse_strangers(known[name], config[name], f"{prefix}{name}.")

@@ -1,9 +1,14 @@
-"""Finds the name that was probably meant, for error messages."""
+"""Finds the name that was probably meant, and the argument to type, for error messages."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
+
+from distdiff.keys import Group
 
 ALIKE = 0.6  # the smallest difflib ratio at which a name may be a misspelling of another
 
@@ -27,6 +32,14 @@ def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
     return "its keys: " + ", ".join(siblings)
 
 
+def no_such_key(name: str, value: Any, known: list[str], groups: Iterable[Group] = ()) -> str:
+    """Says that there is no key `name`, and which of the `known` keys was probably meant.
+
+    `groups` know what related libraries call their keys.
+    """
+    return f"{name}={value} is not allowed: there is no such key; {suggest(name, known, aliases(groups))}"
+
+
 def all_keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
     """The dotted names of all keys and groups of a configuration."""
     for name in config:
@@ -41,3 +54,28 @@ def one_of(value: str, names: list[str]) -> str:
     close = difflib.get_close_matches(value, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"one of {', '.join(names)}{hint}"
+
+
+def aliases(groups: Iterable[Group]) -> dict[str, str]:
+    """Maps each name that a related library or an earlier version uses for a key to the key's full name here."""
+    return {other: ours for group in groups for other, ours in group.also_called.items()}
+
+
+def in_quotes(text: str) -> str:
+    """`text` as a quoted value in Hydra's grammar.
+
+    >>> print(in_quotes("bob's"))
+    'bob\\'s'
+    """
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def as_typed(key: str, value: str) -> str:
+    """The argument that, typed into a POSIX shell, sets `key` to the text `value`.
+
+    >>> print(as_typed("dataset.root", "/my (1)"))
+    "dataset.root='/my (1)'"
+    """
+    argument = f"{key}={in_quotes(value)}"
+    plain = not set(argument) & set('"$`\\!')  # what double quotes do not protect
+    return f'"{argument}"' if plain else shlex.quote(argument)

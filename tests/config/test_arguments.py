@@ -9,8 +9,9 @@ from conftest import compose
 from omegaconf import OmegaConf
 
 from distdiff.commands.configuration import configure_jobs
-from distdiff.config.arguments import as_typed, read_flags
+from distdiff.config.arguments import read_flags
 from distdiff.errors import UserError
+from distdiff.keys.suggesting import as_typed
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from distdiff.commands.expand import expand
 from distdiff.commands.export import export
 from distdiff.commands.measure import measure
 from distdiff.commands.run import run
-from distdiff.config.arguments import in_quotes
 from distdiff.data.sources import digits
 from distdiff.errors import UserError
 from distdiff.grids import captioned
+from distdiff.keys.suggesting import in_quotes
 from distdiff.metrics.base import Features
 from distdiff.metrics.coverage import Coverage
 from distdiff.metrics.frechet_distance import FrechetDistance

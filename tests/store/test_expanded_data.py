@@ -15,11 +15,11 @@ from standin import standin_job_of
 
 from distdiff.commands.export import export
 from distdiff.commands.train import train
-from distdiff.config.arguments import in_quotes
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages
 from distdiff.data.splits.carving import carve
 from distdiff.errors import UserError
+from distdiff.keys.suggesting import in_quotes
 from distdiff.store import upload
 from distdiff.store.dataset import origin
 from distdiff.store.directory import ExpandedDirectory
