@@ -11,7 +11,7 @@ from distdiff.config.command import Command
 from distdiff.errors import UserError
 from distdiff.keys.limits import explain_type
 from distdiff.keys.schema import schema_keys
-from distdiff.keys.suggesting import all_keys, as_typed, one_of
+from distdiff.keys.suggesting import all_keys, as_typed, no_such_key, one_of
 
 # The launchers and sweepers that come with a package, and the extra of our package that installs it.
 EXTRAS = {
@@ -62,7 +62,7 @@ def explain_composition(
         name = override.key_or_group
         if base is None or name in known or name in keys or override.is_add() or name.startswith("hydra"):
             continue
-        return f"{name}={override.value()} is not allowed: there is no such key; {suggest(name, keys, aliases(command.groups.values()))}"
+        return no_such_key(name, override.value(), keys, command.groups.values())
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
 
 
