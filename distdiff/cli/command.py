@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from distdiff.cli.directories import register_directories
@@ -133,11 +133,23 @@ def warnings_about(command: Command, config: DictConfig) -> Iterator[str]:
 
 def _check_sweeper(job: Job) -> None:
     """Raises `UserError` if a sweeper that optimises what jobs return would look for the lowest accuracy."""
-    direction = str(job.config.hydra.sweeper.get("direction", "")).rpartition(".")[2].lower()
-    if direction == "minimize" and job.config.get("study", {}).get("objective", ACCURACY) == ACCURACY:
+    sweeper = job.config.hydra.sweeper
+    if OmegaConf.is_list(sweeper.get("direction")):
         raise UserError(
-            "hydra.sweeper.direction=minimize is not allowed: it would look for the lowest accuracy; "
-            "type hydra.sweeper.direction=maximize, or choose another study.objective"
+            f"hydra.sweeper.direction={sweeper.direction} is not allowed: one direction, for the one figure of a job"
+        )
+    # Where sweepers say that they minimise, and the value with which they do. It is the default of all of them.
+    minimising = {
+        "direction": str(sweeper.get("direction")).rpartition(".")[2].lower() == "minimize",  # Optuna
+        "optim.maximize": OmegaConf.select(sweeper, "optim.maximize") is False,  # Nevergrad
+        "ax_config.experiment.minimize": OmegaConf.select(sweeper, "ax_config.experiment.minimize") is True,  # Ax
+    }
+    opposite = {"direction": "maximize", "optim.maximize": "true", "ax_config.experiment.minimize": "false"}
+    objective = job.config.get("study", {}).get("objective", ACCURACY)
+    for name in [name for name, minimises in minimising.items() if minimises and objective == ACCURACY]:
+        raise UserError(
+            f"the sweeper would look for the lowest accuracy: type hydra.sweeper.{name}={opposite[name]}, or another "
+            "study.objective"
         )
 
 
