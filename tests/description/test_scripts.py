@@ -157,7 +157,7 @@ def test_a_command_ends_on_a_console_without_the_characters_of_its_classes(
 ) -> None:
     output = io.TextIOWrapper(io.BytesIO(), encoding)
     place = tmp_path / "outputs"
-    typed = [f"dataset.root={folder}", "dataset=imagefolder", "logger=none", f"paths.output_dir={place}"]
+    typed = [f"dataset.root='{folder}'", "dataset=imagefolder", "logger=none", f"paths.output_dir={place}"]
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", output)
         patch.setattr(sys, "argv", ["describe.py", *typed])

@@ -30,7 +30,7 @@ def job(small_run: list[str], image_folder: Path, tmp_path: Path) -> Callable[..
 
 
 def test_neither_a_datasets_name_nor_what_a_generator_is_said_to_draw_is_in_the_fingerprint(job) -> None:
-    named = job("dataset.name=a photo (1)", "expansion.output_dir=null")
+    named = job("dataset.name='a photo (1)'", "expansion.output_dir=null")
     drawn = job("generator.draws=cats", "dataset.subject=cats")
     assert named.fingerprint == drawn.fingerprint == job().fingerprint
     assert named.path.name == f"a photo (1)-direct-{named.fingerprint}"

@@ -86,7 +86,7 @@ def test_the_whole_study_and_a_sweep_that_reuses_it(small_run: list[str], run_in
     assert list((run_dir / "wandb").glob("offline-run-*"))
 
     guides = sorted((tmp_path / "outputs" / "cache" / "classifiers").glob("[0-9a-f]*[0-9a-f]"))
-    printed = run_in_process("run", "-m", "guidance.rho=0.1,1", *arguments)
+    printed = run_in_process("run", "-m", "guidance.rho=0.1,1", "study.split=test", *arguments)
     assert ": guide" not in printed  # trained once, by the run above
     (sweep,) = (tmp_path / "outputs" / "run" / "multirun").iterdir()
     jobs = [json.loads((sweep / str(n) / "results.json").read_text()) for n in range(2)]

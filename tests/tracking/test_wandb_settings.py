@@ -80,7 +80,11 @@ def test_an_unused_key_may_have_any_form(monkeypatch, tmp_path: Path) -> None:
 
 
 def test_values_at_the_limits_and_sentences_are_allowed() -> None:
-    typed = [f"logger.project={'x' * 128}", f"logger.tags=[{'x' * 64},a b]", "logger.notes=it's (only) a test: 3 > 2"]
+    typed = [
+        f"logger.project={'x' * 128}",
+        f"logger.tags=[{'x' * 64},a b]",
+        'logger.notes="it\'s (only) a test: 3 > 2"',
+    ]
     logger = compose("train", [*typed, "logger.name=my run", "logger.job_type=a/b", "logger.save_code=true"]).logger
     assert logger.notes == "it's (only) a test: 3 > 2"
     assert (logger.name, logger.tags[1], logger.save_code) == ("my run", "a b", True)
