@@ -46,7 +46,7 @@ def copying_jobs(folder: Path, small_run: list[str], tmp_path: Path) -> Callable
     """An expansion of the folder by `Copies`, with some overrides."""
 
     def make(*overrides: str, bad: dict[str, torch.Tensor] | None = None) -> ExpansionJob:
-        given = [*small_run, "dataset=imagefolder", f"dataset.root={folder}", "expansion.batch_size=4"]
+        given = [*small_run, "dataset=imagefolder", f"dataset.root='{folder}'", "expansion.batch_size=4"]
         config = compose_once("expand", [*given, *overrides])
         data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
         synthesizer = Copies(data.parts[0], bad)

@@ -21,7 +21,7 @@ def small_jobs(small_run: list[str], image_folder: Path, tmp_path: Path) -> Call
         given = [
             *small_run,
             "dataset=imagefolder",
-            f"dataset.root={image_folder}",
+            f"dataset.root='{image_folder}'",
             f"expansion.output_dir={tmp_path}/expanded",
         ]
         if {"method=mix", "method=augmentation"} & set(overrides):  # which ask no guide

@@ -217,7 +217,7 @@ def test_another_applications_configuration_takes_ours_from_the_search_path(tmp_
         assert (config.guidance.rho, config.seed, config.dataset._target_.split(".")[0]) == (7, 3, "distdiff")
     distdiff.register_configs()
     (tmp_path / "whole.yaml").write_text(
-        "defaults: [run, _self_]\nhydra: {searchpath: ['pkg://distdiff.conf']}\nmine: 1\n"
+        "defaults: [run, _self_]\nhydra: {searchpath: ['pkg://distdiff.conf']}\nseed: 9\n"
     )
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
         config = compose_theirs("whole", overrides=["guidance=transform"])
