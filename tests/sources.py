@@ -60,7 +60,9 @@ def error_of(option: str, tmp_path: Path, **keys: object) -> str:
 
 def expansion(small_run: list[str], root: Path, *overrides: str) -> ExpansionJob:
     """An unguided expansion of the folder `root`, not begun."""
-    config = compose("expand", [*small_run, "dataset=imagefolder", f"dataset.root='{root}'", "guidance=none", *overrides])
+    config = compose(
+        "expand", [*small_run, "dataset=imagefolder", f"dataset.root='{root}'", "guidance=none", *overrides]
+    )
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
     return Assembly(config, cache).job(data, config.seed)

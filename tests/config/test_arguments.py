@@ -65,29 +65,44 @@ def test_home_is_found_in_every_key_that_takes_a_path_and_in_sweeps(tmp_path, mo
     assert compose("train", ["train.expanded=['~/a','~/b']"]).train.expanded == [f"{tmp_path}/a", f"{tmp_path}/b"]
 
 
-SPELLED = {  # as W&B's agent writes the values of a sweep, which are Python's
-    "guidance.start_step=None": ("guidance.start_step", None),
-    "expansion.balance=True": ("expansion.balance", True),
-    "expansion.balance=False": ("expansion.balance", False),
-    "expansion.strength={'low': 0.5, 'high': 0.9}": ("expansion.strength", {"low": 0.5, "high": 0.9}),
-    "expansion.strength=[0.5, 0.7]": ("expansion.strength", [0.5, 0.7]),
-    "guidance.rho=1e-05": ("guidance.rho", 1e-5),
-    "prototype.num_groups=auto": ("prototype.num_groups", "auto"),
-    "train.expanded=['a b', 'c(1)']": ("train.expanded", ["a b", "c(1)"]),
-    "expansion={'factor': 3}": "expansion takes the name of an option; type its keys: expansion.factor=3",
-    "guidance={'rho': 0.3, 'name': 'x y'}": "type its keys: guidance.rho=0.3 'guidance.name=x y'",
-    "encoder.guide={'steps': 7}": ("encoder.guide.steps", 7),
+SWEPT = {  # the values of a W&B sweep, which its agent writes as Python does
+    "guidance.start_step": None,
+    "guidance.rho": 1e-05,
+    "expansion.balance": True,
+    "expansion.strength": {"low": 0.5, "high": 0.9},
+    "prototype.num_groups": "auto",
+    "dataset.class_names": {"0": "an o", "1": "it's one: (1)"},
+    "dataset.indices": [1, 2],
+    "generator.lora": [],
+    "generator.negative_prompt": "",
+    "encoder.guide": {"steps": 7, "batch_size": 3},
 }
 
 
-@pytest.mark.parametrize("argument", SPELLED)
-def test_what_a_wandb_agent_types_means_what_it_says(argument: str) -> None:
-    meant, command = SPELLED[argument], "train" if argument.startswith("train.") else "expand"
-    if isinstance(meant, str):
-        with pytest.raises(UserError, match=re.escape(meant)):
-            compose(command, [argument])
-    else:
-        assert OmegaConf.select(compose(command, [argument]), meant[0]) == meant[1]
+@pytest.mark.parametrize("spelling", ["args_no_hyphens", "args_override_hydra"])
+def test_what_a_wandb_agent_types_means_what_it_says(spelling: str) -> None:
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+
+    arguments = create_sweep_command_args({"args": {key: {"value": value} for key, value in SWEPT.items()}})[spelling]
+    config = compose("expand", arguments)
+    for key, value in SWEPT.items():
+        found = OmegaConf.select(config, key)
+        if key == "encoder.guide":
+            assert {name: found[name] for name in value} == value
+        else:
+            assert found == value, key
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("expansion={'factor': 3}", "expansion takes the name of an option; type its keys: expansion.factor=3"),
+        ("guidance={'rho': 0.3, 'name': 'x y'}", "type its keys: guidance.rho=0.3 'guidance.name=x y'"),
+    ],
+)
+def test_a_mapping_in_place_of_an_option_is_answered_with_the_keys_to_type(argument: str, words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        compose("expand", [argument])
 
 
 @pytest.mark.parametrize(
