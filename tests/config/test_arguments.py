@@ -71,7 +71,7 @@ SWEPT = {  # the values of a W&B sweep, which its agent writes as Python does
     "expansion.balance": True,
     "expansion.strength": {"low": 0.5, "high": 0.9},
     "prototype.num_groups": "auto",
-    "dataset.class_names": {"0": "an o", "1": "it's one: (1)"},
+    "dataset.class_names": {"cat": "a cat", "dog": "it's one: (1)"},
     "dataset.indices": [1, 2],
     "generator.lora": [],
     "generator.negative_prompt": "",
