@@ -112,8 +112,8 @@ class Launch:
         try:
             hydra(HydraTask(self.command, self.tasks, search, (Path.cwd(), *search.folders)))
         finally:
-            Endings.conclude_latest()
-        return Endings.latest.status
+            status = Endings.conclude_latest()
+        return status
 
     def _jobs(self, overrides: list[str], multirun: bool, search: SearchPath = OURS) -> list[Job]:
         """The command's jobs: those of a multirun if `-m` is given or if the configuration sets `hydra.mode=MULTIRUN`."""

@@ -25,7 +25,7 @@ class Endings(Callback):
     `conf/settings.yaml` adds this callback to Hydra's. `status` is the command's exit status so far.
     """
 
-    latest: ClassVar["Endings"]
+    latest: ClassVar["Endings | None"] = None
 
     def __init__(self) -> None:
         Endings.latest = self
@@ -76,10 +76,15 @@ class Endings(Callback):
             self.status = JOB_FAILED if any(job.error for job in jobs) else 0
 
     @classmethod
-    def conclude_latest(cls) -> None:
-        """Concludes a multirun that ended without `on_multirun_end`, such as one that a signal or a bug stopped."""
-        if hasattr(cls, "latest"):
-            cls.latest.conclude()
+    def conclude_latest(cls) -> int:
+        """Concludes a multirun that ended without `on_multirun_end`, such as one that a signal or a bug stopped.
+
+        Returns the command's exit status.
+        """
+        if cls.latest is None:  # the user has taken this callback out
+            return 0
+        cls.latest.conclude()
+        return cls.latest.status
 
     def _job(self, config: DictConfig) -> SweptJob:
         hydra = config.hydra
