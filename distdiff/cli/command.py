@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -84,6 +85,7 @@ class Launch:
         def hydra(task: Callable[[DictConfig], object] = lambda config: None) -> None:
             # Without this variable, Hydra would print exceptions and not raise them. `launched` decides what users see.
             os.environ["HYDRA_FULL_ERROR"] = "1"
+            version.setbase("1.3")  # otherwise hydra.job.chdir=null would change the directory
             _run_hydra(arguments, get_args_parser(), task, str(CONFIG_DIR), self.command.name)
 
         if arguments.hydra_help or arguments.info or arguments.shell_completion:

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from distdiff.config.arguments import parse, readable
-from distdiff.config.command import CONFIG_DIR, Command
+from distdiff.config.command import CONFIG_DIR, WITHOUT_KEYS, Command
 from distdiff.config.explanations import explain_composition, refuse_unmeant
 from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
@@ -34,6 +34,7 @@ from distdiff.keys.suggesting import one_of
 SEARCHPATH = "hydra.searchpath"
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 JOB_NAME = "hydra.job.name=distdiff"  # Hydra would ask the application that is active in this process for its name
+HYDRA = ("hydra/launcher", "hydra/sweeper")
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
 
 
@@ -208,7 +209,7 @@ def _compose(command: Command, overrides: Sequence[str], search: SearchPath, mod
         return search.compose(command.name, overrides, mode)
     # Hydra raises the others for some mistakes in its own keys, and a ValueError if a group is not set to a name.
     except (*COMPOSING_ERRORS, ValueError, AttributeError, AssertionError) as error:
-        known = {group: search.options(group) for group in (*command.groups, "hydra/launcher", "hydra/sweeper")}
+        known = {group: search.options(group) for group in (*command.groups, *WITHOUT_KEYS, *HYDRA)}
 
         def compose(chosen: list[str]) -> DictConfig | None:
             with suppress(*COMPOSING_ERRORS, ValueError):
