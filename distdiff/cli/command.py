@@ -18,7 +18,7 @@ from distdiff.cli.importing import import_from
 from distdiff.cli.job import Tasks, leads, run_job
 from distdiff.cli.output import help_text, in_yaml, say
 from distdiff.cli.task import HydraTask
-from distdiff.config.arguments import read_flags
+from distdiff.config.arguments import parse, read_flags
 from distdiff.config.checking import validate_jobs
 from distdiff.config.command import CONFIG_DIR, Command
 from distdiff.config.composing import OURS, Job, SearchPath, compose_jobs
@@ -28,6 +28,7 @@ from distdiff.keys import Group
 
 INTERRUPTED = 130
 ACCURACY = "accuracy"
+NO_TRIALS = "No trials are completed"  # what Optuna says once all of its jobs have failed
 
 
 def launched(name: str, tasks: Tasks, groups: tuple[Group, ...], about: str) -> Callable[[], None]:
@@ -89,6 +90,7 @@ class Launch:
             _run_hydra(arguments, get_args_parser(), task, str(CONFIG_DIR), self.command.name)
 
         if arguments.hydra_help or arguments.info or arguments.shell_completion:
+            arguments.overrides = [] if arguments.hydra_help else arguments.overrides  # Hydra's help composes no job
             hydra()
             return 0
         search = SearchPath.of(arguments.config_dir, arguments.overrides)
@@ -98,28 +100,41 @@ class Launch:
             print(help_text(self.command, self.about, jobs[0]))
             return 0
         configs = validate_jobs(jobs)
-        if arguments.cfg == "job":
-            print(in_yaml(jobs[0], configs[0], arguments.package, arguments.resolve), end="")
-            return 0
         if arguments.cfg:
-            hydra()
+            print(in_yaml(jobs[0], configs[0], arguments.cfg, arguments.package, arguments.resolve), end="")
             return 0
         if jobs[0].sample:
+            if not self.tasks.returns_figure:
+                raise UserError(
+                    f"{self.command.name} returns no figure that a sweeper could optimise: the command run returns "
+                    "study.objective of the row `chosen`, and train returns the accuracy"
+                )
             _check_sweeper(jobs[0])
         if not all(map(leads, configs)):
             return _follow(self.tasks, configs, chosen_as_it_goes=jobs[0].sample)
         warnings = [warning for config in configs for warning in warnings_about(self.command, config)]
         for warning in dict.fromkeys(warnings):
             say(warning)
+        Endings.latest = None
         try:
             hydra(HydraTask(self.command, self.tasks, search, (Path.cwd(), *search.folders)))
+        except (UserError, OmegaConfBaseException):
+            raise
+        except Exception as error:
+            if Endings.latest is None or not Endings.latest.has_begun():
+                raise UserError(f"Hydra cannot begin the job: {_reason(error)}") from None
+            if jobs[0].sample and NO_TRIALS in str(error):
+                return JOB_FAILED  # each job has said why it failed
+            raise  # a bug of DistDiff
         finally:
             status = Endings.conclude_latest()
         return status
 
     def _jobs(self, overrides: list[str], multirun: bool, search: SearchPath = OURS) -> list[Job]:
         """The command's jobs: those of a multirun if `-m` is given or if the configuration sets `hydra.mode=MULTIRUN`."""
-        multirun = multirun or f"hydra.mode={RunMode.MULTIRUN.name}" in overrides
+        if not multirun and any(override.is_sweep_override() for override in parse(overrides)):
+            single = [override.input_line for override in parse(overrides) if not override.is_sweep_override()]
+            multirun = compose_jobs(self.command, single, False, search)[0].config.hydra.mode == RunMode.MULTIRUN
         jobs = compose_jobs(self.command, overrides, multirun, search)
         if not multirun and jobs[0].config.hydra.mode == RunMode.MULTIRUN:
             return compose_jobs(self.command, overrides, True, search)
@@ -131,6 +146,13 @@ def warnings_about(command: Command, config: DictConfig) -> Iterator[str]:
     for group in command.groups.values():
         if group.warn is not None:
             yield from group.warn(config)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: cannot write there ({error.strerror})"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines) or f"{type(error).__name__}, such as for a kind of sweep that the sweeper does not know"
 
 
 def _check_sweeper(job: Job) -> None:

@@ -1,5 +1,6 @@
 """Hydra's callback that reports how jobs end, and concludes a multirun with a table."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from distdiff.config.arguments import parse
 from distdiff.config.composing import BASIC_SWEEPER
 from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
-from distdiff.tracking.sweep import SweptJob, SweptJobs, conclude
+from distdiff.tracking.sweep import SweptJob, SweptJobs, conclude, figures_in
 
 JOB_FAILED = 1
 
@@ -33,6 +34,9 @@ class Endings(Callback):
         self.swept: set[str] = set()
         self.jobs: SweptJobs | None = None
         self.continues = True  # whether the jobs after one that failed are run
+        self.begun = False  # whether this process has begun a job
+        for name in ("hydra", "hydra_plugins"):  # their reports on failed jobs only repeat ours
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         self.jobs = SweptJobs(Path(config.hydra.sweep.dir).absolute())
@@ -46,6 +50,7 @@ class Endings(Callback):
             optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        self.begun = True
         if self.jobs is not None:
             job = self._job(config)
             shown = [item for item in job.overrides if item.split("=")[0] in self.swept]
@@ -63,7 +68,14 @@ class Endings(Callback):
                 job_return.status, job_return.return_value = JobStatus.COMPLETED, None
         if self.jobs is not None:
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            self.jobs.write(replace(self._job(config), error=error and f"{kind}{first_line(error)}"))
+            job = self._job(config)
+            # The figures are read now, because a later job may use the same directory.
+            figures = {} if error is not None else figures_in(Path(job.directory))
+            self.jobs.write(replace(job, error=error and f"{kind}{first_line(error)}", figures=figures))
+
+    def has_begun(self) -> bool:
+        """Whether any job has begun, in this process or in one that a Hydra launcher has started."""
+        return self.begun or (self.jobs is not None and bool(self.jobs.read()))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         self.conclude()

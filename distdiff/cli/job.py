@@ -19,11 +19,12 @@ class Tasks:
     """A command's two functions, each given as `module:function` and imported only when it is called.
 
     `run` does the work of the command; `fetch` downloads the models and data that this work needs. Both functions take
-    a configuration and a run directory.
+    a configuration and a run directory. `returns_figure` is False if `run` returns no number that a sweeper could optimise.
     """
 
     run: str
     fetch: str
+    returns_figure: bool = True
 
 
 def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> float | None:

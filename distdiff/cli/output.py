@@ -4,8 +4,10 @@ Hydra's own output is not used, because it lacks the keys that only some options
 Hydra's whole configuration store once for each group.
 """
 
+import copy
 import sys
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.config.command import WITHOUT_KEYS, Command
@@ -17,7 +19,8 @@ HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper")
 
 def say(message: object) -> None:
     """Prints one line for the user to stderr; stdout holds the command's own output."""
-    print(f"distdiff: {message}", file=sys.stderr)
+    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(message))
+    print(f"distdiff: {text}", file=sys.stderr)
 
 
 def help_text(command: Command, about: str, job: Job) -> str:
@@ -38,13 +41,24 @@ Configuration:
 {OmegaConf.to_yaml(config)}"""
 
 
-def in_yaml(job: Job, config: DictConfig, package: str | None, resolve: bool) -> str:
-    """The composed configuration of a job as YAML or, if `resolve` is set, the complete and resolved one, `config`.
+def in_yaml(job: Job, config: DictConfig, part: str, package: str | None, resolve: bool) -> str:
+    """A `part` (job, hydra or all) of the composed configuration of a job as YAML.
+
+    If `resolve` is set, it is resolved, and the job's own part is complete: `config`.
 
     If `package` is given, only the part of the configuration with this name is returned. Raises `UserError` if there is
     no such part.
     """
-    shown = config if resolve else OmegaConf.masked_copy(job.config, [name for name in job.config if name != "hydra"])
+    shown = copy.deepcopy(job.config)
+    if resolve and part == "job":
+        shown = config
+    elif resolve:
+        HydraConfig.instance().set_config(shown)  # for `${hydra:...}`
+        OmegaConf.set_readonly(shown.hydra, None)
+        OmegaConf.resolve(shown)
+    shown = OmegaConf.masked_copy(
+        shown, [name for name in shown if part == "all" or (name == "hydra") == (part == "hydra")]
+    )
     if package not in (None, "_global_"):
         shown = OmegaConf.select(shown, package)
         if shown is None:

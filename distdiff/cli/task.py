@@ -65,8 +65,7 @@ class HydraTask:
             raise
         if figure is None and swept and hydra.sweeper[TARGET] != BASIC_SWEEPER:
             raise UserError(
-                f"{self.command.name} returned no figure that a sweeper could optimise: the command run returns study.objective "
-                "of the row `chosen`, and train returns the accuracy"
+                "study.methods has no row `chosen`, whose study.objective the sweeper could optimise: add it"
             )
         return figure
 

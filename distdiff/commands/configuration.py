@@ -35,7 +35,7 @@ def register_configs() -> None:
     Call it before Hydra composes. The application needs `pkg://distdiff.conf` in its `hydra.searchpath`.
     """
     for name in command_names():
-        Command(name, GROUPS).register()
+        Command(name, GROUPS).register(takes_more=True)
     register_directories(make=True)
 
 

@@ -10,6 +10,7 @@ from distdiff.cli.job import Tasks
 from distdiff.commands.groups import GROUPS
 from distdiff.config.command import command_names
 
+RETURN_FIGURES = ("run", "train")
 FETCH = "distdiff.commands.fetching:fetch"
 
 
@@ -18,7 +19,7 @@ def command(name: str, task: str | None = None) -> Callable[[], None]:
 
     It runs `task` (`module:function`) instead if that is given.
     """
-    return launched(name, Tasks(run=task or f"{_module(name)}:{name}", fetch=FETCH), GROUPS, about(name))
+    return launched(name, Tasks(task or f"{_module(name)}:{name}", FETCH, name in RETURN_FIGURES), GROUPS, about(name))
 
 
 def abouts() -> dict[str, str]:

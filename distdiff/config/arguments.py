@@ -1,6 +1,7 @@
 """Reads a command line: Hydra's flags, and overrides that Hydra's grammar may not be able to read as they are typed."""
 
 import argparse
+import re
 from collections.abc import Iterable, Sequence
 
 import yaml
@@ -11,6 +12,8 @@ from hydra.errors import OverrideParseException
 
 from distdiff.errors import UserError
 from distdiff.keys.suggesting import as_typed, in_quotes
+
+COMPLETIONS = ("install=", "uninstall=", "query=")
 
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
@@ -31,6 +34,12 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
         raise UserError(
             f"{flag} is not allowed: a command reads conf/<command>.yaml; --config-dir adds a folder of options"
         )
+    if known.experimental_rerun is not None:
+        raise UserError(
+            "--experimental-rerun is not allowed: it reads a pickle; type what <run>/.hydra/overrides.yaml lists"
+        )
+    if known.shell_completion and not any(item.startswith(COMPLETIONS) for item in known.overrides):
+        raise UserError("--shell-completion is not allowed alone: add install=bash, uninstall=bash or query=bash")
     if known.resolve and not (known.cfg or known.help):
         raise UserError("--resolve is not allowed alone: use --cfg job --resolve")
     if others:
@@ -88,6 +97,14 @@ def _read(override: str) -> str:
             )
         if "=[" in value or "={" in value:
             raise UserError(f'{override!r} cannot be read: an element with brackets is quoted: ["key=[a, b]"]')
+    if not _parses(f"{key}=x"):
+        raise UserError(
+            f"{override!r} cannot be read: {key!r} is no key; keys are made of ASCII letters, digits, _ and ."
+        )
+    if re.fullmatch(r"\w+\(.*\)", value):
+        raise UserError(
+            f"{override!r} cannot be read: it is no list of values, such as choice(1,2), range(1,5), glob(*)"
+        )
     quoted = as_typed(key, value[1:-1] if value[0:1] in "'\"" and value[-1:] == value[0:1] else value)
     raise UserError(f"{override!r} cannot be read: quote the value: {quoted}")
 

@@ -16,11 +16,11 @@ from distdiff.config.command import OPTIONS, ROWS
 from distdiff.config.composing import Job, load_options, targets_of, vary
 from distdiff.errors import UserError
 from distdiff.keys import NAME, TARGET, Group, key
-from distdiff.keys.limits import check_values, explain_type
+from distdiff.keys.limits import check_values, explain_reference, explain_type
 from distdiff.keys.paths import set_places
 from distdiff.keys.schema import options_schema, references_in, refuse_strangers, schema_of, signature_of_option
 from distdiff.keys.signatures import signature_of
-from distdiff.keys.suggesting import all_keys, no_such_key
+from distdiff.keys.suggesting import all_keys, for_shell, no_such_key
 
 
 @dataclass(frozen=True)
@@ -229,8 +229,8 @@ def _typed(schema: type, given: DictConfig, job: Job) -> DictConfig:
 def _resolved(config: DictConfig) -> DictConfig:
     try:
         OmegaConf.resolve(config)
-    except OmegaConfBaseException as error:
-        raise UserError(explain_type(error)) from None
+    except OmegaConfBaseException:
+        raise UserError(explain_reference(config)) from None
     return config
 
 
@@ -287,7 +287,7 @@ def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
     if general := [name for name in item.group.general_options if name in readers]:
         if OmegaConf.is_list(item.value):  # prefer an option that takes a list
             general = [name for name in general if _takes_list(readers[name], item.name)] or general
-        hint = f"did you mean {item.group.name}={general[0]} {told}?"
+        hint = f"did you mean {item.group.name}={general[0]} {for_shell(told)}?"
     return f"{told} is not allowed: {item.group.name}={option} does not read {item.full_name}; {hint}"
 
 

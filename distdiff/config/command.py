@@ -55,8 +55,8 @@ class Command:
         groups = [(name, kind, field(default_factory=kind)) for name, kind in kinds.items()]
         return make_dataclass("CommandKeys", [*own, *groups, (OPTIONS, dict, key({}))])
 
-    def register(self) -> None:
-        """Registers the schema with Hydra.
+    def register(self, takes_more: bool = False) -> None:
+        """Registers the schema with Hydra. If `takes_more` is set, further keys may stand beside those of the command.
 
         A group whose options have keys of their own accepts any key here. `config/checking.py` checks these keys later.
         """
@@ -65,6 +65,8 @@ class Command:
         node = store.repo[f"{name}.yaml"].node
         for opened in (OPTIONS, *(name for name, group in self.groups.items() if group.options_have_keys)):
             OmegaConf.set_struct(node[opened], False)
+        if takes_more:
+            OmegaConf.set_struct(node, False)
 
     def others(self) -> list["Command"]:
         """All other commands."""

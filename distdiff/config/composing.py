@@ -26,10 +26,11 @@ from yaml import YAMLError
 
 from distdiff.config.arguments import parse, readable
 from distdiff.config.command import CONFIG_DIR, WITHOUT_KEYS, Command
-from distdiff.config.explanations import explain_composition, refuse_unmeant
+from distdiff.config.explanations import explain_composition
 from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
 from distdiff.keys.suggesting import one_of
+from distdiff.keys.unmeant import refuse_unmeant
 
 SEARCHPATH = "hydra.searchpath"
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
@@ -131,15 +132,16 @@ def compose_jobs(
     """
     overrides = readable(overrides)
     search = SearchPath.of(None, overrides) if search is None else search
-    refuse_unmeant(command, parse(overrides), multirun)
+    refuse_unmeant(command.groups, parse(overrides), multirun)
     command.register()
     if not multirun:
         return [_composed(command, overrides, search)]
     sweeper = _compose(command, overrides, search, RunMode.MULTIRUN).hydra.sweeper
     params = [f"{name}={value}" for name, value in (sweeper.get("params") or {}).items()]
     swept = OverridesParser.create(config_loader=search.loader()).parse_overrides([*params, *overrides])
+    samples = [_sample(override) for override in swept]
     if sweeper[TARGET] != BASIC_SWEEPER:
-        return [_composed(command, [_sample(override) for override in swept], search, swept=True, sample=True)]
+        return [_composed(command, samples, search, swept=True, sample=True)]
     try:
         (chosen,) = BasicSweeper.split_arguments(swept, None)
     except HydraException as error:
@@ -220,9 +222,13 @@ def _compose(command: Command, overrides: Sequence[str], search: SearchPath, mod
 
 
 def _sample(override: Override) -> str:
-    """The override with one of its values."""
+    """The override with one of its values. Raises `UserError` if it has none."""
     if not override.is_sweep_override():
         return override.input_line
     value = override.value()
-    first = value.start if isinstance(value, IntervalSweep) else next(override.sweep_string_iterator())
+    try:
+        first = value.start if isinstance(value, IntervalSweep) else next(iter(override.sweep_string_iterator()))
+    except (StopIteration, TypeError, ValueError, HydraException) as error:
+        reason = "" if isinstance(error, StopIteration) else f" ({first_line(error)})"
+        raise UserError(f"{override.input_line} gives no value{reason}") from None
     return f"{override.get_key_element()}={first}"

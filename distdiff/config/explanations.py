@@ -1,17 +1,15 @@
 """Explains an error of Hydra or OmegaConf in one line: key, value, what is allowed, and the closest valid name."""
 
-import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from distdiff.config.command import Command
-from distdiff.errors import UserError
 from distdiff.keys.limits import explain_type
 from distdiff.keys.schema import schema_keys
-from distdiff.keys.suggesting import all_keys, as_typed, no_such_key, one_of
+from distdiff.keys.suggesting import all_keys, no_such_key, one_of
 
 # The launchers and sweepers that come with a package, and the extra of our package that installs it.
 EXTRAS = {
@@ -44,11 +42,8 @@ def explain_composition(
             continue
         have = [other.name for other in command.others() if name in dict(schema_keys(other.schema))]
         if have:
-            listed = " and ".join(filter(None, (", ".join(have[:-1]), have[-1])))
-            return (
-                f"{override.input_line} is not allowed: the command {command.name} has no {name}; {listed} "
-                f"{'have' if have[1:] else 'has'} it"
-            )
+            listed = ", ".join(have)
+            return f"{override.input_line} is not allowed: the command {command.name} has no {name}; it is a key of {listed}"
     chosen = [override for override in parsed if override.key_or_group in known]
     for override in chosen:
         names, value = known[override.key_or_group], override.value()
@@ -57,26 +52,10 @@ def explain_composition(
         if not override.is_sweep_override() and not isinstance(value, list) and value not in names:
             return f"{override.input_line} is not allowed: {one_of(str(value), names)}"
     base = compose([override.input_line for override in chosen if not override.is_sweep_override()])
-    keys = [] if base is None else list(all_keys(base))
+    keys = [] if base is None else [name for name in all_keys(base) if not name.startswith("hydra")]
     for override in parsed:
         name = override.key_or_group
         if base is None or name in known or name in keys or override.is_add() or name.startswith("hydra"):
             continue
         return no_such_key(name, override.value(), keys, command.groups.values())
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
-
-
-def refuse_unmeant(command: Command, parsed: Iterable[Override], multirun: bool) -> None:
-    """Raises `UserError` for several values in a single run, and for a mapping in place of the name of an option."""
-    for override in parsed:
-        name, value = override.key_or_group, override.input_line.partition("=")[2]
-        if override.is_sweep_override() and not multirun:
-            raise UserError(
-                f"{override.input_line} has several values: a sweep needs -m: -m {shlex.quote(override.input_line)}; a list "
-                f"has brackets: {shlex.quote(f'{name}=[{value}]')}; a text is quoted: {as_typed(name, value)}"
-            )
-        if name in command.groups and isinstance(override.value(), dict):
-            keys = " ".join(shlex.quote(f"{name}.{key}={item}") for key, item in override.value().items())
-            raise UserError(
-                f"{override.input_line} is not allowed: {name} takes the name of an option; type its keys: {keys}"
-            )

@@ -10,8 +10,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distdiff.errors import UserError
+from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
+from distdiff.keys.suggesting import all_keys
 
 TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "List": "a list, [a, b]"}
 NOT_NUMBERS = "a finite number"  # OmegaConf accepts nan and inf as floats
@@ -87,8 +88,24 @@ def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ())
     if "is not a ListConfig" in reason:
         given = next((f"={o.value()}" for o in parsed if o.key_or_group == key), "")
         return f"{key}{given} is not allowed: a list, [a, b]"
-    value = re.search(r"Value '(.*?)'", reason)
+    if "is not Optional" in reason:
+        return f"{key}=null is not allowed: it needs a value"
+    value = re.search(r"Value '(.*?)' (?:of type '\w+' )?could", reason)
     wanted = next((words for name, words in TYPE_NAMES.items() if name in reason), None)
     if value is None or wanted is None:
         return f"{key}: {reason}"
     return f"{key}={value.group(1)} is not allowed: {wanted}"
+
+
+def explain_reference(config: DictConfig) -> str:
+    """One line for the first key whose value refers to something that cannot be resolved."""
+    for name in all_keys(config):
+        try:
+            OmegaConf.select(config, name)
+        except OmegaConfBaseException as error:
+            parent, _, own = name.rpartition(".")
+            node = config if not parent else OmegaConf.select(config, parent)
+            return f"{name}={node._get_node(own)._value()} is not allowed: {first_line(error)}"
+        except RecursionError:
+            return f"{name} is not allowed: it refers to itself"
+    return "a value refers to something that cannot be resolved"

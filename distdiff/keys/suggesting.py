@@ -76,6 +76,16 @@ def as_typed(key: str, value: str) -> str:
     >>> print(as_typed("dataset.root", "/my (1)"))
     "dataset.root='/my (1)'"
     """
-    argument = f"{key}={in_quotes(value)}"
-    plain = not set(argument) & set('"$`\\!')  # what double quotes do not protect
-    return f'"{argument}"' if plain else shlex.quote(argument)
+    return for_shell(f"{key}={in_quotes(value)}")
+
+
+def for_shell(argument: str) -> str:
+    """The argument as it is typed into a POSIX shell, in quotes if need be.
+
+    >>> print(for_shell("seed=1"), for_shell("x='a b'"))
+    seed=1 "x='a b'"
+    """
+    quoted = shlex.quote(argument)
+    if quoted == argument or set(argument) & set('"$`\\!') or "'" not in argument:  # what double quotes do not protect
+        return quoted
+    return f'"{argument}"'

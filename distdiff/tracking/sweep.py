@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ UNENDED = "it did not end"
 class SweptJob:
     """A job of the multirun in the directory `sweep`: its number, directory and overrides.
 
-    `error` is None if the job succeeded; otherwise it says why the job failed.
+    `error` is None if the job succeeded; otherwise it says why the job failed. `figures` are the numbers in its results.
     """
 
     number: int
@@ -31,18 +31,18 @@ class SweptJob:
     directory: str
     overrides: tuple[str, ...]
     error: str | None = UNENDED
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     def given(self) -> dict[str, str]:
         """The values of the job's overrides by key."""
         return dict(item.split("=", 1) for item in self.overrides if "=" in item)
 
-    def figures(self) -> dict[str, float]:
-        """The numbers in the job's results that a sweep compares; empty if the job failed or wrote no results."""
-        results = None if self.error is not None else _read(Path(self.directory) / RESULTS)
-        if results is None:
-            return {}
-        numbers = results.get("summary", results)
-        return {name: value for name, value in numbers.items() if type(value) in (int, float) and name != "seed"}
+
+def figures_in(directory: Path) -> dict[str, float]:
+    """The numbers in a job's results that a sweep compares; empty if the job wrote no results."""
+    results = _read(directory / RESULTS) or {}
+    numbers = results.get("summary", results)
+    return {name: value for name, value in numbers.items() if type(value) in (int, float) and name != "seed"}
 
 
 class SweptJobs:
@@ -83,7 +83,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def conclude(jobs: Sequence[SweptJob]) -> None:
     """Prints the jobs' figures and errors and writes `sweep.csv`; does nothing if no job has figures or an error."""
-    figures = [job.figures() for job in jobs]
+    figures = [job.figures for job in jobs]
     if not any(figures) and all(job.error is None for job in jobs):
         return
     differing = _differing([job.given() for job in jobs])

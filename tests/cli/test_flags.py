@@ -74,3 +74,10 @@ def test_multirun_runs_a_job_for_each_value(flag: str, train, tmp_path: Path) ->
     assert (tmp_path / "out/train/multirun").is_dir()
     status, printed = train("seed=1,2")
     assert (status, printed) == (2, "")
+
+
+def test_cfg_hydra_can_be_resolved(train, tmp_path: Path) -> None:
+    status, printed = train("--cfg", "hydra", "--resolve", "-p", "hydra.run")
+    assert status == 0
+    assert f"dir: {tmp_path}/out/train/" in printed
+    assert not (tmp_path / "out").exists()

@@ -95,12 +95,64 @@ def test_a_distance_may_be_minimised(start) -> None:
     assert status == 0, said
 
 
-def test_a_job_without_a_figure_ends_such_a_sweep_in_one_line(start) -> None:
+def test_a_command_without_a_figure_is_refused_for_such_a_sweep(start, tmp_path: Path) -> None:
     status, said = start("expand", "talk", *OPTUNA, "guidance.rho=interval(0.1,1)", "hydra.sweeper.n_trials=3")
+    assert (status, said.count("\n")) == (2, 1)
+    assert said.startswith("distdiff: expand returns no figure that a sweeper could optimise")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_study_without_the_chosen_row_ends_such_a_sweep_in_one_line(start) -> None:
+    status, said = start("run", "talk", *OPTUNA, "guidance.rho=interval(0.1,1)", "hydra.sweeper.n_trials=3")
     assert status == 1
     (line,) = [line for line in said.splitlines() if line.startswith("distdiff: ")]
-    assert line.startswith("distdiff: expand returned no figure that a sweeper could optimise")
+    assert line.startswith("distdiff: study.methods has no row `chosen`")
     assert "Traceback" not in said
+
+
+CANNOT_BEGIN = {
+    "hydra.sweeper.direction=up": "direction",
+    "hydra.sweeper.n_trials=0": "No trials",
+    "train.learning_rate=interval(0.1,-1)": "low",
+    "classifier=glob(*)": "a kind of sweep",
+    "hydra.sweeper.storage=foo": "URL",
+    "hydra.sweeper.custom_search_space=nosuch.f": "nosuch",
+}
+
+
+@pytest.mark.parametrize("argument", CANNOT_BEGIN)
+def test_a_sweeper_that_cannot_begin_is_one_line(argument: str, start) -> None:
+    status, said = start("train", "echo_rate", *OPTUNA, "hydra.sweeper.n_trials=1", argument)
+    assert (status, said.count("\n")) == (2, 1), said
+    assert said.startswith("distdiff: Hydra cannot begin the job: ")
+    assert CANNOT_BEGIN[argument] in said
+
+
+def test_trials_that_all_fail_are_each_one_line(start) -> None:
+    keys = ["hydra.sweeper.max_failure_rate=1.0", "hydra.sweeper.n_trials=2", "seed=choice(2)"]
+    status, said = start("train", "score", *OPTUNA, *keys)
+    assert status == 1
+    assert [line for line in said.splitlines() if "distdiff" in line] == ["distdiff: seed=2: not today"] * 2
+    assert "Traceback" not in said
+
+
+def test_jobs_that_share_a_directory_have_their_own_figures_in_the_table(start, tmp_path: Path) -> None:
+    status, said = start("train", "score", "-m", "seed=1,5", "hydra.sweep.subdir=same", f"hydra.sweep.dir={tmp_path}/s")
+    assert status == 0, said
+    assert [row["accuracy"] for row in rows_of(tmp_path / "s")] == ["0.1", "0.5"]
+
+
+@pytest.mark.parametrize("argument", ["hydra.run.dir=/proc/x", "+hydra.callbacks.mine._target_=nosuch.Cls"])
+def test_what_hydra_cannot_begin_with_is_one_line(argument: str, start) -> None:
+    status, said = start("train", "talk", argument)
+    assert (status, said.count("\n")) == (2, 1), said
+    assert said.startswith("distdiff: Hydra cannot begin the job: ")
+
+
+def test_our_callback_may_be_taken_out(start) -> None:
+    assert start("train", "talk", "~hydra.callbacks.endings")[0] == 0
+    status, said = start("train", "refuse", "~hydra.callbacks.endings")
+    assert (status, "distdiff: dataset.root=nowhere: no such folder" in said) == (2, True)
 
 
 def test_the_shipped_search_maximises_and_is_a_multirun_without_a_flag(start, tmp_path: Path) -> None:

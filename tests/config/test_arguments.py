@@ -97,7 +97,7 @@ def test_what_a_wandb_agent_types_means_what_it_says(spelling: str) -> None:
     ("argument", "words"),
     [
         ("expansion={'factor': 3}", "expansion takes the name of an option; type its keys: expansion.factor=3"),
-        ("guidance={'rho': 0.3, 'name': 'x y'}", "type its keys: guidance.rho=0.3 'guidance.name=x y'"),
+        ("guidance={'rho': 0.3, 'name': 'x y'}", "type its keys: guidance.rho=0.3 \"guidance.name='x y'\""),
     ],
 )
 def test_a_mapping_in_place_of_an_option_is_answered_with_the_keys_to_type(argument: str, words: str) -> None:
@@ -137,3 +137,42 @@ def test_a_key_with_dashes_is_answered_with_the_key(arguments: list[str], words:
         read_flags(arguments)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+UNMEANT = {
+    "~dataset": "a key or group cannot be taken out; dataset=... sets it",
+    "~train.steps": "a key or group cannot be taken out",
+    "~hydra/launcher": "Hydra needs one",
+    "hydra.sweeper=optuna": "did you mean hydra/sweeper=optuna?",
+    "command=run": "the script, or distdiff <command>, says which command is run",
+    "dataset=[digits,imagefolder]": "a sweep is -m dataset=digits,imagefolder",
+    "seed=choice(1,2)": "seed=choice(1,2) has several values: a sweep needs -m: -m 'seed=choice(1,2)'",
+    "dataset={'root': 'a,b', 'name': 'x'}": """type its keys: "dataset.root='a,b'" dataset.name=x""",
+    "seed=rnge(0,3)": "it is no list of values, such as choice(1,2), range(1,5), glob(*)",
+    "größe=1": "'größe' is no key",
+    "train.steps=${nosuch}": "train.steps=${nosuch} is not allowed: Interpolation key 'nosuch' not found",
+    "seed={a: 1}": "seed={'a': 1} is not allowed: an integer",
+    "train.steps=None": "train.steps=null is not allowed: it needs a value",
+    "paths.output_dir=": "paths.output_dir='' is not allowed: it is empty",
+    "dataset.root='a b'": """did you mean dataset=imagefolder "dataset.root='a b'"?""",
+}
+
+
+@pytest.mark.parametrize("argument", UNMEANT)
+def test_what_cannot_be_meant_is_one_line(argument: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose("train", [argument])
+    assert UNMEANT[argument] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("argument", ["classifier=glob(nosuch*)", "seed=range(3,0)", "seed=range(0,3,0)"])
+def test_a_sweep_without_values_is_one_line(argument: str) -> None:
+    with pytest.raises(UserError, match="gives no value"):
+        configure_jobs("train", [argument])
+
+
+@pytest.mark.parametrize("flags", [["--experimental-rerun", "x"], ["--shell-completion"]])
+def test_flags_that_do_nothing_here_are_refused(flags: list[str]) -> None:
+    with pytest.raises(UserError, match="is not allowed"):
+        read_flags(flags)
