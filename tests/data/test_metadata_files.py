@@ -36,8 +36,8 @@ METADATA_MISTAKES = {
     "twice": ({"file_name": "images/a.png"}, "listed more than once: images/a.png"),
     "label": ({"label": None}, "row 1: None is no label"),
     "split": (
-        {"split": "holdout"},
-        "row 1: split 'holdout' is not allowed: one of train, training, validation, valid, val, test, testing",
+        {"split": "later"},
+        "row 1: split 'later' is not allowed: one of train, training, validation, valid, val, dev, development, test, ",
     ),
 }
 
