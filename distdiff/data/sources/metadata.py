@@ -12,14 +12,14 @@ from distdiff.data.notes import note
 from distdiff.data.reading.walk import walk
 from distdiff.data.sources.files import from_files
 from distdiff.data.sources.left_aside import note_locked, note_others
-from distdiff.data.sources.metadata_rows import read_rows
+from distdiff.data.sources.metadata_rows import FILE, read_rows
 from distdiff.data.splits.classes import in_order
 from distdiff.data.splits.usual_names import SPLIT_OF
 from distdiff.errors import UserError
 from distdiff.wording import counted, some
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-FILE, LABEL, SPLIT = "file_name", "label", "split"
+LABEL, SPLIT = "label", "split"
 
 
 def find_metadata(folder: Path) -> Path | None:
@@ -47,7 +47,7 @@ def read_metadata(
     wanted = label_column or LABEL
     listed: list[tuple[str | None, str, str]] = []
     missing = []
-    rows = read_rows(name, file, shown)
+    rows = read_rows(name, file, shown, (FILE, wanted, SPLIT))
     if rows and label_column is None and not any(wanted in row.values for row in rows) and FILE in rows[0].values:
         note(name, f"{shown} has no column {LABEL}, so the folders tell the classes", about="metadata")
         return None

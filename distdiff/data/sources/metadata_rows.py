@@ -4,7 +4,8 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from distdiff.data.sources.class_labels import counting_from_one, first_number
 from distdiff.errors import UserError, first_line
 from distdiff.wording import counted
 
+FILE = "file_name"
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -30,8 +32,8 @@ class Row:
     values: dict[str, Any]
 
 
-def read_rows(name: str, file: Path, shown: str) -> list[Row]:
-    """The rows of a metadata file, which messages call `shown`.
+def read_rows(name: str, file: Path, shown: str, needed: Sequence[str]) -> list[Row]:
+    """The rows of a metadata file, which messages call `shown`. `needed` are the columns that are used, if there.
 
     Notes what was taken as meant. Raises `UserError` for a file that cannot be read, and for a row that does not fit.
     """
@@ -39,7 +41,7 @@ def read_rows(name: str, file: Path, shown: str) -> list[Row]:
         if (instead := pointer(file)) is not None:
             raise UserError(f"{shown}: {instead}")
         if file.suffix == ".csv":
-            return _csv_rows(name, shown, file.read_bytes())
+            return _csv_rows(name, file.parent, shown, file.read_bytes(), needed)
         if file.suffix == ".jsonl":
             return list(_json_rows(shown, file.read_text(encoding="utf-8-sig")))
         return _parquet_rows(name, file, shown)
@@ -62,7 +64,7 @@ def _json_rows(shown: str, text: str) -> Iterator[Row]:
         yield Row(f"row {number}", row)
 
 
-def _csv_rows(name: str, shown: str, content: bytes) -> list[Row]:
+def _csv_rows(name: str, folder: Path, shown: str, content: bytes, needed: Sequence[str]) -> list[Row]:
     """The rows of a .csv file.
 
     A byte-order mark, blank rows, empty fields at the end of rows, spaces around fields, and semicolons or tabs between
@@ -75,14 +77,7 @@ def _csv_rows(name: str, shown: str, content: bytes) -> list[Row]:
     between = next((mark for mark in (",", ";", "\t") if mark in first), ",")
     if between != ",":
         taken.append(f"with {'semicolons' if between == ';' else 'tabs'} between the fields")
-    _check_quotes(shown, text, between)
-    try:
-        rows, tidied = _fields(shown, text, between, spaces_before_quotes=False)
-    except UserError as error:
-        try:  # `a.png, "one, two"` has a quoted field only if the space before it does not count
-            rows, tidied = _fields(shown, text, between, spaces_before_quotes=True)
-        except UserError:
-            raise error from None
+    rows, tidied = _fields(shown, text, between, needed, lambda place: os.path.isfile(folder / place))
     if taken := [*taken, *tidied]:
         note(name, f"{shown} is read {', '.join(taken)}", about="metadata")
     return rows
@@ -100,40 +95,56 @@ def _check_quotes(shown: str, text: str, between: str) -> None:
             raise UserError(f"{shown}, line {start}: a quotation mark in it is never closed") from None
 
 
-def _fields(shown: str, text: str, between: str, spaces_before_quotes: bool) -> tuple[list[Row], list[str]]:
-    """The rows, and what was left out of them. Raises `UserError` for a row with too many or too few fields."""
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=between, skipinitialspace=spaces_before_quotes)
-    columns, rows, blank, ended, spaced = None, [], 0, 0, int(spaces_before_quotes)
-    for fields in lines:
-        plain = [field.strip() for field in fields]
-        if not any(plain):
-            blank += 1
-            continue
-        if columns is None:
-            columns = list(plain)
-            while not columns[-1]:
-                columns.pop()
-            ended += len(columns) < len(plain)
-            spaced += plain != fields
-            continue
-        where = f"row {len(rows) + 1} (line {lines.line_num})"
-        spaced += sum(a != b for a, b in zip(plain, fields, strict=True))
-        if len(plain) > len(columns) and not any(plain[len(columns) :]):
-            plain, fields = plain[: len(columns)], fields[: len(columns)]
-            ended += 1
-        if len(plain) != len(columns):
-            what = f"{counted(len(plain), 'field')}, but there are {counted(len(columns), 'column')}"
-            quoted = (
-                f"; a text with {between!r} in it needs quotation marks around it" if len(plain) > len(columns) else ""
-            )
-            raise UserError(f"{shown}, {where}: it has {what} ({', '.join(columns)}){quoted}")
-        rows.append(Row(where, dict(zip(columns, plain, strict=True))))
-    if columns is not None and (twice := sorted({column for column in columns if columns.count(column) > 1})):
+def _fields(
+    shown: str, text: str, between: str, needed: Sequence[str], exists: Callable[[str], bool]
+) -> tuple[list[Row], list[str]]:
+    """The rows, and what was left out of them. Raises `UserError` for a row with too many or too few fields.
+
+    The first two of the `needed` columns are the file's name and its label. The spaces around a file name stay if a file
+    with this name `exists`. Only spaces in the `needed` columns are said.
+    """
+    lines = _lines(text, between)
+    # `a.png, "one, two"` has a quoted field only if the space before it does not count.
+    spaced_quotes = sum(
+        field.lstrip().startswith('"') for _, fields in lines for field in fields if field[:1].isspace()
+    )
+    if spaced_quotes:
+        lines = _lines(text, between, skipinitialspace=True)
+    filled = [(line, fields) for line, fields in lines if any(field.strip() for field in fields)]
+    blank, ended, spaced, rows = len(lines) - len(filled), 0, 0, []
+    columns = [field.strip() for field in filled[0][1]] if filled else []
+    while columns and not columns[-1]:
+        columns.pop()
+    checked = {*needed[:2]} <= {*columns}  # no row matters of a table without labels, such as one of captions
+    if checked:
+        _check_quotes(shown, text, between)
+    if twice := [column for column in needed if columns.count(column) > 1]:
         raise UserError(f"{shown}: it has several columns {twice[0]!r}; each needs a name of its own")
+    for number, (line, fields) in enumerate(filled):
+        more = fields[len(columns) :]
+        if checked and (len(fields) < len(columns) or any(field.strip() for field in more)):
+            what = f"{counted(len(fields), 'field')}, but there are {counted(len(columns), 'column')}"
+            quoted = f"; a text with {between!r} in it needs quotation marks around it" if more else ""
+            where = f"row {number} (line {line})"
+            raise UserError(f"{shown}, {where}: it has {what} ({', '.join(columns)}){quoted}")
+        ended += bool(more)
+        values = {}
+        for column, field in zip(columns, fields, strict=False):
+            values[column] = field if column == FILE and exists(field) else field.strip()
+            spaced += column in needed and values[column] != field
+        if number:
+            rows.append(Row(f"row {number} (line {line})", values))
     said = [f"without {counted(blank, 'blank row')}"] if blank else []
     said += [f"without empty fields at the end of {counted(ended, 'row')}"] if ended else []
     said += [f"without spaces around {counted(spaced, 'field')}"] if spaced else []
-    return rows, said
+    said += [f"without spaces before {counted(spaced_quotes, 'quoted field')}"] if spaced_quotes else []
+    return rows, said if checked else []
+
+
+def _lines(text: str, between: str, **options: bool) -> list[tuple[int, list[str]]]:
+    """The fields of each row, with the number of the row's last line."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=between, **options)
+    return [(reader.line_num, fields) for fields in reader]
 
 
 def _parquet_rows(name: str, file: Path, shown: str) -> list[Row]:

@@ -1,7 +1,6 @@
 """Finds the folders that are splits, and says which folders look like one but are not used."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,29 +97,21 @@ def _note_unused(
     name: str, top: Path, shown: str, folders: Sequence[str], used: dict[str, SplitFolder], names: SplitNames
 ) -> None:
     """Notes each of `folders` that looks like a split, and all others together."""
-    others, counts, locked = Walk(), Counter(), []
+    others, counts, locked = Walk(), {}, []
     for folder in folders:
-        found = walk(top / folder)
-        split, classes = names.of(folder), set(subfolders(top / folder))
-        common = sorted(classes & used[TRAIN].classes)
-        if is_locked(top / folder):
-            locked.append(folder)
-        elif split is None and not common:
+        found = below(walk(top / folder), folder)
+        common = sorted(used[TRAIN].classes.intersection(subfolders(top / folder)))
+        locked += found.locked
+        if folder in found.locked:
+            continue
+        if names.of(folder) is None and not common:
             counts[folder] = len(found.images)
-            others.images += below(found, folder).images
-            others.others += below(found, folder).others
-            locked += below(found, folder).locked
-        else:
-            if split in used:
-                taken, key = used[split].name, f"dataset.{split}_split"
-                why = f"the {split} split is {taken}; {_typed(key, folder)} takes {folder} in its place"
-            elif split is not None:
-                why = "no class folder or metadata file has its images" if found.images else "it holds no images"
-                why += f", so {split} images are taken from {used[TRAIN].name}"
-            else:
-                free = next((other for other in (TEST, VALIDATION) if other not in used), TEST)
-                why = f"it looks like a split, with {some(common)}; {_typed(f'dataset.{free}_split', folder)} makes it one"
-            note(name, f"{folder} in {shown} is not used, {counted(len(found.images), 'image')}: {why}", found.images)
+            others.images += found.images
+            others.others += found.others
+            continue
+        why = _why_unused(folder, names.of(folder), bool(found.images), common, used)
+        number = counted(len(found.images), "image")
+        note(name, f"{folder} in {shown} is not used, {number}: {why}", found.images)
     note_locked(name, shown, locked)
     if counts:
         what = (
@@ -128,6 +119,19 @@ def _note_unused(
         )
         files = f" and {counted(len(others.others), 'other file')}" if others.others else ""
         note(name, f"{what}{files}: {some(list(counts))}", [*others.images, *others.others])
+
+
+def _why_unused(
+    folder: str, split: str | None, holds_any: bool, common: Sequence[str], used: dict[str, SplitFolder]
+) -> str:
+    if split is None:
+        free = next((other for other in (TEST, VALIDATION) if other not in used), TEST)
+        return f"it looks like a split, with {some(common)}; {_typed(f'dataset.{free}_split', folder)} makes it one"
+    if split in used:
+        key = f"dataset.{split}_split"
+        return f"the {split} split is {used[split].name}; {_typed(key, folder)} takes {folder} in its place"
+    why = "no class folder or metadata file has its images" if holds_any else "it holds no images"
+    return f"{why}, so {split} images are taken from {used[TRAIN].name}"
 
 
 def _note_beside(name: str, top: Path, shown: str, folder: SplitFolder) -> None:

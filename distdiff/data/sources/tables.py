@@ -341,7 +341,7 @@ def _load_files(name: str, root: str, top: Path, wanted: Wanted) -> Mapping[str,
     called = {path: _split_of(path.relative_to(top) if path != top else Path(path.name), words) for path in files}
     others = [path.relative_to(top).as_posix() for path, split in called.items() if split is None]
     if others and len(others) < len(files):
-        what = f"{counted(len(others), 'file')} of {root} named after no split belong to {TRAIN}: {some(others)}"
+        what = f"{counted(len(others), 'file')} of {root} named after no split, read as {TRAIN}: {some(others)}"
         note(name, what, others, about="splits")
     for path in files:
         split = called[path] or TRAIN
