@@ -317,6 +317,14 @@ def test_a_pointer_in_the_place_of_a_dataset_is_one_line_that_says_so(option: st
     assert message.endswith(f"{root / name}: it is a git-lfs pointer, not the file itself (git lfs pull gets it)")
 
 
+@pytest.mark.parametrize(
+    ("option", "name"), [("imagefolder", "p.zip"), ("imagefolder", "p.tgz"), ("parquet", "p.parquet")]
+)
+def test_an_empty_file_in_the_place_of_a_dataset_is_one_line_that_says_so(option: str, name: str, tmp_path) -> None:
+    (tmp_path / name).touch()
+    assert error_of(option, tmp_path, root=str(tmp_path / name)).endswith(f"{name}: the file is empty")
+
+
 def test_a_command_says_once_what_is_left_aside(small_run: list[str], tmp_path, capsys) -> None:
     root = tree(tmp_path / "photos", *splits_of("train", "test"), "bird.zip", "holdout/", "private/", count=2)
     expand(compose("expand", [*small_run, "dataset=imagefolder", f"dataset.root='{root}'"]), tmp_path)

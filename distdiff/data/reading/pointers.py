@@ -10,13 +10,18 @@ START = 64  # bytes that tell one from another
 
 
 def pointer(file: Path | str | BinaryIO) -> str | None:
-    """What a file or stream holds in place of its content, and how to get the content; None if it is no such file."""
+    """What a file or stream is in place of its content, and how to get the content; None if it is no such file.
+
+    An empty file is one too: it is what a broken download leaves.
+    """
     if isinstance(file, (Path, str)):
         with open(file, "rb") as opened:
             start = opened.read(START)
     else:
         file.seek(0)
         start = file.read(START)
+    if not start:
+        return "the file is empty"
     if start.startswith(LFS):
         return "it is a git-lfs pointer, not the file itself (git lfs pull gets it)"
     if start.startswith(ANNEX):

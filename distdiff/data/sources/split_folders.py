@@ -44,7 +44,7 @@ def find_split_folders(name: str, top: Path, shown: str, names: SplitNames) -> d
     named = {folder: _split_folder(top / folder, names) for folder in inside if names.of(folder) is not None}
     certain = _alike(list(named.values()))
     found = {folder: each for folder, each in named.items() if _is_split(each, folder in certain, named.values())}
-    images = [folder for folder in inside if folder not in named and holds_images(top / folder)]
+    images = [folder for folder in inside if folder not in named and holds_images(top / folder)] if named else []
     if images and not certain:
         if taken := [folder for folder, each in found.items() if each.split == TRAIN]:
             what = f"{taken[0]} in {shown} is a class, not the {TRAIN} split, because {some(images)} beside it"
