@@ -8,6 +8,8 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from PIL import Image
 from scipy.io import savemat
 
@@ -127,6 +129,14 @@ def table(count: int, labels: list, **columns: list) -> datasets.Dataset:
 
 def classed(data: datasets.Dataset, names: list[str]) -> datasets.Dataset:
     return data.cast_column("kind", datasets.ClassLabel(names=names))
+
+
+def labelled(columns: dict[str, list], features: datasets.Features, file: Path) -> Path:
+    """A parquet file with the features that `datasets` writes into it, and with any numbers as labels."""
+    described = {"info": {"features": features.to_dict()}}
+    table = pyarrow.table(columns).replace_schema_metadata({b"huggingface": json.dumps(described).encode()})
+    pyarrow.parquet.write_table(table, file)
+    return file
 
 
 def folder_of(tmp_path: Path, **counts: int) -> str:

@@ -1,6 +1,7 @@
 """Shows what is in a dataset, and what is wrong with it: distdiff describe dataset=imagefolder dataset.root=<folder>."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,10 @@ def _describe(config: DictConfig, run_dir: Path) -> None:
     looks = look_over(splits, shown, config.describe.tile_size, config.dataset.fit)
     read = [look for look in looks if look.reason is None]
     if not read:
-        raise UserError(f"dataset {loaded.train.name}: none of its {len(looks):,} images can be read")
+        why = "; ".join(
+            f"{reason} ({count:,})" for reason, count in Counter(look.reason for look in looks).most_common(3)
+        )
+        raise UserError(f"dataset {loaded.train.name}: none of its {len(looks):,} images can be read: {why}")
     duplicates = Duplicates(read, config.describe.near_distance, config.describe.near_difference)
     summary = summarize(config, splits, looks, duplicates, prompts, notes)
     text = json.dumps(summary, indent=2, ensure_ascii=False)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from distdiff.data.naming import ARCHIVES
 from distdiff.errors import UserError
 
 FOLDER, TABLES = "folder or archive", "file or folder"  # what `root` must be for images, and for tables
+READ = f"a folder, or an archive ({', '.join(ARCHIVES)})"
 CONDITION = "where"  # the key that selects images; only datasets that read several directories have it
 
 
@@ -38,7 +40,7 @@ def check_root_is_there(dataset: DictConfig) -> None:
     url, hub_id = dataset.get("url"), dataset.get("hub_id")
     if url is None and hub_id is not None:
         return  # the hub is read, and `root` is ignored
-    missing = [root for root in _paths(dataset.get("root")) if not Path(root).expanduser().exists()]
+    missing = [root for root in _paths(dataset.get("root")) if not exists(Path(root).expanduser())]
     if missing and url is not None:
         raise UserError(no_copy_at(missing[0], where_to_get(dataset.name, url, hub_id)))
     if missing:
@@ -48,6 +50,25 @@ def check_root_is_there(dataset: DictConfig) -> None:
 def nothing_at(root: str, wanted: str = FOLDER) -> str:
     """The message for a root that does not exist."""
     return f"dataset.root={root}: no such {wanted}"
+
+
+def no_such_kind(root: str) -> str:
+    """The message for a root that is neither a folder nor an archive of a kind that is read."""
+    path = Path(root).expanduser()
+    if not exists(path):
+        return nothing_at(root)
+    if path.suffix.lower() in (".parquet", ".arrow"):
+        return f"dataset.root={root}: a file of a table, which dataset=parquet reads; dataset=imagefolder reads {READ}"
+    what = "a file of a kind that is not read" if path.is_file() else "neither a folder nor a file"
+    return f"dataset.root={root}: {what}; allowed are {READ}"
+
+
+def exists(path: Path) -> bool:
+    """Whether something is at `path`. Raises `UserError` if nobody may look there."""
+    try:
+        return path.exists()
+    except PermissionError:
+        raise UserError(f"dataset.root={path}: it cannot be looked up (permission denied)") from None
 
 
 def no_copy_at(root: str, where: str) -> str:

@@ -1,12 +1,14 @@
 """Tables that `datasets` reads: the hub, parquet and arrow files, saved datasets."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import datasets
 import pytest
-from layouts import classed, picture, table
+from layouts import classed, labelled, picture, png, table
 from sources import contents, error_of, load, red, sizes
 
+from distdiff.data.notes import keeping
 from distdiff.data.sources import cifar
 from distdiff.errors import UserError
 
@@ -62,6 +64,68 @@ def test_splits_join_and_none_is_used_twice(tmp_path) -> None:
     assert len(set(joined.train.keys)) == 8
     on_validation = load("parquet", tmp_path, root=str(tmp_path), test_split="validation", validation_fraction=0)
     assert sizes(on_validation) == (4, 0, 4)
+
+
+def numbered(root: Path, **labels: list[int]) -> Path:
+    """A parquet file for each split, with any numbers as labels."""
+    root.mkdir()
+    features = datasets.Features({"image": datasets.Image(), "kind": datasets.ClassLabel(names=["cat", "dog"])})
+    for split, numbers in labels.items():
+        images = [{"bytes": png(), "path": None} for _ in numbers]
+        labelled({"image": images, "kind": numbers}, features, root / f"{split}.parquet")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [([1, 2, 1, 2], [2, 2]), ([2, 1, -1, 1], [1, 2]), ([1, 1, 2], [1, 1])], ids=str
+)
+def test_class_labels_that_count_from_one_in_all_splits_are_read_so_and_it_is_said(train, test, tmp_path) -> None:
+    root = numbered(tmp_path / "set", train=train, test=test)
+    with keeping() as notes:
+        splits = load("parquet", tmp_path, root=str(root), validation_fraction=0)
+    assert splits.train.class_names == ("cat", "dog")
+    assert splits.train.labels.tolist() == [label - 1 for label in train if label > 0]
+    assert splits.test.labels.tolist() == [label - 1 for label in test]
+    (note,) = [note for note in notes if note.about == "labels"]
+    assert note.message.endswith("the labels in column kind count from 1 and are read so: 1 is cat, 2 is dog")
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "said"),
+    [
+        ([0, 1, 2, 1], [0], "1 row with labels that are not among its 2 class names, which are numbered from 0: 2"),
+        ([0, 1], [1, 2], "1 row with labels that are not among its 2 class names, which are numbered from 0: 2"),
+        ([1, 3, 1, 7], [1], "2 rows with labels that are not among its 2 class names, which are numbered from 0: 3, 7"),
+    ],
+)
+def test_class_labels_outside_their_names_are_one_line(train, test, said: str, tmp_path) -> None:
+    root = numbered(tmp_path / "set", train=train, test=test)
+    assert f"dataset.root={root}: its column kind has {said}" in error_of("parquet", tmp_path, root=str(root))
+
+
+def test_class_labels_within_their_names_are_read_without_a_remark(tmp_path) -> None:
+    with keeping() as notes:
+        splits = load("parquet", tmp_path, root=str(numbered(tmp_path / "set", train=[1, 1, 0], test=[1, 0])))
+    assert splits.train.labels.tolist() == [1, 0]
+    assert not notes
+
+
+def test_splits_and_files_of_tables_that_are_not_used_are_said(tmp_path) -> None:
+    root = numbered(tmp_path / "set", train=[0, 1, 0, 1], spare=[0, 1], holdout=[1, 0, 1], test=[0, 1])
+    (root / "README.md").write_text("about")
+    (root / "images.zip").write_bytes(b"x")
+    with keeping() as notes:
+        splits = load("parquet", tmp_path, root=str(root), validation_fraction=0)
+    assert sizes(splits) == (6, 0, 2)
+    how = "(an archive in a folder is not unpacked, so unpack it yourself)"
+    assert [note.message for note in notes] == [
+        f"1 archive left out of {root} {how}: images.zip",
+        f"1 file left out of {root}, no parquet or arrow file: README.md",
+        f"1 file of {root} named after no split, read as train: spare.parquet",
+        f"split holdout of dataset.root={root} is not used, 3 images; dataset.test_split=holdout tests on it",
+    ]
+    (root / "test.parquet").unlink()
+    assert sizes(load("parquet", tmp_path, root=str(root), validation_fraction=0)) == (6, 0, 3)
 
 
 TABLE_MISTAKES = {

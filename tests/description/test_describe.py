@@ -240,12 +240,32 @@ def test_images_in_parquet_files_have_modes(tmp_path) -> None:
     assert summary["files"] == {"formats": {"PNG": 8}, "modes": {"P": 8}, "rotated": 0}
 
 
-def test_a_dataset_of_which_nothing_can_be_read_is_one_line(tmp_path) -> None:
+def test_a_dataset_of_which_nothing_can_be_read_is_one_line_with_the_reasons(tmp_path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n"
     for name in ("a", "b"):
         (tmp_path / "root" / name).mkdir(parents=True)
-        (tmp_path / "root" / name / "x.png").touch()
-    with pytest.raises(UserError, match="none of its 2 images can be read"):
+        (tmp_path / "root" / name / "x.png").write_bytes(pointer)
+    (tmp_path / "root/b/y.png").touch()
+    said = (
+        r"none of its 3 images can be read: it is a git-lfs pointer, not the file itself \(git lfs pull gets it\) \(2\); "
+        r"the file is empty \(1\)"
+    )
+    with pytest.raises(UserError, match=said):
         described(tmp_path / "root", tmp_path / "run")
+
+
+def test_what_a_dataset_leaves_aside_is_in_the_description_with_its_files(tmp_path) -> None:
+    root = tmp_path / "photos"
+    for seed, name in enumerate(("train/cat", "train/dog", "test/cat", "test/dog", "holdout/cat")):
+        for number in range(3):
+            save(picture(10 * seed + number), root / name / f"{number}.png")
+    (root / "bird.zip").write_bytes(b"x")
+    left_out = described(root, tmp_path / "run")["left_out"]
+    assert [entry["reason"].partition(f" {root}")[0] for entry in left_out] == ["holdout in", "1 archive left out of"]
+    assert [entry["files"] for entry in left_out] == [
+        [f"holdout/cat/{number}.png" for number in range(3)],
+        ["bird.zip"],
+    ]
 
 
 def test_under_several_ranks_the_leading_one_alone_looks(tmp_path, monkeypatch) -> None:

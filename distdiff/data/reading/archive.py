@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from distdiff.caching.stages import StageCache
 from distdiff.data.naming import ARCHIVES
 from distdiff.data.reading.name_encoding import STANDARD, UTF8, RawName, check_encoding, decoded
+from distdiff.data.reading.pointers import pointer
 from distdiff.data.reading.walk import holds_images, subfolders
 from distdiff.errors import UserError, first_line
 
@@ -24,7 +25,7 @@ UNICODE_PATH = 0x7075  # the kind of an extra field
 
 
 def is_archive(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith(ARCHIVES)
+    return os.path.isfile(path) and path.name.lower().endswith(ARCHIVES)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Unpacked:
     """
 
     folder: Path
+    content: Path  # the folder itself, or one above it
     encoding: str | None
     example: str
 
@@ -62,7 +64,7 @@ def unpacked(archive: Path, cache_dir: str, encoding: str | None = None) -> Unpa
     folder = top / CONTENT
     while not holds_images(folder) and len(inside := subfolders(folder)) == 1 and not holds_images(folder / inside[0]):
         folder = folder / inside[0]
-    return Unpacked(folder, said.get("encoding"), said.get("example", ""))
+    return Unpacked(folder, top / CONTENT, said.get("encoding"), said.get("example", ""))
 
 
 def _all_ascii(folder: Path) -> bool:
@@ -73,6 +75,8 @@ def _unpack(archive: Path, top: Path, encoding: str | None) -> None:
     folder = top / CONTENT
     folder.mkdir()
     try:
+        if (why := pointer(archive)) is not None:
+            raise UserError(f"dataset.root={archive}: {why}")
         if archive.name.lower().endswith(".zip"):
             with zipfile.ZipFile(archive) as opened:
                 _check_room(archive, folder, sum(member.file_size for member in opened.infolist()))
@@ -89,6 +93,8 @@ def _unpack(archive: Path, top: Path, encoding: str | None) -> None:
         ) from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, RuntimeError, NotImplementedError) as error:
         raise UserError(f"dataset.root={archive}: cannot unpack it ({first_line(error)})") from None
+    except PermissionError as error:
+        raise UserError(f"dataset.root={archive}: cannot unpack it (permission denied: {error.filename})") from None
 
 
 def _names(archive: Path, top: Path, names: list[RawName], encoding: str | None) -> list[str]:
@@ -163,8 +169,18 @@ def _write(archive: Path, folder: Path, files: Iterator[tuple[str, BinaryIO]]) -
         if any(part.startswith(".") or part == "__MACOSX" for part in place.parts):
             continue
         target = folder.joinpath(*place.parts)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(target, "wb") as file:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file = open(target, "wb")  # noqa: SIM115, only what opening it raises is about its name
+        except PermissionError:
+            raise
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or first_line(error)
+            raise UserError(
+                f"dataset.root={archive}: it holds a file whose name this file system cannot hold ({why}), {name!r}: "
+                "unpack it yourself under shorter or other names, and give the folder"
+            ) from None
+        with file:
             shutil.copyfileobj(content, file)
 
 

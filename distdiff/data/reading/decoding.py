@@ -15,6 +15,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from distdiff.data.reading.fit import fit_area, fit_image
 from distdiff.data.reading.jpeg import SCALES, TooLarge, open_large, reduce
+from distdiff.data.reading.pointers import pointer
 from distdiff.data.reading.tags import UPRIGHT, lost_orientation, orientation, upright, without_tags
 from distdiff.data.reading.value_range import ValueRange
 from distdiff.errors import UserError, first_line
@@ -249,6 +250,8 @@ def _reason(error: Exception, file: Path | str | BinaryIO) -> str:
     if isinstance(error, UnidentifiedImageError):
         if isinstance(file, (str, Path)) and os.path.getsize(file) == 0:
             return "the file is empty"
+        if (instead := pointer(file)) is not None:
+            return instead
         return "it is no image, or one of a format that is not known here"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MAX_PIXELS:,} pixels"

@@ -1,5 +1,6 @@
 """Labelled image files."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import numpy as np
 from distdiff.data.cache.examined import top_folder
 from distdiff.data.images import LabelledImages
 from distdiff.data.notes import note
-from distdiff.data.reading.walk import hidden_subfolders, walk
+from distdiff.data.reading.walk import hidden_subfolders, is_locked, walk
+from distdiff.data.sources.left_aside import below, note_locked, note_others
 from distdiff.wording import counted, printable, some
 
 
@@ -28,22 +30,24 @@ def from_files(
     )
 
 
-def from_class_folders(name: str, top: Path, folders: Sequence[str]) -> LabelledImages:
+def from_class_folders(name: str, top: Path, folders: Sequence[str], shown: str | None = None) -> LabelledImages:
     """The images in the class folders `folders` of `top`. The key of an image is its path below its class folder.
 
-    Notes the files and folders that are left out.
+    Notes the files and folders that are left out. Messages call the folder `shown`, or by its path.
     """
-    labels, keys, paths, others = [], [], [], []
+    shown = str(top) if shown is None else shown
+    labels, keys, paths, others, locked = [], [], [], [], []
     for label, folder in enumerate(folders):
-        if not (top / folder).is_dir():  # a split need not have every class
+        if not (os.path.isdir(top / folder) or is_locked(top / folder)):  # a split need not have every class
             continue
         found = walk(top / folder)
         labels += [label] * len(found.images)
         keys += found.images
         paths += [f"{top}/{folder}/{key}" for key in found.images]
-        others += [f"{folder}/{other}" for other in found.others]
+        others += below(found, folder).others
+        locked += below(found, folder).locked
     if hidden := hidden_subfolders(top):
-        note(name, f"{counted(len(hidden), 'folder')} with a leading dot left out of {top}: {some(hidden)}", hidden)
-    if others:
-        note(name, f"{counted(len(others), 'file')} left out of {top}, no image or hidden: {some(others)}", others)
+        note(name, f"{counted(len(hidden), 'folder')} with a leading dot left out of {shown}: {some(hidden)}", hidden)
+    note_locked(name, shown, locked)
+    note_others(name, f"left out of {shown}", others)
     return from_files(name, [printable(folder) for folder in folders], labels, keys, paths)

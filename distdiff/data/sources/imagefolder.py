@@ -3,6 +3,7 @@
 The images lie in class folders, or a metadata table lists them. The class folders may lie in split folders.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,15 @@ from distdiff.data.reading.archive import is_archive, unpacked
 from distdiff.data.reading.name_encoding import UTF8, check_encoding
 from distdiff.data.reading.options import ReadingOptions
 from distdiff.data.reading.value_range import AUTO, ValueRange
-from distdiff.data.reading.walk import holds_images, loose_images, subfolders
-from distdiff.data.roots import nothing_at
+from distdiff.data.reading.walk import files_in, holds_images, is_locked, subfolders, walk
+from distdiff.data.roots import no_such_kind
 from distdiff.data.sources.files import from_class_folders
+from distdiff.data.sources.left_aside import is_packed, note_files_in, note_others
 from distdiff.data.sources.metadata import find_metadata, read_metadata
+from distdiff.data.sources.split_folders import find_split_folders
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION, complete
 from distdiff.data.splits.classes import agree_on_classes
-from distdiff.data.splits.usual_names import FOLDER_NAMES
+from distdiff.data.splits.usual_names import USUAL_NAMES, SplitNames
 from distdiff.errors import UserError
 from distdiff.links import followed
 from distdiff.wording import counted, printable, some
@@ -50,14 +53,14 @@ def load(
     check_encoding(archive_encoding)
     if is_archive(top):
         top = _unpacked(name, top, cache_dir, archive_encoding)
-    elif not top.is_dir():
-        raise UserError(nothing_at(root))
+    elif not os.path.isdir(top):
+        raise UserError(no_such_kind(root))
     for split, given in ((TRAIN, train_split), (VALIDATION, validation_split), (TEST, test_split)):
-        if given not in FOLDER_NAMES[split] and not (top / given).is_dir() and find_metadata(top) is None:
-            raise UserError(f"dataset.{split}_split={given}: there is no such folder in {top}")
-    names = {usual: split for split, of in FOLDER_NAMES.items() for usual in of}
-    names |= {train_split.lower(): TRAIN, validation_split.lower(): VALIDATION, test_split.lower(): TEST}
-    return complete(read_parts(name, top, names, label_column), validation_fraction, test_fraction, split_seed)
+        if given not in USUAL_NAMES[split][:3] and not os.path.isdir(top / given) and find_metadata(top) is None:
+            raise UserError(f"dataset.{split}_split={given}: there is no such folder in {root}")
+    names = SplitNames({train_split.lower(): TRAIN, validation_split.lower(): VALIDATION, test_split.lower(): TEST})
+    parts = read_parts(name, top, str(root), names, label_column)
+    return complete(parts, validation_fraction, test_fraction, split_seed)
 
 
 def _unpacked(name: str, archive: Path, cache_dir: str, encoding: str | None) -> Path:
@@ -72,6 +75,10 @@ def _unpacked(name: str, archive: Path, cache_dir: str, encoding: str | None) ->
             f"for example {printable(found.example)}",
             about="file names",
         )
+    for place in found.folder.parents if found.folder != found.content else ():
+        note_others(name, f"left out of {archive}", files_in(place)[1])  # beside the only folder in it
+        if place == found.content:
+            break
     return found.folder
 
 
@@ -83,87 +90,97 @@ def read_class_folders(root: str, key: str = ROOT) -> LabelledImages:
     top = followed(Path(root).expanduser())
     if not top.is_dir():
         raise UserError(f"{key}={root}: no such folder")
-    classes = _class_folders(top.name, top, key)
-    images = agree_on_classes(_read_class_folders(top.name, {TRAIN: top}, classes, key))[TRAIN]
+    classes = _class_folders(top.name, top, str(top), key)
+    images = agree_on_classes(_read_class_folders(top.name, {TRAIN: top}, {TRAIN: str(top)}, classes, key))[TRAIN]
     images = replace(images, options=ReadingOptions(value_range=ValueRange.of(AUTO)))
     find_range_in(images)
     return images
 
 
 def read_parts(
-    name: str, top: Path, split_names: dict[str, str], label_column: str | None = None
+    name: str, top: Path, shown: str, names: SplitNames, label_column: str | None = None
 ) -> dict[str, LabelledImages]:
-    """The splits in the folder `top`. The result always has the split `train`.
-
-    `split_names` maps the names of folders, in lower case, to splits.
-    """
+    """The splits in the folder `top`. The result always has the split `train`. Messages call the folder `shown`."""
+    if is_locked(top):
+        raise UserError(f"{ROOT}={shown}: it may not be read (permission denied)")
     table = find_metadata(top)
-    parts = read_metadata(name, table, label_column, split_names) if table else None
+    parts = read_metadata(name, table, f"{shown}/{table.name}", label_column, names.of) if table else None
     if parts is not None:
         if TRAIN not in parts:
-            raise UserError(f"{table}: no row is in the split {TRAIN}")
+            raise UserError(f"{shown}/{table.name}: no row is in the split {TRAIN}")
         return parts
-    folders = _split_folders(top, split_names)
-    if TRAIN not in folders:
-        return _read_class_folders(name, {TRAIN: top}, _class_folders(name, top))
+    folders = find_split_folders(name, top, shown, names)
+    if not folders:
+        return _read_class_folders(name, {TRAIN: top}, {TRAIN: shown}, _class_folders(name, top, shown))
+    shown_as = {split: f"{shown}/{folder.relative_to(top).as_posix()}" for split, folder in folders.items()}
     tables = {split: find_metadata(folder) for split, folder in folders.items()}
-    if tables[TRAIN] and (parts := _tables(name, tables, split_names, label_column)):
+    if tables[TRAIN] and (parts := _tables(name, tables, folders, shown_as, label_column)):
         return parts
+    for split, table in tables.items():
+        if table is not None:  # its folder was not looked through for other files yet
+            note_files_in(name, folders[split], shown_as[split], table)
     classes = sorted({cls for folder in folders.values() for cls in subfolders(folder)})
-    return _read_class_folders(name, folders, classes)
+    return _read_class_folders(name, folders, shown_as, classes)
 
 
 def _read_class_folders(
-    name: str, folders: dict[str, Path], classes: Sequence[str], key: str = ROOT
+    name: str, folders: dict[str, Path], shown: dict[str, str], classes: Sequence[str], key: str = ROOT
 ) -> dict[str, LabelledImages]:
-    parts = {split: from_class_folders(name, folder, classes) for split, folder in folders.items()}
+    parts = {split: from_class_folders(name, folder, classes, shown[split]) for split, folder in folders.items()}
     if not len(parts[TRAIN]):
-        raise UserError(f"{key}={folders[TRAIN]}: no images in its class folders")
+        raise UserError(f"{key}={shown[TRAIN]}: no images in its class folders")
     return parts
 
 
 def _tables(
-    name: str, tables: dict[str, Path | None], split_names: dict[str, str], label_column: str | None
+    name: str,
+    tables: dict[str, Path | None],
+    folders: dict[str, Path],
+    shown: dict[str, str],
+    label_column: str | None,
 ) -> dict[str, LabelledImages] | None:
     """Reads the metadata file in each split's folder. Returns None if the file of the training split has no labels."""
     parts = {}
-    for split, table in tables.items():
-        read = read_metadata(name, table, label_column, dict.fromkeys(split_names, split), split) if table else {}
+    for split, table in sorted(tables.items(), key=lambda item: item[0] != TRAIN):
+        read = None
+        if table is not None:
+            file = f"{shown[split]}/{table.name}"
+            read = read_metadata(name, table, file, label_column, lambda _, split=split: split, split)
         if read is None and split == TRAIN:
             return None
+        if read is None:
+            number = counted(len(walk(folders[split]).images), "image")
+            note(
+                name,
+                f"{shown[split]} is not used, {number}: {TRAIN} has a metadata file with labels, and this folder has none",
+            )
         parts |= read or {}
     return parts
 
 
-def _class_folders(name: str, top: Path, key: str = ROOT) -> Sequence[str]:
+def _class_folders(name: str, top: Path, shown: str, key: str = ROOT) -> Sequence[str]:
     names = subfolders(top)
     if not names:
-        raise UserError(
-            f"{key}={top}: no class folders in it; each class's images go into a folder of its own, or a "
-            f"metadata.csv with the columns file_name and label beside them"
-        )
-    if len(names) == 1 and not holds_images(top / names[0]) and len(inner := subfolders(top / names[0])) > 1:
-        note(name, f"everything is in one class, {names[0]}; if {some(inner)} are classes, use {key}={top / names[0]}")
-    if loose := loose_images(top):
-        lying = f"{counted(len(loose), 'image')} in {top} itself, in no class folder, left out: {some(loose)}"
-        note(name, lying, loose)
+        raise UserError(f"{key}={shown}: no class folders in it; {_instead(top)}")
+    if len(names) == 1 and len(inner := subfolders(top / names[0])) > 1:
+        place = top / names[0]
+        if not holds_images(place):
+            note(name, f"everything is in one class, {names[0]}; if {some(inner)} are classes, use {key}={place}")
+        else:
+            note(name, f"everything is in one class, {names[0]}, with the images of {some(inner)}")
+    note_files_in(name, top, shown, find_metadata(top))
     return names
 
 
-def _split_folders(top: Path, split_names: dict[str, str]) -> dict[str, Path]:
-    """The folders of `top` that are splits, by split.
-
-    A folder with the name of a split may be a class of that name instead. It is a split if it holds a metadata file, or
-    if it holds folders and no images. But if `top` also has a class folder, one with images and without the name of a
-    split, then no folder is a split.
-    """
-    names = subfolders(top)
-    called = {name: split_names[name.lower()] for name in names if name.lower() in split_names}
-    found = {split: top / name for name, split in called.items() if _is_split(top / name)}
-    if any(holds_images(top / name) for name in names if name not in called):
-        return {}
-    return found
-
-
-def _is_split(folder: Path) -> bool:
-    return find_metadata(folder) is not None or (bool(subfolders(folder)) and not holds_images(folder))
+def _instead(top: Path) -> str:
+    """What to do about a folder `top` without class folders."""
+    _, others = files_in(top)
+    if packed := [other for other in others if is_packed(other)]:
+        return (
+            f"it holds {counted(len(packed), 'archive')} ({some(packed)}), and an archive in a folder or an archive is not "
+            f"unpacked: unpack them into one folder each, and give the folder around them"
+        )
+    return (
+        "each class's images go into a folder of its own, or a metadata.csv with the columns file_name and label beside "
+        "them"
+    )

@@ -1,5 +1,6 @@
 """Code for all benchmark datasets. It finds files or the hub's copy, renames and counts classes, and carves splits."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -10,7 +11,7 @@ import numpy as np
 from distdiff.data.config import TestFraction, ValidationFraction
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.notes import note
-from distdiff.data.roots import no_copy_at, where_to_get
+from distdiff.data.roots import exists, no_copy_at, where_to_get
 from distdiff.data.sources.files import from_files
 from distdiff.data.sources.tables import Wanted, read_hub
 from distdiff.data.splits.carving import TRAIN, VALIDATION, complete
@@ -108,10 +109,12 @@ class NamedSet:
 
     def _read_local(self, root: str, name: str, split: str, where: str) -> Parts:
         top = followed(Path(root).expanduser())
-        if not top.exists():
+        if not exists(top):
             raise UserError(no_copy_at(root, where))
         try:
             return self.read(top, name, split)
+        except OSError as error:
+            raise UserError(f"dataset.root={root}: cannot read {error.filename} ({error.strerror})") from None
         except LayoutError as error:
             layout = "" if split == AUTHORS else f" (dataset.split={split})"
             raise UserError(f"dataset.root={root}{layout}: {error}; {where}") from None
@@ -123,7 +126,7 @@ class NamedSet:
 def find(top: Path, *places: str) -> Path:
     """The path of the first of `places` that exists below `top`. Raises `LayoutError` if none of them exists."""
     for place in places:
-        if (top / place).exists():
+        if os.path.exists(top / place):
             return top / place
     raise LayoutError(f"there is no {' or '.join(places[:2])} in it")
 

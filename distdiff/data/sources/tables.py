@@ -22,14 +22,18 @@ from distdiff.data.config import TestFraction, ValidationFraction
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.notes import note
 from distdiff.data.reading.decoding import UnreadableImage
-from distdiff.data.roots import TABLES, nothing_at
+from distdiff.data.reading.pointers import pointer
+from distdiff.data.reading.walk import walk
+from distdiff.data.roots import TABLES, exists, nothing_at
+from distdiff.data.sources.class_labels import counting_from_one, first_number
+from distdiff.data.sources.left_aside import note_locked, note_others
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION, complete
 from distdiff.data.splits.classes import in_order
 from distdiff.data.splits.usual_names import TABLE_NAMES
 from distdiff.errors import UserError, first_line
 from distdiff.hub import hub_or_cache, pinned
 from distdiff.links import followed
-from distdiff.wording import counted, printable
+from distdiff.wording import counted, printable, some
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 FORMATS = {".parquet": "parquet", ".arrow": "arrow"}
@@ -147,13 +151,13 @@ def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages
     The name of a file or of its folder tells the split.
     """
     top = followed(Path(root).expanduser())
-    if not top.exists():
+    if not exists(top):
         raise UserError(nothing_at(root, TABLES))
     try:
         if (top / "dataset_dict.json").is_file() or (top / "state.json").is_file():
             tables = datasets.load_from_disk(str(top))
         else:
-            tables = _load_files(root, top, wanted)
+            tables = _load_files(name, root, top, wanted)
     except UserError:
         raise
     except Exception as error:
@@ -170,12 +174,14 @@ def read_tables(
 
     An image that is given by its path is read only if the path is below `files_below`.
     """
-    chosen = _choose_splits(source, tables, wanted.splits)
+    chosen = _choose_splits(name, source, tables, wanted.splits)
     tables = {split: datasets.concatenate_datasets([tables[key] for key in keys]) for split, keys in chosen.items()}
     image_column = _column(source, tables[TRAIN], "image_column", wanted.image_column, ImageFeature, USUAL_IMAGES)
     label_column = _column(source, tables[TRAIN], "label_column", wanted.label_column, ClassLabel, USUAL_LABELS)
+    labels = {split: _labels(source, table, label_column) for split, table in tables.items()}
+    _count_from_zero(name, source, label_column, labels)
     parts = {
-        split: _part(name, source, table, files_below, image_column, label_column) for split, table in tables.items()
+        split: _part(name, source, table, files_below, image_column, *labels[split]) for split, table in tables.items()
     }
     for split, part in parts.items():
         if not len(part):
@@ -187,9 +193,14 @@ def read_tables(
 
 
 def _part(
-    name: str, source: str, table: datasets.Dataset, files_below: Path, image_column: str, label_column: str
+    name: str,
+    source: str,
+    table: datasets.Dataset,
+    files_below: Path,
+    image_column: str,
+    class_names: Sequence[str],
+    labels: np.ndarray,
 ) -> LabelledImages:
-    class_names, labels = _labels(source, table, label_column)
     labelled = np.flatnonzero(labels >= 0)
     if len(labelled) < len(labels):
         note(name, f"{counted(len(labels) - len(labelled), 'image')} of {source} left out, without a label")
@@ -239,6 +250,24 @@ def _labels(source: str, table: datasets.Dataset, column: str) -> tuple[Sequence
     return names, np.array([-1 if value is None else number[str(value)] for value in values], dtype=np.int64)
 
 
+def _count_from_zero(
+    name: str, source: str, column: str, labels: Mapping[str, tuple[Sequence[str], np.ndarray]]
+) -> None:
+    """Makes labels that count from one count from zero, in place. Raises `UserError` for labels outside of the names."""
+    by_names: dict[tuple[str, ...], list[np.ndarray]] = {}
+    for names, numbers in labels.values():  # a split by itself may lack the first or the last class
+        by_names.setdefault(tuple(names), []).append(numbers)
+    for names, numbers in by_names.items():
+        try:
+            first = first_number(np.concatenate(numbers), len(names))
+        except ValueError as error:
+            raise UserError(f"{source}: its column {column} has {error}") from None
+        if first:
+            note(name, f"{source}: {counting_from_one(column, names)}", about="labels")
+            for each in numbers:
+                each[each >= 0] -= first
+
+
 def _column(source: str, table: datasets.Dataset, key: str, given: str | None, kind: type, usual: Sequence[str]) -> str:
     """The column `given` or, if that is None, the only column of type `kind`.
 
@@ -260,7 +289,17 @@ def _column(source: str, table: datasets.Dataset, key: str, given: str | None, k
     return fitting[0]
 
 
-def _choose_splits(source: str, tables: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, list[str]]:
+def _note_unused(name: str, source: str, tables: Mapping[str, Any], chosen: Mapping[str, Sequence[str]]) -> None:
+    used = {key for keys in chosen.values() for key in keys}
+    for key in tables:
+        if key not in used:
+            number = counted(len(tables[key]), "image")
+            note(name, f"split {key} of {source} is not used, {number}; dataset.test_split={key} tests on it")
+
+
+def _choose_splits(
+    name: str, source: str, tables: Mapping[str, Any], wanted: Mapping[str, str]
+) -> dict[str, list[str]]:
     """The names of the tables that make up each split.
 
     `wanted` gives the names for a split, joined by `+`. If no table has one of these names, a table with a usual name
@@ -274,6 +313,7 @@ def _choose_splits(source: str, tables: Mapping[str, Any], wanted: Mapping[str, 
         if names := [name for name in named if name not in used]:
             chosen[split] = names
     if TRAIN in chosen:
+        _note_unused(name, source, tables, chosen)
         return chosen
     if len(tables) == 1:
         return {TRAIN: list(tables)}
@@ -282,31 +322,44 @@ def _choose_splits(source: str, tables: Mapping[str, Any], wanted: Mapping[str, 
     )
 
 
-def _load_files(root: str, top: Path, wanted: Wanted) -> Mapping[str, datasets.Dataset]:
+def _load_files(name: str, root: str, top: Path, wanted: Wanted) -> Mapping[str, datasets.Dataset]:
     files = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.suffix in FORMATS)
+    if top.is_dir():
+        found = walk(top)
+        others = [other for other in (*found.images, *found.others) if Path(other).suffix not in FORMATS]
+        note_others(name, f"left out of {root}", others, "no parquet or arrow file")
+        note_locked(name, root, found.locked)
     kinds = {FORMATS.get(path.suffix) for path in files}
     if len(kinds) != 1 or None in kinds:
         found = "both" if len(kinds) > 1 else "neither"
         raise UserError(f"dataset.root={root}: parquet or arrow files are needed, {found} found")
+    for path in files:
+        if (why := pointer(path)) is not None:
+            raise UserError(f"{path}: {why}")
     words = [word for split, usual in TABLE_NAMES.items() for word in (*wanted.splits[split].split("+"), *usual)]
     by_split: dict[str, list[str]] = {}
+    called = {path: _split_of(path.relative_to(top) if path != top else Path(path.name), words) for path in files}
+    others = [path.relative_to(top).as_posix() for path, split in called.items() if split is None]
+    if others and len(others) < len(files):
+        what = f"{counted(len(others), 'file')} of {root} named after no split, read as {TRAIN}: {some(others)}"
+        note(name, what, others, about="splits")
     for path in files:
-        split = _split_of(path.relative_to(top) if path != top else Path(path.name), words)
+        split = called[path] or TRAIN
         by_split.setdefault(split, []).append(glob.escape(str(path)))  # a file's name may contain [ or *
     return datasets.load_dataset(kinds.pop(), data_files=by_split)
 
 
-def _split_of(path: Path, words: Sequence[str]) -> str:
+def _split_of(path: Path, words: Sequence[str]) -> str | None:
     """The first of `words` with which the name of a file begins.
 
     If the name begins with none of them, the name of the file's folder is tried. If that name begins with none of them
-    either, the result is `train`.
+    either, the result is None.
     """
     for part in (path.name, path.parent.name):
         for word in words:
             if re.match(rf"{re.escape(word)}(?![A-Za-z0-9])", part):
                 return word
-    return TRAIN
+    return None
 
 
 def _reason(error: Exception) -> str:
