@@ -42,7 +42,7 @@ def say_enlarged(images: LabelledImages, fit: str, sizes: Mapping[str, int], mul
             note(
                 images.name,
                 f"its images, usually {side} pixels a side, are enlarged {size / side:.3g} times, to {key}={size}; "
-                f"{key}={max(SMALLEST, -(-side // multiple) * multiple)} is about their own size, and faster",
+                f"{key}={max(SMALLEST, -(-side // multiple) * multiple)} is about their own size",
                 about="sizes",
             )
 
