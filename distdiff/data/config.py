@@ -34,7 +34,7 @@ class DatasetKeys:
     name: str | None = None  # used in titles and directory names; if null, the name is taken from `hub_id` or `root`
     subject: str | None = None  # what the images show; a generator that `draws` something else causes a warning
     per_class: int | None = key(None, at_least=1)  # few-shot images per class; if null, all images are used
-    # The side in pixels of drawn digits and, by default, of the images in pretraining. describe.py says how many images
+    # The side in pixels of drawn digits, and the largest that pretraining chooses itself. describe.py says how many images
     # are smaller. Everything else uses `generator.resolution` or `classifier.input_size`.
     image_size: int = key(at_least=8, at_most=LARGEST_SIDE)
     fit: str = key("crop", choices=("crop", "squash", "pad"))

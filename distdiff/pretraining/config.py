@@ -19,8 +19,8 @@ FLOAT32_WEIGHTS = ("32-true", "32", "16-mixed", "16", "bf16-mixed", "bf16")
 @dataclass
 class PretrainKeys:
     output_dir: str | None = None  # null: the folder `pipeline` in the run's directory
-    images: str = key(ALL, choices=(ALL, TRAIN))  # train: without the images on which a study would measure
-    image_size: int | None = key(None, at_least=SMALLEST)  # null: the images' own size, at most dataset.image_size
+    images: str = key(choices=(ALL, TRAIN))  # train: without the images on which a study would measure
+    image_size: int | None = key(at_least=SMALLEST)  # null: the images' own size, at most dataset.image_size
     latent_channels: int = key(4, at_least=1)
     autoencoder_channels: list[int] = key([16, 32, 32], at_least=8)
     autoencoder_steps: int = key(1200, at_least=1)

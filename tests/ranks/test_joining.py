@@ -4,11 +4,16 @@ import socket
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import compose
 from omegaconf import OmegaConf
 
+from distdiff.caching.stages import StageCache
+from distdiff.classification.recipe import Recipe
+from distdiff.classification.training import ClassifierTrainer, training_set
+from distdiff.data.datasets import load_dataset
 from distdiff.errors import ONWARD, RankLost, UserError
 from distdiff.ranks import world
 from distdiff.ranks.arrangement import Node, Rank, arrangement
@@ -102,3 +107,17 @@ def test_only_a_job_that_can_go_on_says_so(body: str, message: str, goes_on: boo
     with pytest.raises(RankLost, match=message) as end:
         run_ranks(Node(0, 1, 2, None), "ending_member", "", OmegaConf.create({}), None)
     assert (ONWARD in str(end.value)) == goes_on
+
+
+@pytest.mark.parametrize(("batch_size", "message"), [(2, "at least 4, as each of the 2 ranks"), (5, "a multiple of 2")])
+def test_one_image_a_rank_is_refused_before_training(
+    batch_size: int, message: str, image_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Batch normalization cannot normalize one image whose last feature map has one pixel."""
+    data = ["dataset=imagefolder", f"dataset.root='{image_folder}'", f"paths.output_dir={tmp_path}"]
+    config = compose("train", [*data, f"train.batch_size={batch_size}", "classifier.input_size=8"])
+    classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(config.paths.cache_dir))
+    images = training_set(load_dataset(config.dataset).train, "crop")
+    monkeypatch.setattr("distdiff.classification.training.world", lambda: SimpleNamespace(size=2))
+    with pytest.raises(UserError, match=f"train.batch_size={batch_size} is not allowed: .*{message}"):
+        classifiers.train_together(images, 0, "train")
