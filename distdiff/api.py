@@ -20,6 +20,7 @@ from distdiff.config.composing import OURS
 from distdiff.console.output import console
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_image
+from distdiff.data.prompts import DEFAULT_TEMPLATE, filled
 from distdiff.data.reading.decoding import to_rgb
 from distdiff.data.sources.imagefolder import read_class_folders
 from distdiff.encoders.base import Encoder
@@ -140,7 +141,7 @@ class ImageExpander:
         encoder: Encoder,
         prototypes: Prototypes,
         guidance: str | Guidance = "direct",
-        prompt_template: str = "a photo of a {}.",
+        prompt_template: str = DEFAULT_TEMPLATE,
         energy: str | Energy = "hierarchical",
         exemplars: Exemplars | None = None,
         method: str | Method = "img2img",
@@ -169,7 +170,7 @@ class ImageExpander:
         encoder, energy = deepcopy(encoder).to(generator.latent_dtype), deepcopy(energy)
         self.energy = ImageEnergy(encoder, energy).to(generator.device)
         words = [name.replace("_", " ") for name in self.class_names]
-        sentences = [prompt_template.replace("{}", word) for word in words]
+        sentences = [filled(prompt_template, word) for word in words]
         for line in generator.check_prompts([[one] for one in sentences], self.class_names, "prompt_template"):
             console.print(line)
         self.prompts = replace(generator.embed(sentences), sentences=tuple(sentences))

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
+from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Assembly
@@ -30,6 +31,7 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     build_trainer(config.trainer)  # fails now if there is no such device
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+    say_enlarged_images(config, data.parts[0])
     job = Assembly(config, cache).job(data, config.seed)
     job.claim()
     job.continue_run(run_dir)

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from distdiff.caching.stages import StageCache
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer, training_set
+from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.data.readable import checked
@@ -38,6 +39,7 @@ def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:
     if where and len(images) < 2:
         raise where.wrong("it leaves one image, and a distance between distributions needs two")
     pool = training_set(splits.train, config.dataset.fit)
+    say_enlarged_images(config, pool.parts[0])
     classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(config.paths.cache_dir))
     judge = train_judge(classifiers, pool, config.measure.judge_steps, config.classifier.input_size)
     measurer = Measurer(metrics, judge, pool.parts[0])

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
+from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages
@@ -55,6 +56,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
     device = trainer_device(config.trainer)  # fails now if there is no such device
     cache = StageCache(config.paths.cache_dir)
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+    say_enlarged_images(config, data.parts[0])
     positions = spread_over_classes(data.parts[0].labels, config.preview.sources)
     sources = data.parts[0].select(positions)
     strengths, rhos, name = strengths_to_show(config), rhos_to_show(config), row_name(config)

@@ -5,6 +5,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
+from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.images import LabelledImages
 from distdiff.ranks.world import world
@@ -23,6 +24,7 @@ def run(config: DictConfig, run_dir: Path) -> float | None:
     """
     study = Study(config, run_dir)
     plan = study.plan()
+    say_enlarged_images(config, plan.pool.parts[0])
     with tracked(config, run_dir) as logger:
         results = study.run(plan, logger)
         if world().leads:

@@ -12,6 +12,7 @@ from rich.text import Text
 from distdiff.caching.stages import StageCache
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import Accuracies, ClassifierTrainer, few_shot_training_set
+from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.data.readable import readable
@@ -30,6 +31,7 @@ def train(config: DictConfig, run_dir: Path) -> float:
     test, _ = readable(splits.test, "test")
     check_measurable(test, "test")
     data = few_shot_training_set(config, splits.train, config.seed)
+    say_enlarged_images(config, data.parts[0])
     where = RowFilter.of("train.where", config.train.where)
     for directory in expanded_directories(config):
         images = read_expanded(directory, splits.train, where=where)

@@ -58,7 +58,8 @@ class StageProgress(ProgressBar):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._progress = stage_progress()
         self._progress.start()
-        self._task = self._progress.add_task(self.title, total=trainer.max_steps, unit="steps")
+        done = trainer.global_step  # more than 0 if the training goes on from a checkpoint
+        self._task = self._progress.add_task(self.title, total=trainer.max_steps, completed=done, unit="steps")
 
     def on_train_batch_end(self, *_: Any) -> None:
         self._progress.advance(self._task)

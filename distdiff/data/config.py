@@ -11,7 +11,7 @@ from omegaconf import MISSING, DictConfig
 
 from distdiff.caching.fingerprint import plain
 from distdiff.data.naming import default_name
-from distdiff.data.prompts import check_names
+from distdiff.data.prompts import DEFAULT_TEMPLATE, check_names
 from distdiff.data.reading.background import colour
 from distdiff.data.reading.value_range import ValueRange
 from distdiff.data.roots import check_root, check_root_is_there
@@ -34,11 +34,11 @@ class DatasetKeys:
     name: str | None = None  # used in titles and directory names; if null, the name is taken from `hub_id` or `root`
     subject: str | None = None  # what the images show; a generator that `draws` something else causes a warning
     per_class: int | None = key(None, at_least=1)  # few-shot images per class; if null, all images are used
-    # The side in pixels of drawn digits and, by default, of the images in pretraining. describe.py says how many images
+    # The side in pixels of drawn digits, and the largest that pretraining chooses itself. describe.py says how many images
     # are smaller. Everything else uses `generator.resolution` or `classifier.input_size`.
     image_size: int = key(at_least=8, at_most=LARGEST_SIDE)
     fit: str = key("crop", choices=("crop", "squash", "pad"))
-    prompt_template: str = "a photo of a {}."
+    prompt_template: str = DEFAULT_TEMPLATE
     class_names: Any = None  # the words for classes in prompts: {class: words}, or a .json, .csv or .txt file
     prompts_file: str | None = None  # .json or .csv file with sentences for each class; a new image gets one sentence
     split_seed: int = key(0, at_least=0, at_most=2**32 - 1)  # draws validation images and folds, never test images

@@ -5,8 +5,8 @@ from dataclasses import replace
 from omegaconf import DictConfig
 
 from distdiff.data.examining import find_range_in
-from distdiff.data.images import DatasetSplits
-from distdiff.data.prompts import class_sentences, class_words
+from distdiff.data.images import DatasetSplits, LabelledImages, joined
+from distdiff.data.prompts import class_sentences, class_words, filled
 from distdiff.data.reading.options import ReadingOptions
 from distdiff.data.splits.folds import fold_as_validation
 from distdiff.data.splits.subset import reduced
@@ -19,13 +19,35 @@ def load_dataset(config: DictConfig) -> DatasetSplits:
     If `num_folds` is set, the training images are split into folds, and the fold with the index `fold` replaces the
     validation images.
     """
-    splits = build(config) if config.num_folds is None else build(config, validation_fraction=0)
-    splits = _read_as(ReadingOptions.of(config), splits)
-    find_range_in(splits.train)  # before a part is chosen, so that all parts and folds have the same range
-    splits = replace(splits, train=reduced(splits.train, config.indices, config.fraction, config.max_images))
+    splits = _loaded(config) if config.num_folds is None else _loaded(config, validation_fraction=0)
+    splits = replace(splits, train=_reduced(config, splits.train))
     if config.num_folds is None:
         return splits
     return fold_as_validation(splits, config.num_folds, config.fold, config.split_seed)
+
+
+def load_without_carving(config: DictConfig) -> DatasetSplits:
+    """Loads a dataset for a use that measures no accuracy: images carved for validation or testing stay training images.
+
+    The validation and test images are those of the dataset's own splits; without such a split, they are an empty part.
+    `indices`, `fraction` and `max_images` choose among all training images, of which the carved ones are the last.
+    """
+    splits = _loaded(config)
+    carved = {part: getattr(splits, part).shares_source(splits.train) for part in ("validation", "test")}
+    images = joined([splits.train, *(getattr(splits, part) for part, is_carved in carved.items() if is_carved)])
+    own = {part: getattr(splits, part).select([]) for part, is_carved in carved.items() if is_carved}
+    return replace(splits, train=_reduced(config, images), **own)
+
+
+def _loaded(config: DictConfig, **more: object) -> DatasetSplits:
+    """All splits as the dataset's loader gives them."""
+    splits = _read_as(ReadingOptions.of(config), build(config, **more))
+    find_range_in(splits.train)  # before a part is chosen, so that all parts and folds have the same range
+    return splits
+
+
+def _reduced(config: DictConfig, images: LabelledImages) -> LabelledImages:
+    return reduced(images, config.indices, config.fraction, config.max_images)
 
 
 def _read_as(options: ReadingOptions, splits: DatasetSplits) -> DatasetSplits:
@@ -36,9 +58,11 @@ def _read_as(options: ReadingOptions, splits: DatasetSplits) -> DatasetSplits:
 def prompts(config: DictConfig, class_names: tuple[str, ...]) -> list[str]:
     """One prompt per class: `prompt_template` with the class's words in place of `{}`.
 
-    A class without words in the key `config.class_names` is called by its own name, with spaces in place of `_`.
+    A class without words in the key `config.class_names` is called by its own name, with spaces in place of `_`. In the
+    default template, the article is an before a vowel.
     """
-    return [config.prompt_template.replace("{}", word) for word in class_words(class_names, config.class_names)]
+    words = class_words(class_names, config.class_names)
+    return [filled(config.prompt_template, word) for word in words]
 
 
 def sentences(config: DictConfig, class_names: tuple[str, ...]) -> list[list[str]]:

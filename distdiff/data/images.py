@@ -129,6 +129,21 @@ class LabelledImages:
         return replace(left, unreadable=(*self.unreadable, *noted))
 
 
+def joined(parts: Sequence[LabelledImages]) -> LabelledImages:
+    """All images of `parts`, which come from the same source (`LabelledImages.shares_source`), one part after another."""
+    first = parts[0]
+    return replace(
+        first,
+        labels=np.concatenate([part.labels for part in parts]),
+        keys=tuple(key for part in parts for key in part.keys),
+        indices=np.concatenate([part.indices for part in parts]),
+        soft=None if first.soft is None else SoftLabels.joined([part.soft for part in parts]),
+        groups=None if first.groups is None else np.concatenate([part.groups for part in parts]),
+        origins=None if first.origins is None else tuple(origin for part in parts for origin in part.origins),
+        identity=None,
+    )
+
+
 @dataclass(frozen=True)
 class DatasetSplits:
     """The three splits of a dataset. `train` is the pool for few-shot draws.

@@ -11,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from distdiff.errors import UserError, first_line
 from distdiff.wording import counted
 
+DEFAULT_TEMPLATE = "a photo of a {}."  # of datasets that bring no template of their own
+VOWELS = tuple("aeiou")
 WORD_FILES, PROMPT_FILES = (".json", ".csv", ".txt"), (".json", ".csv")
 
 
@@ -25,6 +27,19 @@ def check_names(dataset: DictConfig) -> None:
         )
     if dataset.prompts_file is not None:
         _file("dataset.prompts_file", dataset.prompts_file, PROMPT_FILES)
+
+
+def filled(template: str, word: str) -> str:
+    """The prompt for a class: `template` with `word` in place of `{}`.
+
+    The default template gets the article an if `word` begins with a vowel letter. Any other template is taken as it is.
+
+    >>> filled("a photo of a {}.", "airplane"), filled("a photo of a {}!", "airplane")
+    ('a photo of an airplane.', 'a photo of a airplane!')
+    """
+    if template == DEFAULT_TEMPLATE and word.lower().startswith(VOWELS):
+        template = template.replace("a {}", "an {}")
+    return template.replace("{}", word)
 
 
 def class_words(class_names: Sequence[str], given: Mapping[str, str] | str | None) -> list[str]:

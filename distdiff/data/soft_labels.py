@@ -52,6 +52,11 @@ class SoftLabels:
         """The labels at `positions`, in that order."""
         return SoftLabels(self.classes[positions], self.weights[positions])
 
+    @classmethod
+    def joined(cls, parts: "Sequence[SoftLabels]") -> "SoftLabels":
+        """The labels of several parts of one source, which are equally wide."""
+        return cls(np.concatenate([part.classes for part in parts]), np.concatenate([part.weights for part in parts]))
+
     def target(self, position: int, num_classes: int) -> torch.Tensor:
         """The probabilities of all classes for the image at `position`, (num_classes,) float32."""
         target = torch.zeros(num_classes)

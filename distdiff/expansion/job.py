@@ -23,13 +23,13 @@ from distdiff.expansion.estimate import SayEstimate
 from distdiff.expansion.failures import FailureJournal, FailureLimit
 from distdiff.expansion.module import ExpansionModule, PlannedBatches
 from distdiff.expansion.plan import ExpansionPlan
-from distdiff.expansion.stopping import StopBetweenBatches
 from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import COMPANIONS, ExpandedWriter
 from distdiff.generator.pipelines import adapter_files
 from distdiff.methods.base import Method
 from distdiff.methods.img2img import Img2Img
 from distdiff.methods.synthesis import Synthesizer
+from distdiff.ranks.stopping import StopBetweenBatches
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import Counter, world
 from distdiff.store.cards import dataset_card

@@ -10,14 +10,17 @@ from distdiff.keys import Group, key
 from distdiff.ranks.arrangement import count_devices
 
 AUTOENCODER_GROUPS, UNET_GROUPS = 8, 16  # of the networks' group normalization
+SMALLEST = 16  # pixels a side
 SIZE_MULTIPLE = 8  # StableDiffusionPipeline refuses other heights and widths
+ALL, TRAIN = "all", "train"
 FLOAT32_WEIGHTS = ("32-true", "32", "16-mixed", "16", "bf16-mixed", "bf16")
 
 
 @dataclass
 class PretrainKeys:
     output_dir: str | None = None  # null: the folder `pipeline` in the run's directory
-    image_size: int = key(at_least=16)
+    images: str = key(choices=(ALL, TRAIN))  # train: without the images on which a study would measure
+    image_size: int | None = key(at_least=SMALLEST)  # null: the images' own size, at most dataset.image_size
     latent_channels: int = key(4, at_least=1)
     autoencoder_channels: list[int] = key([16, 32, 32], at_least=8)
     autoencoder_steps: int = key(1200, at_least=1)
@@ -44,8 +47,8 @@ def check(config: DictConfig) -> None:
     _check_channels("autoencoder_channels", config.pretrain.autoencoder_channels, AUTOENCODER_GROUPS)
     _check_channels("unet_channels", config.pretrain.unet_channels, UNET_GROUPS)
     keys = config.pretrain
-    multiple = max(SIZE_MULTIPLE, 2 ** (len(keys.autoencoder_channels) - 1))
-    if keys.image_size % multiple:
+    multiple = size_multiple(keys)
+    if keys.image_size is not None and keys.image_size % multiple:
         raise UserError(
             f"pretrain.image_size={keys.image_size} is not allowed: a multiple of {multiple}, as the autoencoder halves "
             f"the sides {len(keys.autoencoder_channels) - 1} times"
@@ -64,6 +67,11 @@ def check(config: DictConfig) -> None:
             f"trainer.precision={trainer.precision} is not allowed here: pretrain.py keeps its weights in float32; one of "
             + ", ".join(FLOAT32_WEIGHTS)
         )
+
+
+def size_multiple(keys: DictConfig) -> int:
+    """The number of which `pretrain.image_size` is a multiple."""
+    return max(SIZE_MULTIPLE, 2 ** (len(keys.autoencoder_channels) - 1))
 
 
 def text_heads(width: int) -> int:

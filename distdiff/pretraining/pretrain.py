@@ -3,8 +3,10 @@
 import hashlib
 import shlex
 from collections.abc import Sequence
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -12,122 +14,166 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
+from distdiff.caching.fingerprint import plain
 from distdiff.console.progress import StageProgress, console
-from distdiff.data.datasets import load_dataset, prompts
-from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.datasets import prompts
+from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_image
-from distdiff.data.readable import readable
-from distdiff.data.splits.carving import check_measurable
 from distdiff.grids import grid
 from distdiff.pretraining.autoencoder import AutoencoderTraining
 from distdiff.pretraining.config import PretrainKeys
 from distdiff.pretraining.denoiser import DenoiserTraining
+from distdiff.pretraining.images import image_size, pretraining_images
 from distdiff.pretraining.networks import build_autoencoder, build_scheduler, build_text_encoder, build_unet
+from distdiff.pretraining.progress import Progress
+from distdiff.pretraining.randomness import OTHER, RandomBatches, SeedSteps, seed_of
 from distdiff.pretraining.tokenizer import build_tokenizer
+from distdiff.ranks.stopping import StopBetweenBatches, stopping_at_once
 from distdiff.ranks.trainer import build_trainer
 from distdiff.tracking.loggers import log_image, stage_logger, tracked
 
+REVISION = 1  # increase when a change here changes the trained weights, so that old checkpoints are not used
+STAGES = AUTOENCODER, DENOISER = "autoencoder", "denoiser"
+NO_INGREDIENTS = ("output_dir", "grid_every", "images")  # keys that do not change the weights, given the images
 ENCODE_BATCH = 250
 GRID_STEPS = 25
 
 
 def pretrain(config: DictConfig, run_dir: Path) -> Path:
-    """Trains both stages of a latent diffusion pipeline, and returns the pipeline's folder."""
-    L.seed_everything(config.seed, verbose=False)
-    splits = load_dataset(config.dataset)
-    check_measurable(splits.validation, "validation", config.dataset.num_folds)
-    with tracked(config, run_dir) as logger:
-        return _pretrain(config, run_dir, splits, logger)
+    """Trains both stages of a latent diffusion pipeline, and returns the pipeline's folder.
+
+    A signal raises `Stopped`. The same configuration then goes on from the last training step.
+    """
+    with stopping_at_once():
+        config = deepcopy(config)
+        train, validation = pretraining_images(config)
+        config.pretrain.image_size = image_size(config, train)
+        class_prompts = prompts(config.dataset, train.class_names)
+        progress = Progress(config.paths.cache_dir, _ingredients(config, train, validation, class_prompts))
+        with progress.claimed(), tracked(config, run_dir) as logger:
+            return Pretraining(config, run_dir, progress, logger).run(train, validation, class_prompts)
 
 
-def _pretrain(config: DictConfig, run_dir: Path, splits: DatasetSplits, logger: Logger | None) -> Path:
-    options: PretrainKeys = config.pretrain
-    class_prompts = prompts(config.dataset, splits.train.class_names)
-    tokenizer = build_tokenizer(class_prompts)
-
-    found = {name: readable(getattr(splits, name), name)[0] for name in ("train", "validation")}
-    images = {name: part.tensors(options.image_size, config.dataset.fit) for name, part in found.items()}
-    autoencoder = build_autoencoder(options)
-    first = AutoencoderTraining(autoencoder, options.autoencoder_learning_rate, options.kl_weight)
-    losses = _fit(
-        config,
-        "autoencoder",
-        first,
-        options.autoencoder_steps,
-        options.autoencoder_batch_size,
-        TensorDataset(images["train"]),
-        TensorDataset(images["validation"]),
-        logger,
-    )
-    autoencoder.eval().requires_grad_(False)
-    latents = {name: _encode(autoencoder, pixels) for name, pixels in images.items()}
-    scale = 1 / latents["train"][0].std().item()
-    autoencoder.register_to_config(scaling_factor=scale)
-
-    unet, text_encoder = build_unet(options), build_text_encoder(options, tokenizer)
-    tokens = [_tokens(tokenizer, texts) for texts in (class_prompts, [""])]
-    second = DenoiserTraining(
-        unet, text_encoder, build_scheduler(), *tokens, options.denoiser_learning_rate, options.prompt_dropout
-    )
-    pipeline = StableDiffusionPipeline(
-        autoencoder,
-        text_encoder,
-        tokenizer,
-        unet,
-        second.scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    sampler = SampleGrids(pipeline, class_prompts, run_dir, options.grid_every, logger)
-    losses |= _fit(
-        config,
-        "denoiser",
-        second,
-        options.denoiser_steps,
-        options.denoiser_batch_size,
-        _latent_dataset(latents["train"], scale, found["train"]),
-        _latent_dataset(latents["validation"], scale, found["validation"]),
-        logger,
-        callbacks=[EMAWeightAveraging(decay=options.ema_decay), sampler],
-    )
-    target = Path(options.output_dir or run_dir / "pipeline")
-    pipeline.save_pretrained(target, safe_serialization=True)
-    sampler.draw(target / "samples.png")
-    card = model_card(config, losses, target, images["train"].shape[0], overrides_of(run_dir))
-    (target / "README.md").write_text(card, encoding="utf-8")
-    console.print(f"pipeline  {target}")
-    return target
+def _ingredients(
+    config: DictConfig, train: LabelledImages, validation: LabelledImages, class_prompts: list[str]
+) -> dict[str, Any]:
+    """Everything that can change the pipeline."""
+    keys = plain(config.pretrain)
+    return {
+        "revision": REVISION,
+        "keys": {name: value for name, value in keys.items() if name not in NO_INGREDIENTS},
+        "data": [train.identity, validation.identity],
+        "fit": config.dataset.fit,
+        "prompts": class_prompts,
+        "precision": config.trainer.precision,
+        "seed": config.seed,
+    }
 
 
-def _fit(
-    config: DictConfig,
-    stage: str,
-    module: L.LightningModule,
-    steps: int,
-    batch_size: int,
-    train: TensorDataset,
-    validation: TensorDataset,
-    logger: object,
-    callbacks: list[L.Callback] | None = None,
-) -> dict[str, float]:
-    sampler = RandomSampler(train, replacement=True, num_samples=steps * batch_size)
-    trainer = build_trainer(
-        config.trainer,
-        max_steps=steps,
-        logger=stage_logger(logger, stage),
-        callbacks=[StageProgress(f"pretrain {stage}"), *(callbacks or [])],
-        limit_val_batches=0,
-        gradient_clip_val=1.0,
-        log_every_n_steps=20,
-    )
-    trainer.fit(module, DataLoader(train, batch_size, sampler=sampler))
-    evaluator = build_trainer(config.trainer, enable_progress_bar=False)
-    (measured,) = evaluator.validate(module, DataLoader(validation, ENCODE_BATCH), verbose=False)
-    return measured
+class Pretraining:
+    """Trains a pipeline stage by stage. Each stage draws random numbers of its own, however often it is stopped."""
+
+    def __init__(self, config: DictConfig, run_dir: Path, progress: Progress, logger: Logger | None) -> None:
+        self.config, self.run_dir, self.progress, self.logger = config, run_dir, progress, logger
+        self.options: PretrainKeys = config.pretrain
+
+    def run(self, train: LabelledImages, validation: LabelledImages, class_prompts: list[str]) -> Path:
+        """Trains the pipeline on `train`, with one of `class_prompts` for each class, and saves it."""
+        config, options, run_dir = self.config, self.options, self.run_dir
+        tokenizer = build_tokenizer(class_prompts)
+        found = {"train": train, "validation": validation}
+        images = {name: part.tensors(options.image_size, config.dataset.fit) for name, part in found.items()}
+        self._seed(AUTOENCODER)
+        autoencoder = build_autoencoder(options)
+        first = AutoencoderTraining(autoencoder, options.autoencoder_learning_rate, options.kl_weight)
+        losses = self._fit(
+            AUTOENCODER,
+            first,
+            options.autoencoder_steps,
+            options.autoencoder_batch_size,
+            TensorDataset(images["train"]),
+            TensorDataset(images["validation"]),
+        )
+        autoencoder.eval().requires_grad_(False)
+        latents = {name: _encode(autoencoder, pixels) for name, pixels in images.items()}
+        scale = 1 / latents["train"][0].std().item()
+        autoencoder.register_to_config(scaling_factor=scale)
+
+        self._seed(DENOISER)
+        unet, text_encoder = build_unet(options), build_text_encoder(options, tokenizer)
+        tokens = [_tokens(tokenizer, texts) for texts in (class_prompts, [""])]
+        second = DenoiserTraining(
+            unet, text_encoder, build_scheduler(), *tokens, options.denoiser_learning_rate, options.prompt_dropout
+        )
+        pipeline = StableDiffusionPipeline(
+            autoencoder,
+            text_encoder,
+            tokenizer,
+            unet,
+            second.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        sampler = SampleGrids(pipeline, class_prompts, run_dir, options.grid_every, self.logger)
+        losses |= self._fit(
+            DENOISER,
+            second,
+            options.denoiser_steps,
+            options.denoiser_batch_size,
+            _latent_dataset(latents["train"], scale, train),
+            _latent_dataset(latents["validation"], scale, validation),
+            callbacks=[EMAWeightAveraging(decay=options.ema_decay), sampler],
+        )
+        target = Path(options.output_dir or run_dir / "pipeline")
+        pipeline.save_pretrained(target, safe_serialization=True)
+        sampler.draw(target / "samples.png")
+        card = model_card(config, losses, target, images["train"].shape[0], overrides_of(run_dir))
+        (target / "README.md").write_text(card, encoding="utf-8")
+        console.print(f"pipeline  {target}")
+        return target
+
+    def _fit(
+        self,
+        stage: str,
+        module: L.LightningModule,
+        steps: int,
+        batch_size: int,
+        train: TensorDataset,
+        validation: TensorDataset,
+        callbacks: Sequence[L.Callback] = (),
+    ) -> dict[str, float]:
+        seed = (self.config.seed, STAGES.index(stage))
+        trainer = build_trainer(
+            self.config.trainer,
+            max_steps=steps,
+            logger=stage_logger(self.logger, stage),
+            callbacks=[
+                SeedSteps(seed),
+                StageProgress(f"pretrain {stage}"),
+                *callbacks,
+                StopBetweenBatches(),
+                self.progress.callback(stage),
+            ],
+            enable_checkpointing=True,
+            limit_val_batches=0,
+            gradient_clip_val=1.0,
+            log_every_n_steps=20,
+        )
+        batches = RandomBatches(len(train), batch_size, steps, seed, lambda: trainer.global_step)
+        loader = DataLoader(train, batch_sampler=batches)
+        # The averaged weights of the last stage are known only at its end, so its end cannot be a checkpoint.
+        self.progress.fit(stage, trainer, module, loader, keep=stage != STAGES[-1])
+        self._seed(stage)
+        evaluator = build_trainer(self.config.trainer, enable_progress_bar=False, callbacks=[StopBetweenBatches()])
+        (measured,) = evaluator.validate(module, DataLoader(validation, ENCODE_BATCH), verbose=False)
+        return measured
+
+    def _seed(self, stage: str) -> None:
+        torch.manual_seed(seed_of(self.config.seed, STAGES.index(stage), OTHER))
 
 
 @torch.no_grad()

@@ -2,18 +2,23 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.errors import UserError
+
+TASKS = "SLURM_STEP_NUM_TASKS"
+INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs that Lightning, too, takes for interactive shells
+TORCHRUN, WORLD = "TORCHELASTIC_RUN_ID", "WORLD_SIZE"
 
 
 @dataclass(frozen=True)
 class Rank:
     """One of a job's `size` processes, with index `rank` in the job and index `local_rank` on host `node`.
 
-    All processes of the job meet at `rendezvous`, a file or host:port.
+    All processes of the job meet at `rendezvous`, a file or host:port. `told_by` says where `size` comes from, and what
+    to do if it is wrong.
     """
 
     rank: int
@@ -21,6 +26,7 @@ class Rank:
     local_rank: int
     node: int
     rendezvous: str
+    told_by: str = field(default="", compare=False)
 
     @property
     def leads(self) -> bool:
@@ -35,6 +41,7 @@ class Node:
     num_nodes: int
     devices: int
     rendezvous: str | None  # None if there is only one node, whose ranks meet at a temporary file
+    told_by: str = field(default="", compare=False)
 
     @property
     def leads(self) -> bool:
@@ -42,7 +49,12 @@ class Node:
 
     def rank(self, local_rank: int, rendezvous: str) -> Rank:
         return Rank(
-            self.node * self.devices + local_rank, self.num_nodes * self.devices, local_rank, self.node, rendezvous
+            self.node * self.devices + local_rank,
+            self.num_nodes * self.devices,
+            local_rank,
+            self.node,
+            rendezvous,
+            self.told_by,
         )
 
 
@@ -63,10 +75,12 @@ def arrangement(trainer: DictConfig, environment: Mapping[str, str] = os.environ
     if started.size == size:
         return started
     if started.size == num_nodes:
-        return Node(started.rank, num_nodes, devices, started.rendezvous)
+        return Node(started.rank, num_nodes, devices, started.rendezvous, started.told_by)
     raise UserError(
         f"trainer.devices={trainer.devices} on trainer.num_nodes={num_nodes} is not allowed: {started.size} processes were "
-        f"started; start {size}, one per device" + (f", or {num_nodes}, one per node" if num_nodes > 1 else "")
+        f"started; start {size}, one per device"
+        + (f", or {num_nodes}, one per node" if num_nodes > 1 else "")
+        + f" ({started.told_by})"
     )
 
 
@@ -92,36 +106,80 @@ def device_indices(trainer: DictConfig) -> list[int] | None:
 
 
 def started_by_slurm(environment: Mapping[str, str]) -> Rank | None:
-    """The rank that `srun` gave this process; None if `srun` did not start several processes (`sbatch` starts one)."""
-    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) == 1:
+    """The rank that `srun` gave this process; None if `srun` did not start several processes (`sbatch` starts one).
+
+    Raises `UserError` if variables of SLURM are missing or wrong, as when they are left over in a shell.
+    """
+    if (said := environment.get(TASKS, "1")) == "1":
         return None
+    variables = Variables(environment, TASKS, said, "srun", _advice(environment))
+    size, rank = variables.number(TASKS), variables.number("SLURM_PROCID")
+    local_rank, node = variables.number("SLURM_LOCALID"), variables.number("SLURM_NODEID")
+    job, step = variables.number("SLURM_JOB_ID"), variables.number("SLURM_STEP_ID", "0")
+    nodes = environment.get("SLURM_STEP_NODELIST") or variables.text("SLURM_JOB_NODELIST")
     from lightning.fabric.plugins.environments import SLURMEnvironment
 
-    nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
     host = environment.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
     # Simultaneous steps of one SLURM job must not use the same port.
-    port = 15000 + (int(environment["SLURM_JOB_ID"]) * 31 + int(environment.get("SLURM_STEP_ID", 0))) % 20000
-    return Rank(
-        rank=int(environment["SLURM_PROCID"]),
-        size=int(environment["SLURM_STEP_NUM_TASKS"]),
-        local_rank=int(environment["SLURM_LOCALID"]),
-        node=int(environment["SLURM_NODEID"]),
-        rendezvous=f"{host}:{environment.get('MASTER_PORT', port)}",
-    )
+    port = variables.number("MASTER_PORT", str(15000 + (job * 31 + step) % 20000))
+    return Rank(rank, size, local_rank, node, f"{host}:{port}", variables.told_by)
 
 
 def started_by_torchrun(environment: Mapping[str, str]) -> Rank | None:
-    """The rank that `torchrun` gave this process; None if `torchrun` did not start several processes."""
-    if "TORCHELASTIC_RUN_ID" not in environment or int(environment["WORLD_SIZE"]) == 1:
+    """The rank that `torchrun` gave this process; None if `torchrun` did not start several processes.
+
+    Raises `UserError` if variables of `torchrun` are missing or wrong.
+    """
+    if TORCHRUN not in environment or (said := environment.get(WORLD, "1")) == "1":
         return None
+    variables = Variables(environment, WORLD, said, "torchrun", f"unset {TORCHRUN}")
+    size, rank = variables.number(WORLD), variables.number("RANK")
+    local_rank, node = variables.number("LOCAL_RANK"), variables.number("GROUP_RANK")
     # torchrun's own store listens on MASTER_PORT, so the next port is used.
-    return Rank(
-        rank=int(environment["RANK"]),
-        size=int(environment["WORLD_SIZE"]),
-        local_rank=int(environment["LOCAL_RANK"]),
-        node=int(environment["GROUP_RANK"]),
-        rendezvous=f"{environment['MASTER_ADDR']}:{int(environment['MASTER_PORT']) + 1}",
-    )
+    rendezvous = f"{variables.text('MASTER_ADDR')}:{variables.number('MASTER_PORT') + 1}"
+    return Rank(rank, size, local_rank, node, rendezvous, variables.told_by)
+
+
+def _advice(environment: Mapping[str, str]) -> str:
+    """What to do if `srun` has not started this process, although SLURM's variables say so."""
+    name = environment.get("SLURM_JOB_NAME")
+    shell = f"; SLURM_JOB_NAME={name} looks like an interactive shell" if name in INTERACTIVE else ""
+    return f"unset {TASKS}{shell}"
+
+
+@dataclass(frozen=True)
+class Variables:
+    """The environment variables of `starter`, of which `name` has the value `value`, the number of ranks.
+
+    `advice` says what to do if `starter` has not started this process.
+    """
+
+    environment: Mapping[str, str]
+    name: str
+    value: str
+    starter: str
+    advice: str
+
+    @property
+    def told_by(self) -> str:
+        return f"{self.name}={self.value} says that {self.starter} started so many; if it did not, {self.advice}"
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self.environment.get(name, default)
+        if not value:
+            raise UserError(
+                f"{self.name}={self.value} says that {self.starter} started this process, but there is no {name} in the "
+                f"environment: if it did not, {self.advice}"
+            )
+        return value
+
+    def number(self, name: str, default: str | None = None) -> int:
+        value = self.text(name, default)
+        if not (value.isascii() and value.isdigit()):
+            raise UserError(
+                f"{name}={value} is not allowed: a whole number, which {self.starter} sets; else {self.advice}"
+            )
+        return int(value)
 
 
 def _by_hand(devices: int, num_nodes: int, environment: Mapping[str, str]) -> Node:
@@ -133,7 +191,10 @@ def _by_hand(devices: int, num_nodes: int, environment: Mapping[str, str]) -> No
             f"trainer.num_nodes={num_nodes} is not allowed without {', '.join(missing)} in the environment: set them and start "
             "the command once on each node, or start it with srun"
         )
-    node = int(environment["NODE_RANK"])
-    if not 0 <= node < num_nodes:
+    node, port = environment["NODE_RANK"], environment["MASTER_PORT"]
+    if not (node.isascii() and node.isdigit() and int(node) < num_nodes):
         raise UserError(f"NODE_RANK={node} is not allowed: an integer from 0 to {num_nodes - 1}")
-    return Node(node, num_nodes, devices, f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}")
+    if not (port.isascii() and port.isdigit()):
+        raise UserError(f"MASTER_PORT={port} is not allowed: the number of a port")
+    told_by = f"trainer.num_nodes={num_nodes} says so; start the same command on each node, with its own NODE_RANK"
+    return Node(int(node), num_nodes, devices, f"{environment['MASTER_ADDR']}:{port}", told_by)

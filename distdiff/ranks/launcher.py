@@ -58,8 +58,8 @@ def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: P
             # If all ranks raised the error, the other nodes end this job too, but not the multirun.
             mistake.shared = outcome["shared"]
             raise mistake
-    if lost is not None and not outcomes[lost]:
-        raise RankLost(_obituary(node, lost, ranks[lost].returncode))
+    if lost is not None and (silent := _silent(lost, ranks, outcomes)) is not None:
+        raise RankLost(_obituary(node, silent, ranks[silent].returncode))
     for outcome in outcomes:
         if "stopped" in outcome:
             raise Stopped(outcome["stopped"])
@@ -140,6 +140,17 @@ def _kill(ranks: list[subprocess.Popen]) -> None:
         rank.kill()  # does nothing to a rank that has ended
 
 
+def _silent(lost: int, ranks: list[subprocess.Popen], outcomes: list[dict]) -> int | None:
+    """The index of a rank that ended without an outcome, as after a crash: `lost`, or one whose end `lost` noticed.
+
+    The result is None if there is none. Ranks that this process may have ended by a signal do not count.
+    """
+    if not outcomes[lost]:
+        return lost
+    crashed = (n for n, rank in enumerate(ranks) if not outcomes[n] and (rank.returncode or 0) > 0)
+    return next(crashed, None)
+
+
 def _outcome(place: Path, local_rank: int) -> dict:
     path = place / OUTCOME.format(local_rank)
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -147,5 +158,6 @@ def _outcome(place: Path, local_rank: int) -> dict:
 
 def _obituary(node: Node, local_rank: int, status: int) -> str:
     who = f"rank {node.node * node.devices + local_rank} of {node.num_nodes * node.devices}"
-    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    return f"{who} {how}; {ONWARD}"
+    if status < 0:
+        return f"{who} was killed by {signal.Signals(-status).name}; {ONWARD}"
+    return f"{who} ended with status {status}, and its own message above says why"  # again, it would end the same way

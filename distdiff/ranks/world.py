@@ -7,6 +7,8 @@ only in the functions of this module.
 import hashlib
 import os
 import pickle
+import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,15 +18,17 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from distdiff.errors import ONWARD, RankLost, UserError, first_line
+from distdiff.errors import RankLost, UserError, first_line
 from distdiff.ranks.arrangement import Rank
+from distdiff.wording import some
 
 T = TypeVar("T")
 # How long a rank waits for the others, of which the slowest may be hours behind. A lost rank is noticed at once,
 # because its connection closes.
 PATIENCE = timedelta(days=30)
-LEFT_ALONE = f"another rank is gone; {ONWARD}"
+LEFT_ALONE = "another rank is gone, and its own message says why"
 JOINING = timedelta(minutes=30)
+SILENCE = 5.0  # seconds after which a rank that waits for others to join says for whom, and repeats it ever more rarely
 PARTING = 60  # seconds
 
 
@@ -193,13 +197,65 @@ def _cores() -> list[int]:
 
 
 def _store(place: Rank) -> "distributed.Store":
-    if os.sep in place.rendezvous:
-        return distributed.FileStore(place.rendezvous, place.size)
-    host, port = place.rendezvous.rsplit(":", 1)
+    """The store of a job, once all ranks have joined. While a rank waits for others, it says for whom."""
+    waiting = Waiting(place)
+    by_file = os.sep in place.rendezvous
+    store = distributed.FileStore(place.rendezvous, place.size) if by_file else _tcp_store(place, waiting)
+    here, ranks = distributed.PrefixStore("joined", store), [str(rank) for rank in range(place.size)]
     try:
-        return distributed.TCPStore(host, int(port), place.size, is_master=place.rank == 0, timeout=JOINING)
+        here.set(str(place.rank), "here")
+        while not here.check(ranks):
+            waiting.on(lambda: [rank for rank in ranks if not here.check([rank])])
+    except RuntimeError:
+        raise RankLost(LEFT_ALONE) from None
+    return store
+
+
+def _tcp_store(place: Rank, waiting: "Waiting") -> "distributed.Store":
+    host, port = place.rendezvous.rsplit(":", 1)
+    # TCPStore, too, would wait for the leading rank, but in silence, deaf to signals, and with a C++ trace at the end.
+    while not place.leads and not _answers(host, int(port)):
+        waiting.on(lambda: ["0"])
+    options = {"is_master": place.leads, "wait_for_workers": False, "timeout": JOINING}
+    try:
+        return distributed.TCPStore(host, int(port), place.size, **options)
     except (RuntimeError, OSError) as error:
         raise RankLost(f"the ranks cannot meet at {place.rendezvous}: {first_line(error)}") from None
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=SILENCE):
+            return True
+    except OSError:
+        return False
+
+
+class Waiting:
+    """Says for which ranks this rank waits, and gives up after `JOINING`."""
+
+    def __init__(self, place: Rank) -> None:
+        self.place = place
+        self.began = time.monotonic()
+        self.next = SILENCE
+
+    def on(self, missing: Callable[[], list[str]]) -> None:
+        """Waits a moment for the ranks that `missing` returns. Raises `RankLost` once the time is up."""
+        waited = time.monotonic() - self.began
+        if waited > JOINING.total_seconds():
+            raise RankLost(f"gave up waiting: {self._for(missing())}")
+        if waited > self.next:
+            self.next *= 4
+            print(f"distdiff: {self._for(missing())}", file=sys.stderr, flush=True)
+        time.sleep(min(0.5, 0.02 + waited / 20))
+
+    def _for(self, missing: list[str]) -> str:
+        place = self.place
+        hint = f"; {place.told_by}" if place.told_by else ""
+        return (
+            f"rank {place.rank} waits at {place.rendezvous} for {len(missing)} of {place.size} ranks (rank "
+            f"{some(missing)}){hint}"
+        )
 
 
 def _group(place: Rank, store: "distributed.Store") -> "distributed.ProcessGroupGloo":

@@ -37,6 +37,33 @@ def test_a_template_gets_the_words_of_a_class_wherever_it_asks_for_them(tmp_path
     assert sentences(config, ("sea_cow",)) == [["manatee: a manatee outdoors"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [
+        ("airplane", "a photo of an airplane."),
+        ("Apple_tree", "a photo of an Apple tree."),
+        ("orange", "a photo of an orange."),
+        ("cat", "a photo of a cat."),
+        ("7", "a photo of a 7."),
+    ],
+)
+def test_the_default_prompt_has_the_right_article(name: str, prompt: str, tmp_path) -> None:
+    assert prompts(configured("imagefolder", tmp_path), (name,)) == [prompt]
+
+
+def test_the_article_is_that_of_the_words_for_a_class(tmp_path) -> None:
+    config = configured("imagefolder", tmp_path, class_names={"n01": "owl", "ape": "monkey"})
+    assert prompts(config, ("n01", "ape")) == ["a photo of an owl.", "a photo of a monkey."]
+
+
+def test_a_template_or_sentence_of_the_users_own_stays_as_it_is(tmp_path) -> None:
+    template = configured("imagefolder", tmp_path, prompt_template="a drawing of a {}.")
+    assert prompts(template, ("owl",)) == ["a drawing of a owl."]
+    (tmp_path / "p.json").write_text('{"owl": "a photo of a {}."}')
+    sentence = configured("imagefolder", tmp_path, prompts_file=str(tmp_path / "p.json"))
+    assert sentences(sentence, ("owl",)) == [["a photo of a owl."]]
+
+
 def test_class_names_may_be_numbers(tmp_path) -> None:
     assert (
         prompts(configured("digits", tmp_path, class_names={0: "zero"}), ("0", "1"))[0] == "a photo of the digit zero."

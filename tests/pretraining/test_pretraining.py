@@ -36,6 +36,7 @@ def test_pretraining_writes_a_pipeline_that_diffusers_loads(tmp_path) -> None:
             "pretrain.autoencoder_channels=[8,8]",
             "pretrain.unet_channels=[16,16]",
             "logger=csv",
+            f"paths.output_dir={tmp_path}",
         ],
     )
     (tmp_path / ".hydra").mkdir()
