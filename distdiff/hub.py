@@ -23,8 +23,10 @@ PAUSE = 1  # seconds before the hub is asked again: a host name is not always fo
 def local_path(key: str, name: str) -> Path | None:
     """The file or folder that `<key>=<name>` means, or None for a hub id `owner/name`.
 
-    Raises `UserError` for a path that does not exist.
+    Raises `UserError` for an empty name, which `Path` takes for the current folder, and for a path that does not exist.
     """
+    if not name:
+        raise UserError(f"{key}='' is not allowed: it is empty")
     path = Path(name).expanduser()
     looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.exists()
     if not looks_local:

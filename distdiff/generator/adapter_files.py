@@ -49,8 +49,10 @@ def adapter_place(kind: AdapterKind, name: str) -> Path | HubPlace:
     """The local file, or the place on the hub, that `name` means.
 
     `name` is a local file or folder, or `owner/repository` or `owner/repository/<file>` on the hub. Raises `UserError` for
-    a path that does not exist, a file of another type, and a folder in which it is unclear which file is meant.
+    an empty name, a path that does not exist, a file of another type, and a folder in which it is unclear which file is meant.
     """
+    if not name:
+        raise UserError(f"{kind.key}='' is not allowed: it is empty")
     owner, *rest = name.split("/")
     is_path = not owner or owner.startswith((".", "~")) or Path(name).exists()
     suffix = PurePosixPath(name).suffix

@@ -41,7 +41,7 @@ def model_path(model: str, key: str = "generator.model") -> Path | None:
     """
     if model.startswith("asset:"):
         path = ASSETS / model.removeprefix("asset:")
-        if not path.is_dir():
+        if path.parent != ASSETS or not path.is_dir():
             raise UserError(f"{key}={model} is not allowed: there is no such asset")
         return path
     return local_path(key, model)

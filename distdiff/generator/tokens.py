@@ -58,18 +58,18 @@ def check_prompts(
                 f"generator.model is not allowed: a tokenizer gives the token {last} for these prompts, and its text encoder "
                 f"knows {known} tokens"
             )
-    equal: dict[tuple[tuple[int, ...], ...], dict[str, str]] = {}  # tokens -> {prompt: its first class}
+    equal: dict[tuple[tuple[int, ...], ...], list[tuple[str, str]]] = {}  # tokens -> (prompt, class)
     for name, own in zip(class_names, of_classes, strict=True):
         for prompt in own:
-            equal.setdefault(readings[prompt].kept, {}).setdefault(prompt, name)
-    shared = [owners for owners in equal.values() if len(set(owners.values())) > 1]
+            equal.setdefault(readings[prompt].kept, []).append((prompt, name))
+    shared = [owners for owners in equal.values() if len({name for _, name in owners}) > 1]
     for owners in shared:
-        one = next((prompt for prompt in owners if readings[prompt].is_cut), None)
+        one, first = next((owner for owner in owners if readings[owner[0]].is_cut), (None, None))
         if one is not None:
-            second = next(name for name in owners.values() if name != owners[one])
+            second = next(name for _, name in owners if name != first)
             lost = _quoted(next(filter(None, readings[one].cut)))
             raise UserError(
-                f"{key} is not allowed: the classes {owners[one]!r} and {second!r} get the same prompt, because this generator "
+                f"{key} is not allowed: the classes {first!r} and {second!r} get the same prompt, because this generator "
                 f"reads {_limits(family)} and cuts off {lost} of {_quoted(one)}; give shorter prompts, with the class nearer to "
                 "the beginning"
             )
@@ -78,12 +78,15 @@ def check_prompts(
         more = f" ({counted(len(cut), 'prompt')} are cut)" if len(cut) > 1 else ""
         yield f"{key}: {_cut(family, cut[0], readings[cut[0]])}{more}"
     if shared:
-        one, first = next(iter(shared[0].items()))
-        other, second = next(item for item in shared[0].items() if item[1] != first)
-        yield (
-            f"{key}: this generator reads {_quoted(one)} and {_quoted(other)} as the same prompt, so the classes {first!r} "
-            f"and {second!r} share it"
-        )
+        one, first = shared[0][0]
+        other, second = next(owner for owner in shared[0] if owner[1] != first)
+        if one == other:
+            yield f"{key}: the classes {first!r} and {second!r} have the same prompt, {_quoted(one)}"
+        else:
+            yield (
+                f"{key}: this generator reads {_quoted(one)} and {_quoted(other)} as the same prompt, so the classes "
+                f"{first!r} and {second!r} share it"
+            )
 
 
 def check_negative_prompt(family: Family, negative: str) -> Iterator[str]:

@@ -89,7 +89,15 @@ def test_words_that_differ_only_for_people_are_said() -> None:
         "prompt_template: this generator reads 'the letter A' and 'the letter a' as the same prompt, so the classes 'A' and "
         "'a' share it"
     )
-    assert generator(small_pipeline()).check_prompts([["a cell"], ["a cell"]], CLASSES) == []  # as the user wrote it
+
+
+def test_two_classes_with_one_prompt_are_said_and_refused_if_it_is_cut() -> None:
+    ours = generator(small_pipeline())
+    (line,) = ours.check_prompts([["a cell"], ["a cell"]], CLASSES)
+    assert line == "dataset.prompt_template: the classes 'cat' and 'dog' have the same prompt, 'a cell'"
+    with pytest.raises(UserError, match="the classes 'cat' and 'dog' get the same prompt, because this generator"):
+        ours.check_prompts([[f"{LONG}x"], [f"{LONG}x"]], CLASSES)
+    assert ours.check_prompts([["a cell", "a cell"], ["a dog"]], CLASSES) == []
 
 
 def test_a_word_that_was_never_learned_is_said_once_and_a_learned_one_is_not() -> None:
