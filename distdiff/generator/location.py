@@ -74,10 +74,14 @@ def split_scale(entry: str) -> tuple[str, float]:
     """
     path, colon, scale = entry.rpartition(":")
     try:
-        number = float(scale) if colon else None
+        number = float(scale) if colon and "_" not in scale else None
     except ValueError:
         number = None
     if number is None:
+        # A drive, an address and an asset have a colon too, and so may a file.
+        is_scale = colon and not {"/", "\\"} & {*scale} and len(path) > 1 and path != "asset"
+        if is_scale and not Path(entry).expanduser().exists():
+            raise UserError(f"generator.lora={entry} is not allowed: a number behind the colon")
         return entry, 1.0
     if not math.isfinite(number):
         raise UserError(f"generator.lora={entry} is not allowed: a finite scale behind the colon")

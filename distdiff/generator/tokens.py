@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from distdiff.errors import UserError
 from distdiff.generator.families import Family
-from distdiff.wording import counted, printable
+from distdiff.wording import counted, printable, some
 
 LEARNED_WORD = re.compile(r"<[^<>\s]+>")  # the form that words of textual inversions usually have
 SHOWN = 60  # characters of a prompt in a message
@@ -99,7 +99,7 @@ def check_negative_prompt(family: Family, negative: str) -> Iterator[str]:
 def check_words(
     family: Family, prompts: Sequence[str], negative: str, learned: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
-    """Yields a sentence for unknown `<words>`, and one for each textual inversion that none of the prompts uses.
+    """Yields a sentence for unknown `<words>`, and for each textual inversion that no prompt or part of a word uses.
 
     `learned` maps each entry of `generator.textual_inversion` to the words that it added.
     """
@@ -121,6 +121,23 @@ def check_words(
                 f"generator.textual_inversion={entry} changes no image: its word {words[0]} is in no prompt; write it into "
                 "dataset.prompt_template or generator.negative_prompt"
             )
+        if within := _within_words(family, texts, words):
+            yield (
+                f"generator.textual_inversion={entry}: its word {words[0]} is also read inside of {some(within)}; write other "
+                "words, or rename the learned word, such as to <name>"
+            )
+
+
+def _within_words(family: Family, texts: Sequence[str], learned: Sequence[str]) -> list[str]:
+    """The longer words of `texts` in which a tokenizer finds a word of `learned`: it looks for them everywhere."""
+    longer = dict.fromkeys(
+        word
+        for text in texts
+        for word in re.findall(r"\w+", text)
+        if word not in learned and any(own.lower() in word.lower() for own in learned)
+    )
+    numbers = {tokenizer.convert_tokens_to_ids(own) for own in learned for tokenizer, *_ in family.tokenizers()}
+    return [word for word in longer if any(numbers & {*ids} for ids in read(family, word).kept)]
 
 
 def _cut(family: Family, prompt: str, reading: Reading) -> str:

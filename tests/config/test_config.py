@@ -74,6 +74,13 @@ MISTAKES = {
     "generator.guidance_decoder=''": "generator.guidance_decoder='' is not allowed: it is empty",
     "generator.model='asset:'": "generator.model=asset: is not allowed: there is no such asset",
     "generator.resolution={a: 1}": "generator.resolution={'a': 1} is not allowed: an integer",
+    "generator.lora=['x.safetensors:abc']": "generator.lora=x.safetensors:abc is not allowed: a number behind the colon",
+    "generator.lora=['x.safetensors:']": "generator.lora=x.safetensors: is not allowed: a number behind the colon",
+    "generator.lora=['x.safetensors:1_0']": "generator.lora=x.safetensors:1_0 is not allowed: a number behind the colon",
+    "generator.lora=['https://huggingface.co/a/b/resolve/main/c/x.safetensors?download=true']": "it is the address of a page; "
+    "write a/b/c/x.safetensors",
+    "generator.lora=['https://example.org/x.safetensors']": "it is the address of a page; give a file, a folder or a hub id",
+    "generator.model='https://huggingface.co/a/b'": "is not allowed: it is the address of a page; write a/b",
     "generator.draws=[1]": "generator.draws=[1] is not allowed: a text",
     "generator.scheduler=flow_euler": "for a Stable Diffusion model, one of auto, ddim,",
     "generator.dtype=int8": "generator.dtype=int8 is not allowed: one of float32,",

@@ -114,6 +114,16 @@ def test_a_word_that_was_never_learned_is_said_once_and_a_learned_one_is_not() -
     assert line.startswith("<toy> is no learned word")
 
 
+def test_a_learned_word_that_is_read_inside_of_another_word_is_said() -> None:
+    pipeline = small_pipeline()
+    for word in ("emb", "<blob>"):
+        pipeline.load_textual_inversion({word: torch.randn(2, 16)})
+    ours = generator(pipeline, "", {"e.pt": ["emb", "emb_1"], "b.pt": ["<blob>"]})
+    (line,) = ours.check_prompts([["an emb <blob> of a member"], ["emb emb_1 <blob>s"]], CLASSES)
+    assert line.startswith("generator.textual_inversion=e.pt: its word emb is also read inside of member; write other")
+    assert ours.check_prompts([["emb of a <blob>"], ["an emb <blob>"]], CLASSES) == []
+
+
 def test_a_learned_word_of_several_vectors_is_counted_with_all_of_them() -> None:
     pipeline = small_pipeline()
     pipeline.load_textual_inversion({"<blob>": torch.randn(60, 16)})
