@@ -1,5 +1,6 @@
 """Labelled image files."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def from_class_folders(name: str, top: Path, folders: Sequence[str]) -> Labelled
         keys += found.images
         paths += [f"{top}/{folder}/{key}" for key in found.images]
         others += [f"{folder}/{other}" for other in found.others]
+    strange = [folder for folder in folders if not folder.isascii() and re.search("[\udc80-\udcff]", folder)]
+    if strange := [folder for folder in strange if (top / folder).is_dir()]:
+        note(
+            name,
+            f"{counted(len(strange), 'class folder')} of {top} with a name that is not UTF-8, so that prompts have escapes: "
+            f"{some(strange)}; dataset.class_names gives words for them",
+            strange,
+            about="file names",
+        )
     if hidden := hidden_subfolders(top):
         note(name, f"{counted(len(hidden), 'folder')} with a leading dot left out of {top}: {some(hidden)}", hidden)
     if others:
