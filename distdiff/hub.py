@@ -3,6 +3,7 @@
 Configurations are checked with the help of this module, so it imports nothing heavy.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +18,16 @@ if TYPE_CHECKING:
 
 # What libraries raise if a file is not of the kind that they expect.
 LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
+ADDRESS = re.compile(r"https?:/+(?P<host>[^/]*)/*(?P<path>[^?#]*)", re.IGNORECASE)
 PAUSE = 1  # seconds before the hub is asked again: a host name is not always found at the first try
 
 
 def local_path(key: str, name: str) -> Path | None:
     """The file or folder that `<key>=<name>` means, or None for a hub id `owner/name`.
 
-    Raises `UserError` for a path that does not exist.
+    Raises `UserError` for a path that does not exist, and for what is no name (`refuse_no_name`).
     """
+    refuse_no_name(key, name)
     path = Path(name).expanduser()
     looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.exists()
     if not looks_local:
@@ -32,6 +35,18 @@ def local_path(key: str, name: str) -> Path | None:
     if not path.exists():
         raise UserError(f"{key}={name}: no such file or folder")
     return path
+
+
+def refuse_no_name(key: str, name: str) -> None:
+    """Raises `UserError` for an empty name, which `Path` takes for the current folder, and for the address of a page."""
+    if not name:
+        raise UserError(f"{key}='' is not allowed: it is empty")
+    if address := ADDRESS.match(name):
+        page = re.sub(r"^([^/]+/[^/]+)/(?:resolve|blob|tree)/[^/]+", r"\1", address["path"]).rstrip("/")
+        wanted = (
+            f"write {page}" if "huggingface.co" in address["host"] and page else "give a file, a folder or a hub id"
+        )
+        raise UserError(f"{key}={name} is not allowed: it is the address of a page; {wanted}")
 
 
 @contextmanager

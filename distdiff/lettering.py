@@ -2,6 +2,7 @@
 
 import functools
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,9 +41,8 @@ class Lettering:
         text = printable(text)
         if self.length(text) <= width:
             return text
-        while text and self.length(f"{text}…") > width:
-            text = text[:-1]
-        return f"{text}…"
+        fitting = bisect_right(range(len(text)), width, key=lambda end: self.length(f"{text[:end]}…"))
+        return f"{text[: max(fitting - 1, 0)]}…"
 
     def write(self, draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str) -> None:
         """Writes the text with its upper left corner at `place`."""

@@ -24,7 +24,8 @@ def link(place: Path, target: Path, within: Path | str) -> None:
     try:
         place.symlink_to(path, target_is_directory=True)
     except (OSError, NotImplementedError):
-        place.write_text(f"{path}\n", encoding="utf-8")
+        # Slashes are understood by every system, so that the outputs may move to another one.
+        place.write_text(f"{path.replace(os.sep, '/')}\n", encoding="utf-8")
 
 
 def followed(path: Path) -> Path:
@@ -32,6 +33,8 @@ def followed(path: Path) -> Path:
     with suppress(OSError, ValueError):
         if path.is_file() and path.stat().st_size <= LONGEST:
             lines = path.read_text(encoding="utf-8").splitlines()
-            if len(lines) == 1 and lines[0] and (target := path.parent / lines[0]).is_dir():
-                return target
+            if len(lines) == 1 and lines[0]:
+                for written in (lines[0], lines[0].replace("\\", "/")):  # earlier versions on Windows wrote backslashes
+                    if (target := path.parent / written).is_dir():
+                        return target
     return path

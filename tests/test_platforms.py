@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -229,6 +230,21 @@ def test_a_link_out_of_the_outputs_stays_valid_when_they_move(links: bool, tmp_p
     (tmp_path / "deep").mkdir()
     shutil.move(tmp_path / "outputs", tmp_path / "deep" / "elsewhere")
     assert (followed(tmp_path / "deep" / "elsewhere" / "run" / "exported") / "file").is_file()
+
+
+def test_a_link_as_text_may_move_between_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    target, place = tmp_path / "expanded" / "data", tmp_path / "run" / "link"
+    target.mkdir(parents=True)
+    monkeypatch.setattr(Path, "symlink_to", unknown)
+    windows = SimpleNamespace(sep="\\", path=SimpleNamespace(relpath=lambda *_: r"..\expanded\data"))
+    monkeypatch.setattr("distdiff.links.os", windows)
+    link(place, target, tmp_path)
+    assert place.read_text() == "../expanded/data\n"
+    place.write_text("..\\expanded\\data\n")  # as earlier versions wrote it on Windows
+    assert followed(place).resolve() == target.resolve()
 
 
 @pytest.mark.parametrize("content", ["", "nowhere\n", "a\nb\n", "x" * 5000, "\0"])

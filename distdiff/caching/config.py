@@ -13,7 +13,9 @@ class PathsKeys:
     output_dir: str = MISSING
     expanded_dir: str = MISSING
     cache_dir: str = MISSING
-    image_cache_gb: float = key(at_least=0)  # limit on the decoded images kept in cache_dir; at 0, no images are kept
+    image_cache_gb: float = key(
+        at_least=0, at_most=1e6
+    )  # limit on the decoded images kept in cache_dir; at 0, no images are kept
 
 
 PATHS = Group("paths", PathsKeys, paths=("data_dir", "output_dir", "expanded_dir", "cache_dir"))

@@ -24,10 +24,10 @@ class AugmentationKeys:
 
 @dataclass
 class TrainKeys:
-    steps: int = key(at_least=1)
-    batch_size: int = key(at_least=2)
+    steps: int = key(at_least=1, at_most=10**9)  # beyond these ends, samplers of torch overflow
+    batch_size: int = key(at_least=2, at_most=10**6)
     learning_rate: float = key(above=0, at_most=1e30)  # a larger one overflows float32 in AdamW
-    weight_decay: float = key(at_least=0)
+    weight_decay: float = key(at_least=0, at_most=1e30)
     label_smoothing: float = key(0.0, at_least=0, at_most=1)
     synthetic_probability: float | None = key(at_least=0, at_most=1)  # null: every image is drawn equally often
     expanded: Any = None  # a directory of expanded data, or a list of them

@@ -13,8 +13,6 @@ from hydra.errors import OverrideParseException
 from distdiff.errors import UserError
 from distdiff.keys.suggesting import as_typed, in_quotes
 
-COMPLETIONS = ("install=", "uninstall=", "query=")
-
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     """Parses `arguments`. The attributes of the result are Hydra's flags, and `overrides` with all other arguments.
@@ -38,7 +36,11 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
         raise UserError(
             "--experimental-rerun is not allowed: it reads a pickle; type what <run>/.hydra/overrides.yaml lists"
         )
-    if known.shell_completion and not any(item.startswith(COMPLETIONS) for item in known.overrides):
+    if known.shell_completion and not {item.partition("=")[0] for item in known.overrides} & {
+        "install",
+        "uninstall",
+        "query",
+    }:
         raise UserError("--shell-completion is not allowed alone: add install=bash, uninstall=bash or query=bash")
     if known.resolve and not (known.cfg or known.help):
         raise UserError("--resolve is not allowed alone: use --cfg job --resolve")

@@ -16,7 +16,7 @@ from distdiff.config.command import OPTIONS, ROWS
 from distdiff.config.composing import Job, load_options, targets_of, vary
 from distdiff.errors import UserError
 from distdiff.keys import NAME, TARGET, Group, key
-from distdiff.keys.limits import check_values, explain_reference, explain_type
+from distdiff.keys.limits import check_values, explain_reference, explain_type, refuse_nested
 from distdiff.keys.paths import set_places
 from distdiff.keys.schema import options_schema, references_in, refuse_strangers, schema_of, signature_of_option
 from distdiff.keys.signatures import signature_of
@@ -81,6 +81,7 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
     schema = job.command.schema_with(schemas)
     refuse_strangers(schema, given)
     config = _resolved(_typed(schema, given, job))
+    refuse_nested(schema, config)
     for name, group in job.command.groups.items():
         set_places(group, config[name], Path.cwd() if job.chdir else None)
         for own, (alone, swept) in group.defaults.items():
@@ -149,6 +150,7 @@ def complete_option(group: Group, option: str, node: DictConfig, place: str | No
         typed = OmegaConf.merge(OmegaConf.structured(schema), node)
     except OmegaConfBaseException as error:
         raise UserError(f"{place}.{explain_type(error)}") from None
+    refuse_nested(schema, typed, f"{place}.")
     check_values(schema, typed, f"{place}.")
     return typed
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from distdiff.config.command import Command
@@ -55,6 +55,8 @@ def explain_composition(
     keys = [] if base is None else [name for name in all_keys(base) if not name.startswith("hydra")]
     for override in parsed:
         name = override.key_or_group
+        if isinstance(override.value(), dict) and base is not None and OmegaConf.is_list(OmegaConf.select(base, name)):
+            return f"{override.input_line} is not allowed: a list, [a, b]"
         if base is None or name in known or name in keys or override.is_add() or name.startswith("hydra"):
             continue
         return no_such_key(name, override.value(), keys, command.groups.values())

@@ -51,7 +51,7 @@ class DatasetKeys:
     value_range: Any = "auto"  # grey values of more than 8 bits that are black and white: auto, full or [low, high]
     num_workers: int | None = key(None, at_least=1)  # number of reading threads; if null, a fair share of the cores
     cache_dir: str = "${paths.cache_dir}"  # holds unpacked archives and decoded images
-    image_cache_gb: float = key("${paths.image_cache_gb}", at_least=0)
+    image_cache_gb: float = key("${paths.image_cache_gb}", at_least=0, at_most=1e6)
     horizontal_flip: bool = True  # whether an image keeps its label when it is mirrored
 
 

@@ -69,6 +69,8 @@ def _content(seen: Seen, options: ReadingOptions) -> bytes:
     facts, parts = seen.facts, [seen.content, f"{options.background}" if seen.facts.transparent else ""]
     if facts.rescued:
         parts.append("rescued")
+    if facts.negative:
+        parts.append("negative")
     if facts.deep and (options.value_range.given or facts.largest is not None):
         limits = options.value_range.limits()
         if facts.largest is None or limits != SIXTEEN_BITS:

@@ -27,10 +27,10 @@ class GuideKeys:
     classifier: str = key(option_of="classifier")
     augmentation: str = key(option_of="augmentation")
     input_size: int | None = key(at_least=8)  # null: the input size of the classifier
-    steps: int = key(at_least=1)
-    batch_size: int = key(at_least=2)
+    steps: int = key(at_least=1, at_most=10**9)  # beyond these ends, samplers of torch overflow
+    batch_size: int = key(at_least=2, at_most=10**6)
     learning_rate: float = key(above=0, at_most=1e30)  # a larger one overflows float32 in AdamW
-    weight_decay: float = key(at_least=0)
+    weight_decay: float = key(at_least=0, at_most=1e30)
 
 
 def check(encoder: DictConfig) -> None:

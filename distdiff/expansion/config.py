@@ -25,7 +25,7 @@ class ExpansionKeys:
     hard_fraction: float = key(0.5, above=0, at_most=1)  # the fraction of each class's images that counts as hard
     # A number, a list with one entry for each copy (a list that is too short is repeated), or {low: , high: }.
     strength: Any = key(above=0, at_most=1)
-    batch_size: int = key(at_least=1)
+    batch_size: int = key(at_least=1, at_most=10**6)
     output_dir: str | None = None
     format: str = key("imagefolder", choices=("imagefolder", "webdataset", "parquet"))
     image_format: str = key("png", choices=("png", "jpeg", "webp"))

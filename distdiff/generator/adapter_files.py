@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from distdiff.caching.fingerprint import MODEL_FILES, fingerprint_files
 from distdiff.errors import UserError
 from distdiff.generator.location import model_path
-from distdiff.hub import hub_files, hub_identity, hub_or_cache, pinned
+from distdiff.hub import hub_files, hub_identity, hub_or_cache, pinned, refuse_no_name
 from distdiff.wording import some
 
 PEFT_CONFIG = "adapter_config.json"  # PEFT writes it beside the weights; it says how strongly they count
@@ -49,8 +49,9 @@ def adapter_place(kind: AdapterKind, name: str) -> Path | HubPlace:
     """The local file, or the place on the hub, that `name` means.
 
     `name` is a local file or folder, or `owner/repository` or `owner/repository/<file>` on the hub. Raises `UserError` for
-    a path that does not exist, a file of another type, and a folder in which it is unclear which file is meant.
+    an empty name, a path that does not exist, a file of another type, and a folder in which it is unclear which file is meant.
     """
+    refuse_no_name(kind.key, name)
     owner, *rest = name.split("/")
     is_path = not owner or owner.startswith((".", "~")) or Path(name).exists()
     suffix = PurePosixPath(name).suffix
@@ -63,6 +64,8 @@ def adapter_place(kind: AdapterKind, name: str) -> Path | HubPlace:
         return HubPlace(name, None)
     if path.is_dir():
         return path / choose_file(kind, name, [entry.name for entry in path.iterdir() if entry.is_file()])
+    if path.suffix.lower() in kind.suffixes and path.suffix not in kind.suffixes:
+        raise UserError(f"{kind.key}={name} is not allowed: {_in_capitals(path.name)}")
     if path.suffix not in kind.suffixes:
         raise UserError(f"{kind.key}={name} is not allowed: a {' or '.join(kind.suffixes)} file, or a folder with one")
     return path
@@ -70,22 +73,29 @@ def adapter_place(kind: AdapterKind, name: str) -> Path | HubPlace:
 
 def choose_file(kind: AdapterKind, name: str, files: Iterable[str]) -> str:
     """The only file of `name`'s top folder that can be meant; raises `UserError` if there is none, or more than one."""
+    files = [file for file in files if "/" not in file]
     found = sorted(
         file
         for file in files
-        if "/" not in file
-        and PurePosixPath(file).suffix in kind.suffixes
-        and not any(word in file for word in NO_WEIGHTS)
+        if PurePosixPath(file).suffix in kind.suffixes and not any(word in file for word in NO_WEIGHTS)
     )
     usual = [file for file in kind.usual_names if file in found]
     if usual or len(found) == 1:
         return (usual or found)[0]
+    capitals = sorted(file for file in files if PurePosixPath(file).suffix.lower() in kind.suffixes)
+    if not found and capitals:
+        raise UserError(f"{kind.key}={name} is not allowed: {_in_capitals(capitals[0])}")
     if not found:
         raise UserError(f"{kind.key}={name} is not allowed: it has no {' or '.join(kind.suffixes)} file")
     raise UserError(
         f"{kind.key}={name} is not allowed: it has {len(found)} weight files ({some(found)}); name one, such as "
         f"{kind.key}=['{name.rstrip('/')}/{found[0]}']"
     )
+
+
+def _in_capitals(file: str) -> str:
+    suffix = PurePosixPath(file).suffix
+    return f"libraries know only files that end in {suffix.lower()}; rename {file}"
 
 
 def choose_on_hub(kind: AdapterKind, place: HubPlace) -> str:

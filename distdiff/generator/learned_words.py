@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from distdiff.errors import UserError, first_line
 from distdiff.generator.adapter_files import LEARNED_WORD, adapter_place, fetch_adapter, here
-from distdiff.generator.weight_files import damage
+from distdiff.generator.weight_files import damage, not_finite
 from distdiff.hub import hub_reason
-from distdiff.wording import some
+from distdiff.wording import printable, some
 
 BY_ENCODER = {"clip_l": ("text_encoder", "tokenizer"), "clip_g": ("text_encoder_2", "tokenizer_2")}
 UNNAMED = "emb_params"  # the only tensor of a file that AUTOMATIC1111's web interface converted
@@ -80,6 +80,10 @@ def _add_words(pipeline: DiffusionPipeline, file: Path, content: Mapping[str, An
         lacking = [name for name in BY_ENCODER if name not in vectors]
         if lacking:
             raise UserError(f"it has no {lacking[0]}, only {some(list(vectors))}")
+        numbers = {name: len(torch.atleast_2d(vectors[name])) for name in BY_ENCODER}
+        if len(set(numbers.values())) > 1:
+            counts = " and ".join(f"{number} for {name}" for name, number in numbers.items())
+            raise UserError(f"its numbers of vectors differ ({counts}); both text encoders take as many")
         word = f"<{file.stem}>"
         for name, (encoder, tokenizer) in BY_ENCODER.items():
             _add_word(pipeline, word, vectors[name], encoder, tokenizer)
@@ -116,7 +120,12 @@ def _tensors(content: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         raise UserError(
             f"it is no textual inversion: it holds {_named(strange) or 'nothing'}, and a textual inversion is {{word: vectors}}"
         )
-    return {str(name): value.detach() for name, value in content.items()}
+    found = {str(name): value.detach() for name, value in content.items()}
+    if empty := [name for name, value in found.items() if not value.numel()]:
+        raise UserError(f"it has no vectors for {_named(empty)}")
+    if reason := not_finite(found):
+        raise UserError(f"the vectors of {printable(reason)}".replace(" holds ", " hold "))
+    return found
 
 
 def _named(names: Iterable[object]) -> str:
@@ -126,7 +135,9 @@ def _named(names: Iterable[object]) -> str:
 def _add_word(pipeline: DiffusionPipeline, word: str, vectors: torch.Tensor, encoder: str, tokenizer: str) -> None:
     encoder, tokenizer = getattr(pipeline, encoder), getattr(pipeline, tokenizer)
     width = encoder.get_input_embeddings().weight.shape[1]
-    if vectors.shape[-1] != width or not len(vectors):
+    if not word.strip():
+        raise UserError("it gives an empty word to its vectors; a learned word needs a name, such as <style>")
+    if vectors.shape[-1] != width:
         raise UserError(
             f"the vectors of {word} have {vectors.shape[-1]} numbers, and this model's text encoder takes {width}; it was "
             "made for another kind of model"

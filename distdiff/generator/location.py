@@ -41,7 +41,7 @@ def model_path(model: str, key: str = "generator.model") -> Path | None:
     """
     if model.startswith("asset:"):
         path = ASSETS / model.removeprefix("asset:")
-        if not path.is_dir():
+        if path.parent != ASSETS or not path.is_dir():
             raise UserError(f"{key}={model} is not allowed: there is no such asset")
         return path
     return local_path(key, model)
@@ -74,10 +74,14 @@ def split_scale(entry: str) -> tuple[str, float]:
     """
     path, colon, scale = entry.rpartition(":")
     try:
-        number = float(scale) if colon else None
+        number = float(scale) if colon and "_" not in scale else None
     except ValueError:
         number = None
     if number is None:
+        # A drive, an address and an asset have a colon too, and so may a file.
+        is_scale = colon and not {"/", "\\"} & {*scale} and len(path) > 1 and path != "asset"
+        if is_scale and not Path(entry).expanduser().exists():
+            raise UserError(f"generator.lora={entry} is not allowed: a number behind the colon")
         return entry, 1.0
     if not math.isfinite(number):
         raise UserError(f"generator.lora={entry} is not allowed: a finite scale behind the colon")

@@ -20,9 +20,9 @@ from distdiff.console.output import console
 from distdiff.errors import UserError, first_line
 from distdiff.generator.adapter_files import LORA, PEFT_CONFIG, HubPlace, adapter_place, fetch_adapter, here, is_of_peft
 from distdiff.generator.location import split_scale
-from distdiff.generator.weight_files import damage
+from distdiff.generator.weight_files import damage, not_finite
 from distdiff.hub import hub_reason
-from distdiff.wording import some
+from distdiff.wording import printable, some
 
 OF_PEFT = "base_model.model."  # PEFT's `save_pretrained` puts this before each name
 PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")  # the parts of a pipeline that LoRAs change
@@ -85,12 +85,13 @@ def _add(pipeline: DiffusionPipeline, entry: str, file: Path, adapter: str) -> N
     if reason := damage(file):
         raise UserError(f"generator.lora={entry} cannot be loaded: {file.name}: {reason}")
     tensors = load_file(file)
+    if reason := not_finite(tensors):
+        raise UserError(f"generator.lora={entry} cannot be loaded: {file.name}: {printable(reason)}")
     renamed = _with_parts(pipeline, entry, file, tensors)
     layers = _layers(pipeline, renamed)
     if not layers:
-        raise UserError(
-            f"generator.lora={entry} cannot be loaded: {file.name} has no LoRA weights; it has {some(list(tensors))}"
-        )
+        held = some(list(tensors)) or "nothing at all"
+        raise UserError(f"generator.lora={entry} cannot be loaded: {file.name} has no LoRA weights; it has {held}")
     with _quiet():
         if renamed is tensors:  # loaded from the file, because its header may say how strongly the weights count
             options = {"weight_name": file.name, "use_safetensors": True}

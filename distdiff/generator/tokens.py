@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from distdiff.errors import UserError
 from distdiff.generator.families import Family
-from distdiff.wording import counted, printable
+from distdiff.wording import counted, printable, some
 
 LEARNED_WORD = re.compile(r"<[^<>\s]+>")  # the form that words of textual inversions usually have
 SHOWN = 60  # characters of a prompt in a message
@@ -58,18 +58,18 @@ def check_prompts(
                 f"generator.model is not allowed: a tokenizer gives the token {last} for these prompts, and its text encoder "
                 f"knows {known} tokens"
             )
-    equal: dict[tuple[tuple[int, ...], ...], dict[str, str]] = {}  # tokens -> {prompt: its first class}
+    equal: dict[tuple[tuple[int, ...], ...], list[tuple[str, str]]] = {}  # tokens -> (prompt, class)
     for name, own in zip(class_names, of_classes, strict=True):
         for prompt in own:
-            equal.setdefault(readings[prompt].kept, {}).setdefault(prompt, name)
-    shared = [owners for owners in equal.values() if len(set(owners.values())) > 1]
+            equal.setdefault(readings[prompt].kept, []).append((prompt, name))
+    shared = [owners for owners in equal.values() if len({name for _, name in owners}) > 1]
     for owners in shared:
-        one = next((prompt for prompt in owners if readings[prompt].is_cut), None)
+        one, first = next((owner for owner in owners if readings[owner[0]].is_cut), (None, None))
         if one is not None:
-            second = next(name for name in owners.values() if name != owners[one])
+            second = next(name for _, name in owners if name != first)
             lost = _quoted(next(filter(None, readings[one].cut)))
             raise UserError(
-                f"{key} is not allowed: the classes {owners[one]!r} and {second!r} get the same prompt, because this generator "
+                f"{key} is not allowed: the classes {first!r} and {second!r} get the same prompt, because this generator "
                 f"reads {_limits(family)} and cuts off {lost} of {_quoted(one)}; give shorter prompts, with the class nearer to "
                 "the beginning"
             )
@@ -78,12 +78,15 @@ def check_prompts(
         more = f" ({counted(len(cut), 'prompt')} are cut)" if len(cut) > 1 else ""
         yield f"{key}: {_cut(family, cut[0], readings[cut[0]])}{more}"
     if shared:
-        one, first = next(iter(shared[0].items()))
-        other, second = next(item for item in shared[0].items() if item[1] != first)
-        yield (
-            f"{key}: this generator reads {_quoted(one)} and {_quoted(other)} as the same prompt, so the classes {first!r} "
-            f"and {second!r} share it"
-        )
+        one, first = shared[0][0]
+        other, second = next(owner for owner in shared[0] if owner[1] != first)
+        if one == other:
+            yield f"{key}: the classes {first!r} and {second!r} have the same prompt, {_quoted(one)}"
+        else:
+            yield (
+                f"{key}: this generator reads {_quoted(one)} and {_quoted(other)} as the same prompt, so the classes "
+                f"{first!r} and {second!r} share it"
+            )
 
 
 def check_negative_prompt(family: Family, negative: str) -> Iterator[str]:
@@ -96,7 +99,7 @@ def check_negative_prompt(family: Family, negative: str) -> Iterator[str]:
 def check_words(
     family: Family, prompts: Sequence[str], negative: str, learned: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
-    """Yields a sentence for unknown `<words>`, and one for each textual inversion that none of the prompts uses.
+    """Yields a sentence for unknown `<words>`, and for each textual inversion that no prompt or part of a word uses.
 
     `learned` maps each entry of `generator.textual_inversion` to the words that it added.
     """
@@ -118,6 +121,23 @@ def check_words(
                 f"generator.textual_inversion={entry} changes no image: its word {words[0]} is in no prompt; write it into "
                 "dataset.prompt_template or generator.negative_prompt"
             )
+        if within := _within_words(family, texts, words):
+            yield (
+                f"generator.textual_inversion={entry}: its word {words[0]} is also read inside of {some(within)}; write other "
+                "words, or rename the learned word, such as to <name>"
+            )
+
+
+def _within_words(family: Family, texts: Sequence[str], learned: Sequence[str]) -> list[str]:
+    """The longer words of `texts` in which a tokenizer finds a word of `learned`: it looks for them everywhere."""
+    longer = dict.fromkeys(
+        word
+        for text in texts
+        for word in re.findall(r"\w+", text)
+        if word not in learned and any(own.lower() in word.lower() for own in learned)
+    )
+    numbers = {tokenizer.convert_tokens_to_ids(own) for own in learned for tokenizer, *_ in family.tokenizers()}
+    return [word for word in longer if any(numbers & {*ids} for ids in read(family, word).kept)]
 
 
 def _cut(family: Family, prompt: str, reading: Reading) -> str:

@@ -2,8 +2,14 @@
 
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    import torch
+
+START = 512  # bytes that are looked at to tell a page or a text from weights
 LFS_MARK = b"version https://git-lfs.github.com/spec/"
 
 
@@ -16,11 +22,13 @@ def damage(file: Path) -> str | None:
     if not size:
         return "it is empty"
     with open(file, "rb") as content:
-        start = content.read(len(LFS_MARK))
-        if start == LFS_MARK:
+        start = content.read(START)
+        if start.startswith(LFS_MARK):
             return "it is a git-lfs pointer, not the weights themselves (git lfs pull gets them)"
+        if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+            return "it is a web page, not weights (a link to a file's page was saved instead of the file)"
         if file.suffix != ".safetensors":
-            return None
+            return "it is a text, not weights" if _is_text(start) else None
         content.seek(0)
         try:
             (length,) = struct.unpack("<Q", content.read(8))
@@ -35,3 +43,16 @@ def damage(file: Path) -> str | None:
     if 8 + length + end > size:
         return f"it is cut short: {size:,} bytes of {8 + length + end:,}"
     return None
+
+
+def not_finite(tensors: Mapping[str, "torch.Tensor"]) -> str | None:
+    """Which tensor holds NaN or infinite values, which would make every image black, or None if all are finite."""
+    for name, tensor in tensors.items():
+        if not tensor.float().isfinite().all():
+            return f"{name} holds values that are not finite"
+    return None
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether the beginning of a file is printable ASCII, as no archive or pickle of tensors is."""
+    return all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start)

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +15,7 @@ from distdiff.keys import TARGET
 from distdiff.keys.suggesting import all_keys
 
 TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "List": "a list, [a, b]"}
+WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text", list: "a list, [a, b]"}
 NOT_NUMBERS = "a finite number"  # OmegaConf accepts nan and inf as floats
 
 
@@ -22,6 +23,18 @@ def check_values(schema: type, config: DictConfig, prefix: str = "") -> None:
     """Raises `UserError` for a key without a value, and for a value that the key does not allow."""
     for name, value, limits in _constrained(schema, config, prefix):
         _check(name, value, limits)
+
+
+def refuse_nested(schema: type, config: DictConfig, prefix: str = "") -> None:
+    """Raises `UserError` for a list or mapping inside a list of texts or numbers, where OmegaConf allows it."""
+    for item in fields(schema):
+        name, node = f"{prefix}{item.name}", config._get_node(item.name)
+        if is_dataclass(item.type) and OmegaConf.is_dict(node):
+            refuse_nested(item.type, node, f"{name}.")
+        elif OmegaConf.is_list(node) and (words := WORDS.get(node._metadata.element_type)) and not node._is_none():
+            for index, part in enumerate(node):
+                if OmegaConf.is_config(part):
+                    raise UserError(f"{name}[{index}]={part} is not allowed: {words}")
 
 
 def describe(limits: Mapping[str, Any]) -> str:
@@ -88,9 +101,14 @@ def explain_type(error: OmegaConfBaseException, parsed: Iterable[Override] = ())
     if "is not a ListConfig" in reason:
         given = next((f"={o.value()}" for o in parsed if o.key_or_group == key), "")
         return f"{key}{given} is not allowed: a list, [a, b]"
-    if "is not Optional" in reason:
-        return f"{key}=null is not allowed: it needs a value"
-    value = re.search(r"Value '(.*?)' (?:of type '\w+' )?could", reason)
+    is_null = any(
+        each in reason for each in ("is not Optional", "NoneType is not a subclass", "value 'None' for field")
+    )
+    if is_null:
+        return f"{key}=null is not allowed: {_wanted(error) or 'it needs a value'}"
+    if text := re.search(r"Cannot convert '.*?' to string: '(.*)'$", reason):
+        return f"{key}={text.group(1)} is not allowed: {WORDS[str]}"
+    value = re.search(r"Value '(.*?)' (?:of type '\w+' (?:could|is)|could not|is not)", reason)
     wanted = next((words for name, words in TYPE_NAMES.items() if name in reason), None)
     if value is None or wanted is None:
         return f"{key}: {reason}"
@@ -109,3 +127,21 @@ def explain_reference(config: DictConfig) -> str:
         except RecursionError:
             return f"{name} is not allowed: it refers to itself"
     return "a value refers to something that cannot be resolved"
+
+
+def _wanted(error: OmegaConfBaseException) -> str | None:
+    """The type of the key or of the list's element that an error is about, in words."""
+    owner = _unless_null(error.ref_type)
+    if is_dataclass(owner):
+        item = next((item for item in fields(owner) if item.name == error.key), None)
+        if item is not None and "choices" in item.metadata:
+            return describe(item.metadata)
+        kind = None if item is None else _unless_null(item.type)
+    else:
+        kind = next(iter(get_args(owner)), None) if get_origin(owner) is list else None
+    return WORDS.get(get_origin(kind) or kind)
+
+
+def _unless_null(kind: Any) -> Any:
+    """The type itself of one that is `<type> | None`."""
+    return next(each for each in get_args(kind) if each is not type(None)) if type(None) in get_args(kind) else kind

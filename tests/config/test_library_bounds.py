@@ -63,12 +63,13 @@ def network() -> nn.Module:
     return nn.Linear(2, 2)
 
 
-def trains(learning_rate: float = 1e-3, weight_decay: float = 0.0) -> None:
+def trains(learning_rate: float = 1e-3, weight_decay: float = 0.0) -> bool:
     module = network()
     found = one_cycle(module.parameters(), 1, learning_rate, weight_decay, warm_up=0.2)
     module(torch.ones(1, 2)).sum().backward()
     found["optimizer"].step()
     found["lr_scheduler"]["scheduler"].step()
+    return all(each.isfinite().all() for each in module.parameters())
 
 
 def mixes_zeros_and_ones_or_halves(alpha: float) -> bool:
@@ -132,7 +133,7 @@ BOUNDS = [
     Bound("expansion.save_size", opens, above=13_378),
     Bound("expansion.quality", lambda quality: saves("webp", quality), -1, 101),
     Bound("train.learning_rate", lambda rate: trains(learning_rate=rate), above=1e39),
-    Bound("train.weight_decay", lambda decay: trains(weight_decay=decay), -1e-3),
+    Bound("train.weight_decay", lambda decay: trains(weight_decay=decay), -1e-3, 1e42),
     Bound(
         "train.label_smoothing",
         lambda share: F.cross_entropy(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long), label_smoothing=share),
@@ -262,6 +263,14 @@ REFUSED = {
     "at most 15",
     "expand selection=energy selection.ratio=1e300": "selection.ratio=1e+300 is not allowed: a number at least 1, at most",
     "expand expansion.quality=0 expansion.image_format=jpeg": "expansion.quality=0 is not allowed: jpeg begins at 1",
+    "expand dataset.image_cache_gb=1e300": "dataset.image_cache_gb=1e+300 is not allowed: a number at least 0, at most",
+    "expand paths.image_cache_gb=1e300": "image_cache_gb=1e+300 is not allowed: a number at least 0, at most",
+    "train train.batch_size=99999999999999999999": "train.batch_size=99999999999999999999 is not allowed: a number at least 2, "
+    "at most 1000000",
+    "train train.steps=99999999999999999999": "train.steps=99999999999999999999 is not allowed: a number at least 1, at most",
+    "expand expansion.batch_size=1000001": "expansion.batch_size=1000001 is not allowed: a number at least 1, at most 1000000",
+    "expand encoder=guide encoder.guide.batch_size=1000001": "encoder.guide.batch_size=1000001 is not allowed: a number at "
+    "least 2, at most 1000000",
     "expand expansion.factor=1000001": "expansion.factor=1000001 is not allowed: a number at least 1, at most 1000000",
     "pretrain pretrain.image_size=18": "pretrain.image_size=18 is not allowed: a multiple of 8",
     "pretrain pretrain.image_size=40 pretrain.autoencoder_channels=[8,8,8,8,8]": "a multiple of 16, as the autoencoder halves "

@@ -120,6 +120,30 @@ def test_damaged_exif_costs_no_image_and_no_orientation_that_can_be_read(name: s
     assert_read(encoded("WEBP", lossless=True, exif=block), turned)
 
 
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("alpha", [True, False])
+def test_a_webp_with_a_cut_tag_or_a_wrong_size_is_read(alpha: bool, lossless: bool) -> None:
+    stream = io.BytesIO()
+    image = PICTURE.copy()
+    if alpha:
+        image.putalpha(Image.linear_gradient("L").resize(PICTURE.size))
+    image.save(stream, "WEBP", lossless=lossless, quality=100, exif=exif(SIX))
+    whole = stream.getvalue()
+    expected = read_image(io.BytesIO(whole), "whole")
+    assert expected.size == (32, 48)
+    sizes = (len(whole) + 90, 2**32 - 2, 30, 0)
+    for content in (whole[:-4], *(whole[:4] + struct.pack("<L", size) + whole[8:] for size in sizes)):
+        assert np.array_equal(read_image(io.BytesIO(content), "damaged"), expected)
+    with pytest.raises(UnreadableImage, match=r"it is damaged \("):
+        read_image(io.BytesIO(whole[:200]), "cut")
+
+
+def test_a_file_with_a_known_beginning_is_called_damaged() -> None:
+    for start in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"GIF89a", b"II*\0", b"RIFF\0\0\0\0WEBP"):
+        with pytest.raises(UnreadableImage, match="it is damaged"):
+            read_image(io.BytesIO(start + b"junk" * 9), "junk")
+
+
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
 def test_damaged_exif_in_an_avif_costs_no_image() -> None:
     whole = encoded("AVIF", quality=100, subsampling="4:4:4", exif=exif((0x010E, ASCII, 4, b"abcd")))
@@ -148,6 +172,8 @@ def test_a_jpeg_with_a_damaged_segment_of_tags_is_read(damaged: bytes) -> None:
         chunk(b"iCCP", b"name\0\1zzz"),
         chunk(b"iCCP", b""),
         *(chunk(kind, b"") for kind in (b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"acTL")),
+        *(chunk(kind, b"a")[:-1] + b"?" for kind in (b"cICP", b"mDCV", b"cLLI", b"iDOT", b"vpAg", b"oFFs", b"caBX")),
+        *(chunk(kind, b"a")[:-1] + b"?" for kind in (b"pCAL", b"sCAL", b"sTER", b"gIFg", b"gIFx", b"dSIG")),
         chunk(b"acTL", struct.pack(">LL", 2, 0)) + chunk(b"fcTL", b"short"),
         chunk(b"zTXt", b"key\0\7abc"),
         chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(2**21))),

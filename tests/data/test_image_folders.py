@@ -1,6 +1,7 @@
 """Folders of images as people have them, and what becomes of them."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,3 +163,14 @@ def test_one_image_a_class_can_be_expanded_but_not_measured(small_run: list[str]
     assert len(list(made.rglob("*.png"))) == 4
     with pytest.raises(UserError, match="no test image of 2 of 2 classes"):
         train(compose("train", [*given, "logger=none", f"paths.output_dir={tmp_path}"]), tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have only file names in Unicode")
+def test_a_class_folder_whose_name_is_not_utf8_is_said(tmp_path, capsys) -> None:
+    for name in (b"caf\xe9", "thé".encode()):
+        for number in range(4):
+            picture(tmp_path / "photos" / os.fsdecode(name) / f"{number}.png", number)
+    assert load("imagefolder", tmp_path, root=str(tmp_path / "photos")).train.class_names == ("caf\\xe9", "thé")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 class folder of" in said
+    assert "not UTF-8, so that prompts have escapes: caf\\xe9; dataset.class_names gives words" in said

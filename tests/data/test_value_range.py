@@ -15,10 +15,12 @@ from sources import configured, load
 from distdiff.api import load_images
 from distdiff.commands.describe import describe
 from distdiff.data import examining, readable
+from distdiff.data.cache.examined import Examined, Seen
 from distdiff.data.datasets import load_dataset
 from distdiff.data.examining import examine, identity_of
 from distdiff.data.images import LabelledImages
-from distdiff.data.reading.decoding import facts_of
+from distdiff.data.reading.decoding import Facts, facts_of, read_image
+from distdiff.data.reading.options import ReadingOptions
 from distdiff.data.reading.value_range import ValueRange
 from distdiff.data.splits.few_shot import draw_few_shot
 from distdiff.errors import UserError
@@ -149,6 +151,24 @@ def test_a_format_that_says_what_is_white_keeps_it_and_sets_no_range(tmp_path: P
     images = load("imagefolder", tmp_path, root=str(tmp_path / "scans"), validation_fraction=0).train
     assert levels(images, "own.pgm") == [0, 127, 255]
     assert levels(images, "twelve.png") == [0, 128, 255]
+
+
+def test_a_negative_of_sixteen_bits_is_shown_as_a_positive_and_has_its_own_identity(tmp_path: Path) -> None:
+    values = np.array([[0, 30000, 65535]], np.uint16)
+    for name, meaning in (("negative", 0), ("positive", 1)):
+        Image.fromarray(values).save(tmp_path / f"{name}.tif", tiffinfo={262: meaning, 274: 3})
+    found = [np.asarray(read_image(tmp_path / f"{name}.tif"))[0, :, 0].tolist() for name in ("negative", "positive")]
+    assert found == [[0, 138, 255], [255, 117, 0]]
+    facts = [facts_of(tmp_path / f"{name}.tif") for name in ("negative", "positive")]
+    assert [each.negative for each in facts] == [True, False]
+    assert len({examining._content(Seen("content", each), ReadingOptions()) for each in facts}) == 2
+
+
+def test_what_an_earlier_version_noted_of_images_of_eight_bits_is_kept() -> None:
+    known = Examined(None, None, contents={"a": [False, False, False, None], "b": [False, False, True, 9]})
+    known.contents = {"a": [False, False, False, None], "b": [False, False, True, 9]}
+    assert known.content("a") == Seen("a", Facts())
+    assert known.content("b") is None
 
 
 def test_squares_tables_and_a_notebook_s_images_have_the_range_too(tmp_path: Path) -> None:

@@ -138,6 +138,19 @@ def test_heads_and_titles_of_a_grid_are_as_wide_as_they_are_drawn(fonts) -> None
     assert Lettering(11).length(Lettering(11).cut("犬" * 40, 60)) <= 60
 
 
+def test_a_long_text_is_cut_where_it_just_fits_and_in_few_steps(fonts, monkeypatch: pytest.MonkeyPatch) -> None:
+    fonts()
+    asked: list[str] = []
+    length = Lettering.length
+    monkeypatch.setattr(Lettering, "length", lambda self, text: asked.append(text) or length(self, text))
+    for text in ("犬 and dog " * 500, "a" * 5000):
+        found = Lettering(11).cut(text, 300)
+        assert text.startswith(found[:-1])
+        assert length(Lettering(11), found) <= 300 < length(Lettering(11), f"{text[: len(found)]}…")
+    assert len(asked) < 40
+    assert Lettering(11).cut("wide", 1) == "…"
+
+
 def test_a_dataset_in_many_scripts_is_expanded_and_read_again(folder: Path, small_run: list[str]) -> None:
     splits = load("imagefolder", folder.parent, root=str(folder), validation_fraction=0)
     assert set(splits.train.class_names) == set(CLASSES)

@@ -101,6 +101,13 @@ CASES = {
     "picture.bin": lambda path: torch.save({"x": torch.zeros(3, 8, 8)}, path),
     "nothing.bin": lambda path: torch.save({}, path),
     "text.pt": lambda path: path.write_text("hello"),
+    "page.pt": lambda path: path.write_text("\n<!DOCTYPE html><html>"),
+    "page.safetensors": lambda path: path.write_text("<html lang='en'>"),
+    "none.pt": lambda path: torch.save({"<blob>": torch.zeros(0, 16)}, path),
+    "nan.pt": lambda path: torch.save({"<blob>": torch.full((1, 16), torch.nan)}, path),
+    "infinite.safetensors": lambda path: save_file({"<blob>": torch.full((1, 16), torch.inf)}, path),
+    "unnamed.pt": lambda path: torch.save({"": torch.ones(1, 16)}, path),
+    "blank.safetensors": lambda path: save_file({" ": torch.ones(1, 16)}, path),
     "empty.pt": lambda path: path.write_bytes(b""),
     "pointer.bin": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
     "half.pt": lambda path: (
@@ -120,7 +127,14 @@ WORDS = {
     "list.bin": "it holds a list; a textual inversion is {word: vectors}",
     "picture.bin": "it is no textual inversion: it holds 'x'",
     "nothing.bin": "it holds nothing",
-    "text.pt": "it is no file of tensors (",
+    "text.pt": "it is a text, not weights",
+    "page.pt": "it is a web page, not weights",
+    "page.safetensors": "it is a web page, not weights",
+    "none.pt": "it has no vectors for '<blob>'",
+    "nan.pt": "the vectors of <blob> hold values that are not finite",
+    "infinite.safetensors": "the vectors of <blob> hold values that are not finite",
+    "unnamed.pt": "it gives an empty word to its vectors",
+    "blank.safetensors": "it gives an empty word to its vectors",
     "empty.pt": "it is empty",
     "pointer.bin": "it is a git-lfs pointer",
     "half.pt": "it is no file of tensors (",
@@ -152,6 +166,9 @@ def test_a_model_with_two_encoders_takes_two_vectors_from_a_pickle_too(tmp_path:
     torch.save({"clip_l": torch.ones(2, 16), "clip_g": torch.zeros(2, 16)}, tmp_path / "blob.pt")
     generator = load(tmp_path / "xl", f"{tmp_path}/blob.pt")
     torch.testing.assert_close(vector_of(generator, "<blob>_1"), torch.ones(16))
+    torch.save({"clip_l": torch.ones(2, 16), "clip_g": torch.ones(1, 16)}, tmp_path / "odd.pt")
+    with pytest.raises(UserError, match=r"odd.pt: its numbers of vectors differ \(2 for clip_l and 1 for clip_g\)"):
+        load(tmp_path / "xl", f"{tmp_path}/odd.pt")
     torch.save({"<blob>": torch.ones(1, 16)}, tmp_path / "one.pt")
     with pytest.raises(UserError, match="it has no clip_l, only <blob>; this model takes vectors for both"):
         load(tmp_path / "xl", f"{tmp_path}/one.pt")

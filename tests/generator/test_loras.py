@@ -144,6 +144,12 @@ def test_a_text_encoders_lora_that_peft_saved_finds_its_part(pipeline_folder: Pa
         ("wide_text", "layers.0.self_attn.q_proj takes 32 numbers in the file, and 16 in this model"),
         ("torn", "1 of its 16 layers have only one of their two matrices, such as unet.down_blocks."),
         ("no_lora", "x.safetensors has no LoRA weights; it has a"),
+        ("nothing", "x.safetensors has no LoRA weights; it has nothing at all"),
+        (
+            "nan",
+            "x.safetensors: unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k.lora_A.weight holds values",
+        ),
+        ("page", "x.safetensors: it is a web page, not weights"),
         ("cut", "x.safetensors: it is cut short: "),
         ("pointer", "it is a git-lfs pointer"),
         ("empty", "x.safetensors: it is empty"),
@@ -171,12 +177,19 @@ def test_a_file_that_does_not_fit_is_one_line_with_its_name_and_the_cause(
         },
         "torn": lambda: dict(list(weights.items())[1:]),
         "no_lora": lambda: {"a": torch.zeros(1)},
+        "nothing": dict,
+        "nan": lambda: {n: t * torch.nan for n, t in weights.items()},
     }.get(name, lambda: weights)()
     save_file(tensors, file)
     if name == "cut":
         file.write_bytes(file.read_bytes()[:-100])
-    elif name in ("pointer", "empty", "junk"):
-        texts = {"pointer": "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "empty": "", "junk": "x" * 99}
+    elif name in ("pointer", "empty", "junk", "page"):
+        texts = {
+            "page": "<!doctype html>",
+            "pointer": "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "empty": "",
+            "junk": "x" * 99,
+        }
         file.write_text(texts[name])
     with pytest.raises(UserError) as caught:
         load(pipeline_folder, str(file))
@@ -250,6 +263,13 @@ def test_a_folder_with_several_files_needs_a_choice(
         config(pipeline_folder, f"generator.lora=[{tmp_path}/none]")
     with pytest.raises(UserError, match="is not allowed: a \\.safetensors file, or a folder with one"):
         config(pipeline_folder, f"generator.lora=[{tmp_path}/notes.txt]")
+
+
+def test_an_ending_in_capitals_is_named(pipeline_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "X.SAFETENSORS").write_bytes(b"")
+    for name in (tmp_path / "X.SAFETENSORS", tmp_path):
+        with pytest.raises(UserError, match=r"only files that end in \.safetensors; rename X\.SAFETENSORS"):
+            config(pipeline_folder, f"generator.lora=[{name}]")
 
 
 @pytest.fixture

@@ -89,7 +89,15 @@ def test_words_that_differ_only_for_people_are_said() -> None:
         "prompt_template: this generator reads 'the letter A' and 'the letter a' as the same prompt, so the classes 'A' and "
         "'a' share it"
     )
-    assert generator(small_pipeline()).check_prompts([["a cell"], ["a cell"]], CLASSES) == []  # as the user wrote it
+
+
+def test_two_classes_with_one_prompt_are_said_and_refused_if_it_is_cut() -> None:
+    ours = generator(small_pipeline())
+    (line,) = ours.check_prompts([["a cell"], ["a cell"]], CLASSES)
+    assert line == "dataset.prompt_template: the classes 'cat' and 'dog' have the same prompt, 'a cell'"
+    with pytest.raises(UserError, match="the classes 'cat' and 'dog' get the same prompt, because this generator"):
+        ours.check_prompts([[f"{LONG}x"], [f"{LONG}x"]], CLASSES)
+    assert ours.check_prompts([["a cell", "a cell"], ["a dog"]], CLASSES) == []
 
 
 def test_a_word_that_was_never_learned_is_said_once_and_a_learned_one_is_not() -> None:
@@ -104,6 +112,16 @@ def test_a_word_that_was_never_learned_is_said_once_and_a_learned_one_is_not() -
     assert line.startswith("generator.textual_inversion=blob.bin changes no image: its word <blob> is in no prompt")
     (line,) = generator(pipeline, "<blob>", {"blob.bin": ["<blob>"]}).check_prompts([["a <toy>"]], ("cat",))
     assert line.startswith("<toy> is no learned word")
+
+
+def test_a_learned_word_that_is_read_inside_of_another_word_is_said() -> None:
+    pipeline = small_pipeline()
+    for word in ("emb", "<blob>"):
+        pipeline.load_textual_inversion({word: torch.randn(2, 16)})
+    ours = generator(pipeline, "", {"e.pt": ["emb", "emb_1"], "b.pt": ["<blob>"]})
+    (line,) = ours.check_prompts([["an emb <blob> of a member"], ["emb emb_1 <blob>s"]], CLASSES)
+    assert line.startswith("generator.textual_inversion=e.pt: its word emb is also read inside of member; write other")
+    assert ours.check_prompts([["emb of a <blob>"], ["an emb <blob>"]], CLASSES) == []
 
 
 def test_a_learned_word_of_several_vectors_is_counted_with_all_of_them() -> None:

@@ -82,7 +82,9 @@ class Examined:
 
     def content(self, content: str) -> Seen | None:
         match self.contents.get(content):
-            case [bool(), bool(), bool(), int() | None] as values:
+            case [bool(), bool(), bool(), int() | None, bool()] as values:
+                return Seen(content, Facts(*values))
+            case [bool(), bool(), False, None] as values:  # an earlier version, which did not know negatives
                 return Seen(content, Facts(*values))
         return None
 

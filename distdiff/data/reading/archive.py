@@ -95,6 +95,9 @@ def _unpack(archive: Path, top: Path, encoding: str | None) -> None:
         raise UserError(f"dataset.root={archive}: cannot unpack it ({first_line(error)})") from None
     except PermissionError as error:
         raise UserError(f"dataset.root={archive}: cannot unpack it (permission denied: {error.filename})") from None
+    except OSError as error:  # a name that is too long once it is UTF-8, a name of a file and a folder, a full disk
+        reason = error.strerror or first_line(error)
+        raise UserError(f"dataset.root={archive}: cannot unpack it ({reason})") from error
 
 
 def _names(archive: Path, top: Path, names: list[RawName], encoding: str | None) -> list[str]:

@@ -5,13 +5,14 @@ The result is RGB as a viewer shows the image, or a plain reason why the image c
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from distdiff.data.reading.fit import fit_area, fit_image
 from distdiff.data.reading.jpeg import SCALES, TooLarge, open_large, reduce
@@ -35,6 +36,14 @@ WHITE = (255, 255, 255)
 SIXTEEN_BITS = ValueRange()
 # Pillow scales the values of these formats to 16 bits itself, because their files say which value is white.
 SCALED = ("PPM", "JPEG2000")
+WHITE_IS_ZERO = (262, 0)  # the tag of a TIFF that says what its values mean, and its value for a negative
+SIGNATURES = {  # the first bytes of files that are usual, but that no decoder may be able to read any more
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WebP": rb"RIFF....WEBP",
+    "GIF": rb"GIF8[79]a",
+    "TIFF": rb"II\*\0|MM\0\*",
+}
 T = TypeVar("T")
 
 
@@ -44,12 +53,14 @@ class Facts:
 
     `rescued` says whether its orientation was read from damaged tags in which Pillow finds none, `deep` whether it is
     greyscale with more than 8 bits. `largest` is its largest value if it is deep and has only integers from 0 to 65535.
+    `negative` says whether it is deep and 0 is white.
     """
 
     transparent: bool = False
     rescued: bool = False
     deep: bool = False
     largest: int | None = None
+    negative: bool = False
 
 
 class UnreadableImage(UserError):
@@ -114,7 +125,7 @@ def facts_of(file: Path | str | BinaryIO, name: str | None = None) -> Facts:
         to_rgb(image)
         deep = is_deep(image) and not is_scaled(image)
         largest = _largest(np.asarray(image)) if deep else None
-        return Facts(image.has_transparency_data, rescued, deep, largest)
+        return Facts(image.has_transparency_data, rescued, deep, largest, is_negative(image))
 
     return _decode(file, name, lambda size: SCALES[-1], facts)
 
@@ -192,12 +203,19 @@ def to_rgb(image: Image.Image, background: Colour = WHITE, value_range: ValueRan
     image.load()
     if is_scaled(image):
         value_range = SIXTEEN_BITS
-    return _colours(upright(image, orientation(image)), background, value_range)
+    shown = _colours(upright(image, orientation(image)), background, value_range)
+    return ImageOps.invert(shown) if is_negative(image) else shown
 
 
 def is_deep(image: Image.Image) -> bool:
     """Whether an image is greyscale with more than 8 bits."""
     return image.mode == "F" or image.mode.startswith("I")
+
+
+def is_negative(image: Image.Image) -> bool:
+    """Whether 0 is white in an image of more than 8 bits. Pillow itself inverts those of 8 bits."""
+    tag, value = WHITE_IS_ZERO
+    return is_deep(image) and image.format == "TIFF" and image.tag_v2.get(tag) == value
 
 
 def is_scaled(image: Image.Image) -> bool:
@@ -252,6 +270,8 @@ def _reason(error: Exception, file: Path | str | BinaryIO) -> str:
             return "the file is empty"
         if (instead := pointer(file)) is not None:
             return instead
+        if kind := _kind(file):
+            return f"it is damaged (it begins as a {kind}, and the rest cannot be read)"
         return "it is no image, or one of a format that is not known here"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MAX_PIXELS:,} pixels"
@@ -262,3 +282,14 @@ def _reason(error: Exception, file: Path | str | BinaryIO) -> str:
     if isinstance(error, MemoryError):
         return "it does not fit into memory"
     return f"it is damaged ({first_line(error)})"
+
+
+def _kind(file: Path | str | BinaryIO) -> str | None:
+    """The usual format whose signature a file has, or None."""
+    if isinstance(file, (str, Path)):
+        with open(file, "rb") as stream:
+            start = stream.read(12)
+    else:
+        file.seek(0)
+        start = file.read(12)
+    return next((kind for kind, sign in SIGNATURES.items() if re.match(sign, start, re.DOTALL)), None)

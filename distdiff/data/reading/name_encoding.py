@@ -20,6 +20,7 @@ PRIORS = {  # how improbable each encoding is by itself, in powers of two
     "cp866": 3.0,
     "cp1252": 0.0,
     "cp1251": 3.0,
+    "koi8_r": 5.0,
     "cp932": 0.0,  # Shift JIS
     "gbk": 0.0,
     "big5": 1.0,

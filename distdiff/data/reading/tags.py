@@ -30,12 +30,14 @@ XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 JPEG, PNG, AVIF = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"ftypavi"
 EXIF = b"Exif\0\0"
 PNG_TAGS = frozenset(
-    b"tEXt zTXt iTXt eXIf iCCP gAMA cHRM sRGB pHYs tIME sBIT hIST sPLT bKGD acTL fcTL fdAT".split()  # and animation
+    b"tEXt zTXt iTXt eXIf iCCP cICP mDCV cLLI gAMA cHRM sRGB pHYs pCAL sCAL sTER oFFs vpAg tIME sBIT hIST sPLT bKGD "
+    b"gIFg gIFx caBX dSIG iDOT acTL fcTL fdAT".split()  # the last three are of an animation
 )
 # The TIFF tags that say where and how the pixels are stored, and which colours they have.
 TIFF_PIXELS = frozenset(
     (254, 255, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 334)
 ) | frozenset((338, 339, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 32997, 32998))
+WEBP_ALPHA, WEBP_EXIF = 0x10, 0x08  # flags in the first chunk of a WebP
 TIFF_XMP = 700  # it may hold the orientation
 BYTE, SHORT, LONG, UNDEFINED = 1, 3, 4, 7  # types of tags
 
@@ -69,7 +71,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def without_tags(file: Path | str | BinaryIO) -> io.BytesIO | None:
-    """A copy of a JPEG, PNG, TIFF or AVIF file without the tags that change no pixel, except the orientation.
+    """A copy of a JPEG, PNG, WebP, TIFF or AVIF file without the tags that change no pixel, except the orientation.
 
     The result is None for files of other formats, and if the file is damaged outside of its tags.
     """
@@ -83,6 +85,8 @@ def without_tags(file: Path | str | BinaryIO) -> io.BytesIO | None:
             return io.BytesIO(_bare_jpeg(content))
         if content.startswith(PNG):
             return io.BytesIO(_bare_png(content))
+        if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+            return io.BytesIO(_bare_webp(content))
         if content[:4] in (b"II*\0", b"MM\0*"):
             return io.BytesIO(_bare_tiff(content))
         if content[4:11] == AVIF:  # its orientation is a property of the picture, not a tag
@@ -211,6 +215,40 @@ def _bare_png(content: bytes) -> bytes:
         block = b"eXIf" + _orientation_exif(turned).removeprefix(EXIF)
         header.append(struct.pack(">L", len(block) - 4) + block + struct.pack(">L", zlib.crc32(block)))
     return b"".join([PNG, *header, *rest])
+
+
+def _bare_webp(content: bytes) -> bytes:
+    """Leaves out all chunks but those of the pixels, and writes the size of the file anew.
+
+    Raises `ValueError` for an animation, and if a chunk of the pixels is cut off or there is none.
+    """
+    kept, canvas, exif, xmp, place = [], b"", b"", b"", 12
+    while place + 8 <= len(content):
+        kind, (size,) = content[place : place + 4], struct.unpack_from("<L", content, place + 4)
+        data = content[place + 8 : place + 8 + size]
+        if kind in (b"ANIM", b"ANMF"):
+            raise ValueError("an animation")
+        if kind in (b"VP8 ", b"VP8L", b"ALPH", b"VP8X") and len(data) < size:
+            raise ValueError("cut off")
+        if kind == b"VP8X":
+            canvas = data
+        elif kind in (b"VP8 ", b"VP8L", b"ALPH"):
+            kept.append((kind, data))
+        elif kind == b"EXIF":
+            exif = data
+        elif kind == b"XMP ":
+            xmp = data
+        place += 8 + size + size % 2
+    if not any(kind != b"ALPH" for kind, _ in kept):
+        raise ValueError("no pixels")
+    if canvas:  # its first byte says which other chunks there are
+        turned = _in_exif(exif) or _in_xmp(xmp)
+        flags = (canvas[0] & WEBP_ALPHA) | (WEBP_EXIF if turned else 0)
+        kept.insert(0, (b"VP8X", bytes([flags]) + canvas[1:]))
+        if turned:
+            kept.append((b"EXIF", _orientation_exif(turned).removeprefix(EXIF)))
+    chunks = b"".join(kind + struct.pack("<L", len(data)) + data + bytes(len(data) % 2) for kind, data in kept)
+    return b"RIFF" + struct.pack("<L", 4 + len(chunks)) + b"WEBP" + chunks
 
 
 def _bare_tiff(content: bytes) -> bytes:

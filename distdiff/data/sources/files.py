@@ -1,6 +1,7 @@
 """Labelled image files."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def from_class_folders(name: str, top: Path, folders: Sequence[str], shown: str 
         paths += [f"{top}/{folder}/{key}" for key in found.images]
         others += below(found, folder).others
         locked += below(found, folder).locked
+    strange = [folder for folder in folders if not folder.isascii() and re.search("[\udc80-\udcff]", folder)]
+    if strange := [folder for folder in strange if (top / folder).is_dir()]:
+        note(
+            name,
+            f"{counted(len(strange), 'class folder')} of {top} with a name that is not UTF-8, so that prompts have escapes: "
+            f"{some(strange)}; dataset.class_names gives words for them",
+            strange,
+            about="file names",
+        )
     if hidden := hidden_subfolders(top):
         note(name, f"{counted(len(hidden), 'folder')} with a leading dot left out of {shown}: {some(hidden)}", hidden)
     note_locked(name, shown, locked)
