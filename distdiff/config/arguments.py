@@ -34,13 +34,9 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
         )
     if known.experimental_rerun is not None:
         raise UserError(
-            "--experimental-rerun is not allowed: it reads a pickle; type what <run>/.hydra/overrides.yaml lists"
+            "--experimental-rerun is not allowed: it reads a pickle; <run>/.hydra/overrides.yaml has the overrides"
         )
-    if known.shell_completion and not {item.partition("=")[0] for item in known.overrides} & {
-        "install",
-        "uninstall",
-        "query",
-    }:
+    if known.shell_completion and not any(re.match("(un)?install=|query=", item) for item in known.overrides):
         raise UserError("--shell-completion is not allowed alone: add install=bash, uninstall=bash or query=bash")
     if known.resolve and not (known.cfg or known.help):
         raise UserError("--resolve is not allowed alone: use --cfg job --resolve")
