@@ -43,9 +43,7 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
     if others:
         flag, equals, value = others[0].partition("=")
         if flag.lstrip("-") == "config":
-            raise UserError(
-                f"there is no {flag}: a command reads conf/<command>.yaml, and key=value changes a value in it"
-            )
+            raise UserError(f"there is no {flag}: a command reads conf/<command>.yaml; key=value changes a value in it")
         following = next(iter(list(arguments)[list(arguments).index(others[0]) + 1 :]), "")
         if not equals:
             value = following if following and following[0] != "-" and "=" not in following else "..."
