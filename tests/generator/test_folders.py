@@ -110,7 +110,8 @@ PARTS = ("unet/diffusion_pytorch_model", "text_encoder/model", "vae/diffusion_py
 DAMAGES = {
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n", "it is a git-lfs pointer"),
     "empty": (b"", "it is empty"),
-    "junk": (b"<html>404</html>" * 9, "it is no safetensors file"),
+    "junk": (b"404 not found" * 9, "it is no safetensors file"),
+    "page": (b"<html>404</html>" * 9, "it is a web page, not weights"),
     "half": (None, "it is cut short: "),
 }
 
