@@ -45,12 +45,3 @@ def test_a_damaged_archive_is_one_line(suffix: str, tmp_path) -> None:
     path = tmp_path / f"photos{suffix}"
     path.write_bytes(b"PK\x03\x04 no archive")
     assert "cannot unpack it" in error_of("imagefolder", tmp_path, root=str(path))
-
-
-@pytest.mark.parametrize("suffix", [".zip", ".tar"])
-@pytest.mark.parametrize("members", [[f"{'x' * 300}/1.png", "b/1.png"], ["a", "a/1.png"]], ids=["long", "both"])
-def test_an_archive_that_no_file_system_can_hold_is_one_line(members: list[str], suffix: str, tmp_path) -> None:
-    path = archived(tmp_path / f"photos{suffix}", {name: png() for name in members})
-    message = error_of("imagefolder", tmp_path, root=str(path))
-    assert f"dataset.root={path}: cannot unpack it (" in message
-    assert "\n" not in message
