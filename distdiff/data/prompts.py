@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from distdiff.errors import UserError, first_line
 from distdiff.wording import counted
 
 DEFAULT_TEMPLATE = "a photo of a {}."  # of datasets that bring no template of their own
-VOWELS = tuple("aeiou")
+# Words that begin with the sound of a vowel. Those like "one", "unicorn", "eucalyptus" and "utensil" do not; "hour" does.
+VOWEL_SOUND = re.compile(
+    r"(?!ones?\b|onesie|once|uni(?!n|m)|eu|ewe|usb|u[bkst][aeiu])[aeiou]|hour|hono|honest|heir", re.IGNORECASE
+)
 WORD_FILES, PROMPT_FILES = (".json", ".csv", ".txt"), (".json", ".csv")
 
 
@@ -32,12 +36,12 @@ def check_names(dataset: DictConfig) -> None:
 def filled(template: str, word: str) -> str:
     """The prompt for a class: `template` with `word` in place of `{}`.
 
-    The default template gets the article an if `word` begins with a vowel letter. Any other template is taken as it is.
+    The default template gets the article an if `word` begins with the sound of a vowel. Any other template is taken as it is.
 
     >>> filled("a photo of a {}.", "airplane"), filled("a photo of a {}!", "airplane")
     ('a photo of an airplane.', 'a photo of a airplane!')
     """
-    if template == DEFAULT_TEMPLATE and word.lower().startswith(VOWELS):
+    if template == DEFAULT_TEMPLATE and VOWEL_SOUND.match(word):
         template = template.replace("a {}", "an {}")
     return template.replace("{}", word)
 

@@ -45,6 +45,15 @@ def test_a_template_gets_the_words_of_a_class_wherever_it_asks_for_them(tmp_path
         ("orange", "a photo of an orange."),
         ("cat", "a photo of a cat."),
         ("7", "a photo of a 7."),
+        ("one", "a photo of a one."),
+        ("unicorn", "a photo of a unicorn."),
+        ("uninhabited_island", "a photo of an uninhabited island."),
+        ("umbrella", "a photo of an umbrella."),
+        ("European_robin", "a photo of a European robin."),
+        ("utensil", "a photo of a utensil."),
+        ("hourglass", "a photo of an hourglass."),
+        ("horse", "a photo of a horse."),
+        ("onion", "a photo of an onion."),
     ],
 )
 def test_the_default_prompt_has_the_right_article(name: str, prompt: str, tmp_path) -> None:
