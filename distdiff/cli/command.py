@@ -115,7 +115,7 @@ class Launch:
         warnings = [warning for config in configs for warning in warnings_about(self.command, config)]
         for warning in dict.fromkeys(warnings):
             say(warning)
-        Endings.latest = None
+        Endings.latest, Endings.ours = None, True
         try:
             hydra(HydraTask(self.command, self.tasks, search, (Path.cwd(), *search.folders)))
         except (UserError, OmegaConfBaseException):

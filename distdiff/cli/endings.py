@@ -23,22 +23,27 @@ JOB_FAILED = 1
 class Endings(Callback):
     """Reports each `UserError` in one line. In a multirun, keeps a record of each job, and ends with a table of all jobs.
 
-    `conf/settings.yaml` adds this callback to Hydra's. `status` is the command's exit status so far.
+    `conf/settings.yaml` adds this callback to Hydra's. In another application, which has composed that file, it does
+    nothing. `status` is the command's exit status so far.
     """
 
+    ours: ClassVar[bool] = False  # True once a command of DistDiff runs jobs in this process
     latest: ClassVar["Endings | None"] = None
 
     def __init__(self) -> None:
         Endings.latest = self
+        self.is_ours = Endings.ours  # not of the class, so that the processes of a Hydra launcher get it too
         self.status = 0
         self.swept: set[str] = set()
         self.jobs: SweptJobs | None = None
         self.continues = True  # whether the jobs after one that failed are run
         self.begun = False  # whether this process has begun a job
-        for name in ("hydra", "hydra_plugins"):  # their reports on failed jobs only repeat ours
+        for name in ("hydra", "hydra_plugins") if self.is_ours else ():  # their reports on failed jobs only repeat ours
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        if not self.is_ours:
+            return
         self.jobs = SweptJobs(Path(config.hydra.sweep.dir).absolute())
         self.jobs.forget()
         params = config.hydra.sweeper.get("params") or {}
@@ -60,7 +65,7 @@ class Endings(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         # `job_return.return_value` would print a line of Hydra's and raise the error.
         error = job_return._return_value if job_return.status == JobStatus.FAILED else None
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) and self.is_ours:
             say(error)
             error.said = True
             self.status = error.exit_status

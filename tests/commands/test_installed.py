@@ -83,6 +83,25 @@ def test_another_application_composes_the_installed_options(python, tmp_path: Pa
     assert python("app.py", "guidance.rho=3").split() == ["rho", "3"]
 
 
+def test_in_another_application_our_callback_does_nothing(python, tmp_path: Path) -> None:
+    (tmp_path / "theirs.yaml").write_text(
+        "defaults: [run, _self_]\nhydra: {searchpath: ['pkg://distdiff.conf']}\nmine: 3\n"
+    )
+    script = (
+        "import distdiff, hydra\n"
+        "distdiff.register_configs()\n"
+        "@hydra.main(version_base='1.3', config_path='.', config_name='theirs')\n"
+        "def main(config):\n"
+        "    from distdiff.errors import UserError\n"
+        "    print('mine', config.mine, config.guidance.rho)\n"
+        "    raise UserError('theirs')\n"
+        "try: main()\n"
+        "except SystemExit as ending: print('status', ending.code)\n"
+    )
+    (tmp_path / "app.py").write_text(script)
+    assert python("app.py", "guidance.rho=3").split() == ["mine", "3", "3", "status", "1"]
+
+
 def test_a_subcommand_that_does_not_exist_is_one_line() -> None:
     done = subprocess.run([sys.executable, "-m", "distdiff", "expnad"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
