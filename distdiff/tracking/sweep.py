@@ -83,13 +83,12 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def conclude(jobs: Sequence[SweptJob]) -> None:
     """Prints the jobs' figures and errors and writes `sweep.csv`; does nothing if no job has figures or an error."""
-    figures = [job.figures for job in jobs]
-    if not any(figures) and all(job.error is None for job in jobs):
+    if not any(job.figures for job in jobs) and all(job.error is None for job in jobs):
         return
     differing = _differing([job.given() for job in jobs])
-    names = list(dict.fromkeys(name for found in figures for name in found))
+    names = list(dict.fromkeys(name for job in jobs for name in job.figures))
     console.print()
-    console.print(_table(jobs, differing, names[:SHOWN], figures), soft_wrap=False)
+    console.print(_table(jobs, differing, names[:SHOWN]), soft_wrap=False)
     for job in jobs:
         if job.error is not None:
             console.print(f"job {job.number} failed: {job.error}")
@@ -98,7 +97,7 @@ def conclude(jobs: Sequence[SweptJob]) -> None:
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["job", *differing, *names, "error", "directory"])
-            writer.writerows(_lines(jobs, differing, names, figures))
+            writer.writerows(_lines(jobs, differing, names))
     except OSError as error:
         console.print(f"{path}: cannot write there ({error.strerror})")
         return
@@ -111,31 +110,22 @@ def _differing(given: Sequence[Mapping[str, str]]) -> list[str]:
     return [key for key in keys if len({overrides.get(key) for overrides in given}) > 1]
 
 
-def _lines(
-    jobs: Sequence[SweptJob],
-    differing: Sequence[str],
-    names: Sequence[str],
-    figures: Sequence[Mapping[str, float]],
-) -> Iterator[list[Any]]:
-    for job, found in zip(jobs, figures, strict=True):
+def _lines(jobs: Sequence[SweptJob], differing: Sequence[str], names: Sequence[str]) -> Iterator[list[Any]]:
+    for job in jobs:
         given = job.given()
         told = [given.get(key, "") for key in differing]
-        yield [job.number, *told, *(found.get(name, "") for name in names), job.error or "", job.directory]
+        yield [job.number, *told, *(job.figures.get(name, "") for name in names), job.error or "", job.directory]
 
 
-def _table(
-    jobs: Sequence[SweptJob],
-    differing: Sequence[str],
-    names: Sequence[str],
-    figures: Sequence[Mapping[str, float]],
-) -> Table:
+def _table(jobs: Sequence[SweptJob], differing: Sequence[str], names: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("job", justify="right")
     for key in differing:
         table.add_column(Text(key))
     for name in names:
         table.add_column(Text(name.replace("/", "\n")), justify="right")
-    for job, found in zip(jobs, figures, strict=True):
+    for job in jobs:
+        found = job.figures
         told = [Text(job.given().get(key, "–")) for key in differing]
         missing = "–" if job.error is None else "failed"
         table.add_row(str(job.number), *told, *(f"{found[name]:,.4g}" if name in found else missing for name in names))
