@@ -162,17 +162,18 @@ def _check_sweeper(job: Job) -> None:
         raise UserError(
             f"hydra.sweeper.direction={sweeper.direction} is not allowed: one direction, for the one figure of a job"
         )
-    # Where sweepers say that they minimise, and the value with which they do. It is the default of all of them.
-    minimising = {
-        "direction": str(sweeper.get("direction")).rpartition(".")[2].lower() == "minimize",  # Optuna
-        "optim.maximize": OmegaConf.select(sweeper, "optim.maximize") is False,  # Nevergrad
-        "ax_config.experiment.minimize": OmegaConf.select(sweeper, "ax_config.experiment.minimize") is True,  # Ax
-    }
-    opposite = {"direction": "maximize", "optim.maximize": "true", "ax_config.experiment.minimize": "false"}
     objective = job.config.get("study", {}).get("objective", ACCURACY)
-    for name in [name for name, minimises in minimising.items() if minimises and objective == ACCURACY]:
+    # Where sweepers say whether they minimise, which all of them do by default, and the value that makes them maximise.
+    minimising = {
+        "direction": (str(sweeper.get("direction")).rpartition(".")[2].lower() == "minimize", "maximize"),  # Optuna
+        "optim.maximize": (OmegaConf.select(sweeper, "optim.maximize") is False, "true"),  # Nevergrad
+        "ax_config.experiment.minimize": (OmegaConf.select(sweeper, "ax_config.experiment.minimize") is True, "false"),
+    }
+    for name, (minimises, opposite) in minimising.items():
+        if not minimises or objective != ACCURACY:
+            continue
         raise UserError(
-            f"the sweeper would look for the lowest accuracy: type hydra.sweeper.{name}={opposite[name]}, or another "
+            f"the sweeper would look for the lowest accuracy: type hydra.sweeper.{name}={opposite}, or another "
             "study.objective"
         )
 

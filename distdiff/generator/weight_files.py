@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distdiff.data.reading.pointers import LFS
+
 if TYPE_CHECKING:
     import torch
 
 START = 512  # bytes that are looked at to tell a page or a text from weights
-LFS_MARK = b"version https://git-lfs.github.com/spec/"
 
 
 def damage(file: Path) -> str | None:
@@ -23,7 +24,7 @@ def damage(file: Path) -> str | None:
         return "it is empty"
     with open(file, "rb") as content:
         start = content.read(START)
-        if start.startswith(LFS_MARK):
+        if start.startswith(LFS):
             return "it is a git-lfs pointer, not the weights themselves (git lfs pull gets them)"
         if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
             return "it is a web page, not weights (a link to a file's page was saved instead of the file)"
