@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import version
@@ -28,6 +29,7 @@ from distdiff.keys import Group
 
 INTERRUPTED = 130
 ACCURACY = "accuracy"
+HYDRA_RAISES = "HYDRA_FULL_ERROR"
 NO_TRIALS = "No trials are completed"  # what Optuna says once all of its jobs have failed
 
 
@@ -84,10 +86,9 @@ class Launch:
         register_directories(make=not only_prints)
 
         def hydra(task: Callable[[DictConfig], object] = lambda config: None) -> None:
-            # Without this variable, Hydra would print exceptions and not raise them. `launched` decides what users see.
-            os.environ["HYDRA_FULL_ERROR"] = "1"
             version.setbase("1.3")  # otherwise hydra.job.chdir=null would change the directory
-            _run_hydra(arguments, get_args_parser(), task, str(CONFIG_DIR), self.command.name)
+            with _hydra_raises():
+                _run_hydra(arguments, get_args_parser(), task, str(CONFIG_DIR), self.command.name)
 
         if arguments.hydra_help or arguments.info or arguments.shell_completion:
             arguments.overrides = [] if arguments.hydra_help else arguments.overrides  # Hydra's help composes no job
@@ -139,6 +140,20 @@ class Launch:
         if not multirun and jobs[0].config.hydra.mode == RunMode.MULTIRUN:
             return compose_jobs(self.command, overrides, True, search)
         return jobs
+
+
+@contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """While it lasts, Hydra raises a job's exceptions, which it would print otherwise. `launched` decides what users see."""
+    before = os.environ.get(HYDRA_RAISES)
+    os.environ[HYDRA_RAISES] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[HYDRA_RAISES]
+        else:
+            os.environ[HYDRA_RAISES] = before
 
 
 def warnings_about(command: Command, config: DictConfig) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -147,6 +148,16 @@ def test_what_hydra_cannot_begin_with_is_one_line(argument: str, start) -> None:
     status, said = start("train", "talk", argument)
     assert (status, said.count("\n")) == (2, 1), said
     assert said.startswith("distdiff: Hydra cannot begin the job: ")
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+def test_how_hydra_shows_errors_is_left_as_it_was(before, start, monkeypatch) -> None:
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    if before is not None:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", before)
+    assert start("train", "refuse")[0] == 2
+    assert start("train", "talk")[0] == 0
+    assert os.environ.get("HYDRA_FULL_ERROR") == before
 
 
 def test_our_callback_may_be_taken_out(start) -> None:

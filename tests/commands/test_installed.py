@@ -37,7 +37,8 @@ def python(installed: Path, tmp_path: Path):
     """Runs Python in an empty folder with the installed package; returns what it printed."""
 
     def run(*arguments: str) -> str:
-        environment = os.environ | {"PYTHONPATH": str(installed), "WANDB_MODE": "offline"}
+        ours = {"PYTHONPATH": str(installed), "WANDB_MODE": "offline", "HYDRA_FULL_ERROR": "0"}
+        environment = os.environ | ours
         done = subprocess.run(
             [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
         )
