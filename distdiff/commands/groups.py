@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from omegaconf import DictConfig
 
+from distdiff.benchmark.config import BENCHMARK
 from distdiff.caching.config import PATHS
 from distdiff.classification.config import AUGMENTATION, CLASSIFIER, TRAIN
 from distdiff.data.config import DATASET
@@ -45,5 +46,5 @@ GROUPS = (
         EXPANSION,
     ),
     *(CLASSIFIER, AUGMENTATION, TRAIN, METRIC, MEASURE, STUDY),
-    *(DESCRIBE, PREVIEW, PRETRAIN, EXPORT, TRAINER, LOGGER),
+    *(DESCRIBE, PREVIEW, BENCHMARK, PRETRAIN, EXPORT, TRAINER, LOGGER),
 )

@@ -21,9 +21,18 @@ class LoggedConsole(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*objects, **options)
-        if self._log is not None and objects and not any(isinstance(item, BARS) for item in objects):
+        if self._log is not None and not self.quiet and objects and not any(isinstance(item, BARS) for item in objects):
             with contextlib.suppress(OSError):  # a full disk is reported later, when a result cannot be written
                 self._log.print(*objects, **options)
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Inside the block, nothing is printed or logged, and no progress is shown."""
+        before, self.quiet = self.quiet, True
+        try:
+            yield
+        finally:
+            self.quiet = before
 
     @contextlib.contextmanager
     def logging_to(self, path: Path) -> Iterator[None]:

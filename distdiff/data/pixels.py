@@ -17,5 +17,11 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 def to_image(pixels: torch.Tensor) -> Image.Image:
     """(3, H, W) in [0, 1] -> RGB PIL image, rounded to the nearest level from 0 to 255."""
-    levels = pixels.detach().clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
-    return Image.fromarray(levels.permute(1, 2, 0).numpy())
+    (image,) = to_images(pixels[None])
+    return image
+
+
+def to_images(pixels: torch.Tensor) -> list[Image.Image]:
+    """(B, 3, H, W) in [0, 1] -> RGB PIL images, as `to_image`; copied from the device all at once."""
+    levels = pixels.detach().clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+    return [Image.fromarray(square) for square in levels.numpy()]

@@ -101,7 +101,7 @@ class SayEstimate(Callback):
 
 def mean_size(images: Sequence[Image.Image], encoding: ImageEncoding) -> float:
     """The mean number of bytes that an image takes on disk."""
-    return fmean(len(encoding.encode_image(image)) for image in images)
+    return fmean(len(encoding.encode(image)) for image in images)
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """One expansion: what identifies it, its directory, and how the directory is filled."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,7 +52,8 @@ class ExpansionJob:
     `name` is the name of the study's row. `synthesizer(title)` loads the synthesizer that makes the images; `title`
     labels progress bars. `method` plans the images. `choose_sources()` returns the positions of the sources that get
     copies; if `choose_sources` is None, all sources get copies. `adopts`: whether to copy images that a neighbouring
-    directory already has, if they were made in the same way.
+    directory already has, if they were made in the same way. `callbacks` are further callbacks of the Lightning trainer
+    that makes the images.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ExpansionJob:
     method: Method = field(default_factory=Img2Img)
     choose_sources: Callable[[], np.ndarray] | None = None
     adopts: bool = False
+    callbacks: Sequence[Callback] = ()
     fingerprint: str = field(init=False)
     limit: FailureLimit = field(init=False)
 
@@ -120,7 +122,7 @@ class ExpansionJob:
         """
         self.claim()  # again: hours may have passed, and the directory may be gone
         _ = self._chosen  # must be computed by all ranks together, and later one rank alone needs it
-        ranks, share, num_lacking = world(), self._share(), 0
+        ranks, share, num_lacking = world(), self.share, 0
         ranks.once(lambda: ExpandedDirectory(self.path).check_names(self.plan))
         if not ranks.once(self.is_done):
             with ExitStack() as holding:
@@ -184,14 +186,15 @@ class ExpansionJob:
             ExpandedDirectory(self.path).list_failures(share, self.sources.unreadable)
             raise
 
-    def _share(self) -> Share:
-        """The share of this process."""
+    @property
+    def share(self) -> Share:
+        """The part of the images that this process makes."""
         options, ranks = self.config.expansion, world()
         return Share(options.split or 0, options.total_split, ranks.rank, ranks.size)
 
     def _continue_run(self, run_dir: Path) -> None:
         if not ExpandedDirectory(self.path).manifest()["complete"]:
-            share = self._share().whole
+            share = self.share.whole
             with working_on(self.path, share):
                 take_over(self.path, share.name, run_dir)
 
@@ -302,7 +305,7 @@ class ExpansionJob:
             writer = ExpandedWriter(self.path, storage, share, self.method.together)
             trainer = build_trainer(
                 self.config.trainer,
-                callbacks=[writer, failures, progress, *reports, StopBetweenBatches()],
+                callbacks=[writer, failures, progress, *reports, *self.callbacks, StopBetweenBatches()],
                 enable_progress_bar=False,
                 inference_mode=False,
                 precision="32-true",  # the sampler follows `generator.dtype`; `trainer.precision` is for classifiers

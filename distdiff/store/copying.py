@@ -79,7 +79,7 @@ def _copy(selection: Selection, where: RowFilter | None, directory: ExpandedDire
             content = selection.read(index)
             if to_png and extension_of(selection.rows[index]["file_name"]) != PNG:
                 image = read_image(io.BytesIO(content), selection.rows[index]["file_name"])
-                content = ImageEncoding(PNG).encode_image(image)
+                content = ImageEncoding(PNG).encode(image)
             batch.append((rows[index], content))
             if len(batch) == BATCH:
                 directory.storage.write(batch)

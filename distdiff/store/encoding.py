@@ -4,10 +4,7 @@ import io
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-import torch
 from PIL import Image
-
-from distdiff.data.pixels import to_image
 
 EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 JPEG_QUALITY = 95  # used if no quality is given
@@ -38,11 +35,7 @@ class ImageEncoding:
         lossy = "" if self.quality is None else f"{self.image_format}{self.quality}"
         return "-".join(filter(None, (lossy, f"{self.save_size}px" if self.save_size else "")))
 
-    def encode(self, pixels: torch.Tensor) -> bytes:
-        """The bytes of an image file that holds `pixels`, (3, H, W) in [0, 1]."""
-        return self.encode_image(to_image(pixels))
-
-    def encode_image(self, image: Image.Image) -> bytes:
+    def encode(self, image: Image.Image) -> bytes:
         """The bytes of an image file that holds an RGB image.
 
         If `save_size` is given, the image is resized with an antialiased Lanczos filter.
