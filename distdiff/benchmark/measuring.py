@@ -18,6 +18,7 @@ from distdiff.benchmark.flops import flop_counter
 from distdiff.benchmark.memory import PeakMemory
 from distdiff.benchmark.parts import NETWORK, MeterParts, PartMeter
 from distdiff.console.output import console
+from distdiff.expansion.batch_size import batch_size_for
 from distdiff.expansion.job import ExpansionJob
 from distdiff.ranks.trainer import trainer_device
 from distdiff.ranks.world import world
@@ -80,13 +81,15 @@ class Contender:
         """`least`: the number of images of a run, unless a batch is larger. `place`: a folder that does not exist yet,
         in which images are made."""
         self.job = job
-        self.config = config
         self.place = place
-        batch_size = job.method.group_size or config.expansion.batch_size
-        self.speed = RowSpeed(name, overrides, batch_size, math.ceil(least / batch_size) * batch_size)
-        self.memory = PeakMemory(trainer_device(config.trainer))
+        device = trainer_device(config.trainer)
+        self.memory = PeakMemory(device)
         synthesizer = job.synthesizer(name)  # loaded once, for all runs
         job.synthesizer = lambda title: synthesizer
+        two = [job.plan[index] for index in range(min(2, len(job.plan)))]
+        batch_size = job.method.group_size or batch_size_for(config, synthesizer, two, device)
+        self.config = OmegaConf.merge(config, {"expansion": {"batch_size": batch_size}})
+        self.speed = RowSpeed(name, overrides, batch_size, math.ceil(least / batch_size) * batch_size)
 
     def warm_up(self) -> None:
         """Makes one batch, which is not measured: libraries choose their algorithms in the first."""

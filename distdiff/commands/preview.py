@@ -18,6 +18,7 @@ from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_image
 from distdiff.expansion.assembly import Assembly
+from distdiff.expansion.batch_size import batch_size_for
 from distdiff.expansion.estimate import Estimate, mean_size
 from distdiff.expansion.materials import Materials
 from distdiff.expansion.naming import row_name
@@ -25,6 +26,7 @@ from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.strengths import strengths_of
 from distdiff.keys import build
 from distdiff.methods.config import reads_strength
+from distdiff.methods.item import WorkItem
 from distdiff.preview.sheet import contact_sheet
 from distdiff.preview.tiles import (
     Tile,
@@ -93,7 +95,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
     (run_dir / "preview.json").write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     at_strength = f" at strength {config.expansion.strength}" if reads_strength(config.method) else ""
     several = f" on {devices} devices" if devices > 1 else ""
-    console.print(f"the whole job{several}, in batches of {config.expansion.batch_size}{at_strength}: {estimate}")
+    console.print(f"the whole job{several}, in batches of {speed['batch_size']}{at_strength}: {estimate}")
     console.print(f"preview  {run_dir}  ({len(sheets)} sheets)")
 
 
@@ -104,26 +106,27 @@ def measure_speed(materials: Materials, positions: np.ndarray, plan: ExpansionPl
     from a range, both ends of the range are measured. On a GPU, a warm-up batch comes first.
     """
     config, total = materials.config, len(plan)
-    strengths = strengths_of(config.expansion.strength)
-    batch_size = plan.method.group_size or max(1, min(config.expansion.batch_size, total // len(strengths)))
+    strengths, device = strengths_of(config.expansion.strength), trainer_device(config.trainer)
     synthesizer = synthesizer_for(materials, plan.method, rho=None)
 
-    def seconds(strength: float) -> float:
+    def items(count: int, strength: float) -> list[WorkItem]:
         few = len(positions) if plan.method.group_size is None else 1
         copies = ExpansionPlan(
-            materials.train,
-            math.ceil(batch_size / few),
-            strength,
-            config.seed,
-            method=plan.method,
-            chosen=positions[:few],
+            materials.train, math.ceil(count / few), strength, config.seed, method=plan.method, chosen=positions[:few]
         )
+        return list(islice(copies, count))
+
+    fitting = plan.method.group_size or batch_size_for(config, synthesizer, items(2, strengths[0]), device)
+    batch_size = plan.method.group_size or max(1, min(fitting, total // len(strengths)))
+
+    def seconds(strength: float) -> float:
+        of_batch = items(batch_size, strength)
         started = time.perf_counter()
-        made = synthesizer(list(islice(copies, batch_size)))
+        made = synthesizer(of_batch)
         mean_size([to_image(pixels) for pixels in made.images], StorageOptions.of(config).encoding)
         return time.perf_counter() - started
 
-    warm_up = None if trainer_device(config.trainer).type == "cpu" else seconds(strengths[0])
+    warm_up = None if device.type == "cpu" else seconds(strengths[0])
     measured = [seconds(strength) for strength in strengths]
     return {
         "seconds_per_image": sum(measured) / len(measured) / batch_size,

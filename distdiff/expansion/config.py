@@ -14,6 +14,7 @@ from distdiff.methods.config import groups_read, reads_strength
 from distdiff.selection.config import ALL
 
 HARD = "hard"
+AUTO = "auto"
 OF_ENERGY = ("guidance", "energy", "encoder", "prototype")  # groups that only some methods read
 
 
@@ -25,7 +26,9 @@ class ExpansionKeys:
     hard_fraction: float = key(0.5, above=0, at_most=1)  # the fraction of each class's images that counts as hard
     # A number, a list with one entry for each copy (a list that is too short is repeated), or {low: , high: }.
     strength: Any = key(above=0, at_most=1)
-    batch_size: int = key(at_least=1, at_most=10**6)
+    batch_size: Any = key(
+        at_least=1, at_most=10**6, words=(AUTO,)
+    )  # auto: by memory on a GPU, else the generator's usual
     output_dir: str | None = None
     format: str = key("imagefolder", choices=("imagefolder", "webdataset", "parquet"))
     image_format: str = key("png", choices=("png", "jpeg", "webp"))

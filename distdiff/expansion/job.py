@@ -19,6 +19,7 @@ from distdiff.console.progress import SharedProgress
 from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
 from distdiff.expansion.adopting import adopt, siblings_of
+from distdiff.expansion.batch_size import batch_size_for
 from distdiff.expansion.estimate import SayEstimate
 from distdiff.expansion.failures import FailureJournal, FailureLimit
 from distdiff.expansion.module import ExpansionModule, PlannedBatches
@@ -30,7 +31,7 @@ from distdiff.methods.base import Method
 from distdiff.methods.img2img import Img2Img
 from distdiff.methods.synthesis import Synthesizer
 from distdiff.ranks.stopping import StopBetweenBatches
-from distdiff.ranks.trainer import build_trainer
+from distdiff.ranks.trainer import build_trainer, trainer_device
 from distdiff.ranks.world import Counter, world
 from distdiff.store.cards import dataset_card
 from distdiff.store.columns import kind_of
@@ -43,6 +44,8 @@ from distdiff.store.options import StorageOptions
 from distdiff.store.shares import OUTPUT_DIR, Share, working_on
 from distdiff.tracking.run_ids import forget_ids, hand_on, take_over
 from distdiff.writing import writing_to
+
+TRIAL = 64  # items among which two are sought that may share a batch
 
 
 @dataclass
@@ -292,7 +295,8 @@ class ExpansionJob:
     ) -> None:
         """Makes this rank's part of `missing`, and returns when all ranks are done."""
         ranks, synthesizer = world(), self.synthesizer(title)
-        batches = plan.batches(self._part(plan, share, missing), self.config.expansion.batch_size, synthesizer.group)
+        part = self._part(plan, share, missing)
+        batches = plan.batches(part, self._batch_size(plan, part, synthesizer), synthesizer.group)
         with (
             SharedProgress(f"{title}: expand", len(missing), ranks.counter()) as progress,
             self._timed(progress.counter),
@@ -314,6 +318,12 @@ class ExpansionJob:
                 module = ExpansionModule(synthesizer, self.method.together)
                 trainer.predict(module, PlannedBatches(plan, batches).loader(), return_predictions=False)
             ranks.barrier()
+
+    def _batch_size(self, plan: ExpansionPlan, part: np.ndarray, synthesizer: Synthesizer) -> int:
+        """The number of images in a batch of the items at `part`."""
+        pairs = plan.batches(part[:TRIAL], 2, synthesizer.group)
+        items = [plan[int(index)] for index in max(pairs, key=len, default=())]
+        return batch_size_for(self.config, synthesizer, items, trainer_device(self.config.trainer))
 
     @contextmanager
     def _timed(self, made: Counter) -> Iterator[None]:

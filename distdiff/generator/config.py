@@ -31,7 +31,7 @@ class GeneratorKeys:
     guidance_decoder: str | None = None  # an AutoencoderTiny that decodes only for the energy
     gradient_checkpointing: bool = False  # if true, guided steps take less memory and about a third more time
     usual_strength: float = key(0.5, above=0, at_most=1)  # the default of `expansion.strength`
-    usual_batch_size: int = key(4, at_least=1, at_most=10**6)  # the default of `expansion.batch_size`
+    usual_batch_size: int = key(4, at_least=1, at_most=10**6)  # the meaning of expansion.batch_size=auto on a CPU
 
 
 def check(config: DictConfig) -> None:

@@ -20,6 +20,9 @@ class Denoiser:
     `model(input, timestep)` gives the model's output with classifier-free guidance applied. `decode` turns clean
     latents into images (B, 3, H, W), in [0, 1] up to overshoot. Both functions are differentiable. `generators` has one
     generator for each sample; schedulers that add noise in a step (LCM) draw the noise from these generators.
+
+    The scheduler's tables and timesteps stay on the CPU, so that no step waits for the device: schedulers look numbers up
+    in these tables. What the steps need on the device is copied there once.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Denoiser:
         self.generators = list(generators)
         self.levels = noise_levels(scheduler)
         self._reached: torch.Tensor | None = None  # the result of the last step
+        self._copies: dict[tuple[str, torch.device, torch.dtype], torch.Tensor] = {}
 
     def fork(self, generators: Sequence[torch.Generator] | None = None) -> "Denoiser":
         """A copy for looking ahead, whose steps leave this denoiser's scheduler and random numbers untouched.
@@ -67,7 +71,9 @@ class Denoiser:
 
     def predict(self, latents: torch.Tensor, index: int) -> torch.Tensor:
         """The model's output at z_t, in the latents' precision."""
-        return self.model(latents * self._level("input_scale", index, latents), self.scheduler.timesteps[index])
+        timesteps = self.scheduler.timesteps
+        timestep = self._copy("timesteps", timesteps, latents.device, timesteps.dtype)[index]
+        return self.model(latents * self._level("input_scale", index, latents), timestep)
 
     def clean(self, latents: torch.Tensor, output: torch.Tensor, index: int) -> torch.Tensor:
         """ẑ0, the clean latent that the output implies.
@@ -120,7 +126,14 @@ class Denoiser:
         return ratio * following + (sigma**2 - (ratio * next_sigma) ** 2).clamp(min=0).sqrt() * noise
 
     def _level(self, name: str, index: int, like: torch.Tensor) -> torch.Tensor:
-        return getattr(self.levels, name)[index].to(like)
+        return self._copy(name, getattr(self.levels, name), like.device, like.dtype)[index]
+
+    def _copy(self, name: str, table: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """The whole `table` on the device, copied once."""
+        place = (name, device, dtype)
+        if place not in self._copies:
+            self._copies[place] = table.to(device, dtype)
+        return self._copies[place]
 
     def _prediction_type(self) -> str:
         if isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):

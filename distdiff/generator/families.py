@@ -132,11 +132,9 @@ class Family(ABC):
     def output(self, latents: torch.Tensor, timestep: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         """The network's output at z_t (B, C, h, w)."""
 
-    def set_timesteps(
-        self, scheduler: SchedulerMixin, num_steps: int, strength: float, resolution: int, device: torch.device
-    ) -> None:
+    def set_timesteps(self, scheduler: SchedulerMixin, num_steps: int, strength: float, resolution: int) -> None:
         """Sets the full schedule of `scheduler`; raises `UserError` if its schedule cannot have `num_steps` steps."""
-        if not chosen(scheduler, num_steps, device):
+        if not chosen(scheduler, num_steps):
             trained = scheduler.config.num_train_timesteps
             most = next(number for number in range(min(num_steps - 1, trained), 0, -1) if chosen(scheduler, number))
             raise UserError(
@@ -145,14 +143,14 @@ class Family(ABC):
             )
 
 
-def chosen(scheduler: SchedulerMixin, num_steps: int, device: torch.device | None = None) -> bool:
+def chosen(scheduler: SchedulerMixin, num_steps: int) -> bool:
     """Sets the steps of `scheduler`; returns whether they are `num_steps` different steps of the noise schedule.
 
     For a number that is too large, some schedulers of diffusers raise an error. Others repeat steps, or choose steps
     that the noise schedule does not have.
     """
     try:
-        scheduler.set_timesteps(num_steps, device=device)
+        scheduler.set_timesteps(num_steps)
     except (ValueError, IndexError):
         return False
     steps = scheduler.timesteps
@@ -255,14 +253,14 @@ class LatentConsistency(StableDiffusion):
     def classifier_free(self) -> bool:
         return False
 
-    def set_timesteps(self, scheduler, num_steps, strength, resolution, device):
+    def set_timesteps(self, scheduler, num_steps, strength, resolution):
         steps = int(scheduler.config.get("original_inference_steps", DISTILLED_STEPS) * strength)
         if num_steps > steps:
             raise UserError(
                 f"generator.num_steps={num_steps} is not allowed: at strength {strength:g} this latent consistency model has "
                 f"{steps} steps, so a number from 1 to {steps}"
             )
-        scheduler.set_timesteps(num_steps, device=device, strength=strength)
+        scheduler.set_timesteps(num_steps, strength=strength)
 
 
 class StableDiffusion3(Family):
@@ -316,13 +314,13 @@ class StableDiffusion3(Family):
             return_dict=False,
         )[0]
 
-    def set_timesteps(self, scheduler, num_steps, strength, resolution, device):
+    def set_timesteps(self, scheduler, num_steps, strength, resolution):
         options = {}
         if scheduler.config.use_dynamic_shifting:
             tokens = (resolution // self.size_multiple) ** 2
             names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
             options["mu"] = calculate_shift(tokens, *(scheduler.config[name] for name in names))
-        scheduler.set_timesteps(num_steps, device=device, **options)
+        scheduler.set_timesteps(num_steps, **options)
 
 
 def _text_width(config: Mapping[str, Any]) -> int | None:

@@ -226,9 +226,9 @@ class LatentDiffusion(nn.Module):
         return Denoiser(self._guided_model(prompts.to(self.device)), self.decode_for_guidance, scheduler, generators)
 
     def _scheduler(self, strength: float) -> SchedulerMixin:
-        """A scheduler whose steps are set."""
+        """A scheduler whose steps are set. Its tables and timesteps are on the CPU (see `Denoiser`)."""
         scheduler = build_scheduler(self.scheduler_name, self.scheduler_config)
-        self.family.set_timesteps(scheduler, self.num_steps, strength, self.resolution, self.device)
+        self.family.set_timesteps(scheduler, self.num_steps, strength, self.resolution)
         return scheduler
 
     def _guided_model(self, prompts: Prompts):

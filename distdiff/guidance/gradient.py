@@ -33,7 +33,7 @@ def energy_gradient(
             torch.where(per_sample(chosen, new), new / scale, old) for new, old in zip(scaled, gradients, strict=True)
         ]
         finite |= fits
-        if finite.all():
+        if attempt < len(scales) and finite.all():  # reading `finite` waits for the device
             break
     return gradients, finite
 

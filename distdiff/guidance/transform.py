@@ -41,12 +41,17 @@ class Transform(OneStep):
         """Divides the gradients of ω and b by their joint norm if `gradient_norm` is `unit`."""
         return unit_norm(gradients) if self.gradient_norm == "unit" else gradients
 
+    @property
+    def rolls_out_from_z(self) -> bool:
+        """Whether the rollout's first energies are the energies at z, so that these need no network of their own."""
+        return self.init == "identity"
+
     def step(self, latents, index, batch):
+        moved, energies = self.transformed(latents, *self.initial(latents, batch), index, batch)
         with torch.no_grad():
-            _, clean = batch.predict(latents, index)
-            energies = batch.energy(clean)
-        moved = self.transformed(latents, *self.initial(latents, batch), index, batch)
-        with torch.no_grad():
+            if not self.rolls_out_from_z:
+                _, clean = batch.predict(latents, index)
+                energies = batch.energy(clean)
             return batch.denoiser.advance(moved, batch.denoiser.predict(moved, index), index), energies
 
     def initial(self, latents: torch.Tensor, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,29 +69,29 @@ class Transform(OneStep):
     @torch.enable_grad()
     def transformed(
         self, latents: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, index: int, batch: GuidedBatch
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """z' after one gradient step on ω (`scale`) and b (`shift`), clamped to the ball around z (`latents`).
 
-        Samples whose `guided` is False keep z.
+        Samples whose `guided` is False keep z. Also returns the energies (B,) of the rollout's first step.
         """
         scale, shift = scale.detach().requires_grad_(), shift.detach().requires_grad_()
-        objective = self.rollout_energy(latents * (1 + scale) + shift, index, batch)
-        scale_gradient, shift_gradient = self.gradient(objective, [scale, shift], batch)
+        energies = self.rollout_energies(latents * (1 + scale) + shift, index, batch)
+        scale_gradient, shift_gradient = self.gradient(sum(energies) / len(energies), [scale, shift], batch)
         with torch.no_grad():
             moved = latents * (1 + scale - self.rho * scale_gradient) + (shift - self.rho * shift_gradient)
             moved = torch.clamp(moved, latents - self.epsilon, latents + self.epsilon)
-            return torch.where(per_sample(batch.guided, moved), moved, latents)
+            return torch.where(per_sample(batch.guided, moved), moved, latents), energies[0].detach()
 
-    def rollout_energy(self, moved: torch.Tensor, index: int, batch: GuidedBatch) -> torch.Tensor:
-        """The mean energy (B,) of each sample over the P denoising steps that start at z' (`moved`)."""
-        ahead, total = batch.denoiser.fork(), 0.0
+    def rollout_energies(self, moved: torch.Tensor, index: int, batch: GuidedBatch) -> list[torch.Tensor]:
+        """The energies (B,) of each sample at each of the P denoising steps that start at z' (`moved`)."""
+        ahead, energies = batch.denoiser.fork(), []
         period = self.steps_in_period(batch.schedule)
         for position in range(index, index + period):
             output, clean = batch.predict(moved, position, ahead)
-            total = total + self.energy_of_clean(clean, batch)
+            energies.append(self.energy_of_clean(clean, batch))
             if position + 1 < index + period:
                 moved = ahead.advance(moved, output, position)
-        return total / period
+        return energies
 
     def energy_of_clean(self, clean: torch.Tensor, batch: GuidedBatch) -> torch.Tensor:
         """The energies (B,) of predicted clean latents."""

@@ -68,6 +68,11 @@ class TransformOfficial(Transform):
     ) -> None:
         super().__init__(rho=rho, epsilon=epsilon, init=init, start_step=start_step, period=period)
 
+    @property
+    def rolls_out_from_z(self) -> bool:
+        """False: the rollout's energies are not those of the metadata, which are of normalised features."""
+        return False
+
     def energy_of_clean(self, clean: torch.Tensor, batch: GuidedBatch) -> torch.Tensor:
         """The energies (B,) of predicted clean latents, as the published code computes them."""
         encoder, energy = batch.image_energy.encoder, batch.image_energy.energy

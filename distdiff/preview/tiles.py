@@ -10,6 +10,7 @@ from PIL import Image
 
 from distdiff.console.progress import stage_progress
 from distdiff.data.pixels import to_image
+from distdiff.expansion.batch_size import usual_batch_size
 from distdiff.expansion.materials import Materials
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.strengths import strengths_of
@@ -110,7 +111,7 @@ def draw_tiles(
                 plan = ExpansionPlan(images, config.expansion.factor, strength, config.seed, method=method)
                 wanted = first_images(plan, positions)
                 synthesizer.group(plan[int(wanted[0][0])].strength)  # raises an error if this strength leaves no steps
-                for batch in _batches(wanted, 1 if method.together else config.expansion.batch_size):
+                for batch in _batches(wanted, 1 if method.together else usual_batch_size(config)):
                     items = [plan[int(index)] for _, indices in batch for index in indices]
                     made, start = synthesizer(items), 0
                     for place, indices in batch:

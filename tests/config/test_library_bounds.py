@@ -26,6 +26,7 @@ from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer
 from distdiff.commands.groups import GROUPS
 from distdiff.config.command import Command
+from distdiff.data.pixels import to_image
 from distdiff.errors import UserError
 from distdiff.generator.families import chosen
 from distdiff.generator.kinds import DIFFUSION_SCHEDULERS
@@ -95,11 +96,11 @@ def augments(module: nn.Module) -> bool:
 
 def saves(image_format: str, quality: int, least: int = 0) -> bool:
     """Whether the quality is one of the format's own: its file is not that of the nearest quality that is allowed."""
-    pixels = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
-    data = ImageEncoding(image_format, quality).encode(pixels)
+    image = to_image(torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    data = ImageEncoding(image_format, quality).encode(image)
     Image.open(io.BytesIO(data)).load()
     nearest = min(max(quality, least), 100)
-    return quality == nearest or data != ImageEncoding(image_format, nearest).encode(pixels)
+    return quality == nearest or data != ImageEncoding(image_format, nearest).encode(image)
 
 
 def weights_sampler(share: float) -> None:
@@ -268,7 +269,7 @@ REFUSED = {
     "train train.batch_size=99999999999999999999": "train.batch_size=99999999999999999999 is not allowed: a number at least 2, "
     "at most 1000000",
     "train train.steps=99999999999999999999": "train.steps=99999999999999999999 is not allowed: a number at least 1, at most",
-    "expand expansion.batch_size=1000001": "expansion.batch_size=1000001 is not allowed: a number at least 1, at most 1000000",
+    "expand expansion.batch_size=1000001": "expansion.batch_size=1000001 is not allowed: an integer at least 1, at most 1000000, or auto",
     "expand encoder=guide encoder.guide.batch_size=1000001": "encoder.guide.batch_size=1000001 is not allowed: a number at "
     "least 2, at most 1000000",
     "expand expansion.factor=1000001": "expansion.factor=1000001 is not allowed: a number at least 1, at most 1000000",

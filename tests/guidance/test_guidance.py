@@ -158,7 +158,7 @@ def test_transform_takes_one_gradient_step_in_scale_and_shift(
 
     method = METHODS["transform_random" if random else "transform"](rho=rho, epsilon=epsilon)
     batch = bench.batch(method)
-    moved = method.transformed(bench.latents, *method.initial(bench.latents, batch), bench.index, batch)
+    moved, _ = method.transformed(bench.latents, *method.initial(bench.latents, batch), bench.index, batch)
     torch.testing.assert_close(moved - bench.latents, expected, rtol=1e-6, atol=1e-8)
 
 
@@ -167,7 +167,8 @@ def test_transform_looks_along_the_samplers_own_path(bench: Bench, period: int) 
     """Oracle: P steps of DDIM, the energy of each step's clean latent averaged."""
     method = METHODS["transform"](period=period)
     with torch.no_grad():
-        ours = method.rollout_energy(bench.latents, bench.index, bench.batch(method))
+        energies = method.rollout_energies(bench.latents, bench.index, bench.batch(method))
+        ours = sum(energies) / len(energies)
     torch.testing.assert_close(ours, rolled_out(bench, bench.latents, period), atol=1e-9, rtol=0)
 
 
@@ -199,7 +200,7 @@ def test_official_is_the_published_update(bench: Bench, epsilon: float) -> None:
         assert min(slope.abs().amax() for slope in slopes) > 1e-3  # far above the tolerance
 
     batch = bench.batch(method)
-    ours = method.transformed(bench.latents, *method.initial(bench.latents, batch), bench.index, batch)
+    ours, _ = method.transformed(bench.latents, *method.initial(bench.latents, batch), bench.index, batch)
     torch.testing.assert_close(ours, published, atol=1e-8, rtol=0)
 
 
@@ -265,7 +266,7 @@ def test_a_small_step_in_the_clean_latent_lowers_every_samples_energy(bench: Ben
 def test_a_small_transform_lowers_every_samples_energy_before_the_clamp(bench: Bench) -> None:
     method = METHODS["transform"](rho=1e-3, epsilon=1e9)
     zeros = torch.zeros(3, 4, 1, 1, dtype=torch.float64)
-    moved = method.transformed(bench.latents, zeros, zeros, bench.index, bench.batch(method))
+    moved, _ = method.transformed(bench.latents, zeros, zeros, bench.index, bench.batch(method))
     assert (rolled_out(bench, moved, 2) < rolled_out(bench, bench.latents, 2)).all()
 
 
@@ -319,3 +320,26 @@ def test_mpgd_needs_no_backward_pass_through_the_network(bench: Bench) -> None:
     bench.step(METHODS["direct"]())
     hook.remove()
     assert seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "evaluations"),
+    [
+        ("none", {}, 1),
+        ("direct", {}, 1),
+        ("mpgd", {}, 1),
+        ("transform", {"period": 2}, 3),  # two of the rollout, of which the first is that of z, and one from z'
+        ("transform_random", {"period": 2}, 4),
+        ("transform_official", {"init": "identity", "period": 2}, 4),
+    ],
+)
+def test_a_step_evaluates_the_network_no_more_often_than_it_must(bench: Bench, name, options, evaluations) -> None:
+    calls: list[int] = []
+    counting = bench.generator.network.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        _, energies = bench.step(METHODS[name](**options))
+    finally:
+        counting.remove()
+    assert len(calls) == evaluations
+    _, expected = bench.step(METHODS["none"]())
+    torch.testing.assert_close(energies, expected, atol=1e-12, rtol=0)

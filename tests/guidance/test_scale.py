@@ -119,7 +119,7 @@ def test_transform_shifts_and_clamps_at_unit_variance(own: OwnLatents, epsilon: 
     expected = expected.clamp(-epsilon * own.scale, epsilon * own.scale)
 
     method = METHODS["transform"](rho=rho, epsilon=epsilon, period=1)
-    moved = method.transformed(own.bench.latents, zeros, zeros, own.bench.index, own.bench.batch(method))
+    moved, _ = method.transformed(own.bench.latents, zeros, zeros, own.bench.index, own.bench.batch(method))
     torch.testing.assert_close(moved * own.scale - own.latents, expected, rtol=1e-6, atol=1e-10)
 
 

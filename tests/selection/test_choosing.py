@@ -8,6 +8,7 @@ from conftest import compose
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
 from distdiff.data.datasets import load_dataset
+from distdiff.data.pixels import to_images
 from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.plan import ExpansionPlan
@@ -59,7 +60,7 @@ def test_a_selection_sees_features_energies_and_probabilities_of_the_files(
         monkeypatch.setattr("distdiff.expansion.examining.GuideEncoder", type("Other", (), {}))
     items = [item for item in ExpansionPlan(data.parts[0], 2, 0.5, 0) if item.label == 1]
     pixels = torch.rand(len(items), 3, 32, 32, generator=torch.Generator().manual_seed(0)).mul(255).round() / 255
-    files = [ImageEncoding().encode(image) for image in pixels]
+    files = [ImageEncoding().encode(image) for image in to_images(pixels)]
     seen = examiner.candidates(1, items, [{}] * len(items), lambda index: files[index])
     with torch.no_grad():
         for index in range(len(items)):

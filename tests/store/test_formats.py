@@ -18,6 +18,7 @@ from stored import FACTOR, FORMATS, SHARDED, SOURCES, loaded, pixels, standin_jo
 
 from distdiff.commands.train import train
 from distdiff.data.datasets import load_dataset
+from distdiff.data.pixels import to_image
 from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
 from distdiff.store.directory import ExpandedDirectory
@@ -108,7 +109,7 @@ def test_save_size_is_lanczos_with_antialiasing(job, storage: str) -> None:
 
 
 def test_quality_is_the_codecs() -> None:
-    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    image = to_image(torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)))
     for image_format in ("jpeg", "webp"):
         low, high = (ImageEncoding(image_format, quality).encode(image) for quality in (20, 90))
         assert Image.open(io.BytesIO(low)).format == image_format.upper()

@@ -1,0 +1,85 @@
+"""`expansion.batch_size=auto` takes as many images as memory holds, from the peaks with one and with two images."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import compose
+
+from distdiff.errors import UserError
+from distdiff.expansion.batch_size import batch_size_for, largest_batch, usual_batch_size
+
+GB = 10**9
+TWO = ["first", "second"]  # what the items are does not matter here
+
+
+class Pretended:
+    """A device with `total` bytes, of which the models take `models` and each image `each`."""
+
+    def __init__(self, total: float, models: float, each: float) -> None:
+        self.total, self.models, self.each = total, models, each
+        self.batch: list[str] = []
+
+    def available(self) -> int:
+        return int(self.total)
+
+    def peak(self, call: Callable[[], object]) -> int:
+        call()
+        return int(self.models + self.each * len(self.batch))
+
+    def synthesizer(self, items: list[str]) -> None:
+        self.batch = items
+        if self.models + self.each * len(items) > self.total:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("total", "models", "each", "expected"),
+    [
+        (80 * GB, 4 * GB, 5 * GB, 13),  # (72 − 4) / 5
+        (80 * GB, 4 * GB, 0.5 * GB, 32),  # the largest
+        (24 * GB, 4 * GB, 8 * GB, 2),
+        (24 * GB, 4 * GB, 9.9 * GB, 1),  # two fit, but not with what is held back
+        (10 * GB, 4 * GB, 5 * GB, 1),  # two do not fit
+        (6 * GB, 4 * GB, 5 * GB, 1),  # not even one: the expansion itself says so
+        (8 * GB, 4 * GB, 0, 32),
+    ],
+)
+def test_the_batch_fits_with_a_tenth_to_spare(total: float, models: float, each: float, expected: int) -> None:
+    device = Pretended(total, models, each)
+    size = largest_batch(device.synthesizer, TWO, device, largest=32)
+    assert size == expected
+    assert models + each * size <= 0.9 * total or size == 1
+
+
+def test_it_says_what_it_found(capsys) -> None:
+    device = Pretended(80 * GB, 4 * GB, 5 * GB)
+    largest_batch(device.synthesizer, TWO, device, largest=32)
+    assert capsys.readouterr().out == "batches of 13: an image takes 5.00 GB of 80.0 GB of memory\n"
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    def broken(items):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        largest_batch(broken, TWO, Pretended(GB, 0, 0), largest=32)
+
+
+def test_a_single_image_needs_no_trial() -> None:
+    assert largest_batch(None, TWO[:1], None, largest=32) == 1
+
+
+def test_on_the_cpu_auto_is_the_generators_usual_number_and_a_number_is_always_itself() -> None:
+    for overrides, expected in (([], 100), (["generator=sd15"], 4), (["expansion.batch_size=7"], 7)):
+        config = compose("expand", overrides)
+        assert batch_size_for(config, None, TWO, torch.device("cpu")) == usual_batch_size(config) == expected
+    typed = compose("expand", ["expansion.batch_size=7"])
+    assert batch_size_for(typed, None, TWO, torch.device("cuda")) == 7
+
+
+@pytest.mark.parametrize("value", ["0", "atuo", "1.5", "null", "[1]"])
+def test_anything_else_is_refused_in_one_line(value: str) -> None:
+    with pytest.raises(UserError, match=r"^expansion\.batch_size") as raised:
+        compose("expand", [f"expansion.batch_size={value}"])
+    assert "\n" not in str(raised.value)
