@@ -269,7 +269,8 @@ REFUSED = {
     "train train.batch_size=99999999999999999999": "train.batch_size=99999999999999999999 is not allowed: a number at least 2, "
     "at most 1000000",
     "train train.steps=99999999999999999999": "train.steps=99999999999999999999 is not allowed: a number at least 1, at most",
-    "expand expansion.batch_size=1000001": "expansion.batch_size=1000001 is not allowed: an integer at least 1, at most 1000000, or auto",
+    "expand expansion.batch_size=1000001": "expansion.batch_size=1000001 is not allowed: an integer at least 1, at most "
+    "1000000, or auto",
     "expand encoder=guide encoder.guide.batch_size=1000001": "encoder.guide.batch_size=1000001 is not allowed: a number at "
     "least 2, at most 1000000",
     "expand expansion.factor=1000001": "expansion.factor=1000001 is not allowed: a number at least 1, at most 1000000",
