@@ -1,6 +1,6 @@
 """How many images share a batch: `expansion.batch_size`, or as many as the GPU's memory holds.
 
-The batch size changes no image beyond rounding.
+Neither the batch size nor gradient checkpointing, which is decided with it, changes an image beyond rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,10 +12,12 @@ from omegaconf import DictConfig
 from distdiff.console.output import console
 from distdiff.expansion.config import AUTO
 from distdiff.expansion.memory import ran_out_of_memory
+from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.methods.item import WorkItem
 from distdiff.methods.synthesis import Synthesizer
 
 LARGEST = 32  # a larger batch is hardly faster, and more is lost if the job is killed
+ENOUGH = 8  # from this batch size on, larger batches save less time than checkpointing costs
 HELD_BACK = 0.1  # the fraction of the memory that is left free: memory is lost to fragments
 
 
@@ -54,11 +56,35 @@ def usual_batch_size(config: DictConfig) -> int:
 def batch_size_for(
     config: DictConfig, synthesizer: Synthesizer, items: Sequence[WorkItem], device: torch.device
 ) -> int:
-    """The number of images in a batch. With `auto` on a GPU, makes images from one and from two of `items`, which may
-    share a batch, to see how much memory an image takes; these images are thrown away."""
-    if config.expansion.batch_size != AUTO or device.type != "cuda":
+    """The number of images in a batch.
+
+    On a GPU, `expansion.batch_size=auto` and `generator.gradient_checkpointing=auto` are decided here, by making images
+    from one and from two of `items`, which may share a batch. These images are thrown away. On other devices, the former
+    means the usual batch size, and the latter stays on.
+    """
+    if device.type != "cuda":
         return usual_batch_size(config)
-    return largest_batch(synthesizer, items, GpuMemory(device), max(LARGEST, usual_batch_size(config)))
+    return settled_batch_size(config, synthesizer, items, GpuMemory(device))
+
+
+def settled_batch_size(config: DictConfig, synthesizer: Synthesizer, items: Sequence[WorkItem], memory: Memory) -> int:
+    """As `batch_size_for` on a GPU. Gradients are checkpointed if otherwise too few images would fit into memory: fewer
+    than `ENOUGH`, or than the `expansion.batch_size` that was typed."""
+    typed = None if config.expansion.batch_size == AUTO else config.expansion.batch_size
+    generator: LatentDiffusion | None = getattr(synthesizer, "generator", None)
+    may_checkpoint = generator is not None and config.generator.gradient_checkpointing == AUTO
+    largest = typed or max(LARGEST, usual_batch_size(config))
+    if typed is not None and not may_checkpoint:
+        return typed
+    if may_checkpoint:
+        generator.checkpoint_gradients(False)
+    size, words = largest_batch(synthesizer, items, memory, largest), ""
+    if may_checkpoint and size < (typed or ENOUGH):
+        generator.checkpoint_gradients(True)
+        size = typed or largest_batch(synthesizer, items, memory, largest)
+        words = ", with gradients checkpointed"
+    console.print(f"batches of {size} fit into the {memory.available() / 1e9:.0f} GB of memory{words}")
+    return size
 
 
 def largest_batch(synthesizer: Synthesizer, items: Sequence[WorkItem], memory: Memory, largest: int) -> int:
@@ -75,7 +101,5 @@ def largest_batch(synthesizer: Synthesizer, items: Sequence[WorkItem], memory: M
         if not ran_out_of_memory(error):
             raise
         return 1
-    each, available = max(two - one, 1), memory.available()
-    size = max(1, min(largest, int(((1 - HELD_BACK) * available - (one - each)) // each)))
-    console.print(f"batches of {size}: an image takes {each / 1e9:.2f} GB of {available / 1e9:.1f} GB of memory")
-    return size
+    each = max(two - one, 1)
+    return max(1, min(largest, int(((1 - HELD_BACK) * memory.available() - (one - each)) // each)))

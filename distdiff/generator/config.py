@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
@@ -29,7 +30,8 @@ class GeneratorKeys:
     scheduler: str = key(AUTO, choices=(AUTO, *SCHEDULERS))
     dtype: str = key("float32", choices=("float32", "float64", "bfloat16", "float16", AUTO))  # auto: see precision.py
     guidance_decoder: str | None = None  # an AutoencoderTiny that decodes only for the energy
-    gradient_checkpointing: bool = False  # if true, guided steps take less memory and about a third more time
+    # If true, guided steps take less memory and about a third more time. auto: false only on a GPU with enough memory.
+    gradient_checkpointing: Any = key(False, choices=(True, False, AUTO))
     usual_strength: float = key(0.5, above=0, at_most=1)  # the default of `expansion.strength`
     usual_batch_size: int = key(4, at_least=1, at_most=10**6)  # the meaning of expansion.batch_size=auto on a CPU
 

@@ -92,10 +92,8 @@ class LatentDiffusion(nn.Module):
             )
         if self.family.decodes_in_float32 and self.dtype == torch.float16 and self.vae.config.force_upcast:
             self.vae.float()
-        if gradient_checkpointing:  # takes effect only in guided steps, which compute gradients
-            for part in (self.vae, self.network, guidance_decoder):
-                if part is not None:
-                    part.enable_gradient_checkpointing()
+        if gradient_checkpointing:
+            self.checkpoint_gradients(True)
         for part in (self, *self._text_encoders()):
             part.eval().requires_grad_(False)
 
@@ -126,6 +124,14 @@ class LatentDiffusion(nn.Module):
     def check_strength(self, strength: float) -> None:
         """Raises `UserError` if the noise schedule does not have `num_steps` steps at `strength`."""
         self._scheduler(strength)
+
+    def checkpoint_gradients(self, on: bool) -> None:
+        """Turns gradient checkpointing on or off. It takes effect only in guided steps, which compute gradients."""
+        for part in (self.vae, self.network, self.guidance_decoder):
+            if part is not None and on:
+                part.enable_gradient_checkpointing()
+            elif part is not None:
+                part.disable_gradient_checkpointing()
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> Posterior:

@@ -78,7 +78,7 @@ def load_generator(config: DictConfig) -> LatentDiffusion:
         config.scheduler,
         config.negative_prompt,
         _load_guidance_decoder(config, pipeline.vae.config.latent_channels),
-        config.gradient_checkpointing,
+        config.gradient_checkpointing is not False,  # auto: until it is known that memory suffices
         learned_words,
         config.model,
     )

@@ -40,7 +40,9 @@ def refuse_nested(schema: type, config: DictConfig, prefix: str = "") -> None:
 def describe(limits: Mapping[str, Any]) -> str:
     """The allowed values in words: `a number above 0, at most 1`."""
     if "choices" in limits:
-        return "one of " + ", ".join(map(str, limits["choices"]))
+        return "one of " + ", ".join(
+            str(one).lower() if isinstance(one, bool) else str(one) for one in limits["choices"]
+        )
     words = {"at_least": "at least", "above": "above", "at_most": "at most"}
     bounds = [f"{words[name]} {limits[name]}" for name in words if name in limits]
     if "words" in limits:
@@ -60,7 +62,7 @@ def _constrained(schema: type, config: DictConfig, prefix: str = "") -> Iterator
         value = config[item.name]
         if is_dataclass(item.type):
             yield from _constrained(item.type, value, f"{name}.")
-        elif "words" in item.metadata:  # one value, of a type that OmegaConf cannot check
+        elif item.type is Any and {"words", "choices"} & item.metadata.keys():  # a value that OmegaConf does not check
             yield name, value, dict(item.metadata)
         elif OmegaConf.is_dict(value):
             yield from ((f"{name}.{part}", value[part], dict(item.metadata)) for part in value)
@@ -74,8 +76,8 @@ def _check(name: str, value: Any, limits: dict[str, Any]) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{name}={value} is not allowed: {describe(limits) or NOT_NUMBERS}")
     if "choices" in limits:
-        if value not in limits["choices"]:
-            raise UserError(f"{name}={value} is not allowed: {describe(limits)}")
+        if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in limits["choices"]):
+            raise UserError(f"{name}={'null' if value is None else value} is not allowed: {describe(limits)}")
         return
     if "words" in limits:
         if value in limits["words"]:

@@ -7,7 +7,7 @@ import torch
 from conftest import compose
 
 from distdiff.errors import UserError
-from distdiff.expansion.batch_size import batch_size_for, largest_batch, usual_batch_size
+from distdiff.expansion.batch_size import batch_size_for, largest_batch, settled_batch_size, usual_batch_size
 
 GB = 10**9
 TWO = ["first", "second"]  # what the items are does not matter here
@@ -33,6 +33,22 @@ class Pretended:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
 
+class Checkpointing(Pretended):
+    """Such a device, and a synthesizer whose images take `saving` bytes if gradients are checkpointed."""
+
+    def __init__(self, total: float, models: float, each: float, saving: float) -> None:
+        super().__init__(total, models, each)
+        self.sizes = {True: saving, False: each}
+        self.checkpoints: bool | None = None
+        self.generator = self
+
+    def checkpoint_gradients(self, on: bool) -> None:
+        self.checkpoints, self.each = on, self.sizes[on]
+
+    def __call__(self, items: list[str]) -> None:
+        self.synthesizer(items)
+
+
 @pytest.mark.parametrize(
     ("total", "models", "each", "expected"),
     [
@@ -52,10 +68,36 @@ def test_the_batch_fits_with_a_tenth_to_spare(total: float, models: float, each:
     assert models + each * size <= 0.9 * total or size == 1
 
 
-def test_it_says_what_it_found(capsys) -> None:
-    device = Pretended(80 * GB, 4 * GB, 5 * GB)
-    largest_batch(device.synthesizer, TWO, device, largest=32)
-    assert capsys.readouterr().out == "batches of 13: an image takes 5.00 GB of 80.0 GB of memory\n"
+@pytest.mark.parametrize(
+    ("each", "saving", "typed", "expected", "checkpoints"),
+    [
+        (2 * GB, 1 * GB, "auto", 32, False),  # (72 − 4) / 2 without checkpointing
+        (8 * GB, 4 * GB, "auto", 8, False),
+        (10 * GB, 4 * GB, "auto", 17, True),  # 6 would be too few
+        (90 * GB, 4 * GB, "auto", 17, True),  # not even one
+        (8 * GB, 4 * GB, 4, 4, False),  # a batch size that was typed stays
+        (20 * GB, 4 * GB, 4, 4, True),
+    ],
+)
+def test_gradients_are_checkpointed_only_where_memory_needs_it(
+    each, saving, typed, expected, checkpoints, capsys
+) -> None:
+    device = Checkpointing(80 * GB, 4 * GB, each, saving)
+    config = compose(
+        "expand", ["generator=sd15", f"expansion.batch_size={typed}", "generator.gradient_checkpointing=auto"]
+    )
+    assert settled_batch_size(config, device, TWO, device) == expected
+    assert device.checkpoints == checkpoints
+    words = ", with gradients checkpointed" if checkpoints else ""
+    assert capsys.readouterr().out == f"batches of {expected} fit into the 80 GB of memory{words}\n"
+
+
+@pytest.mark.parametrize("choice", ["true", "false"])
+def test_a_choice_that_was_typed_stays(choice: str) -> None:
+    device = Checkpointing(80 * GB, 4 * GB, 20 * GB, 4 * GB)
+    config = compose("expand", ["generator=sd15", f"generator.gradient_checkpointing={choice}"])
+    assert settled_batch_size(config, device, TWO, device) == 3
+    assert device.checkpoints is None
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
@@ -76,6 +118,12 @@ def test_on_the_cpu_auto_is_the_generators_usual_number_and_a_number_is_always_i
         assert batch_size_for(config, None, TWO, torch.device("cpu")) == usual_batch_size(config) == expected
     typed = compose("expand", ["expansion.batch_size=7"])
     assert batch_size_for(typed, None, TWO, torch.device("cuda")) == 7
+
+
+@pytest.mark.parametrize("value", ["null", "1", "maybe"])
+def test_checkpointing_is_true_false_or_auto(value: str) -> None:
+    with pytest.raises(UserError, match=rf"gradient_checkpointing={value} is not allowed: one of true, false, auto"):
+        compose("expand", [f"generator.gradient_checkpointing={value}"])
 
 
 @pytest.mark.parametrize("value", ["0", "atuo", "1.5", "null", "[1]"])

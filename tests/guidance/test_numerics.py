@@ -125,6 +125,10 @@ def test_checkpointing_changes_no_gradient_and_works_in_guided_steps_alone() -> 
     ours, _ = saving.step(METHODS["direct"]())
     assert calls
     torch.testing.assert_close(ours, expected, atol=1e-12, rtol=0)
+    calls.clear()
+    saving.generator.checkpoint_gradients(False)
+    saving.step(METHODS["direct"]())
+    assert not calls
 
 
 def tiny_decoder() -> AutoencoderTiny:
