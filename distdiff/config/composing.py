@@ -27,6 +27,7 @@ from yaml import YAMLError
 from distdiff.config.arguments import parse, readable
 from distdiff.config.command import CONFIG_DIR, WITHOUT_KEYS, Command
 from distdiff.config.explanations import explain_composition
+from distdiff.config.own_options import refuse_broken
 from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
 from distdiff.keys.suggesting import one_of
@@ -132,6 +133,7 @@ def compose_jobs(
     """
     overrides = readable(overrides)
     search = SearchPath.of(None, overrides) if search is None else search
+    refuse_broken(search.folders, overrides)
     refuse_unmeant(command.groups, parse(overrides), multirun)
     command.register()
     if not multirun:
@@ -183,6 +185,7 @@ def load_options(wanted: Mapping[tuple[str, str], str], search: SearchPath = OUR
     for (group, option), key in wanted.items():
         if option not in (known := search.options(group)):
             raise UserError(f"{key}={option} is not allowed: {one_of(option, known)}")
+    refuse_broken(search.folders, [f"{group}={option}" for group, option in wanted])
     try:
         found = search.compose(None, [f"+{group}@{group}.{option}={option}" for group, option in wanted])
     except COMPOSING_ERRORS as error:
