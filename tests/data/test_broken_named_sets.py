@@ -43,7 +43,7 @@ READERS = {
     "variants.txt": Reader(aircraft, "data/variants.txt", reads("fgvc_aircraft"), LIST, "variants.txt"),
     "pathmnist.npz": Reader(numbers, "pathmnist.npz", reads("pathmnist")),
     "pathmnist.npz itself": Reader(numbers, "pathmnist.npz", reads("pathmnist", "pathmnist.npz"), ("folder",)),
-    "train.bin": Reader(cifar, "cifar/train.bin", CIFAR, shown="train.bin"),
+    "train.bin": Reader(cifar, "cifar/train.bin", CIFAR, ("cut short", "zeros"), shown="train.bin"),
     "fine_label_names.txt": Reader(cifar, "cifar/fine_label_names.txt", CIFAR, LIST, "fine_label_names.txt"),
 }
 

@@ -280,7 +280,7 @@ def test_a_root_that_may_not_be_looked_up_is_one_line(tmp_path, monkeypatch) -> 
 def test_an_archive_without_permission_is_one_line(tmp_path, locked) -> None:
     path = archived(tmp_path / "photos.tar", {"cat/1.png": png()})
     locked(path)
-    assert "cannot unpack it (permission denied" in error_of("imagefolder", tmp_path, root=str(path))
+    assert error_of("imagefolder", tmp_path, root=str(path)) == f"dataset.root={path}: permission denied"
 
 
 def test_files_that_hold_no_image_are_left_out_with_the_reason(tmp_path, capsys, locked) -> None:

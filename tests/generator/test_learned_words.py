@@ -137,7 +137,7 @@ WORDS = {
     "blank.safetensors": "it gives an empty word to its vectors",
     "empty.pt": "it is empty",
     "pointer.bin": "it is a git-lfs pointer",
-    "half.pt": "it is no file of tensors (",
+    "half.pt": "it is cut short or damaged (",
     "wide.bin": "the vectors of <blob> have 768 numbers, and this model's text encoder takes 16",
     "no_vectors.pt": "its string_to_param does not hold the vectors of one word",
     "both.safetensors": "it has vectors for two text encoders (clip_g, clip_l), and this model has one",
