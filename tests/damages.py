@@ -101,16 +101,20 @@ def cases(readers: Mapping[str, Reader]) -> list[tuple[str, str]]:
     return [(name, damage) for name in readers for damage in DAMAGES]
 
 
+_PLACE = tempfile.TemporaryDirectory(prefix="distdiff-whole-")  # removed when the tests end
+
+
 @functools.cache
-def _made(make: Callable[[Path], object]) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="distdiff-whole-"))
+def made(make: Callable[[Path], object]) -> Path:
+    """A folder in which `make` has written, for all tests together; nothing may be changed in it."""
+    folder = Path(tempfile.mkdtemp(dir=_PLACE.name))
     make(folder)
     return folder
 
 
 def whole(reader: Reader, folder: Path) -> Path:
     """A copy of all that the reader needs, in `folder`; the file that may be damaged."""
-    shutil.copytree(_made(reader.make), folder)
+    shutil.copytree(made(reader.make), folder)
     return folder / reader.file
 
 

@@ -63,7 +63,7 @@ READERS = {
     "weights": Reader(VISION, "model.safetensors", HF, ("missing",)),
     "pickled weights": Reader(pickled, "pytorch_model.bin", HF, ("missing",)),
     "index": Reader(PIECES, "model.safetensors.index.json", HF, ("missing",)),
-    "piece": Reader(PIECES, "model-00002-of-00003.safetensors", HF),
+    "piece": Reader(PIECES, "model-00002-of-00005.safetensors", HF),
     "classifier config": Reader(CLASSIFIER, "config.json", FOLDER, ("missing",)),
     "classifier processor": Reader(CLASSIFIER, "preprocessor_config.json", FOLDER, ("missing", "other table")),
     "classifier weights": Reader(CLASSIFIER, "model.safetensors", FOLDER, ("missing",)),

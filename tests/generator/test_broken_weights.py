@@ -1,14 +1,13 @@
 """Whatever becomes of a model's or an adapter's files, one line says which file is broken, and why."""
 
 import functools
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import compose_once
-from damages import Reader, cases, check_said, whole
+from damages import Reader, cases, check_said, made, whole
 from diffusers import DiffusionPipeline
 from original_checkpoint import original_names
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
@@ -51,28 +50,23 @@ def adapters(folder: Path) -> None:
         },
         folder / "lora.safetensors",
     )
-    save_file({"<blob>": torch.randn(1, 16)}, folder / "blob.safetensors")
-    torch.save({"<blob>": torch.randn(1, 16)}, folder / "blob.bin")
-    torch.save({"<blob>": torch.randn(1, 16)}, folder / "blob.pt")
-
-
-@functools.cache
-def healthy() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="distdiff-model-"))
-    pipeline(folder)
-    return folder
+    save_file({"<one>": torch.randn(1, 16)}, folder / "blob.safetensors")
+    torch.save({"<two>": torch.randn(1, 16)}, folder / "blob.bin")
+    torch.save({"<three>": torch.randn(1, 16)}, folder / "blob.pt")
 
 
 @functools.cache
 def loaded() -> DiffusionPipeline:
-    return DiffusionPipeline.from_pretrained(healthy())
+    return DiffusionPipeline.from_pretrained(made(pipeline))
 
 
 def reads(**keys: str | list[str]) -> Callable[[Path], None]:
     """Checks, identifies and loads a generator, as a command does. `{}` in a value stands for the folder."""
 
     def read(folder: Path) -> None:
-        config = compose_once("expand", ["generator=local", f"generator.model={healthy()}", "generator.resolution=32"])
+        config = compose_once(
+            "expand", ["generator=local", f"generator.model={made(pipeline)}", "generator.resolution=32"]
+        )
         for key, value in keys.items():
             places = [item.format(folder) for item in ([value] if isinstance(value, str) else value)]
             config.generator[key] = places[0] if isinstance(value, str) else places
@@ -110,7 +104,7 @@ READERS = {
     "checkpoint_config index": Reader(checkpoint, "config/model_index.json", SINGLE),
     "checkpoint_config unet": Reader(checkpoint, "config/unet/config.json", SINGLE),
     "decoder config": Reader(decoder, "decoder/config.json", DECODER),
-    "decoder": Reader(decoder, "decoder/diffusion_pytorch_model.safetensors", reads(guidance_decoder="{}/decoder")),
+    "decoder": Reader(decoder, "decoder/diffusion_pytorch_model.safetensors", DECODER, ("missing",)),
     "lora": Reader(adapters, "lora.safetensors", reads(lora=["{}/lora.safetensors:0.5"]), ("folder",)),
     "peft folder": Reader(adapters, "peft/adapter_model.safetensors", reads(lora=["{}/peft"]), ("folder", "missing")),
     "adapter_config.json": Reader(adapters, "peft/adapter_config.json", reads(lora=["{}/peft"])),
