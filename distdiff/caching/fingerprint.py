@@ -33,8 +33,8 @@ def fingerprint_files(path: Path) -> str:
     """Sixteen hex digits of a hash of a model's files: those below `path` if it is a folder, or the file `path`.
 
     The hash depends on the files' names below the folder and on their whole contents, but not on where the files are or
-    when they were written. Raises `UserError` for a file that may not be read. So a copy on another disk has the same hash. The docstring of `content_hash` says how the
-    hash of a large file is remembered, and how fast hashing is.
+    when they were written. So a copy on another disk has the same hash. The docstring of `content_hash` says how the
+    hash of a large file is remembered, and how fast hashing is. Raises `UserError` for a file that may not be read.
     """
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     digest = hashlib.sha256()
