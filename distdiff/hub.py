@@ -3,6 +3,7 @@
 Configurations are checked with the help of this module, so it imports nothing heavy.
 """
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -11,13 +12,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
+
 from distdiff.errors import UserError, first_line
+from distdiff.placeholders import absent
 
 if TYPE_CHECKING:
     from huggingface_hub import ResolvedRevision
 
 # What libraries raise if a file is not of the kind that they expect.
-LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
+LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
 ADDRESS = re.compile(r"https?:/+(?P<host>[^/]*)/*(?P<path>[^?#]*)", re.IGNORECASE)
 PAUSE = 1  # seconds before the hub is asked again: a host name is not always found at the first try
 
@@ -29,11 +33,11 @@ def local_path(key: str, name: str) -> Path | None:
     """
     refuse_no_name(key, name)
     path = Path(name).expanduser()
-    looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.exists()
+    looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or os.path.lexists(path)
     if not looks_local:
         return None
     if not path.exists():
-        raise UserError(f"{key}={name}: no such file or folder")
+        raise UserError(f"{key}={name}: {absent(path)}")
     return path
 
 

@@ -1,5 +1,7 @@
 """How tests load a dataset from a small copy of it, and look at what was read."""
 
+import copy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,13 +23,19 @@ SPLITS = ("train", "validation", "test")
 
 def configured(option: str, tmp_path: Path, **keys: object) -> DictConfig:
     """`dataset=<option>` with some keys set, its paths below `tmp_path`."""
-    dataset = load_option("dataset", option)
+    dataset = copy.deepcopy(_option(option))
     for key, value in keys.items():
         OmegaConf.update(dataset, key, value)
     paths = {"data_dir": str(tmp_path / "data"), "cache_dir": str(tmp_path / "cache"), "image_cache_gb": 4}
     config = OmegaConf.create({"paths": paths, "dataset": dataset}).dataset
     config.name = config.name or default_name(config)
     return config
+
+
+@cache
+def _option(option: str) -> DictConfig:
+    """Composed once for all tests, which takes 0.15 s."""
+    return load_option("dataset", option)
 
 
 def load(option: str, tmp_path: Path, **keys: object) -> DatasetSplits:

@@ -9,7 +9,9 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from distdiff.caching.hashing import content_hash
+from distdiff.errors import UserError
 from distdiff.hub import hub_identity
+from distdiff.placeholders import unread
 
 WHOLE_HASH_LIMIT = 64 * 2**20  # bytes; the hash of a larger file is remembered
 MODEL_FILES = (".json", ".txt", ".safetensors", ".bin")
@@ -32,15 +34,18 @@ def fingerprint_files(path: Path) -> str:
 
     The hash depends on the files' names below the folder and on their whole contents, but not on where the files are or
     when they were written. So a copy on another disk has the same hash. The docstring of `content_hash` says how the
-    hash of a large file is remembered, and how fast hashing is.
+    hash of a large file is remembered, and how fast hashing is. Raises `UserError` for a file that may not be read.
     """
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
         if file.is_file() and (file == path or file.suffix in MODEL_FILES):
             digest.update(str(file.relative_to(path)).encode())
-            small = file.stat().st_size <= WHOLE_HASH_LIMIT
-            digest.update(file.read_bytes() if small else content_hash(file).encode())
+            try:
+                small = file.stat().st_size <= WHOLE_HASH_LIMIT
+                digest.update(file.read_bytes() if small else content_hash(file).encode())
+            except OSError as error:
+                raise UserError(f"{file}: it cannot be read ({unread(error)})") from None
     return digest.hexdigest()[:16]
 
 

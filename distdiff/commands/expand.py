@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import pyarrow.parquet
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
@@ -20,6 +19,7 @@ from distdiff.ranks.world import world
 from distdiff.store.columns import METADATA
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.energies import energy_table
+from distdiff.store.tables import read_table
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
 
 
@@ -49,7 +49,7 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
 
 def _conclude(config: DictConfig, job: ExpansionJob, run_dir: Path, logger: Logger | None) -> None:
     path = job.path
-    rows = pyarrow.parquet.read_table(path / METADATA).to_pylist()
+    rows = read_table(path / METADATA).to_pylist()
     energies, rate = energy_table(rows), ExpandedDirectory(path).images_per_second()
     summarize(logger, energies)
     link(run_dir / "expanded", path, config.paths.output_dir)

@@ -73,7 +73,7 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
             if typed := job.typed_for(f"{name}.{NAME}"):
                 _refuse_other_name(typed, node, group, job.choices.get(name))
             _name(node, group, job.choices.get(name))
-            _refuse_no_target(node, group)
+            _refuse_no_target(node, group, job.choices.get(name))
             _check_ignored(node, group, job)
             unread += _take_out_unread(node, group)
             _refuse_lists(node, group, job)
@@ -182,13 +182,13 @@ def _check_ignored(node: DictConfig, group: Group, job: Job) -> None:
         check_values(schema, _resolved(_typed(schema, given, job)))
 
 
-def _refuse_no_target(node: DictConfig, group: Group) -> None:
+def _refuse_no_target(node: DictConfig, group: Group, choice: str | None = None) -> None:
     if not group.options_have_keys:
         return
     may_be_null = any(item.name == TARGET and item.default is None for item in fields(group.keys))
     if not isinstance(node.get(TARGET), str) and not (may_be_null and TARGET in node):
         raise UserError(
-            f"{group.name}={node.get(NAME)} has no {TARGET}: its YAML file must give one, {TARGET}: package.module.name"
+            f"{group.name}={choice or node.get(NAME)} has no {TARGET}: its YAML file must give one, {TARGET}: package.module.name"
         )
 
 

@@ -31,6 +31,7 @@ from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
 from distdiff.keys.suggesting import one_of
 from distdiff.keys.unmeant import refuse_unmeant
+from distdiff.own_options import refuse_broken
 
 SEARCHPATH = "hydra.searchpath"
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
@@ -77,6 +78,7 @@ class SearchPath:
 
     def compose(self, name: str | None, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
         """The composed configuration, including Hydra's own part."""
+        refuse_broken(self.folders, CONFIG_DIR, overrides)
         return self.loader().load_configuration(name, [*overrides, JOB_NAME], mode, from_shell=False)
 
     def options(self, group: str) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.errors import UserError, first_line
+from distdiff.placeholders import placeholder
+from distdiff.texts import UnreadableFile, read_text
 from distdiff.wording import counted
 
 DEFAULT_TEMPLATE = "a photo of a {}."  # of datasets that bring no template of their own
@@ -113,7 +115,7 @@ def _pairs(key: str, path: Path) -> list[tuple[str, Any]]:
     An entry of a JSON list has an empty string as its class.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         if path.suffix == ".txt":
             return [
                 (first, rest.strip()) for first, _, rest in (line.partition(" ") for line in text.splitlines() if line)
@@ -121,7 +123,9 @@ def _pairs(key: str, path: Path) -> list[tuple[str, Any]]:
         if path.suffix == ".csv":
             return [(row[0], row[-1].strip()) for row in csv.reader(text.splitlines()) if row]
         content = json.loads(text)
-    except (OSError, ValueError, csv.Error) as error:
+    except UnreadableFile as error:
+        raise UserError(f"{key}={path}: {error.reason}") from None
+    except (ValueError, RecursionError, csv.Error) as error:
         raise UserError(f"{key}={path}: cannot read it ({first_line(error)})") from None
     if isinstance(content, list):
         return [("", entry) for entry in content]
@@ -141,5 +145,5 @@ def _file(key: str, name: str, suffixes: Sequence[str]) -> Path:
     if path.suffix.lower() not in suffixes:
         raise UserError(f"{key}={name} is not allowed: a file {' or '.join(suffixes)}")
     if not path.is_file():
-        raise UserError(f"{key}={name}: no such file")
+        raise UserError(f"{key}={name}: {placeholder(path)}")
     return path

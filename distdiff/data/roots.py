@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from distdiff.data.naming import ARCHIVES
 from distdiff.errors import UserError
+from distdiff.placeholders import absent
 
 FOLDER, TABLES = "folder or archive", "file or folder"  # what `root` must be for images, and for tables
 READ = f"a folder, or an archive ({', '.join(ARCHIVES)})"
@@ -49,7 +50,7 @@ def check_root_is_there(dataset: DictConfig) -> None:
 
 def nothing_at(root: str, wanted: str = FOLDER) -> str:
     """The message for a root that does not exist."""
-    return f"dataset.root={root}: no such {wanted}"
+    return f"dataset.root={root}: {absent(Path(root).expanduser(), f'no such {wanted}')}"
 
 
 def no_such_kind(root: str) -> str:
@@ -73,7 +74,7 @@ def exists(path: Path) -> bool:
 
 def no_copy_at(root: str, where: str) -> str:
     """The message for a missing copy of a benchmark dataset. `where` says where to get the dataset."""
-    return f"dataset.root={root}: no such folder; {where}"
+    return f"dataset.root={root}: {absent(Path(root).expanduser(), 'no such folder')}; {where}"
 
 
 def where_to_get(name: str, url: str, hub_id: str | None) -> str:

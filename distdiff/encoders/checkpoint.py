@@ -8,7 +8,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForImageClassification, PreTrainedModel
@@ -19,9 +18,10 @@ from distdiff.encoders.location import CHECKPOINT, CLASSIFIER, checkpoint_path
 from distdiff.encoders.pretrained import load_pretrained, loading, some_of
 from distdiff.encoders.processor import preprocessing_of
 from distdiff.encoders.vision import VisionFeatures
-from distdiff.errors import UserError
+from distdiff.errors import UserError, first_line
 from distdiff.hub import LOADING_ERRORS
 from distdiff.keys import NAME, build
+from distdiff.weight_files import damage
 
 BACKBONE = "backbone."
 NESTED = ("state_dict", "model")  # the keys under which training programs save the weights
@@ -77,6 +77,10 @@ def read_tensors(path: Path, label: str) -> dict[str, torch.Tensor]:
 
     Raises a `UserError` that starts with `label` if the file cannot be read or has no tensors.
     """
+    if reason := damage(path):
+        raise UserError(
+            f"{label} is no checkpoint that can be read: {'' if label.endswith(path.name) else f'{path.name}: '}{reason}"
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -86,8 +90,8 @@ def read_tensors(path: Path, label: str) -> dict[str, torch.Tensor]:
             f"{label} is not allowed: it is no checkpoint of plain tensors, and other objects could run code when they are "
             "read; save its state_dict, or .safetensors"
         ) from error
-    except (*LOADING_ERRORS, EOFError, SafetensorError) as error:
-        raise UserError(f"{label} is no checkpoint that can be read") from error
+    except (*LOADING_ERRORS, EOFError) as error:
+        raise UserError(f"{label} is no checkpoint that can be read ({first_line(error)})") from error
     for name in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]

@@ -3,14 +3,42 @@
 This module has no heavy imports, because the check of the configuration uses it before anything is loaded.
 """
 
+import os
+import re
 from pathlib import Path
 
 from distdiff.errors import UserError
 from distdiff.hub import local_path
+from distdiff.placeholders import absent
+from distdiff.texts import json_fault
+from distdiff.weight_files import damage, file_names, shards_fault
 
 MODEL, CHECKPOINT, CLASSIFIER = "encoder.model", "encoder.checkpoint", "encoder.guide.classifier"
 TRANSFORMERS_CONFIG = "config.json"
 CACHED_CLASSIFIER = "model.safetensors"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+WEIGHTS = (
+    r"model\.safetensors",
+    r"model-\d+-of-\d+\.safetensors",
+    r"pytorch_model\.bin",
+    r"pytorch_model-\d+-of-\d+\.bin",
+)
+
+
+def model_fault(folder: Path) -> str | None:
+    """Which file of a transformers model cannot be used, and why; None if nothing obvious is wrong."""
+    names = file_names(folder)
+    if reason := json_fault(folder / TRANSFORMERS_CONFIG, "model_type"):
+        return f"{TRANSFORMERS_CONFIG}: {reason}"
+    for name in PROCESSORS:
+        if name in names and (reason := json_fault(folder / name)):
+            return f"{name}: {reason}"
+    for pattern in WEIGHTS:  # in the order in which transformers looks for them
+        if weights := [name for name in names if re.fullmatch(pattern, name)]:
+            damaged = ((name, damage(folder / name)) for name in weights)
+            found = next((f"{name}: {reason}" for name, reason in damaged if reason), None)
+            return found or shards_fault(folder, weights, names)
+    return None
 
 
 def vision_model_path(model: str) -> Path | None:
@@ -19,7 +47,7 @@ def vision_model_path(model: str) -> Path | None:
     Raises `UserError` for a path that is not a transformers folder.
     """
     path = local_path(MODEL, model)
-    if path is not None and not (path / TRANSFORMERS_CONFIG).is_file():
+    if path is not None and not os.path.lexists(path / TRANSFORMERS_CONFIG):
         raise UserError(f"{MODEL}={model} is no transformers model: it has no {TRANSFORMERS_CONFIG}")
     return path
 
@@ -32,10 +60,10 @@ def checkpoint_path(checkpoint: str) -> Path:
     """
     path = Path(checkpoint).expanduser()
     if not path.exists():
-        raise UserError(f"{CHECKPOINT}={checkpoint}: no such file or folder")
-    if path.is_file() or (path / TRANSFORMERS_CONFIG).is_file():
+        raise UserError(f"{CHECKPOINT}={checkpoint}: {absent(path)}")
+    if path.is_file() or os.path.lexists(path / TRANSFORMERS_CONFIG):
         return path
-    if (path / CACHED_CLASSIFIER).is_file():
+    if os.path.lexists(path / CACHED_CLASSIFIER):
         return path / CACHED_CLASSIFIER
     raise UserError(
         f"{CHECKPOINT}={checkpoint} is no checkpoint: a folder holds {TRANSFORMERS_CONFIG} (transformers) or "

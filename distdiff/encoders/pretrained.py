@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import HTTPError, RevisionResolutionError
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
+from distdiff.encoders.location import model_fault
 from distdiff.errors import UserError, first_line
 from distdiff.hub import LOADING_ERRORS, hub_or_cache, hub_reason
 
@@ -27,6 +27,8 @@ def load_pretrained(
     `UserError` that starts with `label` if the model cannot be loaded or does not take images of three channels.
     """
     on_hub = not isinstance(model, Path)
+    if not on_hub and (reason := model_fault(model)):
+        raise UserError(f"{label} cannot be loaded: {reason}")
     with loading(label, on_hub):
         network, found = auto_class.from_pretrained(
             str(model),
@@ -68,7 +70,7 @@ def loading(label: str, on_hub: bool = False) -> Iterator[None]:
     try:
         with hub_or_cache() if on_hub else nullcontext():
             yield
-    except (*LOADING_ERRORS, ImportError, SafetensorError, UnpicklingError, *HUB_ERRORS) as error:
+    except (*LOADING_ERRORS, ImportError, EOFError, UnpicklingError, *HUB_ERRORS) as error:
         if on_hub and isinstance(error, (OSError, *HUB_ERRORS)):
             raise UserError(f"{label}: {hub_reason(error)}") from error
         raise UserError(f"{label} is no vision model that can be loaded: {first_line(error)}") from error

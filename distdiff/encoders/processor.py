@@ -9,7 +9,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from distdiff.classification.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from distdiff.encoders.pretrained import vision_config
-from distdiff.errors import UserError
+from distdiff.errors import UserError, first_line
 from distdiff.hub import hub_or_cache
 
 PROCESSOR = "preprocessor_config.json"
@@ -27,6 +27,8 @@ def preprocessing_of(
     model does not take square images with three channels in the order red, green, blue.
     """
     processor = _content(label, model, revision)
+    if not isinstance(processor, dict):
+        raise UserError(f"{label}: its {PROCESSOR} does not hold an object, {{…}}")
     if processor.get("do_flip_channel_order"):
         raise UserError(f"{label} is not allowed: it takes images with the channels in the order blue, green, red")
     cropped = processor.get("crop_size") and processor.get("do_center_crop", True)
@@ -47,6 +49,8 @@ def _content(label: str, model: Path | str, revision: str | None) -> dict[str, A
             return ImageProcessingMixin.get_image_processor_dict(str(model))[0]
         with hub_or_cache():
             return ImageProcessingMixin.get_image_processor_dict(model, revision=revision)[0]
+    except ValueError as error:
+        raise UserError(f"{label}: its {PROCESSOR} cannot be read ({first_line(error)})") from None
     except OSError as error:
         if not on_hub:
             if (model / PROCESSOR).exists():

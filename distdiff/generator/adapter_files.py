@@ -63,7 +63,7 @@ def adapter_place(kind: AdapterKind, name: str) -> Path | HubPlace:
     if path is None:
         return HubPlace(name, None)
     if path.is_dir():
-        return path / choose_file(kind, name, [entry.name for entry in path.iterdir() if entry.is_file()])
+        return path / choose_file(kind, name, [entry.name for entry in path.iterdir() if not entry.is_dir()])
     if path.suffix.lower() in kind.suffixes and path.suffix not in kind.suffixes:
         raise UserError(f"{kind.key}={name} is not allowed: {_in_capitals(path.name)}")
     if path.suffix not in kind.suffixes:

@@ -28,6 +28,7 @@ from distdiff.generator.kinds import (
 )
 from distdiff.generator.parts import channels_fault
 
+UNLIMITED = 10**12  # tokens; a tokenizer whose limit is not known says more than this
 DISTILLED_STEPS = 50  # LCMScheduler's own default
 T5_TOKENS = 256  # the most tokens for Stable Diffusion 3's third text encoder; the pipeline's own default
 
@@ -102,6 +103,9 @@ class Family(ABC):
                     continue
                 return f"its {name} or the tokenizer of it is missing, so it is no whole text-to-image model"
             limit, places = self._token_limit(name, tokenizer), getattr(encoder.config, "max_position_embeddings", None)
+            if limit >= UNLIMITED:
+                part = name.replace("text_encoder", "tokenizer")
+                return f"{part}/tokenizer_config.json does not say how many tokens a prompt may have (model_max_length)"
             if places is not None and limit > places:
                 return f"its tokenizer gives {limit:,} tokens, and its {name} takes {places:,}"
         return next(

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from distdiff.errors import UserError, first_line
 from distdiff.generator.adapter_files import LEARNED_WORD, adapter_place, fetch_adapter, here
-from distdiff.generator.weight_files import damage, not_finite
 from distdiff.hub import hub_reason
+from distdiff.weight_files import damage, not_finite
 from distdiff.wording import printable, some
 
 BY_ENCODER = {"clip_l": ("text_encoder", "tokenizer"), "clip_g": ("text_encoder_2", "tokenizer_2")}

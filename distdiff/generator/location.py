@@ -6,6 +6,7 @@ module has no heavy imports, because the check of the configuration uses it befo
 
 import json
 import math
+import os
 import struct
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from distdiff.generator.kinds import (
 )
 from distdiff.generator.parts import INDEX, odd_channels
 from distdiff.hub import local_path
+from distdiff.texts import json_fault, read_json
+from distdiff.weight_files import damage
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 CHECKPOINT_SUFFIX = ".safetensors"
@@ -54,13 +57,11 @@ def local_kind(model: str) -> Kind | None:
         return None
     if path.is_file():
         return _checkpoint_kind(path, model)
-    if not (path / INDEX).is_file():
+    if not os.path.lexists(path / INDEX):
         raise UserError(f"generator.model={model} is no diffusers pipeline: it has no {INDEX}")
-    try:
-        pipeline_class = json.loads((path / INDEX).read_text(encoding="utf-8"))["_class_name"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"generator.model={model} is no diffusers pipeline: its {INDEX} cannot be read") from None
-    kind = kind_of(str(pipeline_class), model)
+    if reason := json_fault(path / INDEX, "_class_name"):
+        raise UserError(f"generator.model={model} is no diffusers pipeline: {INDEX}: {reason}")
+    kind = kind_of(str(read_json(path / INDEX)["_class_name"]), model)
     if reason := odd_channels(path):
         raise UserError(f"generator.model={model} is not allowed: {reason}")
     return kind
@@ -98,14 +99,11 @@ def _checkpoint_kind(path: Path, model: str) -> Kind:
     )
     if path.suffix != CHECKPOINT_SUFFIX:
         raise unreadable
+    if reason := damage(path):
+        raise UserError(f"generator.model={model} cannot be read: {reason}")
     with open(path, "rb") as file:
-        try:
-            (length,) = struct.unpack("<Q", file.read(8))
-            names = json.loads(file.read(min(length, path.stat().st_size)))
-        except (struct.error, ValueError):
-            raise unreadable from None
-    if not isinstance(names, dict):
-        raise unreadable
+        (length,) = struct.unpack("<Q", file.read(8))
+        names = json.loads(file.read(length))
     channels = names.get(FIRST_LAYER, {}).get("shape", [0, LATENT_CHANNELS])[1]
     if channels == LATENT_CHANNELS and REFINER_MARK not in names:  # inpainting and refining are other tasks
         for mark, kind in CHECKPOINT_MARKS.items():

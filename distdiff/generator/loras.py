@@ -1,8 +1,8 @@
 """Adds LoRA weights (Hu et al., 2022) to a pretrained pipeline, with diffusers' own loader."""
 
-import json
 import logging
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,8 +20,9 @@ from distdiff.console.output import console
 from distdiff.errors import UserError, first_line
 from distdiff.generator.adapter_files import LORA, PEFT_CONFIG, HubPlace, adapter_place, fetch_adapter, here, is_of_peft
 from distdiff.generator.location import split_scale
-from distdiff.generator.weight_files import damage, not_finite
 from distdiff.hub import hub_reason
+from distdiff.texts import UnreadableFile, read_json
+from distdiff.weight_files import damage, not_finite
 from distdiff.wording import printable, some
 
 OF_PEFT = "base_model.model."  # PEFT's `save_pretrained` puts this before each name
@@ -203,8 +204,10 @@ def _is_within(module: torch.nn.Module, names: Mapping[str, torch.Tensor]) -> bo
 def _scaled(entry: str, file: Path, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors of a file by PEFT, multiplied by the scale that the configuration beside it gives to each layer."""
     given = f"generator.lora={entry} cannot be loaded: "
+    if not os.path.lexists(file.with_name(PEFT_CONFIG)):
+        raise UserError(f"{given}{file.name} needs {PEFT_CONFIG} beside it, which says how strongly it counts")
     try:
-        config = json.loads(file.with_name(PEFT_CONFIG).read_text(encoding="utf-8"))
+        config = read_json(file.with_name(PEFT_CONFIG))
         kind, alpha, ranked = config.get("peft_type", "LORA"), config["lora_alpha"], config.get("use_rslora", False)
         alphas, others = config.get("alpha_pattern") or {}, config.get("use_dora", False)
         if kind != "LORA" or others:
@@ -218,12 +221,12 @@ def _scaled(entry: str, file: Path, tensors: dict[str, torch.Tensor]) -> dict[st
                 rank = tensor.shape[1]
                 tensor = tensor * (layer_alpha / (math.sqrt(rank) if ranked else rank))
             scaled[name] = tensor
-    except OSError:
-        raise UserError(
-            f"{given}{file.name} needs {PEFT_CONFIG} beside it, which says how strongly it counts"
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{given}{PEFT_CONFIG} cannot be read ({first_line(error)})") from None
+    except UnreadableFile as error:
+        raise UserError(f"{given}{PEFT_CONFIG}: {error.reason}") from None
+    except KeyError as error:
+        raise UserError(f"{given}{PEFT_CONFIG}: it has no {error}") from None
+    except (ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(f"{given}{PEFT_CONFIG} cannot be used ({first_line(error)})") from None
     return scaled
 
 

@@ -3,16 +3,18 @@
 This module has no heavy imports, because the check of the configuration uses it too.
 """
 
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from distdiff.generator.weight_files import damage
+from distdiff.placeholders import placeholder
+from distdiff.texts import UnreadableFile, json_fault, read_json
+from distdiff.weight_files import damage, file_names, shards_fault
 from distdiff.wording import some
 
 INDEX = "model_index.json"
+DIFFUSERS = "diffusers"
 NETWORKS = ("unet", "transformer")
 WITH_WEIGHTS = (*NETWORKS, "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 WEIGHTS = re.compile(
@@ -20,28 +22,75 @@ WEIGHTS = re.compile(
 )
 
 
-def fault(folder: Path, variant: str | None, without: Iterable[str] = ()) -> str | None:
+def fault(folder: Path, variant: str | None = None, without: Iterable[str] = (), weights: bool = True) -> str | None:
     """What keeps a pipeline from being loaded, with the part and the file, or None if nothing obvious does.
 
     `variant` is the variant of the weight files to load, and `without` has the parts that are not loaded. A part that is
-    stored without the variant is loaded without it, as in diffusers.
+    stored without the variant is loaded without it, as in diffusers. If `weights` is False, only the files that describe
+    the parts are looked at.
     """
-    for part in _parts(folder, without):
-        names = sorted(path.name for path in (folder / part).glob("*") if path.is_file())
-        if not names:
+    if reason := json_fault(folder / INDEX, "_class_name"):
+        return f"{INDEX}: {reason}"
+    for part, library, kind in _parts(folder, without):
+        names = file_names(folder / part)
+        if not names and (weights or part not in WITH_WEIGHTS):
             return f"its part {part} is missing"
-        found = _by_variant(names)
-        weights = found.get(variant) or found.get(None)
-        if not weights:
-            if found:
-                return f"{part} has only weights of the {_variants(found)}"
-            pickles = [name for name in names if name.endswith((".bin", ".ckpt", ".pt"))]
-            only = f", only {some(pickles)}, which could run code" if pickles else ""
-            return f"its part {part} has no .safetensors weights{only}"
-        for name in weights:
-            if reason := damage(folder / part / name):
-                return f"{part}/{name}: {reason}"
+        if reason := description_fault(folder / part, library, kind) if names else None:
+            return f"{part}/{reason}"
+        if weights and part in WITH_WEIGHTS and (reason := weights_fault(folder / part, variant)):
+            return f"its part {part} {reason}" if reason.startswith("has ") else f"{part}/{reason}"
     return None
+
+
+def description_fault(folder: Path, library: str = DIFFUSERS, kind: str = "") -> str | None:
+    """Which of the files that describe one part of a pipeline cannot be used, and why; None if all can.
+
+    `library` and `kind` are the part's library and class.
+    """
+    names = file_names(folder)
+    for name in names:
+        if name.endswith(".json") and (reason := json_fault(folder / name)):
+            return f"{name}: {reason}"
+        if name.endswith((".txt", ".model")) and (reason := placeholder(folder / name)):
+            return f"{name}: {reason}"
+    wanted = _wanted(library, kind, names)
+    for name, entry in wanted.items():
+        if name not in names:
+            return f"{name}: there is no such file"
+        if reason := json_fault(folder / name, entry):
+            return f"{name}: {reason}"
+    return None
+
+
+def weights_fault(folder: Path, variant: str | None = None) -> str | None:
+    """Why the weights of one part cannot be loaded: the file and the reason, or "has …" if files are missing."""
+    names = file_names(folder)
+    found = _by_variant(names)
+    weights = found.get(variant) or found.get(None)
+    if not weights:
+        if found:
+            return f"has only weights of the {_variants(found)}"
+        pickles = [name for name in names if name.endswith((".bin", ".ckpt", ".pt"))]
+        only = f", only {some(pickles)}, which could run code" if pickles else ""
+        return f"has no .safetensors weights{only}"
+    for name in weights:
+        if reason := damage(folder / name):
+            return f"{name}: {reason}"
+    return shards_fault(folder, weights, names)
+
+
+def _wanted(library: str, kind: str, names: Sequence[str]) -> dict[str, str]:
+    """The files that a part needs besides its weights, each with an entry that tells it from any other file."""
+    if library == DIFFUSERS:
+        return {"scheduler_config.json" if "Scheduler" in kind else "config.json": "_class_name"}
+    if library == "transformers" and "Tokenizer" in kind:
+        if "tokenizer.json" in names:
+            return {"tokenizer.json": "model"}
+        if "vocab.json" in names:
+            return {"vocab.json": None, "merges.txt": None}
+        has_words = any(name.endswith(".model") or name == "vocab.txt" for name in names)
+        return {} if has_words else {"tokenizer.json": "model"}
+    return {"config.json": "model_type"} if library == "transformers" and "TextModel" in kind else {}
 
 
 def variant_hint(files: Iterable[str]) -> str | None:
@@ -69,12 +118,13 @@ def channels_fault(inputs: int, channels: int) -> str | None:
     return f"its network takes {inputs} channels, not the autoencoder's {channels}; it is {kind}no plain text-to-image model"
 
 
-def _parts(folder: Path, without: Iterable[str]) -> Iterator[str]:
+def _parts(folder: Path, without: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """The name, library and class of each part to be loaded. Parts with weights come first."""
     index = _json(folder / INDEX)
-    for part in WITH_WEIGHTS:
-        entry = index.get(part)
-        if isinstance(entry, list) and None not in entry and part not in without:
-            yield part
+    for part in sorted(index, key=lambda name: (name not in WITH_WEIGHTS, name)):
+        entry = index[part]
+        if isinstance(entry, list) and len(entry) == 2 and None not in entry and part not in without:
+            yield part, str(entry[0]), str(entry[1])
 
 
 def _by_variant(names: Iterable[str]) -> dict[str | None, list[str]]:
@@ -98,7 +148,6 @@ def _config(part: Path) -> dict[str, Any]:
 def _json(path: Path) -> dict[str, Any]:
     """The content of a JSON file; empty if there is none. What is wrong with a file, its loader says."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except UnreadableFile:
         return {}
-    return content if isinstance(content, dict) else {}

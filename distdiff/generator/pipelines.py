@@ -40,9 +40,8 @@ from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.learned_words import add_textual_inversions
 from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.generator.loras import add_loras
-from distdiff.generator.parts import fault, odd_channels, variant_hint
+from distdiff.generator.parts import description_fault, fault, odd_channels, variant_hint, weights_fault
 from distdiff.generator.precision import resolved_dtype
-from distdiff.generator.weight_files import damage
 from distdiff.hub import LOADING_ERRORS, cached_folder, hub_files, hub_or_cache, hub_reason, pinned
 
 T = TypeVar("T")
@@ -162,9 +161,9 @@ def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
     path = model_path(config.model)
     dtype = _dtype(config)
     if path is not None and path.is_file():
-        if reason := damage(path):
-            raise UserError(f"generator.model={config.model} cannot be read: {reason}")
         return _load_checkpoint(config, path, local_kind(config.model), dtype)
+    if path is not None:
+        local_kind(config.model)  # says what is wrong with its index
     with _reasons(config.model, is_local=path is not None):
         options = _pipeline_options(config, path or config.model)
         folder = path or _download(config, options)
@@ -217,7 +216,10 @@ def _load_checkpoint(config: DictConfig, path: Path, kind: Kind, dtype: torch.dt
     is_local = False
     try:
         name = _checkpoint_config(config)
-        is_local = model_path(name, CHECKPOINT_CONFIG) is not None
+        folder = model_path(name, CHECKPOINT_CONFIG)
+        is_local = folder is not None
+        if folder is not None and (reason := fault(folder, without=_options(kind, config), weights=False)):
+            raise UserError(f"{CHECKPOINT_CONFIG}={name} is no diffusers pipeline: {reason}")
         with nullcontext() if is_local else hub_or_cache():
             where = {"config": name} if is_local else {"config": name, "revision": pinned(name).resolved}
             return getattr(diffusers, kind.pipeline).from_single_file(
@@ -268,6 +270,9 @@ def _load_guidance_decoder(config: DictConfig, latent_channels: int) -> Autoenco
         return None
     key = "generator.guidance_decoder"
     path = model_path(config.guidance_decoder, key)
+    if path is not None and (reason := description_fault(path) or weights_fault(path)):
+        it = "it " if reason.startswith("has ") else ""
+        raise UserError(f"{key}={config.guidance_decoder} is no complete AutoencoderTiny: {it}{reason}")
     with _reasons(config.guidance_decoder, path is not None, key, "AutoencoderTiny"):
         hub = {} if path is not None else {"revision": pinned(config.guidance_decoder).resolved}
         decoder = AutoencoderTiny.from_pretrained(path or config.guidance_decoder, **hub, dtype=_dtype(config))

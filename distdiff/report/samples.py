@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute
-import pyarrow.parquet
 from PIL import Image
 
 from distdiff.data.images import LabelledImages
@@ -14,6 +13,7 @@ from distdiff.grids import captioned, grid
 from distdiff.store.columns import METADATA
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.reading import sources_of
+from distdiff.store.tables import read_table
 from distdiff.study.results import StudyResults
 
 COPIES, MAX_CLASSES, SIDE = 2, 10, 64
@@ -71,7 +71,7 @@ def _shown(directory: Path, keys: Sequence[str], selected: bool) -> list[dict[st
     first = pyarrow.compute.field("copy") < COPIES
     source = pyarrow.compute.field("source")
     condition = source.isin(keys) | source.is_null() if selected else first
-    rows = pyarrow.parquet.read_table(directory / METADATA, filters=condition).to_pylist()
+    rows = read_table(directory / METADATA, filters=condition).to_pylist()
     return sorted(rows, key=lambda row: row["copy"])
 
 

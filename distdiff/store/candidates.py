@@ -16,6 +16,8 @@ from distdiff.store.formats.base import ASIDES
 from distdiff.store.formats.imagefolder import ImageFolder
 from distdiff.store.journal import JOURNALS, Row, read_journals
 from distdiff.store.options import IMAGEFOLDER
+from distdiff.store.tables import read_table
+from distdiff.texts import read_json
 
 FOLDER, TABLE, KEPT = ".candidates", "candidates.parquet", "kept.json"
 BATCH = 64  # images moved at a time
@@ -43,7 +45,7 @@ class CandidateStore:
         if not self.path.is_dir():
             return {}
         table = self.path / TABLE
-        rows = pyarrow.parquet.read_table(table).to_pylist() if table.is_file() else []
+        rows = read_table(table).to_pylist() if table.is_file() else []
         return self.storage.present([*rows, *read_journals(self.path)])
 
     def remove(self, names: Iterable[str]) -> None:
@@ -56,7 +58,7 @@ class CandidateStore:
         The choice has the form `{"factor": <expansion.factor>, "names": [<file name>, …]}`.
         """
         path = self.path / KEPT
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_json(path) if os.path.lexists(path) else None
 
     def note_kept(self, kept: dict[str, Any]) -> None:
         aside = self.path / f".{KEPT}.part"

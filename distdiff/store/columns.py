@@ -1,7 +1,6 @@
 """The columns of an expanded dataset's metadata, with their types for `datasets`."""
 
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -10,6 +9,7 @@ import pyarrow
 from datasets import ClassLabel, Features, List, Value
 
 from distdiff.errors import UserError
+from distdiff.texts import UnreadableFile, read_json
 
 METADATA, CLASSES = "metadata.parquet", "classes.json"
 SOFT_LABELS, SOFT_WEIGHTS = "soft_labels", "soft_weights"
@@ -125,8 +125,11 @@ def check_column_name(name: str) -> None:
 
 
 def class_names_of(directory: Path) -> tuple[str, ...]:
-    """The class names of an expanded dataset, in the order of its labels."""
-    return tuple(json.loads((directory / CLASSES).read_text(encoding="utf-8")))
+    """The class names of an expanded dataset, in the order of its labels. Raises `UnreadableFile`."""
+    names = read_json(directory / CLASSES, list)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UnreadableFile(directory / CLASSES, "it does not hold a list of class names")
+    return tuple(names)
 
 
 def kinds_of(schema: pyarrow.Schema) -> dict[str, str]:

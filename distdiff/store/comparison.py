@@ -6,10 +6,11 @@ Computed numbers in the metadata, such as energies, may differ. Pixels may diffe
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet
+import pyarrow
 
 from distdiff.store.columns import COLUMNS, METADATA, further_columns
 from distdiff.store.reading import read_expanded
+from distdiff.store.tables import read_table
 
 EXACT = (*COLUMNS, "group", "gradient_finite", "prompt")
 
@@ -20,7 +21,7 @@ def content_differences(first: Path, second: Path) -> list[str]:
     The division of images into shards is not compared. In image folders, the names of all files are compared, including
     files that are not part of the dataset.
     """
-    tables = [pyarrow.parquet.read_table(folder / METADATA) for folder in (first, second)]
+    tables = [read_table(folder / METADATA) for folder in (first, second)]
     if not any("shard" in table.column_names for table in tables):
         files = [
             {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

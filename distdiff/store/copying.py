@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.console.bar import with_progress
 from distdiff.data.images import Unreadable
-from distdiff.data.reading.decoding import read_image
+from distdiff.data.reading.decoding import read_image, refuse_no_image
 from distdiff.store.cards import export_card
 from distdiff.store.columns import METADATA, kinds_of
 from distdiff.store.directory import ExpandedDirectory
@@ -22,6 +21,7 @@ from distdiff.store.journal import Row
 from distdiff.store.options import IMAGEFOLDER, StorageOptions
 from distdiff.store.reading import Selection, sources_of
 from distdiff.store.shares import Share, working_on
+from distdiff.store.tables import read_schema
 from distdiff.writing import writing_to
 
 BATCH = 64  # images written at a time
@@ -77,8 +77,9 @@ def _copy(selection: Selection, where: RowFilter | None, directory: ExpandedDire
         batch: list[tuple[Row, bytes]] = []
         for index in with_progress(missing.tolist(), "export"):
             content = selection.read(index)
+            refuse_no_image(io.BytesIO(content), selection.called(index))
             if to_png and extension_of(selection.rows[index]["file_name"]) != PNG:
-                image = read_image(io.BytesIO(content), selection.rows[index]["file_name"])
+                image = read_image(io.BytesIO(content), selection.called(index))
                 content = ImageEncoding(PNG).encode(image)
             batch.append((rows[index], content))
             if len(batch) == BATCH:
@@ -136,7 +137,7 @@ def _columns(selection: Selection) -> dict[str, str]:
     """The kinds of the columns that methods added. A column whose kind differs between datasets is left out."""
     kinds: dict[str, set[str]] = {}
     for directory in selection.directories:
-        for name, kind in kinds_of(pyarrow.parquet.read_schema(directory.path / METADATA)).items():
+        for name, kind in kinds_of(read_schema(directory.path / METADATA)).items():
             kinds.setdefault(name, set()).add(kind)
     return {name: found.pop() for name, found in kinds.items() if len(found) == 1}
 

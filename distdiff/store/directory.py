@@ -20,7 +20,7 @@ from PIL import Image
 from distdiff.caching.fingerprint import fingerprint, plain
 from distdiff.data.images import Unreadable
 from distdiff.data.reading.decoding import read_image
-from distdiff.errors import UserError
+from distdiff.errors import UserError, first_line
 from distdiff.store.columns import CLASSES, METADATA, class_names_of, column_values, metadata_features
 from distdiff.store.contents import Contents
 from distdiff.store.failures import FAILURE_JOURNALS, list_failures, read_failures
@@ -30,6 +30,8 @@ from distdiff.store.journal import JOURNALS, Row, read_journals
 from distdiff.store.names import differing_in_case
 from distdiff.store.options import IMAGEFOLDER, StorageOptions
 from distdiff.store.shares import LOCK, OUTPUT_DIR, Share, forget_shares, locked
+from distdiff.store.tables import read_table
+from distdiff.texts import UnreadableFile, read_json
 from distdiff.writing import on_disk
 
 MANIFEST = "manifest.json"
@@ -115,12 +117,16 @@ class ExpandedDirectory:
         manifest = self.manifest()
         if manifest is None:
             raise UserError(f"{self.path} is gone, or is no expanded dataset: it has no {MANIFEST}")
-        return storage_of(self.path, StorageOptions(**manifest.get("storage", {})), manifest.get("columns", {}))
+        try:
+            return storage_of(self.path, StorageOptions(**manifest.get("storage", {})), manifest.get("columns", {}))
+        except (TypeError, KeyError) as error:
+            reason = f"its storage is not known to this version ({first_line(error)})"
+            raise UnreadableFile(self.path / MANIFEST, reason) from None
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """The metadata rows of the images that exist, by file name."""
         finished = self.path / METADATA
-        rows = pyarrow.parquet.read_table(finished).to_pylist() if finished.is_file() else []
+        rows = read_table(finished, ("file_name",)).to_pylist() if os.path.lexists(finished) else []
         return self.storage.present([*rows, *read_journals(self.path)])
 
     def settled(self) -> set[str]:
@@ -202,8 +208,14 @@ class ExpandedDirectory:
             (self.path / LOCK).unlink()
 
     def manifest(self) -> dict[str, Any] | None:
+        """The content of the manifest, or None if there is none. Raises `UnreadableFile`."""
         path = self.path / MANIFEST
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not os.path.lexists(path):
+            return None
+        content = read_json(path)
+        if lacking := [name for name in ("complete", "ingredients", "fingerprint") if name not in content]:
+            raise UnreadableFile(path, f"it has no {lacking[0]}, so it is no manifest of an expanded dataset")
+        return content
 
     def identity(self, factor: int | None = None) -> str:
         """A name made from all that the images depend on. Different contents have different names.
@@ -225,7 +237,7 @@ class ExpandedDirectory:
         read = self.storage.reader(rows)
 
         def image(index: int) -> Image.Image:
-            return read_image(io.BytesIO(read(index)), rows[index]["file_name"])
+            return read_image(io.BytesIO(read(index)), f"{self.path}/{rows[index]['file_name']}")
 
         return image
 

@@ -16,6 +16,7 @@ from distdiff.console.progress import console
 from distdiff.data.images import Unreadable
 from distdiff.store.contents import Contents
 from distdiff.store.journal import read_rows
+from distdiff.store.tables import read_table
 
 FAILURES, FAILURE_JOURNALS = "failures.parquet", ".failures-*.jsonl"
 READ, SAMPLE = "read", "sample"
@@ -38,7 +39,7 @@ def read_failures(directory: Path) -> dict[str, dict[str, Any]]:
     `failures.parquet`.
     """
     listed = directory / FAILURES
-    rows = parquet.read_table(listed).to_pylist() if listed.is_file() else []
+    rows = read_table(listed, ("file_name", "stage")).to_pylist() if os.path.lexists(listed) else []
     for journal in sorted(directory.glob(FAILURE_JOURNALS)):
         rows += read_rows(journal)
     return {row["file_name"]: row for row in rows if row["stage"] == SAMPLE}
@@ -76,9 +77,9 @@ def list_failures(directory: Path, unreadable: Iterable[Unreadable], journals: s
 
 def say_failures(directory: Path) -> None:
     """If `failures.parquet` exists, prints one line for each kind of failure in it, with the most common reasons."""
-    if not (directory / FAILURES).is_file():
+    if not os.path.lexists(directory / FAILURES):
         return
-    rows = parquet.read_table(directory / FAILURES).to_pylist()
+    rows = read_table(directory / FAILURES, ("stage", "reason")).to_pylist()
     for stage, what in ((READ, "source images could not be read"), (SAMPLE, "images failed")):
         reasons = Counter(row["reason"] for row in rows if row["stage"] == stage)
         if reasons:

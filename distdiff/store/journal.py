@@ -38,9 +38,11 @@ def read_rows(journal: Path) -> Iterator[Row]:
     with open(journal, "rb") as file:
         for line in file:
             try:
-                yield json.loads(line)
+                row = json.loads(line)
             except ValueError:
                 continue
+            if isinstance(row, dict):
+                yield row
 
 
 def read_journals(directory: Path) -> Iterator[Row]:

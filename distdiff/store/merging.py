@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import pyarrow.parquet
-
 from distdiff.store.columns import COLUMNS, METADATA, OPTIONAL_COLUMNS, further_columns
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.encoding import EXTENSIONS, extension_of
 from distdiff.store.journal import Row
 from distdiff.store.names import SOURCELESS, safe_name
 from distdiff.store.reading import Selection
+from distdiff.store.tables import read_schema, read_table
 
 
 def merged(selection: Selection) -> Selection:
@@ -35,7 +34,7 @@ def merged(selection: Selection) -> Selection:
 
 def _columns(directories: Sequence[ExpandedDirectory]) -> list[str]:
     """The metadata columns of all datasets, except the columns that say where an image is stored."""
-    schemas = [pyarrow.parquet.read_schema(directory.path / METADATA) for directory in directories]
+    schemas = [read_schema(directory.path / METADATA) for directory in directories]
     present = {name for schema in schemas for name in schema.names}
     return [*COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in present), *further_columns(present)]
 
@@ -46,9 +45,7 @@ def _distinct_names(directories: Sequence[ExpandedDirectory]) -> dict[tuple[int,
     taken: set[str] = set()  # names without extensions, because a WebDataset's keys have no extensions
     for number, directory in enumerate(directories):
         usual = directory.storage.options.encoding.extension
-        table = pyarrow.parquet.read_table(
-            directory.path / METADATA, columns=["file_name", "class_name", "source", "copy"]
-        )
+        table = read_table(directory.path / METADATA, columns=["file_name", "class_name", "source", "copy"])
         for row in table.to_pylist():
             # The name is built anew, because a file name taken from metadata could lead out of the directory.
             source = SOURCELESS if row["source"] is None else row["source"]

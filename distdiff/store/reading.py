@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pyarrow.compute
-import pyarrow.parquet
 
 from distdiff.data.images import LabelledImages
 from distdiff.data.reading.decoding import READING
@@ -23,7 +22,16 @@ from distdiff.store.directory import MANIFEST, ExpandedDirectory
 from distdiff.store.encoding import extension_of
 from distdiff.store.filtering import RowFilter, say_kept
 from distdiff.store.journal import Row
+from distdiff.store.tables import read_table
 from distdiff.wording import some
+
+NEEDED = (
+    "file_name",
+    "label",
+    "class_name",
+    "source",
+    "copy",
+)  # columns of every table of metadata, also of older ones
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,10 @@ class Selection:
         """The file extensions of the images."""
         return {extension_of(row["file_name"]) for row in self.rows}
 
+    def called(self, index: int) -> str:
+        """What messages call image i."""
+        return f"{self.directories[self.places[index]].path}/{self.rows[index]['file_name']}"
+
     def images(self, name: str, class_names: tuple[str, ...] | None = None, **fields: Any) -> LabelledImages:
         """The images as `LabelledImages`, whose other fields are given by `fields`.
 
@@ -64,7 +76,7 @@ class Selection:
             indices=np.arange(len(self.rows)),
             soft=SoftLabels.of(shares) if any(len(label) > 1 for label in shares) else None,
             file=lambda index: io.BytesIO(self.read(index)),
-            called=lambda index: self.rows[index]["file_name"],
+            called=self.called,
             **fields,
         )
 
@@ -195,7 +207,7 @@ def _class_names(directories: Sequence[ExpandedDirectory]) -> tuple[str, ...]:
 
 
 def _metadata(directory: ExpandedDirectory) -> pyarrow.Table:
-    table = pyarrow.parquet.read_table(directory.path / METADATA)
+    table = read_table(directory.path / METADATA, NEEDED)
     known = set(class_names_of(directory.path))
     for name in pyarrow.compute.unique(table["class_name"]).to_pylist():
         if name not in known:

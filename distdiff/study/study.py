@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
@@ -28,6 +27,7 @@ from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.energies import energy_table
 from distdiff.store.names import safe_name
 from distdiff.store.reading import planned, read_expanded
+from distdiff.store.tables import read_table
 from distdiff.study.methods import ORIGINAL
 from distdiff.study.results import MethodResult, SeedResult, StudyResults, measures_of
 from distdiff.study.rows import Row, rows_of
@@ -164,7 +164,7 @@ class Study:
         """The measures of an expansion that apply to its method, and remarks on them."""
         measured = world().once(lambda: measurer.measured(images))
         measures: dict[str, float | None] = dict(measured.values)
-        rows = pyarrow.parquet.read_table(job.path / METADATA).to_pylist()
+        rows = read_table(job.path / METADATA).to_pylist()
         energies = energy_table(rows if job.contents is None else planned(rows, job.contents))
         measures["energy_before"] = energies.get("energy_before_median")
         measures["energy_after"] = energies.get("energy_after_median")

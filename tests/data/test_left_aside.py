@@ -280,7 +280,7 @@ def test_a_root_that_may_not_be_looked_up_is_one_line(tmp_path, monkeypatch) -> 
 def test_an_archive_without_permission_is_one_line(tmp_path, locked) -> None:
     path = archived(tmp_path / "photos.tar", {"cat/1.png": png()})
     locked(path)
-    assert "cannot unpack it (permission denied" in error_of("imagefolder", tmp_path, root=str(path))
+    assert error_of("imagefolder", tmp_path, root=str(path)) == f"dataset.root={path}: permission denied"
 
 
 def test_files_that_hold_no_image_are_left_out_with_the_reason(tmp_path, capsys, locked) -> None:
@@ -297,8 +297,8 @@ def test_files_that_hold_no_image_are_left_out_with_the_reason(tmp_path, capsys,
     images, _ = readable(read_class_folders(str(root)), "train")
     assert {image.key: image.reason for image in images.unreadable} == {
         "annex.jpg": "it is a git-annex pointer, not the file itself (git annex get gets it)",
-        "empty.png": "the file is empty",
-        "page.jpg": "it is a web page, so the download went wrong",
+        "empty.png": "it is empty",
+        "page.jpg": "it is a web page, not the file itself (the link of a page was saved, or a download went wrong)",
         "pointer.png": "it is a git-lfs pointer, not the file itself (git lfs pull gets it)",
         "secret.png": "Permission denied",
     }
@@ -322,7 +322,7 @@ def test_a_pointer_in_the_place_of_a_dataset_is_one_line_that_says_so(option: st
 )
 def test_an_empty_file_in_the_place_of_a_dataset_is_one_line_that_says_so(option: str, name: str, tmp_path) -> None:
     (tmp_path / name).touch()
-    assert error_of(option, tmp_path, root=str(tmp_path / name)).endswith(f"{name}: the file is empty")
+    assert error_of(option, tmp_path, root=str(tmp_path / name)).endswith(f"{name}: it is empty")
 
 
 def test_a_command_says_once_what_is_left_aside(small_run: list[str], tmp_path, capsys) -> None:

@@ -138,7 +138,7 @@ def half(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("empty.png", lambda _: b"", "the file is empty"),
+        ("empty.png", lambda _: b"", "it is empty"),
         ("letter.jpg", lambda _: b"Dear committee,\n" * 9, "it is no image, or one of a format that is not known here"),
         ("half.jpg", lambda picture: half(encoded(picture, "jpeg")), r"it is damaged \(.*truncated.*\)"),
         ("half.png", lambda picture: half(encoded(picture, "png")), r"it is damaged \(.*[Tt]runcated.*\)"),

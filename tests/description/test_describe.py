@@ -96,7 +96,7 @@ def test_what_cannot_be_read_and_what_is_no_image_is_listed_with_the_reason(foun
     summary, _ = found
     reasons = {image["key"]: image["reason"] for image in summary["unreadable"]}
     assert set(reasons) == {"broken.png", "empty.jpg"}
-    assert reasons["empty.jpg"] == "the file is empty"
+    assert reasons["empty.jpg"] == "it is empty"
     assert [left_out["files"] for left_out in summary["left_out"]] == [["cat/notes.txt"]]
 
 
@@ -141,7 +141,7 @@ def test_what_is_wrong_is_said_on_the_console(troubled, tmp_path, capsys) -> Non
     assert "! two classes 1 picture labelled differently: train cat/1.png = train dog [red]/also a cat.png" in said
     assert "leaks train > validation none" in said
     assert said.count("1 file left out") == 1
-    assert "train cat/empty.jpg: the file is empty" in said
+    assert "train cat/empty.jpg: it is empty" in said
 
 
 def test_each_image_is_decoded_once(troubled, tmp_path, monkeypatch) -> None:
@@ -248,7 +248,7 @@ def test_a_dataset_of_which_nothing_can_be_read_is_one_line_with_the_reasons(tmp
     (tmp_path / "root/b/y.png").touch()
     said = (
         r"none of its 3 images can be read: it is a git-lfs pointer, not the file itself \(git lfs pull gets it\) \(2\); "
-        r"the file is empty \(1\)"
+        r"it is empty \(1\)"
     )
     with pytest.raises(UserError, match=said):
         described(tmp_path / "root", tmp_path / "run")

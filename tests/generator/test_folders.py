@@ -111,7 +111,7 @@ DAMAGES = {
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n", "it is a git-lfs pointer"),
     "empty": (b"", "it is empty"),
     "junk": (b"404 not found" * 9, "it is no safetensors file"),
-    "page": (b"<html>404</html>" * 9, "it is a web page, not weights"),
+    "page": (b"<html>404</html>" * 9, "it is a web page, not the file itself"),
     "half": (None, "it is cut short: "),
 }
 

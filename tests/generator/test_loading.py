@@ -133,7 +133,7 @@ def test_an_overflowing_autoencoder_runs_in_float32(tmp_path: Path) -> None:
         ("generator.guidance_decoder=/nowhere", "generator.guidance_decoder=/nowhere: no such file or folder"),
         ("generator.lora=[{junk}]", "cannot be loaded"),
         ("generator.lora=['{junk}:inf']", "is not allowed: a finite scale behind the colon"),
-        ("generator.model={number}", "a folder, a hub id or one .safetensors file"),
+        ("generator.model={number}", "cannot be read: it is no safetensors file"),
         ("generator.model={inpainting}", "it is no text-to-image checkpoint of Stable"),
         ("generator.model={lonely}", "with generator.checkpoint_config=null, which is to name the folder"),
         ("generator.negative_prompt=dog generator.cfg_scale=1", "it takes classifier-free guidance"),

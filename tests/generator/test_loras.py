@@ -149,7 +149,7 @@ def test_a_text_encoders_lora_that_peft_saved_finds_its_part(pipeline_folder: Pa
             "nan",
             "x.safetensors: unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k.lora_A.weight holds values",
         ),
-        ("page", "x.safetensors: it is a web page, not weights"),
+        ("page", "x.safetensors: it is a web page, not the file itself"),
         ("cut", "x.safetensors: it is cut short: "),
         ("pointer", "it is a git-lfs pointer"),
         ("empty", "x.safetensors: it is empty"),

@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 from distdiff.caching.stages import StageCache
 from distdiff.data.naming import ARCHIVES
 from distdiff.data.reading.name_encoding import STANDARD, UTF8, RawName, check_encoding, decoded
-from distdiff.data.reading.pointers import pointer
 from distdiff.data.reading.walk import holds_images, subfolders
 from distdiff.errors import UserError, first_line
+from distdiff.placeholders import placeholder
+from distdiff.wording import counted
 
 CONTENT, NAMES = "content", "names.json"
 ZIP_UTF8 = 0x800  # the flag of a member whose name is UTF-8
@@ -75,7 +76,7 @@ def _unpack(archive: Path, top: Path, encoding: str | None) -> None:
     folder = top / CONTENT
     folder.mkdir()
     try:
-        if (why := pointer(archive)) is not None:
+        if (why := placeholder(archive)) is not None:
             raise UserError(f"dataset.root={archive}: {why}")
         if archive.name.lower().endswith(".zip"):
             with zipfile.ZipFile(archive) as opened:
@@ -87,6 +88,7 @@ def _unpack(archive: Path, top: Path, encoding: str | None) -> None:
             with tarfile.open(archive, encoding=UTF8, errors="surrogateescape") as opened:
                 names = _names(archive, top, [_tar_name(member) for member in opened.getmembers()], encoding)
                 _write(archive, folder, _tar_files(archive, opened, names))
+                _check_end(archive, opened)
     except UnicodeError as error:
         raise UserError(
             f"dataset.root={archive}: cannot unpack it (it flags a name as UTF-8 that is not: {error})"
@@ -161,6 +163,22 @@ def _tar_files(archive: Path, opened: tarfile.TarFile, names: list[str]) -> Iter
         if member.isfile():
             with opened.extractfile(member) as content:
                 yield name, content
+
+
+def _check_end(archive: Path, opened: tarfile.TarFile) -> None:
+    """Raises `UserError` if the members do not end with an end mark: `tarfile` takes a broken header for the end.
+
+    Reading on to the end of the file also checks the sum of a compressed archive.
+    """
+    opened.fileobj.seek(opened.offset)
+    mark = opened.fileobj.read(tarfile.BLOCKSIZE)
+    while opened.fileobj.read(2**20):
+        pass
+    if mark != bytes(tarfile.BLOCKSIZE):
+        raise UserError(
+            f"dataset.root={archive}: it is cut short or damaged: after {counted(len(opened.getmembers()), 'file')}, its "
+            "end mark is missing (if these are all, unpack it yourself, and give the folder)"
+        )
 
 
 def _write(archive: Path, folder: Path, files: Iterator[tuple[str, BinaryIO]]) -> None:

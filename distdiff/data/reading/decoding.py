@@ -4,7 +4,6 @@ The result is RGB as a viewer shows the image, or a plain reason why the image c
 """
 
 import contextlib
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from distdiff.data.reading.fit import fit_area, fit_image
 from distdiff.data.reading.jpeg import SCALES, TooLarge, open_large, reduce
-from distdiff.data.reading.pointers import pointer
 from distdiff.data.reading.tags import UPRIGHT, lost_orientation, orientation, upright, without_tags
 from distdiff.data.reading.value_range import ValueRange
 from distdiff.errors import UserError, first_line
+from distdiff.placeholders import placeholder
 
 Image.init()
 # `FORMATS` leaves out formats that hold no pixels of their own, and EPS, which Pillow hands to another program.
@@ -170,6 +169,15 @@ def _decode_once(
         return finish(image, image.size)
 
 
+def refuse_no_image(file: BinaryIO, name: str) -> None:
+    """Raises `UnreadableImage` for a stream that does not begin as an image. The image is not decoded."""
+    try:
+        with open_image(file):
+            pass
+    except Exception as error:  # a damaged file can make decoders raise any exception
+        raise UnreadableImage(name, _reason(error, file)) from None
+
+
 def open_image(file: Path | str | BinaryIO) -> Image.Image:
     """Opens a file and reads its header. JPEGs of any size, and damaged tags, are accepted.
 
@@ -266,9 +274,7 @@ def _largest(values: np.ndarray) -> int | None:
 
 def _reason(error: Exception, file: Path | str | BinaryIO) -> str:
     if isinstance(error, UnidentifiedImageError):
-        if isinstance(file, (str, Path)) and os.path.getsize(file) == 0:
-            return "the file is empty"
-        if (instead := pointer(file)) is not None:
+        if (instead := placeholder(file)) is not None:
             return instead
         if kind := _kind(file):
             return f"it is damaged (it begins as a {kind}, and the rest cannot be read)"

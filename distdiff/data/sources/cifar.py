@@ -10,7 +10,15 @@ from PIL import Image
 
 from distdiff.data.images import LabelledImages
 from distdiff.data.sources.files import from_class_folders
-from distdiff.data.sources.named import PUBLISHED, LayoutError, NamedSet, Parts, find, lines
+from distdiff.data.sources.named import (
+    PUBLISHED,
+    LayoutError,
+    NamedSet,
+    Parts,
+    find,
+    lines,
+    refuse_placeholder,
+)
 from distdiff.data.splits.carving import TEST, TRAIN
 
 SIDE = 32
@@ -42,6 +50,7 @@ class Cifar100Subset(NamedSet):
 
 
 def _read(file: Path, name: str, class_names: list[str]) -> LabelledImages:
+    refuse_placeholder(file)
     content = np.fromfile(file, dtype=np.uint8)
     if len(content) % RECORD:
         raise LayoutError(f"its {file.name} has {len(content):,} bytes, no multiple of {RECORD:,}")

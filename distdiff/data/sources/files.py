@@ -59,5 +59,5 @@ def from_class_folders(name: str, top: Path, folders: Sequence[str], shown: str 
     if hidden := hidden_subfolders(top):
         note(name, f"{counted(len(hidden), 'folder')} with a leading dot left out of {shown}: {some(hidden)}", hidden)
     note_locked(name, shown, locked)
-    note_others(name, f"left out of {shown}", others)
+    note_others(name, f"left out of {shown}", top, others)
     return from_files(name, [printable(folder) for folder in folders], labels, keys, paths)

@@ -76,7 +76,7 @@ def _unpacked(name: str, archive: Path, cache_dir: str, encoding: str | None) ->
             about="file names",
         )
     for place in found.folder.parents if found.folder != found.content else ():
-        note_others(name, f"left out of {archive}", files_in(place)[1])  # beside the only folder in it
+        note_others(name, f"left out of {archive}", place, files_in(place)[1])  # beside the only folder in it
         if place == found.content:
             break
     return found.folder

@@ -1,11 +1,13 @@
 """Says which files of a dataset's folder are left aside, how many they are, and why."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from distdiff.data.naming import ARCHIVES
 from distdiff.data.notes import note
 from distdiff.data.reading.walk import Walk, files_in
+from distdiff.placeholders import absent
 from distdiff.wording import counted, some
 
 # Endings of archives, also of those that are not read: an archive inside a folder is never unpacked.
@@ -26,11 +28,22 @@ def note_files_in(name: str, folder: Path, shown: str, table: Path | None = None
     if images:
         lying = f"{counted(len(images), 'image')} in {shown} itself, in no class folder, left out: {some(images)}"
         note(name, lying, images)
-    note_others(name, f"left out of {shown}", [other for other in others if table is None or other != table.name])
+    others = [other for other in others if table is None or other != table.name]
+    note_others(name, f"left out of {shown}", folder, others)
 
 
-def note_others(name: str, where: str, others: Sequence[str], why: str = "no image or hidden") -> None:
-    """Notes files that are not used. `where` says what becomes of them and where they are, `why` the reason."""
+def note_others(name: str, where: str, folder: Path, others: Sequence[str], why: str = "no image or hidden") -> None:
+    """Notes the files `others` below `folder`, which are not used.
+
+    `where` says what becomes of them and where they are, and `why` the reason. Links that lead nowhere have another.
+    """
+    lost: dict[str, list[str]] = {}
+    for other in others:
+        if os.path.islink(folder / other) and not os.path.exists(folder / other):
+            lost.setdefault(absent(folder / other).removeprefix("it is "), []).append(other)
+    for reason, links in lost.items():
+        note(name, f"{counted(len(links), 'file')} {where}, {reason}: {some(links)}", links)
+    others = [other for other in others if not any(other in links for links in lost.values())]
     packed = [other for other in others if is_packed(other)]
     if packed:
         how = "an archive in a folder is not unpacked, so unpack it yourself"

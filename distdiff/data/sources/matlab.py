@@ -1,6 +1,5 @@
 """Datasets whose labels are in .mat files: Stanford Cars and Oxford Flowers."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,20 @@ from scipy.io import loadmat
 
 from distdiff.data.reading.walk import subfolders
 from distdiff.data.sources.files import from_class_folders
-from distdiff.data.sources.named import PUBLISHED, LayoutError, NamedSet, Parts, find, inside, lines, listed
+from distdiff.data.sources.named import (
+    PUBLISHED,
+    LayoutError,
+    NamedSet,
+    Parts,
+    find,
+    inside,
+    lines,
+    listed,
+    refuse_placeholder,
+)
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 from distdiff.errors import first_line
+from distdiff.texts import UnreadableFile, read_json
 from distdiff.wording import printable
 
 FLOWER_NAMES = Path(__file__).parents[2] / "assets" / "class_names" / "oxford_flowers.txt"
@@ -90,9 +100,9 @@ def _numbered_folders(folder: Path, top: Path, name: str) -> Parts:
     """
     file = find(top, "cat_to_name.json", "dataset/cat_to_name.json")
     try:
-        words = {str(number): str(word).strip() for number, word in json.loads(file.read_text("utf-8")).items()}
-    except (ValueError, AttributeError):
-        raise LayoutError("its cat_to_name.json is not a table of numbers and names") from None
+        words = {str(number): str(word).strip() for number, word in read_json(file).items()}
+    except UnreadableFile as error:
+        raise LayoutError(f"its cat_to_name.json is not a table of numbers and names ({error.reason})") from None
     numbers = sorted(subfolders(folder / "train"), key=lambda text: (len(text), text))
     if unknown := [number for number in numbers if number not in words]:
         raise LayoutError(f"its cat_to_name.json has no class {unknown[0]!r}")
@@ -103,6 +113,7 @@ def _numbered_folders(folder: Path, top: Path, name: str) -> Parts:
 
 
 def _matrix(file: Path, key: str) -> np.ndarray:
+    refuse_placeholder(file)
     try:
         return np.atleast_1d(loadmat(file, squeeze_me=True)[key])
     except KeyError:
@@ -116,7 +127,10 @@ def _number(value: Any, count: int) -> int:
 
     Raises `LayoutError` for any other number.
     """
-    number = int(value) - 1
+    try:
+        number = int(value) - 1
+    except (TypeError, ValueError):
+        raise LayoutError(f"one of its numbers is {value!r}, not a number from 1 to {count}") from None
     if not 0 <= number < count:
         raise LayoutError(f"one of its numbers is {number + 1}, not from 1 to {count}")
     return number

@@ -3,8 +3,6 @@
 The published split has folders of exported images instead.
 """
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +11,16 @@ from PIL import Image
 
 from distdiff.data.images import LabelledImages
 from distdiff.data.sources.class_folders import read_splits
-from distdiff.data.sources.named import PUBLISHED, LayoutError, NamedSet, Parts, find
+from distdiff.data.sources.named import (
+    PUBLISHED,
+    LayoutError,
+    NamedSet,
+    Parts,
+    find,
+    refuse_placeholder,
+)
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
-from distdiff.errors import first_line
+from distdiff.errors import UserError, first_line
 
 
 class MedMnist(NamedSet):
@@ -28,6 +33,7 @@ class MedMnist(NamedSet):
         if split == PUBLISHED:
             return read_splits(name, {TRAIN: find(top, "train"), TEST: find(top, "test")})
         file = top if top.is_file() else find(top, *(f"{self.file}{size}.npz" for size in ("", "_224", "_128", "_64")))
+        refuse_placeholder(file)
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 return {
@@ -36,7 +42,9 @@ class MedMnist(NamedSet):
                 }
         except KeyError as error:
             raise LayoutError(f"{file.name} is no MedMNIST file: {error.args[0]}") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except UserError:
+            raise
+        except Exception as error:  # a damaged file can make numpy raise many types of errors
             raise LayoutError(f"{file.name} cannot be read ({first_line(error)})") from None
 
 

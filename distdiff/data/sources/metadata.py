@@ -23,8 +23,10 @@ LABEL, SPLIT = "label", "split"
 
 
 def find_metadata(folder: Path) -> Path | None:
-    """The metadata file of a folder, or None if there is none."""
-    return next((folder / name for name in NAMES if os.path.isfile(folder / name)), None)
+    """The metadata file of a folder, or None if there is none. A broken link counts, since reading it says what it is."""
+    return next(
+        (folder / name for name in NAMES if os.path.lexists(folder / name) and not os.path.isdir(folder / name)), None
+    )
 
 
 def read_metadata(
@@ -112,7 +114,7 @@ def _note_unlisted(name: str, file: Path, shown: str, listed: set[str]) -> None:
     if unlisted := [image for image in found.images if image not in listed]:
         note(name, f"{counted(len(unlisted), 'image')} left out, not listed in {shown}: {some(unlisted)}", unlisted)
     others = [other for other in found.others if other not in listed and other != file.name]
-    note_others(name, f"left out, not listed in {shown}", others)
+    note_others(name, f"left out, not listed in {shown}", file.parent, others)
     note_locked(name, str(Path(shown).parent), found.locked)
 
 

@@ -15,9 +15,9 @@ import pyarrow.parquet
 from pyarrow import ArrowException
 
 from distdiff.data.notes import note
-from distdiff.data.reading.pointers import pointer
 from distdiff.data.sources.class_labels import counting_from_one, first_number
 from distdiff.errors import UserError, first_line
+from distdiff.placeholders import placeholder
 from distdiff.wording import counted
 
 FILE = "file_name"
@@ -38,7 +38,7 @@ def read_rows(name: str, file: Path, shown: str, needed: Sequence[str]) -> list[
     Notes what was taken as meant. Raises `UserError` for a file that cannot be read, and for a row that does not fit.
     """
     try:
-        if (instead := pointer(file)) is not None:
+        if (instead := placeholder(file)) is not None:
             raise UserError(f"{shown}: {instead}")
         if file.suffix == ".csv":
             return _csv_rows(name, file.parent, shown, file.read_bytes(), needed)

@@ -17,6 +17,8 @@ from distdiff.data.sources.tables import Wanted, read_hub
 from distdiff.data.splits.carving import TRAIN, VALIDATION, complete
 from distdiff.errors import UserError
 from distdiff.links import followed
+from distdiff.placeholders import placeholder
+from distdiff.texts import UnreadableFile, read_text
 from distdiff.wording import some
 
 AUTHORS, PUBLISHED = "authors", "published"
@@ -126,7 +128,7 @@ class NamedSet:
 def find(top: Path, *places: str) -> Path:
     """The path of the first of `places` that exists below `top`. Raises `LayoutError` if none of them exists."""
     for place in places:
-        if os.path.exists(top / place):
+        if os.path.lexists(top / place):  # reading a broken link says what it is
             return top / place
     raise LayoutError(f"there is no {' or '.join(places[:2])} in it")
 
@@ -140,6 +142,12 @@ def inside(top: Path, name: str) -> Path:
     if place.is_absolute() or ".." in place.parts or not place.parts:
         raise LayoutError(f"one of its lists names a file outside of it, {name!r}")
     return top / place
+
+
+def refuse_placeholder(file: Path) -> None:
+    """Raises `LayoutError` for a file that stands in the place of another, such as a pointer or a web page."""
+    if (instead := placeholder(file)) is not None:
+        raise LayoutError(f"its {file.name} cannot be read ({instead})")
 
 
 def listed(name: str, class_names: Sequence[str], files: Iterable[tuple[Path, int]]) -> LabelledImages:
@@ -157,8 +165,11 @@ def listed(name: str, class_names: Sequence[str], files: Iterable[tuple[Path, in
 
 
 def lines(file: Path) -> list[str]:
-    """The lines of a text file that are neither empty nor comments."""
-    text = file.read_text(encoding="utf-8", errors="replace")
+    """The lines of a text file that are neither empty nor comments. Raises `LayoutError` if it cannot be read."""
+    try:
+        text = read_text(file)
+    except UnreadableFile as error:
+        raise LayoutError(f"its {file.name} cannot be read ({error.reason})") from None
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from datasets.features import ClassLabel
 from datasets.features import Image as ImageFeature
 from datasets.naming import camelcase_to_snakecase
@@ -22,7 +24,6 @@ from distdiff.data.config import TestFraction, ValidationFraction
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.notes import note
 from distdiff.data.reading.decoding import UnreadableImage
-from distdiff.data.reading.pointers import pointer
 from distdiff.data.reading.walk import walk
 from distdiff.data.roots import TABLES, exists, nothing_at
 from distdiff.data.sources.class_labels import counting_from_one, first_number
@@ -33,10 +34,13 @@ from distdiff.data.splits.usual_names import TABLE_NAMES
 from distdiff.errors import UserError, first_line
 from distdiff.hub import hub_or_cache, pinned
 from distdiff.links import followed
+from distdiff.placeholders import placeholder
+from distdiff.texts import json_fault
 from distdiff.wording import counted, printable, some
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 FORMATS = {".parquet": "parquet", ".arrow": "arrow"}
+INFO, SAVED = "dataset_info.json", ("dataset_dict.json", "state.json")  # as `save_to_disk` writes them
 USUAL_LABELS, USUAL_IMAGES = ("label", "labels"), ("image", "img")
 
 
@@ -154,17 +158,61 @@ def read_local(name: str, wanted: Wanted, root: str) -> dict[str, LabelledImages
     if not exists(top):
         raise UserError(nothing_at(root, TABLES))
     try:
-        if (top / "dataset_dict.json").is_file() or (top / "state.json").is_file():
+        if any(os.path.lexists(top / name) for name in SAVED):
             tables = datasets.load_from_disk(str(top))
         else:
             tables = _load_files(name, root, top, wanted)
     except UserError:
         raise
     except Exception as error:
+        if reason := _broken_file(top):
+            raise UserError(reason) from None
         raise UserError(f"dataset.root={root}: cannot read it ({first_line(error)})") from None
     if isinstance(tables, datasets.Dataset):
         tables = {TRAIN: tables}
     return read_tables(name, wanted, f"dataset.root={root}", tables, top if top.is_dir() else top.parent)
+
+
+def _broken_file(top: Path) -> str | None:
+    """Which of a dataset's files cannot be read by itself, and why; None if all can."""
+    for path in sorted(path for path in top.rglob("*") if path.suffix in (*FORMATS, ".json")) or [top]:
+        if reason := _table_fault(path) if path.suffix in FORMATS else _described_fault(path):
+            return f"{path}: {reason}"
+    if not (top / "dataset_dict.json").exists() and (top / "state.json").exists():
+        return None if (top / INFO).exists() else f"{top / INFO}: there is no such file"
+    return None
+
+
+def _described_fault(path: Path) -> str | None:
+    needed = {"state.json": "_data_files", "dataset_dict.json": "splits"}
+    return json_fault(path, needed.get(path.name)) if path.name in (*needed, INFO) else None
+
+
+def _read_arrow(path: Path) -> None:
+    """Reads a file of either format of Arrow; raises what pyarrow raises."""
+    with pyarrow.memory_map(str(path)) as source:
+        try:
+            reader = pyarrow.ipc.open_file(source)
+        except pyarrow.ArrowInvalid:
+            source.seek(0)
+            for _ in pyarrow.ipc.open_stream(source):
+                pass
+        else:
+            for number in range(reader.num_record_batches):
+                reader.get_batch(number)
+
+
+def _table_fault(path: Path) -> str | None:
+    if (instead := placeholder(path)) is not None:
+        return instead
+    try:
+        if FORMATS[path.suffix] == "parquet":
+            pyarrow.parquet.read_table(path)
+        else:
+            _read_arrow(path)
+    except Exception as error:  # a damaged file can make pyarrow raise many types of errors
+        return f"it cannot be read ({first_line(error)})"
+    return None
 
 
 def read_tables(
@@ -327,14 +375,14 @@ def _load_files(name: str, root: str, top: Path, wanted: Wanted) -> Mapping[str,
     if top.is_dir():
         found = walk(top)
         others = [other for other in (*found.images, *found.others) if Path(other).suffix not in FORMATS]
-        note_others(name, f"left out of {root}", others, "no parquet or arrow file")
+        note_others(name, f"left out of {root}", top, others, "no parquet or arrow file")
         note_locked(name, root, found.locked)
     kinds = {FORMATS.get(path.suffix) for path in files}
     if len(kinds) != 1 or None in kinds:
         found = "both" if len(kinds) > 1 else "neither"
         raise UserError(f"dataset.root={root}: parquet or arrow files are needed, {found} found")
     for path in files:
-        if (why := pointer(path)) is not None:
+        if (why := placeholder(path)) is not None:
             raise UserError(f"{path}: {why}")
     words = [word for split, usual in TABLE_NAMES.items() for word in (*wanted.splits[split].split("+"), *usual)]
     by_split: dict[str, list[str]] = {}

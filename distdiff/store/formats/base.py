@@ -1,5 +1,6 @@
 """The base class of the storage formats."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -8,8 +9,10 @@ from typing import ClassVar
 from datasets import Features, Value
 
 from distdiff.errors import UserError
+from distdiff.placeholders import absent
 from distdiff.store.journal import Row
 from distdiff.store.options import StorageOptions
+from distdiff.texts import UnreadableFile
 
 ASIDES = ".unfinished"  # folder of files that are being written, or that a crash left unfinished
 
@@ -81,9 +84,11 @@ def make_asides(directory: Path, share: str) -> Path:
 def file_below(root: Path, name: str) -> Path:
     """The path of the file `name`, which comes from metadata, with links resolved.
 
-    Raises `UserError` if the path is not below `root`.
+    Raises `UserError` if the path is not below `root`, and `UnreadableFile` for a link that leads nowhere.
     """
     check_below(root, name)
+    if os.path.islink(root / name) and not os.path.exists(root / name):
+        raise UnreadableFile(root / name, absent(root / name))
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
         raise _outside(root, name)

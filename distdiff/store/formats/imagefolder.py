@@ -6,8 +6,11 @@ from pathlib import Path
 
 from datasets import Features
 
+from distdiff.data.reading.decoding import UnreadableImage
+from distdiff.placeholders import placeholder
 from distdiff.store.formats.base import Storage, check_below, file_below, make_asides
 from distdiff.store.journal import Row, append_rows, journal_of
+from distdiff.texts import UnreadableFile
 
 
 class ImageFolder(Storage):
@@ -44,7 +47,18 @@ class ImageFolder(Storage):
         names = [row["file_name"] for row in rows]
         for name in names:
             check_below(self.directory, name)
-        return lambda index: file_below(self.directory, names[index]).read_bytes()
+
+        def read(index: int) -> bytes:
+            try:
+                path = file_below(self.directory, names[index])
+                instead = placeholder(path)
+            except UnreadableFile as error:
+                instead = error.reason
+            if instead is not None:
+                raise UnreadableImage(f"{self.directory}/{names[index]}", instead)
+            return path.read_bytes()
+
+        return read
 
     def card(self, text: str, identity: str, features: Features) -> str:
         return text  # `datasets` needs only the folders and metadata.parquet

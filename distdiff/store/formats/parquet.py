@@ -10,9 +10,11 @@ import pyarrow
 import pyarrow.parquet
 from datasets import Features, Image
 
+from distdiff.errors import first_line
 from distdiff.store.columns import PLACES, class_names_of, column_values, metadata_features
 from distdiff.store.formats.shards import OpenShard, Sharded
 from distdiff.store.journal import Row
+from distdiff.texts import UnreadableFile
 
 ROW_GROUP = 25  # images that are read together, even if only one is needed
 CACHED_GROUPS = 16  # groups that are kept in memory, because several threads read ahead
@@ -54,8 +56,12 @@ class Parquet(Sharded):
 
         @lru_cache(maxsize=CACHED_GROUPS)
         def group(shard: str, number: int) -> list[bytes]:
-            with pyarrow.parquet.ParquetFile(paths[shard]) as file:
-                return [image["bytes"] for image in file.read_row_group(number, columns=["image"])["image"].to_pylist()]
+            try:
+                with pyarrow.parquet.ParquetFile(paths[shard]) as file:
+                    images = file.read_row_group(number, columns=["image"])["image"].to_pylist()
+                return [image["bytes"] for image in images]
+            except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+                raise UnreadableFile(self.directory / shard, f"it cannot be read ({first_line(error)})") from None
 
         one = Lock()  # threads that need the same group wait until one of them has read it
 

@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import ClassVar
 
 import pyarrow.compute
-import pyarrow.parquet
 from datasets import Features
 
 from distdiff.errors import UserError
+from distdiff.placeholders import placeholder
 from distdiff.store.cards import loadable_card
 from distdiff.store.columns import METADATA
 from distdiff.store.formats.base import ASIDES, Storage, file_below, make_asides
 from distdiff.store.formats.tar import header, member
 from distdiff.store.journal import Row, append_rows, journal_of, read_rows, replace_rows
 from distdiff.store.shares import locked
+from distdiff.store.tables import read_table
+from distdiff.texts import UnreadableFile
 
 DATA = "data"
 _NUMBER = re.compile(r"(.+)-(\d{5,})\.\w+")
@@ -115,8 +117,10 @@ class Sharded(Storage):
         """
         paths = {name: file_below(self.directory, name) for name in {row["shard"] for row in rows}}
         for name, path in paths.items():
-            if not path.is_file():
+            if not os.path.lexists(self.directory / name):
                 raise UserError(f"{self.directory} lacks its file {name}: repeat the command that made this directory")
+            if (instead := placeholder(path)) is not None:
+                raise UnreadableFile(self.directory / name, instead)
         return paths
 
     def _append(self, batch: Sequence[tuple[Row, bytes]]) -> None:
@@ -179,7 +183,7 @@ class Sharded(Storage):
         """
         names = {row["shard"] for row in self._journaled(self.share)} | set(self._reach())
         if (self.directory / METADATA).is_file():
-            column = pyarrow.parquet.read_table(self.directory / METADATA, columns=["shard"])["shard"]
+            column = read_table(self.directory / METADATA, columns=["shard"])["shard"]
             names |= set(pyarrow.compute.unique(column).to_pylist())
         matches = filter(None, (_NUMBER.fullmatch(Path(name).name) for name in names))
         return max((int(match[2]) for match in matches if match[1] == self.share), default=-1)

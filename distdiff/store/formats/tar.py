@@ -16,6 +16,11 @@ def header(name: str, size: int) -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
+def is_header(block: bytes) -> bool:
+    """Whether a block is the header of a member."""
+    return block[257:262] == b"ustar"
+
+
 def member(name: str, content: bytes) -> bytes:
     """A member with its header, padded to whole blocks."""
     return header(name, len(content)) + content + bytes(-len(content) % BLOCK)

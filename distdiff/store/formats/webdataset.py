@@ -8,8 +8,9 @@ from datasets import Features, Image, Value
 
 from distdiff.store.columns import PLACES
 from distdiff.store.formats.shards import OpenShard, Sharded
-from distdiff.store.formats.tar import END
+from distdiff.store.formats.tar import BLOCK, END, is_header
 from distdiff.store.journal import Row
+from distdiff.texts import UnreadableFile
 
 
 class WebDataset(Sharded):
@@ -33,8 +34,12 @@ class WebDataset(Sharded):
         def read(index: int) -> bytes:
             shard, offset, size = places[index]
             with open(paths[shard], "rb") as file:
-                file.seek(offset)
-                return file.read(size)
+                file.seek(offset - BLOCK)
+                header, image = file.read(BLOCK), file.read(size)
+            if not is_header(header) or len(image) < size:
+                reason = "it is damaged or cut short: an image is not where the metadata say"
+                raise UnreadableFile(self.directory / shard, reason)
+            return image
 
         return read
 
