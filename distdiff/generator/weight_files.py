@@ -11,6 +11,7 @@ from distdiff.data.reading.pointers import LFS
 if TYPE_CHECKING:
     import torch
 
+WHOLE = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")  # types of safetensors
 START = 512  # bytes that are looked at to tell a page or a text from weights
 
 
@@ -43,6 +44,20 @@ def damage(file: Path) -> str | None:
             return "it is no safetensors file"
     if 8 + length + end > size:
         return f"it is cut short: {size:,} bytes of {8 + length + end:,}"
+    return None
+
+
+def quantised(file: Path) -> str | None:
+    """Which tensor of a whole `.safetensors` file holds whole numbers in place of weights, or None if there is none.
+
+    They would be taken for weights as they are. Positions and counters are whole numbers in good files too; they are no
+    matrices, or their names say what they are.
+    """
+    with open(file, "rb") as content:
+        tensors = json.loads(content.read(struct.unpack("<Q", content.read(8))[0]))
+    for name, entry in tensors.items():
+        if name != "__metadata__" and entry["dtype"] in WHOLE and len(entry["shape"]) > 1 and not name.endswith("_ids"):
+            return f"{name} holds whole numbers ({entry['dtype']}): it is quantised, and only weights in floating point are read"
     return None
 
 
