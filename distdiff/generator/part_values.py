@@ -30,7 +30,7 @@ BASES = {
     "": diffusers.ModelMixin,
 }
 # Numbers that may be zero or negative although the class's own value is above zero.
-ANY_NUMBER = re.compile(r"padding|dropout|initializer|_ids?$|^prediction_type$")
+ANY_NUMBER = re.compile(r"padding|dropout|initializer|_ids?$")
 SHOWN = 40  # characters of a value in a message
 VERSION = "_diffusers_version"
 
@@ -98,16 +98,19 @@ def _needed(part: str, name: str, content: Mapping[str, Any], kind: Kind) -> Ite
 def _parameters(owner: type) -> dict[str, tuple[Any, Any]]:
     """Each value that a class takes from its configuration file -> (its type, the class's own value)."""
     config = getattr(owner, "config_class", None)
-    described = inspect.unwrap(owner.__init__) if config is None else config
-    own = vars(config).get("__annotations__", {}) if config is not None else None
+    if config is None:
+        described, own = inspect.unwrap(owner.__init__), None
+    else:  # transformers checks these by itself, but does not name the file
+        described, own = config, vars(config).get("__annotations__", {})
     try:
-        hints, parameters = typing.get_type_hints(described), inspect.signature(described).parameters
+        hints = typing.get_type_hints(described) if own is None else own
+        parameters = inspect.signature(described).parameters
     except (NameError, TypeError, ValueError):
         return {}
     return {
         key: (hints.get(key, Any), parameter.default)
         for key, parameter in parameters.items()
-        if key != "self" and (own is None or key in own)
+        if key not in ("self", "prediction_type") and (own is None or key in own)
     }
 
 
@@ -115,7 +118,8 @@ def _wanted(key: str, value: Any, hint: Any, default: Any) -> str | None:
     """What is allowed in place of `value`, or None if it is allowed."""
     if value is None and (default is None or default is False):
         return None  # as good as left out
-    if not (_fits(value, hint) or (default is not MISSING and default is not None and _fits(value, type(default)))):
+    is_default = default not in (MISSING, None) and typing.get_origin(hint) is not typing.Literal
+    if not (_fits(value, hint) or (is_default and _fits(value, type(default)))):
         return _named(hint)
     numbers = list(_numbers(value))
     own = list(_numbers(default)) if default is not MISSING else []

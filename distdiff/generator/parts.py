@@ -15,6 +15,7 @@ from distdiff.wording import printable, some
 
 INDEX = "model_index.json"
 NETWORKS = ("unet", "transformer")
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")  # parts of some pipelines that make no image
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 # A tokenizer whose vocabulary is not there is built without a word, and knows none.
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",), ("vocab.txt",))
@@ -102,7 +103,7 @@ def has_variant(part: Path, variant: str | None) -> bool:
 def _index_fault(folder: Path) -> str | None:
     """What is wrong with the index, which names the class of each part."""
     index = read_json(folder / INDEX)
-    for part in (*WITH_WEIGHTS, *TOKENIZERS, "scheduler"):
+    for part in (*WITH_WEIGHTS, *TOKENIZERS, "scheduler", *UNUSED):
         entry = index.get(part, [None, None])
         if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(one, str | None) for one in entry)):
             return f"{part}={printable(json.dumps(entry))} is not allowed: the library and the class, as a list of two words"

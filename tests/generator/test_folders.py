@@ -202,5 +202,7 @@ def test_an_encoder_that_does_not_know_a_token_is_one_line() -> None:
     pipeline.text_encoder.resize_token_embeddings(300)
     with pytest.raises(UserError, match=r"a tokenizer gives the token \d+ for these prompts, and .* knows 300 tokens"):
         generator.check_prompts([["a photo of a cat."]], ("cat",))
-    with pytest.raises(UserError, match=r"the pad_token of its tokenizer is number \d+, and its text_encoder knows 300"):
+    with pytest.raises(
+        UserError, match=r"the pad_token of its tokenizer is number \d+, and its text_encoder knows 300"
+    ):
         LatentDiffusion(pipeline, 4, 1.0, 32)
