@@ -58,6 +58,9 @@ def odd_value(folder: Path, kind: Kind, without: typing.Iterable[str] = ()) -> s
 def _faults(owner: type, part: str, name: str, content: Mapping[str, Any], kind: Kind) -> Iterator[str]:
     if not isinstance(content.get(VERSION, ""), str):
         yield f"{VERSION}={_shown(content[VERSION])} is not allowed: a version, as text"
+    if quantised := content.get("quantization_config"):
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+        yield f"it is quantised ({printable(str(method))}), and only weights in floating point are read"
     for key, (hint, default) in _parameters(owner).items():
         if key in content and (wanted := _wanted(key, content[key], hint, default)):
             yield f"{key}={_shown(content[key])} is not allowed: {wanted}"

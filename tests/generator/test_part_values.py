@@ -378,6 +378,13 @@ def test_quantised_weights_are_refused(folder, dtype: torch.dtype) -> None:
     assert "it is quantised, and only weights in floating point are read" in message
 
 
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_a_quantised_part_is_named(folder, part: str) -> None:
+    model = folder("sd")
+    change(model / part / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    assert f"{part}/config.json: it is quantised (bitsandbytes), and only weights in floating point" in refusal(model)
+
+
 def test_weights_in_eight_bit_floating_point_are_read(folder) -> None:
     model = folder("sd")
     rounded = {name: each.to(torch.float8_e4m3fn) for name, each in load_file(model / UNET).items()}
