@@ -50,6 +50,11 @@ def odd_value(folder: Path, kind: Kind, without: typing.Iterable[str] = ()) -> s
             file = getattr(owner, "config_name", None) or "config.json"
             content = read_json(folder / part / file)
             reason = next(_faults(owner, part, name, content, kind), None)
+            if part == "scheduler" and "prediction_type" not in content and _is_second_at_768(folder):
+                reason = (
+                    reason
+                    or "it lacks prediction_type: epsilon or, as in Stable Diffusion 2 for 768 pixels, v_prediction"
+                )
         if reason:
             return f"{part}/{file}: {reason}"
     return None
@@ -71,6 +76,12 @@ def _faults(owner: type, part: str, name: str, content: Mapping[str, Any], kind:
             f"it lacks {', '.join(absent)}, and no other part knows {'it' if is_one else 'them'}; add the "
             f"{'value' if is_one else 'values'} that the model was trained with"
         )
+
+
+def _is_second_at_768(folder: Path) -> bool:
+    """Whether the network is one of Stable Diffusion 2 for 768 pixels; all others mean epsilon if they do not say it."""
+    config = read_json(folder / "unet" / "config.json")
+    return (config.get("cross_attention_dim"), config.get("sample_size")) == (1024, 96)
 
 
 def _needed(part: str, name: str, content: Mapping[str, Any], kind: Kind) -> Iterator[str]:

@@ -1,81 +1,10 @@
 """What the files of a pipeline leave out or say wrongly: taken from the part that knows, or named in one line."""
 
-import json
-import shutil
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import torch
-from conftest import compose
-from pipelines import (
-    _autoencoder,
-    _unet,
-    small_pipeline,
-    small_sd3_pipeline,
-    small_xl_pipeline,
-    tiny_autoencoder,
-)
-from safetensors.torch import load_file, save_file
+from saved_pipelines import ABSENT, change, image, load, refusal
 
-from distdiff.errors import UserError
-from distdiff.generator.latent_diffusion import LatentDiffusion
-from distdiff.generator.pipelines import load_generator
-
-ABSENT = object()
-BUILD = {"sd": small_pipeline, "sdxl": small_xl_pipeline, "sd3": small_sd3_pipeline}
-UNET, TEXT, VAE = (
-    "unet/diffusion_pytorch_model.safetensors",
-    "text_encoder/model.safetensors",
-    "vae/diffusion_pytorch_model.safetensors",
-)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folders = {}
-    for family, build in BUILD.items():
-        folders[family] = tmp_path_factory.mktemp(family)
-        build().save_pretrained(folders[family])
-    return folders
-
-
-@pytest.fixture
-def folder(saved: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
-    """Copies a small pipeline of a family, so that a test may change its files."""
-    return lambda family: Path(shutil.copytree(saved[family], tmp_path / family))
-
-
-def load(model: Path) -> LatentDiffusion:
-    given = ["generator=local", f"generator.model='{model}'", "generator.resolution=32", "generator.num_steps=3"]
-    return load_generator(compose("expand", given).generator)
-
-
-def image(generator: LatentDiffusion) -> torch.Tensor:
-    """An image of three steps from fixed noise."""
-    noise = torch.randn(1, *generator.latent_shape, generator=torch.Generator().manual_seed(2))
-    denoiser = generator.denoiser(generator.embed(["a photo of a cat."]), 1.0, [torch.Generator().manual_seed(3)])
-    latents = denoiser.pure_noise(noise, 0)
-    with torch.no_grad():
-        for step in range(3):
-            latents = denoiser.advance(latents, denoiser.predict(latents, step), step)
-        return generator.decode(latents)
-
-
-def change(file: Path, **values: object) -> None:
-    content = json.loads(file.read_text())
-    for key, value in values.items():
-        content.pop(key, None)
-        if value is not ABSENT:
-            content[key] = value
-    file.write_text(json.dumps(content))
-
-
-def refusal(model: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        load(model)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+pytest_plugins = ("saved_pipelines",)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +52,15 @@ def test_a_number_that_no_part_knows_is_named(folder, family: str, file: str, ke
     assert refusal(model) == (
         f"generator.model={model} is no complete pipeline: {file}: it lacks {key}, and no other part knows it; add the value "
         "that the model was trained with"
+    )
+
+
+def test_a_network_of_stable_diffusion_2_for_768_pixels_is_not_taken_for_one_of_epsilon(folder) -> None:
+    model = folder("sd")
+    change(model / "unet/config.json", cross_attention_dim=1024, sample_size=96)
+    change(model / "scheduler/scheduler_config.json", prediction_type=ABSENT)
+    assert "scheduler/scheduler_config.json: it lacks prediction_type: epsilon or, as in Stable Diffusion 2" in refusal(
+        model
     )
 
 
@@ -315,147 +253,3 @@ def test_a_missing_file_is_named(folder, files: list[str], words: str) -> None:
     for file in files:
         (model / file).unlink()
     assert refusal(model) == f"generator.model={model} is no complete pipeline: {words}"
-
-
-@pytest.mark.parametrize("part", [UNET, TEXT, VAE])
-def test_tensors_that_are_not_in_the_files_are_counted(folder, part: str) -> None:
-    model = folder("sd")
-    tensors = load_file(model / part)
-    name, number = min(tensors), len(tensors)
-    del tensors[name]
-    save_file(tensors, model / part, metadata={"format": "pt"})
-    message = refusal(model)
-    assert (
-        f"{part.partition('/')[0]}: 1 of the {number} tensors that its config.json describes are not in its files: "
-        in message
-    )
-
-
-def test_weights_of_another_part_are_one_line(folder) -> None:
-    model = folder("sd")
-    shutil.copy(model / TEXT, model / UNET)
-    assert "unet: 206 of the 206 tensors that its config.json describes are not in its files: conv_in.bias" in refusal(
-        model
-    )
-
-
-def test_tensors_without_a_place_are_said_and_change_nothing(folder, saved, capsys) -> None:
-    model = folder("sd")
-    for part in (UNET, TEXT):
-        tensors = load_file(model / part) | {"odd.weight": torch.zeros(2)}
-        save_file(tensors, model / part, metadata={"format": "pt"})
-    got = image(load(model))
-    said = " ".join(capsys.readouterr().out.split())
-    assert "1 of the 207 tensors in unet have no place in the UNet2DConditionModel that its config.json" in said
-    assert "1 of the 21 tensors in text_encoder have no place in the CLIPTextModel that its config.json" in said
-    assert torch.equal(got, image(load(saved["sd"])))
-
-
-def test_names_of_older_versions_have_their_place(folder, saved, capsys) -> None:
-    """Stable Diffusion 1's autoencoder has the attention of diffusers 0.2, and its text encoder the positions' numbers."""
-    model = folder("sd")
-    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-    tensors = load_file(model / VAE)
-    for new, before in old.items():
-        tensors = {
-            name.replace(f"attentions.0.{new}.", f"attentions.0.{before}."): each for name, each in tensors.items()
-        }
-    assert any("proj_attn" in name for name in tensors)
-    save_file(tensors, model / VAE, metadata={"format": "pt"})
-    text = {f"text_model.{name.removeprefix('text_model.')}": each for name, each in load_file(model / TEXT).items()}
-    text["text_model.embeddings.position_ids"] = torch.arange(48)[None]
-    save_file(text, model / TEXT, metadata={"format": "pt"})
-    assert torch.equal(image(load(model)), image(load(saved["sd"])))
-    assert "no place" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool])
-def test_quantised_weights_are_refused(folder, dtype: torch.dtype) -> None:
-    model = folder("sd")
-    save_file({name: each.to(dtype) for name, each in load_file(model / UNET).items()}, model / UNET)
-    message = refusal(model)
-    assert f"is no complete pipeline: {UNET}: " in message
-    assert "it is quantised, and only weights in floating point are read" in message
-
-
-@pytest.mark.parametrize("part", ["unet", "text_encoder"])
-def test_a_quantised_part_is_named(folder, part: str) -> None:
-    model = folder("sd")
-    change(model / part / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
-    assert f"{part}/config.json: it is quantised (bitsandbytes), and only weights in floating point" in refusal(model)
-
-
-def test_weights_in_eight_bit_floating_point_are_read(folder) -> None:
-    model = folder("sd")
-    rounded = {name: each.to(torch.float8_e4m3fn) for name, each in load_file(model / UNET).items()}
-    save_file(rounded, model / UNET, metadata={"format": "pt"})
-    assert torch.equal(load(model).network.conv_in.weight, rounded["conv_in.weight"].float())
-
-
-def tensor_of_another_shape(model: Path, part: str, name: str) -> None:
-    tensors = load_file(model / part)
-    full = next(key for key in tensors if key.endswith(name))
-    save_file(tensors | {full: torch.zeros(7)}, model / part, metadata={"format": "pt"})
-
-
-@pytest.mark.parametrize(
-    ("part", "name", "words"),
-    [
-        (UNET, "conv_out.bias", "unet: Cannot load because conv_out.bias expected shape torch.Size([4]), but got"),
-        (
-            TEXT,
-            "final_layer_norm.bias",
-            "text_encoder: final_layer_norm.bias is [7] in the file, and [16] by its config",
-        ),
-    ],
-)
-def test_a_tensor_of_another_shape_is_named_with_its_part(folder, part: str, name: str, words: str) -> None:
-    model = folder("sd")
-    tensor_of_another_shape(model, part, name)
-    assert words in " ".join(refusal(model).split())
-
-
-def another_part(pipeline, **parts: object):
-    for name, part in parts.items():
-        setattr(pipeline, name, part)
-    return pipeline
-
-
-@pytest.mark.parametrize(
-    ("build", "words"),
-    [
-        (
-            lambda: another_part(small_pipeline(), vae=tiny_autoencoder(4)),
-            "its vae is a AutoencoderTiny, and a text-to-",
-        ),
-        (
-            lambda: another_part(small_pipeline(), vae=_autoencoder(4, in_channels=1, out_channels=1)),
-            "its vae takes 1 and gives 1 colours, not 3",
-        ),
-        (
-            lambda: another_part(small_pipeline(), unet=_unet(8, cross_attention_dim=16, out_channels=8)),
-            "its network gives 8 channels, not the autoencoder's 4",
-        ),
-        (
-            lambda: another_part(small_pipeline(), unet=_unet(8, cross_attention_dim=16, num_class_embeds=10)),
-            "its network takes class labels",
-        ),
-        (
-            lambda: another_part(small_pipeline(), text_encoder=small_xl_pipeline().text_encoder_2),
-            "its text_encoder is a CLIPTextModelWithProjection, and a Stable Diffusion model takes a CLIPTextModel",
-        ),
-        (
-            lambda: another_part(small_xl_pipeline(), text_encoder_2=small_xl_pipeline().text_encoder),
-            "its text_encoder_2 is a CLIPTextModel, and a Stable Diffusion XL model takes a CLIPTextModelWithProjection",
-        ),
-        (
-            lambda: another_part(small_xl_pipeline(), unet=_unet(cross_attention_dim=32)),
-            "its network has addition_embed_type=null, and that of a Stable Diffusion XL model text_time",
-        ),
-    ],
-)
-def test_a_part_of_another_task_is_one_line_before_the_work_begins(build: Callable, words: str) -> None:
-    with pytest.raises(UserError) as caught:
-        LatentDiffusion(build(), 4, 1.0, 32, model="a/b")
-    assert str(caught.value).startswith("generator.model=a/b is not allowed: ")
-    assert words in str(caught.value)
