@@ -1,4 +1,4 @@
-"""Copies of small pipelines on disk, whose files a test may change. A test module names this file in `pytest_plugins`."""
+"""Copies of small pipelines on disk, whose files a test may change."""
 
 import json
 import shutil

@@ -1,10 +1,11 @@
 """What the files of a pipeline leave out or say wrongly: taken from the part that knows, or named in one line."""
 
 import pytest
+import saved_pipelines
 import torch
 from saved_pipelines import ABSENT, change, image, load, refusal
 
-pytest_plugins = ("saved_pipelines",)
+saved, folder = saved_pipelines.saved, saved_pipelines.folder  # fixtures
 
 
 @pytest.mark.parametrize(

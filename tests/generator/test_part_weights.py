@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import saved_pipelines
 import torch
 from pipelines import _autoencoder, _unet, small_pipeline, small_xl_pipeline, tiny_autoencoder
 from safetensors.torch import load_file, save_file
@@ -13,7 +14,7 @@ from saved_pipelines import change, image, load, refusal
 from distdiff.errors import UserError
 from distdiff.generator.latent_diffusion import LatentDiffusion
 
-pytest_plugins = ("saved_pipelines",)
+saved, folder = saved_pipelines.saved, saved_pipelines.folder  # fixtures
 UNET, TEXT, VAE = (
     "unet/diffusion_pytorch_model.safetensors",
     "text_encoder/model.safetensors",
