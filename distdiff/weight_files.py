@@ -22,6 +22,7 @@ PICKLE, ARCHIVE = b"\x80", b"PK\x03\x04"  # how the two formats of `torch.save` 
 PIECE = re.compile(r"-\d+-of-\d+\.")
 SHARD_INDEX = re.compile(r"\.(safetensors|bin)\.index\b.*\.json$")
 WEIGHT_MAP = "weight_map"
+WHOLE = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")  # types of safetensors
 START = 512  # bytes that are looked at to tell a text from weights
 
 
@@ -55,6 +56,20 @@ def damage(file: Path) -> str | None:
             return None
     except SafetensorError as error:
         return f"it is no safetensors file ({first_line(error)})"
+
+
+def quantised(file: Path) -> str | None:
+    """Which tensor of a whole `.safetensors` file holds whole numbers in place of weights, or None if there is none.
+
+    They would be taken for weights as they are. Positions and counters are whole numbers in good files too; they are no
+    matrices, or their names say what they are.
+    """
+    with open(file, "rb") as content:
+        tensors = json.loads(content.read(struct.unpack("<Q", content.read(8))[0]))
+    for name, entry in tensors.items():
+        if name != "__metadata__" and entry["dtype"] in WHOLE and len(entry["shape"]) > 1 and not name.endswith("_ids"):
+            return f"{name} holds whole numbers ({entry['dtype']}): it is quantised, and only weights in floating point are read"
+    return None
 
 
 def not_finite(tensors: Mapping[str, "torch.Tensor"]) -> str | None:

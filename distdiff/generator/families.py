@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from diffusers import DiffusionPipeline, SchedulerMixin
+from diffusers import AsymmetricAutoencoderKL, AutoencoderKL, DiffusionPipeline, SchedulerMixin
 from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_img2img import (
     LatentConsistencyModelImg2ImgPipeline,
 )
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
 from distdiff.errors import UserError
 from distdiff.generator.conditioning import Conditioning
@@ -48,6 +48,7 @@ class Family(ABC):
     network_name: ClassVar[str] = "unet"
     text_encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
     optional_encoders: ClassVar[tuple[str, ...]] = ()
+    pooling_encoders: ClassVar[tuple[str, ...]] = ()  # those whose pooled text the network takes
     decodes_in_float32: ClassVar[bool] = False  # True if the pipeline's autoencoder overflows in float16
 
     def __init__(self, pipeline: DiffusionPipeline, cfg_scale: float) -> None:
@@ -92,8 +93,13 @@ class Family(ABC):
 
     def misfit(self) -> str | None:
         """The reason if parts of the pipeline do not suit each other, or None."""
-        inputs, channels = self.network.config.in_channels, self.pipeline.vae.config.latent_channels
-        if reason := channels_fault(inputs, channels):
+        config = self.network.config
+        inputs, channels = config.in_channels, self.pipeline.vae.config.latent_channels
+        if (
+            reason := channels_fault(inputs, channels)
+            or self._odd_network(config)
+            or _odd_autoencoder(self.pipeline.vae)
+        ):
             return reason
         for name in self.text_encoders:
             encoder = getattr(self.pipeline, name, None)
@@ -108,6 +114,8 @@ class Family(ABC):
                 return f"{part}/tokenizer_config.json does not say how many tokens a prompt may have (model_max_length)"
             if places is not None and limit > places:
                 return f"its tokenizer gives {limit:,} tokens, and its {name} takes {places:,}"
+            if reason := self._odd_ends(name, encoder, tokenizer):
+                return reason
         return next(
             (
                 f"its network takes {what} of {takes} numbers, and its text encoders give {given}"
@@ -116,6 +124,37 @@ class Family(ABC):
             ),
             None,
         )
+
+    def _odd_network(self, config: Mapping[str, Any]) -> str | None:
+        """What the denoising network takes or gives that text-to-image does not."""
+        channels = self.pipeline.vae.config.latent_channels
+        if config.out_channels != channels:
+            return f"its network gives {config.out_channels} channels, not the autoencoder's {channels}"
+        return None
+
+    def _odd_ends(self, name: str, encoder: nn.Module, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """What the special tokens of a tokenizer lack, with which short prompts are filled up and all prompts end."""
+        label, known = name.replace("text_encoder", "tokenizer"), encoder.get_input_embeddings().num_embeddings
+        if tokenizer.pad_token_id is None:
+            return f"its {label} has no pad_token, with which short prompts are filled up"
+        for key in ("pad_token", "eos_token", "bos_token"):
+            identity = getattr(tokenizer, f"{key}_id", None)
+            if identity is not None and identity >= known:
+                return f"the {key} of its {label} is number {identity}, and its {name} knows {known} tokens"
+        if not isinstance(encoder, CLIPTextModel | CLIPTextModelWithProjection):
+            return None
+        pools, wanted = isinstance(encoder, CLIPTextModelWithProjection), name in self.pooling_encoders
+        if pools != wanted:
+            names = (CLIPTextModel.__name__, CLIPTextModelWithProjection.__name__)
+            return f"its {name} is a {names[pools]}, and a {self.kind.name} model takes a {names[wanted]}"
+        end = encoder.config.eos_token_id
+        # The pooled text is what the encoder gives at its last token. Many files say 2, which CLIP's code has an exception for.
+        if not isinstance(end, int) or (pools and end not in (2, tokenizer.eos_token_id)):
+            return (
+                f"eos_token_id={end} of its {name} is not allowed: prompts end with the token {tokenizer.eos_token_id} of its "
+                f"{label}"
+            )
+        return None
 
     def widths(self) -> Iterator[tuple[str, int, int]]:
         """(what it is, the width that the network takes, the width that the text encoders give)."""
@@ -140,7 +179,13 @@ class Family(ABC):
         """Sets the full schedule of `scheduler`; raises `UserError` if its schedule cannot have `num_steps` steps."""
         if not chosen(scheduler, num_steps):
             trained = scheduler.config.num_train_timesteps
-            most = next(number for number in range(min(num_steps - 1, trained), 0, -1) if chosen(scheduler, number))
+            fewer = range(min(num_steps - 1, trained), 0, -1)
+            most = next((number for number in fewer if chosen(scheduler, number)), None)
+            if most is None:
+                raise UserError(
+                    f"generator.model is not allowed: its scheduler_config.json describes a noise schedule of {trained} steps of "
+                    f"which {type(scheduler).__name__} can choose none"
+                )
             raise UserError(
                 f"generator.num_steps={num_steps} is not allowed: {type(scheduler).__name__} cannot choose {num_steps} "
                 f"different ones of the {trained} steps of the model's noise schedule; the next smaller number is {most}"
@@ -166,6 +211,7 @@ class StableDiffusion(Family):
     """Stable Diffusion 1.x and 2.x and their distillations (Turbo, and LCM with the guidance scale as a network input)."""
 
     kind = STABLE_DIFFUSION
+    added_condition: ClassVar[str | None] = None  # what the network takes besides the text
 
     def __init__(self, pipeline: DiffusionPipeline, cfg_scale: float) -> None:
         super().__init__(pipeline, cfg_scale)
@@ -174,6 +220,20 @@ class StableDiffusion(Family):
     @property
     def classifier_free(self) -> bool:
         return super().classifier_free and self.scale_embedding is None
+
+    def _odd_network(self, config):
+        if reason := super()._odd_network(config):
+            return reason
+        if config.num_class_embeds is not None or config.class_embed_type is not None:
+            return "its network takes class labels, so it is no plain text-to-image model"
+        if config.encoder_hid_dim_type not in (None, "text_proj"):
+            return f"its network takes {config.encoder_hid_dim_type}, so it is no plain text-to-image model"
+        if config.addition_embed_type != self.added_condition:
+            return (
+                f"its network has addition_embed_type={config.addition_embed_type or 'null'}, and that of a {self.kind.name} "
+                f"model {self.added_condition or 'null'}"
+            )
+        return None
 
     def widths(self):
         yield "text", _text_width(self.network.config), self._encoder_config("text_encoder").hidden_size
@@ -214,7 +274,16 @@ class StableDiffusionXL(StableDiffusion):
 
     kind = STABLE_DIFFUSION_XL
     text_encoders = ("text_encoder", "text_encoder_2")
+    pooling_encoders = ("text_encoder_2",)
+    added_condition = "text_time"
     decodes_in_float32 = True
+
+    def _odd_network(self, config):
+        if reason := super()._odd_network(config):
+            return reason
+        if config.addition_time_embed_dim is None:
+            return "its network has no addition_time_embed_dim, the width of the numbers about sizes"
+        return None
 
     def misfit(self):
         if reason := super().misfit():
@@ -226,9 +295,9 @@ class StableDiffusionXL(StableDiffusion):
         config = self.network.config
         encoders = [self._encoder_config(name) for name in self.text_encoders]
         yield "text", _text_width(config), sum(encoder.hidden_size for encoder in encoders)
-        if config.addition_embed_type == "text_time":  # the pooled text, and six numbers about sizes
-            pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-            yield "pooled text", pooled, encoders[1].projection_dim
+        # The network's second input holds the pooled text, and six numbers about sizes.
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        yield "pooled text", pooled, encoders[1].projection_dim
 
     def embed(self, prompts, device):
         tokens, _, pooled, _ = self.pipeline.encode_prompt(prompts, device=device, do_classifier_free_guidance=False)
@@ -253,6 +322,13 @@ class LatentConsistency(StableDiffusion):
 
     kind = LATENT_CONSISTENCY
 
+    def _odd_network(self, config):
+        if reason := super()._odd_network(config):
+            return reason
+        if config.time_cond_proj_dim is None:
+            return "its network has no time_cond_proj_dim, so it does not take the guidance scale as this kind of model does"
+        return None
+
     @property
     def classifier_free(self) -> bool:
         return False
@@ -273,6 +349,7 @@ class StableDiffusion3(Family):
     kind = STABLE_DIFFUSION_3
     network_name = "transformer"
     text_encoders = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    pooling_encoders = ("text_encoder", "text_encoder_2")
     optional_encoders = ("text_encoder_3",)
 
     @property
@@ -331,6 +408,24 @@ def _text_width(config: Mapping[str, Any]) -> int | None:
     """The width of the text that a UNet takes; some UNets project it first."""
     width = config.encoder_hid_dim or config.cross_attention_dim
     return width if isinstance(width, int) else next(iter(width))
+
+
+def _odd_autoencoder(vae: nn.Module) -> str | None:
+    config = vae.config
+    if not isinstance(vae, AutoencoderKL | AsymmetricAutoencoderKL):
+        return f"its vae is a {type(vae).__name__}, and a text-to-image model has an AutoencoderKL"
+    if (config.in_channels, config.out_channels) != (3, 3):
+        return f"its vae takes {config.in_channels} and gives {config.out_channels} colours, not 3"
+    given = {name: getattr(config, name, None) for name in ("latents_mean", "latents_std")}
+    if (absent := [name for name, values in given.items() if values is None]) and len(absent) == 1:
+        return f"its vae has no {absent[0]}, which goes with the other one of {' and '.join(given)}"
+    for name, values in given.items():
+        if values is not None and (
+            len(values) != config.latent_channels or (name == "latents_std" and min(values) <= 0)
+        ):
+            above = " above 0" if name == "latents_std" else ""
+            return f"{name} of its vae is {list(values)}, not {config.latent_channels} numbers{above}"
+    return None
 
 
 FAMILIES: tuple[type[Family], ...] = (StableDiffusion, StableDiffusionXL, LatentConsistency, StableDiffusion3)

@@ -14,7 +14,7 @@ from distdiff.generator.conditioning import Conditioning, Prompts
 from distdiff.generator.denoiser import Denoiser
 from distdiff.generator.families import Family, family_of
 from distdiff.generator.kinds import AUTO
-from distdiff.generator.schedulers import build_scheduler, resolve_scheduler
+from distdiff.generator.schedulers import build_scheduler, odd_schedule, resolve_scheduler
 from distdiff.generator.tokens import check_negative_prompt, check_prompts, check_words
 
 ENCODE_PIXELS = 16 * 256**2  # the most in a batch; takes 2.7 GB in Stable Diffusion's autoencoder in float32
@@ -67,15 +67,16 @@ class LatentDiffusion(nn.Module):
         """
         super().__init__()
         self.family: Family = family_of(pipeline, cfg_scale)
+        named = f"generator.model={model or pipeline.name_or_path or type(pipeline).__name__} is not allowed"
         if reason := self.family.misfit():
-            raise UserError(
-                f"generator.model={model or pipeline.name_or_path or type(pipeline).__name__} is not allowed: {reason}"
-            )
+            raise UserError(f"{named}: {reason}")
         self.vae: nn.Module = pipeline.vae
         self.network = self.family.network
         self.guidance_decoder = guidance_decoder
         self.scheduler_config = dict(pipeline.scheduler.config) | {"_class_name": type(pipeline.scheduler).__name__}
         self.scheduler_name = resolve_scheduler(scheduler, self.family.kind, self.scheduler_config)
+        if reason := odd_schedule(build_scheduler(self.scheduler_name, self.scheduler_config)):
+            raise UserError(f"{named}: scheduler/scheduler_config.json: {reason}")
         self.num_steps = num_steps
         self.cfg_scale = cfg_scale
         self.resolution = resolution

@@ -18,13 +18,16 @@ from distdiff.generator.kinds import (
     Kind,
     kind_of,
 )
-from distdiff.generator.parts import INDEX, odd_channels
+from distdiff.generator.parts import INDEX, content_of, odd_channels
 from distdiff.hub import local_path
 from distdiff.texts import json_fault, read_json
 from distdiff.weight_files import damage
+from distdiff.wording import printable, some
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 CHECKPOINT_SUFFIX = ".safetensors"
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+DEEPEST = 3  # folders below the one that was given, in which a pipeline is looked for
 FIRST_LAYER, LATENT_CHANNELS = "model.diffusion_model.input_blocks.0.0.weight", 4
 REFINER_MARK = "conditioner.embedders.0.model.ln_final.weight"
 # The first of these tensors that a single-file checkpoint has tells the checkpoint's kind. The names are those of the
@@ -58,13 +61,27 @@ def local_kind(model: str) -> Kind | None:
     if path.is_file():
         return _checkpoint_kind(path, model)
     if not os.path.lexists(path / INDEX):
-        raise UserError(f"generator.model={model} is no diffusers pipeline: it has no {INDEX}")
+        raise UserError(f"generator.model={model} is no diffusers pipeline: it has no {INDEX}{_hint(path)}")
     if reason := json_fault(path / INDEX, "_class_name"):
         raise UserError(f"generator.model={model} is no diffusers pipeline: {INDEX}: {reason}")
     kind = kind_of(str(read_json(path / INDEX)["_class_name"]), model)
     if reason := odd_channels(path):
         raise UserError(f"generator.model={model} is not allowed: {reason}")
     return kind
+
+
+def _hint(folder: Path) -> str:
+    """What a folder without an index is, if that is plain: too high, too low, another model, or a checkpoint's folder."""
+    if (folder.absolute().parent / INDEX).is_file():
+        return f"; it is one part of the pipeline {folder.absolute().parent}, which is what to give"
+    for depth in range(1, DEEPEST + 1):
+        below = sorted(path.parent for path in folder.glob("*/" * depth + INDEX))
+        if below:
+            return f"; {'a pipeline is' if len(below) == 1 else 'pipelines are'} in {some(below)}"
+    if name := content_of(folder / "config.json").get("_class_name"):
+        return f"; it is a {printable(str(name))} alone, not a whole pipeline"
+    files = sorted(folder.glob(f"*{CHECKPOINT_SUFFIX}"))
+    return f"; to use a checkpoint, give the file: {some(files)}" if files else ""
 
 
 def split_scale(entry: str) -> tuple[str, float]:
@@ -97,6 +114,8 @@ def _checkpoint_kind(path: Path, model: str) -> Kind:
     unreadable = UserError(
         f"generator.model={model} is not allowed: a folder, a hub id or one {CHECKPOINT_SUFFIX} file"
     )
+    if path.suffix in PICKLES:
+        raise UserError(f"{unreadable}; a {path.suffix} file is a pickle, which could run code")
     if path.suffix != CHECKPOINT_SUFFIX:
         raise unreadable
     if reason := damage(path):
@@ -109,6 +128,8 @@ def _checkpoint_kind(path: Path, model: str) -> Kind:
         for mark, kind in CHECKPOINT_MARKS.items():
             if mark in names:
                 return kind
+    folder = path.absolute().parent.parent
+    part = f"; it is one part of the pipeline {folder}, which is what to give" if (folder / INDEX).is_file() else ""
     raise UserError(
-        f"generator.model={model} is not allowed: it is no text-to-image checkpoint of Stable Diffusion 1, 2, XL or 3"
+        f"generator.model={model} is not allowed: it is no text-to-image checkpoint of Stable Diffusion 1, 2, XL or 3{part}"
     )

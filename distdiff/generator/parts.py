@@ -3,19 +3,28 @@
 This module has no heavy imports, because the check of the configuration uses it too.
 """
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from distdiff.generator.kinds import STABLE_DIFFUSION_3
 from distdiff.placeholders import placeholder
 from distdiff.texts import UnreadableFile, json_fault, read_json
-from distdiff.weight_files import damage, file_names, shards_fault
-from distdiff.wording import some
+from distdiff.weight_files import damage, file_names, quantised, shards_fault
+from distdiff.wording import printable, some
 
 INDEX = "model_index.json"
 DIFFUSERS = "diffusers"
 NETWORKS = ("unet", "transformer")
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")  # parts of some pipelines that make no image
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
+CLASSES = {
+    "unet": ("UNet2DConditionModel",),
+    "transformer": ("SD3Transformer2DModel",),
+    "vae": ("AutoencoderKL", "AsymmetricAutoencoderKL"),
+}
 WITH_WEIGHTS = (*NETWORKS, "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?(?:\.(?P<late>\w+))?\.safetensors"
@@ -29,9 +38,11 @@ def fault(folder: Path, variant: str | None = None, without: Iterable[str] = (),
     stored without the variant is loaded without it, as in diffusers. If `weights` is False, only the files that describe
     the parts are looked at.
     """
-    if reason := json_fault(folder / INDEX, "_class_name"):
+    if reason := json_fault(folder / INDEX, "_class_name") or _index_fault(folder):
         return f"{INDEX}: {reason}"
-    for part, library, kind in _parts(folder, without):
+    for part, (library, kind) in classes(folder).items():
+        if part in without:
+            continue
         names = file_names(folder / part)
         if not names and (weights or part not in WITH_WEIGHTS):
             return f"its part {part} is missing"
@@ -74,13 +85,16 @@ def weights_fault(folder: Path, variant: str | None = None) -> str | None:
         only = f", only {some(pickles)}, which could run code" if pickles else ""
         return f"has no .safetensors weights{only}"
     for name in weights:
-        if reason := damage(folder / name):
+        if reason := damage(folder / name) or quantised(folder / name):
             return f"{name}: {reason}"
     return shards_fault(folder, weights, names)
 
 
 def _wanted(library: str, kind: str, names: Sequence[str]) -> dict[str, str]:
-    """The files that a part needs besides its weights, each with an entry that tells it from any other file."""
+    """The files that a part needs besides its weights, each with an entry that tells it from any other file.
+
+    A tokenizer whose vocabulary is not there would be built without a message, and know no words.
+    """
     if library == DIFFUSERS:
         return {"scheduler_config.json" if "Scheduler" in kind else "config.json": "_class_name"}
     if library == "transformers" and "Tokenizer" in kind:
@@ -90,7 +104,7 @@ def _wanted(library: str, kind: str, names: Sequence[str]) -> dict[str, str]:
             return {"vocab.json": None, "merges.txt": None}
         has_words = any(name.endswith(".model") or name == "vocab.txt" for name in names)
         return {} if has_words else {"tokenizer.json": "model"}
-    return {"config.json": "model_type"} if library == "transformers" and "TextModel" in kind else {}
+    return {"config.json": "model_type"} if library == "transformers" and "Model" in kind else {}
 
 
 def variant_hint(files: Iterable[str]) -> str | None:
@@ -108,7 +122,8 @@ def odd_channels(folder: Path) -> str | None:
     """The reason if the network takes other channels than the autoencoder's latents, as one for inpainting does."""
     network = next((config for name in NETWORKS if (config := _config(folder / name))), {})
     inputs, channels = network.get("in_channels"), _config(folder / "vae").get("latent_channels")
-    return channels_fault(inputs, channels) if None not in (inputs, channels) else None
+    # What is no number is named when the pipeline is loaded.
+    return channels_fault(inputs, channels) if isinstance(inputs, int) and isinstance(channels, int) else None
 
 
 def channels_fault(inputs: int, channels: int) -> str | None:
@@ -118,13 +133,36 @@ def channels_fault(inputs: int, channels: int) -> str | None:
     return f"its network takes {inputs} channels, not the autoencoder's {channels}; it is {kind}no plain text-to-image model"
 
 
-def _parts(folder: Path, without: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """The name, library and class of each part to be loaded. Parts with weights come first."""
-    index = _json(folder / INDEX)
-    for part in sorted(index, key=lambda name: (name not in WITH_WEIGHTS, name)):
-        entry = index[part]
-        if isinstance(entry, list) and len(entry) == 2 and None not in entry and part not in without:
-            yield part, str(entry[0]), str(entry[1])
+def classes(folder: Path) -> dict[str, tuple[str, str]]:
+    """Each part that the pipeline's text-to-image class takes -> (the library, the class) that the index names."""
+    index = content_of(folder / INDEX)
+    entries = {part: index.get(part) for part in (*WITH_WEIGHTS, *TOKENIZERS, "scheduler")}
+    return {part: tuple(entry) for part, entry in entries.items() if isinstance(entry, list) and None not in entry}
+
+
+def with_weights(folder: Path, without: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The parts among `classes` that have weights and are to be loaded."""
+    return {part: name for part, name in classes(folder).items() if part in WITH_WEIGHTS and part not in without}
+
+
+def has_variant(part: Path, variant: str | None) -> bool:
+    """Whether a part is stored as this variant of the weight files."""
+    return variant is not None and variant in _by_variant(path.name for path in part.glob("*"))
+
+
+def _index_fault(folder: Path) -> str | None:
+    """What is wrong with the index, which names the class of each part."""
+    index = content_of(folder / INDEX)
+    for part in (*WITH_WEIGHTS, *TOKENIZERS, "scheduler", *UNUSED):
+        entry = index.get(part, [None, None])
+        if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(one, str | None) for one in entry)):
+            return f"{part}={printable(json.dumps(entry))} is not allowed: the library and the class, as a list of two words"
+        if part in CLASSES and entry[1] not in (None, *CLASSES[part]):
+            return f"its {part} is of the class {printable(entry[1])}, and that of a text-to-image model is {CLASSES[part][0]}"
+    network = "transformer" if str(index.get("_class_name")).startswith(STABLE_DIFFUSION_3.family) else "unet"
+    named = classes(folder)
+    absent = [part for part in (network, "vae", "text_encoder", "tokenizer", "scheduler") if part not in named]
+    return f"it names no {' and no '.join(absent)}, so it is no whole text-to-image model" if absent else None
 
 
 def _by_variant(names: Iterable[str]) -> dict[str | None, list[str]]:
@@ -142,11 +180,11 @@ def _variants(found: dict[str | None, list[str]]) -> str:
 
 
 def _config(part: Path) -> dict[str, Any]:
-    return _json(part / "config.json")
+    return content_of(part / "config.json")
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty if there is none. What is wrong with a file, its loader says."""
+def content_of(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if it cannot be read, which `fault` says."""
     try:
         return read_json(path)
     except UnreadableFile:

@@ -40,8 +40,11 @@ from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.learned_words import add_textual_inversions
 from distdiff.generator.location import local_kind, model_path, split_scale
 from distdiff.generator.loras import add_loras
+from distdiff.generator.part_values import odd_value
+from distdiff.generator.part_weights import load_parts
 from distdiff.generator.parts import description_fault, fault, odd_channels, variant_hint, weights_fault
 from distdiff.generator.precision import resolved_dtype
+from distdiff.generator.tokenizers import take_lengths
 from distdiff.hub import LOADING_ERRORS, cached_folder, hub_files, hub_or_cache, hub_reason, pinned
 
 T = TypeVar("T")
@@ -67,6 +70,7 @@ def load_generator(config: DictConfig) -> LatentDiffusion:
     Raises `UserError` if the generator cannot be loaded.
     """
     pipeline = _load_pipeline(config)
+    take_lengths(pipeline)
     add_loras(pipeline, config.lora)
     learned_words = add_textual_inversions(pipeline, config.textual_inversion)
     return LatentDiffusion(
@@ -173,9 +177,12 @@ def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
         absent = [name for name, value in options.items() if value is None]
         if reason := fault(folder, config.variant, absent):
             raise UserError(f"generator.model={config.model} is no complete pipeline: {reason}")
+        if reason := odd_value(folder, kind, absent):
+            raise UserError(f"generator.model={config.model} is no complete pipeline: {reason}")
         options.pop("revision", None)
+        parts = load_parts(folder, config.model, config.variant, absent, dtype)
         # The folder may name another class, such as the one for img2img; its parts are those of text-to-image.
-        return getattr(diffusers, kind.pipeline).from_pretrained(folder, **options, dtype=dtype)
+        return getattr(diffusers, kind.pipeline).from_pretrained(folder, **options, **parts, dtype=dtype)
 
 
 def _dtype(config: DictConfig) -> torch.dtype:

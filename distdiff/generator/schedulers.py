@@ -68,6 +68,20 @@ def build_scheduler(name: str, config: dict[str, Any]) -> SchedulerMixin:
     return CLASSES[name].from_config({**config, "_use_default_values": defaults}, **FIXED_OPTIONS.get(name, {}))
 
 
+def odd_schedule(scheduler: SchedulerMixin) -> str | None:
+    """What is wrong with the noise schedule, or None: its levels of signal fall from 1 to 0, one for each step."""
+    levels = getattr(scheduler, "alphas_cumprod", None)
+    if levels is None:
+        return None
+    if len(levels) != scheduler.config.num_train_timesteps:
+        return (
+            f"it has {len(levels)} noise levels for {scheduler.config.num_train_timesteps} steps (num_train_timesteps)"
+        )
+    if not (levels.isfinite().all() and levels[-1] >= 0 and levels[0] < 1 and (levels[1:] <= levels[:-1]).all()):
+        return "its noise does not grow from step to step; beta_start and beta_end are numbers between 0 and 1"
+    return None
+
+
 @dataclass(frozen=True)
 class NoiseLevels:
     """Levels of signal and noise, one float64 value for each step.

@@ -17,6 +17,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from distdiff.errors import UserError
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.location import local_kind
 from distdiff.generator.pipelines import load_generator
 
 
@@ -198,6 +199,41 @@ def test_parts_that_do_not_suit_each_other_are_one_line_before_the_work_begins(
 
 def test_an_encoder_that_does_not_know_a_token_is_one_line() -> None:
     pipeline = small_pipeline()
+    generator = LatentDiffusion(pipeline, 4, 1.0, 32)
     pipeline.text_encoder.resize_token_embeddings(300)
     with pytest.raises(UserError, match=r"a tokenizer gives the token \d+ for these prompts, and .* knows 300 tokens"):
-        LatentDiffusion(pipeline, 4, 1.0, 32).check_prompts([["a photo of a cat."]], ("cat",))
+        generator.check_prompts([["a photo of a cat."]], ("cat",))
+    with pytest.raises(
+        UserError, match=r"the pad_token of its tokenizer is number \d+, and its text_encoder knows 300"
+    ):
+        LatentDiffusion(pipeline, 4, 1.0, 32)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (".", "it has no model_index.json; a pipeline is in {root}/snapshots/abc"),
+        ("snapshots", "it has no model_index.json; a pipeline is in {root}/snapshots/abc"),
+        ("snapshots/abc/unet", "it is one part of the pipeline {root}/snapshots/abc, which is what to give"),
+        (
+            "snapshots/abc/unet/w.safetensors",
+            "it is one part of the pipeline {root}/snapshots/abc, which is what to give",
+        ),
+        ("controlnet", "it has no model_index.json; it is a ControlNetModel alone, not a whole pipeline"),
+        ("comfy", "it has no model_index.json; to use a checkpoint, give the file: {root}/comfy/model.safetensors"),
+        ("empty", "is no diffusers pipeline: it has no model_index.json"),
+        ("old.ckpt", "a folder, a hub id or one .safetensors file; a .ckpt file is a pickle, which could run code"),
+    ],
+)
+def test_a_folder_too_high_or_too_low_is_answered_with_the_right_one(given: str, words: str, tmp_path: Path) -> None:
+    root = tmp_path / "hf"
+    for name in ("snapshots/abc/unet", "controlnet", "comfy", "empty"):
+        (root / name).mkdir(parents=True)
+    (root / "snapshots/abc/model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    (root / "controlnet/config.json").write_text('{"_class_name": "ControlNetModel"}')
+    for name in ("snapshots/abc/unet/w.safetensors", "comfy/model.safetensors"):
+        save_file({"x": torch.zeros(1)}, root / name)
+    (root / "old.ckpt").write_bytes(b"PK")
+    with pytest.raises(UserError) as caught:
+        local_kind(str(root / given))
+    assert str(caught.value).endswith(words.format(root=root))
