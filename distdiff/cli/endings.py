@@ -13,6 +13,8 @@ from omegaconf import DictConfig
 from distdiff.cli.output import say
 from distdiff.config.arguments import parse
 from distdiff.config.composing import BASIC_SWEEPER
+from distdiff.console.output import console
+from distdiff.console.working import Working
 from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
 from distdiff.tracking.sweep import SweptJob, SweptJobs, conclude, figures_in
@@ -46,6 +48,8 @@ class Endings(Callback):
             return
         self.jobs = SweptJobs(Path(config.hydra.sweep.dir).absolute())
         self.jobs.forget()
+        Working.end()
+        console.print(f"{config.command}: multirun, directory {config.hydra.sweep.dir}")
         params = config.hydra.sweeper.get("params") or {}
         self.swept = _swept_keys(config.hydra.overrides.task) | {str(name) for name in params}
         self.continues = config.hydra.sweeper[TARGET] == BASIC_SWEEPER
