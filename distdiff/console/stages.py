@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
@@ -126,7 +126,7 @@ class Display:
         self._lock = threading.RLock()
 
     @contextmanager
-    def whole(self, steps: Sequence[Step]) -> Iterator[Whole]:
+    def whole(self, steps: Iterable[Step]) -> Iterator[Whole]:
         """Inside the block, shows how far the `steps` have come. Each is a block of its own, `whole.step(name)`."""
         whole = Whole(steps, self.clock)
         with self._lock:

@@ -1,7 +1,7 @@
 """How far a whole of many stages has come, and how long the rest will take, judged by the stages that are done."""
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -52,7 +52,7 @@ class Cost:
 class Whole:
     """The stages of a whole, of which one at a time is in progress."""
 
-    def __init__(self, steps: Sequence[Step], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, steps: Iterable[Step], clock: Callable[[], float] = time.monotonic) -> None:
         self.steps = list(steps)
         self.clock = clock
         self.began = clock()
