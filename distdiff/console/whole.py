@@ -98,9 +98,13 @@ class Whole:
         """Which stage it is, how long the whole has lasted and how long it will last."""
         place = f"stage {self._place + 1:,} of {len(self.steps):,}"
         elapsed = timedelta(seconds=int(self.clock() - self.began))
+        return f"{place}, {elapsed} so far, {self._time_left()}"
+
+    def _time_left(self) -> str:
         left = self.remaining()
-        words = "time left unknown" if left is None else f"about {duration(round(left), 2)} left for all"
-        return f"{place}, {elapsed} so far, {words}"
+        if left is None:
+            return "time left unknown"
+        return "nearly done" if left < 1 else f"about {duration(round(left), 2)} left for all"
 
     def _left_of_current(self) -> float | None:
         if self.current is None or self.current.size == 0:
