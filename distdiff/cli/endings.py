@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 from distdiff.cli.output import say
 from distdiff.config.arguments import parse
 from distdiff.config.composing import BASIC_SWEEPER
-from distdiff.console.output import console
 from distdiff.console.working import Working
 from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
@@ -48,8 +47,6 @@ class Endings(Callback):
             return
         self.jobs = SweptJobs(Path(config.hydra.sweep.dir).absolute())
         self.jobs.forget()
-        Working.end()
-        console.print(f"{config.command}: multirun, directory {config.hydra.sweep.dir}")
         params = config.hydra.sweeper.get("params") or {}
         self.swept = _swept_keys(config.hydra.overrides.task) | {str(name) for name in params}
         self.continues = config.hydra.sweeper[TARGET] == BASIC_SWEEPER
@@ -60,8 +57,11 @@ class Endings(Callback):
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         self.begun = True
+        Working.end()
         if self.jobs is not None:
             job = self._job(config)
+            if job.number == 0:
+                print(f"{config.command}: multirun, directory {job.sweep}", flush=True)
             shown = [item for item in job.overrides if item.split("=")[0] in self.swept]
             print(f"job {job.number}: {' '.join(shown)}", flush=True)
             self.jobs.write(job)  # written already now, because a killed job writes nothing later

@@ -9,12 +9,9 @@ T = TypeVar("T")
 WORTH_A_BAR = 500  # items; a shorter loop is shown only if it lasts, for instance because its images are large
 
 
-def with_progress(items: Sequence[T], title: str, unit: str = "images", brief: bool = False) -> Iterator[T]:
-    """Yields the items one by one, and shows a progress bar named `title`.
-
-    If there are few items, or if the loop is usually `brief`, the bar is shown only if the loop lasts.
-    """
-    with display.stage(title, len(items), unit, brief=brief or len(items) < WORTH_A_BAR) as bar:
+def with_progress(items: Sequence[T], title: str, unit: str = "images") -> Iterator[T]:
+    """Yields the items one by one, and shows a progress bar named `title`; if there are few, only if the loop lasts."""
+    with display.stage(title, len(items), unit, brief=len(items) < WORTH_A_BAR) as bar:
         for item in items:
             yield item
             bar.advance()

@@ -149,16 +149,13 @@ def test_the_log_gets_no_progress(clock: Clock, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("make", [terminal, no_terminal])
-@pytest.mark.parametrize(
-    ("count", "brief", "seconds", "told"),
-    [(499, False, 1.0, False), (499, False, FIRST, True), (500, False, 1.0, True), (500, True, 1.0, False)],
-)
+@pytest.mark.parametrize(("count", "seconds", "told"), [(499, 1.0, False), (499, FIRST, True), (500, 1.0, True)])
 def test_a_loop_is_shown_if_it_has_many_items_or_lasts(
-    make, count: int, brief: bool, seconds: float, told: bool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    make, count: int, seconds: float, told: bool, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console = make()
     monkeypatch.setattr(bars, "display", Display(console, clock))
-    for place in bars.with_progress(range(count), "look", brief=brief):
+    for place in bars.with_progress(range(count), "look"):
         clock.now = seconds * place / (count - 1)
     shown = screen(console) if make is terminal else lines_of(console)
     assert [f"{count}/{count}" in line for line in shown] == ([True] if told else [])
