@@ -1,4 +1,4 @@
-"""Numbers and file names as messages show them."""
+"""Numbers, times and file names as messages show them."""
 
 from collections.abc import Sequence
 
@@ -20,6 +20,19 @@ def counted(number: int, noun: str) -> str:
     """
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def duration(seconds: float, digits: int = 3) -> str:
+    """A length of time, with so many significant digits.
+
+    >>> duration(1), duration(42), duration(600), duration(36_000), duration(864_000), duration(738, 2)
+    ('1 second', '42 seconds', '10 minutes', '10 hours', '10 days', '12 minutes')
+    """
+    for unit, length in (("day", 2 * 86_400), ("hour", 5_400), ("minute", 90)):
+        if seconds >= length:
+            number = seconds / {"day": 86_400, "hour": 3_600, "minute": 60}[unit]
+            return f"{float(f'{number:.{digits}g}'):g} {unit}s"
+    return f"{seconds:.2g} second{'' if seconds == 1 else 's'}"
 
 
 def printable(name: str) -> str:

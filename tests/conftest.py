@@ -24,6 +24,12 @@ from distdiff.commands.configuration import configure
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_said_of_slow_checking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, checking a configuration takes long, which a command says; tests count its lines."""
+    monkeypatch.setattr("distdiff.cli.command.PATIENCE", 600.0)
+
+
 @pytest.fixture(scope="session")
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")

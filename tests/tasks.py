@@ -6,18 +6,18 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.table import Table
 
-from distdiff.console.progress import console, stage_progress
+from distdiff.console.output import console
+from distdiff.console.stages import display
 from distdiff.errors import UserError
 
 
 def talk(config: DictConfig, run_dir: Path) -> None:
     """Says a line, shows a bar, prints a table, and leaves nothing."""
     console.print(f"seed {config.seed} [not markup]")
-    with stage_progress() as progress:
-        bar = progress.add_task("a bar", total=2, unit="steps")
-        progress.advance(bar, 1)
+    with display.stage("a bar", 2, "steps") as bar:
+        bar.advance()
         console.print("while the bar is there")
-        progress.advance(bar, 1)
+        bar.advance()
     table = Table("column")
     table.add_row("cell")
     console.print(table)

@@ -124,6 +124,10 @@ class ClassifierTrainer:
     def fingerprint(self, data: TrainingSet, seed: int) -> str:
         return fingerprint(self.ingredients(data, seed))
 
+    def has(self, data: TrainingSet, seed: int) -> bool:
+        """Whether the classifier that `train` returns is in the cache."""
+        return self.cache.has(STAGE, self.ingredients(data, seed))
+
     def train(self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False) -> ImageClassifier:
         """The classifier after its last training step.
 

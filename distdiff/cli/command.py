@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from hydra import version
@@ -24,10 +24,13 @@ from distdiff.config.checking import validate_jobs
 from distdiff.config.command import CONFIG_DIR, Command
 from distdiff.config.composing import OURS, Job, SearchPath, compose_jobs
 from distdiff.console.quiet import quiet_environment
+from distdiff.console.working import Working
 from distdiff.errors import ONWARD, Stopped, UserError
 from distdiff.keys import Group
+from distdiff.ranks.arrangement import may_follow
 
 INTERRUPTED = 130
+PATIENCE = 0.3  # seconds of checking after which a console that is no terminal says so; most mistakes are found before
 ACCURACY = "accuracy"
 HYDRA_RAISES = "HYDRA_FULL_ERROR"
 NO_TRIALS = "No trials are completed"  # what Optuna says once all of its jobs have failed
@@ -96,11 +99,13 @@ class Launch:
             return 0
         search = SearchPath.of(arguments.config_dir, arguments.overrides)
         import_from(Path.cwd(), *search.folders)
-        jobs = self._jobs(arguments.overrides, arguments.multirun, search)
+        checking = Working(f"{self.command.name}: checking the configuration", PATIENCE)
+        with nullcontext() if only_prints or may_follow() else checking.shown():
+            jobs = self._jobs(arguments.overrides, arguments.multirun, search)
+            configs = [] if arguments.help else validate_jobs(jobs)
         if arguments.help:
             print(help_text(self.command, self.about, jobs[0]))
             return 0
-        configs = validate_jobs(jobs)
         if arguments.cfg:
             print(in_yaml(jobs[0], configs[0], arguments.cfg, arguments.package, arguments.resolve), end="")
             return 0
@@ -118,7 +123,8 @@ class Launch:
             say(warning)
         Endings.latest, Endings.ours = None, True
         try:
-            hydra(HydraTask(self.command, self.tasks, search, (Path.cwd(), *search.folders)))
+            with checking.shown():  # until the first job begins
+                hydra(HydraTask(self.command, self.tasks, search, (Path.cwd(), *search.folders)))
         except (UserError, OmegaConfBaseException):
             raise
         except Exception as error:

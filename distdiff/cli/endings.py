@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from distdiff.cli.output import say
 from distdiff.config.arguments import parse
 from distdiff.config.composing import BASIC_SWEEPER
+from distdiff.console.working import Working
 from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
 from distdiff.tracking.sweep import SweptJob, SweptJobs, conclude, figures_in
@@ -56,8 +57,11 @@ class Endings(Callback):
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         self.begun = True
+        Working.end()
         if self.jobs is not None:
             job = self._job(config)
+            if job.number == 0:
+                print(f"{config.command}: multirun, directory {job.sweep}", flush=True)
             shown = [item for item in job.overrides if item.split("=")[0] in self.swept]
             print(f"job {job.number}: {' '.join(shown)}", flush=True)
             self.jobs.write(job)  # written already now, because a killed job writes nothing later

@@ -1,7 +1,8 @@
 """Runs a command's task in this process."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -9,7 +10,11 @@ from omegaconf import DictConfig
 
 from distdiff.console.output import LOG, console
 from distdiff.console.quiet import quiet_libraries
+from distdiff.console.working import Working
 from distdiff.ranks.arrangement import Rank
+
+LOADING = "loading torch, lightning and other libraries"
+PATIENCE = 10.0  # seconds of loading after which a console that is no terminal says so
 
 
 def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | None) -> float | None:
@@ -20,10 +25,11 @@ def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | N
     if place is None:
         with console.logging_to(run_dir / LOG):
             return _figure(_imported(task)(config, run_dir))
-    from distdiff.ranks.world import join  # imports torch, which a job of one process may never need
+    console.quiet = not place.leads
+    with _loading("torch"):
+        from distdiff.ranks.world import join  # imports torch, which a job of one process may never need
 
     world = join(place)
-    console.quiet = not world.leads
     run_dir = world.once(lambda: run_dir)
     with console.logging_to(run_dir / LOG) if world.leads else nullcontext():
         figure = _figure(_imported(task)(config, run_dir))
@@ -38,6 +44,14 @@ def _figure(returned: object) -> float | None:
 def _imported(task: str) -> Callable[[DictConfig, Path], object]:
     """Imports the function that `task` names, then silences the libraries that its module imported."""
     module, function = task.split(":")
-    found = getattr(import_module(module), function)
+    with _loading(module):
+        found = getattr(import_module(module), function)
     quiet_libraries()
     return found
+
+
+@contextmanager
+def _loading(module: str) -> Iterator[None]:
+    """Says that libraries are being loaded while the block lasts, which imports `module` if that is not done yet."""
+    with nullcontext() if module in sys.modules else Working(LOADING, PATIENCE).shown():
+        yield

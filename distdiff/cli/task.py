@@ -17,8 +17,10 @@ from distdiff.cli.output import say
 from distdiff.config.checking import complete, validate
 from distdiff.config.command import Command
 from distdiff.config.composing import BASIC_SWEEPER, Job, SearchPath
+from distdiff.console.output import console
 from distdiff.console.quiet import quiet_environment
 from distdiff.console.record import discard_empty
+from distdiff.console.working import Working
 from distdiff.errors import UserError
 from distdiff.keys import TARGET
 from distdiff.ranks.arrangement import device_indices
@@ -50,6 +52,9 @@ class HydraTask:
             swept=swept,
             chdir=bool(hydra.job.chdir),
         )
+        Working.end()
+        if not swept:  # `Endings` says which job of a multirun begins
+            say_begun(self.command.name, config, run_dir)
         try:
             with contextlib.chdir(hydra.runtime.cwd):  # relative paths are meant from there
                 # In a multirun, a key that this job does not read may be for another job. The command has checked every key.
@@ -68,6 +73,12 @@ class HydraTask:
                 "study.methods has no row `chosen`, whose study.objective the sweeper could optimise: add it"
             )
         return figure
+
+
+def say_begun(name: str, config: DictConfig, run_dir: Path) -> None:
+    """Says what begins and where, before anything is imported that takes long."""
+    dataset = f"dataset {config.dataset.name}, " if "dataset" in config else ""
+    console.print(f"{name}: {dataset}directory {run_dir}")
 
 
 def share_gpus(config: DictConfig, hydra: HydraConf) -> None:

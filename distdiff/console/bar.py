@@ -3,19 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from distdiff.console.progress import stage_progress
+from distdiff.console.stages import display
 
 T = TypeVar("T")
-WORTH_A_BAR = 500  # items; a shorter loop gets no bar
+WORTH_A_BAR = 500  # items; a shorter loop is shown only if it lasts, for instance because its images are large
 
 
 def with_progress(items: Sequence[T], title: str, unit: str = "images") -> Iterator[T]:
-    """Yields the items one by one; if there are many, shows a progress bar named `title`."""
-    if len(items) < WORTH_A_BAR:
-        yield from items
-        return
-    with stage_progress() as progress:
-        bar = progress.add_task(title, total=len(items), unit=unit)
+    """Yields the items one by one, and shows a progress bar named `title`; if there are few, only if the loop lasts."""
+    with display.stage(title, len(items), unit, brief=len(items) < WORTH_A_BAR) as bar:
         for item in items:
             yield item
-            progress.advance(bar)
+            bar.advance()

@@ -1,4 +1,4 @@
-"""One progress line per stage: its title, the number of finished items, the speed and the time remaining."""
+"""Lightning's callbacks that show how far a training or an expansion is."""
 
 import contextlib
 import sys
@@ -8,10 +8,9 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, ProgressBar
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from distdiff.console.output import console
+from distdiff.console.stages import Bar, display
 from distdiff.errors import RankLost
 from distdiff.ranks.world import Counter, world
 
@@ -26,43 +25,20 @@ def announce(message: str) -> None:
         print(f"rank {world().rank}: {message}", file=sys.stderr, flush=True)
 
 
-class RateColumn(ProgressColumn):
-    """Items per second since the stage began."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.completed / task.elapsed if task.elapsed and task.completed else None
-        return Text(f"{speed:.1f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed")
-
-
-def stage_progress() -> Progress:
-    """A rich progress display for one stage."""
-    return Progress(
-        TextColumn("{task.description:<34}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True, compact=True),
-        console=console,
-    )
-
-
 class StageProgress(ProgressBar):
     """Shows Lightning's training steps on one line named `title`."""
 
     def __init__(self, title: str) -> None:
         super().__init__()
         self.title = title
-        self._progress: Progress | None = None
-        self._task: Any = None
+        self._bar: Bar | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._progress = stage_progress()
-        self._progress.start()
-        done = trainer.global_step  # more than 0 if the training goes on from a checkpoint
-        self._task = self._progress.add_task(self.title, total=trainer.max_steps, completed=done, unit="steps")
+        before = trainer.global_step  # more than 0 if the training goes on from a checkpoint
+        self._bar = display.begin(self.title, trainer.max_steps, "steps", before, counts=True)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        self._progress.advance(self._task)
+        self._bar.advance()
 
     def on_train_end(self, *_: Any) -> None:
         self._stop()
@@ -77,9 +53,9 @@ class StageProgress(ProgressBar):
         console.print(*args)
 
     def _stop(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._bar is not None:
+            self._bar.end()
+            self._bar = None
 
 
 class SharedProgress(Callback):
@@ -87,9 +63,8 @@ class SharedProgress(Callback):
 
     def __init__(self, title: str, total: int, counter: Counter) -> None:
         super().__init__()
-        self.counter = counter
-        self._progress = stage_progress()
-        self._task = self._progress.add_task(title, total=total, unit="images")
+        self.title, self.total, self.counter = title, total, counter
+        self._bar: Bar | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -99,7 +74,7 @@ class SharedProgress(Callback):
         self.counter.add(len(batch))
 
     def __enter__(self) -> "SharedProgress":
-        self._progress.start()
+        self._bar = display.begin(self.title, self.total, "images", counts=True)
         if world().leads:  # nobody sees the progress lines of other ranks
             self._thread.start()
         return self
@@ -108,7 +83,7 @@ class SharedProgress(Callback):
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._progress.stop()
+        self._bar.end()
 
     def _follow(self) -> None:
         while not self._ended.wait(REFRESH):
@@ -117,4 +92,4 @@ class SharedProgress(Callback):
 
     def _show(self) -> None:
         with contextlib.suppress(RankLost):  # the job itself reports a lost rank
-            self._progress.update(self._task, completed=self.counter.add(0))
+            self._bar.update(self.counter.add(0))

@@ -50,6 +50,9 @@ class TrainedGuide(EncoderSource):
     def encoder(self, data: TrainingSet, seed: int, title: str) -> GuideEncoder:
         return GuideEncoder(self.classifiers.train(data, seed, title))
 
+    def is_ready(self, data: TrainingSet, seed: int) -> bool:
+        return self.classifiers.has(data, seed)
+
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
         return self.classifiers.learning_order(data, seed, title)
 

@@ -49,6 +49,10 @@ class EncoderSource(ABC):
         If φ is trained, `title` names the progress bar of the training.
         """
 
+    def is_ready(self, data: TrainingSet, seed: int) -> bool:
+        """Whether `encoder` returns φ without training it, as far as that is known."""
+        return not self.trains
+
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
         """A number (n,) for each real image that says how late φ learnt the image; larger is later.
 

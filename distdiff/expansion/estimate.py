@@ -15,6 +15,7 @@ from distdiff.data.pixels import to_image
 from distdiff.methods.item import WorkItem
 from distdiff.methods.synthesis import Synthesized
 from distdiff.store.encoding import ImageEncoding
+from distdiff.wording import duration
 
 MINUTE = 60.0  # seconds
 ENCODED = 8  # at most this many images of a batch are encoded to measure their size
@@ -102,17 +103,6 @@ class SayEstimate(Callback):
 def mean_size(images: Sequence[Image.Image], encoding: ImageEncoding) -> float:
     """The mean number of bytes that an image takes on disk."""
     return fmean(len(encoding.encode(image)) for image in images)
-
-
-def duration(seconds: float) -> str:
-    """
-    >>> duration(42), duration(600), duration(36_000), duration(864_000)
-    ('42 seconds', '10 minutes', '10 hours', '10 days')
-    """
-    for unit, length in (("day", 2 * 86_400), ("hour", 5_400), ("minute", 90)):
-        if seconds >= length:
-            return f"{seconds / {'day': 86_400, 'hour': 3_600, 'minute': 60}[unit]:.3g} {unit}s"
-    return f"{seconds:.2g} seconds"
 
 
 def size(count: float) -> str:

@@ -89,6 +89,11 @@ class ExpansionJob:
             self.sources, factor, options.strength, self.seed, extension, options.balance, self.method, self._chosen
         )
 
+    @property
+    def size(self) -> int | None:
+        """The number of images that the directory is to hold; None if the guide decides which sources get copies."""
+        return len(self.plan) if self.choose_sources is None else None
+
     @cached_property
     def _chosen(self) -> np.ndarray | None:
         """The positions of the sources that get copies; None for all sources."""

@@ -7,6 +7,7 @@ import torch
 
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
+from distdiff.console.stages import display
 from distdiff.data.images import LabelledImages
 from distdiff.metrics.base import Features
 from distdiff.ranks.trainer import trainer_device
@@ -37,10 +38,12 @@ class Judge:
         self.classifier.to(self.device)
         features, predicted = [], []
         pixels = images.stream(self.input_size, self.fit)
-        while chunk := list(itertools.islice(pixels, BATCH)):
-            part = self.classifier.features(torch.stack(chunk).to(self.device))
-            features.append(part.cpu())
-            predicted.append(self.classifier.head(part).argmax(-1).cpu())
+        with display.stage("judge: look at the images", len(images), "images", brief=True) as bar:
+            while chunk := list(itertools.islice(pixels, BATCH)):
+                part = self.classifier.features(torch.stack(chunk).to(self.device))
+                features.append(part.cpu())
+                predicted.append(self.classifier.head(part).argmax(-1).cpu())
+                bar.advance(len(chunk))
         return Features(torch.cat(features), torch.tensor(images.labels), torch.cat(predicted))
 
 

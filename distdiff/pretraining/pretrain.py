@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader, TensorDataset
 
 from distdiff.caching.fingerprint import plain
+from distdiff.console.bar import with_progress
 from distdiff.console.progress import StageProgress, console
 from distdiff.data.datasets import prompts
 from distdiff.data.images import LabelledImages
@@ -178,7 +179,8 @@ class Pretraining:
 
 @torch.no_grad()
 def _encode(autoencoder: AutoencoderKL, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    posteriors = [autoencoder.encode(part * 2 - 1).latent_dist for part in pixels.split(ENCODE_BATCH)]
+    parts = with_progress(pixels.split(ENCODE_BATCH), "encode the images", "batches")
+    posteriors = [autoencoder.encode(part * 2 - 1).latent_dist for part in parts]
     return torch.cat([p.mean for p in posteriors]), torch.cat([p.std for p in posteriors])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from omegaconf import DictConfig
 from PIL import Image
 
-from distdiff.console.progress import stage_progress
+from distdiff.console.stages import display
 from distdiff.data.pixels import to_image
 from distdiff.expansion.batch_size import usual_batch_size
 from distdiff.expansion.materials import Materials
@@ -103,8 +103,7 @@ def draw_tiles(
     config, images = materials.config, materials.train
     method: Method = build(config.method)
     tiles: list[list[list[Tile]]] = [[[] for _ in strengths] for _ in positions]
-    with stage_progress() as progress:
-        bar = progress.add_task("preview", total=len(positions) * len(strengths) * len(rhos), unit="images")
+    with display.stage("preview", len(positions) * len(strengths) * len(rhos), "images") as bar:
         for rho in rhos:
             synthesizer = synthesizer_for(materials, method, rho)
             for row, strength in enumerate(strengths):
@@ -118,7 +117,7 @@ def draw_tiles(
                         values = {name: column[start] for name, column in made.columns.items()}
                         tiles[place][row].append(Tile(items[start], rho, to_image(made.images[start]), values))
                         start += len(indices)
-                    progress.advance(bar, len(batch))
+                    bar.advance(len(batch))
     return tiles
 
 

@@ -84,6 +84,13 @@ def arrangement(trainer: DictConfig, environment: Mapping[str, str] = os.environ
     )
 
 
+def may_follow(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process may be one that another leads, as far as the environment says before there is a job."""
+    by_slurm = environment.get(TASKS, "1") != "1" and environment.get("SLURM_PROCID") != "0"
+    by_torchrun = TORCHRUN in environment and environment.get("RANK", "0") != "0"
+    return by_slurm or by_torchrun or environment.get("NODE_RANK", "0") != "0"
+
+
 def count_devices(trainer: DictConfig) -> int:
     """The number of devices per node. Lightning reads `trainer.devices` as a number, a list of indices, or `auto`."""
     indices = device_indices(trainer)

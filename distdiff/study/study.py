@@ -1,5 +1,7 @@
 """The whole study: expands, measures, trains and tests for every seed and method, then compares."""
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from omegaconf import DictConfig
 from distdiff.caching.stages import StageCache
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set, training_set
+from distdiff.console.stages import display
+from distdiff.console.whole import Step, Whole
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.readable import readable
@@ -18,6 +22,7 @@ from distdiff.expansion.generators import Generators
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.naming import row_name
 from distdiff.links import link
+from distdiff.metrics.judge import SEED as JUDGE_SEED
 from distdiff.metrics.judge import train_judge
 from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.ranks.trainer import build_trainer
@@ -31,8 +36,11 @@ from distdiff.store.tables import read_table
 from distdiff.study.methods import ORIGINAL
 from distdiff.study.results import MethodResult, SeedResult, StudyResults, measures_of
 from distdiff.study.rows import Row, rows_of
+from distdiff.study.steps import MEASURE, guide_step, judge_step, judging_step, row_steps
 from distdiff.study.timing import StageTimer
 from distdiff.tracking.loggers import stage_logger
+
+TEST_JUDGE = "test the judge"
 
 
 @dataclass(frozen=True)
@@ -85,19 +93,8 @@ class Study:
 
     def run(self, plan: StudyPlan, logger: Logger | None = None) -> StudyResults:
         """Carries out `plan` and writes `results.json` and `results.csv` into the run's directory. Logs to `logger`."""
-        results = {name: MethodResult(name) for name in self.rows}
-        with self.timer("judge"):
-            steps, input_size = self.config.measure.judge_steps, self.config.classifier.input_size
-            judge = train_judge(self.classifiers, plan.pool, steps, input_size)
-        measurer = Measurer(self.metrics, judge, plan.pool.parts[0])
-        for seed_plan in plan.seeds:
-            with self.timer("guide"):
-                self.assembly.encoders.encoder(seed_plan.data, seed_plan.seed, f"seed {seed_plan.seed}: guide")
-            for name, result in results.items():
-                result.seeds.append(self._one(self.rows[name], seed_plan, plan.held_out, measurer, logger))
-                _log_row(logger, result)
-        with self.timer("measure"):
-            judge_accuracy = world().once(lambda: measurer.judge_accuracy(plan.held_out))
+        with display.whole(self._steps(plan) if world().leads else []) as whole:
+            results, judge_accuracy = self._carried_out(plan, whole, logger)
         found = StudyResults(
             dataset=self.config.dataset.name,
             split=self.config.study.split,
@@ -111,6 +108,41 @@ class Study:
         if world().leads:
             found.write(self.run_dir)
         return found
+
+    def _carried_out(
+        self, plan: StudyPlan, whole: Whole, logger: Logger | None
+    ) -> tuple[dict[str, MethodResult], float | None]:
+        """The results of all rows by name, and the judge's accuracy on the held-out images."""
+        results = {name: MethodResult(name) for name in self.rows}
+        with whole.step("judge"), self.timer("judge"):
+            steps, input_size = self.config.measure.judge_steps, self.config.classifier.input_size
+            judge = train_judge(self.classifiers, plan.pool, steps, input_size)
+        measurer = Measurer(self.metrics, judge, plan.pool.parts[0])
+        for seed_plan in plan.seeds:
+            title = f"seed {seed_plan.seed}: guide"
+            with whole.step(title) if self.assembly.encoders.trains else nullcontext(), self.timer("guide"):
+                self.assembly.encoders.encoder(seed_plan.data, seed_plan.seed, title)
+            for name, result in results.items():
+                result.seeds.append(self._one(self.rows[name], seed_plan, plan.held_out, measurer, whole, logger))
+                _log_row(logger, result)
+        with whole.step(TEST_JUDGE), self.timer("measure"):
+            judge_accuracy = world().once(lambda: measurer.judge_accuracy(plan.held_out))
+        return results, judge_accuracy
+
+    def _steps(self, plan: StudyPlan) -> Iterator[Step]:
+        """The stages of the study, in the order in which they are carried out."""
+        yield judge_step(self.classifiers.with_steps(self.config.measure.judge_steps), plan.pool, JUDGE_SEED)
+        for of_seed in plan.seeds:
+            if self.assembly.encoders.trains:
+                ready = self.assembly.encoders.is_ready(of_seed.data, of_seed.seed)
+                yield guide_step(f"seed {of_seed.seed}: guide", ready)
+            for name, row in self.rows.items():
+                title, job = f"seed {of_seed.seed}: {name}", of_seed.jobs.get(name)
+                yield from row_steps(title, row, job, self._trainer_of(row), of_seed.data, of_seed.seed)
+        yield judging_step(TEST_JUDGE, len(plan.held_out))
+
+    def _trainer_of(self, row: Row) -> ClassifierTrainer:
+        return ClassifierTrainer(Recipe.of(row.config), self.config.trainer, self.cache)
 
     def _found(self, first: SeedPlan) -> dict[str, str]:
         """Maps each stage that needed a classifier but trained none to words on where the classifier came from."""
@@ -132,15 +164,21 @@ class Study:
         return SeedPlan(seed, data, jobs)
 
     def _one(
-        self, row: Row, plan: SeedPlan, held_out: LabelledImages, measurer: Measurer, logger: Logger | None
+        self,
+        row: Row,
+        plan: SeedPlan,
+        held_out: LabelledImages,
+        measurer: Measurer,
+        whole: Whole,
+        logger: Logger | None,
     ) -> SeedResult:
         name = row.name
         title = f"seed {plan.seed}: {name}"
-        classifiers = ClassifierTrainer(Recipe.of(row.config), self.config.trainer, self.cache)
+        classifiers = self._trainer_of(row)
         result = SeedResult(plan.seed, accuracy=0.0, num_train=0)
         training = plan.data
         if job := plan.jobs.get(name):
-            with self.timer(f"expand {name}"):
+            with whole.step(f"{title}: expand"), self.timer(f"expand {name}"):
                 job.run(title, stage_logger(logger, f"expand/{name}/seed{plan.seed}"))
             images = read_expanded(job.path, measurer.images, job.contents)
             training = plan.data.with_part(images, images.identity)
@@ -148,13 +186,14 @@ class Study:
             if world().leads:
                 place = self.run_dir / "expanded" / f"{safe_name(name)}-seed{plan.seed}"
                 link(place, job.path, self.config.paths.output_dir)
-            with self.timer("measure"):
+            with whole.step(f"{title}: {MEASURE}"), self.timer("measure"):
                 result.measures, result.remarks = self._measured(job, images, measurer)
-        with self.timer(f"train {name}"):
-            curves = stage_logger(logger, f"train/{name}/seed{plan.seed}")
-            classifier = classifiers.train_together(training, plan.seed, f"{title}: train", curves)
-        with self.timer("test"):
-            result.accuracy = classifiers.accuracy(classifier, held_out, training.fit)
+        with whole.step(f"{title}: train"):
+            with self.timer(f"train {name}"):
+                curves = stage_logger(logger, f"train/{name}/seed{plan.seed}")
+                classifier = classifiers.train_together(training, plan.seed, f"{title}: train", curves)
+            with self.timer("test"):
+                result.accuracy = classifiers.accuracy(classifier, held_out, training.fit)
         result.num_train = len(training)
         return result
 
