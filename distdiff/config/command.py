@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from distdiff.keys import Group, key
 
@@ -35,9 +35,7 @@ class Command:
     def groups(self) -> dict[str, Group]:
         """The command's groups by name, in the order of its YAML file."""
         known = {group.name: group for group in self.known_groups}
-        listed = OmegaConf.load(CONFIG_DIR / f"{self.name}.yaml").defaults
-        names = [name for entry in listed if not isinstance(entry, str) for name in entry]
-        return {name: known[name] for name in names if name not in WITHOUT_KEYS}
+        return {name: known[name] for name in _listed_groups(self.name) if name not in WITHOUT_KEYS}
 
     @cached_property
     def schema(self) -> type:
@@ -60,17 +58,27 @@ class Command:
 
         A group whose options have keys of their own accepts any key here. `config/checking.py` checks these keys later.
         """
-        store, name = ConfigStore.instance(), f"{self.name}_schema"
-        store.store(name, self.schema)
-        node = store.repo[f"{name}.yaml"].node
-        for opened in (OPTIONS, *(name for name, group in self.groups.items() if group.options_have_keys)):
-            OmegaConf.set_struct(node[opened], False)
-        if takes_more:
-            OmegaConf.set_struct(node, False)
+        ConfigStore.instance().store(f"{self.name}_schema", _schema_for_hydra(self, takes_more))
 
     def others(self) -> list["Command"]:
         """All other commands."""
         return [Command(name, self.known_groups) for name in command_names() if name != self.name]
+
+
+@cache
+def _listed_groups(command: str) -> list[str]:
+    listed = OmegaConf.load(CONFIG_DIR / f"{command}.yaml").defaults
+    return [name for entry in listed if not isinstance(entry, str) for name in entry]
+
+
+@cache
+def _schema_for_hydra(command: Command, takes_more: bool) -> DictConfig:
+    node = OmegaConf.structured(command.schema)
+    for opened in (OPTIONS, *(name for name, group in command.groups.items() if group.options_have_keys)):
+        OmegaConf.set_struct(node[opened], False)
+    if takes_more:
+        OmegaConf.set_struct(node, False)
+    return node
 
 
 def command_names() -> list[str]:

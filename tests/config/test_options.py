@@ -13,7 +13,7 @@ from distdiff.classification.networks import ImageClassifier
 from distdiff.commands.configuration import load_option
 from distdiff.commands.groups import GROUPS
 from distdiff.config.command import CONFIG_DIR, NOT_COMMANDS, WITHOUT_KEYS, Command
-from distdiff.config.composing import OURS, load_options
+from distdiff.config.composing import OURS, SearchPath, load_options
 from distdiff.data.images import LabelledImages
 from distdiff.encoders.source import EncoderContext, EncoderSource
 from distdiff.energy.base import Energy
@@ -76,6 +76,15 @@ def test_a_key_that_every_yaml_file_of_its_group_gives_has_no_other_default(grou
     for item in fields(BY_NAME[group].keys):
         if item.name != TARGET and all(item.name in nodes[option] for option in names):
             assert item.default == MISSING, f"{group}.{item.name} has two defaults"
+
+
+def test_an_option_that_chooses_among_hydras_own_groups_can_be_named(tmp_path) -> None:
+    """Hydra's own part, which such a choice needs, is left out when options are loaded by their names."""
+    file = tmp_path / "guidance/quiet.yaml"
+    file.parent.mkdir()
+    file.write_text("defaults: [override /hydra/job_logging@_global_.hydra.job_logging: disabled, _self_]\nrho: 3\n")
+    found = load_options({("guidance", "quiet"): "key"}, SearchPath((f"file://{tmp_path}",)))
+    assert found == {"guidance": {"quiet": {"rho": 3}}}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
