@@ -44,14 +44,7 @@ class Command:
 
     def schema_with(self, chosen: Mapping[str, type]) -> type:
         """The command's schema, in which each group in `chosen` has the dataclass that `chosen` gives for it."""
-        own = [
-            ("command", str, key()),
-            ("seed", int, key(0, at_least=0, at_most=2**32 - 1)),  # numpy takes no larger seed
-            ("fetch_only", bool, key(False)),  # true: only download what the command needs on a node without a network
-        ]
-        kinds = {name: chosen.get(name, group.keys) for name, group in self.groups.items()}
-        groups = [(name, kind, field(default_factory=kind)) for name, kind in kinds.items()]
-        return make_dataclass("CommandKeys", [*own, *groups, (OPTIONS, dict, key({}))])
+        return _schema(self, tuple(chosen.items()))
 
     def register(self, takes_more: bool = False) -> None:
         """Registers the schema with Hydra. If `takes_more` is set, further keys may stand beside those of the command.
@@ -69,6 +62,18 @@ class Command:
 def _listed_groups(command: str) -> list[str]:
     listed = OmegaConf.load(CONFIG_DIR / f"{command}.yaml").defaults
     return [name for entry in listed if not isinstance(entry, str) for name in entry]
+
+
+@cache  # the same class each time, so that `structured` in keys/schema.py knows it
+def _schema(command: Command, chosen: tuple[tuple[str, type], ...]) -> type:
+    own = [
+        ("command", str, key()),
+        ("seed", int, key(0, at_least=0, at_most=2**32 - 1)),  # numpy takes no larger seed
+        ("fetch_only", bool, key(False)),  # true: only download what the command needs on a node without a network
+    ]
+    kinds = {name: group.keys for name, group in command.groups.items()} | dict(chosen)
+    groups = [(name, kind, field(default_factory=kind)) for name, kind in kinds.items()]
+    return make_dataclass("CommandKeys", [*own, *groups, (OPTIONS, dict, key({}))])
 
 
 @cache
