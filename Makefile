@@ -16,15 +16,16 @@ help:  ## list what can be made
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "distdiff needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# --no-compile: Python compiles a module when it is first imported, and two thirds of what is installed never are
 	@echo "installing into .venv (a few minutes the first time)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
 run: .venv  ## the whole study: guide, prototypes, expand, measure, train, report
 	@$(BIN)/python experiments/run.py
 
 test: .venv lint  ## lint, then every test, two files at a time
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv  ## check style
 	@$(BIN)/ruff check .

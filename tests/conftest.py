@@ -22,6 +22,18 @@ from pipelines import small_pipeline
 from distdiff.commands.configuration import configure
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = (  # files that take 20 s and more
+    *("study/test_study.py", "ranks/test_ranks.py", "expansion/test_resuming.py", "config/test_options.py"),
+    *("commands/test_own_options.py", "guidance/test_embedded_energy.py", "ranks/test_multiruns.py"),
+    *("hub/test_hub.py", "ranks/test_selections_on_ranks.py", "cli/test_sweeps.py", "generator/test_generator.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that at the end no process waits for another one's long file."""
+    places = [ROOT / "tests" / name for name in LONGEST]
+    assert all(place.is_file() for place in places), "LONGEST names a file that is not there"
+    items.sort(key=lambda item: places.index(item.path) if item.path in places else len(places))
 
 
 @pytest.fixture(autouse=True)

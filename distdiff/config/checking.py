@@ -18,7 +18,14 @@ from distdiff.errors import UserError
 from distdiff.keys import NAME, TARGET, Group, key
 from distdiff.keys.limits import check_values, explain_reference, explain_type, refuse_nested
 from distdiff.keys.paths import set_places
-from distdiff.keys.schema import options_schema, references_in, refuse_strangers, schema_of, signature_of_option
+from distdiff.keys.schema import (
+    options_schema,
+    references_in,
+    refuse_strangers,
+    schema_of,
+    signature_of_option,
+    structured,
+)
 from distdiff.keys.signatures import signature_of
 from distdiff.keys.suggesting import all_keys, for_shell, no_such_key
 
@@ -147,7 +154,7 @@ def complete_option(group: Group, option: str, node: DictConfig, place: str | No
         known = [f"{place}.{each.name}" for each in fields(schema) if each.name not in (TARGET, NAME)]
         raise UserError(no_such_key(f"{place}.{item.name}", item.value, known))
     try:
-        typed = OmegaConf.merge(OmegaConf.structured(schema), node)
+        typed = OmegaConf.merge(structured(schema), node)
     except OmegaConfBaseException as error:
         raise UserError(f"{place}.{explain_type(error)}") from None
     refuse_nested(schema, typed, f"{place}.")
@@ -223,7 +230,7 @@ def _takes_list(target: str, name: str) -> bool:
 
 def _typed(schema: type, given: DictConfig, job: Job) -> DictConfig:
     try:
-        return OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(given, resolve=False))
+        return OmegaConf.merge(structured(schema), OmegaConf.to_container(given, resolve=False))
     except OmegaConfBaseException as error:
         raise UserError(explain_type(error, parse(job.typed))) from None
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from distdiff.keys import Group, key
 
@@ -35,9 +35,7 @@ class Command:
     def groups(self) -> dict[str, Group]:
         """The command's groups by name, in the order of its YAML file."""
         known = {group.name: group for group in self.known_groups}
-        listed = OmegaConf.load(CONFIG_DIR / f"{self.name}.yaml").defaults
-        names = [name for entry in listed if not isinstance(entry, str) for name in entry]
-        return {name: known[name] for name in names if name not in WITHOUT_KEYS}
+        return {name: known[name] for name in _listed_groups(self.name) if name not in WITHOUT_KEYS}
 
     @cached_property
     def schema(self) -> type:
@@ -46,31 +44,46 @@ class Command:
 
     def schema_with(self, chosen: Mapping[str, type]) -> type:
         """The command's schema, in which each group in `chosen` has the dataclass that `chosen` gives for it."""
-        own = [
-            ("command", str, key()),
-            ("seed", int, key(0, at_least=0, at_most=2**32 - 1)),  # numpy takes no larger seed
-            ("fetch_only", bool, key(False)),  # true: only download what the command needs on a node without a network
-        ]
-        kinds = {name: chosen.get(name, group.keys) for name, group in self.groups.items()}
-        groups = [(name, kind, field(default_factory=kind)) for name, kind in kinds.items()]
-        return make_dataclass("CommandKeys", [*own, *groups, (OPTIONS, dict, key({}))])
+        return _schema(self, tuple(chosen.items()))
 
     def register(self, takes_more: bool = False) -> None:
         """Registers the schema with Hydra. If `takes_more` is set, further keys may stand beside those of the command.
 
         A group whose options have keys of their own accepts any key here. `config/checking.py` checks these keys later.
         """
-        store, name = ConfigStore.instance(), f"{self.name}_schema"
-        store.store(name, self.schema)
-        node = store.repo[f"{name}.yaml"].node
-        for opened in (OPTIONS, *(name for name, group in self.groups.items() if group.options_have_keys)):
-            OmegaConf.set_struct(node[opened], False)
-        if takes_more:
-            OmegaConf.set_struct(node, False)
+        ConfigStore.instance().store(f"{self.name}_schema", _schema_for_hydra(self, takes_more))
 
     def others(self) -> list["Command"]:
         """All other commands."""
         return [Command(name, self.known_groups) for name in command_names() if name != self.name]
+
+
+@cache
+def _listed_groups(command: str) -> list[str]:
+    listed = OmegaConf.load(CONFIG_DIR / f"{command}.yaml").defaults
+    return [name for entry in listed if not isinstance(entry, str) for name in entry]
+
+
+@cache  # the same class each time, so that `structured` in keys/schema.py knows it
+def _schema(command: Command, chosen: tuple[tuple[str, type], ...]) -> type:
+    own = [
+        ("command", str, key()),
+        ("seed", int, key(0, at_least=0, at_most=2**32 - 1)),  # numpy takes no larger seed
+        ("fetch_only", bool, key(False)),  # true: only download what the command needs on a node without a network
+    ]
+    kinds = {name: group.keys for name, group in command.groups.items()} | dict(chosen)
+    groups = [(name, kind, field(default_factory=kind)) for name, kind in kinds.items()]
+    return make_dataclass("CommandKeys", [*own, *groups, (OPTIONS, dict, key({}))])
+
+
+@cache
+def _schema_for_hydra(command: Command, takes_more: bool) -> DictConfig:
+    node = OmegaConf.structured(command.schema)
+    for opened in (OPTIONS, *(name for name, group in command.groups.items() if group.options_have_keys)):
+        OmegaConf.set_struct(node[opened], False)
+    if takes_more:
+        OmegaConf.set_struct(node, False)
+    return node
 
 
 def command_names() -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import field, fields, is_dataclass, make_dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -38,6 +38,12 @@ def option_schema(group: Group, target: str | None, given: tuple[str, ...] = ())
         if name not in common and (item.default != COMPUTED or name in given)
     ]
     return make_dataclass(f"{group.name.title()}Keys", added, bases=(group.keys,))
+
+
+@lru_cache(1000)  # far more than one job has
+def structured(schema: type) -> DictConfig:
+    """The keys of a schema with their defaults, for `OmegaConf.merge`, which copies them: they must not be changed."""
+    return OmegaConf.structured(schema)
 
 
 def options_schema(wanted: Iterable[tuple[str, str]]) -> type:

@@ -1,19 +1,21 @@
 """Every YAML file is an option or a command: it composes, its keys are those of what it names, and that is built from them."""
 
+import copy
 from dataclasses import fields
 
 import pytest
 import torch
 from bench import random_prototypes
 from conftest import ROOT, compose
-from omegaconf import MISSING
+from hydra.errors import HydraException
+from omegaconf import MISSING, OmegaConf
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.networks import ImageClassifier
 from distdiff.commands.configuration import load_option
 from distdiff.commands.groups import GROUPS
 from distdiff.config.command import CONFIG_DIR, NOT_COMMANDS, WITHOUT_KEYS, Command
-from distdiff.config.composing import OURS, load_options
+from distdiff.config.composing import OURS, SearchPath, load_options
 from distdiff.data.images import LabelledImages
 from distdiff.encoders.source import EncoderContext, EncoderSource
 from distdiff.energy.base import Energy
@@ -76,6 +78,37 @@ def test_a_key_that_every_yaml_file_of_its_group_gives_has_no_other_default(grou
     for item in fields(BY_NAME[group].keys):
         if item.name != TARGET and all(item.name in nodes[option] for option in names):
             assert item.default == MISSING, f"{group}.{item.name} has two defaults"
+
+
+def test_an_option_that_chooses_among_hydras_own_groups_can_be_named(tmp_path) -> None:
+    """Hydra's own part, which such a choice needs, is left out when options are loaded by their names."""
+    file = tmp_path / "guidance/quiet.yaml"
+    file.parent.mkdir()
+    file.write_text("defaults: [override /hydra/job_logging@_global_.hydra.job_logging: disabled, _self_]\nrho: 3\n")
+    found = load_options({("guidance", "quiet"): "key"}, SearchPath((f"file://{tmp_path}",)))
+    assert found == {"guidance": {"quiet": {"rho": 3}}}
+
+
+def test_a_search_path_is_for_one_composition_alone(tmp_path) -> None:
+    file = tmp_path / "guidance/own.yaml"
+    file.parent.mkdir()
+    file.write_text("rho: 3\n")
+    given = [f"hydra.searchpath=['file://{tmp_path}']", "+guidance=own"]
+    assert OURS.compose(None, given).guidance == {"rho": 3}
+    assert "own" not in OURS.options("guidance")
+    with pytest.raises(HydraException):
+        OURS.compose(None, given[1:])
+
+
+def test_no_composition_changes_what_the_next_one_starts_from() -> None:
+    """Schemas and their defaults are made once in a process and copied for each configuration."""
+    first = compose("expand", [])
+    unchanged = copy.deepcopy(first)
+    first.seed, first.guidance.rho = 5, 0.5
+    first.generator.lora.append("added")
+    OmegaConf.update(first, "options.added", 1, force_add=True)
+    assert first != unchanged
+    assert compose("expand", []) == unchanged
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
