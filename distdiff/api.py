@@ -16,7 +16,6 @@ from PIL import Image
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import training_set
 from distdiff.commands.configuration import configure, load_option
-from distdiff.config.composing import OURS
 from distdiff.console.output import console
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_image
@@ -42,6 +41,7 @@ from distdiff.keys import NAME, TARGET, build
 from distdiff.keys.suggesting import in_quotes
 from distdiff.methods.base import Method
 from distdiff.methods.synthesis import Synthesizer
+from distdiff.option_files.search_path import OURS
 from distdiff.prototypes.exemplars import Exemplars
 from distdiff.prototypes.fitting import fit_image_prototypes, image_features
 from distdiff.prototypes.hierarchical import Prototypes

@@ -42,7 +42,7 @@ FLOORS = (
         "placeholders",
         "texts",
         "weight_files",
-        "own_options",
+        "option_files",
         "keys",
         "errors",
     ),

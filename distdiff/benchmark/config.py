@@ -8,8 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from distdiff.config.arguments import parse, readable
 from distdiff.errors import UserError
+from distdiff.expansion.naming import row_name
 from distdiff.keys import Group, key
 from distdiff.keys.suggesting import one_of
+from distdiff.methods.config import needs_of
+from distdiff.selection.config import ALL
 
 FORM = "'benchmark.rows={<name>: [<override>, ...]}'"
 DEFAULT_ROWS = {
@@ -25,8 +28,10 @@ CHANGEABLE = ("generator", "encoder", "prototype", "energy", "guidance", "method
 
 @dataclass
 class BenchmarkKeys:
-    rows: Any = None  # the settings to compare: a mapping from names to lists of overrides; null: DEFAULT_ROWS
-    baseline: str | None = None  # the row with which all rows are compared; null: the first
+    rows: Any = (
+        key()
+    )  # the settings to compare: a mapping from names to lists of overrides; null: DEFAULT_ROWS, or the job alone
+    baseline: str | None = key()  # the row with which all rows are compared; null: the first
     repeats: int = key(at_least=1)  # runs of each row that are timed
     images: int = key(at_least=1)  # images that a run makes at least
     parts: bool = key()  # whether to measure the time and FLOPs of each part
@@ -41,8 +46,8 @@ def check(config: DictConfig) -> None:
 
 def unread(config: DictConfig) -> Mapping[str, str]:
     """The keys that a benchmark does not read, with the reason."""
-    return {
-        "selection": "a benchmark measures how images are made; it selects none",
+    selecting = {} if config.selection.name == ALL else {"selection": "a benchmark measures how images are made"}
+    return selecting | {
         "expansion.factor": "benchmark.images says how many images a run makes",
         "expansion.output_dir": "a benchmark keeps no images",
         "expansion.split": "a benchmark divides nothing",
@@ -75,7 +80,7 @@ def rows_of(config: DictConfig) -> Mapping[str, Any]:
     """The rows to compare, by name. Raises `UserError` if `benchmark.rows` is no mapping."""
     rows = config.benchmark.rows
     if rows is None:
-        return DEFAULT_ROWS
+        return DEFAULT_ROWS if "guidance" in needs_of(config.method) else {row_name(config): []}
     if not OmegaConf.is_dict(rows):
         raise UserError(f"benchmark.rows={rows} is not allowed: {FORM}")
     return OmegaConf.to_container(rows)

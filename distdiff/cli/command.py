@@ -21,12 +21,13 @@ from distdiff.cli.output import help_text, in_yaml, say
 from distdiff.cli.task import HydraTask
 from distdiff.config.arguments import parse, read_flags
 from distdiff.config.checking import validate_jobs
-from distdiff.config.command import CONFIG_DIR, Command
-from distdiff.config.composing import OURS, Job, SearchPath, compose_jobs
+from distdiff.config.command import Command
+from distdiff.config.composing import Job, compose_jobs, search_path_of
 from distdiff.console.quiet import quiet_environment
 from distdiff.console.working import Working
 from distdiff.errors import ONWARD, Stopped, UserError
 from distdiff.keys import Group
+from distdiff.option_files.search_path import CONFIG_DIR, OURS, SearchPath
 from distdiff.ranks.arrangement import may_follow
 
 INTERRUPTED = 130
@@ -97,7 +98,7 @@ class Launch:
             arguments.overrides = [] if arguments.hydra_help else arguments.overrides  # Hydra's help composes no job
             hydra()
             return 0
-        search = SearchPath.of(arguments.config_dir, arguments.overrides)
+        search = search_path_of(arguments.config_dir, arguments.overrides)
         import_from(Path.cwd(), *search.folders)
         checking = Working(f"{self.command.name}: checking the configuration", PATIENCE)
         with nullcontext() if only_prints or may_follow() else checking.shown():

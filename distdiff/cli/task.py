@@ -16,13 +16,14 @@ from distdiff.cli.job import Tasks, is_one_of_several, run_job
 from distdiff.cli.output import say
 from distdiff.config.checking import complete, validate
 from distdiff.config.command import Command
-from distdiff.config.composing import BASIC_SWEEPER, Job, SearchPath
+from distdiff.config.composing import BASIC_SWEEPER, Job
 from distdiff.console.output import console
 from distdiff.console.quiet import quiet_environment
 from distdiff.console.record import discard_empty
 from distdiff.console.working import Working
 from distdiff.errors import UserError
 from distdiff.keys import TARGET
+from distdiff.option_files.search_path import SearchPath
 from distdiff.ranks.arrangement import device_indices
 
 JOBLIB = "hydra_plugins.hydra_joblib_launcher"

@@ -3,17 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.keys import Group, key
+from distdiff.option_files.search_path import CONFIG_DIR
 
-PACKAGE = Path(__file__).resolve().parents[1]
-# An installed package holds `conf/`; in a checkout it lies beside the package.
-CONFIG_DIR = next(place / "conf" for place in (PACKAGE, PACKAGE.parent) if (place / "conf/settings.yaml").is_file())
 OPTIONS = "options"  # the key that holds the options to which the configuration refers by name
 ROWS = "rows"  # the key below `options` that holds further configurations of the job
 NOT_COMMANDS = ("settings",)

@@ -5,118 +5,29 @@ A Hydra that is already active in this process, such as a notebook's, is neither
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from copy import copy
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.defaults_list import create_defaults_list
-from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathElement
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import DictConfig
 
 from distdiff.config.arguments import parse, readable
-from distdiff.config.command import CONFIG_DIR, WITHOUT_KEYS, Command
+from distdiff.config.command import WITHOUT_KEYS, Command
 from distdiff.config.explanations import explain_composition
 from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
 from distdiff.keys.suggesting import one_of
 from distdiff.keys.unmeant import refuse_unmeant
-from distdiff.own_options import refuse_broken
+from distdiff.option_files.search_path import COMPOSING_ERRORS, OURS, SearchPath
 
 SEARCHPATH = "hydra.searchpath"
-COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
-JOB_NAME = "hydra.job.name=distdiff"  # Hydra would ask the application that is active in this process for its name
 HYDRA = ("hydra/launcher", "hydra/sweeper")
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
-
-
-class _Repository(ConfigRepository):
-    """Hydra's repository, which Hydra copies for each composition so that the copy may have other sources.
-
-    The sources themselves are the same in each copy: a deep copy of all registered schemas takes longer than composing.
-    """
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Repository":
-        return copy(self)  # `initialize_sources` gives the copy a list of its own
-
-
-@dataclass(frozen=True)
-class SearchPath:
-    """The places, each `file://…` or `pkg://…`, in which Hydra looks for YAML files after our `conf/`."""
-
-    places: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, config_dir: str | None, overrides: Iterable[str]) -> "SearchPath":
-        """The search path of a command line: `config_dir` (`--config-dir`) and the places in `hydra.searchpath`.
-
-        Raises `UserError` for a folder that does not exist.
-        """
-        places = [] if config_dir is None else [f"file://{Path(config_dir).absolute()}"]
-        for override in parse(overrides):
-            if override.get_key_element().lstrip("+") == SEARCHPATH and isinstance(added := override.value(), list):
-                places += map(str, added)
-        found = cls(tuple(places))
-        for folder in found.folders:
-            if not folder.is_dir():
-                raise UserError(f"{folder}: no such folder of configurations (--config-dir, {SEARCHPATH})")
-        return found
-
-    @property
-    def folders(self) -> list[Path]:
-        """The places that are folders."""
-        return [Path(place.removeprefix("file://")) for place in self.places if not place.startswith("pkg://")]
-
-    @cache  # noqa: B019 (a process has few search paths)
-    def loader(self) -> ConfigLoaderImpl:
-        """Hydra's loader with this search path."""
-        setup_globals()
-        path = create_config_search_path(str(CONFIG_DIR))
-        for place in self.places:  # the place of Hydra's own schemas stays last
-            path.get_path().insert(-1, SearchPathElement("command-line", place))
-        loader = ConfigLoaderImpl(path)
-        loader.repository = _Repository(path)
-        return loader
-
-    def compose(self, name: str | None, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
-        """The composed configuration, including Hydra's own part."""
-        refuse_broken(self.folders, CONFIG_DIR, overrides)
-        return self.loader().load_configuration(name, [*overrides, JOB_NAME], mode, from_shell=False)
-
-    def compose_options(self, wanted: Iterable[tuple[str, str]]) -> DictConfig:
-        """`{group: {option: keys}}` for each (group, option) in `wanted`."""
-        overrides = [f"+{group}@{group}.{option}={option}" for group, option in wanted]
-        loader = self.loader()
-        try:  # without Hydra's own part, which takes ten times as long to compose as the options
-            parsed, repository = loader._parse_overrides_and_create_caching_repo(None, overrides)
-            defaults = create_defaults_list(repository, None, parsed, prepend_hydra=False, skip_missing=False).defaults
-            return loader._compose_config_from_defaults_list(defaults, repository)
-        except COMPOSING_ERRORS:  # an option may choose among Hydra's own groups
-            found = self.compose(None, overrides)
-            OmegaConf.set_struct(found, False)
-            del found["hydra"]
-            return found
-
-    def options(self, group: str) -> list[str]:
-        """The names of a group's options, as `group=option` accepts them."""
-        names = self.loader().repository.get_group_options(group, ObjectType.CONFIG)
-        return [name for name in names if not name.startswith("_")]
-
-
-OURS = SearchPath()
 
 
 @dataclass(frozen=True)
@@ -153,6 +64,22 @@ class Job:
         return None
 
 
+def search_path_of(config_dir: str | None, overrides: Iterable[str]) -> SearchPath:
+    """The search path of a command line: `config_dir` (`--config-dir`) and the places in `hydra.searchpath`.
+
+    Raises `UserError` for a folder that does not exist.
+    """
+    places = [] if config_dir is None else [f"file://{Path(config_dir).absolute()}"]
+    for override in parse(overrides):
+        if override.get_key_element().lstrip("+") == SEARCHPATH and isinstance(added := override.value(), list):
+            places += map(str, added)
+    found = SearchPath(tuple(places))
+    for folder in found.folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of configurations (--config-dir, {SEARCHPATH})")
+    return found
+
+
 def compose_jobs(
     command: Command, overrides: Sequence[str], multirun: bool, search: SearchPath | None = None
 ) -> list[Job]:
@@ -162,7 +89,7 @@ def compose_jobs(
     job then stands for all. Raises `UserError` if a job cannot be composed.
     """
     overrides = readable(overrides)
-    search = SearchPath.of(None, overrides) if search is None else search
+    search = search_path_of(None, overrides) if search is None else search
     refuse_unmeant(command.groups, parse(overrides), multirun)
     command.register()
     if not multirun:

@@ -80,7 +80,7 @@ def test_without_rows_the_jobs_own_settings_are_measured(given, tmp_path: Path) 
         "benchmark.rows={a: [guidance.roh=1]}": r"benchmark.rows.a: guidance.roh=1 .*guidance.rho",
         "benchmark.baseline=nne": "benchmark.baseline=nne is not allowed: one of none, chosen, published, .*mean none",
         "expansion.factor=3": "expansion.factor=3 .*benchmark.images",
-        "selection=energy": "selection=energy .*it selects none",
+        "selection=energy": "selection=energy .*a benchmark measures how images are made",
     }.items(),
 )
 def test_a_mistake_is_one_line(keys: str, message: str) -> None:

@@ -17,8 +17,8 @@ import distdiff
 from distdiff.cli.task import JOBLIB, share_gpus
 from distdiff.commands.configuration import configure_jobs
 from distdiff.commands.launch import command
-from distdiff.config.composing import OURS
 from distdiff.errors import UserError
+from distdiff.option_files.search_path import OURS
 
 OPTUNA = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_jobs=1"]
 

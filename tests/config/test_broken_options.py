@@ -9,7 +9,7 @@ from damages import Reader, cases, check_said, whole
 from distdiff.commands.groups import GROUPS
 from distdiff.config.checking import validate_jobs
 from distdiff.config.command import Command
-from distdiff.config.composing import SearchPath, compose_jobs
+from distdiff.config.composing import compose_jobs, search_path_of
 from distdiff.errors import UserError
 
 
@@ -25,7 +25,7 @@ def composes(command: str, *overrides: str) -> Callable[[Path], None]:
     """Composes and checks a command's jobs, as `--config-dir <folder>/conf` does."""
 
     def read(folder: Path) -> None:
-        search = SearchPath.of(str(folder / "conf"), list(overrides))
+        search = search_path_of(str(folder / "conf"), list(overrides))
         validate_jobs(compose_jobs(Command(command, GROUPS), list(overrides), False, search))
 
     return read

@@ -12,8 +12,9 @@ from conftest import ROOT, compose
 from distdiff.cli.command import warnings_about
 from distdiff.commands.configuration import configure_jobs
 from distdiff.commands.groups import GROUPS
-from distdiff.config.command import CONFIG_DIR, NOT_COMMANDS, Command
+from distdiff.config.command import NOT_COMMANDS, Command
 from distdiff.errors import UserError
+from distdiff.option_files.search_path import CONFIG_DIR
 
 COMMANDS = [path.stem for path in CONFIG_DIR.glob("*.yaml") if path.stem not in NOT_COMMANDS]
 
@@ -95,9 +96,9 @@ MISTAKES = {
     "dataset.per_class=x": "dataset.per_class=x is not allowed: an integer",
     "dataset.prompt_template=photo": "it needs {} where the class name goes",
     "dataset.class_names=names.yaml": "dataset.class_names=names.yaml is not allowed: a file .json or .csv or .txt",
-    "dataset.class_names=/nowhere.txt": "dataset.class_names=/nowhere.txt: no such file",
+    "dataset.class_names=/nowhere.txt": "dataset.class_names=/nowhere.txt: there is no such file",
     "dataset.class_names=[a,b]": "is not allowed: {class: words}, or a .json, .csv, .txt file of them",
-    "dataset.prompts_file=/nowhere.json": "dataset.prompts_file=/nowhere.json: no such file",
+    "dataset.prompts_file=/nowhere.json": "dataset.prompts_file=/nowhere.json: there is no such file",
     "dataset.split=theirs": "dataset.split=theirs is not allowed: one of authors, published",
     "dataset.fraction=0": "dataset.fraction=0.0 is not allowed: a number above 0, at most 1",
     "dataset.indices=[-1]": "dataset.indices[0]=-1 is not allowed: a number at least 0",

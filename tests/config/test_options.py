@@ -14,8 +14,8 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.networks import ImageClassifier
 from distdiff.commands.configuration import load_option
 from distdiff.commands.groups import GROUPS
-from distdiff.config.command import CONFIG_DIR, NOT_COMMANDS, WITHOUT_KEYS, Command
-from distdiff.config.composing import OURS, SearchPath, load_options
+from distdiff.config.command import NOT_COMMANDS, WITHOUT_KEYS, Command
+from distdiff.config.composing import load_options
 from distdiff.data.images import LabelledImages
 from distdiff.encoders.source import EncoderContext, EncoderSource
 from distdiff.energy.base import Energy
@@ -25,6 +25,7 @@ from distdiff.keys.schema import schema_keys
 from distdiff.keys.signatures import signature_of
 from distdiff.methods.base import Method
 from distdiff.metrics.base import Metric
+from distdiff.option_files.search_path import CONFIG_DIR, OURS, SearchPath
 from distdiff.prototypes.exemplars import Exemplars
 from distdiff.selection.base import Selection
 

@@ -18,9 +18,9 @@ from layouts import (
 from sources import configured, contents, error_of, load, red, sizes
 
 from distdiff.commands.configuration import load_option
-from distdiff.config.command import CONFIG_DIR
 from distdiff.data.datasets import prompts
 from distdiff.data.sources import cifar
+from distdiff.option_files.search_path import CONFIG_DIR
 
 
 def test_stanford_cars(tmp_path) -> None:

@@ -13,12 +13,12 @@ from conftest import compose
 from PIL import Image
 from small_expansion import contents, pixels, small_jobs
 
-from distdiff.config.composing import OURS
 from distdiff.data.pixels import to_tensor
 from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.option_files.search_path import OURS
 from distdiff.prototypes.fitting import prototype_identity
 from distdiff.store.names import SPLIT_WORDS, safe_name
 from distdiff.store.reading import read_expanded

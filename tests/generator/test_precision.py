@@ -8,9 +8,9 @@ from conftest import compose
 
 from distdiff.caching.stages import StageCache
 from distdiff.commands.expand import expand
-from distdiff.config.composing import OURS
 from distdiff.expansion import assembly as assembly_module
 from distdiff.expansion.assembly import Assembly
+from distdiff.option_files.search_path import OURS
 from distdiff.store.directory import ExpandedDirectory
 
 

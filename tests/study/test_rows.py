@@ -6,9 +6,9 @@ from omegaconf import OmegaConf
 
 from distdiff.commands.configuration import configure_jobs
 from distdiff.config.arguments import readable
-from distdiff.config.composing import OURS
 from distdiff.errors import UserError
 from distdiff.expansion.naming import row_name
+from distdiff.option_files.search_path import OURS
 from distdiff.study.methods import CHOSEN, ORIGINAL
 from distdiff.study.rows import known_rows, rows_of
 
