@@ -9,6 +9,7 @@ import torch
 from conftest import compose
 from scipy import stats
 
+from distdiff.benchmark.config import BENCHMARK
 from distdiff.benchmark.measuring import Contender, RowSpeed, measure
 from distdiff.benchmark.memory import PeakMemory
 from distdiff.benchmark.page import benchmark_page
@@ -80,13 +81,18 @@ def test_without_rows_the_jobs_own_settings_are_measured(given, tmp_path: Path) 
         "benchmark.rows={a: [guidance.roh=1]}": r"benchmark.rows.a: guidance.roh=1 .*guidance.rho",
         "benchmark.baseline=nne": "benchmark.baseline=nne is not allowed: one of none, chosen, published, .*mean none",
         "expansion.factor=3": "expansion.factor=3 .*benchmark.images",
-        "selection=energy": "selection=energy .*a benchmark measures how images are made",
     }.items(),
 )
 def test_a_mistake_is_one_line(keys: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as raised:
         compose("benchmark", [keys])
     assert "\n" not in str(raised.value)
+
+
+def test_a_selection_is_said_not_to_be_measured() -> None:
+    assert list(BENCHMARK.warn(compose("benchmark", []))) == []
+    (said,) = BENCHMARK.warn(compose("benchmark", ["selection=energy"]))
+    assert said.startswith("selection=energy is not measured")
 
 
 def test_rows_take_turns_in_an_order_that_is_reversed_each_time() -> None:
