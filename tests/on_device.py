@@ -20,13 +20,16 @@ def needs_a_card(device: torch.device, reason: str) -> None:
         pytest.skip(f"{reason}: --device cuda, on a machine with a GPU")
 
 
+RANDOM = ("generator=random", "generator.resolution=32")  # a generator whose images nobody looks at
+
+
 def trainer(device: torch.device) -> str:
     return "trainer=gpu" if device.type == "cuda" else "trainer=cpu"
 
 
 def short(device: torch.device, place: Path, *overrides: str) -> list[str]:
     """Overrides of an expansion of ten digits in a few steps, with everything below `place`."""
-    usual = ["dataset.per_class=1", "generator.num_steps=6", "generator.dtype=float32", "expansion.factor=1"]
+    usual = ["dataset.per_class=1", "generator.num_steps=4", "generator.dtype=float32", "expansion.factor=1"]
     usual += ["encoder.guide.steps=3", "logger=none", f"paths.output_dir={place}/outputs", trainer(device)]
     return [*usual, *overrides]
 
@@ -40,5 +43,6 @@ def job(device: torch.device, place: Path, *overrides: str) -> ExpansionJob:
 def expanded(device: torch.device, place: Path, title: str, *overrides: str) -> Path:
     """The folder of an expansion; those below one `place` share their guide, prototypes, latents and prompts."""
     given = short(device, place, f"expansion.output_dir={place}/{title}", *overrides)
-    (place / f"run-{title}").mkdir()
-    return expand(compose("expand", given), place / f"run-{title}")
+    run = place / f"run-{title}"
+    run.mkdir()
+    return expand(compose("expand", given), run)

@@ -55,7 +55,7 @@ sdxl=(generator.architecture=sdxl generator.resolution=1024 generator.dtype=floa
 # The most seconds that a stage may take.
 limit_tests=150 limit_sd14=240 limit_sdxl=240
 if [ "$device" = cpu ]; then
-  measure[0]=trainer=cpu
+  measure[0]=trainer=cpu limit_tests=300
   sd14=(generator.architecture=toy generator.resolution=64 generator.num_steps=6 encoder.guide.steps=3
     'benchmark.rows={none: [guidance=none], chosen: []}' benchmark.images=2 benchmark.repeats=1 expansion.batch_size=2)
   sdxl=("${sd14[@]}" guidance=transform)

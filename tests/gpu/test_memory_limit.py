@@ -55,9 +55,8 @@ def at_most(device: torch.device, limit: int) -> Iterator[None]:
 
 
 def test_a_batch_beyond_the_memory_is_halved_until_it_fits(device: torch.device, tmp_path: Path) -> None:
-    made = job(
-        device, tmp_path, "generator=random", f"generator.resolution={RESOLUTION[device.type]}", "guidance=direct"
-    )
+    size = f"generator.resolution={RESOLUTION[device.type]}"
+    made = job(device, tmp_path, "generator=random", size, "guidance=direct")
     sampler = made.synthesizer("test").to(device)
     items = [made.plan[index] for index in range(8)]
     _, of_one = peak(device, sampler, items[:1])

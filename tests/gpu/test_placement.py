@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from on_device import expanded, needs_a_card
+from on_device import RANDOM, expanded, needs_a_card
 from torch import nn
 
 from distdiff.expansion.module import ExpansionModule
@@ -36,7 +36,7 @@ def test_what_makes_images_is_on_the_device_and_the_text_encoders_are_not(
         return made
 
     monkeypatch.setattr(ExpansionModule, "predict_step", watched)
-    expanded(device, tmp_path, "images", "generator=random", "guidance=direct")
+    expanded(device, tmp_path, "images", *RANDOM, "guidance=direct")
     assert found.pop("text_encoder") == {torch.device("cpu")}
     assert found.keys() == {"generator", "image_energy", "energy", "prompts"}
     assert {*images}.union(*found.values()) == {device}
@@ -54,7 +54,7 @@ def test_random_weights_are_those_of_the_cpu(device: torch.device) -> None:
 
 def test_an_expansion_leaves_nothing_on_the_card(device: torch.device, tmp_path: Path) -> None:
     needs_a_card(device, "the CPU's memory is shared with all else")
-    expanded(device, tmp_path, "first", "generator=random", "guidance=direct")  # loads libraries' own work space
+    expanded(device, tmp_path, "first", *RANDOM, "guidance=direct")  # loads libraries' own work space
     before = torch.cuda.memory_allocated()
-    expanded(device, tmp_path, "second", "generator=random", "guidance=direct", "seed=1")
+    expanded(device, tmp_path, "second", *RANDOM, "guidance=direct", "seed=1")
     assert torch.cuda.memory_allocated() - before < 1e6
