@@ -13,7 +13,7 @@ from distdiff.methods.item import WorkItem
 from distdiff.methods.synthesis import Synthesized, Synthesizer
 
 pytestmark = pytest.mark.gpu
-RESOLUTION = {"cpu": 32, "cuda": 256}
+RESOLUTION = {"cpu": 32, "cuda": 512}
 
 
 class Measured(Synthesizer):
@@ -63,7 +63,7 @@ def test_a_batch_beyond_the_memory_is_halved_until_it_fits(device: torch.device,
     whole, of_all = peak(device, sampler, items)
     limited = Measured(sampler, fits=3 if device.type == "cpu" else None)
     within = WithinMemory(limited)
-    with at_most(device, (of_one + of_all) // 2):
+    with at_most(device, of_one + (of_all - of_one) // 4):
         found = within(items)
     assert limited.sizes[0] == len(items)
     assert within.limit is not None

@@ -1,5 +1,6 @@
 """Everything that makes images is on the device, and nothing that does not."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,12 @@ def test_what_makes_images_is_on_the_device_and_the_text_encoders_are_not(
         return made
 
     monkeypatch.setattr(ExpansionModule, "predict_step", watched)
-    expanded(device, tmp_path, "images", *RANDOM, "guidance=direct")
-    assert found.pop("text_encoder") == {torch.device("cpu")}
-    assert found.keys() == {"generator", "image_energy", "energy", "prompts"}
-    assert {*images}.union(*found.values()) == {device}
+    for guidance in ("direct", "none"):  # the second finds its prompts embedded, so it does not use the text encoder
+        found.clear()
+        expanded(device, tmp_path, guidance, *RANDOM, f"guidance={guidance}")
+        assert found.pop("text_encoder") == {torch.device("cpu")}
+        assert found.keys() == {"generator", "image_energy", "energy", "prompts"}
+        assert {*images}.union(*found.values()) == {device}
 
 
 def test_random_weights_are_those_of_the_cpu(device: torch.device) -> None:
@@ -54,7 +57,11 @@ def test_random_weights_are_those_of_the_cpu(device: torch.device) -> None:
 
 def test_an_expansion_leaves_nothing_on_the_card(device: torch.device, tmp_path: Path) -> None:
     needs_a_card(device, "the CPU's memory is shared with all else")
-    expanded(device, tmp_path, "first", *RANDOM, "guidance=direct")  # loads libraries' own work space
+    large = ["generator=random", "generator.architecture=sd14", "guidance=direct"]
+    expanded(device, tmp_path, "first", *large)  # loads libraries' own work space
+    gc.collect()
     before = torch.cuda.memory_allocated()
-    expanded(device, tmp_path, "second", *RANDOM, "guidance=direct", "seed=1")
-    assert torch.cuda.memory_allocated() - before < 1e6
+    expanded(device, tmp_path, "second", *large, "seed=1")
+    gc.collect()
+    assert torch.cuda.memory_allocated() - before < 1e7
+    assert before < 1e9  # the network alone has 3.4e9 bytes
