@@ -46,7 +46,7 @@ export HF_HUB_OFFLINE=1 WANDB_MODE=offline OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREA
 
 measure=(trainer=gpu generator=random logger=none "paths.output_dir=$work/outputs")
 sd14=(generator.architecture=sd14 generator.resolution=512 generator.dtype=float16 generator.num_steps=50
-  expansion.strength=0.5 encoder.guide.classifier=resnet50 encoder.guide.steps=20 encoder.guide.batch_size=4
+  expansion.strength=0.5 expansion.batch_size=8 encoder.guide.classifier=resnet50 encoder.guide.steps=20 encoder.guide.batch_size=4
   benchmark.images=8 benchmark.repeats=3)
 sdxl=(generator.architecture=sdxl generator.resolution=1024 generator.dtype=float16 generator.num_steps=40
   generator.cfg_scale=5 expansion.strength=0.5 expansion.batch_size=1
