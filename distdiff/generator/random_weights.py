@@ -60,7 +60,7 @@ def fill(network: nn.Module, name: str, device: torch.device, dtype: torch.dtype
     """Gives random weights to a network whose parameters are on the meta device; `name` is its name in the pipeline.
 
     As in PyTorch, weights of linear and convolutional layers are uniform in ±1/√n, where n is the number of inputs of an
-    output. Normalising layers do nothing at first, and biases are zero.
+    output. Normalising layers have scale 1 and shift 0, and biases are zero.
     """
     for path, parameter in list(network.named_parameters()):
         owner, _, own = path.rpartition(".")
