@@ -80,7 +80,7 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
     generator_keys.check(OmegaConf.create({"generator": config}))
     if config.dtype == AUTO and _device() == "cpu":
         console.print(ON_CPU)
-    return pipelines.load_generator(config).to(_device())
+    return pipelines.load_generator(config, _device()).to(_device())
 
 
 def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> Encoder:

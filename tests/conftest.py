@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import DictConfig
 from PIL import Image
 from pipelines import small_pipeline
@@ -40,6 +41,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def nothing_is_said_of_slow_checking(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine, checking a configuration takes long, which a command says; tests count its lines."""
     monkeypatch.setattr("distdiff.cli.command.PATIENCE", 600.0)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="where the tests in tests/gpu run")
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The device of `--device`, for tests that are marked `gpu`."""
+    name = request.config.getoption("--device")
+    if name == "cuda" and not torch.cuda.is_available():
+        pytest.fail("--device cuda: torch finds no GPU here")
+    return torch.device(name, 0) if name == "cuda" else torch.device(name)
 
 
 @pytest.fixture(scope="session")

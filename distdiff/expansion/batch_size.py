@@ -64,6 +64,7 @@ def batch_size_for(
     """
     if device.type != "cuda":
         return usual_batch_size(config)
+    synthesizer.to(device)  # Lightning moves it there only when the expansion begins
     return settled_batch_size(config, synthesizer, items, GpuMemory(device))
 
 

@@ -11,7 +11,8 @@ from distdiff.console.output import console
 from distdiff.generator import pipelines
 from distdiff.generator.latent_diffusion import LatentDiffusion
 
-NO_PART = ("draws", "usual_strength", "usual_batch_size", "gradient_checkpointing")  # keys that change no image
+# Keys that change no image, and the architecture of generator=random, which the model's name holds.
+NO_PART = ("draws", "usual_strength", "usual_batch_size", "gradient_checkpointing", "architecture")
 
 
 class Generators:
@@ -22,12 +23,13 @@ class Generators:
         self._loaded: tuple[str, LatentDiffusion] | None = None
         self._said: set[str] = set()
 
-    def load(self, keys: DictConfig) -> LatentDiffusion:
+    def load(self, keys: DictConfig, device: torch.device) -> LatentDiffusion:
+        """The generator on `device`."""
         name = fingerprint(keys)
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = None  # freed first: two generators may not fit into memory
-            self._loaded = name, pipelines.load_generator(keys)
-        return self._loaded[1]
+            self._loaded = name, pipelines.load_generator(keys, device)
+        return self._loaded[1].to(device)
 
     def identity(self, keys: DictConfig) -> dict[str, Any]:
         """The `generator` keys that can change an image; weights are identified by their content."""

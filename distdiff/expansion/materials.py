@@ -98,7 +98,7 @@ class Materials:
     @property
     def generator(self) -> LatentDiffusion:
         """The generator, moved to the trainer's device; Lightning moves it back to the CPU after each prediction."""
-        return self._generators.load(self.config.generator).to(trainer_device(self.config.trainer))
+        return self._generators.load(self.config.generator, trainer_device(self.config.trainer))
 
     @cached_property
     def squares(self) -> Squares:

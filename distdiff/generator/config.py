@@ -9,13 +9,14 @@ from omegaconf import MISSING, DictConfig
 from distdiff.errors import UserError
 from distdiff.generator.adapter_files import LEARNED_WORD, LORA, adapter_place
 from distdiff.generator.kinds import AUTO, LATENT_CONSISTENCY, SCHEDULERS, Kind
-from distdiff.generator.location import local_kind, model_path, split_scale
+from distdiff.generator.location import RANDOM, architectures, local_kind, model_path, split_scale
 from distdiff.keys import LARGEST_SIDE, Group, key
 
 
 @dataclass
 class GeneratorKeys:
     model: str = MISSING  # a folder, a hub id or one .safetensors checkpoint
+    architecture: str | None = key(None, choices=(*architectures(), None))  # of generator=random
     revision: str | None = None
     variant: str | None = None  # the variant of the weight files, such as fp16
     checkpoint_config: str | None = None  # for a checkpoint file; a folder or hub id; null: diffusers chooses
@@ -70,6 +71,13 @@ def warn(config: DictConfig) -> Iterator[str]:
         )
 
 
+def unread(config: DictConfig) -> dict[str, str]:
+    """`architecture`, if the model brings its own."""
+    if str(config.generator.model).startswith(RANDOM):
+        return {}
+    return {"generator.architecture": "only generator=random reads generator.architecture"}
+
+
 def step_counting(generator: DictConfig) -> str:
     """The rule by which img2img counts its steps (`Kind.counting`).
 
@@ -87,6 +95,7 @@ GENERATOR = Group(
     GeneratorKeys,
     check=check,
     warn=warn,
+    unread=unread,
     paths=("model", "checkpoint_config", "guidance_decoder", "lora", "textual_inversion"),
     hub_ids=("model", "guidance_decoder", "lora", "textual_inversion"),
     also_called={

@@ -97,6 +97,8 @@ class LatentDiffusion(nn.Module):
             self.checkpoint_gradients(True)
         for part in (self, *self._text_encoders()):
             part.eval().requires_grad_(False)
+        for encoder in self._text_encoders():  # random weights are made on the device
+            encoder.to("cpu")
 
     @property
     def dtype(self) -> torch.dtype:

@@ -1,7 +1,8 @@
 """Finds where a generator is stored and of what kind it is.
 
-A generator is one of the package's assets, a folder, a checkpoint file or a repository of the Hugging Face hub. This
-module has no heavy imports, because the check of the configuration uses it before any model is loaded.
+A generator is one of the package's assets, a folder, a checkpoint file, a repository of the Hugging Face hub, or an
+architecture that gets random weights. This module has no heavy imports, because the check of the configuration uses it
+before any model is loaded.
 """
 
 import json
@@ -25,6 +26,8 @@ from distdiff.weight_files import damage
 from distdiff.wording import printable, some
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
+ARCHITECTURES = ASSETS / "architectures"  # folders of pipelines without weights
+RANDOM = "random:"
 CHECKPOINT_SUFFIX = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 DEEPEST = 3  # folders below the one that was given, in which a pipeline is looked for
@@ -42,9 +45,11 @@ CHECKPOINT_MARKS = {
 def model_path(model: str, key: str = "generator.model") -> Path | None:
     """The local folder or file that `model` names, or None for a hub id.
 
-    `asset:<name>` names one of the package's assets. Raises a `UserError` that names `key` for a path that does not
-    exist.
+    `asset:<name>` names one of the package's assets, and `random:<name>` one of the package's architectures, which is a
+    folder without weights. Raises a `UserError` that names `key` for a path that does not exist.
     """
+    if model.startswith(RANDOM):
+        return ARCHITECTURES / _architecture(model, key)
     if model.startswith("asset:"):
         path = ASSETS / model.removeprefix("asset:")
         if path.parent != ASSETS or not path.is_dir():
@@ -82,6 +87,20 @@ def _hint(folder: Path) -> str:
         return f"; it is a {printable(str(name))} alone, not a whole pipeline"
     files = sorted(folder.glob(f"*{CHECKPOINT_SUFFIX}"))
     return f"; to use a checkpoint, give the file: {some(files)}" if files else ""
+
+
+def architectures() -> list[str]:
+    """The names of the architectures that can get random weights."""
+    return sorted(path.parent.name for path in ARCHITECTURES.glob(f"*/{INDEX}"))
+
+
+def _architecture(model: str, key: str) -> str:
+    name, known = model.removeprefix(RANDOM), architectures()
+    if name not in known:
+        raise UserError(
+            f"{key}={model} is not allowed: there is no such architecture; one of {', '.join(RANDOM + each for each in known)}"
+        )
+    return name
 
 
 def split_scale(entry: str) -> tuple[str, float]:

@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 )
 from omegaconf import DictConfig
 
-from distdiff.caching.fingerprint import fingerprint_model
+from distdiff.caching.fingerprint import fingerprint_files, fingerprint_model
 from distdiff.errors import UserError, first_line
 from distdiff.generator.adapter_files import (
     LEARNED_WORD,
@@ -38,12 +38,13 @@ from distdiff.generator.adapter_files import (
 from distdiff.generator.kinds import LATENT_CONSISTENCY, STABLE_DIFFUSION, STABLE_DIFFUSION_3, Kind, kind_of
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.learned_words import add_textual_inversions
-from distdiff.generator.location import local_kind, model_path, split_scale
+from distdiff.generator.location import RANDOM, local_kind, model_path, split_scale
 from distdiff.generator.loras import add_loras
 from distdiff.generator.part_values import odd_value
 from distdiff.generator.part_weights import load_parts
 from distdiff.generator.parts import description_fault, fault, odd_channels, variant_hint, weights_fault
 from distdiff.generator.precision import resolved_dtype
+from distdiff.generator.random_weights import RECIPE, random_pipeline
 from distdiff.generator.tokenizers import take_lengths
 from distdiff.hub import LOADING_ERRORS, cached_folder, hub_files, hub_or_cache, hub_reason, pinned
 
@@ -64,12 +65,13 @@ CHECKPOINT_CONFIG_FILES = [
 ]  # a pipeline's tokenizers, and its files that say how to read a checkpoint
 
 
-def load_generator(config: DictConfig) -> LatentDiffusion:
+def load_generator(config: DictConfig, device: torch.device | str = "cpu") -> LatentDiffusion:
     """The generator that the `generator` keys describe, in the precision `generator.dtype`.
 
-    Raises `UserError` if the generator cannot be loaded.
+    Networks with random weights are made on `device`, and weights in files are loaded to the CPU; move the result to the
+    device that it is to work on. Raises `UserError` if the generator cannot be loaded.
     """
-    pipeline = _load_pipeline(config)
+    pipeline = _load_pipeline(config, device)
     take_lengths(pipeline)
     add_loras(pipeline, config.lora)
     learned_words = add_textual_inversions(pipeline, config.textual_inversion)
@@ -161,9 +163,11 @@ def _adapters(config: DictConfig) -> Iterator[tuple[AdapterKind, str, float | No
         yield LEARNED_WORD, name, None
 
 
-def _load_pipeline(config: DictConfig) -> DiffusionPipeline:
+def _load_pipeline(config: DictConfig, device: torch.device | str) -> DiffusionPipeline:
     path = model_path(config.model)
     dtype = _dtype(config)
+    if config.model.startswith(RANDOM):
+        return random_pipeline(path, local_kind(config.model), dtype, device)
     if path is not None and path.is_file():
         return _load_checkpoint(config, path, local_kind(config.model), dtype)
     if path is not None:
@@ -308,4 +312,6 @@ def _reasons(model: str, is_local: bool, key: str = "generator.model", wanted: s
 
 
 def _identity(model: str, revision: str | None = None) -> str:
+    if model.startswith(RANDOM):  # the architecture and the rule that fills it
+        return f"{RANDOM}{fingerprint_files(model_path(model))}+{RECIPE}"
     return fingerprint_model(model_path(model), model, revision)

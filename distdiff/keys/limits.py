@@ -1,5 +1,6 @@
 """Checks the values of keys against their limits, and puts limits and types into words."""
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,9 +41,7 @@ def refuse_nested(schema: type, config: DictConfig, prefix: str = "") -> None:
 def describe(limits: Mapping[str, Any]) -> str:
     """The allowed values in words: `a number above 0, at most 1`."""
     if "choices" in limits:
-        return "one of " + ", ".join(
-            str(one).lower() if isinstance(one, bool) else str(one) for one in limits["choices"]
-        )
+        return "one of " + ", ".join(one if isinstance(one, str) else json.dumps(one) for one in limits["choices"])
     words = {"at_least": "at least", "above": "above", "at_most": "at most"}
     bounds = [f"{words[name]} {limits[name]}" for name in words if name in limits]
     if "words" in limits:

@@ -77,7 +77,7 @@ def test_a_guide_is_by_default_what_the_yaml_file_says(image_folder: Path, tmp_p
             lambda: distdiff.load_generator("tiny_digits", scheduler="flow_euler"),
             "for a Stable Diffusion model, one of auto",
         ),
-        (lambda: distdiff.load_generator("sd15x"), "did you mean 'sd15'? one of lcm, sd14, sd15,"),
+        (lambda: distdiff.load_generator("sd15x"), "did you mean 'sd15'? one of lcm, random, sd14, sd15,"),
         (lambda: distdiff.load_images("picture"), "root=picture: no such folder"),
         (lambda: distdiff.load_encoder("/nowhere"), "encoder.model=/nowhere: no such file or folder"),
         (lambda: distdiff.load_encoder("a/b", kind="clp"), "encoder=clp is not allowed: one of clip, guide, hf"),

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from conftest import compose
+from torch import nn
 
 from distdiff.errors import UserError
+from distdiff.expansion import batch_size as batch_size_module
 from distdiff.expansion.batch_size import batch_size_for, largest_batch, settled_batch_size, usual_batch_size
 
 GB = 10**9
@@ -117,13 +119,32 @@ def test_on_the_cpu_auto_is_the_generators_usual_number_and_a_number_is_always_i
         config = compose("expand", overrides)
         assert batch_size_for(config, None, TWO, torch.device("cpu")) == usual_batch_size(config) == expected
     typed = compose("expand", ["expansion.batch_size=7"])
-    assert batch_size_for(typed, None, TWO, torch.device("cuda")) == 7
+    assert batch_size_for(typed, nn.Identity(), TWO, torch.device("cuda")) == 7
 
 
 @pytest.mark.parametrize("value", ["null", "1", "maybe"])
 def test_checkpointing_is_true_false_or_auto(value: str) -> None:
     with pytest.raises(UserError, match=rf"gradient_checkpointing={value} is not allowed: one of true, false, auto"):
         compose("expand", [f"generator.gradient_checkpointing={value}"])
+
+
+def test_the_trial_is_made_where_the_expansion_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An energy that is still on the CPU could not take images of the GPU."""
+
+    class OnCpu(nn.Module):
+        place = torch.device("cpu")
+
+        def to(self, device: torch.device) -> "OnCpu":
+            self.place = device
+            return self
+
+        def forward(self, items: list[str]) -> None:
+            assert self.place.type == "cuda"
+            memory.batch = items
+
+    memory = Pretended(80 * GB, 4 * GB, 5 * GB)
+    monkeypatch.setattr(batch_size_module, "GpuMemory", lambda device: memory)
+    assert batch_size_for(compose("expand", []), OnCpu(), TWO, torch.device("cuda")) == 13
 
 
 @pytest.mark.parametrize("value", ["0", "atuo", "1.5", "null", "[1]"])
