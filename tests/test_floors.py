@@ -42,6 +42,7 @@ FLOORS = (
         "placeholders",
         "texts",
         "weight_files",
+        "constants",
         "option_files",
         "keys",
         "errors",

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from distdiff.constants import constant
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -25,5 +27,5 @@ class Preprocessing:
         size = (self.input_size, self.input_size)
         if images.shape[-2:] != size:
             images = F.interpolate(images, size=size, mode=self.resample, antialias=True)
-        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        mean, std = (constant(tuple(of), images.device, images.dtype).view(3, 1, 1) for of in (self.mean, self.std))
         return (images - mean) / std

@@ -16,6 +16,7 @@ from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import c
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
+from distdiff.constants import constant
 from distdiff.errors import UserError
 from distdiff.generator.conditioning import Conditioning
 from distdiff.generator.kinds import (
@@ -266,7 +267,10 @@ class StableDiffusion(Family):
         return LatentConsistencyModelImg2ImgPipeline.get_guidance_scale_embedding(None, scale, embedding_dim=width)
 
     def _scale_for(self, latents: torch.Tensor) -> torch.Tensor | None:
-        return None if self.scale_embedding is None else self.scale_embedding.to(latents).expand(len(latents), -1)
+        if self.scale_embedding is None:
+            return None
+        self.scale_embedding = self.scale_embedding.to(latents)
+        return self.scale_embedding.expand(len(latents), -1)
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -310,7 +314,8 @@ class StableDiffusionXL(StableDiffusion):
 
     def _added(self, latents, condition):
         height, width = (side * self.pipeline.vae_scale_factor for side in latents.shape[-2:])
-        sizes = latents.new_tensor([height, width, 0, 0, height, width])  # original size, crop's corner, target size
+        numbers = (height, width, 0, 0, height, width)  # original size, crop's corner, target size
+        sizes = constant(numbers, latents.device, latents.dtype)
         return {"text_embeds": condition.pooled, "time_ids": sizes.expand(len(latents), -1)}
 
 

@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline, SchedulerMixin
 from torch import nn
 
+from distdiff.constants import constant
 from distdiff.errors import UserError
 from distdiff.generator.conditioning import Conditioning, Prompts
 from distdiff.generator.denoiser import Denoiser
@@ -177,9 +178,8 @@ class LatentDiffusion(nn.Module):
         config = self.vae.config
         mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
         if mean is not None and std is not None:
-            return config.scaling_factor / like.new_tensor(std).view(1, -1, 1, 1), like.new_tensor(mean).view(
-                1, -1, 1, 1
-            )
+            std, mean = (constant(tuple(of), like.device, like.dtype).view(1, -1, 1, 1) for of in (std, mean))
+            return config.scaling_factor / std, mean
         return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
 
     def check_prompts(
