@@ -37,7 +37,7 @@ def test_the_batch_size_changes_no_image(device: torch.device, guidance: str, pl
         for size in BATCH_SIZES[device.type]
     ]
     share = within_one(*folders)
-    record_property("within_one", share)
+    record_property("within_one", float(share))
     assert share >= PROMISED[guidance]
 
 
@@ -47,7 +47,7 @@ def test_a_card_makes_the_images_of_the_cpu(device: torch.device, guidance: str,
     devices = (torch.device("cpu"), device)
     folders = [expanded(where, place, f"{guidance}-{where.type}", f"guidance={guidance}") for where in devices]
     share = within_one(*folders)
-    record_property("within_one", share)
+    record_property("within_one", float(share))
     assert share >= MEASURED
 
 
@@ -56,7 +56,7 @@ def test_in_float16_images_vary_and_gradients_are_finite(device: torch.device, t
     given = ["generator=random", f"generator.architecture={architecture}", f"generator.resolution={size}"]
     given += ["generator.dtype=float16", "guidance=direct", "expansion.batch_size=5"]
     path = expanded(device, tmp_path, "half", *given)
-    spread = [image.std() for image in pixels(path).values()]
+    spread = [float(image.std()) for image in pixels(path).values()]
     record_property("spread", spread)
     assert len(spread) == 10
     assert 10 < min(spread) <= max(spread) < 100
