@@ -78,8 +78,9 @@ class HydraTask:
 
 def say_begun(name: str, config: DictConfig, run_dir: Path) -> None:
     """Says what begins and where, before anything is imported that takes long."""
-    dataset = f"dataset {config.dataset.name}, " if "dataset" in config else ""
-    console.print(f"{name}: {dataset}directory {run_dir}")
+    keys = config.get("dataset", {})
+    dataset = keys.get("name") or Path(str(keys.get("hub_id") or keys.get("root") or "")).name
+    console.print(f"{name}: {f'dataset {dataset}, ' if dataset else ''}directory {run_dir}")
 
 
 def share_gpus(config: DictConfig, hydra: HydraConf) -> None:

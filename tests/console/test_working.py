@@ -5,12 +5,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from omegaconf import OmegaConf
 from rich.console import Console
 from terminal import no_terminal, printed, screen, terminal
 
+from distdiff.cli.task import say_begun
 from distdiff.console import working
 from distdiff.console.working import Working
 from distdiff.ranks.arrangement import may_follow
@@ -141,3 +144,17 @@ def test_a_command_whose_configuration_takes_long_says_so_first_and_help_does_no
         done = subprocess.run([sys.executable, "-c", code, typed], cwd=ROOT, capture_output=True, text=True)
         assert done.stdout.startswith(first)
         assert done.stdout.count("checking the configuration") == (first != "Trains one classifier")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"name": "digits", "root": "a/b"}, "run: dataset digits, directory out\n"),
+        ({"name": None, "root": "/data/my pets"}, "run: dataset my pets, directory out\n"),
+        ({"name": None, "hub_id": "owner/cats", "root": None}, "run: dataset cats, directory out\n"),
+        ({"name": None, "root": None}, "run: directory out\n"),
+    ],
+)
+def test_a_dataset_without_a_name_is_called_by_its_folder(keys: dict, said: str, capsys) -> None:
+    say_begun("run", OmegaConf.create({"dataset": keys}), Path("out"))
+    assert capsys.readouterr().out == said
