@@ -89,6 +89,21 @@ def test_a_mistake_is_one_line(keys: str, message: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("keys", "rows"),
+    [
+        ([], ["none", "chosen", "published", "published_in_batches"]),
+        (["guidance=tfg", "guidance.mu=2"], ["none", "chosen", "published", "published_in_batches"]),
+        (["method=text2img"], ["text2img"]),  # it knows no guidance, as the next
+        (["method=augmentation"], ["randaugment"]),
+    ],
+)
+def test_the_default_rows_suit_what_the_command_line_chooses(keys: list[str], rows: list[str]) -> None:
+    config = compose("benchmark", keys)
+    assert list(config.options.rows) == rows
+    assert [row.guidance.name for row in config.options.rows.values()][:1] in (["none"], ["direct"])
+
+
 def test_a_selection_is_said_not_to_be_measured() -> None:
     assert list(BENCHMARK.warn(compose("benchmark", []))) == []
     (said,) = BENCHMARK.warn(compose("benchmark", ["selection=energy"]))

@@ -82,7 +82,7 @@ MISTAKES = {
     "template": ({"prompt_template": "a photo"}, "it needs {} where the class name goes"),
     "fold": ({"fold": 1}, "dataset.fold=1 is not allowed without dataset.num_folds"),
     "last fold": ({"fold": 5, "num_folds": 5}, "dataset.fold=5 is not allowed: an integer from 0 to 4"),
-    "names": ({"class_names": "/nowhere.txt"}, "dataset.class_names=/nowhere.txt: no such file"),
+    "names": ({"class_names": "/nowhere.txt"}, "dataset.class_names=/nowhere.txt: there is no such file"),
     "prompts": ({"prompts_file": "p.yaml"}, "dataset.prompts_file=p.yaml is not allowed"),
     "background": ({"background": "reddish"}, "dataset.background=reddish is not allowed: a colour"),
 }
