@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.config.arguments import parse, readable
+from distdiff.config.arguments import refuse_shared
 from distdiff.errors import UserError
 from distdiff.expansion.naming import row_name
 from distdiff.keys import Group, key
@@ -70,13 +70,7 @@ def variants(config: DictConfig) -> Mapping[str, list[str]]:
             raise UserError(f"benchmark.rows.{name} is not allowed: a row's name is text that is no number, {FORM}")
         if not isinstance(overrides, list) or not all(isinstance(item, str) for item in overrides):
             raise UserError(f"benchmark.rows.{name}={overrides} is not allowed: a list of overrides, {FORM}")
-        for override in parse(readable(overrides)):
-            group = override.key_or_group.partition(".")[0]
-            if group not in CHANGEABLE:
-                raise UserError(
-                    f"benchmark.rows.{name}: {override.input_line} is not allowed: rows share {group}; one may change "
-                    f"{', '.join(CHANGEABLE)}"
-                )
+        refuse_shared(f"benchmark.rows.{name}", overrides, CHANGEABLE)
         found[name] = [*overrides, ONLY_THE_JOB]
     return found
 

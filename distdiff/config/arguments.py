@@ -123,3 +123,13 @@ def _parses(override: str) -> bool:
     except OverrideParseException:
         return False
     return True
+
+
+def refuse_shared(row: str, overrides: Sequence[str], changeable: Sequence[str]) -> None:
+    """Raises `UserError` if one of the `overrides` of `row` is of a group that is not `changeable` but shared by all rows."""
+    for override in parse(readable(overrides)):
+        group = override.key_or_group.partition(".")[0]
+        if group not in changeable:
+            raise UserError(
+                f"{row}: {override.input_line} is not allowed: rows share {group}; one may change {', '.join(changeable)}"
+            )

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.config.arguments import parse, readable
+from distdiff.config.arguments import refuse_shared
 from distdiff.errors import UserError
 from distdiff.expansion.naming import PLUS, row_name
 from distdiff.keys import Group, key
@@ -92,13 +92,7 @@ def variants(config: DictConfig) -> Mapping[str, list[str]]:
     for name, overrides in further_rows(config).items():
         if not OmegaConf.is_list(overrides) or not overrides or not all(isinstance(item, str) for item in overrides):
             raise UserError(f"study.rows.{name}={overrides} is not allowed: a list of overrides, {FORM}")
-        for override in parse(readable(overrides)):
-            group = override.key_or_group.partition(".")[0]
-            if group not in CHANGEABLE:
-                raise UserError(
-                    f"study.rows.{name}: {override.input_line} is not allowed: rows share {group}; one may change "
-                    f"{', '.join(CHANGEABLE)}"
-                )
+        refuse_shared(f"study.rows.{name}", overrides, CHANGEABLE)
         found[str(name)] = [*overrides, "study.methods=[chosen]"]
     return found
 
