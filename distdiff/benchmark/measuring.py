@@ -18,7 +18,6 @@ from distdiff.benchmark.flops import flop_counter
 from distdiff.benchmark.memory import PeakMemory
 from distdiff.benchmark.parts import NETWORK, MeterParts, PartMeter
 from distdiff.console.output import console
-from distdiff.expansion.batch_size import batch_size_for
 from distdiff.expansion.job import ExpansionJob
 from distdiff.ranks.trainer import trainer_device
 from distdiff.ranks.world import world
@@ -82,12 +81,10 @@ class Contender:
         in which images are made."""
         self.job = job
         self.place = place
-        device = trainer_device(config.trainer)
-        self.memory = PeakMemory(device)
+        self.memory = PeakMemory(trainer_device(config.trainer))
         synthesizer = job.synthesizer(name)  # loaded once, for all runs
         job.synthesizer = lambda title: synthesizer
-        two = [job.plan[index] for index in range(min(2, len(job.plan)))]
-        batch_size = job.method.group_size or batch_size_for(config, synthesizer, two, device)
+        batch_size = job.method.group_size or job.batch_size(job.plan, np.arange(len(job.plan)), synthesizer)
         self.config = OmegaConf.merge(config, {"expansion": {"batch_size": batch_size}})
         self.speed = RowSpeed(name, overrides, batch_size, math.ceil(least / batch_size) * batch_size)
 

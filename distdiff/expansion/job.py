@@ -301,7 +301,7 @@ class ExpansionJob:
         """Makes this rank's part of `missing`, and returns when all ranks are done."""
         ranks, synthesizer = world(), self.synthesizer(title)
         part = self._part(plan, share, missing)
-        batches = plan.batches(part, self._batch_size(plan, part, synthesizer), synthesizer.group)
+        batches = plan.batches(part, self.batch_size(plan, part, synthesizer), synthesizer.group)
         with (
             SharedProgress(f"{title}: expand", len(missing), ranks.counter()) as progress,
             self._timed(progress.counter),
@@ -324,7 +324,7 @@ class ExpansionJob:
                 trainer.predict(module, PlannedBatches(plan, batches).loader(), return_predictions=False)
             ranks.barrier()
 
-    def _batch_size(self, plan: ExpansionPlan, part: np.ndarray, synthesizer: Synthesizer) -> int:
+    def batch_size(self, plan: ExpansionPlan, part: np.ndarray, synthesizer: Synthesizer) -> int:
         """The number of images in a batch of the items at `part`."""
         pairs = plan.batches(part[:TRIAL], 2, synthesizer.group)
         items = [plan[int(index)] for index in max(pairs, key=len, default=())]

@@ -41,9 +41,8 @@ class ExpandedWriter(BasePredictionWriter):
         self.storage = storage
         self.share = share
         self.together = together
-        self.in_threads: bool | None = (
-            None  # None: unless the images are made on the CPU, which has nothing to wait for
-        )
+        # None: in threads unless the images are made on the CPU, where there is no device to wait for
+        self.in_threads: bool | None = None
         self._storing = ThreadPoolExecutor(1, "store")
         self._encoding = ThreadPoolExecutor(ENCODERS, "encode")
         self._pending: Future[None] | None = None

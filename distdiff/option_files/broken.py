@@ -16,10 +16,8 @@ BETWEEN = re.compile(r"[\s,=:'\"()\[\]{}+]+")  # what stands between the names i
 def refuse_broken(folders: Sequence[Path], ours: Path, overrides: Iterable[str]) -> None:
     """Raises `UnreadableFile` for a broken file among the options in `folders` that `overrides` name.
 
-    `ours` is the folder of DistDiff's own configuration; its groups are looked for in `folders`, and those that the
-    overrides name.
-    The options that such a file names itself, as in its defaults, are looked at too. A broken file that nothing names
-    hinders nobody.
+    Groups are the folders in `ours`, DistDiff's own configuration, and those that the overrides name. The options that
+    such a file names itself, as in its defaults, are looked at too. A broken file that nothing names hinders nobody.
     """
     if not folders:
         return
