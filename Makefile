@@ -25,7 +25,8 @@ run: .venv  ## the whole study: guide, prototypes, expand, measure, train, repor
 	@$(BIN)/python experiments/run.py
 
 test: .venv lint  ## lint, then every test, two files at a time
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@# --max-worker-restart 0: a worker that dies is named and ends the run, which would wait for it forever otherwise
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: .venv  ## check style
 	@$(BIN)/ruff check .

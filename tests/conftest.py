@@ -2,7 +2,9 @@
 
 import copy
 import os
+import signal
 import tempfile
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -23,6 +25,7 @@ from pipelines import small_pipeline
 from distdiff.commands.configuration import configure
 
 ROOT = Path(__file__).resolve().parents[1]
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1, signal.SIGCHLD)
 LONGEST = (  # files that take 20 s and more
     *("study/test_study.py", "ranks/test_ranks.py", "expansion/test_resuming.py", "config/test_options.py"),
     *("commands/test_own_options.py", "guidance/test_embedded_energy.py", "ranks/test_multiruns.py"),
@@ -35,6 +38,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = [ROOT / "tests" / name for name in LONGEST]
     assert all(place.is_file() for place in places), "LONGEST names a file that is not there"
     items.sort(key=lambda item: places.index(item.path) if item.path in places else len(places))
+
+
+@pytest.fixture(autouse=True)
+def signals_are_handled_as_before() -> Iterator[None]:
+    """A handler that a test leaves behind would end the process much later, in a test that has nothing to do with it."""
+    before = {number: signal.getsignal(number) for number in HANDLED}
+    yield
+    left = [number.name for number in HANDLED if signal.getsignal(number) != before[number]]
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert not left, f"the test has changed what happens on {', '.join(left)}"
 
 
 @pytest.fixture(autouse=True)

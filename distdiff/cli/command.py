@@ -1,8 +1,8 @@
 """Runs a command: composes its jobs, checks all of them, and only then lets Hydra run them."""
 
 import os
-import signal
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,7 +17,7 @@ from distdiff.cli.directories import register_directories
 from distdiff.cli.endings import JOB_FAILED, Endings
 from distdiff.cli.importing import import_from
 from distdiff.cli.job import Tasks, leads, run_job
-from distdiff.cli.output import help_text, in_yaml, say
+from distdiff.cli.output import ending_with_the_pipe, help_text, in_yaml, say
 from distdiff.cli.task import HydraTask
 from distdiff.config.arguments import parse, read_flags
 from distdiff.config.checking import validate_jobs
@@ -83,9 +83,11 @@ class Launch:
     def run(self, typed: list[str]) -> int:
         """Does what the arguments in `typed` ask for, and returns the exit status."""
         arguments = read_flags(typed)
-        only_prints = arguments.help or arguments.hydra_help or arguments.info or arguments.cfg
-        if only_prints and hasattr(signal, "SIGPIPE"):
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--help | head` closes the pipe early
+        only_prints = bool(arguments.help or arguments.hydra_help or arguments.info or arguments.cfg)
+        with ending_with_the_pipe() if only_prints else nullcontext():
+            return self._run(arguments, only_prints)
+
+    def _run(self, arguments: Namespace, only_prints: bool) -> int:
         self.command.register()
         register_directories(make=not only_prints)
 

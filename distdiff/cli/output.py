@@ -5,7 +5,11 @@ Hydra's whole configuration store once for each group.
 """
 
 import copy
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -21,6 +25,24 @@ def say(message: object) -> None:
     """Prints one line for the user to stderr; stdout holds the command's own output."""
     text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(message))
     print(f"distdiff: {text}", file=sys.stderr)
+
+
+@contextmanager
+def ending_with_the_pipe() -> Iterator[None]:
+    """Within the block, a write to a pipe that is closed ends the process without a word, as for `--help | head`.
+
+    Afterwards such a write raises `BrokenPipeError` again: a process that goes on, such as a notebook, must not be
+    ended by a peer that closes a socket. In a thread other than the main thread, the block changes nothing.
+    """
+    if not hasattr(signal, "SIGPIPE") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 def help_text(command: Command, about: str, job: Job) -> str:

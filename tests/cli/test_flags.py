@@ -1,5 +1,8 @@
 """Hydra's own flags do, at our commands, what Hydra says that they do."""
 
+import io
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -38,6 +41,22 @@ def test_cfg_prints_the_job_and_runs_nothing(train, tmp_path: Path) -> None:
     assert status == 0
     assert OmegaConf.create(printed) == compose("train", ["logger=none", f"paths.output_dir={tmp_path}/out", "seed=3"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="this system has no SIGPIPE")
+def test_a_process_that_prints_and_goes_on_is_not_ended_later_by_a_closed_pipe(train) -> None:
+    before = signal.getsignal(signal.SIGPIPE)
+    for typed in (["--cfg", "job"], ["--help"], ["--info", "defaults"]):
+        train(*typed)
+        assert signal.getsignal(signal.SIGPIPE) is before
+    with pytest.raises(BrokenPipeError):
+        closed_pipe().write(b"more")
+
+
+def closed_pipe() -> io.FileIO:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return open(writing, "wb", buffering=0)
 
 
 def test_resolve_puts_values_in_place_of_references(train, tmp_path: Path) -> None:
