@@ -49,8 +49,8 @@ def score(config: DictConfig, run_dir: Path) -> None:
 
 def echo_rate(config: DictConfig, run_dir: Path) -> float:
     """Returns the learning rate, as if it were an accuracy, and leaves a result."""
-    (run_dir / "results.json").write_text(json.dumps({"accuracy": config.train.learning_rate}))
-    return config.train.learning_rate
+    (run_dir / "results.json").write_text(json.dumps({"accuracy": config.optimizer.learning_rate}))
+    return config.optimizer.learning_rate
 
 
 def seed_as_figure(config: DictConfig, run_dir: Path) -> float:

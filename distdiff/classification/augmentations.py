@@ -14,6 +14,7 @@ from distdiff.keys import Limits
 # What kornia allows; tests/config/test_library_bounds.py asks it.
 NumOps = Annotated[int, Limits(at_least=1, at_most=15)]  # operations are drawn without replacement, and there are 15
 Magnitude = Annotated[int, Limits(at_least=1, at_most=29)]  # kornia allows neither 0 nor 30
+Degrees = Annotated[float, Limits(at_least=0, at_most=360)]
 
 
 def none() -> nn.Module:
@@ -40,6 +41,14 @@ def affine(*, horizontal_flip: bool) -> nn.Module:
         K.RandomContrast((0.85, 1.15), p=0.3),
         *_flip(horizontal_flip),
     )
+
+
+def rotate(*, degrees: Degrees, horizontal_flip: bool) -> nn.Module:
+    """Rotations by a random angle of up to `degrees` to either side; the corners become black.
+
+    If `horizontal_flip`, images are also mirrored at random.
+    """
+    return nn.Sequential(K.RandomRotation(degrees), *_flip(horizontal_flip))
 
 
 def randaugment(*, num_ops: NumOps, magnitude: Magnitude) -> nn.Module:

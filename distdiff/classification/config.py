@@ -1,12 +1,21 @@
-"""The `classifier`, `augmentation` and `train` keys."""
+"""The `classifier`, `augmentation`, `optimizer` and `train` keys."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
+from distdiff.errors import UserError
 from distdiff.keys import Group, key
 from distdiff.store.config import check_directories
+
+PROBABILITY, CONCATENATE, WEIGHTED, REPLACE = MIXING = ("probability", "concatenate", "weighted", "replace")
+EQUAL_STEPS, EQUAL_EPOCHS = BUDGETS = ("steps", "epochs")  # of `train.budget`: what is equal in all rows of a study
+BALANCED = "balanced"
+USUAL_STEPS = 200  # of a training for which neither `train.steps` nor `train.epochs` is given
+# Weights beyond these would be zero or infinite in float16, and a batch without any weight has no mean loss.
+LEAST_WEIGHT, LARGEST_WEIGHT = 1e-4, 1e4
 
 
 @dataclass
@@ -23,25 +32,119 @@ class AugmentationKeys:
 
 
 @dataclass
+class OptimizerKeys:
+    _target_: str = MISSING
+    name: str = MISSING
+
+
+@dataclass
 class TrainKeys:
-    steps: int = key(at_least=1, at_most=10**9)  # beyond these ends, samplers of torch overflow
+    steps: int | None = key(None, at_least=1, at_most=10**9)  # beyond these ends, samplers of torch overflow
+    epochs: int | None = key(None, at_least=1, at_most=10**6)
+    budget: str = key(EQUAL_STEPS, choices=BUDGETS)
     batch_size: int = key(at_least=2, at_most=10**6)
-    learning_rate: float = key(above=0, at_most=1e30)  # a larger one overflows float32 in AdamW
-    weight_decay: float = key(at_least=0, at_most=1e30)
     label_smoothing: float = key(0.0, at_least=0, at_most=1)
-    synthetic_probability: float | None = key(at_least=0, at_most=1)  # null: every image is drawn equally often
+    class_weights: Any = None  # null, balanced, or a list with a weight for each class
+    mixing: str = key(PROBABILITY, choices=MIXING)
+    synthetic_probability: float | None = key(at_least=0, at_most=1)
+    synthetic_weight: float | None = key(None, at_least=LEAST_WEIGHT, at_most=LARGEST_WEIGHT)
+    resize: int | None = key(None, at_least=8)  # null: the classifier's input_size
     expanded: Any = None  # a directory of expanded data, or a list of them
     where: str | None = (
         None  # a condition on the metadata of `expanded`, such as energy_after < 1.1 and strength >= 0.5
     )
 
 
-CLASSIFIER = Group("classifier", ClassifierKeys, options_have_keys=True)
+def check_classifier(config: DictConfig) -> None:
+    """Raises `UserError` for a mean or a standard deviation that does not have one value for each colour channel."""
+    for name in ("mean", "std"):
+        value = config.classifier.get(name)
+        if OmegaConf.is_list(value) and len(value) != 3:
+            raise UserError(
+                f"classifier.{name}={value} is not allowed: three numbers, of the red, green and blue channel"
+            )
+
+
+def check_optimizer(config: DictConfig) -> None:
+    """Raises `UserError` for a Nesterov step without momentum, which torch refuses."""
+    if config.optimizer.get("nesterov") is True and config.optimizer.get("momentum") == 0:
+        raise UserError("optimizer.nesterov=true is not allowed with optimizer.momentum=0: it is a step with momentum")
+
+
+def check_train(config: DictConfig) -> None:
+    """Gives `train.steps` its usual value if neither it nor `train.epochs` is given, and checks what belongs together."""
+    check_directories("train", "expanded")(config)
+    train = config.train
+    if train.steps is not None and train.epochs is not None:
+        raise UserError(
+            f"train.steps={train.steps} train.epochs={train.epochs} is not allowed: one of the two, the other null"
+        )
+    if train.budget == EQUAL_EPOCHS and train.epochs is None:
+        raise UserError("train.budget=epochs is not allowed without train.epochs: give their number, train.epochs=...")
+    if train.steps is None and train.epochs is None:
+        train.steps = USUAL_STEPS
+    if train.synthetic_probability is None and train.mixing in (PROBABILITY, REPLACE):
+        raise UserError(
+            "train.synthetic_probability=null is not allowed: train.mixing=concatenate draws every image equally often"
+        )
+    if train.mixing == WEIGHTED and train.synthetic_weight is None:
+        raise UserError("train.mixing=weighted needs a weight: give one, train.synthetic_weight=...")
+    _check_class_weights(train.class_weights)
+    if train.resize is not None and train.resize < config.classifier.input_size:
+        raise UserError(
+            f"train.resize={train.resize} is not allowed: at least classifier.input_size={config.classifier.input_size}, "
+            "as squares of that size are cut out"
+        )
+
+
+def _check_class_weights(weights: Any) -> None:
+    if weights is None or weights == BALANCED:
+        return
+    numbers = list(weights) if OmegaConf.is_list(weights) else []
+    if not numbers or not all(_is_weight(weight) for weight in numbers):
+        raise UserError(
+            f"train.class_weights={weights} is not allowed: null, {BALANCED}, or a list with a number for each class, at "
+            f"least {LEAST_WEIGHT}, at most {LARGEST_WEIGHT:g}"
+        )
+
+
+def _is_weight(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and LEAST_WEIGHT <= value <= LARGEST_WEIGHT
+
+
+def unread(config: DictConfig) -> Mapping[str, str]:
+    """The keys of another mixing than the one that is chosen, and why they are not read."""
+    mixing = config.train.mixing
+    found = {}
+    if mixing not in (PROBABILITY, REPLACE):
+        found["train.synthetic_probability"] = f"train.mixing={mixing} does not draw by probability"
+    if mixing != WEIGHTED:
+        found["train.synthetic_weight"] = f"train.mixing={mixing} weights no images; train.mixing=weighted does"
+    return found
+
+
+CLASSIFIER = Group("classifier", ClassifierKeys, options_have_keys=True, check=check_classifier)
 AUGMENTATION = Group("augmentation", AugmentationKeys, options_have_keys=True)
+OPTIMIZER = Group(
+    "optimizer",
+    OptimizerKeys,
+    options_have_keys=True,
+    check=check_optimizer,
+    also_called={
+        "lr": "optimizer.learning_rate",
+        "train.learning_rate": "optimizer.learning_rate",
+        "train.weight_decay": "optimizer.weight_decay",
+        "lr_scheduler": "optimizer.schedule",
+        "lr_scheduler_type": "optimizer.schedule",
+        "warmup_ratio": "optimizer.warmup",
+    },
+)
 TRAIN = Group(
     "train",
     TrainKeys,
-    check=check_directories("train", "expanded"),
+    check=check_train,
+    unread=unread,
     paths=("expanded",),
-    also_called={"max_steps": "train.steps", "max_epochs": "train.steps", "lr": "train.learning_rate"},
+    also_called={"max_steps": "train.steps", "max_epochs": "train.epochs", "num_epochs": "train.epochs"},
 )

@@ -8,16 +8,10 @@ import lightning as L
 import numpy as np
 import torch
 from torch.nn import functional as F
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    RandomSampler,
-    Sampler,
-    SequentialSampler,
-    WeightedRandomSampler,
-)
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
+from distdiff.classification.config import CONCATENATE
+from distdiff.classification.sampling import image_sampler
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_floats
 from distdiff.data.reading.prefetch import threads
@@ -34,8 +28,24 @@ class ImageTensors(Dataset):
     by the threads that prepare the next batches, or else decoded on demand. Its pixels are the same in all cases.
     """
 
-    def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str, samples: int = 0) -> None:
-        """`samples` is how many images will be drawn; if there are more images than draws, none is kept on disk."""
+    def __init__(
+        self,
+        parts: Sequence[LabelledImages],
+        size: int,
+        fit: str,
+        samples: int = 0,
+        centre: int | None = None,
+        synthetic_weight: float | None = None,
+    ) -> None:
+        """`samples` is how many images will be drawn; if there are more images than draws, none is kept on disk.
+
+        If `centre` is given, only the middle square of so many pixels a side is used. If `synthetic_weight` is given,
+        each item has a third element: this weight for a synthetic image, and 1 for an original one.
+        """
+        self.parts = tuple(parts)
+        self.edge = 0 if centre is None else (size - centre) // 2
+        self.side = size if centre is None else centre
+        self.synthetic_weight = synthetic_weight
         self.where = [(number, position) for number, part in enumerate(parts) for position in range(len(part))]
         self.labels = [part.labels.tolist() for part in parts]
         self.soft = [part.soft for part in parts]
@@ -51,8 +61,12 @@ class ImageTensors(Dataset):
     def __len__(self) -> int:
         return len(self.where)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int | torch.Tensor]:
-        return to_floats(self._square(index)), self._target(*self.where[index])
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int | torch.Tensor] | tuple[torch.Tensor, ...]:
+        shown = slice(self.edge, self.edge + self.side)
+        pair = to_floats(self._square(index)[shown, shown]), self._target(*self.where[index])
+        if self.synthetic_weight is None:
+            return pair
+        return *pair, torch.tensor(1.0 if index < self.num_original else self.synthetic_weight)
 
     def prepare(self, indices: Sequence[int], pool: ThreadPoolExecutor) -> None:
         """Lets `pool` decode the images at `indices`, except those that are on disk or in memory already."""
@@ -133,16 +147,20 @@ class ClassificationData(L.LightningDataModule):
         steps: int,
         batch_size: int,
         seed: int,
+        mixing: str = CONCATENATE,
         synthetic_probability: float | None = None,
         shard: int = 0,
         num_shards: int = 1,
     ) -> None:
-        """Of each training batch, only every `num_shards`-th image is loaded, from position `shard` on."""
+        """Of each training batch, only every `num_shards`-th image is loaded, from position `shard` on.
+
+        `mixing` and `synthetic_probability` are those of a recipe.
+        """
         super().__init__()
         self.shard, self.num_shards = shard, num_shards
         self.train, self.evaluation = train, evaluation
         self.steps, self.batch_size, self.seed = steps, batch_size, seed
-        self.synthetic_probability = synthetic_probability
+        self.mixing, self.synthetic_probability = mixing, synthetic_probability
 
     def train_dataloader(self) -> DataLoader:
         batches: Sampler[list[int]] = BatchSampler(self._sampler(), self.batch_size, drop_last=False)
@@ -152,15 +170,8 @@ class ClassificationData(L.LightningDataModule):
 
     def _sampler(self) -> Sampler[int]:
         # One sampler spans all epochs, so that the number of steps does not depend on the amount of data.
-        count, generator = self.steps * self.batch_size, torch.Generator().manual_seed(self.seed)
-        synthetic = len(self.train) - self.train.num_original
-        if self.synthetic_probability is None or synthetic == 0:
-            return RandomSampler(self.train, num_samples=count, generator=generator)
-        # Draws real and synthetic images at a fixed ratio, which does not depend on the number of images of each kind
-        # (Trabucco et al., 2024, DA-Fusion, section 3.4).
-        weights = torch.full((len(self.train),), (1 - self.synthetic_probability) / self.train.num_original)
-        weights[self.train.num_original :] = self.synthetic_probability / synthetic
-        return WeightedRandomSampler(weights, count, generator=generator)
+        count, parts = self.steps * self.batch_size, self.train.parts
+        return image_sampler(parts, count, self.seed, self.mixing, self.synthetic_probability)
 
     def test_dataloader(self) -> DataLoader:
         batches = BatchSampler(SequentialSampler(self.evaluation), max(self.batch_size, 100), drop_last=False)

@@ -1,45 +1,59 @@
 """Training and testing a classifier, as a Lightning module."""
 
+import kornia.augmentation as K
 import lightning as L
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
+from distdiff.classification.loss import ClassificationLoss
 from distdiff.classification.mixing import BatchMixing
 from distdiff.classification.networks import ImageClassifier
-from distdiff.classification.one_cycle import one_cycle
 from distdiff.classification.recipe import Recipe
-
-WARM_UP = 0.2  # the share of steps in which the learning rate rises
+from distdiff.keys import build
 
 
 class ClassifierTraining(L.LightningModule):
-    """Trains with cross-entropy, AdamW and a one-cycle schedule, on augmented images.
+    """Trains with the loss and the optimizer of a recipe, on augmented images.
 
-    A batch is (images (B, 3, H, W) in [0, 1], targets). The targets are labels (B,) or, if the dataset has soft labels,
-    the probabilities of all classes (B, classes).
+    A batch is (images (B, 3, H, W) in [0, 1], targets), or has the weights (B,) of the images as a third element. The
+    targets are labels (B,) or, if the dataset has soft labels, the probabilities of all classes (B, classes). If images
+    are larger than the network's input, random squares are cut out of them.
     """
 
-    def __init__(self, classifier: ImageClassifier, augmentation: nn.Module, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        classifier: ImageClassifier,
+        augmentation: nn.Module,
+        recipe: Recipe,
+        class_weights: torch.Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.classifier = classifier
         self.augmentation = augmentation
         self.recipe = recipe
+        self.loss = ClassificationLoss(recipe.label_smoothing, class_weights)
+        larger = recipe.loaded_size > classifier.input_size
+        self.crop = K.RandomCrop((classifier.input_size,) * 2) if larger else nn.Identity()
         self.accuracy = MulticlassAccuracy(classifier.head.out_features, average="micro")
         self.class_accuracy = MulticlassAccuracy(classifier.head.out_features, average="none")
         self.tested: torch.Tensor | None = None  # the accuracy of each class, 0 for a class without images
 
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
-        images, targets = batch
+    def training_step(self, batch: tuple[torch.Tensor, ...], _: int) -> torch.Tensor:
+        images, targets, *weights = batch
         with torch.no_grad():
             if isinstance(self.augmentation, BatchMixing):
                 if targets.dim() == 1:
                     targets = F.one_hot(targets, self.classifier.head.out_features).to(images)
-                images, targets = self.augmentation(images, targets)
+                # Cut out first, so that labels are mixed by the areas that are left. Weights are mixed as labels are.
+                columns = torch.cat([targets, *(each[:, None].to(targets) for each in weights)], dim=1)
+                images, columns = self.augmentation(self.crop(images), columns)
+                targets, *weights = columns.split([targets.shape[1], *(1 for _ in weights)], dim=1)
+                weights = [each[:, 0] for each in weights]
             else:
-                images = self.augmentation(images)
-        loss = F.cross_entropy(self.classifier(images), targets, label_smoothing=self.recipe.label_smoothing)
+                images = self.crop(self.augmentation(images))
+        loss = self.loss(self.classifier(images), targets, *weights)
         self.log("loss", loss)
         return loss
 
@@ -55,8 +69,5 @@ class ClassifierTraining(L.LightningModule):
         self.accuracy.reset()
         self.class_accuracy.reset()
 
-    def configure_optimizers(self) -> dict[str, object]:
-        recipe = self.recipe
-        return one_cycle(
-            self.classifier.parameters(), recipe.steps, recipe.learning_rate, recipe.weight_decay, warm_up=WARM_UP
-        )
+    def configure_optimizers(self) -> object:
+        return build(self.recipe.optimizer, list(self.classifier.parameters()), self.recipe.steps)

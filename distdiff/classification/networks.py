@@ -1,11 +1,17 @@
 """Image classifiers with named parts (preprocessing, features, head), so that a classifier can also be the guide."""
 
+from collections.abc import Sequence
+from typing import Annotated
+
 import torch
 from torch import nn
 from transformers import ResNetConfig, ResNetModel
 
 from distdiff.classification.preprocessing import Preprocessing
-from distdiff.keys import Pixels
+from distdiff.keys import Limits, Pixels
+
+Mean = Annotated[float, Limits(at_least=0, at_most=1)]
+Deviation = Annotated[float, Limits(at_least=1e-3, at_most=1)]  # pixels are in [0, 1]
 
 
 class ImageClassifier(nn.Module):
@@ -21,14 +27,15 @@ class ImageClassifier(nn.Module):
         feature_dim: int,
         num_classes: int,
         input_size: int,
-        mean: float,
-        std: float,
+        mean: float | Sequence[float],
+        std: float | Sequence[float],
     ) -> None:
+        """`mean` and `std` normalise the pixels, in [0, 1]: one value for each colour channel, or one for all three."""
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(feature_dim, num_classes)
         self.feature_dim = feature_dim
-        self.preprocess = Preprocessing(input_size, (mean,) * 3, (std,) * 3)
+        self.preprocess = Preprocessing(input_size, _of_channels(mean), _of_channels(std))
 
     @property
     def input_size(self) -> int:
@@ -41,14 +48,22 @@ class ImageClassifier(nn.Module):
         return self.head(self.features(images))
 
 
-def resnet18(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
+def _of_channels(value: float | Sequence[float]) -> tuple[float, float, float]:
+    return tuple(value) if isinstance(value, Sequence) else (value,) * 3
+
+
+def resnet18(
+    num_classes: int, *, input_size: Pixels, mean: list[Mean] | None = None, std: list[Deviation] | None = None
+) -> ImageClassifier:
     """The ResNet-18 (He et al., 2016) of the transformers library, with random weights."""
-    return _resnet("basic", [2, 2, 2, 2], [64, 128, 256, 512], num_classes, input_size)
+    return _resnet("basic", [2, 2, 2, 2], [64, 128, 256, 512], num_classes, input_size, mean, std)
 
 
-def resnet50(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
+def resnet50(
+    num_classes: int, *, input_size: Pixels, mean: list[Mean] | None = None, std: list[Deviation] | None = None
+) -> ImageClassifier:
     """The ResNet-50 (He et al., 2016) of the transformers library, with random weights."""
-    return _resnet("bottleneck", [3, 4, 6, 3], [256, 512, 1024, 2048], num_classes, input_size)
+    return _resnet("bottleneck", [3, 4, 6, 3], [256, 512, 1024, 2048], num_classes, input_size, mean, std)
 
 
 class _PooledFeatures(nn.Module):
@@ -63,10 +78,17 @@ class _PooledFeatures(nn.Module):
 
 
 def _resnet(
-    layer_type: str, depths: list[int], widths: list[int], num_classes: int, input_size: int
+    layer_type: str,
+    depths: list[int],
+    widths: list[int],
+    num_classes: int,
+    input_size: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
 ) -> ImageClassifier:
     model = ResNetModel(ResNetConfig(layer_type=layer_type, depths=depths, hidden_sizes=widths))
-    return ImageClassifier(_PooledFeatures(model), widths[-1], num_classes, input_size, mean=0.45, std=0.225)
+    normalization = (0.45 if mean is None else mean, 0.225 if std is None else std)
+    return ImageClassifier(_PooledFeatures(model), widths[-1], num_classes, input_size, *normalization)
 
 
 def small_cnn(num_classes: int, *, input_size: Pixels) -> ImageClassifier:

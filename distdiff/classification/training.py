@@ -21,6 +21,7 @@ from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
 from distdiff.classification.data import ClassificationData, ImageTensors
 from distdiff.classification.learning import RecordLearning
+from distdiff.classification.loss import class_weights
 from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe
@@ -102,18 +103,27 @@ class ClassifierTrainer:
 
     def with_steps(self, steps: int) -> "ClassifierTrainer":
         """A trainer whose recipe differs from this trainer's recipe only in the number of `steps`."""
-        return ClassifierTrainer(replace(self.recipe, steps=steps), self.trainer_config, self.cache)
+        return ClassifierTrainer(self.recipe.with_steps(steps), self.trainer_config, self.cache)
+
+    def recipe_for(self, data: TrainingSet) -> Recipe:
+        """The recipe with its number of steps for these images."""
+        real = len(data.parts[0])
+        return self.recipe.for_images(real, len(data) - real)
 
     def ingredients(self, data: TrainingSet, seed: int) -> dict[str, Any]:
-        """Everything that can change the trained weights. Raises `UserError` if the data have only one class."""
+        """Everything that can change the trained weights.
+
+        Raises `UserError` if the data have only one class, or other classes than those for which the recipe has weights.
+        """
         if len(data.parts[0].class_names) < 2:
             raise UserError(
                 f"dataset {data.parts[0].name} has one class, {data.parts[0].class_names[0]}: a classifier needs two; "
                 "expand.py expands one with encoder=clip or encoder=hf, which are not trained"
             )
+        class_weights(self.recipe, data.parts)
         return {
             "revision": REVISION,
-            "recipe": self.recipe.identity(has_synthetic=len(data.parts) > 1),
+            "recipe": self.recipe_for(data).identity(has_synthetic=len(data.parts) > 1),
             "data": data.fingerprints,
             "class_names": data.parts[0].class_names,
             "fit": data.fit,
@@ -135,7 +145,7 @@ class ClassifierTrainer:
         """
 
         def fill(folder: Path) -> None:
-            trainer = build_trainer(self.trainer_config, **self._stage(title, logger))
+            trainer = build_trainer(self.trainer_config, **self._stage(title, logger, data))
             save_model(self._fit(trainer, data, seed), str(folder / WEIGHTS))
 
         return self._trained(self.cache.get(STAGE, self.ingredients(data, seed), fill), data)
@@ -149,8 +159,8 @@ class ClassifierTrainer:
         def fill(folder: Path) -> None:
             originals = [replace(data.parts[0], soft=None)]  # only the heaviest class of a soft label counts
             images = ImageTensors(originals, self._untrained(data).input_size, data.fit)
-            record = RecordLearning(images, self.recipe.steps)
-            stage = self._stage(title, False)
+            record = RecordLearning(images, self.recipe_for(data).steps)
+            stage = self._stage(title, False, data)
             trainer = build_trainer(self.trainer_config, **stage | {"callbacks": [*stage["callbacks"], record]})
             self._fit(trainer, data, seed)
             save_file({"order": record.order()}, folder / ORDER)
@@ -184,7 +194,7 @@ class ClassifierTrainer:
 
         def fill(folder: Path | None) -> None:
             with ranks.process_group():
-                trainer = build_parallel_trainer(self.trainer_config, **self._stage(title, logger))
+                trainer = build_parallel_trainer(self.trainer_config, **self._stage(title, logger, data))
                 classifier = self._fit(trainer, data, seed)
             if folder is not None:
                 save_model(classifier, str(folder / WEIGHTS))
@@ -207,7 +217,7 @@ class ClassifierTrainer:
 
     def _test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
         images = replace(images, soft=None)  # only the heaviest class of a soft label counts
-        data = ImageTensors([images], classifier.input_size, fit, len(images))
+        data = ImageTensors([images], self.recipe.loaded_size, fit, len(images), centre=classifier.input_size)
         module = ClassifierTraining(classifier, nn.Identity(), self.recipe)
         trainer = build_trainer(self.trainer_config, enable_progress_bar=False)
         loader = ClassificationData(None, data, 0, self.recipe.batch_size, 0)
@@ -216,21 +226,24 @@ class ClassifierTrainer:
         classes = tuple(map(ClassAccuracy, images.class_names, module.tested.tolist(), counts))
         return Accuracies(measured["accuracy"], classes)
 
-    def _stage(self, title: str, logger: Logger | bool) -> dict[str, Any]:
+    def _stage(self, title: str, logger: Logger | bool, data: TrainingSet) -> dict[str, Any]:
         """The options of a Lightning trainer that trains by this recipe."""
+        steps = self.recipe_for(data).steps
         return {
-            "max_steps": self.recipe.steps,
+            "max_steps": steps,
             "logger": logger,
             "callbacks": [StageProgress(title)],
-            "log_every_n_steps": max(1, self.recipe.steps // 20),
+            "log_every_n_steps": max(1, steps // 20),
         }
 
     def _fit(self, trainer: L.Trainer, data: TrainingSet, seed: int) -> ImageClassifier:
         L.seed_everything(seed, verbose=False)
-        recipe, classifier = self.recipe, self._untrained(data)
-        module = ClassifierTraining(classifier, build(recipe.augmentation), recipe)
-        tensors = ImageTensors(data.parts, classifier.input_size, data.fit, recipe.steps * recipe.batch_size)
-        options = (recipe.steps, recipe.batch_size, seed, recipe.synthetic_probability)
+        recipe, classifier = self.recipe_for(data), self._untrained(data)
+        weights = class_weights(recipe, data.parts)
+        module = ClassifierTraining(classifier, build(recipe.augmentation), recipe, weights)
+        draws, weight = recipe.steps * recipe.batch_size, recipe.synthetic_weight
+        tensors = ImageTensors(data.parts, recipe.loaded_size, data.fit, draws, synthetic_weight=weight)
+        options = (recipe.steps, recipe.batch_size, seed, recipe.mixing, recipe.synthetic_probability)
         if world().size > 1:
             torch.manual_seed(seed + 1000 * world().rank)  # augmentations, unlike initial weights, differ by rank
         data_module = ClassificationData(tensors, None, *options, shard=world().rank, num_shards=world().size)

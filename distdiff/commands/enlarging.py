@@ -18,7 +18,12 @@ def _sizes(config: DictConfig) -> dict[str, int]:
     if "generator" in config:
         sizes["generator.resolution"] = config.generator.resolution
     if "classifier" in config:
-        sizes["classifier.input_size"] = config.classifier.input_size
+        key, size = (
+            ("train.resize", config.train.resize)
+            if "train" in config and config.train.resize
+            else ("classifier.input_size", config.classifier.input_size)
+        )
+        sizes[key] = size
     guide = config.encoder.get("guide") if "encoder" in config else None
     if guide is not None and config.encoder.get("checkpoint") is None and "image_energy" in needs_of(config.method):
         own = guide.input_size or config.options.classifier[guide.classifier].input_size

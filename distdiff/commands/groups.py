@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from distdiff.benchmark.config import BENCHMARK
 from distdiff.caching.config import PATHS
-from distdiff.classification.config import AUGMENTATION, CLASSIFIER, TRAIN
+from distdiff.classification.config import AUGMENTATION, CLASSIFIER, OPTIMIZER, TRAIN
 from distdiff.data.config import DATASET
 from distdiff.description.config import DESCRIBE
 from distdiff.encoders.config import ENCODER
@@ -45,6 +45,6 @@ GROUPS = (
         SELECTION,
         EXPANSION,
     ),
-    *(CLASSIFIER, AUGMENTATION, TRAIN, METRIC, MEASURE, STUDY),
+    *(CLASSIFIER, AUGMENTATION, OPTIMIZER, TRAIN, METRIC, MEASURE, STUDY),
     *(DESCRIBE, PREVIEW, BENCHMARK, PRETRAIN, EXPORT, TRAINER, LOGGER),
 )

@@ -46,6 +46,7 @@ class LabelledImages:
     soft: SoftLabels | None = None  # soft labels, if any; `labels` then holds the classes with the largest weight
     groups: np.ndarray | None = None  # (n,) int64; images with the same number always stay in the same split
     origins: tuple[tuple[int, ...], ...] | None = None  # for each image, the groups of all images that it was made from
+    sources: tuple[tuple[str, ...], ...] | None = None  # for each image, the real images it was made from, as class/key
     called: Callable[[int], str] | None = None  # the name of image i in error messages, if the image is a stream
     listing: str | None = None  # the source's name in the cache of facts about image files
     options: ReadingOptions = field(default_factory=ReadingOptions)
@@ -114,6 +115,7 @@ class LabelledImages:
             soft=None if self.soft is None else self.soft.select(positions),
             groups=None if self.groups is None else self.groups[positions],
             origins=None if self.origins is None else tuple(self.origins[p] for p in positions),
+            sources=None if self.sources is None else tuple(self.sources[p] for p in positions),
             identity=None,
         )
 
@@ -140,6 +142,7 @@ def joined(parts: Sequence[LabelledImages]) -> LabelledImages:
         soft=None if first.soft is None else SoftLabels.joined([part.soft for part in parts]),
         groups=None if first.groups is None else np.concatenate([part.groups for part in parts]),
         origins=None if first.origins is None else tuple(origin for part in parts for origin in part.origins),
+        sources=None if first.sources is None else tuple(source for part in parts for source in part.sources),
         identity=None,
     )
 

@@ -12,14 +12,13 @@ from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint_files, plain
 from distdiff.classification.networks import ImageClassifier
-from distdiff.classification.recipe import Recipe
+from distdiff.classification.recipe import Recipe, adamw_one_cycle, classifier_identity
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.checkpoint import load_checkpoint
 from distdiff.encoders.config import GuideKeys
 from distdiff.encoders.location import checkpoint_path
 from distdiff.encoders.source import EncoderContext, EncoderSource, PretrainedSource
-from distdiff.keys import option_identity
 
 
 class GuideEncoder(Encoder):
@@ -75,7 +74,7 @@ class GuideCheckpoint(PretrainedSource):
         path = checkpoint_path(self.checkpoint)
         ingredients = {"name": "guide", "checkpoint": fingerprint_files(path)}
         # A folder describes its own architecture, so `classifier` is not used.
-        return ingredients if path.is_dir() else ingredients | {"classifier": option_identity(self.classifier)}
+        return ingredients if path.is_dir() else ingredients | {"classifier": classifier_identity(self.classifier)}
 
 
 def guide_source(context: EncoderContext, *, checkpoint: str | None, guide: GuideKeys) -> EncoderSource:
@@ -92,8 +91,7 @@ def guide_recipe(keys: GuideKeys, options: DictConfig) -> Recipe:
     return Recipe(
         classifier,
         plain(options.augmentation[keys.augmentation]),
+        adamw_one_cycle(keys.learning_rate, keys.weight_decay),
         keys.steps,
         keys.batch_size,
-        keys.learning_rate,
-        keys.weight_decay,
     )

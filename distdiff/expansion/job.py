@@ -84,15 +84,23 @@ class ExpansionJob:
 
     def plan_of(self, factor: int) -> ExpansionPlan:
         """The plan with `factor` in place of `expansion.factor`."""
+        return self._plan_of(factor, self._chosen)
+
+    def _plan_of(self, factor: int, chosen: np.ndarray | None) -> ExpansionPlan:
         options, extension = self.config.expansion, StorageOptions.of(self.config).encoding.extension
         return ExpansionPlan(
-            self.sources, factor, options.strength, self.seed, extension, options.balance, self.method, self._chosen
+            self.sources, factor, options.strength, self.seed, extension, options.balance, self.method, chosen
         )
 
     @property
     def size(self) -> int | None:
         """The number of images that the directory is to hold; None if the guide decides which sources get copies."""
         return len(self.plan) if self.choose_sources is None else None
+
+    @property
+    def planned_size(self) -> int:
+        """The number of images that are to be made. It does not depend on which sources the guide decides on."""
+        return len(self._plan_of(self.config.expansion.factor, None))
 
     @cached_property
     def _chosen(self) -> np.ndarray | None:

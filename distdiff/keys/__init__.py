@@ -82,7 +82,8 @@ class Group:
       relative paths are taken from the directory in which the command was started. `hub_ids` are those of them that may
       also name something that is no path, such as a hub id.
     - `defaults` maps each key without a value to its values in a single run and in a job of a multirun.
-    - `also_called` maps a key's name in a related library or an earlier version to the full name of the key here.
+    - `also_called` maps a key's name in a related library, or its full name in an earlier version, to the full name of
+      the key here.
     """
 
     name: str

@@ -16,11 +16,11 @@ ALIKE = 0.6  # the smallest difflib ratio at which a name may be a misspelling o
 def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
     """Suggests which of the `known` keys was meant by `key`, or lists the keys of its group if no key is similar.
 
-    `called` maps names that other libraries use for keys to the full names of the same keys here.
+    `called` maps names that other libraries or earlier versions use for keys to the full names of the same keys here.
     """
     leaf = key.rsplit(".", 1)[-1]
-    if called.get(leaf) in known:
-        return f"here it is called {called[leaf]}"
+    if (here := called.get(key, called.get(leaf))) in known:
+        return f"here it is called {here}"
     same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
     # All keys of a group begin with the group's name, so the last parts of the names are compared too.
     alike = [name for name in known if difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], leaf).ratio() >= ALIKE]

@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
-from distdiff.classification.one_cycle import one_cycle
+from distdiff.classification.optimizers import adamw
 
 
 class AutoencoderTraining(L.LightningModule):
@@ -46,10 +46,11 @@ class AutoencoderTraining(L.LightningModule):
 
 def one_cycle_of(module: L.LightningModule, learning_rate: float) -> dict[str, object]:
     """The one-cycle schedule over the trainer's planned steps, for the parameters of `module` that are trained."""
-    return one_cycle(
+    return adamw(
         [parameter for parameter in module.parameters() if parameter.requires_grad],
         int(module.trainer.estimated_stepping_batches),
-        learning_rate,
+        learning_rate=learning_rate,
         weight_decay=1e-4,
-        warm_up=0.1,
+        schedule="one_cycle",
+        warmup=0.1,
     )

@@ -77,6 +77,7 @@ class Selection:
             soft=SoftLabels.of(shares) if any(len(label) > 1 for label in shares) else None,
             file=lambda index: io.BytesIO(self.read(index)),
             called=self.called,
+            sources=tuple(tuple(sources_of(row)) for row in self.rows),
             **fields,
         )
 

@@ -23,7 +23,7 @@ OptionsOf = Callable[[str], list[str]]
 # The groups that the overrides of `study.rows` may change: how images are made, and how the row's classifier is trained.
 CHANGEABLE = (
     *("generator", "encoder", "prototype", "energy", "guidance", "method", "selection", "expansion"),
-    *("classifier", "augmentation", "train"),
+    *("classifier", "augmentation", "optimizer", "train"),
 )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterator
 
 from distdiff.caching.fingerprint import fingerprint, plain
+from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.console.whole import Step
 from distdiff.expansion.job import ExpansionJob
@@ -15,7 +16,7 @@ MEASURE = "measure"
 
 def judge_step(classifiers: ClassifierTrainer, pool: TrainingSet, seed: int) -> Step:
     """The training of the judge."""
-    return _training("judge", (), classifiers, classifiers.has(pool, seed))
+    return _training("judge", (), classifiers.recipe, classifiers.has(pool, seed))
 
 
 def guide_step(name: str, ready: bool) -> Step:
@@ -41,11 +42,11 @@ def row_steps(
         yield Step(f"{title}: {MEASURE}", (MEASURE,), images, counted=False)
     # What a row trains on is known only once it is there, so whether its classifier is in the cache is not known yet.
     found = job is None and classifiers.has(data, seed)
-    yield _training(f"{title}: train", (("train", row.name),), classifiers, found)
+    recipe = classifiers.recipe.for_images(len(data), 0 if job is None else job.planned_size)
+    yield _training(f"{title}: train", (("train", row.name),), recipe, found)
 
 
-def _training(name: str, kinds: tuple[Hashable, ...], classifiers: ClassifierTrainer, found: bool) -> Step:
-    recipe = classifiers.recipe
+def _training(name: str, kinds: tuple[Hashable, ...], recipe: Recipe, found: bool) -> Step:
     alike = ("train", fingerprint({"classifier": recipe.classifier, "batch_size": recipe.batch_size}))
     return Step(name, (*kinds, alike), 0 if found else recipe.steps)
 

@@ -60,9 +60,18 @@ class StudyPlan:
     held_out: LabelledImages
     seeds: list[SeedPlan]
 
+    def largest(self) -> int:
+        """The number of images in the largest training set of the study, real and synthetic ones together."""
+        return max(
+            len(seed.data) + max((job.planned_size for job in seed.jobs.values()), default=0) for seed in self.seeds
+        )
+
 
 class Study:
-    """Runs the rows of `study.methods` and `study.rows` seed by seed, with equal image counts and equal optimizer steps."""
+    """Runs the rows of `study.methods` and `study.rows` seed by seed, with equal image counts.
+
+    Rows also have equally many optimizer steps or, with `train.budget=epochs`, equally many epochs of their own images.
+    """
 
     def __init__(self, config: DictConfig, run_dir: Path) -> None:
         self.config = config
@@ -76,6 +85,7 @@ class Study:
         self.assemblies = {row.name: Assembly(row.config, self.cache, generators) for row in self.rows.values()}
         self.assembly = Assembly(config, self.cache, generators)
         self.classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, self.cache)
+        self.largest: int | None = None  # known once there is a plan
         self.timer = StageTimer(self.cache)
 
     def plan(self) -> StudyPlan:
@@ -89,7 +99,9 @@ class Study:
             held_out, _ = readable(getattr(splits, self.config.study.split), self.config.study.split)
             check_measurable(held_out, self.config.study.split, self.config.dataset.num_folds)
             seeds = range(self.config.seed, self.config.seed + self.config.study.seeds)
-            return StudyPlan(pool, held_out, [self._plan(splits, seed) for seed in seeds])
+            plan = StudyPlan(pool, held_out, [self._plan(splits, seed) for seed in seeds])
+            self.largest = plan.largest()
+            return plan
 
     def run(self, plan: StudyPlan, logger: Logger | None = None) -> StudyResults:
         """Carries out `plan` and writes `results.json` and `results.csv` into the run's directory. Logs to `logger`."""
@@ -142,7 +154,7 @@ class Study:
         yield judging_step(TEST_JUDGE, len(plan.held_out))
 
     def _trainer_of(self, row: Row) -> ClassifierTrainer:
-        return ClassifierTrainer(Recipe.of(row.config), self.config.trainer, self.cache)
+        return ClassifierTrainer(Recipe.of(row.config, self.largest), self.config.trainer, self.cache)
 
     def _found(self, first: SeedPlan) -> dict[str, str]:
         """Maps each stage that needed a classifier but trained none to words on where the classifier came from."""
@@ -151,7 +163,7 @@ class Study:
         found = {stage: "found in the cache" for stage in self.timer.seconds if not self.timer.made[stage]}
         if guided and world().size == 1 and f"train {ORIGINAL}" in found:
             guide = self.assembly.encoders.identity(first.data, first.seed)
-            if guide == self.classifiers.fingerprint(first.data, first.seed):
+            if guide == self._trainer_of(self.rows[ORIGINAL]).fingerprint(first.data, first.seed):
                 found[f"train {ORIGINAL}"] = "the guide, trained before"
         return {stage: words for stage, words in found.items() if stage in classifiers}
 

@@ -14,7 +14,7 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.data import ClassificationData, ImageTensors
 from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import small_cnn
-from distdiff.classification.recipe import Recipe
+from distdiff.classification.recipe import Recipe, adamw_one_cycle
 from distdiff.classification.training import Accuracies, ClassAccuracy, ClassifierTrainer, training_set
 from distdiff.commands.train import classes_table
 from distdiff.console.output import console
@@ -45,7 +45,7 @@ def test_every_classifier_gives_logits_and_differentiable_unit_features(name: st
 def test_real_and_synthetic_images_come_at_the_given_ratio(share: float) -> None:
     pool = digits.load(name="digits", split_seed=0).train
     parts = [pool.select(range(20)), pool.select(range(20, 220))]
-    data = ClassificationData(ImageTensors(parts, 32, "squash"), None, 200, 32, 0, synthetic_probability=share)
+    data = ClassificationData(ImageTensors(parts, 32, "squash"), None, 200, 32, 0, "probability", share)
     drawn = np.array(list(data._sampler()))
     assert len(drawn) == 6400
     assert (drawn >= 20).mean() == pytest.approx(share, abs=0.03)
@@ -104,7 +104,7 @@ CHANGES = [
     "train.steps=3",
     "train.batch_size=2",
 ]
-CHANGES += ["train.learning_rate=0.01", "train.weight_decay=0", "train.label_smoothing=0.1"]
+CHANGES += ["optimizer.learning_rate=0.01", "optimizer.weight_decay=0", "optimizer=sgd", "train.label_smoothing=0.1"]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -117,7 +117,7 @@ def test_equal_recipes_are_one_however_they_are_given(tmp_path: Path) -> None:
     given = Recipe.of(base)
     plainly = {"_target_": "distdiff.classification.networks.small_cnn", "input_size": 32, "name": "called otherwise"}
     default = {"_target_": "distdiff.classification.augmentations.default", "horizontal_flip": False, "num_ops": 5}
-    own = Recipe(plainly, default, 200, 32, learning_rate=0.002, weight_decay=5e-4, label_smoothing=0)
+    own = Recipe(plainly, default, adamw_one_cycle(0.002, 5e-4), 200, 32, label_smoothing=0)
     assert own.identity(has_synthetic=False) == given.identity(has_synthetic=False)
     assert build(own.classifier, 3).preprocess == build(base.classifier, 3).preprocess
 
@@ -145,5 +145,5 @@ def test_a_recipe_may_have_any_number_of_steps(steps: int) -> None:
         rates.append(configured["optimizer"].param_groups[0]["lr"])
         configured["optimizer"].step()
         configured["lr_scheduler"]["scheduler"].step()
-    assert max(rates) <= recipe.learning_rate
+    assert max(rates) <= recipe.optimizer["learning_rate"]
     assert rates[-1] > 0

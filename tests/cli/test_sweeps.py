@@ -67,16 +67,16 @@ def test_swept_values_may_come_from_the_sweepers_own_keys(start, tmp_path: Path)
 
 
 def test_optuna_maximises_what_jobs_return_over_an_interval(start, tmp_path: Path) -> None:
-    keys = ["hydra.sweeper.n_trials=4", "train.learning_rate=interval(0.1,0.9)", "hydra.sweeper.sampler.seed=1"]
+    keys = ["hydra.sweeper.n_trials=4", "optimizer.learning_rate=interval(0.1,0.9)", "hydra.sweeper.sampler.seed=1"]
     status, said = start("train", "echo_rate", *OPTUNA, *keys)
     assert status == 0, said
     (sweep,) = (tmp_path / "out/train/multirun").iterdir()
-    rates = [float(row["train.learning_rate"]) for row in rows_of(sweep)]
+    rates = [float(row["optimizer.learning_rate"]) for row in rows_of(sweep)]
     assert len(rates) == 4
     assert len(set(rates)) == 4
     assert all(0.1 <= rate <= 0.9 for rate in rates)
     found = yaml.safe_load((sweep / "optimization_results.yaml").read_text())
-    assert found["best_value"] == max(rates) == found["best_params"]["train.learning_rate"]
+    assert found["best_value"] == max(rates) == found["best_params"]["optimizer.learning_rate"]
 
 
 MINIMISING = [["-m", "hydra/sweeper=optuna"], [*OPTUNA, "hydra.sweeper.direction=minimize"]]
@@ -114,7 +114,7 @@ def test_a_study_without_the_chosen_row_ends_such_a_sweep_in_one_line(start) -> 
 CANNOT_BEGIN = {
     "hydra.sweeper.direction=up": "direction",
     "hydra.sweeper.n_trials=0": "No trials",
-    "train.learning_rate=interval(0.1,-1)": "low",
+    "optimizer.learning_rate=interval(0.1,-1)": "low",
     "classifier=glob(*)": "a kind of sweep",
     "hydra.sweeper.storage=foo": "URL",
     "hydra.sweeper.custom_search_space=nosuch.f": "nosuch",

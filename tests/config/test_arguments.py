@@ -152,7 +152,7 @@ UNMEANT = {
     "größe=1": "'größe' is no key",
     "train.steps=${nosuch}": "train.steps=${nosuch} is not allowed: Interpolation key 'nosuch' not found",
     "seed={a: 1}": "seed={'a': 1} is not allowed: an integer",
-    "train.steps=None": "train.steps=null is not allowed: an integer",
+    "train.batch_size=None": "train.batch_size=null is not allowed: an integer",
     "paths.output_dir=": "paths.output_dir='' is not allowed: it is empty",
     "dataset.root='a b'": """did you mean dataset=imagefolder "dataset.root='a b'"?""",
 }

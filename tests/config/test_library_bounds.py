@@ -19,9 +19,9 @@ from sklearn.model_selection import KFold
 from torch import nn
 from torch.nn import functional as F
 
-from distdiff.classification.augmentations import randaugment
+from distdiff.classification.augmentations import randaugment, rotate
 from distdiff.classification.mixing import cutmix, mixup
-from distdiff.classification.one_cycle import one_cycle
+from distdiff.classification.optimizers import adamw, sgd
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer
 from distdiff.commands.groups import GROUPS
@@ -66,11 +66,17 @@ def network() -> nn.Module:
 
 def trains(learning_rate: float = 1e-3, weight_decay: float = 0.0) -> bool:
     module = network()
-    found = one_cycle(module.parameters(), 1, learning_rate, weight_decay, warm_up=0.2)
+    rates = {"learning_rate": learning_rate, "weight_decay": weight_decay}
+    found = adamw(module.parameters(), 1, **rates, schedule="one_cycle", warmup=0.2)
     module(torch.ones(1, 2)).sum().backward()
     found["optimizer"].step()
     found["lr_scheduler"]["scheduler"].step()
     return all(each.isfinite().all() for each in module.parameters())
+
+
+def trains_with_momentum(momentum: float) -> None:
+    keys = {"learning_rate": 0.1, "weight_decay": 0.0, "nesterov": False, "schedule": "cosine", "warmup": 0.0}
+    sgd(network().parameters(), 1, momentum=momentum, **keys)
 
 
 def mixes_zeros_and_ones_or_halves(alpha: float) -> bool:
@@ -120,6 +126,7 @@ class Bound:
         return self.place
 
 
+ADAMW, SGD = "distdiff.classification.optimizers.adamw", "distdiff.classification.optimizers.sgd"
 AUGMENTATIONS, MIXING = "distdiff.classification.augmentations", "distdiff.classification.mixing"
 BOUNDS = [
     Bound(f"{AUGMENTATIONS}.randaugment:num_ops", lambda n: augments(randaugment(num_ops=n, magnitude=9)), 0, 16),
@@ -133,8 +140,10 @@ BOUNDS = [
     Bound("generator.resolution", opens, above=13_378),
     Bound("expansion.save_size", opens, above=13_378),
     Bound("expansion.quality", lambda quality: saves("webp", quality), -1, 101),
-    Bound("train.learning_rate", lambda rate: trains(learning_rate=rate), above=1e39),
-    Bound("train.weight_decay", lambda decay: trains(weight_decay=decay), -1e-3, 1e42),
+    Bound(f"{AUGMENTATIONS}.rotate:degrees", lambda d: augments(rotate(degrees=d, horizontal_flip=True)), -1, 361),
+    Bound(f"{ADAMW}:learning_rate", lambda rate: trains(learning_rate=rate), above=1e39),
+    Bound(f"{ADAMW}:weight_decay", lambda decay: trains(weight_decay=decay), -1e-3, 1e42),
+    Bound(f"{SGD}:momentum", trains_with_momentum, -1e-3),
     Bound(
         "train.label_smoothing",
         lambda share: F.cross_entropy(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long), label_smoothing=share),
@@ -170,7 +179,7 @@ def test_jpeg_has_no_quality_0() -> None:
 
 @pytest.mark.parametrize("place", ["pretrain.autoencoder_learning_rate", "pretrain.denoiser_learning_rate"])
 def test_learning_rates_of_pretraining_have_the_same_end(place: str) -> None:
-    assert limits_of(place).at_most == limits_of("train.learning_rate").at_most
+    assert limits_of(place).at_most == limits_of(f"{ADAMW}:learning_rate").at_most
 
 
 def test_the_guide_has_the_same_ends_as_the_classifier() -> None:
@@ -180,6 +189,8 @@ def test_the_guide_has_the_same_ends_as_the_classifier() -> None:
     for each in fields(GuideKeys):
         if each.name in train:
             assert each.metadata == train[each.name], each.name
+        if each.name in (own := signature_of(ADAMW).keys):
+            assert each.metadata == own[each.name].limits.as_metadata(), each.name
 
 
 @pytest.mark.parametrize("alpha", [0.01, 1e30])
@@ -193,7 +204,8 @@ def test_images_are_mixed_at_both_ends_of_the_concentration(alpha: float) -> Non
 @pytest.mark.parametrize("warm_up", [0.1, 0.2])
 def test_any_number_of_steps_has_a_learning_rate(warm_up: float) -> None:
     for steps in range(1, 61):
-        found = one_cycle(network().parameters(), steps, 1.0, 0.0, warm_up)
+        keys = {"learning_rate": 1.0, "weight_decay": 0.0, "schedule": "one_cycle", "warmup": warm_up}
+        found = adamw(network().parameters(), steps, **keys)
         optimizer, schedule = found["optimizer"], found["lr_scheduler"]["scheduler"]
         rates = []
         for _ in range(steps):

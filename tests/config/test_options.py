@@ -177,7 +177,9 @@ expansion.factor expansion.balance expansion.sources expansion.hard_fraction exp
 expansion.output_dir expansion.format
 expansion.image_format expansion.quality expansion.save_size expansion.shard_size expansion.split expansion.total_split
 expansion.max_failures
-train.steps train.batch_size train.learning_rate train.weight_decay train.label_smoothing train.synthetic_probability
+optimizer.name
+train.steps train.epochs train.budget train.batch_size train.label_smoothing train.class_weights train.mixing
+train.synthetic_probability train.synthetic_weight train.resize
 train.expanded train.where
 measure.expanded measure.where measure.metrics measure.judge_steps
 study.methods study.rows study.seeds study.split study.objective

@@ -25,8 +25,13 @@ def few() -> TrainingSet:
 
 
 DOWNSTREAM = ["classifier=resnet18", "classifier.input_size=64", "augmentation=randaugment", "train.steps=9"]
-DOWNSTREAM += ["train.batch_size=8", "train.learning_rate=0.1", "train.weight_decay=0.1", "train.label_smoothing=0.1"]
-DOWNSTREAM += ["train.synthetic_probability=0.2", "train.synthetic_probability=null"]
+DOWNSTREAM += [
+    "train.batch_size=8",
+    "optimizer.learning_rate=0.1",
+    "optimizer.weight_decay=0.1",
+    "train.label_smoothing=0.1",
+]
+DOWNSTREAM += ["train.synthetic_probability=0.2", "train.mixing=concatenate"]
 
 
 @pytest.mark.parametrize("change", DOWNSTREAM)
