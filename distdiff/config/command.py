@@ -14,7 +14,7 @@ from distdiff.option_files.search_path import CONFIG_DIR
 OPTIONS = "options"  # the key that holds the options to which the configuration refers by name
 ROWS = "rows"  # the key below `options` that holds further configurations of the job
 NOT_COMMANDS = ("settings",)
-WITHOUT_KEYS = ("hparams_search",)  # groups whose options only set keys of other groups
+WITHOUT_KEYS = ("experiment", "hparams_search")  # groups whose options only set keys of other groups
 
 
 @dataclass(frozen=True)
