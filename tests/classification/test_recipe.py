@@ -180,7 +180,7 @@ def test_rotations_are_no_larger_than_the_given_angle() -> None:
     assert -15.5 < angles.min() < -13
 
 
-# Zhang et al., 2023 (GIF, appendix D.2) and Zhu et al., 2024 (DistDiff, section 4.1): what conf/train/README.md shows.
+# The recipe of GIF (Zhang et al., 2023) and DistDiff (Zhu et al., 2024), as conf/train/README.md shows it.
 PUBLISHED = ["dataset.fit=squash", "train.resize=256", "augmentation=rotate", "classifier=resnet50"]
 PUBLISHED += [f"classifier.mean={list(IMAGENET_MEAN)}", f"classifier.std={list(IMAGENET_STD)}"]
 PUBLISHED += ["optimizer=sgd", "train.epochs=100", "train.batch_size=64", "train.mixing=concatenate"]
