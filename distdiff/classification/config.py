@@ -1,6 +1,6 @@
 """The `classifier`, `augmentation`, `optimizer` and `train` keys."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from distdiff.store.config import check_directories
 PROBABILITY, CONCATENATE, WEIGHTED, REPLACE = MIXING = ("probability", "concatenate", "weighted", "replace")
 EQUAL_STEPS, EQUAL_EPOCHS = BUDGETS = ("steps", "epochs")  # of `train.budget`: what is equal in all rows of a study
 BALANCED = "balanced"
+MOST_STEPS = 10**9  # with more, samplers of torch overflow
 USUAL_STEPS = 200  # of a training for which neither `train.steps` nor `train.epochs` is given
 # Weights beyond these would be zero or infinite in float16, and a batch without any weight has no mean loss.
 LEAST_WEIGHT, LARGEST_WEIGHT = 1e-4, 1e4
@@ -39,7 +40,7 @@ class OptimizerKeys:
 
 @dataclass
 class TrainKeys:
-    steps: int | None = key(None, at_least=1, at_most=10**9)  # beyond these ends, samplers of torch overflow
+    steps: int | None = key(None, at_least=1, at_most=MOST_STEPS)
     epochs: int | None = key(None, at_least=1, at_most=10**6)
     budget: str = key(EQUAL_STEPS, choices=BUDGETS)
     batch_size: int = key(at_least=2, at_most=10**6)
@@ -114,14 +115,24 @@ def _is_weight(value: Any) -> bool:
 
 
 def unread(config: DictConfig) -> Mapping[str, str]:
-    """The keys of another mixing than the one that is chosen, and why they are not read."""
-    mixing = config.train.mixing
+    """The keys that belong to another mixing than the chosen one and those of further rows, and why nothing reads them."""
+    chosen = config.train.mixing
+    mixings = {chosen, *_mixings_of_rows(config)}
     found = {}
-    if mixing not in (PROBABILITY, REPLACE):
-        found["train.synthetic_probability"] = f"train.mixing={mixing} does not draw by probability"
-    if mixing != WEIGHTED:
-        found["train.synthetic_weight"] = f"train.mixing={mixing} weights no images; train.mixing=weighted does"
+    if not mixings & {PROBABILITY, REPLACE}:
+        found["train.synthetic_probability"] = f"train.mixing={chosen} does not draw by probability"
+    if WEIGHTED not in mixings:
+        found["train.synthetic_weight"] = f"train.mixing={chosen} weights no images; train.mixing=weighted does"
     return found
+
+
+def _mixings_of_rows(config: DictConfig) -> Iterator[str]:
+    rows = config.study.rows if "study" in config else None
+    for overrides in rows.values() if OmegaConf.is_dict(rows) else ():
+        for override in overrides if OmegaConf.is_list(overrides) else ():
+            name, _, value = str(override).partition("=")
+            if name == "train.mixing":
+                yield value
 
 
 CLASSIFIER = Group("classifier", ClassifierKeys, options_have_keys=True, check=check_classifier)

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import ResNetConfig, ResNetModel
 
 from distdiff.classification.preprocessing import Preprocessing
+from distdiff.errors import UserError
 from distdiff.keys import Limits, Pixels
 
 Mean = Annotated[float, Limits(at_least=0, at_most=1)]
@@ -35,7 +36,7 @@ class ImageClassifier(nn.Module):
         self.backbone = backbone
         self.head = nn.Linear(feature_dim, num_classes)
         self.feature_dim = feature_dim
-        self.preprocess = Preprocessing(input_size, _of_channels(mean), _of_channels(std))
+        self.preprocess = Preprocessing(input_size, _of_channels("mean", mean), _of_channels("std", std))
 
     @property
     def input_size(self) -> int:
@@ -48,8 +49,12 @@ class ImageClassifier(nn.Module):
         return self.head(self.features(images))
 
 
-def _of_channels(value: float | Sequence[float]) -> tuple[float, float, float]:
-    return tuple(value) if isinstance(value, Sequence) else (value,) * 3
+def _of_channels(name: str, value: float | Sequence[float]) -> tuple[float, float, float]:
+    if not isinstance(value, Sequence):
+        return (value,) * 3
+    if len(value) != 3:
+        raise UserError(f"a classifier's {name}={list(value)} is not allowed: a number for red, green and blue")
+    return tuple(value)
 
 
 def resnet18(

@@ -8,7 +8,16 @@ from typing import Any
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import plain
-from distdiff.classification.config import BALANCED, CONCATENATE, EQUAL_STEPS, PROBABILITY, REPLACE, WEIGHTED
+from distdiff.classification.config import (
+    BALANCED,
+    CONCATENATE,
+    EQUAL_STEPS,
+    MOST_STEPS,
+    PROBABILITY,
+    REPLACE,
+    WEIGHTED,
+)
+from distdiff.errors import UserError
 from distdiff.keys import TARGET, option_identity
 
 ADAMW = "distdiff.classification.optimizers.adamw"
@@ -80,7 +89,14 @@ class Recipe:
         return self.with_epochs_of(real if self.mixing == REPLACE else real + synthetic)
 
     def with_epochs_of(self, images: int) -> "Recipe":
-        return self.with_steps(self.epochs * math.ceil(images / self.batch_size))
+        """This recipe with the steps of its epochs of so many images. Raises `UserError` if these are too many."""
+        steps = self.epochs * math.ceil(images / self.batch_size)
+        if steps > MOST_STEPS:
+            raise UserError(
+                f"train.epochs={self.epochs} is not allowed: epochs of {images:,} images have {steps:,} steps in total, "
+                f"more than {MOST_STEPS:,}"
+            )
+        return self.with_steps(steps)
 
     def with_steps(self, steps: int) -> "Recipe":
         return replace(self, steps=steps, epochs=None)

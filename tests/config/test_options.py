@@ -132,6 +132,7 @@ def test_every_option_is_built_from_its_keys(tmp_path) -> None:
         "guidance": (Guidance, ()),
         "classifier": (ImageClassifier, (3,)),
         "augmentation": (torch.nn.Module, ()),
+        "optimizer": (dict, ([torch.nn.Parameter(torch.zeros(1))], 3)),
         "metric": (Metric, ()),
         "method": (Method, ()),
         "selection": (Selection, ()),

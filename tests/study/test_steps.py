@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import compose
 
+from distdiff.classification.training import ClassifierTrainer
 from distdiff.console.whole import Whole
 from distdiff.study.study import Study
 
@@ -42,3 +43,46 @@ def test_a_study_takes_the_stages_that_it_announces_and_knows_those_in_the_cache
     known = {step.name for step in again._steps(again.plan()) if step.size == 0}
     found = ("judge", "guide", "original: train", "expand")
     assert known == {step.name for step in steps if step.name.endswith(found)} - {"test the judge"}
+
+
+# 20 real images and, in the second row, 40 copies of them, in batches of 32; the third row has 20 copies and batches of 8.
+ROWS = ["study.methods=[original,randaugment]", "study.seeds=1", "measure.judge_steps=2", "train.epochs=3"]
+SMALLER = "study.rows={small: [method=augmentation, expansion.factor=1, train.batch_size=8]}"
+BUDGETS = {
+    "steps": [3 * 2, 3 * 2, 3 * 8],  # as many as 3 epochs of 60 images need, in batches of the row's own size
+    "epochs": [3 * 1, 3 * 2, 3 * 5],
+}
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_rows_have_equal_steps_or_equal_epochs(budget: str, small_run: list[str], tmp_path: Path) -> None:
+    study = Study(compose("run", [*small_run, *ROWS, SMALLER, f"train.budget={budget}"]), tmp_path)
+    steps = study._steps(study.plan())
+    assert [step.size for step in steps if step.name.endswith(": train")] == BUDGETS[budget]
+
+
+def test_rows_take_the_steps_that_the_display_announces(
+    small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlike_the_guide = "train.label_smoothing=0.1"
+    config = compose("run", [*small_run, *ROWS, "train.budget=epochs", unlike_the_guide])
+    study, taken = Study(config, tmp_path), {}
+    plan = study.plan()
+    announced = {step.name: step.size for step in study._steps(plan) if step.name.endswith(": train")}
+    fit = ClassifierTrainer._fit
+
+    def counted(self, trainer, data, seed):
+        classifier = fit(self, trainer, data, seed)
+        taken[trainer.callbacks[0].title] = trainer.global_step
+        return classifier
+
+    monkeypatch.setattr(ClassifierTrainer, "_fit", counted)
+    study.run(plan)
+    assert {name: taken[name] for name in announced} == announced
+
+
+def test_rows_whose_sources_the_guide_decides_on_have_equal_steps_too(small_run: list[str], tmp_path: Path) -> None:
+    keys = [*small_run, "study.methods=[original,none]", "study.seeds=1", "train.epochs=2", "train.batch_size=10"]
+    study = Study(compose("run", [*keys, "expansion.sources=hard"]), tmp_path)
+    steps = study._steps(study.plan())
+    assert [step.size for step in steps if step.name.endswith(": train")] == [2 * 6] * 2
