@@ -1,12 +1,18 @@
 """The `classifier`, `augmentation` and `train` keys."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig
 
+from distdiff.errors import UserError
 from distdiff.keys import Group, key
 from distdiff.store.config import check_directories
+
+# Which weights of a training are kept: those after the last step, or those with the best accuracy on validation images
+# or, as in published protocols, on the test images themselves.
+LAST, VALIDATION, BEST_ON_TEST = "last", "validation", "best_on_test"
 
 
 @dataclass
@@ -34,6 +40,34 @@ class TrainKeys:
     where: str | None = (
         None  # a condition on the metadata of `expanded`, such as energy_after < 1.1 and strength >= 0.5
     )
+    selection: str = key(LAST, choices=(LAST, VALIDATION, BEST_ON_TEST))
+    ckpt_path: str | None = None  # a checkpoint of callbacks=checkpoint, from which the training is resumed
+    split: str | None = key(None, choices=("test", "validation"))  # null: see the group's `defaults`
+
+
+def check_train(config: DictConfig) -> None:
+    """Raises `UserError` for keys that name no expanded data, and if weights would be chosen on images not tested on."""
+    check_directories("train", "expanded")(config)
+    train = config.train
+    measured = ("study", config.study.split) if "study" in config else ("train", train.split)
+    if train.selection == BEST_ON_TEST and measured[1] == "validation":
+        raise UserError(
+            f"train.selection={BEST_ON_TEST} is not allowed with {measured[0]}.split=validation, which is the default of a "
+            f"multirun: settings would be chosen by test images; train.selection={VALIDATION}, or {measured[0]}.split=test"
+        )
+
+
+def unread_train(config: DictConfig) -> Mapping[str, str]:
+    """The keys that only train.py reads, in the other commands."""
+    if config.command == "run":
+        return {
+            "train.split": "study.split says on which images a study measures accuracy",
+            "train.ckpt_path": "a study trains many classifiers; train.py resumes one",
+        }
+    if config.command == "measure":
+        words = "measure.py trains the judge alone, which keeps the weights of its last step"
+        return dict.fromkeys(("train.split", "train.ckpt_path", "train.selection"), words)
+    return {}
 
 
 CLASSIFIER = Group("classifier", ClassifierKeys, options_have_keys=True)
@@ -41,7 +75,9 @@ AUGMENTATION = Group("augmentation", AugmentationKeys, options_have_keys=True)
 TRAIN = Group(
     "train",
     TrainKeys,
-    check=check_directories("train", "expanded"),
-    paths=("expanded",),
+    check=check_train,
+    unread=unread_train,
+    paths=("expanded", "ckpt_path"),
+    defaults={"split": ("test", "validation")},  # settings are chosen on validation data, and sweeps choose settings
     also_called={"max_steps": "train.steps", "max_epochs": "train.steps", "lr": "train.learning_rate"},
 )

@@ -131,7 +131,7 @@ class Study:
 
     def _steps(self, plan: StudyPlan) -> Iterator[Step]:
         """The stages of the study, in the order in which they are carried out."""
-        yield judge_step(self.classifiers.with_steps(self.config.measure.judge_steps), plan.pool, JUDGE_SEED)
+        yield judge_step(self.classifiers.plain().with_steps(self.config.measure.judge_steps), plan.pool, JUDGE_SEED)
         for of_seed in plan.seeds:
             if self.assembly.encoders.trains:
                 ready = self.assembly.encoders.is_ready(of_seed.data, of_seed.seed)
