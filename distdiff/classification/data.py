@@ -125,11 +125,11 @@ class BatchShards(Sampler[list[int]]):
 class BatchStream(Sampler[list[int]]):
     """The batches of a training, also if Lightning asks for them in several pieces, its epochs.
 
-    Each piece goes on where the one before ended or, if the stream `repeats`, begins again. The first piece leaves out
-    the first `skipped` batches, which a training that is resumed has seen.
+    Each piece goes on where the one before ended or, if the first `repeats` batches are repeated, begins again. The first
+    piece leaves out the first `skipped` batches, which a training that is resumed has seen.
     """
 
-    def __init__(self, draw: Callable[[], Sampler[list[int]]], images: ImageTensors, repeats: bool) -> None:
+    def __init__(self, draw: Callable[[], Sampler[list[int]]], images: ImageTensors, repeats: int) -> None:
         """`draw` returns a sampler of the same batches each time."""
         self.draw, self.images, self.repeats = draw, images, repeats
         self.skipped = 0
@@ -166,6 +166,7 @@ class TrainingBatches(DataLoader):
     def __iter__(self) -> Iterator[Any]:
         stream: BatchStream = self.batch_sampler
         if stream.repeats:
+            stream.skipped %= stream.repeats
             self.given = stream.skipped
         batches = super().__iter__()
         # Beginning to iterate draws from torch's generator, which later pieces of the stream must not do.
@@ -200,11 +201,11 @@ class ClassificationData(L.LightningDataModule):
         synthetic_probability: float | None = None,
         shard: int = 0,
         num_shards: int = 1,
-        repeats: bool = False,
+        repeats: int = 0,
     ) -> None:
         """Of each training batch, only every `num_shards`-th image is loaded, from position `shard` on.
 
-        If `repeats`, each of Lightning's epochs has the same batches.
+        If `repeats` is not 0, each of Lightning's epochs has the same first `repeats` batches.
         """
         super().__init__()
         self.repeats = repeats
@@ -238,4 +239,5 @@ class ClassificationData(L.LightningDataModule):
         ahead = AheadBatches(batches, self.evaluation)
         return DataLoader(self.evaluation, batch_sampler=ahead, generator=torch.Generator())
 
-    val_dataloader = test_dataloader
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        return [] if self.evaluation is None else self.test_dataloader()

@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import distributed, nn
 
 from distdiff.caching.fingerprint import plain
@@ -19,6 +19,32 @@ from distdiff.wording import some
 OURS = "distdiff"  # the key of a checkpoint that holds what Lightning does not keep
 NAMED = 3  # a message names at most this many values that differ
 HOW = "give a checkpoint that train.py wrote with callbacks=checkpoint"
+
+
+class Checkpoints(ModelCheckpoint):
+    """Lightning's `ModelCheckpoint`, which saves at moments from which a training goes on exactly as it would have.
+
+    A checkpoint of a step after which validation is due is saved after the validation, which Lightning would leave out in
+    the resumed training. None is saved between the batches of a step, because gradients are not saved.
+    """
+
+    _waiting: tuple[Any, ...] | None = None  # the arguments of a call that waits for the validation
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any) -> None:
+        loop = trainer.fit_loop.epoch_loop
+        if self._train_time_interval and loop.batch_progress.current.ready % trainer.accumulate_grad_batches:
+            return
+        every = trainer.val_check_batch if trainer.enable_validation else None
+        if every and sum(trainer.num_val_batches) and (loop.total_batch_idx + 1) % every == 0:
+            self._waiting = batch
+            return
+        super().on_train_batch_end(trainer, pl_module, *batch)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._waiting is not None:
+            batch, self._waiting = self._waiting, None
+            super().on_train_batch_end(trainer, pl_module, *batch)
+        super().on_validation_end(trainer, pl_module)
 
 
 class ResumableTraining(Callback):

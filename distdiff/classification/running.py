@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -18,6 +18,7 @@ from distdiff.caching.fingerprint import plain
 from distdiff.classification.callback_keys import chosen
 from distdiff.classification.config import BEST_ON_TEST, LAST
 from distdiff.classification.module import VAL_ACCURACY
+from distdiff.classification.resuming import Checkpoints
 from distdiff.classification.selecting import BestWeights
 from distdiff.data.images import DatasetSplits, LabelledImages
 from distdiff.data.readable import readable
@@ -73,6 +74,11 @@ class Running:
     def accumulated(self) -> int:
         """The number of batches of an optimizer step."""
         return self.arguments.get("accumulate_grad_batches", 1)
+
+    def repeated(self, batches: int) -> int:
+        """How many of the first `batches` are repeated again and again (`trainer.overfit_batches`); 0 if none are."""
+        given = self.arguments.get("overfit_batches", 0)
+        return given if isinstance(given, int) else int(batches * given)
 
     def asks_for_training(self) -> str | None:
         """The key that has an effect only if something is trained, with its value; None if there is none."""
@@ -165,7 +171,7 @@ class Running:
             raise UserError(f"callbacks: {first_line(error)}") from None
         return found
 
-    def _checkpoints(self, keys: dict[str, Any], steps: int, per_epoch: int, title: str) -> ModelCheckpoint:
+    def _checkpoints(self, keys: dict[str, Any], steps: int, per_epoch: int, title: str) -> Checkpoints:
         folder = Path(keys.pop("dirpath") or self.folder / "checkpoints")
         folder = folder if title == "train" else folder / _file_name(title)  # a study trains many classifiers
         if epochs := keys.pop("every_n_epochs"):
@@ -175,7 +181,7 @@ class Running:
             keys["train_time_interval"] = timedelta(days, hours=hours, minutes=minutes, seconds=seconds)
         elif keys["monitor"] is None and not keys["every_n_train_steps"]:
             keys["every_n_train_steps"] = evenly(steps)
-        return ModelCheckpoint(dirpath=folder, **_directed(keys))
+        return Checkpoints(dirpath=folder, **_directed(keys))
 
 
 def evenly(count: int) -> int:
