@@ -123,27 +123,23 @@ class BatchShards(Sampler[list[int]]):
 
 
 class BatchStream(Sampler[list[int]]):
-    """The batches of a training, also if Lightning asks for them in several pieces, its epochs.
+    """The batches of a training, from the first one each time that Lightning asks, at the beginning of its epochs.
 
-    Each piece goes on where the one before ended or, if the first `repeats` batches are repeated, begins again. The first
-    piece leaves out the first `skipped` batches, which a training that is resumed has seen.
+    The first time, `skipped` batches are left out, which a training that is resumed has seen.
     """
 
-    def __init__(self, draw: Callable[[], Sampler[list[int]]], images: ImageTensors, repeats: int) -> None:
+    def __init__(self, draw: Callable[[], Sampler[list[int]]], images: ImageTensors) -> None:
         """`draw` returns a sampler of the same batches each time."""
-        self.draw, self.images, self.repeats = draw, images, repeats
+        self.draw, self.images = draw, images
         self.skipped = 0
         self._length = len(draw())
-        self._left: Iterator[list[int]] | None = None
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[list[int]]:
-        if self._left is None or self.repeats:
-            self._left = iter(AheadBatches(_Later(self.draw(), self.skipped), self.images))
-            self.skipped = 0
-        return self._left
+        skipped, self.skipped = self.skipped, 0
+        return iter(AheadBatches(_Later(self.draw(), skipped), self.images))
 
 
 class _Later(Sampler[list[int]]):
@@ -157,19 +153,20 @@ class _Later(Sampler[list[int]]):
 
 
 class TrainingBatches(DataLoader):
-    """A loader of training batches with a position, which Lightning keeps in its checkpoints."""
+    """A loader of training batches with a position, which Lightning keeps in its checkpoints.
 
-    def __init__(self, images: ImageTensors, stream: BatchStream) -> None:
+    `repeated` is the number of batches of each of Lightning's epochs if the training has several epochs, else 0.
+    """
+
+    def __init__(self, images: ImageTensors, stream: BatchStream, repeated: int) -> None:
         super().__init__(images, batch_sampler=stream)
+        self.repeated = repeated
         self.given = 0
 
     def __iter__(self) -> Iterator[Any]:
-        stream: BatchStream = self.batch_sampler
-        if stream.repeats:
-            stream.skipped %= stream.repeats
-            self.given = stream.skipped
+        self.given = self.batch_sampler.skipped
         batches = super().__iter__()
-        # Beginning to iterate draws from torch's generator, which later pieces of the stream must not do.
+        # Beginning to iterate draws from torch's generator, which a resumed training does not do at each epoch.
         self.generator = torch.Generator()
         return self._counted(batches)
 
@@ -182,7 +179,7 @@ class TrainingBatches(DataLoader):
         return {"given": self.given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.given = self.batch_sampler.skipped = state["given"]
+        self.batch_sampler.skipped = state["given"] % self.repeated if self.repeated else state["given"]
 
 
 class ClassificationData(L.LightningDataModule):
@@ -201,14 +198,14 @@ class ClassificationData(L.LightningDataModule):
         synthetic_probability: float | None = None,
         shard: int = 0,
         num_shards: int = 1,
-        repeats: int = 0,
+        repeated: int = 0,
     ) -> None:
         """Of each training batch, only every `num_shards`-th image is loaded, from position `shard` on.
 
-        If `repeats` is not 0, each of Lightning's epochs has the same first `repeats` batches.
+        If `repeated` is not 0, the training is made of the first `repeated` batches again and again.
         """
         super().__init__()
-        self.repeats = repeats
+        self.repeated = repeated
         self.shard, self.num_shards = shard, num_shards
         self.train, self.evaluation = train, evaluation
         self.steps, self.batch_size, self.seed = steps, batch_size, seed
@@ -219,7 +216,7 @@ class ClassificationData(L.LightningDataModule):
             batches = BatchSampler(self._sampler(), self.batch_size, drop_last=False)
             return BatchShards(batches, self.shard, self.num_shards) if self.num_shards > 1 else batches
 
-        return TrainingBatches(self.train, BatchStream(drawn, self.train, self.repeats))
+        return TrainingBatches(self.train, BatchStream(drawn, self.train), self.repeated)
 
     def _sampler(self) -> Sampler[int]:
         # One sampler spans all epochs, so that the number of steps does not depend on the amount of data.

@@ -77,8 +77,7 @@ class Running:
 
     def repeated(self, batches: int) -> int:
         """How many of the first `batches` are repeated again and again (`trainer.overfit_batches`); 0 if none are."""
-        given = self.arguments.get("overfit_batches", 0)
-        return given if isinstance(given, int) else int(batches * given)
+        return _part(self.arguments.get("overfit_batches", 0), batches)
 
     def asks_for_training(self) -> str | None:
         """The key that has an effect only if something is trained, with its value; None if there is none."""
@@ -116,12 +115,16 @@ class Running:
 
         Raises `UserError` if the watched images would never be looked at.
         """
-        given = dict(self.arguments)
+        given: dict[str, Any] = {"num_sanity_val_steps": 0, "min_epochs": 0, **self.arguments}
+        batches, limit = steps * self.accumulated, given.get("limit_train_batches")
+        if limit is not None:
+            batches = _part(limit, batches)
+            given["max_epochs"] = 1  # the one long epoch of a training ends early
         for_checks = {name: given.pop(name, None) for name in ("val_check_interval", "check_val_every_n_epoch")}
         if self.watched is None:
             given["limit_val_batches"] = 0
         else:
-            batches, epoch = steps * self.accumulated, math.ceil(images / batch_size)
+            epoch = math.ceil(images / batch_size)
             # Null: the interval counts batches across Lightning's epochs.
             given |= {"val_check_interval": self._check_every(batches, epoch, **for_checks)}
             given |= {"check_val_every_n_epoch": None}
@@ -193,6 +196,11 @@ def evenly(count: int) -> int:
     widest = math.ceil(count / CHECKS)
     exact = (every for every in range(widest, math.ceil(count / (2 * CHECKS)) - 1, -1) if count % every == 0)
     return next(exact, widest)
+
+
+def _part(given: int | float, batches: int) -> int:
+    """The number of batches that Lightning means by a number or a share of them."""
+    return min(given, batches) if isinstance(given, int) else int(batches * given)
 
 
 def _file_name(title: str) -> str:

@@ -257,7 +257,7 @@ class ClassifierTrainer:
             recipe.synthetic_probability,
             shard=world().rank,
             num_shards=world().size,
-            repeats=running.repeated(batches),
+            repeated=running.repeated(batches),
         )
         try:
             trainer.fit(module, data_module, ckpt_path=running.ckpt_path, weights_only=True)

@@ -38,7 +38,7 @@ class TrainerKeys:
     fast_dev_run: Any = False  # true: one batch; or a number of batches
     min_steps: int | None = key(None, at_least=1)  # `callbacks=early_stopping` does not stop before
     max_time: Any = None  # DD:HH:MM:SS
-    limit_train_batches: Any = None  # a number of batches, or a share of them, after which an epoch of Lightning ends
+    limit_train_batches: Any = None  # a number of batches, or a share of them, after which a training ends
     limit_val_batches: Any = None
     overfit_batches: Any = 0.0
     val_check_interval: Any = None  # batches, a share of the training, or DD:HH:MM:SS
