@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.recipe import Recipe
+from distdiff.classification.running import Running
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set, training_set
 from distdiff.console.stages import display
 from distdiff.console.whole import Step, Whole
@@ -76,6 +77,7 @@ class Study:
         self.assemblies = {row.name: Assembly(row.config, self.cache, generators) for row in self.rows.values()}
         self.assembly = Assembly(config, self.cache, generators)
         self.classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, self.cache)
+        self.runnings: dict[str, Running] = {}  # of each row, once the images that are watched are loaded
         self.timer = StageTimer(self.cache)
 
     def plan(self) -> StudyPlan:
@@ -88,6 +90,7 @@ class Study:
             pool = training_set(splits.train, self.config.dataset.fit)
             held_out, _ = readable(getattr(splits, self.config.study.split), self.config.study.split)
             check_measurable(held_out, self.config.study.split, self.config.dataset.num_folds)
+            self.runnings = {name: Running.of(row.config, splits, self.run_dir) for name, row in self.rows.items()}
             seeds = range(self.config.seed, self.config.seed + self.config.study.seeds)
             return StudyPlan(pool, held_out, [self._plan(splits, seed) for seed in seeds])
 
@@ -104,6 +107,7 @@ class Study:
             found=self._found(plan.seeds[0]),
             measures=self.measures,
             judge_accuracy=judge_accuracy,
+            selection=self.config.train.selection,
         )
         if world().leads:
             found.write(self.run_dir)
@@ -142,7 +146,7 @@ class Study:
         yield judging_step(TEST_JUDGE, len(plan.held_out))
 
     def _trainer_of(self, row: Row) -> ClassifierTrainer:
-        return ClassifierTrainer(Recipe.of(row.config), self.config.trainer, self.cache)
+        return ClassifierTrainer(Recipe.of(row.config), self.config.trainer, self.cache, self.runnings[row.name])
 
     def _found(self, first: SeedPlan) -> dict[str, str]:
         """Maps each stage that needed a classifier but trained none to words on where the classifier came from."""
