@@ -27,7 +27,7 @@ class ClassifierTraining(L.LightningModule):
     def __init__(self, classifier: ImageClassifier, augmentation: nn.Module, recipe: Recipe) -> None:
         super().__init__()
         self.classifier = classifier
-        self.augmentation = augmentation
+        self.augmentation = augmentation.requires_grad_(False)  # DDP waits for gradients of all parameters
         self.recipe = recipe
         classes = classifier.head.out_features
         self.tested = TestMetrics(classes)
