@@ -17,6 +17,9 @@ MOST_STEPS = 10**9  # with more, samplers of torch overflow
 USUAL_STEPS = 200  # of a training for which neither `train.steps` nor `train.epochs` is given
 # Weights beyond these would be zero or infinite in float16, and a batch without any weight has no mean loss.
 LEAST_WEIGHT, LARGEST_WEIGHT = 1e-4, 1e4
+# Which weights of a training are kept: those after the last step, or those with the best accuracy on validation images
+# or, as in published protocols, on the test images themselves.
+LAST, VALIDATION, BEST_ON_TEST = "last", "validation", "best_on_test"
 
 
 @dataclass
@@ -54,6 +57,9 @@ class TrainKeys:
     where: str | None = (
         None  # a condition on the metadata of `expanded`, such as energy_after < 1.1 and strength >= 0.5
     )
+    selection: str = key(LAST, choices=(LAST, VALIDATION, BEST_ON_TEST))
+    ckpt_path: str | None = None  # a checkpoint of callbacks=checkpoint, from which the training is resumed
+    split: str | None = key(None, choices=("test", "validation"))  # null: see the group's `defaults`
 
 
 def check_classifier(config: DictConfig) -> None:
@@ -76,6 +82,12 @@ def check_train(config: DictConfig) -> None:
     """Gives `train.steps` its usual value if neither it nor `train.epochs` is given, and checks what belongs together."""
     check_directories("train", "expanded")(config)
     train = config.train
+    measured = ("study", config.study.split) if "study" in config else ("train", train.split)
+    if train.selection == BEST_ON_TEST and measured[1] == "validation":
+        raise UserError(
+            f"train.selection={BEST_ON_TEST} is not allowed with {measured[0]}.split=validation, which is the default of a "
+            f"multirun: settings would be chosen by test images; train.selection={VALIDATION}, or {measured[0]}.split=test"
+        )
     if train.steps is not None and train.epochs is not None:
         raise UserError(
             f"train.steps={train.steps} train.epochs={train.epochs} is not allowed: one of the two, the other null"
@@ -114,11 +126,20 @@ def _is_weight(value: Any) -> bool:
     return number and LEAST_WEIGHT <= value <= LARGEST_WEIGHT
 
 
-def unread(config: DictConfig) -> Mapping[str, str]:
-    """The keys that belong to another mixing than the chosen one and those of further rows, and why nothing reads them."""
+def unread_train(config: DictConfig) -> Mapping[str, str]:
+    """The keys that the command or the way of mixing does not read, and why.
+
+    A key of another mixing is read if a further row of the study mixes that way.
+    """
+    found: dict[str, str] = {}
+    if config.command == "run":
+        found["train.split"] = "study.split says on which images a study measures accuracy"
+        found["train.ckpt_path"] = "a study trains many classifiers; train.py resumes one"
+    if config.command == "measure":
+        words = "measure.py trains the judge alone, which keeps the weights of its last step"
+        found |= dict.fromkeys(("train.split", "train.ckpt_path", "train.selection"), words)
     chosen = config.train.mixing
     mixings = {chosen, *_mixings_of_rows(config)}
-    found = {}
     if not mixings & {PROBABILITY, REPLACE}:
         found["train.synthetic_probability"] = f"train.mixing={chosen} does not draw by probability"
     if WEIGHTED not in mixings:
@@ -155,7 +176,8 @@ TRAIN = Group(
     "train",
     TrainKeys,
     check=check_train,
-    unread=unread,
-    paths=("expanded",),
+    unread=unread_train,
+    paths=("expanded", "ckpt_path"),
+    defaults={"split": ("test", "validation")},  # settings are chosen on validation data, and sweeps choose settings
     also_called={"max_steps": "train.steps", "max_epochs": "train.epochs", "num_epochs": "train.epochs"},
 )

@@ -1,8 +1,10 @@
 """The images on which a classifier trains, original and expanded, as tensors."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -134,10 +136,70 @@ class BatchShards(Sampler[list[int]]):
         return (batch[self.shard :: self.num_shards] for batch in self.batches)
 
 
+class BatchStream(Sampler[list[int]]):
+    """The batches of a training, from the first one each time that Lightning asks, at the beginning of its epochs.
+
+    The first time, `skipped` batches are left out, which a training that is resumed has seen.
+    """
+
+    def __init__(self, draw: Callable[[], Sampler[list[int]]], images: ImageTensors) -> None:
+        """`draw` returns a sampler of the same batches each time."""
+        self.draw, self.images = draw, images
+        self.skipped = 0
+        self._length = len(draw())
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[list[int]]:
+        skipped, self.skipped = self.skipped, 0
+        return iter(AheadBatches(_Later(self.draw(), skipped), self.images))
+
+
+class _Later(Sampler[list[int]]):
+    """The batches of a sampler without the first `skipped`."""
+
+    def __init__(self, batches: Sampler[list[int]], skipped: int) -> None:
+        self.batches, self.skipped = batches, skipped
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return islice(self.batches, self.skipped, None)
+
+
+class TrainingBatches(DataLoader):
+    """A loader of training batches with a position, which Lightning keeps in its checkpoints.
+
+    `repeated` is the number of batches of each of Lightning's epochs if the training has several epochs, else 0.
+    """
+
+    def __init__(self, images: ImageTensors, stream: BatchStream, repeated: int) -> None:
+        super().__init__(images, batch_sampler=stream)
+        self.repeated = repeated
+        self.given = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.given = self.batch_sampler.skipped
+        batches = super().__iter__()
+        # Beginning to iterate draws from torch's generator, which a resumed training does not do at each epoch.
+        self.generator = torch.Generator()
+        return self._counted(batches)
+
+    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in batches:
+            self.given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"given": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.batch_sampler.skipped = state["given"] % self.repeated if self.repeated else state["given"]
+
+
 class ClassificationData(L.LightningDataModule):
     """Batches for training and for evaluation.
 
-    The number of training steps does not depend on the number of images.
+    The number of training batches does not depend on the number of images.
     """
 
     def __init__(
@@ -151,22 +213,26 @@ class ClassificationData(L.LightningDataModule):
         synthetic_probability: float | None = None,
         shard: int = 0,
         num_shards: int = 1,
+        repeated: int = 0,
     ) -> None:
         """Of each training batch, only every `num_shards`-th image is loaded, from position `shard` on.
 
-        `mixing` and `synthetic_probability` are those of a recipe.
+        `mixing` and `synthetic_probability` are those of a recipe. If `repeated` is not 0, the training is made of the
+        first `repeated` batches again and again.
         """
         super().__init__()
+        self.repeated = repeated
         self.shard, self.num_shards = shard, num_shards
         self.train, self.evaluation = train, evaluation
         self.steps, self.batch_size, self.seed = steps, batch_size, seed
         self.mixing, self.synthetic_probability = mixing, synthetic_probability
 
     def train_dataloader(self) -> DataLoader:
-        batches: Sampler[list[int]] = BatchSampler(self._sampler(), self.batch_size, drop_last=False)
-        if self.num_shards > 1:
-            batches = BatchShards(batches, self.shard, self.num_shards)
-        return DataLoader(self.train, batch_sampler=AheadBatches(batches, self.train))
+        def drawn() -> Sampler[list[int]]:
+            batches = BatchSampler(self._sampler(), self.batch_size, drop_last=False)
+            return BatchShards(batches, self.shard, self.num_shards) if self.num_shards > 1 else batches
+
+        return TrainingBatches(self.train, BatchStream(drawn, self.train), self.repeated)
 
     def _sampler(self) -> Sampler[int]:
         # One sampler spans all epochs, so that the number of steps does not depend on the amount of data.
@@ -175,4 +241,9 @@ class ClassificationData(L.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader:
         batches = BatchSampler(SequentialSampler(self.evaluation), max(self.batch_size, 100), drop_last=False)
-        return DataLoader(self.evaluation, batch_sampler=AheadBatches(batches, self.evaluation))
+        # With a generator of its own, the loader draws no number that the training would draw.
+        ahead = AheadBatches(batches, self.evaluation)
+        return DataLoader(self.evaluation, batch_sampler=ahead, generator=torch.Generator())
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        return [] if self.evaluation is None else self.test_dataloader()

@@ -5,13 +5,17 @@ import lightning as L
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from distdiff.classification.loss import ClassificationLoss
 from distdiff.classification.mixing import BatchMixing
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe
+from distdiff.classification.testing import TestMetrics
 from distdiff.keys import build
+
+VAL_LOSS, VAL_ACCURACY, LOSS = "val_loss", "val_accuracy", "loss"  # the metrics that callbacks may monitor
 
 
 class ClassifierTraining(L.LightningModule):
@@ -31,14 +35,16 @@ class ClassifierTraining(L.LightningModule):
     ) -> None:
         super().__init__()
         self.classifier = classifier
-        self.augmentation = augmentation
+        self.augmentation = augmentation.requires_grad_(False)  # DDP waits for gradients of all parameters
         self.recipe = recipe
         self.loss = ClassificationLoss(recipe.label_smoothing, class_weights)
         larger = recipe.loaded_size > classifier.input_size
         self.crop = K.RandomCrop((classifier.input_size,) * 2) if larger else nn.Identity()
-        self.accuracy = MulticlassAccuracy(classifier.head.out_features, average="micro")
-        self.class_accuracy = MulticlassAccuracy(classifier.head.out_features, average="none")
-        self.tested: torch.Tensor | None = None  # the accuracy of each class, 0 for a class without images
+        classes = classifier.head.out_features
+        self.tested = TestMetrics(classes)
+        # Only the leading rank's weights are saved, so its own values count, not those of all ranks together.
+        self.val_accuracy = MulticlassAccuracy(classes, average="micro", sync_on_compute=False)
+        self.val_loss = MeanMetric(sync_on_compute=False)
 
     def training_step(self, batch: tuple[torch.Tensor, ...], _: int) -> torch.Tensor:
         images, targets, *weights = batch
@@ -54,20 +60,23 @@ class ClassifierTraining(L.LightningModule):
             else:
                 images = self.crop(self.augmentation(images))
         loss = self.loss(self.classifier(images), targets, *weights)
-        self.log("loss", loss)
+        self.log(LOSS, loss)
         return loss
+
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
+        images, labels = batch
+        logits = self.classifier(images)
+        self.val_accuracy.update(logits, labels)
+        self.val_loss.update(F.cross_entropy(logits, labels), len(labels))
+
+    def on_validation_epoch_end(self) -> None:
+        for name, metric in ((VAL_LOSS, self.val_loss), (VAL_ACCURACY, self.val_accuracy)):
+            self.log(name, self.trainer.strategy.broadcast(metric.compute(), 0))
+            metric.reset()
 
     def test_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
         images, labels = batch
-        logits = self.classifier(images)
-        self.accuracy.update(logits, labels)
-        self.class_accuracy.update(logits, labels)
-
-    def on_test_epoch_end(self) -> None:
-        self.log("accuracy", self.accuracy.compute())
-        self.tested = self.class_accuracy.compute().cpu()
-        self.accuracy.reset()
-        self.class_accuracy.reset()
+        self.tested.update(self.classifier(images), labels)
 
     def configure_optimizers(self) -> object:
         return build(self.recipe.optimizer, list(self.classifier.parameters()), self.recipe.steps)

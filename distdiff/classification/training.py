@@ -4,6 +4,7 @@ Each combination of data, recipe and seed is trained only once.
 """
 
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from omegaconf import DictConfig
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
@@ -25,13 +26,17 @@ from distdiff.classification.loss import class_weights
 from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe
+from distdiff.classification.resuming import ResumableTraining, check_checkpoint
+from distdiff.classification.running import Running
+from distdiff.classification.selecting import BestWeights
+from distdiff.classification.testing import Accuracies
 from distdiff.console.progress import StageProgress
 from distdiff.data.images import LabelledImages
 from distdiff.data.readable import checked, readable, say_unreadable
 from distdiff.data.splits.few_shot import draw_few_shot
-from distdiff.errors import Stopped, UserError
+from distdiff.errors import Stopped, UserError, first_line
 from distdiff.keys import build
-from distdiff.ranks.trainer import build_parallel_trainer, build_trainer
+from distdiff.ranks.trainer import build_parallel_trainer, build_trainer, torch_flags_kept
 from distdiff.ranks.world import world
 
 STAGE, REVISION = "classifiers", 1  # increase REVISION when a change here changes trained weights
@@ -76,34 +81,28 @@ def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -
     return TrainingSet((images,), (identity,), config.dataset.fit)
 
 
-@dataclass(frozen=True)
-class ClassAccuracy:
-    """The fraction of a class's `num_test` images that is classified correctly; 0 for a class without images."""
-
-    class_name: str
-    accuracy: float
-    num_test: int
-
-
-@dataclass(frozen=True)
-class Accuracies:
-    """The fraction of all images that is classified correctly, and the accuracy of each class, in class order."""
-
-    accuracy: float
-    classes: tuple[ClassAccuracy, ...]
-
-
 class ClassifierTrainer:
-    """Trains and tests classifiers by one recipe, on the device that the `trainer` keys name."""
+    """Trains and tests classifiers by one recipe, on the device that the `trainer` keys name.
 
-    def __init__(self, recipe: Recipe, trainer_config: DictConfig, cache: StageCache) -> None:
+    `running` is for downstream classifiers. Those that are part of the method, such as the guide, are trained without.
+    """
+
+    def __init__(
+        self, recipe: Recipe, trainer_config: DictConfig, cache: StageCache, running: Running | None = None
+    ) -> None:
         self.recipe = recipe
         self.trainer_config = trainer_config
         self.cache = cache
+        self.running = Running() if running is None else running
 
     def with_steps(self, steps: int) -> "ClassifierTrainer":
         """A trainer whose recipe differs from this trainer's recipe only in the number of `steps`."""
-        return ClassifierTrainer(self.recipe.with_steps(steps), self.trainer_config, self.cache)
+        recipe = self.recipe.with_steps(steps)
+        return ClassifierTrainer(recipe, self.trainer_config, self.cache, self.running)
+
+    def plain(self) -> "ClassifierTrainer":
+        """A trainer of the same recipe, without what holds for downstream classifiers alone."""
+        return ClassifierTrainer(self.recipe, self.trainer_config, self.cache)
 
     def recipe_for(self, data: TrainingSet) -> Recipe:
         """The recipe with its number of steps for these images."""
@@ -129,6 +128,7 @@ class ClassifierTrainer:
             "fit": data.fit,
             "precision": self.trainer_config.precision,
             "seed": seed,
+            **self.running.identity(),
         }
 
     def fingerprint(self, data: TrainingSet, seed: int) -> str:
@@ -139,16 +139,19 @@ class ClassifierTrainer:
         return self.cache.has(STAGE, self.ingredients(data, seed))
 
     def train(self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False) -> ImageClassifier:
-        """The classifier after its last training step.
+        """The classifier after its last training step or, if `train.selection` says so, with its best weights.
 
         The classifier is trained on one device, or read from the cache if it was trained before.
         """
+        ingredients = self.ingredients(data, seed)
+        self._check_checkpoint(data, ingredients)
 
         def fill(folder: Path) -> None:
-            trainer = build_trainer(self.trainer_config, **self._stage(title, logger, data))
-            save_model(self._fit(trainer, data, seed), str(folder / WEIGHTS))
+            with torch_flags_kept():
+                trainer = build_trainer(self.trainer_config, **self._stage(data, title, logger, ingredients))
+                save_model(self._fit(trainer, data, seed), str(folder / WEIGHTS))
 
-        return self._trained(self.cache.get(STAGE, self.ingredients(data, seed), fill), data)
+        return self._trained(self.cache.get(STAGE, ingredients, fill), data)
 
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
         """How late the classifier learnt each original image: one number per image, (n,). A larger number is later.
@@ -160,7 +163,7 @@ class ClassifierTrainer:
             originals = [replace(data.parts[0], soft=None)]  # only the heaviest class of a soft label counts
             images = ImageTensors(originals, self._untrained(data).input_size, data.fit)
             record = RecordLearning(images, self.recipe_for(data).steps)
-            stage = self._stage(title, False, data)
+            stage = self._stage(data, title, False, {})
             trainer = build_trainer(self.trainer_config, **stage | {"callbacks": [*stage["callbacks"], record]})
             self._fit(trainer, data, seed)
             save_file({"order": record.order()}, folder / ORDER)
@@ -192,14 +195,17 @@ class ClassifierTrainer:
                 f"{ranks.size} ranks needs two images of a batch to normalize it"
             )
 
+        ingredients = self.ingredients(data, seed) | {"ranks": ranks.size}
+        self._check_checkpoint(data, ingredients)
+
         def fill(folder: Path | None) -> None:
-            with ranks.process_group():
-                trainer = build_parallel_trainer(self.trainer_config, **self._stage(title, logger, data))
+            with ranks.process_group(), torch_flags_kept():
+                stage = self._stage(data, title, logger, ingredients)
+                trainer = build_parallel_trainer(self.trainer_config, **stage)
                 classifier = self._fit(trainer, data, seed)
             if folder is not None:
                 save_model(classifier, str(folder / WEIGHTS))
 
-        ingredients = self.ingredients(data, seed) | {"ranks": ranks.size}
         return self._trained(self.cache.get_together(STAGE, ingredients, fill), data)
 
     def _trained(self, folder: Path, data: TrainingSet) -> ImageClassifier:
@@ -212,7 +218,7 @@ class ClassifierTrainer:
         return self.test(classifier, images, fit).accuracy
 
     def test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
-        """The fraction of `images` that `classifier` classifies correctly, in total and for each class."""
+        """What `classifier` does with `images`, measured by the leading rank."""
         return world().once(lambda: self._test(classifier, images, fit))
 
     def _test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
@@ -220,38 +226,71 @@ class ClassifierTrainer:
         data = ImageTensors([images], self.recipe.loaded_size, fit, len(images), centre=classifier.input_size)
         module = ClassifierTraining(classifier, nn.Identity(), self.recipe)
         trainer = build_trainer(self.trainer_config, enable_progress_bar=False)
-        loader = ClassificationData(None, data, 0, self.recipe.batch_size, 0)
-        (measured,) = trainer.test(module, loader, verbose=False)
-        counts = np.bincount(images.labels, minlength=len(images.class_names)).tolist()
-        classes = tuple(map(ClassAccuracy, images.class_names, module.tested.tolist(), counts))
-        return Accuracies(measured["accuracy"], classes)
+        trainer.test(module, ClassificationData(None, data, 0, self.recipe.batch_size, 0), verbose=False)
+        return module.tested.result(images.class_names)
 
-    def _stage(self, title: str, logger: Logger | bool, data: TrainingSet) -> dict[str, Any]:
+    def _check_checkpoint(self, data: TrainingSet, ingredients: Mapping[str, Any]) -> None:
+        """Raises `UserError` if the training is to be resumed from a checkpoint that is not of this training."""
+        if (path := self.running.ckpt_path) is not None:
+            world().once(lambda: check_checkpoint(path, ingredients, self._untrained(data)))
+
+    def _stage(
+        self, data: TrainingSet, title: str, logger: Logger | bool, ingredients: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """The options of a Lightning trainer that trains by this recipe."""
-        steps = self.recipe_for(data).steps
+        recipe, running = self.recipe_for(data), self.running
+        sizes = (recipe.steps, len(data), recipe.batch_size, title)
+        callbacks = [StageProgress(title), *running.build_callbacks(*sizes, logger)]
+        if running.saves:
+            callbacks.append(ResumableTraining(ingredients))
         return {
-            "max_steps": steps,
+            "max_steps": recipe.steps,
             "logger": logger,
-            "callbacks": [StageProgress(title)],
-            "log_every_n_steps": max(1, steps // 20),
+            "callbacks": callbacks,
+            "log_every_n_steps": max(1, recipe.steps // 20),
+            **running.trainer_arguments(*sizes),
         }
 
     def _fit(self, trainer: L.Trainer, data: TrainingSet, seed: int) -> ImageClassifier:
         L.seed_everything(seed, verbose=False)
-        recipe, classifier = self.recipe_for(data), self._untrained(data)
+        recipe, running, classifier = self.recipe_for(data), self.running, self._untrained(data)
         weights = class_weights(recipe, data.parts)
         module = ClassifierTraining(classifier, build(recipe.augmentation), recipe, weights)
-        draws, weight = recipe.steps * recipe.batch_size, recipe.synthetic_weight
+        batches, weight = recipe.steps * running.accumulated, recipe.synthetic_weight
+        draws = batches * recipe.batch_size
         tensors = ImageTensors(data.parts, recipe.loaded_size, data.fit, draws, synthetic_weight=weight)
-        options = (recipe.steps, recipe.batch_size, seed, recipe.mixing, recipe.synthetic_probability)
         if world().size > 1:
             torch.manual_seed(seed + 1000 * world().rank)  # augmentations, unlike initial weights, differ by rank
-        data_module = ClassificationData(tensors, None, *options, shard=world().rank, num_shards=world().size)
+        data_module = ClassificationData(
+            tensors,
+            self._watched(classifier, data, batches),
+            batches,
+            recipe.batch_size,
+            seed,
+            recipe.mixing,
+            recipe.synthetic_probability,
+            shard=world().rank,
+            num_shards=world().size,
+            repeated=running.repeated(batches),
+        )
         try:
-            trainer.fit(module, data_module)
+            trainer.fit(module, data_module, ckpt_path=running.ckpt_path, weights_only=True)
         except SystemExit as ending:  # raised by Lightning on Ctrl-C and, without a status, on SIGTERM
             raise Stopped(signal.SIGTERM if isinstance(ending, SIGTERMException) else signal.SIGINT) from None
-        return classifier.cpu()
+        except MisconfigurationException as error:
+            raise UserError(f"trainer: {first_line(error)}") from None
+        classifier.cpu()
+        for best in (each for each in trainer.callbacks if isinstance(each, BestWeights)):
+            best.give_to(classifier)
+        return classifier
+
+    def _watched(self, classifier: ImageClassifier, data: TrainingSet, batches: int) -> ImageTensors | None:
+        """The images on which the classifier is looked at while it is trained."""
+        if self.running.watched is None:
+            return None
+        images = replace(self.running.watched[0], soft=None)
+        draws = batches * len(images)
+        return ImageTensors([images], self.recipe.loaded_size, data.fit, draws, centre=classifier.input_size)
 
     def _untrained(self, data: TrainingSet) -> ImageClassifier:
         return build(self.recipe.classifier, len(data.parts[0].class_names))

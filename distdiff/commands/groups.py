@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from distdiff.benchmark.config import BENCHMARK
 from distdiff.caching.config import PATHS
+from distdiff.classification.callback_keys import CALLBACKS
 from distdiff.classification.config import AUGMENTATION, CLASSIFIER, OPTIMIZER, TRAIN
 from distdiff.data.config import DATASET
 from distdiff.description.config import DESCRIBE
@@ -45,6 +46,6 @@ GROUPS = (
         SELECTION,
         EXPANSION,
     ),
-    *(CLASSIFIER, AUGMENTATION, OPTIMIZER, TRAIN, METRIC, MEASURE, STUDY),
+    *(CLASSIFIER, AUGMENTATION, OPTIMIZER, TRAIN, CALLBACKS, METRIC, MEASURE, STUDY),
     *(DESCRIBE, PREVIEW, BENCHMARK, PRETRAIN, EXPORT, TRAINER, LOGGER),
 )

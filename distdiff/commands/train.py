@@ -3,63 +3,115 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from distdiff.caching.stages import StageCache
+from distdiff.classification.config import BEST_ON_TEST
 from distdiff.classification.recipe import Recipe
-from distdiff.classification.training import Accuracies, ClassifierTrainer, few_shot_training_set
+from distdiff.classification.running import Running
+from distdiff.classification.testing import Accuracies
+from distdiff.classification.training import ClassifierTrainer, few_shot_training_set
 from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
+from distdiff.data.images import LabelledImages
 from distdiff.data.readable import readable
 from distdiff.data.splits.carving import check_measurable
+from distdiff.errors import UserError
 from distdiff.ranks.world import world
 from distdiff.store.filtering import RowFilter
 from distdiff.store.reading import read_expanded
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
+from distdiff.wording import some
 
+OPTIMISTIC = " (the best of all checks on these very images, train.selection=best_on_test: too high an estimate)"
 MOST_CLASSES = 20  # the most rows that the table has; results.json has all classes
 
 
 def train(config: DictConfig, run_dir: Path) -> float:
-    """Trains and tests a classifier, writes `results.json`, and returns the test accuracy."""
-    splits = load_dataset(config.dataset)
-    test, _ = readable(splits.test, "test")
-    check_measurable(test, "test")
+    """Trains and tests a classifier, writes `results.json`, and returns the accuracy on the images of `train.split`."""
+    splits, split = load_dataset(config.dataset), config.train.split
+    test, _ = readable(getattr(splits, split), split)
+    check_measurable(test, split, config.dataset.num_folds)
     data = few_shot_training_set(config, splits.train, config.seed)
     say_enlarged_images(config, data.parts[0])
     where = RowFilter.of("train.where", config.train.where)
     for directory in expanded_directories(config):
         images = read_expanded(directory, splits.train, where=where)
+        _check_classes(directory, images, where)
         data = data.with_part(images, images.identity)
-    classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(config.paths.cache_dir))
+    running = Running.of(config, splits, run_dir)
+    classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(config.paths.cache_dir), running)
     with tracked(config, run_dir) as logger:
         classifier = classifiers.train_together(data, config.seed, "train", stage_logger(logger, "train"))
+        if not classifiers.cache.made and (asked := running.asks_for_training()) and world().leads:
+            console.print(f"nothing was trained, and {asked} has no effect: the classifier was found in the cache")
         tested = classifiers.test(classifier, test, data.fit)
-        summarize(logger, {"accuracy": tested.accuracy, "num_train": len(data)})
+        summarize(logger, {"accuracy": tested.accuracy, "macro_f1": tested.macro_f1, "num_train": len(data)})
         if world().leads:
             _conclude(config, tested, len(data), run_dir / "results.json")
     return tested.accuracy
 
 
+def _check_classes(directory: Path, images: LabelledImages, where: RowFilter | None) -> None:
+    """Raises `UserError` if an expanded dataset has no image of some class; says so if only `where` leaves none."""
+    counts = np.bincount(images.labels, minlength=len(images.class_names))
+    lacking = [name for name, count in zip(images.class_names, counts, strict=True) if not count]
+    if not lacking:
+        return
+    words = f"no image of {len(lacking)} of {len(images.class_names)} classes ({some(lacking)})"
+    if where is None:
+        raise UserError(
+            f"train.expanded={directory} is not allowed: it has {words}; expand these classes too, or train on the "
+            "classes that it has: dataset.classes"
+        )
+    world().once(lambda: console.print(f"{directory.name}: train.where leaves {words}, which get real images alone"))
+
+
 def _conclude(config: DictConfig, tested: Accuracies, num_train: int, path: Path) -> None:
+    worst = tested.worst
     results = {
         "dataset": config.dataset.name,
+        "split": config.train.split,
+        "selection": config.train.selection,
         "accuracy": tested.accuracy,
+        "macro_f1": tested.macro_f1,
+        "worst_class": asdict(worst),
+        "calibration_error": tested.calibration_error,
         "num_train": num_train,
         "seed": config.seed,
         "classes": [asdict(found) for found in tested.classes],
+        "confusion_matrix": tested.confusion,
+        "correct": tested.correct,
     }
-    path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(_as_json(results), encoding="utf-8")
     console.print()
     console.print(classes_table(tested))
-    num_test = sum(found.num_test for found in tested.classes)
-    console.print(f"accuracy {tested.accuracy:.4f} on {num_test:,} test images, trained on {num_train:,}")
+    num_test, split = len(tested.correct), config.train.split
+    chosen = OPTIMISTIC if config.train.selection == BEST_ON_TEST else ""
+    console.print(
+        f"accuracy {tested.accuracy:.4f} on {num_test:,} {split} images{chosen}, trained on {num_train:,}; "
+        f"macro F1 {tested.macro_f1:.4f}, calibration error {tested.calibration_error:.4f}"
+    )
     console.print(f"results  {path}")
+
+
+def _as_json(results: dict[str, Any]) -> str:
+    """`results` with a line for each value, and for each element of a list of mappings or of rows of a matrix."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, (list, tuple)) and value and isinstance(value[0], (dict, tuple)):
+            return "[\n    " + ",\n    ".join(text(item) for item in value) + "\n  ]"
+        return json.dumps(value, ensure_ascii=False)
+
+    lines = [f"  {json.dumps(name)}: {text(value)}" for name, value in results.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def classes_table(tested: Accuracies) -> Table:

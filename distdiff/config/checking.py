@@ -86,7 +86,7 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
             _refuse_lists(node, group, job)
             schemas[name] = schema_of(group, node)
     schema = job.command.schema_with(schemas)
-    refuse_strangers(schema, given)
+    refuse_strangers(schema, given, groups=job.command.known_groups)
     config = _resolved(_typed(schema, given, job))
     refuse_nested(schema, config)
     for name, group in job.command.groups.items():

@@ -49,8 +49,9 @@ def explain_composition(
         names, value = known[override.key_or_group], override.value()
         if (extra := EXTRAS.get(str(value))) and str(value).replace("cluster", "submitit_slurm") not in names:
             return f"{override.input_line} is not installed: pip install 'distdiff[{extra}]'"
-        if not override.is_sweep_override() and not isinstance(value, list) and value not in names:
-            return f"{override.input_line} is not allowed: {one_of(str(value), names)}"
+        for one in [] if override.is_sweep_override() else value if isinstance(value, list) else [value]:
+            if one not in names:
+                return f"{override.input_line} is not allowed: {one_of(str(one), names)}"
     base = compose([override.input_line for override in chosen if not override.is_sweep_override()])
     keys = [] if base is None else [name for name in all_keys(base) if not name.startswith("hydra")]
     for override in parsed:

@@ -37,8 +37,8 @@ class StageProgress(ProgressBar):
         before = trainer.global_step  # more than 0 if the training goes on from a checkpoint
         self._bar = display.begin(self.title, trainer.max_steps, "steps", before, counts=True)
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        self._bar.advance()
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self._bar.update(trainer.global_step)  # a step may have several batches
 
     def on_train_end(self, *_: Any) -> None:
         self._stop()

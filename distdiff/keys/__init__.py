@@ -84,6 +84,8 @@ class Group:
     - `defaults` maps each key without a value to its values in a single run and in a job of a multirun.
     - `also_called` maps a key's name in a related library, or its full name in an earlier version, to the full name of
       the key here.
+    - `refused` maps names that the library behind the group knows, but that are no keys here, to the reason in words.
+    - `takes_several`: several options may be chosen at once, `group=[a,b]`, or none.
     """
 
     name: str
@@ -100,6 +102,8 @@ class Group:
     hub_ids: tuple[str, ...] = ()
     defaults: Mapping[str, tuple[Any, Any]] = field(default_factory=dict, hash=False)
     also_called: Mapping[str, str] = field(default_factory=dict, hash=False)
+    refused: Mapping[str, str] = field(default_factory=dict, hash=False)
+    takes_several: bool = False
 
     @property
     def named_by_file(self) -> bool:

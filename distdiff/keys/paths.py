@@ -16,8 +16,10 @@ def set_places(group: Group, node: DictConfig, base: Path | None) -> None:
     empty path.
     """
     for name in group.paths:
-        if name in node:
-            node[name] = _place(f"{group.name}.{name}", node[name], base, name in group.hub_ids)
+        owner, _, own = name.rpartition(".")
+        holder = OmegaConf.select(node, owner) if owner else node
+        if holder is not None and own in holder:
+            holder[own] = _place(f"{group.name}.{name}", holder[own], base, name in group.hub_ids)
 
 
 def _place(key: str, value: Any, base: Path | None, may_be_hub_id: bool) -> Any:

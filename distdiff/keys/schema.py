@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -82,14 +82,19 @@ def references_in(schema: type, config: DictConfig, prefix: str = "") -> Iterato
                 yield (group, str(name)), f"{prefix}{item.name}"
 
 
-def refuse_strangers(schema: type, config: DictConfig, prefix: str = "") -> None:
-    """Raises `UserError` for a key not in `schema`: Hydra lets `+key=value` add it, but nothing would read it."""
+def refuse_strangers(schema: type, config: DictConfig, prefix: str = "", groups: Iterable[Group] = ()) -> None:
+    """Raises `UserError` for a key not in `schema`: Hydra lets `+key=value` add it, but nothing would read it.
+
+    `groups` may know the key's name from a library (see `no_such_key`).
+    """
     known = {item.name: item.type for item in fields(schema)}
     for name in config:
+        if type(None) in get_args(known.get(name)):  # keys that are there only if something is chosen
+            known[name] = None if config[name] is None else get_args(known[name])[0]
         if name not in known:
             given = config._get_node(name)
-            raise UserError(no_such_key(f"{prefix}{name}", given, [f"{prefix}{each}" for each in known]))
+            raise UserError(no_such_key(f"{prefix}{name}", given, [f"{prefix}{each}" for each in known], groups))
         if is_dataclass(known[name]):
             if not OmegaConf.is_dict(config[name]):
                 raise UserError(f"{prefix}{name}={config[name]} is not allowed: give keys, {prefix}{name}.<key>=...")
-            refuse_strangers(known[name], config[name], f"{prefix}{name}.")
+            refuse_strangers(known[name], config[name], f"{prefix}{name}.", groups)

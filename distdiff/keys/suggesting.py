@@ -35,8 +35,12 @@ def suggest(key: str, known: list[str], called: Mapping[str, str]) -> str:
 def no_such_key(name: str, value: Any, known: list[str], groups: Iterable[Group] = ()) -> str:
     """Says that there is no key `name`, and which of the `known` keys was probably meant.
 
-    `groups` know what related libraries call their keys.
+    `groups` know what related libraries call their keys, and why some names of these libraries are no keys here.
     """
+    groups = tuple(groups)
+    for group in groups:
+        if name.startswith(f"{group.name}.") and (reason := group.refused.get(name.removeprefix(f"{group.name}."))):
+            return f"{name}={value} is not allowed: {reason}"
     return f"{name}={value} is not allowed: there is no such key; {suggest(name, known, aliases(groups))}"
 
 

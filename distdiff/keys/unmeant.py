@@ -1,18 +1,19 @@
 """Refuses overrides that Hydra would accept, or answer at length, but that the user cannot have meant."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 
 from distdiff.errors import UserError
+from distdiff.keys import Group
 from distdiff.keys.suggesting import as_typed, for_shell
 
 CHOSEN_BY_SLASH = ("hydra.sweeper", "hydra.launcher")
 
 
-def refuse_unmeant(groups: Collection[str], parsed: Iterable[Override], multirun: bool) -> None:
-    """Raises `UserError` for the first override that cannot be meant; `groups` are the names of the command's groups."""
+def refuse_unmeant(groups: Mapping[str, Group], parsed: Iterable[Override], multirun: bool) -> None:
+    """Raises `UserError` for the first override that cannot be meant; `groups` are the command's, by name."""
     for override in parsed:
         name, typed = override.key_or_group, override.input_line
         if override.is_delete():
@@ -33,7 +34,7 @@ def refuse_unmeant(groups: Collection[str], parsed: Iterable[Override], multirun
         if name in groups and isinstance(value, dict):
             keys = " ".join(_as_argument(f"{name}.{key}", item) for key, item in value.items())
             raise UserError(f"{typed} is not allowed: {name} takes the name of an option; type its keys: {keys}")
-        if name in groups and isinstance(value, list):
+        if name in groups and isinstance(value, list) and not groups[name].takes_several:
             sweep = for_shell(f"{name}={','.join(map(str, value))}")
             raise UserError(f"{typed} is not allowed: {name} takes the name of one option; a sweep is -m {sweep}")
 

@@ -52,5 +52,5 @@ def train_judge(classifiers: ClassifierTrainer, pool: TrainingSet, steps: int, i
 
     The `trainer` keys name the device on which the judge is trained and later runs.
     """
-    classifier = classifiers.with_steps(steps).train(pool, SEED, "judge")
+    classifier = classifiers.plain().with_steps(steps).train(pool, SEED, "judge")
     return Judge(classifier, input_size, pool.fit, trainer_device(classifiers.trainer_config))

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.recipe import Recipe
+from distdiff.classification.running import Running
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set, training_set
 from distdiff.console.stages import display
 from distdiff.console.whole import Step, Whole
@@ -86,6 +87,7 @@ class Study:
         self.assembly = Assembly(config, self.cache, generators)
         self.classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, self.cache)
         self.largest: int | None = None  # known once there is a plan
+        self.runnings: dict[str, Running] = {}  # of each row, once the images that are watched are loaded
         self.timer = StageTimer(self.cache)
 
     def plan(self) -> StudyPlan:
@@ -98,6 +100,7 @@ class Study:
             pool = training_set(splits.train, self.config.dataset.fit)
             held_out, _ = readable(getattr(splits, self.config.study.split), self.config.study.split)
             check_measurable(held_out, self.config.study.split, self.config.dataset.num_folds)
+            self.runnings = {name: Running.of(row.config, splits, self.run_dir) for name, row in self.rows.items()}
             seeds = range(self.config.seed, self.config.seed + self.config.study.seeds)
             plan = StudyPlan(pool, held_out, [self._plan(splits, seed) for seed in seeds])
             self.largest = plan.largest()
@@ -116,6 +119,7 @@ class Study:
             found=self._found(plan.seeds[0]),
             measures=self.measures,
             judge_accuracy=judge_accuracy,
+            selection=self.config.train.selection,
         )
         if world().leads:
             found.write(self.run_dir)
@@ -143,7 +147,7 @@ class Study:
 
     def _steps(self, plan: StudyPlan) -> Iterator[Step]:
         """The stages of the study, in the order in which they are carried out."""
-        yield judge_step(self.classifiers.with_steps(self.config.measure.judge_steps), plan.pool, JUDGE_SEED)
+        yield judge_step(self.classifiers.plain().with_steps(self.config.measure.judge_steps), plan.pool, JUDGE_SEED)
         for of_seed in plan.seeds:
             if self.assembly.encoders.trains:
                 ready = self.assembly.encoders.is_ready(of_seed.data, of_seed.seed)
@@ -154,7 +158,8 @@ class Study:
         yield judging_step(TEST_JUDGE, len(plan.held_out))
 
     def _trainer_of(self, row: Row) -> ClassifierTrainer:
-        return ClassifierTrainer(Recipe.of(row.config, self.largest), self.config.trainer, self.cache)
+        recipe = Recipe.of(row.config, self.largest)
+        return ClassifierTrainer(recipe, self.config.trainer, self.cache, self.runnings[row.name])
 
     def _found(self, first: SeedPlan) -> dict[str, str]:
         """Maps each stage that needed a classifier but trained none to words on where the classifier came from."""

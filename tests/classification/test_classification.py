@@ -15,7 +15,8 @@ from distdiff.classification.data import ClassificationData, ImageTensors
 from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import small_cnn
 from distdiff.classification.recipe import Recipe, adamw_one_cycle
-from distdiff.classification.training import Accuracies, ClassAccuracy, ClassifierTrainer, training_set
+from distdiff.classification.testing import Accuracies, ClassAccuracy
+from distdiff.classification.training import ClassifierTrainer, training_set
 from distdiff.commands.train import classes_table
 from distdiff.console.output import console
 from distdiff.data.sources import digits
