@@ -32,7 +32,10 @@ class ImageTensors(Dataset):
     The original images are the first set. A target is a label; if any image has a soft label, all targets are the
     probabilities of the classes, (classes,) float32. An image is read from the image cache or from memory, or decoded
     by the threads that prepare the next batches, or else decoded on demand. Its pixels are the same in all cases.
+    If `features` (n, D) is set, the features of an image take the place of its pixels, which are not read.
     """
+
+    features: torch.Tensor | None = None
 
     def __init__(self, parts: Sequence[LabelledImages], size: int, fit: str, samples: int = 0) -> None:
         """`samples` is how many images will be drawn; if there are more images than draws, none is kept on disk."""
@@ -52,15 +55,20 @@ class ImageTensors(Dataset):
         return len(self.where)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int | torch.Tensor]:
-        return to_floats(self._square(index)), self._target(*self.where[index])
+        return self._input(index), self._target(*self.where[index])
 
     def prepare(self, indices: Sequence[int], pool: ThreadPoolExecutor) -> None:
         """Lets `pool` decode the images at `indices`, except those that are on disk or in memory already."""
+        if self.features is not None:
+            return
         for index in indices:
             number, position = self.where[index]
             squares = self.squares[number]
             if not (squares.stored or index in self.decoded or index in self.pending):
                 self.pending[index] = pool.submit(squares.decode, position)
+
+    def _input(self, index: int) -> torch.Tensor:
+        return to_floats(self._square(index)) if self.features is None else self.features[index]
 
     def _target(self, number: int, position: int) -> int | torch.Tensor:
         label = self.labels[number][position]

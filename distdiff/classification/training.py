@@ -19,7 +19,9 @@ from torch import nn
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
+from distdiff.classification.config import LINEAR_PROBE, weights_version
 from distdiff.classification.data import ClassificationData, ImageTensors
+from distdiff.classification.features import FrozenFeatures
 from distdiff.classification.learning import RecordLearning
 from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import ImageClassifier
@@ -29,7 +31,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.data.readable import checked, readable, say_unreadable
 from distdiff.data.splits.few_shot import draw_few_shot
 from distdiff.errors import Stopped, UserError
-from distdiff.keys import build
+from distdiff.keys import build, option_identity
 from distdiff.ranks.trainer import build_parallel_trainer, build_trainer
 from distdiff.ranks.world import world
 
@@ -99,6 +101,8 @@ class ClassifierTrainer:
         self.recipe = recipe
         self.trainer_config = trainer_config
         self.cache = cache
+        backbone = option_identity(recipe.classifier) | weights_version(recipe.classifier)
+        self.features = FrozenFeatures(backbone, trainer_config, cache)
 
     def with_steps(self, steps: int) -> "ClassifierTrainer":
         """A trainer whose recipe differs from this trainer's recipe only in the number of `steps`."""
@@ -119,6 +123,7 @@ class ClassifierTrainer:
             "fit": data.fit,
             "precision": self.trainer_config.precision,
             "seed": seed,
+            **weights_version(self.recipe.classifier),
         }
 
     def fingerprint(self, data: TrainingSet, seed: int) -> str:
@@ -148,7 +153,9 @@ class ClassifierTrainer:
 
         def fill(folder: Path) -> None:
             originals = [replace(data.parts[0], soft=None)]  # only the heaviest class of a soft label counts
-            images = ImageTensors(originals, self._untrained(data).input_size, data.fit)
+            classifier = self._untrained(data)
+            images = ImageTensors(originals, classifier.input_size, data.fit)
+            images = self.features.to_train(classifier, images, data.fingerprints[:1], data.fit)
             record = RecordLearning(images, self.recipe.steps)
             stage = self._stage(title, False)
             trainer = build_trainer(self.trainer_config, **stage | {"callbacks": [*stage["callbacks"], record]})
@@ -208,6 +215,7 @@ class ClassifierTrainer:
     def _test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
         images = replace(images, soft=None)  # only the heaviest class of a soft label counts
         data = ImageTensors([images], classifier.input_size, fit, len(images))
+        data = self.features.to_test(classifier, data, images.identity, fit)
         module = ClassifierTraining(classifier, nn.Identity(), self.recipe)
         trainer = build_trainer(self.trainer_config, enable_progress_bar=False)
         loader = ClassificationData(None, data, 0, self.recipe.batch_size, 0)
@@ -228,8 +236,10 @@ class ClassifierTrainer:
     def _fit(self, trainer: L.Trainer, data: TrainingSet, seed: int) -> ImageClassifier:
         L.seed_everything(seed, verbose=False)
         recipe, classifier = self.recipe, self._untrained(data)
-        module = ClassifierTraining(classifier, build(recipe.augmentation), recipe)
+        augmentation = nn.Identity() if classifier.freeze == LINEAR_PROBE else build(recipe.augmentation)
+        module = ClassifierTraining(classifier, augmentation, recipe)
         tensors = ImageTensors(data.parts, classifier.input_size, data.fit, recipe.steps * recipe.batch_size)
+        tensors = self.features.to_train(classifier, tensors, data.fingerprints, data.fit)
         options = (recipe.steps, recipe.batch_size, seed, recipe.synthetic_probability)
         if world().size > 1:
             torch.manual_seed(seed + 1000 * world().rank)  # augmentations, unlike initial weights, differ by rank
