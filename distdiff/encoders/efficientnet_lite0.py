@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 
-from distdiff.caching.fingerprint import fingerprint_files
+from distdiff.caching.fingerprint import fingerprint, fingerprint_files
 from distdiff.classification.config import check_pretrained
 from distdiff.classification.efficientnet import FEATURE_DIM, lite0_features, lite0_preprocessing, lite0_weights
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.config import LITE0
-from distdiff.encoders.source import EncoderContext, PretrainedSource
+from distdiff.encoders.source import REVISION, EncoderContext, PretrainedSource
 
 
 class Lite0Encoder(Encoder):
@@ -35,4 +35,13 @@ class EfficientNetLite0(PretrainedSource):
         return Lite0Encoder()
 
     def ingredients(self) -> dict[str, Any]:
-        return {"name": LITE0, "weights": fingerprint_files(lite0_weights())}
+        return _ingredients()
+
+
+def lite0_identity() -> str:
+    """The fingerprint of this encoder, as the manifest of an expanded dataset names it."""
+    return fingerprint({"revision": REVISION} | _ingredients())
+
+
+def _ingredients() -> dict[str, Any]:
+    return {"name": LITE0, "weights": fingerprint_files(lite0_weights())}
