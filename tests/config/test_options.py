@@ -33,7 +33,6 @@ COMMANDS = sorted(path.stem for path in CONFIG_DIR.glob("*.yaml") if path.stem n
 BY_NAME = {group.name: group for group in GROUPS}
 OPTIONS = [(group.name, option) for group in GROUPS if group.options_have_keys for option in OURS.options(group.name)]
 GIVEN = {
-    "encoder=hf": ["encoder.model=facebook/dinov2-small"],
     "generator=local": [f"generator.model={ROOT}/distdiff/assets/tiny_digits"],
 }
 FLIP = {"horizontal_flip": True}  # of a dataset, which these ask
@@ -139,7 +138,6 @@ def test_every_option_is_built_from_its_keys(tmp_path) -> None:
     }
     for group, option in OPTIONS:
         given = {f"augmentation/{name}": FLIP for name in ("default", "affine", "mixup", "cutmix")}
-        given["encoder/hf"] = {"model": "a/b"}
         node = load_option(group, option, **given.get(f"{group}/{option}", {}))
         if group == "energy":
             (need,) = signature_of(node[TARGET]).context
@@ -179,7 +177,7 @@ expansion.image_format expansion.quality expansion.save_size expansion.shard_siz
 expansion.max_failures
 train.steps train.batch_size train.learning_rate train.weight_decay train.label_smoothing train.synthetic_probability
 train.expanded train.where
-measure.expanded measure.where measure.metrics measure.judge_steps
+measure.expanded measure.where measure.metrics measure.judge_classifier measure.judge_augmentation measure.judge_steps
 study.methods study.rows study.seeds study.split study.objective
 trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.precision
 """
