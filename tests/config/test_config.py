@@ -129,7 +129,7 @@ MISTAKES = {
     "guidance.name=mine": "an option has the name of its YAML file; guidance=<option> chooses one",
     "encoder.guide=3": "encoder.guide=3 is not allowed: give keys, encoder.guide.<key>=...",
     "encoder.guide.stesp=3": "there is no such key; did you mean encoder.guide.steps?",
-    "encoder.guide.classifier=resnet5": "encoder.guide.classifier=resnet5 is not allowed: one of resnet18,",
+    "encoder.guide.classifier=resnet5": "encoder.guide.classifier=resnet5 is not allowed: one of efficientnet_lite0, resnet18,",
     "encoder.guide.steps=3": "encoder=clip does not read encoder.guide; it is for encoder=guide",
     "options.guidance=3": "options.guidance=3 is not allowed: give keys, options.guidance.<key>=...",
     "options.guidance.freedom.rho=3": "there is no such key; its keys: options.guidance.none, options.guidance.transform",
