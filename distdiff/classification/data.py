@@ -28,7 +28,10 @@ class ImageTensors(Dataset):
     The original images are the first set. A target is a label; if any image has a soft label, all targets are the
     probabilities of the classes, (classes,) float32. An image is read from the image cache or from memory, or decoded
     by the threads that prepare the next batches, or else decoded on demand. Its pixels are the same in all cases.
+    If `features` (n, D) is set, the features of an image take the place of its pixels, which are not read.
     """
+
+    features: torch.Tensor | None = None
 
     def __init__(
         self,
@@ -45,8 +48,9 @@ class ImageTensors(Dataset):
         each item has a third element: this weight for a synthetic image, and 1 for an original one.
         """
         self.parts = tuple(parts)
-        self.edge = 0 if centre is None else (size - centre) // 2
+        self.size = size
         self.side = size if centre is None else centre
+        self.edge = (size - self.side) // 2
         self.synthetic_weight = synthetic_weight
         self.where = [(number, position) for number, part in enumerate(parts) for position in range(len(part))]
         self.labels = [part.labels.tolist() for part in parts]
@@ -64,19 +68,26 @@ class ImageTensors(Dataset):
         return len(self.where)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int | torch.Tensor] | tuple[torch.Tensor, ...]:
-        shown = slice(self.edge, self.edge + self.side)
-        pair = to_floats(self._square(index)[shown, shown]), self._target(*self.where[index])
+        pair = self._input(index), self._target(*self.where[index])
         if self.synthetic_weight is None:
             return pair
         return *pair, torch.tensor(1.0 if index < self.num_original else self.synthetic_weight)
 
     def prepare(self, indices: Sequence[int], pool: ThreadPoolExecutor) -> None:
         """Lets `pool` decode the images at `indices`, except those that are on disk or in memory already."""
+        if self.features is not None:
+            return
         for index in indices:
             number, position = self.where[index]
             squares = self.squares[number]
             if not (squares.stored or index in self.decoded or index in self.pending):
                 self.pending[index] = pool.submit(squares.decode, position)
+
+    def _input(self, index: int) -> torch.Tensor:
+        if self.features is not None:
+            return self.features[index]
+        shown = slice(self.edge, self.edge + self.side)
+        return to_floats(self._square(index)[shown, shown])
 
     def _target(self, number: int, position: int) -> int | torch.Tensor:
         label = self.labels[number][position]

@@ -19,8 +19,11 @@ class ImageClassifier(nn.Module):
     """A backbone and a linear head, together with the preprocessing of their training images.
 
     `forward` maps images (B, 3, H, W) in [0, 1], of any size, to logits (B, num_classes). `features` maps the same
-    images to the head's input, (B, feature_dim).
+    images to the head's input, (B, feature_dim), and `forward` takes such features too, in place of the images.
+    `freeze` is the key of the option, for classifiers with pretrained weights.
     """
+
+    freeze = "none"
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class ImageClassifier(nn.Module):
         return self.backbone(self.preprocess(images))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.features(images))
+        return self.head(images if images.dim() == 2 else self.features(images))
 
 
 def _of_channels(name: str, value: float | Sequence[float]) -> tuple[float, float, float]:
@@ -94,6 +97,12 @@ def _resnet(
     model = ResNetModel(ResNetConfig(layer_type=layer_type, depths=depths, hidden_sizes=widths))
     normalization = (0.45 if mean is None else mean, 0.225 if std is None else std)
     return ImageClassifier(_PooledFeatures(model), widths[-1], num_classes, input_size, *normalization)
+
+
+def small_resnet(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
+    """A small residual network: three basic blocks, of 32, 64 and 128 channels."""
+    config = ResNetConfig(layer_type="basic", embedding_size=32, depths=[1, 1, 1], hidden_sizes=[32, 64, 128])
+    return ImageClassifier(_PooledFeatures(ResNetModel(config)), 128, num_classes, input_size, mean=0.45, std=0.225)
 
 
 def small_cnn(num_classes: int, *, input_size: Pixels) -> ImageClassifier:

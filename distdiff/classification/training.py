@@ -20,7 +20,9 @@ from torch import nn
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
+from distdiff.classification.config import LINEAR_PROBE, weights_version
 from distdiff.classification.data import ClassificationData, ImageTensors
+from distdiff.classification.features import FrozenFeatures
 from distdiff.classification.learning import RecordLearning
 from distdiff.classification.loss import class_weights
 from distdiff.classification.module import ClassifierTraining
@@ -35,7 +37,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.data.readable import checked, readable, say_unreadable
 from distdiff.data.splits.few_shot import draw_few_shot
 from distdiff.errors import Stopped, UserError, first_line
-from distdiff.keys import build
+from distdiff.keys import build, option_identity
 from distdiff.ranks.trainer import build_parallel_trainer, build_trainer, torch_flags_kept
 from distdiff.ranks.world import world
 
@@ -94,6 +96,8 @@ class ClassifierTrainer:
         self.trainer_config = trainer_config
         self.cache = cache
         self.running = Running() if running is None else running
+        backbone = option_identity(recipe.classifier) | weights_version(recipe.classifier)
+        self.features = FrozenFeatures(backbone, trainer_config, cache)
 
     def with_steps(self, steps: int) -> "ClassifierTrainer":
         """A trainer whose recipe differs from this trainer's recipe only in the number of `steps`."""
@@ -128,6 +132,7 @@ class ClassifierTrainer:
             "fit": data.fit,
             "precision": self.trainer_config.precision,
             "seed": seed,
+            **weights_version(self.recipe.classifier),
             **self.running.identity(),
         }
 
@@ -161,7 +166,9 @@ class ClassifierTrainer:
 
         def fill(folder: Path) -> None:
             originals = [replace(data.parts[0], soft=None)]  # only the heaviest class of a soft label counts
-            images = ImageTensors(originals, self._untrained(data).input_size, data.fit)
+            classifier = self._untrained(data)
+            images = self._images(classifier, originals, data.fit)
+            images = self.features.to_train(classifier, images, data.fingerprints[:1], data.fit)
             record = RecordLearning(images, self.recipe_for(data).steps)
             stage = self._stage(data, title, False, {})
             trainer = build_trainer(self.trainer_config, **stage | {"callbacks": [*stage["callbacks"], record]})
@@ -223,7 +230,8 @@ class ClassifierTrainer:
 
     def _test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
         images = replace(images, soft=None)  # only the heaviest class of a soft label counts
-        data = ImageTensors([images], self.recipe.loaded_size, fit, len(images), centre=classifier.input_size)
+        data = self._images(classifier, [images], fit, len(images))
+        data = self.features.to_test(classifier, data, images.identity, fit)
         module = ClassifierTraining(classifier, nn.Identity(), self.recipe)
         trainer = build_trainer(self.trainer_config, enable_progress_bar=False)
         trainer.test(module, ClassificationData(None, data, 0, self.recipe.batch_size, 0), verbose=False)
@@ -254,11 +262,14 @@ class ClassifierTrainer:
     def _fit(self, trainer: L.Trainer, data: TrainingSet, seed: int) -> ImageClassifier:
         L.seed_everything(seed, verbose=False)
         recipe, running, classifier = self.recipe_for(data), self.running, self._untrained(data)
+        probed = classifier.freeze == LINEAR_PROBE
         weights = class_weights(recipe, data.parts)
-        module = ClassifierTraining(classifier, build(recipe.augmentation), recipe, weights)
+        augmentation = nn.Identity() if probed else build(recipe.augmentation)
+        module = ClassifierTraining(classifier, augmentation, recipe, weights)
         batches, weight = recipe.steps * running.accumulated, recipe.synthetic_weight
-        draws = batches * recipe.batch_size
-        tensors = ImageTensors(data.parts, recipe.loaded_size, data.fit, draws, synthetic_weight=weight)
+        draws, centre = batches * recipe.batch_size, classifier.input_size if probed else None
+        tensors = ImageTensors(data.parts, recipe.loaded_size, data.fit, draws, centre, weight)
+        tensors = self.features.to_train(classifier, tensors, data.fingerprints, data.fit)
         if world().size > 1:
             torch.manual_seed(seed + 1000 * world().rank)  # augmentations, unlike initial weights, differ by rank
         data_module = ClassificationData(
@@ -289,8 +300,14 @@ class ClassifierTrainer:
         if self.running.watched is None:
             return None
         images = replace(self.running.watched[0], soft=None)
-        draws = batches * len(images)
-        return ImageTensors([images], self.recipe.loaded_size, data.fit, draws, centre=classifier.input_size)
+        watched = self._images(classifier, [images], data.fit, batches * len(images))
+        return self.features.to_test(classifier, watched, images.identity, data.fit)
+
+    def _images(
+        self, classifier: ImageClassifier, parts: list[LabelledImages], fit: str, samples: int = 0
+    ) -> ImageTensors:
+        """Images as the classifier sees them in a test: without augmentation, and the middle of larger squares."""
+        return ImageTensors(parts, self.recipe.loaded_size, fit, samples, centre=classifier.input_size)
 
     def _untrained(self, data: TrainingSet) -> ImageClassifier:
         return build(self.recipe.classifier, len(data.parts[0].class_names))

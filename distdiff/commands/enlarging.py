@@ -24,6 +24,9 @@ def _sizes(config: DictConfig) -> dict[str, int]:
             else ("classifier.input_size", config.classifier.input_size)
         )
         sizes[key] = size
+    if "measure" in config:
+        judge = config.measure.judge_classifier
+        sizes[f"options.classifier.{judge}.input_size"] = config.options.classifier[judge].input_size
     guide = config.encoder.get("guide") if "encoder" in config else None
     if guide is not None and config.encoder.get("checkpoint") is None and "image_energy" in needs_of(config.method):
         own = guide.input_size or config.options.classifier[guide.classifier].input_size

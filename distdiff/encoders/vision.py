@@ -94,6 +94,8 @@ class TransformersSource(PretrainedSource):
             return pinned(self.model, self.revision).resolved
 
     def ingredients(self) -> dict[str, Any]:
+        """Raises `UserError` if the model is on the hub and cannot be found: images could not be made later either."""
+        self.commit()
         return {
             "name": self.name,
             "model": fingerprint_model(vision_model_path(self.model), self.model, self.revision),

@@ -1,18 +1,27 @@
 """The judge, a classifier that is trained on many real images and on no synthetic images."""
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from omegaconf import DictConfig
 
+from distdiff.caching.fingerprint import plain
+from distdiff.caching.stages import StageCache
 from distdiff.classification.networks import ImageClassifier
+from distdiff.classification.recipe import Recipe, adamw_one_cycle
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.console.stages import display
 from distdiff.data.images import LabelledImages
+from distdiff.data.splits.carving import carve
 from distdiff.metrics.base import Features
 from distdiff.ranks.trainer import trainer_device
 
-SEED = 0  # the judge belongs to the dataset, not to a study seed
+SEED = 2**31 + 1  # the judge belongs to the dataset, not to a study seed, and differs from every guide's usual seed
+VALIDATION = 0.2  # the share of the pool that says when to stop
+FIRST_STEPS = 100  # of the first training; each following one has twice as many
+BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 32, 2e-3, 5e-4  # of its training
 BATCH = 200  # images in a batch; the features do not depend on this number
 CPU = torch.device("cpu")
 
@@ -47,10 +56,65 @@ class Judge:
         return Features(torch.cat(features), torch.tensor(images.labels), torch.cat(predicted))
 
 
-def train_judge(classifiers: ClassifierTrainer, pool: TrainingSet, steps: int, input_size: int) -> Judge:
+class JudgeTrainer:
     """Trains the judge on the dataset's whole training pool, from which studies draw their few images.
 
-    The `trainer` keys name the device on which the judge is trained and later runs.
+    The judge has a network of its own, `measure.judge_classifier`, and a recipe that no key of the downstream
+    classifier or of the guide changes. The `trainer` keys name the device on which it is trained and later runs.
     """
-    classifier = classifiers.plain().with_steps(steps).train(pool, SEED, "judge")
-    return Judge(classifier, input_size, pool.fit, trainer_device(classifiers.trainer_config))
+
+    def __init__(self, config: DictConfig, cache: StageCache) -> None:
+        self.most = config.measure.judge_steps
+        self.classifiers = ClassifierTrainer(judge_recipe(config), config.trainer, cache)
+
+    def train(self, pool: TrainingSet) -> Judge:
+        """Trains with more and more steps until the accuracy on the validation part of the pool stops rising.
+
+        Each training begins anew, because the learning rate falls to zero at its last step. Of equally accurate
+        classifiers, the one with the fewest steps is the judge. Without a validation part, since each class has a
+        single image, the first training is the only one.
+        """
+        part, validation = self._divided(pool)
+        best, highest = None, -1.0
+        for steps in step_counts(self.most):
+            trained = self.classifiers.with_steps(steps).train(part, SEED, "judge")
+            accuracy = self.classifiers.accuracy(trained, validation, pool.fit) if len(validation) else highest
+            if accuracy <= highest:
+                best = best or trained
+                break
+            best, highest = trained, accuracy
+        return Judge(best, best.input_size, pool.fit, trainer_device(self.classifiers.trainer_config))
+
+    def is_ready(self, pool: TrainingSet) -> bool:
+        """Whether the trainings that every judge needs are in the cache; the later ones then usually are too."""
+        part, _ = self._divided(pool)
+        needed = itertools.islice(step_counts(self.most), 2)
+        return all(self.classifiers.with_steps(steps).has(part, SEED) for steps in needed)
+
+    def _divided(self, pool: TrainingSet) -> tuple[TrainingSet, LabelledImages]:
+        """The images to train on, and the validation images, which are `VALIDATION` of each class."""
+        rest, validation = carve(pool.parts[0], VALIDATION, SEED)
+        identity = f"{pool.fingerprints[0]} without {VALIDATION} for validation, drawn with seed {SEED}"
+        return TrainingSet((rest,), (identity,), pool.fit), validation
+
+
+def step_counts(most: int) -> Iterator[int]:
+    """The numbers of steps of the judge's trainings, of which the last is `most`.
+
+    >>> list(step_counts(700)), list(step_counts(3))
+    ([100, 200, 400, 700], [3])
+    """
+    steps = min(FIRST_STEPS, most)
+    yield steps
+    while steps < most:
+        steps = min(2 * steps, most)
+        yield steps
+
+
+def judge_recipe(config: DictConfig) -> Recipe:
+    """The recipe with which the judge is trained, but for its number of steps."""
+    measure, options = config.measure, config.options
+    classifier = plain(options.classifier[measure.judge_classifier])
+    augmentation = plain(options.augmentation[measure.judge_augmentation])
+    optimizer = adamw_one_cycle(LEARNING_RATE, WEIGHT_DECAY)
+    return Recipe(classifier, augmentation, optimizer, measure.judge_steps, BATCH_SIZE)

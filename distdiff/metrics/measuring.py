@@ -1,6 +1,6 @@
 """Measures images with the metrics that `measure.metrics` names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +10,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
 from distdiff.keys import TARGET, build
 from distdiff.metrics.base import Features, Metric
+from distdiff.metrics.config import LEAST_ACCURACY
 from distdiff.metrics.judge import Judge
 from distdiff.metrics.reference import Reference, reference, remarks
 
@@ -31,6 +32,21 @@ def load_metrics(config: DictConfig) -> dict[str, Metric]:
     return metrics
 
 
+def with_doubt(made: Mapping[str, str], metrics: Iterable[str], accuracy: float | None) -> dict[str, str]:
+    """The remarks `made`, by metric. If the judge's accuracy is too low, each of the `metrics` has one that says so.
+
+    >>> with_doubt({}, ["coverage"], 0.3)
+    {'coverage': 'the judge labels only 30.0% of held-out images rightly (below 60%), so this value means little'}
+    """
+    if accuracy is None or accuracy >= LEAST_ACCURACY:
+        return dict(made)
+    doubt = (
+        f"the judge labels only {accuracy:.1%} of held-out images rightly (below {LEAST_ACCURACY:.0%}), so this value "
+        "means little"
+    )
+    return {name: "; ".join(filter(None, (made.get(name), doubt))) for name in metrics}
+
+
 @dataclass(frozen=True)
 class Measured:
     """The result of measuring a set of images.
@@ -46,13 +62,22 @@ class Measured:
 class Measurer:
     """Compares images with the `real` images by each of the `metrics`, using the features of `judge`.
 
-    The features of the real and of the held-out images are computed only once, when they are first needed.
+    The features of the real and of the held-out images are computed only once, when they are first needed. If
+    `held_out` is given, and the judge's accuracy on these images is below `LEAST_ACCURACY`, each value has a remark that
+    says so.
     """
 
-    def __init__(self, metrics: Mapping[str, Metric], judge: Judge, real: LabelledImages) -> None:
+    def __init__(
+        self,
+        metrics: Mapping[str, Metric],
+        judge: Judge,
+        real: LabelledImages,
+        held_out: LabelledImages | None = None,
+    ) -> None:
         self.metrics = metrics
         self.judge = judge
         self.images = real
+        self.held_out = held_out
         self._held_out: tuple[LabelledImages, Features] | None = None
 
     @cached_property
@@ -68,7 +93,7 @@ class Measurer:
         """The values of all metrics for the images `generated`, with remarks on these values."""
         seen = self.judge(generated)
         values = {name: float(metric(self.real, seen)) for name, metric in self.metrics.items()}
-        return Measured(values, remarks(self.metrics, self.real, seen))
+        return Measured(values, with_doubt(remarks(self.metrics, self.real, seen), self.metrics, self._accuracy()))
 
     def reference(self, held_out: LabelledImages) -> Reference:
         """The baseline values, which result from comparing real images with real images; `held_out` may be empty."""
@@ -81,6 +106,9 @@ class Measurer:
         """
         seen = self._seen_held_out(held_out)
         return None if seen is None else seen.accuracy
+
+    def _accuracy(self) -> float | None:
+        return None if self.held_out is None else self.judge_accuracy(self.held_out)
 
     def _seen_held_out(self, held_out: LabelledImages) -> Features | None:
         if not len(held_out):

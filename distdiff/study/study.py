@@ -23,8 +23,7 @@ from distdiff.expansion.generators import Generators
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.naming import row_name
 from distdiff.links import link
-from distdiff.metrics.judge import SEED as JUDGE_SEED
-from distdiff.metrics.judge import train_judge
+from distdiff.metrics.judge import JudgeTrainer
 from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
@@ -88,6 +87,7 @@ class Study:
         self.classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, self.cache)
         self.largest: int | None = None  # known once there is a plan
         self.runnings: dict[str, Running] = {}  # of each row, once the images that are watched are loaded
+        self.judges = JudgeTrainer(config, self.cache)
         self.timer = StageTimer(self.cache)
 
     def plan(self) -> StudyPlan:
@@ -131,9 +131,8 @@ class Study:
         """The results of all rows by name, and the judge's accuracy on the held-out images."""
         results = {name: MethodResult(name) for name in self.rows}
         with whole.step("judge"), self.timer("judge"):
-            steps, input_size = self.config.measure.judge_steps, self.config.classifier.input_size
-            judge = train_judge(self.classifiers, plan.pool, steps, input_size)
-        measurer = Measurer(self.metrics, judge, plan.pool.parts[0])
+            judge = self.judges.train(plan.pool)
+        measurer = Measurer(self.metrics, judge, plan.pool.parts[0], plan.held_out)
         for seed_plan in plan.seeds:
             title = f"seed {seed_plan.seed}: guide"
             with whole.step(title) if self.assembly.encoders.trains else nullcontext(), self.timer("guide"):
@@ -147,7 +146,7 @@ class Study:
 
     def _steps(self, plan: StudyPlan) -> Iterator[Step]:
         """The stages of the study, in the order in which they are carried out."""
-        yield judge_step(self.classifiers.plain().with_steps(self.config.measure.judge_steps), plan.pool, JUDGE_SEED)
+        yield judge_step(self.judges.is_ready(plan.pool))
         for of_seed in plan.seeds:
             if self.assembly.encoders.trains:
                 ready = self.assembly.encoders.is_ready(of_seed.data, of_seed.seed)

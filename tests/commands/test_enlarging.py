@@ -23,13 +23,16 @@ def folder_of(place: Path, size: tuple[int, int]) -> Path:
     return place
 
 
+JUDGE = "options.classifier.small_resnet.input_size"
+
+
 @pytest.mark.parametrize(
     ("size", "given", "said"),
     [
         ((32, 32), ["run", "generator=sd15"], ["enlarged 16 times, to generator.resolution=512; generator.resolution=32"]),
         ((32, 32), ["run", "classifier=resnet18"], ["enlarged 7 times, to classifier.input_size=224; classifier.input_size=32"]),
         ((32, 32), ["train", "classifier=resnet18"], ["usually 32 pixels a side, are enlarged 7 times"]),
-        ((100, 30), ["measure", "classifier.input_size=64"], ["usually 30 pixels a side", "classifier.input_size=32"]),
+        ((100, 30), ["measure", f"{JUDGE}=64"], ["usually 30 pixels a side", f"{JUDGE}=32"]),
         ((32, 32), ["expand", "encoder.guide.classifier=resnet18"], ["enlarged 7 times, to encoder.guide.input_size=224"]),
         ((32, 32), ["preview", "generator.resolution=72"], ["enlarged 2.25 times, to generator.resolution=72"]),
         ((32, 32), ["run", "classifier.input_size=64", "generator.resolution=64"], []),

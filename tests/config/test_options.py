@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import fields
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, OmegaConf
 
 from distdiff.caching.stages import StageCache
+from distdiff.classification.config import NETWORK_PACKAGE, WEIGHTS_PACKAGE
 from distdiff.classification.networks import ImageClassifier
 from distdiff.commands.configuration import load_option
 from distdiff.commands.groups import GROUPS
@@ -33,7 +35,6 @@ COMMANDS = sorted(path.stem for path in CONFIG_DIR.glob("*.yaml") if path.stem n
 BY_NAME = {group.name: group for group in GROUPS}
 OPTIONS = [(group.name, option) for group in GROUPS if group.options_have_keys for option in OURS.options(group.name)]
 GIVEN = {
-    "encoder=hf": ["encoder.model=facebook/dinov2-small"],
     "generator=local": [f"generator.model={ROOT}/distdiff/assets/tiny_digits"],
 }
 FLIP = {"horizontal_flip": True}  # of a dataset, which these ask
@@ -43,6 +44,7 @@ IS_THERE = "distdiff.data.config.check_root_is_there"
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_every_group_composes_and_validates(command: str, monkeypatch) -> None:
     monkeypatch.setattr(IS_THERE, lambda dataset: None)
+    monkeypatch.setattr("distdiff.classification.config.find_spec", lambda name: name)  # as if all were installed
     for group in Command(command, GROUPS).groups:
         # A dataset is the same to every command, and there are many.
         for option in ("digits", "imagefolder") if group == "dataset" and command != "train" else OURS.options(group):
@@ -138,9 +140,11 @@ def test_every_option_is_built_from_its_keys(tmp_path) -> None:
         "selection": (Selection, ()),
         "encoder": (EncoderSource, (encoder_context,)),
     }
+    lacking = set() if find_spec(NETWORK_PACKAGE) and find_spec(WEIGHTS_PACKAGE) else {"efficientnet_lite0"}
     for group, option in OPTIONS:
+        if option in lacking:
+            continue
         given = {f"augmentation/{name}": FLIP for name in ("default", "affine", "mixup", "cutmix")}
-        given["encoder/hf"] = {"model": "a/b"}
         node = load_option(group, option, **given.get(f"{group}/{option}", {}))
         if group == "energy":
             (need,) = signature_of(node[TARGET]).context
@@ -182,7 +186,7 @@ optimizer.name
 train.steps train.epochs train.budget train.batch_size train.label_smoothing train.class_weights train.mixing
 train.synthetic_probability train.synthetic_weight train.resize
 train.expanded train.where
-measure.expanded measure.where measure.metrics measure.judge_steps
+measure.expanded measure.where measure.metrics measure.judge_classifier measure.judge_augmentation measure.judge_steps
 study.methods study.rows study.seeds study.split study.objective
 trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.precision
 """

@@ -19,6 +19,7 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
 from distdiff.data.datasets import load_dataset
 from distdiff.encoders.base import Encoder
+from distdiff.encoders.vision import TransformersSource
 from distdiff.energy.images import ImageEnergy
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.job import ExpansionJob
@@ -100,7 +101,7 @@ def test_the_published_transform_sees_a_plain_resize_of_the_decoders_range(encod
     assert not torch.allclose(features.norm(dim=1), torch.ones(2))
 
 
-def test_a_fingerprint_follows_content_and_nothing_else(saved, classifier_files, tmp_path: Path) -> None:
+def test_a_fingerprint_follows_content_and_nothing_else(saved, classifier_files, tmp_path: Path, monkeypatch) -> None:
     def identity(*overrides: str) -> str:
         return source_of(*overrides).identity(data=None, seed=0)
 
@@ -116,6 +117,7 @@ def test_a_fingerprint_follows_content_and_nothing_else(saved, classifier_files,
     assert identity(f"encoder.checkpoint={file}", "encoder.guide.input_size=64") != of_file
     unread = ["encoder.guide.steps=3", "encoder.guide.augmentation=none"]
     assert identity(f"encoder.checkpoint={file}", *unread) == of_file
+    monkeypatch.setattr(TransformersSource, "commit", lambda source: None)  # as if the hub had been asked
     assert identity("encoder=hf", "encoder.model=a/b") != identity(
         "encoder=hf", "encoder.model=a/b", "encoder.revision=x"
     )

@@ -17,11 +17,10 @@ from distdiff.commands.measure import measure
 from distdiff.data.images import LabelledImages
 from distdiff.data.sources import digits
 from distdiff.errors import UserError
-from distdiff.metrics import judge as judging
 from distdiff.metrics.base import Features, Metric
 from distdiff.metrics.coverage import Coverage
 from distdiff.metrics.frechet_distance import FrechetDistance
-from distdiff.metrics.judge import BATCH, Judge, train_judge
+from distdiff.metrics.judge import BATCH, Judge
 from distdiff.metrics.label_consistency import LabelConsistency
 from distdiff.metrics.measuring import Measurer
 from distdiff.metrics.reference import reference
@@ -50,25 +49,6 @@ def test_the_judge_and_its_batches_are_on_its_device_and_the_features_come_back(
     found = Judge(classifier, 8, "squash", torch.device("meta"))(images)
     assert classifier.seen == [("meta", "meta", BATCH), ("meta", "meta", 30)]
     assert {part.device.type for part in (found.features, found.labels, found.predicted)} == {"cpu"}
-
-
-def test_the_judge_runs_on_the_device_of_the_trainer_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = compose("measure", [])
-    asked = []
-
-    class Classifiers:
-        trainer_config = config.trainer
-
-        def with_steps(self, steps: int) -> "Classifiers":
-            return self
-
-        def train(self, *_: object) -> nn.Module:
-            return SeesRed()
-
-    monkeypatch.setattr(judging, "trainer_device", lambda keys: asked.append(keys) or torch.device("meta"))
-    pool = type("Pool", (), {"fit": "squash"})()
-    assert train_judge(Classifiers(), pool, 3, 8).device == torch.device("meta")
-    assert asked == [config.trainer]
 
 
 METRICS = {
@@ -179,8 +159,9 @@ def test_the_judges_accuracy_is_on_held_out_images(images: LabelledImages) -> No
 
 
 def test_measure_says_how_good_the_judge_is_and_marks_what_is_from_too_few_images(
-    small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("distdiff.metrics.measuring.LEAST_ACCURACY", 0.0)
     data = ["dataset.per_class=null", "dataset.max_images=20", f"paths.output_dir={tmp_path}/outputs"]
     made = expand(compose("expand", [*small_run, *data, "guidance=none", "expansion.factor=1"]), tmp_path)
     capsys.readouterr()
@@ -201,6 +182,35 @@ def test_measure_says_how_good_the_judge_is_and_marks_what_is_from_too_few_image
     assert f"* frechet distance: {remark}" in said
     assert "* baseline value of frechet distance: no more images (10) than" in said
     assert f"The judge labels {results['judge_accuracy']:.1%} of" in said
+
+
+def test_every_measure_of_a_judge_below_sixty_percent_is_marked(images: LabelledImages) -> None:
+    held_out = images.select(range(200, 300))
+    for share, doubted in ((0.59, True), (0.6, False)):
+        judge = RightFor(round(share * 100))
+        measurer = Measurer(METRICS, Judge(judge, 8, "squash"), images.select(range(100)), held_out)
+        judge.labels = held_out.labels
+        assert measurer.judge_accuracy(held_out) == pytest.approx(share)
+        judge.labels = images.labels[100:130]
+        remarks = measurer.measured(images.select(range(100, 130))).remarks
+        assert remarks.keys() == (METRICS.keys() if doubted else set())
+        if doubted:
+            assert all("the judge labels only 59.0% of held-out images rightly" in words for words in remarks.values())
+
+
+class RightFor(SeesRed):
+    """A classifier that is right for the first `count` images of those with `labels`."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        if len(pixels) != len(self.labels):
+            return super().features(pixels)
+        right = torch.arange(len(self.labels)) < self.count
+        labels = torch.where(right, torch.as_tensor(self.labels), (torch.as_tensor(self.labels) + 1) % 10)
+        return nn.functional.one_hot(labels, 10).float()
 
 
 def test_a_metric_may_not_be_called_like_what_lies_beside_the_values(tmp_path: Path) -> None:
