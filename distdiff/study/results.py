@@ -18,7 +18,7 @@ from distdiff.study.runs import MethodResult, RunResult
 from distdiff.study.statistics import paired_difference
 from distdiff.wording import some
 
-NOT_COLUMNS = ("measures", "remarks", "correct")
+NOT_COLUMNS = ("scores", "measures", "remarks", "correct")
 COLUMNS = ["method", *(item.name for item in fields(RunResult) if item.name not in NOT_COLUMNS)]  # of results.csv
 OF_A_RUN = ("seed", "training_seed", "accuracy", "validation_accuracy", "steps", "classifier", "augmentation")
 # The columns of a row in results.json and results.csv besides the measures.
@@ -62,6 +62,11 @@ class StudyResults:
 
     def row(self, method: str) -> MethodResult | None:
         return next((row for row in self.rows if row.method == method), None)
+
+    @property
+    def scores(self) -> list[str]:
+        """The names of what is known of each classifier's test besides its accuracy."""
+        return list(dict.fromkeys(name for row in self.rows for run in row.runs for name in run.scores))
 
     @property
     def baselines(self) -> list[str]:
@@ -137,9 +142,9 @@ class StudyResults:
             "accuracy": row.accuracies,
             "accuracy_mean": row.mean("accuracy"),
             "accuracy_std": row.accuracy_std,
-            "runs": [{name: getattr(run, name) for name in OF_A_RUN} for run in row.runs],
+            "runs": [{name: getattr(run, name) for name in OF_A_RUN} | run.scores for run in row.runs],
             "num_train": row.runs[0].num_train,
-            **{name: row.mean(name) for name in self.measures},
+            **{name: row.mean(name) for name in (*self.scores, *self.measures)},
             **({"remarks": row.remarks} if row.remarks else {}),
             **{f"difference_to_{comparison.baseline}": comparison.as_dict() for comparison in of_row},
             "seeds": row.values("seed"),
@@ -152,8 +157,9 @@ class StudyResults:
         (directory / "results.json").write_text(text + "\n", encoding="utf-8")
         with open(directory / "results.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow([*COLUMNS, *self.measures])
+            further = [*self.scores, *self.measures]
+            writer.writerow([*COLUMNS, *further])
             for row in self.rows:
                 for run in row.runs:
                     values = [getattr(run, name) for name in COLUMNS[1:]]
-                    writer.writerow([row.method, *values, *map(run.measures.get, self.measures)])
+                    writer.writerow([row.method, *values, *map(run.figures().get, further)])

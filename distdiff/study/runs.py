@@ -13,7 +13,8 @@ class RunResult:
     """The result of one row under one data seed and one training seed.
 
     `training_seed` counts from 0 under each data seed. `steps`, `classifier` and `augmentation` say how the classifier
-    was trained, and `validation_accuracy` is None if validation images were not needed. `measures` holds the value of
+    was trained, and `validation_accuracy` is None if validation images were not needed. `scores` holds what else was found
+    when the classifier was tested, by name. `measures` holds the value of
     each measure that applies to the row's images, by the measure's name. `remarks` holds remarks on some of these
     measures, by the measure's name too. `correct` (n,) says of each test image whether the classifier labels it rightly.
     """
@@ -27,13 +28,14 @@ class RunResult:
     augmentation: str | None = None
     validation_accuracy: float | None = None
     expanded: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
     measures: dict[str, float] = field(default_factory=dict)
     remarks: dict[str, str] = field(default_factory=dict)
     correct: np.ndarray | None = None
 
     def figures(self) -> dict[str, float]:
-        """The accuracy and the measures, by name."""
-        return {"accuracy": self.accuracy, **self.measures}
+        """The accuracy, the other scores and the measures, by name."""
+        return {"accuracy": self.accuracy, **self.scores, **self.measures}
 
 
 @dataclass
@@ -57,13 +59,13 @@ class MethodResult:
         return [fmean(run.accuracy for run in runs) for runs in self.of_seeds()]
 
     def mean(self, name: str) -> float | None:
-        """The mean over data seeds of the accuracy, or of the measure called `name`.
+        """The mean over data seeds of the accuracy, of another score, or of the measure called `name`.
 
-        Seeds without the measure are left out. The result is None if no seed has the measure.
+        The value of a data seed is the mean over its training seeds. Seeds without it are left out. The result is None if
+        no seed has one.
         """
-        if name == "accuracy":
-            return fmean(self.accuracies)
-        values = [figures[name] for runs in self.of_seeds() if name in (figures := runs[0].figures())]
+        of_seeds = [[run.figures()[name] for run in runs if name in run.figures()] for runs in self.of_seeds()]
+        values = [fmean(values) for values in of_seeds if values]
         return fmean(values) if values else None
 
     @property

@@ -26,11 +26,11 @@ PLAIN: Mapping[str, Callable[[str], Any]] = {  # columns, and how their text is 
     **dict.fromkeys(("classifier", "augmentation", "expanded"), str),
 }
 CODED: Mapping[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {  # columns, how they are written and read
-    **dict.fromkeys(("measures", "remarks"), (json.dumps, json.loads)),
+    **dict.fromkeys(("scores", "measures", "remarks"), (json.dumps, json.loads)),
     "correct": (lambda value: _packed(value), lambda text: _unpacked(text)),
 }
 NAMES = [item.name for item in fields(RunResult)]
-COLUMNS = ["fingerprint", "method", *NAMES]
+COLUMNS = ["method", *NAMES, "fingerprint"]  # a line that is cut off has no whole fingerprint
 
 
 class RunsTable:
@@ -56,7 +56,7 @@ class RunsTable:
             return
         with writing_to(self.path.parent, KEY), held(self.path.with_name(f".{self.path.name}.lock")):
             if fingerprint not in self._read(self.path):
-                _append(self.path, [fingerprint, method, *(_text(name, getattr(run, name)) for name in NAMES)])
+                _append(self.path, [method, *(_text(name, getattr(run, name)) for name in NAMES), fingerprint])
 
     def _check(self, path: Path) -> None:
         """Makes the folder of the table. Raises `UserError` if the file is no such table."""
@@ -64,8 +64,8 @@ class RunsTable:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise UserError(f"{KEY}={path} is not allowed: it is a folder")
-            first = _lines(path)[:1] if path.is_file() else []
-        if first and first[0] != COLUMNS:
+            first = _first_line(path) if path.is_file() else b""
+        if not _line(COLUMNS).startswith(first):
             raise UserError(f"{KEY}={path} is not allowed: the file is there and is no table of runs; name another one")
 
     def _read(self, path: Path) -> dict[str, RunResult]:
@@ -77,7 +77,7 @@ class RunsTable:
         found = {}
         for values in lines[1:]:
             if (run := _run(values)) is not None:
-                found.setdefault(values[0], run)
+                found.setdefault(values[-1], run)
         return found
 
 
@@ -87,14 +87,21 @@ def _lines(path: Path) -> list[list[str]]:
     return [next(csv.reader([line]), []) for line in text.split("\n") if line]
 
 
+def _first_line(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.readline(len(_line(COLUMNS)) + 1).replace(b"\r\n", b"\n")
+
+
 def _append(path: Path, values: list[str]) -> None:
     """Appends a line, on a line of its own even if a crash cut off the one before."""
-    with open(path, "a+b") as file:
-        is_new = file.seek(0, os.SEEK_END) == 0
-        file.seek(-1 if not is_new else 0, os.SEEK_END)
-        torn = file.read(1) not in (b"", b"\n")
-        lines = [COLUMNS] * is_new + [values]
-        file.write(b"\n" * torn + b"".join(map(_line, lines)))
+    has_columns = path.is_file() and _first_line(path) == _line(COLUMNS)
+    with open(path, "ab+" if has_columns else "wb+") as file:
+        if has_columns:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"" if file.read(1) == b"\n" else b"\n")
+        else:
+            file.write(_line(COLUMNS))
+        file.write(_line(values))
         file.flush()
         os.fsync(file.fileno())
 
@@ -117,7 +124,7 @@ def _run(values: list[str]) -> RunResult | None:
         return None
     read = {name: PLAIN[name] if name in PLAIN else CODED[name][1] for name in NAMES}
     try:
-        found = {name: read[name](text) if text else None for name, text in zip(NAMES, values[2:], strict=True)}
+        found = {name: read[name](text) if text else None for name, text in zip(NAMES, values[1:-1], strict=True)}
     except ValueError:
         return None
     run = RunResult(**found)
@@ -131,5 +138,8 @@ def _packed(correct: np.ndarray) -> str:
 
 
 def _unpacked(text: str) -> np.ndarray:
-    count, _, bits = text.partition(":")
-    return np.unpackbits(np.frombuffer(base64.b64decode(bits, validate=True), np.uint8), count=int(count)).astype(bool)
+    count, _, coded = text.partition(":")
+    packed = np.frombuffer(base64.b64decode(coded, validate=True), np.uint8)
+    if len(packed) != -(-int(count) // 8):
+        raise ValueError(f"{count} bits do not fit into {len(packed)} bytes")
+    return np.unpackbits(packed, count=int(count)).astype(bool)

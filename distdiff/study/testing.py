@@ -1,6 +1,6 @@
 """Tests a classifier and notes which images it labels rightly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,19 +13,27 @@ from distdiff.ranks.world import world
 
 
 @dataclass(frozen=True)
-class Tested:
-    """The fraction of images that are labelled rightly, and for each image whether it is, (n,) bool."""
+class Outcome:
+    """The fraction of images that are labelled rightly, and for each image whether it is, (n,) bool.
+
+    `scores` are further numbers by name, which the study reports beside the accuracy.
+    """
 
     accuracy: float
     correct: np.ndarray
+    scores: dict[str, float] = field(default_factory=dict)
 
 
-def tested(classifiers: ClassifierTrainer, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Tested:
+def outcome_of(
+    classifiers: ClassifierTrainer, classifier: ImageClassifier, images: LabelledImages, fit: str
+) -> Outcome:
     """Tests `classifier` on `images`, by the leading rank. All ranks get the result."""
-    return world().once(lambda: _tested(classifiers, classifier, images, fit))
+    return world().once(lambda: _outcome_of(classifiers, classifier, images, fit))
 
 
-def _tested(classifiers: ClassifierTrainer, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Tested:
+def _outcome_of(
+    classifiers: ClassifierTrainer, classifier: ImageClassifier, images: LabelledImages, fit: str
+) -> Outcome:
     predicted: list[torch.Tensor] = []
 
     def note(_: nn.Module, __: object, logits: torch.Tensor) -> None:
@@ -36,4 +44,4 @@ def _tested(classifiers: ClassifierTrainer, classifier: ImageClassifier, images:
         accuracy = classifiers.accuracy(classifier, images, fit)
     finally:
         noting.remove()
-    return Tested(accuracy, torch.cat(predicted).numpy() == images.labels)
+    return Outcome(accuracy, torch.cat(predicted).numpy() == images.labels)

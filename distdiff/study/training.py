@@ -8,13 +8,14 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
+from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.data.images import LabelledImages
 from distdiff.study.runs import RunResult
 from distdiff.study.search import best, label
 from distdiff.study.seeds import training_seed
-from distdiff.study.testing import tested
+from distdiff.study.testing import outcome_of
 from distdiff.tracking.loggers import stage_logger
 
 Timer = Callable[[str], AbstractContextManager[None]]
@@ -41,7 +42,11 @@ class RowTraining:
 
     def choose(self) -> Recipe:
         """The recipe whose classifier, trained with the first training seed, is the best on validation images."""
-        return best(self.recipes, lambda recipe: self._validated(recipe, 0, f"{self.title}: search"))
+
+        def accuracy_of(recipe: Recipe) -> float:
+            return self._validated(recipe, self._trained(recipe, 0, f"{self.title}: search"))
+
+        return best(self.recipes, accuracy_of)
 
     def results(self, recipe: Recipe, numbers: Iterable[int], timer: Timer) -> Iterable[RunResult]:
         """Trains and tests a classifier for each of the training seeds with these `numbers`."""
@@ -50,8 +55,8 @@ class RowTraining:
             with timer(f"train {self.name}"):
                 classifier = self._trained(recipe, number, f"{self.title}: train")
             with timer("test"):
-                result = tested(classifiers, classifier, self.held_out, self.data.fit)
-                validated = None if self.validation is None else self._validated(recipe, number, self.title)
+                result = outcome_of(classifiers, classifier, self.held_out, self.data.fit)
+                validated = None if self.validation is None else self._validated(recipe, classifier)
             yield RunResult(
                 seed=self.seed,
                 accuracy=result.accuracy,
@@ -61,15 +66,14 @@ class RowTraining:
                 classifier=recipe.classifier["name"],
                 augmentation=recipe.augmentation["name"],
                 validation_accuracy=validated,
+                scores=result.scores,
                 correct=result.correct,
             )
 
-    def _validated(self, recipe: Recipe, number: int, title: str) -> float:
-        """The accuracy on validation images, which all ranks get from the leading rank."""
-        classifier = self._trained(recipe, number, title)
-        return tested(self._classifiers(recipe), classifier, self.validation, self.data.fit).accuracy
+    def _validated(self, recipe: Recipe, classifier: ImageClassifier) -> float:
+        return outcome_of(self._classifiers(recipe), classifier, self.validation, self.data.fit).accuracy
 
-    def _trained(self, recipe: Recipe, number: int, title: str):
+    def _trained(self, recipe: Recipe, number: int, title: str) -> ImageClassifier:
         place = f"train/{self.name}/seed{self.seed}"
         if number:
             place = f"{place}/training{number}"

@@ -180,7 +180,8 @@ expansion.max_failures
 train.steps train.batch_size train.learning_rate train.weight_decay train.label_smoothing train.synthetic_probability
 train.expanded train.where
 measure.expanded measure.where measure.metrics measure.judge_steps
-study.methods study.rows study.seeds study.split study.objective
+study.methods study.rows study.seeds study.training_seeds study.tune_steps study.table study.split study.objective
+study.best study.best.classifiers study.best.augmentations study.best.steps
 trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.precision
 """
 

@@ -39,9 +39,7 @@ def test_its_variance_estimates_that_of_the_mean_in_a_nested_normal_model(sigmas
     rng = np.random.default_rng(0)
     s, t, i = (sigma**2 for sigma in sigmas)
     between = (s + t / trainings) / seeds * (seeds - 1) / seeds
-    expected = (
-        between + t / (seeds * trainings) * (trainings - 1) / trainings + i / images * (images - 1) / images
-    )
+    expected = between + t / (seeds * trainings) * (trainings - 1) / trainings + i / images * (images - 1) / images
     found = [
         bootstrap_means(nested(rng, (seeds, trainings, images), sigmas)[None], resamples=300, seed=repeat).var()
         for repeat in range(repeats)
