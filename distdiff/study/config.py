@@ -1,7 +1,7 @@
 """The `study` keys, and the checks on a study's rows that run before anything loads."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -43,7 +43,7 @@ class StudyKeys:
         at_least=1, at_most=10**9
     )  # each row takes the number that is best on validation
     table: str | None = key()  # a .csv file of finished runs, which are not made again
-    best: BestKeys = field(default_factory=BestKeys)
+    best: BestKeys = key()
     split: str | None = key(choices=("test", "validation"))  # null: see the group's `defaults`
     objective: str = key()  # what a job returns to a sweeper, of the chosen row: accuracy or one of the measures
 
