@@ -98,6 +98,10 @@ class Recipe:
             )
         return self.with_steps(steps)
 
+    def longer(self, times: int) -> "Recipe":
+        """This recipe with so many times as many steps or epochs."""
+        return replace(self, steps=self.steps and times * self.steps, epochs=self.epochs and times * self.epochs)
+
     def with_steps(self, steps: int) -> "Recipe":
         return replace(self, steps=steps, epochs=None)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from omegaconf import DictConfig
 
-from distdiff.caching.fingerprint import plain
+from distdiff.caching.fingerprint import fingerprint, plain
 from distdiff.caching.stages import StageCache
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe, adamw_one_cycle
@@ -90,6 +90,12 @@ class JudgeTrainer:
         part, _ = self._divided(pool)
         needed = itertools.islice(step_counts(self.most), 2)
         return all(self.classifiers.with_steps(steps).has(part, SEED) for steps in needed)
+
+    def identity(self, pool: TrainingSet) -> str:
+        """Identifies the judge, before it is trained."""
+        part, _ = self._divided(pool)
+        first = self.classifiers.with_steps(next(step_counts(self.most)))
+        return fingerprint({"first": first.ingredients(part, SEED), "most": self.most})
 
     def _divided(self, pool: TrainingSet) -> tuple[TrainingSet, LabelledImages]:
         """The images to train on, and the validation images, which are `VALIDATION` of each class."""

@@ -35,7 +35,7 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
         for column, p in enumerate(positions)
     }
     for row in results.rows:
-        directory = row.seeds[0].expanded
+        directory = row.runs[0].expanded
         if directory is None:
             continue
         selected = PLUS in row.method

@@ -10,11 +10,12 @@ from distdiff.console.progress import console
 from distdiff.metrics.base import Metric
 from distdiff.metrics.measuring import Measured
 from distdiff.metrics.reference import Reference
-from distdiff.study.methods import ORIGINAL, UNGUIDED
-from distdiff.study.results import MethodResult, StudyResults
-from distdiff.study.statistics import PairedDifference
+from distdiff.study.comparisons import Comparison
+from distdiff.study.results import StudyResults
+from distdiff.study.runs import MethodResult
+from distdiff.study.statistics import Interval
 
-METHOD, NOTHING = "method", "–"
+METHOD, NOTHING, P_VALUE = "method", "–", "p"
 MARK = "*"  # on a figure that has a footnote
 LONG = 14  # characters; a longer title has one word per line
 ARROWS = {True: " ↑", False: " ↓", None: ""}
@@ -22,10 +23,11 @@ ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 def print_results(results: StudyResults) -> None:
     """Prints the accuracies and the measures, one row per method in each table, then the conclusions."""
-    seeds = len(results.rows[0].seeds)
-    heading = f"{results.dataset}: accuracy on {results.split} data, {seeds} seed{'s' if seeds > 1 else ''}"
+    heading = f"{results.dataset}: accuracy on {results.split} data, {results.design}"
     console.print()
     console.print(_table(heading, *accuracy_rows(results)))
+    for line in results.captions():
+        console.print(line)
     if len(rows := measure_rows(results)) > 1:
         console.print()
         console.print(_table("expanded images against the real ones", *rows))
@@ -102,20 +104,39 @@ def footnotes(remarks: Mapping[str, str]) -> list[str]:
 def accuracy_rows(results: StudyResults) -> list[list[str]]:
     """The column titles, then one row per method.
 
-    A row has the method's accuracy, and the differences from the accuracies of `ORIGINAL` and `UNGUIDED`.
+    A row has the method's accuracy, and its differences from the accuracies of `results.baselines`, each with Holm's
+    adjusted p-value if there are several data seeds.
     """
-    titles = [METHOD, "images", "accuracy", f"vs {ORIGINAL}", f"vs {UNGUIDED}"]
+    has_p_values = any(comparison.holm is not None for comparison in results.comparisons.values())
+    titles = [METHOD, "images", "accuracy"]
+    for baseline in results.baselines:
+        titles += [f"vs {baseline}", P_VALUE] if has_p_values else [f"vs {baseline}"]
+    rows = []
+    for row in results.rows:
+        cells = [row.method, f"{row.runs[0].num_train:,}", spread(row.mean("accuracy"), row.accuracy_std)]
+        for baseline in results.baselines:
+            comparison = results.comparisons.get((row.method, baseline))
+            cells += [half_width(comparison), *([_p_value(comparison)] if has_p_values else [])]
+        rows.append(cells)
+    return [titles, *rows]
+
+
+def comparison_rows(results: StudyResults) -> list[list[str]]:
+    """The column titles, then one row for each difference with both of its simultaneous intervals; empty without these."""
+    titles = ["difference", "mean", "Student t interval", "bootstrap interval", "p", f"Holm's {P_VALUE}"]
     rows = [
         [
-            row.method,
-            f"{row.seeds[0].num_train:,}",
-            spread(row.mean("accuracy"), row.accuracy_std),
-            interval(results.difference(row.method, ORIGINAL)),
-            interval(results.difference(row.method, UNGUIDED)),
+            f"{comparison.method} − {comparison.baseline}",
+            f"{comparison.mean:+.3f}",
+            _ends(comparison.simultaneous),
+            _ends(comparison.bootstrap),
+            f"{comparison.difference.p_value:.3f}",
+            f"{comparison.holm:.3f}",
         ]
-        for row in results.rows
+        for comparison in results.comparisons.values()
+        if comparison.simultaneous is not None
     ]
-    return [titles, *rows]
+    return [titles, *rows] if rows else []
 
 
 def measure_rows(results: StudyResults) -> list[list[str]]:
@@ -125,7 +146,7 @@ def measure_rows(results: StudyResults) -> list[list[str]]:
     rows = [
         [row.method, *(_noted(row, name, name in noted) for name in results.measures)]
         for row in results.rows
-        if any(result.measures for result in row.seeds)
+        if any(run.measures for run in row.runs)
     ]
     return [[METHOD, *titles], *rows]
 
@@ -162,16 +183,24 @@ def title(name: str, higher_is_better: bool | None) -> str:
     return name.replace("_", " ") + ARROWS[higher_is_better]
 
 
-def interval(difference: PairedDifference | None) -> str:
-    """The mean difference and, if known, the half width of its 95 % confidence interval: `+0.012 ± 0.034`.
+def half_width(comparison: Comparison | None) -> str:
+    """The mean difference and, if known, the half width of its simultaneous interval: `+0.012 ± 0.034`.
 
-    If `difference` is None, the result is a dash.
+    If `comparison` is None, the result is a dash.
     """
-    if difference is None:
+    if comparison is None:
         return NOTHING
-    if difference.low is None:
-        return f"{difference.mean:+.3f}"
-    return f"{difference.mean:+.3f} ± {(difference.high - difference.low) / 2:.3f}"
+    if (interval := comparison.simultaneous) is None:
+        return f"{comparison.mean:+.3f}"
+    return f"{comparison.mean:+.3f} ± {(interval.high - interval.low) / 2:.3f}"
+
+
+def _p_value(comparison: Comparison | None) -> str:
+    return _number(None if comparison is None else comparison.holm, ".3f")
+
+
+def _ends(interval: Interval) -> str:
+    return f"[{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 def _number(value: float | None, form: str) -> str:

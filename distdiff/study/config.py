@@ -14,18 +14,36 @@ from distdiff.keys.suggesting import one_of
 from distdiff.methods.config import IMG2IMG
 from distdiff.selection.config import ALL
 from distdiff.study.measures import ACCURACY, OF_EVERY_EXPANSION
-from distdiff.study.methods import CHOSEN, ORIGINAL
-from distdiff.study.rows import CHANGEABLE, further_rows, references, row_names
+from distdiff.study.methods import BASELINES, BEST, CHOSEN
+from distdiff.study.rows import CHANGEABLE, further_rows, is_best, references, row_names, without_best
 
 OptionsOf = Callable[[str], list[str]]
+SETTINGS = {"classifiers": "classifier", "augmentations": "augmentation"}  # keys of `study.best`, and their groups
 FORM = "'study.rows={<name>: [<override>, ...]}'"
+
+
+@dataclass
+class BestKeys:
+    """The settings among which a row that ends in `_best` chooses. A list that is null has the job's own setting."""
+
+    classifiers: list[str] | None = key()
+    augmentations: list[str] | None = key()
+    steps: list[int] | None = key(
+        at_least=1, at_most=10**9
+    )  # null: `study.tune_steps`, or `train.steps` once and thrice
 
 
 @dataclass
 class StudyKeys:
     methods: list[str] = key()
     rows: Any = None  # further rows: a mapping from names to lists of overrides
-    seeds: int = key(at_least=1)
+    seeds: int = key(at_least=1)  # draws of the training images, and of everything else that is random
+    training_seeds: int = key(at_least=1)  # classifiers that each row trains under each of these seeds
+    tune_steps: list[int] | None = key(
+        at_least=1, at_most=10**9
+    )  # each row takes the number that is best on validation
+    table: str | None = key()  # a .csv file of finished runs, which are not made again
+    best: BestKeys = key()
     split: str | None = key(choices=("test", "validation"))  # null: see the group's `defaults`
     objective: str = key()  # what a job returns to a sweeper, of the chosen row: accuracy or one of the measures
 
@@ -46,9 +64,21 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
         if not isinstance(name, str):
             raise UserError(f"study.rows.{name} is not allowed: a row's name is text that is no number, {FORM}")
         others = {row_name(config) if method == CHOSEN else method for method in study.methods}
-        if name in others | {ORIGINAL, CHOSEN} or PLUS in name:
+        if name in others | {*BASELINES, CHOSEN} or PLUS in name:
             raise UserError(f"study.rows.{name} is not allowed: another row has this name, or it has a plus; rename it")
+    if any(name not in further_rows(config) and without_best(name, options_of) != name for name in row_names(config)):
+        found += _settings(config, options_of)
     return iter(found)
+
+
+def _settings(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, str]]:
+    """Yields (group, option) for the settings in `study.best` that the job's keys do not choose."""
+    for name, group in SETTINGS.items():
+        for option in config.study.best[name] or []:
+            if option not in (known := options_of(group)):
+                raise UserError(f"study.best.{name}={option} is not allowed: {one_of(option, known)}")
+            if config[group].name != option:
+                yield group, option
 
 
 def check(config: DictConfig) -> None:
@@ -72,6 +102,7 @@ def check(config: DictConfig) -> None:
             f"study.seeds={config.study.seeds} is not allowed: from seed={config.seed} on there are "
             f"{2**32 - config.seed} seeds up to the largest, {2**32 - 1}"
         )
+    _check_settings(config.study)
     names = [name for name in row_names(config) if name not in further_rows(config)]
     config.study.methods = names
     chosen = row_name(config)
@@ -81,6 +112,23 @@ def check(config: DictConfig) -> None:
             f"method={config.method.name} selection={config.selection.name} is not read: no row of study.methods is "
             f"{chosen}; add it, or `chosen`"
         )
+
+
+def _check_settings(study: DictConfig) -> None:
+    """Raises `UserError` for an empty list of settings to choose from, and for a table that is no .csv file."""
+    lists = {"study.tune_steps": study.tune_steps} | {f"study.best.{name}": value for name, value in study.best.items()}
+    for name, value in lists.items():
+        if value is not None and not value:
+            raise UserError(f"{name}=[] is not allowed: one or more settings to choose from, or null")
+    if study.table is not None and not study.table.lower().endswith(".csv"):
+        raise UserError(f"study.table={study.table} is not allowed: a .csv file, which is made if it is missing")
+
+
+def unread(config: DictConfig) -> dict[str, str]:
+    """`study.best`, unless a row is trained with the best settings."""
+    if any(is_best(config, name) for name in row_names(config)):
+        return {}
+    return {"study.best": f"no row of study.methods ends in {BEST}, such as {BASELINES[1]}"}
 
 
 def variants(config: DictConfig) -> Mapping[str, list[str]]:
@@ -102,6 +150,8 @@ STUDY = Group(
     StudyKeys,
     check=check,
     refers_to=refers_to,
+    unread=unread,
     variants=variants,
+    paths=("table",),
     defaults={"split": ("test", "validation")},  # settings are chosen on validation data, and sweeps choose settings
 )

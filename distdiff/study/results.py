@@ -3,36 +3,30 @@
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from distdiff.classification.config import BEST_ON_TEST, LAST
 from distdiff.errors import UserError
 from distdiff.metrics.base import Metric
-from distdiff.study.measures import ACCURACY, OF_EVERY_EXPANSION
-from distdiff.study.methods import ORIGINAL, UNGUIDED
-from distdiff.study.statistics import PairedDifference, paired_difference
+from distdiff.study.captions import IN_WORDS, accuracy_captions, design, finding, training_captions
+from distdiff.study.comparisons import Comparison, best_baseline, compare, pairs
+from distdiff.study.measures import OF_EVERY_EXPANSION
+from distdiff.study.methods import BASELINES, ORIGINAL, UNGUIDED
+from distdiff.study.runs import SCORES, MethodResult, RunResult
+from distdiff.study.statistics import paired_difference
+from distdiff.wording import some
 
+NOT_COLUMNS = ("scores", "measures", "remarks", "correct")
+COLUMNS = ["method", *(item.name for item in fields(RunResult) if item.name not in NOT_COLUMNS)]  # of results.csv
+OF_A_RUN = ("seed", "training_seed", "accuracy", "validation_accuracy", "steps", "classifier", "augmentation")
+# The columns of a row in results.json and results.csv besides the measures.
+ROW = {*COLUMNS, *SCORES, "accuracy_mean", "accuracy_std", "runs", "seeds", "remarks", "judge_accuracy"}
 OPTIMISTIC = (
     "Accuracies are those of the best check on these very images (train.selection=best_on_test), as in published protocols: "
     "too high an estimate for new images."
-)
-# The other columns of a row in results.json and results.csv.
-ROW = (
-    "method",
-    ACCURACY,
-    "accuracy_mean",
-    "accuracy_std",
-    "num_train",
-    "runs",
-    "seed",
-    "training_seed",
-    "seeds",
-    "expanded",
-    "remarks",
-    "judge_accuracy",
 )
 
 
@@ -51,62 +45,14 @@ def measures_of(metrics: Mapping[str, Metric]) -> dict[str, bool | None]:
 
 
 @dataclass
-class SeedResult:
-    """The result of one method under one study seed.
-
-    `measures` holds the value of each measure that applies to the method, by the measure's name. `remarks` holds
-    remarks on some of these measures, by the measure's name too.
-    """
-
-    seed: int
-    accuracy: float
-    num_train: int
-    expanded: str | None = None
-    measures: dict[str, float] = field(default_factory=dict)
-    remarks: dict[str, str] = field(default_factory=dict)
-
-    def figures(self) -> dict[str, float]:
-        """The accuracy and the measures, by name."""
-        return {"accuracy": self.accuracy, **self.measures}
-
-
-@dataclass
-class MethodResult:
-    """The results of one method over all study seeds."""
-
-    method: str
-    seeds: list[SeedResult] = field(default_factory=list)
-
-    def values(self, name: str) -> list[Any]:
-        return [getattr(result, name) for result in self.seeds]
-
-    def mean(self, name: str) -> float | None:
-        """The mean over seeds of the accuracy, or of the measure called `name`.
-
-        Seeds without the measure are left out. The result is None if no seed has the measure.
-        """
-        values = [figures[name] for result in self.seeds if name in (figures := result.figures())]
-        return fmean(values) if values else None
-
-    @property
-    def remarks(self) -> dict[str, str]:
-        """The remarks of all seeds, by the name of the measure that each remark is on."""
-        return {name: remark for result in self.seeds for name, remark in result.remarks.items()}
-
-    @property
-    def accuracy_std(self) -> float | None:
-        """Sample standard deviation of the accuracy over seeds; None for a single seed."""
-        values = self.values("accuracy")
-        return stdev(values) if len(values) > 1 else None
-
-
-@dataclass
 class StudyResults:
     """The results of all rows, and the seconds that each stage took. `chosen` is the row that the job's keys choose.
 
     `found` maps each stage that needed a classifier but trained none to words on where the classifier came from.
     `measures` is the result of `measures_of`. `judge_accuracy` is the fraction of test images that the judge classifies
-    correctly. `selection` says which weights of each training are tested (`train.selection`).
+    correctly. `selection` says which weights of each training are tested (`train.selection`). `are_drawn` says whether
+    each data seed draws training images of its own. `searched` are the rows whose settings were chosen on validation
+    images.
     """
 
     dataset: str
@@ -118,26 +64,54 @@ class StudyResults:
     measures: dict[str, bool | None] = field(default_factory=dict)
     judge_accuracy: float | None = None
     selection: str = LAST
+    are_drawn: bool = True
+    searched: tuple[str, ...] = ()
 
     def row(self, method: str) -> MethodResult | None:
         return next((row for row in self.rows if row.method == method), None)
 
-    def difference(self, method: str, baseline: str) -> PairedDifference | None:
-        """The paired accuracy difference, `method` minus `baseline`; None if a row is missing or both are the same."""
-        first, second = self.row(method), self.row(baseline)
-        if first is None or second is None or method == baseline:
-            return None
-        return paired_difference(first.values("accuracy"), second.values("accuracy"))
+    @property
+    def scores(self) -> list[str]:
+        """The names of what is known of each classifier's test besides its accuracy."""
+        return list(dict.fromkeys(name for row in self.rows for run in row.runs for name in run.scores))
+
+    @property
+    def baselines(self) -> list[str]:
+        """The rows with which the table compares all others: the best one without generated images, and `UNGUIDED`."""
+        found = [best_baseline(self.rows), UNGUIDED if self.row(UNGUIDED) else None]
+        return [name for name in found if name is not None]
+
+    @cached_property
+    def comparisons(self) -> dict[tuple[str, str], Comparison]:
+        """The differences that the table shows, by (method, baseline)."""
+        return compare(self.rows, pairs(self.rows, self.baselines))
+
+    @property
+    def design(self) -> str:
+        """What varies between a row's runs, in words."""
+        return design(self.rows, self.are_drawn)
+
+    def captions(self) -> list[str]:
+        """What the numbers in the table of accuracies are, one sentence each."""
+        averaged = accuracy_captions(self.rows, self.are_drawn, len(self.comparisons))
+        return [*averaged, *training_captions(self.rows, self.searched, self.split)]
 
     def headline(self) -> list[str]:
-        """The findings, one sentence each: expansion against the originals, and guidance against no guidance."""
-        lines = [OPTIMISTIC] if self.selection == BEST_ON_TEST else []
-        expanded = self.chosen if self.row(self.chosen) else UNGUIDED
-        if difference := self.difference(expanded, ORIGINAL):
-            lines.append(_sentence(f"Expansion with {expanded!r}", difference, "the original images alone"))
-        if self.chosen != UNGUIDED and (difference := self.difference(self.chosen, UNGUIDED)):
-            lines.append(_sentence(f"Guidance {self.chosen!r}", difference, "unguided expansion"))
-        return lines
+        """The findings, one sentence each: expansion against the best baseline, and guidance against no guidance."""
+        expanded, found = self.chosen if self.row(self.chosen) else UNGUIDED, []
+        baseline = best_baseline(self.rows)
+        if (comparison := self.comparisons.get((expanded, baseline))) is not None:
+            found.append((f"Expansion with {expanded!r}", comparison, self._in_words(baseline)))
+        if self.chosen != UNGUIDED and (comparison := self.comparisons.get((self.chosen, UNGUIDED))) is not None:
+            found.append((f"Guidance {self.chosen!r}", comparison, "unguided expansion"))
+        findings = [finding(*each, self.design, len(self.comparisons)) for each in found]
+        return [OPTIMISTIC, *findings] if self.selection == BEST_ON_TEST else findings
+
+    def _in_words(self, baseline: str) -> str:
+        present = [name for name in BASELINES if self.row(name)]
+        if len(present) == 1:
+            return IN_WORDS[baseline]
+        return f"{IN_WORDS[baseline]} ({baseline}, on validation images the best of {some(present)})"
 
     def objective(self, name: str) -> float | None:
         """What a sweeper may optimise: the mean accuracy, or mean of the measure `name`, of the row that the keys choose.
@@ -149,10 +123,11 @@ class StudyResults:
 
     def summary(self) -> dict[str, float]:
         """The numbers by which the jobs of a sweep are compared."""
-        summary: dict[str, float] = {"accuracy_mean": (self.row(self.chosen) or self.rows[-1]).mean("accuracy")}
-        for baseline in (ORIGINAL, UNGUIDED):
-            if difference := self.difference(self.chosen, baseline):
-                summary[f"difference_to_{baseline}"] = difference.mean
+        row = self.row(self.chosen)
+        summary: dict[str, float] = {"accuracy_mean": (row or self.rows[-1]).mean("accuracy")}
+        for name in dict.fromkeys([ORIGINAL, *self.baselines]):
+            if row is not None and name != self.chosen and (baseline := self.row(name)):
+                summary[f"difference_to_{name}"] = paired_difference(row.accuracies, baseline.accuracies).mean
         return summary | {f"{row.method}/accuracy_mean": row.mean("accuracy") for row in self.rows}
 
     def as_dict(self) -> dict[str, Any]:
@@ -162,6 +137,7 @@ class StudyResults:
             "selection": self.selection,
             "judge_accuracy": self.judge_accuracy,
             "headline": self.headline(),
+            "captions": self.captions(),
             "summary": self.summary(),
             "rows": [self._row_dict(row) for row in self.rows],
             "timing": {stage: round(seconds, 2) for stage, seconds in self.timing.items()},
@@ -169,45 +145,30 @@ class StudyResults:
         }
 
     def _row_dict(self, row: MethodResult) -> dict[str, Any]:
-        differences = {
-            f"difference_to_{baseline}": asdict(difference)
-            for baseline in (ORIGINAL, UNGUIDED)
-            if (difference := self.difference(row.method, baseline))
-        }
+        of_row = [comparison for comparison in self.comparisons.values() if comparison.method == row.method]
         return {
             "method": row.method,
-            "accuracy": row.values("accuracy"),
+            "accuracy": row.accuracies,
             "accuracy_mean": row.mean("accuracy"),
             "accuracy_std": row.accuracy_std,
-            "num_train": row.seeds[0].num_train,
-            **{name: row.mean(name) for name in self.measures},
+            "runs": [{name: getattr(run, name) for name in OF_A_RUN} | run.scores for run in row.runs],
+            "num_train": row.runs[0].num_train,
+            **{name: row.mean(name) for name in (*self.scores, *self.measures)},
             **({"remarks": row.remarks} if row.remarks else {}),
-            **differences,
+            **{f"difference_to_{comparison.baseline}": comparison.as_dict() for comparison in of_row},
             "seeds": row.values("seed"),
             "expanded": row.values("expanded"),
         }
 
     def write(self, directory: Path) -> None:
-        """Writes `results.json`, and `results.csv` with one row for each method and seed."""
+        """Writes `results.json`, and `results.csv` with one row for each method, data seed and training seed."""
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
         (directory / "results.json").write_text(text + "\n", encoding="utf-8")
         with open(directory / "results.csv", "w", newline="", encoding="utf-8") as file:
-            own = [item.name for item in fields(SeedResult) if item.name not in ("measures", "remarks")]
             writer = csv.writer(file)
-            writer.writerow(["method", *own, *self.measures])
+            further = [*self.scores, *self.measures]
+            writer.writerow([*COLUMNS, *further])
             for row in self.rows:
-                for result in row.seeds:
-                    values = [getattr(result, name) for name in own]
-                    writer.writerow([row.method, *values, *map(result.measures.get, self.measures)])
-
-
-def _sentence(subject: str, difference: PairedDifference, baseline: str) -> str:
-    if difference.low is None:
-        return (
-            f"{subject}: {difference.mean:+.3f} accuracy against {baseline}, from a single seed, so nothing is settled."
-        )
-    interval = f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
-    if not difference.settled:
-        return f"{subject} did not measurably help here: {interval} accuracy against {baseline} (95 % interval, paired by seed)."
-    verb = "helped" if difference.mean > 0 else "hurt"
-    return f"{subject} {verb}: {interval} accuracy against {baseline} (95 % interval, paired by seed)."
+                for run in row.runs:
+                    values = [getattr(run, name) for name in COLUMNS[1:]]
+                    writer.writerow([row.method, *values, *map(run.figures().get, further)])

@@ -2,7 +2,9 @@
 
 A row's name is `original`, or an option of `method`, of `guidance` (used with img2img) or of `augmentation` (a policy
 that makes the copies). Any name but `original` may be followed by a plus and an option of `selection`, as in
-`none+energy`. Further rows are defined by overrides in `study.rows`. This module imports nothing heavy.
+`none+energy`. A name may end in `_best`, as in `original_best`: the same images, trained on with the settings that are
+best for them on validation images. Further rows are defined by overrides in `study.rows`. This module imports nothing
+heavy.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +19,7 @@ from distdiff.expansion.naming import PLUS, row_name
 from distdiff.keys.suggesting import one_of
 from distdiff.methods.config import AUGMENTATION, IMG2IMG, NO_COPIES, POLICY
 from distdiff.selection.config import ALL
-from distdiff.study.methods import CHOSEN, ORIGINAL
+from distdiff.study.methods import BEST, CHOSEN, ORIGINAL
 
 OptionsOf = Callable[[str], list[str]]
 # The groups that the overrides of `study.rows` may change: how images are made, and how the row's classifier is trained.
@@ -25,15 +27,26 @@ CHANGEABLE = (
     *("generator", "encoder", "prototype", "energy", "guidance", "method", "selection", "expansion"),
     *("classifier", "augmentation", "optimizer", "train"),
 )
+KINDS = ("method", "guidance", "augmentation")  # the groups whose options name rows
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row: `config` is the job's configuration with the row's changes; `expands` is False only for `original`."""
+    """A row: `config` is the job's configuration with the row's changes.
+
+    `expands` is False only for the original images. `best` is True if the row is trained with the settings that are best
+    for its images, which are then the images of the row `images`.
+    """
 
     name: str
     config: DictConfig
     expands: bool = True
+    best: bool = False
+
+    @property
+    def images(self) -> str:
+        """The name of the row whose images this row trains on: its own, without `_best`."""
+        return self.name.removesuffix(BEST) if self.best else self.name
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,8 @@ class Named:
 
 
 def named(name: str, options_of: OptionsOf) -> Named | None:
-    """The meaning of a row's name; None for `original`. Raises `UserError` for an unknown name."""
-    base, plus, selection = name.partition(PLUS)
+    """The meaning of a row's name, without `_best`; None for `original`. Raises `UserError` for an unknown name."""
+    base, plus, selection = without_best(name, options_of).partition(PLUS)
     known = known_rows(options_of)
     if base == ORIGINAL and plus:
         raise UserError(f"study.methods={name} is not allowed: there is nothing to select from the original images")
@@ -61,6 +74,13 @@ def named(name: str, options_of: OptionsOf) -> Named | None:
     if plus and selection not in (selections := options_of("selection")):
         raise UserError(f"study.methods={name} is not allowed: behind the plus {one_of(selection, selections)}")
     return None if base == ORIGINAL else Named(known[base], base, selection or ALL)
+
+
+def without_best(name: str, options_of: OptionsOf) -> str:
+    """The name without `_best` at its end, unless an option of a group is called so."""
+    last = name.rpartition(PLUS)[2]
+    group_has = last in options_of("selection") if PLUS in name else last in known_rows(options_of)
+    return name if group_has else name.removesuffix(BEST)
 
 
 def known_rows(options_of: OptionsOf) -> dict[str, str]:
@@ -98,24 +118,35 @@ def rows_of(config: DictConfig) -> list[Row]:
     for name in row_names(config):
         if name in further_rows(config):
             rows.append(Row(name, _merged(config, config[OPTIONS][ROWS][name])))
-        elif name == ORIGINAL:
-            rows.append(Row(name, config, expands=False))
+            continue
+        best = is_best(config, name)
+        base = name.removesuffix(BEST) if best else name
+        if base == ORIGINAL:
+            rows.append(Row(name, config, expands=False, best=best))
         else:
-            rows.append(Row(name, _configured(config, _known(config, name))))
+            rows.append(Row(name, _configured(config, _known(config, base)), best=best))
     return rows
+
+
+def is_best(config: DictConfig, name: str) -> bool:
+    """Whether the row `name` of `study.methods` is trained with the settings that are best for its images."""
+    if not name.endswith(BEST) or name in further_rows(config):
+        return False
+    group, last = ("selection" if PLUS in name else None), name.rpartition(PLUS)[2]
+    return not any(_has(config, each, last) for each in ([group] if group else KINDS))
 
 
 def _known(config: DictConfig, name: str) -> Named:
     """The meaning of a row's name, found among the options that the configuration holds."""
-
-    def has(group: str, option: str) -> bool:
-        # The `augmentation` keys are excluded: they choose what classifiers train with, not how copies are made.
-        chosen = group != "augmentation" and config[group].name == option
-        return chosen or option in config[OPTIONS].get(group, {})
-
     base, _, selection = name.partition(PLUS)
-    group = next(group for group in ("method", "guidance", "augmentation") if has(group, base))
-    return Named(group, base, selection or ALL)
+    return Named(next(group for group in KINDS if _has(config, group, base)), base, selection or ALL)
+
+
+def _has(config: DictConfig, group: str, option: str) -> bool:
+    """Whether the configuration holds an option from which rows may have their name."""
+    # The `augmentation` keys are excluded: they choose what classifiers train with, not how copies are made.
+    chosen = group != "augmentation" and config[group].name == option
+    return chosen or option in config[OPTIONS].get(group, {})
 
 
 def _configured(config: DictConfig, row: Named) -> DictConfig:

@@ -1,17 +1,18 @@
 """The stages of a study in their order, for the display of its progress: what each is like, and how large it is."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 
 from distdiff.caching.fingerprint import fingerprint, plain
-from distdiff.classification.recipe import Recipe
-from distdiff.classification.training import ClassifierTrainer, TrainingSet
+from distdiff.classification.training import ClassifierTrainer
 from distdiff.console.whole import Step
 from distdiff.expansion.job import ExpansionJob
 from distdiff.methods.config import needs_of
 from distdiff.selection.config import ALL
+from distdiff.study.plan import SeedPlan
 from distdiff.study.rows import Row
+from distdiff.study.seeds import training_seed
 
-MEASURE = "measure"
+MEASURE, SEARCH = "measure", "search"
 
 
 def judge_step(ready: bool) -> Step:
@@ -29,26 +30,46 @@ def judging_step(name: str, images: int) -> Step:
     return Step(name, (MEASURE,), images, counted=False)
 
 
-def row_steps(
-    title: str, row: Row, job: ExpansionJob | None, classifiers: ClassifierTrainer, data: TrainingSet, seed: int
+def making_steps(title: str, row: Row, job: ExpansionJob) -> Iterator[Step]:
+    """The stages in which a row's images are made and measured; `title` begins their names."""
+    images = job.size
+    making = images if row.config.selection.name == ALL else None  # how many candidates it takes is not known
+    if images is not None and job.is_done():
+        making = 0
+    yield Step(f"{title}: expand", (("expand", row.images), ("expand", _making(row))), making)
+    yield Step(f"{title}: {MEASURE}", (MEASURE,), images, counted=False)
+
+
+def training_steps(
+    title: str, row: Row, trainers: Sequence[ClassifierTrainer], of_seed: SeedPlan, numbers: Sequence[int]
 ) -> Iterator[Step]:
-    """The stages of a row under one study seed, whose real images are `data`; `title` begins their names."""
-    if job is not None:
-        images = job.size
-        making = images if row.config.selection.name == ALL else None  # how many candidates it takes is not known
-        if images is not None and job.is_done():
-            making = 0
-        yield Step(f"{title}: expand", (("expand", row.name), ("expand", _making(row))), making)
-        yield Step(f"{title}: {MEASURE}", (MEASURE,), images, counted=False)
-    # What a row trains on is known only once it is there, so whether its classifier is in the cache is not known yet.
-    found = job is None and classifiers.has(data, seed)
-    recipe = classifiers.recipe.for_images(len(data), 0 if job is None else job.planned_size)
-    yield _training(f"{title}: train", (("train", row.name),), recipe, found)
+    """The stages in which a row's recipe is chosen among those of `trainers`, and its classifiers are trained.
+
+    `numbers` are those of the training seeds. What an expanded row trains on is known only once it is there, so whether
+    its classifiers are in the cache is not known yet.
+    """
+
+    def lacks(trainer: ClassifierTrainer, number: int) -> bool:
+        return row.expands or not trainer.has(of_seed.data, training_seed(of_seed.seed, number))
+
+    def steps_of(trainer: ClassifierTrainer) -> int:
+        return trainer.recipe.for_images(*of_seed.sizes(row)).steps
+
+    if len(trainers) > 1:
+        steps = sum(steps_of(trainer) for trainer in trainers if lacks(trainer, 0))
+        yield Step(f"{title}: {SEARCH}", ((SEARCH, row.name), (SEARCH,)), steps)
+        left = None if [number for number in numbers if number] else 0  # the search has trained the first classifier
+        yield Step(f"{title}: train", (("train", row.name),), left)
+        return
+    (trainer,) = trainers
+    steps = steps_of(trainer) * sum(lacks(trainer, number) for number in numbers)
+    yield Step(f"{title}: train", (("train", row.name), _alike(trainer)), steps)
 
 
-def _training(name: str, kinds: tuple[Hashable, ...], recipe: Recipe, found: bool) -> Step:
-    alike = ("train", fingerprint({"classifier": recipe.classifier, "batch_size": recipe.batch_size}))
-    return Step(name, (*kinds, alike), 0 if found else recipe.steps)
+def _alike(classifiers: ClassifierTrainer) -> Hashable:
+    """Trainings of the same kind take the same time for each step."""
+    recipe = classifiers.recipe
+    return "train", fingerprint({"classifier": recipe.classifier, "batch_size": recipe.batch_size})
 
 
 def _making(row: Row) -> str:

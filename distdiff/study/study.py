@@ -1,76 +1,49 @@
-"""The whole study: expands, measures, trains and tests for every seed and method, then compares."""
+"""The whole study: expands, measures, trains and tests for every seed and row, then compares."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.recipe import Recipe
 from distdiff.classification.running import Running
-from distdiff.classification.training import ClassifierTrainer, TrainingSet, few_shot_training_set, training_set
+from distdiff.classification.training import ClassifierTrainer
 from distdiff.console.stages import display
 from distdiff.console.whole import Step, Whole
 from distdiff.data.datasets import load_dataset
-from distdiff.data.images import DatasetSplits, LabelledImages
-from distdiff.data.readable import readable
-from distdiff.data.splits.carving import check_measurable
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.naming import row_name
-from distdiff.links import link
 from distdiff.metrics.judge import JudgeTrainer
 from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
-from distdiff.store.columns import METADATA
-from distdiff.store.directory import ExpandedDirectory
-from distdiff.store.energies import energy_table
-from distdiff.store.names import safe_name
-from distdiff.store.reading import planned, read_expanded
-from distdiff.store.tables import read_table
-from distdiff.study.methods import ORIGINAL
-from distdiff.study.results import MethodResult, SeedResult, StudyResults, measures_of
+from distdiff.study.expanding import Expanded, measured, read_made
+from distdiff.study.identity import RunIdentities
+from distdiff.study.methods import BASELINES, ORIGINAL
+from distdiff.study.plan import SeedPlan, StudyPlan, load_images
+from distdiff.study.results import StudyResults, measures_of
 from distdiff.study.rows import Row, rows_of
-from distdiff.study.steps import MEASURE, guide_step, judge_step, judging_step, row_steps
+from distdiff.study.runs import MethodResult, RunResult
+from distdiff.study.search import recipes_of
+from distdiff.study.steps import MEASURE, SEARCH, guide_step, judge_step, judging_step, making_steps, training_steps
+from distdiff.study.table import RunsTable
 from distdiff.study.timing import StageTimer
+from distdiff.study.training import RowTraining
 from distdiff.tracking.loggers import stage_logger
 
 TEST_JUDGE = "test the judge"
 
 
-@dataclass(frozen=True)
-class SeedPlan:
-    """The plan for one study seed: its training images, and an expansion job for each row that expands."""
-
-    seed: int
-    data: TrainingSet
-    jobs: dict[str, ExpansionJob]
-
-
-@dataclass(frozen=True)
-class StudyPlan:
-    """The plan of a study: the pool from which seeds draw training images, the images to test on, and a plan for each seed."""
-
-    pool: TrainingSet
-    held_out: LabelledImages
-    seeds: list[SeedPlan]
-
-    def largest(self) -> int:
-        """The number of images in the largest training set of the study, real and synthetic ones together."""
-        return max(
-            len(seed.data) + max((job.planned_size for job in seed.jobs.values()), default=0) for seed in self.seeds
-        )
-
-
 class Study:
     """Runs the rows of `study.methods` and `study.rows` seed by seed, with equal image counts.
 
-    Rows also have equally many optimizer steps or, with `train.budget=epochs`, equally many epochs of their own images.
+    Rows also have equally many optimizer steps or, with `train.budget=epochs`, equally many epochs of their own images,
+    unless their settings are chosen on validation images. Runs that are in the table `study.table` are not made again.
     """
 
     def __init__(self, config: DictConfig, run_dir: Path) -> None:
@@ -80,15 +53,19 @@ class Study:
         build_trainer(config.trainer)  # so that a missing device is reported now, not after the first stage
         self.metrics = load_metrics(config)
         self.measures = measures_of(self.metrics)
+        self.table = RunsTable(config.study.table)
         self.cache = StageCache(config.paths.cache_dir)
         generators = Generators()
         self.assemblies = {row.name: Assembly(row.config, self.cache, generators) for row in self.rows.values()}
         self.assembly = Assembly(config, self.cache, generators)
-        self.classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, self.cache)
-        self.largest: int | None = None  # known once there is a plan
-        self.runnings: dict[str, Running] = {}  # of each row, once the images that are watched are loaded
         self.judges = JudgeTrainer(config, self.cache)
+        self.trainers: dict[str, list[ClassifierTrainer]] = {}  # from which each row's is chosen; known with the plan
         self.timer = StageTimer(self.cache)
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The rows whose settings are chosen on validation images."""
+        return tuple(name for name, row in self.rows.items() if len(recipes_of(row, self.config)) > 1)
 
     def plan(self) -> StudyPlan:
         """Loads the data and claims every expansion's directory before any training.
@@ -97,14 +74,17 @@ class Study:
         """
         with self.timer("load data"):
             splits = load_dataset(self.config.dataset)
-            pool = training_set(splits.train, self.config.dataset.fit)
-            held_out, _ = readable(getattr(splits, self.config.study.split), self.config.study.split)
-            check_measurable(held_out, self.config.study.split, self.config.dataset.num_folds)
-            self.runnings = {name: Running.of(row.config, splits, self.run_dir) for name, row in self.rows.items()}
-            seeds = range(self.config.seed, self.config.seed + self.config.study.seeds)
-            plan = StudyPlan(pool, held_out, [self._plan(splits, seed) for seed in seeds])
-            self.largest = plan.largest()
-            return plan
+            validates = bool(self.searched) or sum(name in BASELINES for name in self.rows) > 1
+            plan = load_images(self.config, splits, validates)
+            plan = replace(plan, seeds=[replace(of_seed, jobs=self._jobs(of_seed)) for of_seed in plan.seeds])
+            for name, row in self.rows.items():
+                running = Running.of(row.config, splits, self.run_dir)
+                recipes = recipes_of(row, self.config, plan.largest())
+                self.trainers[name] = [
+                    ClassifierTrainer(recipe, self.config.trainer, self.cache, running) for recipe in recipes
+                ]
+            identities = RunIdentities(self.config, plan, self.trainers, self.assemblies, self.judges)
+            return replace(plan, seeds=[self._planned(of_seed, identities) for of_seed in plan.seeds])
 
     def run(self, plan: StudyPlan, logger: Logger | None = None) -> StudyResults:
         """Carries out `plan` and writes `results.json` and `results.csv` into the run's directory. Logs to `logger`."""
@@ -120,6 +100,8 @@ class Study:
             measures=self.measures,
             judge_accuracy=judge_accuracy,
             selection=self.config.train.selection,
+            are_drawn=plan.are_drawn,
+            searched=self.searched,
         )
         if world().leads:
             found.write(self.run_dir)
@@ -133,32 +115,90 @@ class Study:
         with whole.step("judge"), self.timer("judge"):
             judge = self.judges.train(plan.pool)
         measurer = Measurer(self.metrics, judge, plan.pool.parts[0], plan.held_out)
-        for seed_plan in plan.seeds:
-            title = f"seed {seed_plan.seed}: guide"
-            with whole.step(title) if self.assembly.encoders.trains else nullcontext(), self.timer("guide"):
-                self.assembly.encoders.encoder(seed_plan.data, seed_plan.seed, title)
+        for of_seed in plan.seeds:
+            if of_seed.lacking():
+                self._train_guide(of_seed, whole)
+            made: dict[str, Expanded] = {}
             for name, result in results.items():
-                result.seeds.append(self._one(self.rows[name], seed_plan, plan.held_out, measurer, whole, logger))
-                _log_row(logger, result)
+                for run in self._runs(self.rows[name], plan, of_seed, made, measurer, whole, logger):
+                    result.runs.append(run)
+                    _log_run(logger, name, run)
         with whole.step(TEST_JUDGE), self.timer("measure"):
             judge_accuracy = world().once(lambda: measurer.judge_accuracy(plan.held_out))
         return results, judge_accuracy
+
+    def _train_guide(self, of_seed: SeedPlan, whole: Whole) -> None:
+        title = f"seed {of_seed.seed}: guide"
+        with whole.step(title) if self.assembly.encoders.trains else nullcontext(), self.timer("guide"):
+            self.assembly.encoders.encoder(of_seed.data, of_seed.seed, title)
+
+    def _runs(
+        self,
+        row: Row,
+        plan: StudyPlan,
+        of_seed: SeedPlan,
+        made: dict[str, Expanded],
+        measurer: Measurer,
+        whole: Whole,
+        logger: Logger | None,
+    ) -> list[RunResult]:
+        """The runs of a row under one data seed, one for each training seed; `made` holds the seed's expansions so far."""
+        # Another process may have added runs to the table since this study was planned.
+        (finished,) = self.table.find_all({row.name: of_seed.fingerprints[row.name]}).values()
+        finished = [run or now for run, now in zip(of_seed.finished[row.name], finished, strict=True)]
+        lacking = [number for number, run in enumerate(finished) if run is None]
+        if not lacking:
+            return finished
+        title = f"seed {of_seed.seed}: {row.name}"
+        data, expanded = of_seed.data, None
+        if row.expands:
+            if row.images not in made:
+                made[row.images] = self._expanded(row, of_seed, title, measurer, whole, logger)
+            expanded = made[row.images]
+            data = data.with_part(expanded.images, expanded.images.identity)
+        training = RowTraining(
+            row.name, of_seed.seed, data, self.trainers[row.name], plan.held_out, plan.validation, title, logger
+        )
+        (trainer, *others) = training.trainers
+        if others:
+            with whole.step(f"{title}: {SEARCH}"), self.timer(f"search {row.name}"):
+                trainer = training.choose()
+        with whole.step(f"{title}: train"):
+            for run in training.results(trainer, lacking, self.timer):
+                if expanded is not None:
+                    run.expanded, run.measures, run.remarks = str(expanded.path), expanded.measures, expanded.remarks
+                finished[run.training_seed] = run
+                if world().leads:
+                    self.table.add(of_seed.fingerprints[row.name][run.training_seed], row.name, run)
+        return finished
+
+    def _expanded(
+        self, row: Row, of_seed: SeedPlan, title: str, measurer: Measurer, whole: Whole, logger: Logger | None
+    ) -> Expanded:
+        """Makes and measures the images that a row adds under one data seed."""
+        job = of_seed.jobs[row.images]
+        with whole.step(f"{title}: expand"), self.timer(f"expand {row.images}"):
+            job.run(title, stage_logger(logger, f"expand/{row.images}/seed{of_seed.seed}"))
+        images = read_made(job, measurer.images, self.config, self.run_dir)
+        with whole.step(f"{title}: {MEASURE}"), self.timer("measure"):
+            return measured(job, images, measurer)
 
     def _steps(self, plan: StudyPlan) -> Iterator[Step]:
         """The stages of the study, in the order in which they are carried out."""
         yield judge_step(self.judges.is_ready(plan.pool))
         for of_seed in plan.seeds:
-            if self.assembly.encoders.trains:
+            lacking = of_seed.lacking()
+            if lacking and self.assembly.encoders.trains:
                 ready = self.assembly.encoders.is_ready(of_seed.data, of_seed.seed)
                 yield guide_step(f"seed {of_seed.seed}: guide", ready)
-            for name, row in self.rows.items():
-                title, job = f"seed {of_seed.seed}: {name}", of_seed.jobs.get(name)
-                yield from row_steps(title, row, job, self._trainer_of(row), of_seed.data, of_seed.seed)
+            made = set()
+            for name, numbers in lacking.items():
+                title, row = f"seed {of_seed.seed}: {name}", self.rows[name]
+                if row.expands and row.images not in made:
+                    yield from making_steps(title, row, of_seed.jobs[row.images])
+                    made.add(row.images)
+                yield from training_steps(title, row, self.trainers[name], of_seed, numbers)
         yield judging_step(TEST_JUDGE, len(plan.held_out))
-
-    def _trainer_of(self, row: Row) -> ClassifierTrainer:
-        recipe = Recipe.of(row.config, self.largest)
-        return ClassifierTrainer(recipe, self.config.trainer, self.cache, self.runnings[row.name])
 
     def _found(self, first: SeedPlan) -> dict[str, str]:
         """Maps each stage that needed a classifier but trained none to words on where the classifier came from."""
@@ -171,66 +211,27 @@ class Study:
                 found[f"train {ORIGINAL}"] = "the guide, trained before"
         return {stage: words for stage, words in found.items() if stage in classifiers}
 
-    def _plan(self, splits: DatasetSplits, seed: int) -> SeedPlan:
-        """Draws a seed's training images and claims the directories of its expansions."""
-        data = few_shot_training_set(self.config, splits.train, seed)
-        jobs = {name: self.assemblies[name].job(data, seed, name) for name, row in self.rows.items() if row.expands}
-        for job in jobs.values():
-            job.claim()
-        return SeedPlan(seed, data, jobs)
+    def _jobs(self, of_seed: SeedPlan) -> dict[str, ExpansionJob]:
+        """The expansions of all rows under a data seed, by `Row.images`."""
+        jobs: dict[str, ExpansionJob] = {}
+        for name, row in self.rows.items():
+            if row.expands and row.images not in jobs:
+                jobs[row.images] = self.assemblies[name].job(of_seed.data, of_seed.seed, row.images)
+        return jobs
 
-    def _one(
-        self,
-        row: Row,
-        plan: SeedPlan,
-        held_out: LabelledImages,
-        measurer: Measurer,
-        whole: Whole,
-        logger: Logger | None,
-    ) -> SeedResult:
-        name = row.name
-        title = f"seed {plan.seed}: {name}"
-        classifiers = self._trainer_of(row)
-        result = SeedResult(plan.seed, accuracy=0.0, num_train=0)
-        training = plan.data
-        if job := plan.jobs.get(name):
-            with whole.step(f"{title}: expand"), self.timer(f"expand {name}"):
-                job.run(title, stage_logger(logger, f"expand/{name}/seed{plan.seed}"))
-            images = read_expanded(job.path, measurer.images, job.contents)
-            training = plan.data.with_part(images, images.identity)
-            result.expanded = str(job.path)
-            if world().leads:
-                place = self.run_dir / "expanded" / f"{safe_name(name)}-seed{plan.seed}"
-                link(place, job.path, self.config.paths.output_dir)
-            with whole.step(f"{title}: {MEASURE}"), self.timer("measure"):
-                result.measures, result.remarks = self._measured(job, images, measurer)
-        with whole.step(f"{title}: train"):
-            with self.timer(f"train {name}"):
-                curves = stage_logger(logger, f"train/{name}/seed{plan.seed}")
-                classifier = classifiers.train_together(training, plan.seed, f"{title}: train", curves)
-            with self.timer("test"):
-                result.accuracy = classifiers.accuracy(classifier, held_out, training.fit)
-        result.num_train = len(training)
-        return result
-
-    def _measured(
-        self, job: ExpansionJob, images: LabelledImages, measurer: Measurer
-    ) -> tuple[dict[str, float], dict[str, str]]:
-        """The measures of an expansion that apply to its method, and remarks on them."""
-        measured = world().once(lambda: measurer.measured(images))
-        measures: dict[str, float | None] = dict(measured.values)
-        rows = read_table(job.path / METADATA).to_pylist()
-        energies = energy_table(rows if job.contents is None else planned(rows, job.contents))
-        measures["energy_before"] = energies.get("energy_before_median")
-        measures["energy_after"] = energies.get("energy_after_median")
-        measures["images_per_second"] = ExpandedDirectory(job.path).images_per_second()
-        return {name: value for name, value in measures.items() if value is not None}, measured.remarks
+    def _planned(self, of_seed: SeedPlan, identities: RunIdentities) -> SeedPlan:
+        """The seed's plan with the runs that are in the table. The directories of the other runs' images are claimed."""
+        fingerprints = {
+            name: identities.of(row, of_seed) if self.table.path else [""] * self.config.study.training_seeds
+            for name, row in self.rows.items()
+        }
+        of_seed = replace(of_seed, fingerprints=fingerprints, finished=self.table.find_all(fingerprints))
+        for images in {self.rows[name].images: None for name in of_seed.lacking() if self.rows[name].expands}:
+            of_seed.jobs[images].claim()
+        return of_seed
 
 
-def _log_row(logger: Logger | None, row: MethodResult) -> None:
-    if logger is None:
-        return
-    latest = row.seeds[-1]
-    logger.log_metrics(
-        {"seed": latest.seed} | {f"{row.method}/{name}": value for name, value in latest.figures().items()}
-    )
+def _log_run(logger: Logger | None, method: str, run: RunResult) -> None:
+    if logger is not None:
+        seeds = {"seed": run.seed, "training_seed": run.training_seed}
+        logger.log_metrics(seeds | {f"{method}/{name}": value for name, value in run.figures().items()})

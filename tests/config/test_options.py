@@ -187,7 +187,8 @@ train.steps train.epochs train.budget train.batch_size train.label_smoothing tra
 train.synthetic_probability train.synthetic_weight train.resize
 train.expanded train.where
 measure.expanded measure.where measure.metrics measure.judge_classifier measure.judge_augmentation measure.judge_steps
-study.methods study.rows study.seeds study.split study.objective
+study.methods study.rows study.seeds study.training_seeds study.tune_steps study.table study.split study.objective
+study.best study.best.classifiers study.best.augmentations study.best.steps
 trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.precision
 """
 

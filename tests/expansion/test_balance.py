@@ -226,12 +226,12 @@ def test_every_row_of_a_study_has_equal_classes_whatever_a_directory_holds(
         run.mkdir()
         study = Study(compose("run", [*keys, f"expansion.factor={factor}"]), run)
         results = study.run(study.plan())
-        assert [row.seeds[0].num_train for row in results.rows] == [4, 6 * (1 + factor), 6 * (1 + factor)]
+        assert [row.runs[0].num_train for row in results.rows] == [4, 6 * (1 + factor), 6 * (1 + factor)]
         for data in trained[1:]:
             counts = np.bincount(np.concatenate([part.labels for part in data.parts]))
             assert counts.tolist() == [3 * (1 + factor)] * 2
             identities.add(data.fingerprints[1])
-        guided = results.row("none").seeds[0]
+        guided = results.row("none").runs[0]
         rows = pyarrow.parquet.read_table(Path(guided.expanded) / "metadata.parquet").to_pylist()
         assert len(rows) == 6 * 3 - 4
         energies = [row["energy_after"] for row in rows if row["file_name"] in trained[2].parts[1].keys]

@@ -1,4 +1,4 @@
-"""Measures and statistics, against closed forms and scipy."""
+"""Measures, against closed forms and scipy."""
 
 import csv
 import json
@@ -11,8 +11,8 @@ import torch
 from conftest import ROOT, compose
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from scipy import stats
 from scipy.linalg import sqrtm
+from study_results import results
 from torch import nn
 
 from distdiff.commands.expand import expand
@@ -32,8 +32,7 @@ from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.metrics.reference import reference
 from distdiff.report.html import write_report
 from distdiff.report.table import accuracy_rows, measure_rows
-from distdiff.study.results import MethodResult, SeedResult, StudyResults, measures_of
-from distdiff.study.statistics import paired_difference
+from distdiff.study.results import COLUMNS, measures_of
 
 
 def seen(points: np.ndarray | torch.Tensor) -> Features:
@@ -126,16 +125,17 @@ def test_only_the_metrics_that_are_named_are_built_each_once() -> None:
 
 
 def test_a_row_has_a_dash_where_it_has_nothing_and_a_stage_that_found_its_result_says_so(tmp_path: Path) -> None:
-    found = results([0.5, 0.6], [0.8, 0.8], [0.8, 0.9])
+    found = results({"original": [0.5, 0.6], "none": [0.8, 0.8], "direct": [0.8, 0.9]})
     found.measures = measures_of(METRICS)
-    found.row("none").seeds[1].measures = {"coverage": 0.25, "energy_after": 1}
+    found.row("none").runs[1].measures = {"coverage": 0.25, "energy_after": 1}
     titles, original, *_ = accuracy_rows(found)
     assert dict(zip(titles, original, strict=True)) == {
         "method": "original",
         "images": "10",
         "accuracy": "0.550 ± 0.071",
         "vs original": "–",
-        "vs none": "-0.250 ± 0.635",
+        "p": "–",
+        "vs none": "–",  # which the row `none` has, with the other sign
     }
     titles, *rows = measure_rows(found)
     (none,) = [dict(zip(titles, row, strict=True)) for row in rows]  # the others have no measures
@@ -169,36 +169,6 @@ def test_a_grid_has_its_captions_on_it() -> None:
         assert np.asarray(whole.crop((0, top + row * 66, left, top + row * 66 + 64)).convert("L")).min() < 100
     other = captioned(sheet, ["dog", *names[1:]], ["source", "none, copy 0"])
     assert other.tobytes() != whole.tobytes()
-
-
-def test_the_interval_is_scipys_paired_t_interval() -> None:
-    first, second = [0.9, 0.85, 0.88, 0.91], [0.87, 0.86, 0.84, 0.88]
-    expected = stats.ttest_rel(first, second).confidence_interval(0.95)
-    ours = paired_difference(first, second)
-    assert (ours.low, ours.high) == pytest.approx((expected.low, expected.high))
-    assert not ours.settled
-
-
-def test_a_single_seed_has_no_interval() -> None:
-    assert paired_difference([0.9], [0.8]).low is None
-
-
-def results(original: list[float], none: list[float], direct: list[float]) -> StudyResults:
-    rows = [
-        MethodResult(method, [SeedResult(seed, accuracy, 10) for seed, accuracy in enumerate(values)])
-        for method, values in (("original", original), ("none", none), ("direct", direct))
-    ]
-    return StudyResults("digits", "test", "direct", rows, {})
-
-
-def test_the_headline_says_when_guidance_did_not_measurably_help() -> None:
-    lines = results([0.5, 0.5, 0.5], [0.8, 0.81, 0.79], [0.8, 0.79, 0.82]).headline()
-    assert lines[0].startswith("Expansion with 'direct' helped:")
-    assert lines[1].startswith("Guidance 'direct' did not measurably help here:")
-
-
-def test_the_headline_says_when_guidance_hurt() -> None:
-    assert "hurt" in results([0.5, 0.5, 0.5], [0.8, 0.81, 0.79], [0.7, 0.705, 0.69]).headline()[1]
 
 
 def test_a_condition_measures_the_images_that_fulfil_it(small_run: list[str], tmp_path: Path, capsys) -> None:
@@ -293,7 +263,7 @@ def test_a_metric_of_ones_own_is_computed_and_shown_wherever_the_others_are(
     assert "frechet_distance" not in none
     with open(run_dir / "results.csv", newline="") as file:
         lines = {line["method"]: line for line in csv.DictReader(file)}
-    assert list(lines["none"]) == ["method", "seed", "accuracy", "num_train", "expanded", *measures]
+    assert list(lines["none"]) == [*COLUMNS, *measures]
     assert (float(lines["none"]["mean_label"]), lines["original"]["mean_label"]) == (pytest.approx(mean), "")
     page = (run_dir / "report.html").read_text()
     assert "<th>mean label ↓</th>" in page

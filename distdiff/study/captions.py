@@ -1,0 +1,77 @@
+"""What a study has found, and what its numbers are, in sentences."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from distdiff.study.comparisons import Comparison
+from distdiff.study.methods import BASELINES, ORIGINAL
+from distdiff.study.runs import MethodResult
+from distdiff.wording import counted
+
+IN_WORDS = {
+    ORIGINAL: "the original images alone",
+    BASELINES[1]: "the original images alone, trained on as is best for them",
+    BASELINES[2]: "the original images with RandAugment copies, trained on as is best for them",
+}
+
+
+def design(rows: Sequence[MethodResult], are_drawn: bool) -> str:
+    """What varies between a row's runs, and how often: `10 draws of the training images × 3 training seeds`.
+
+    `are_drawn` says whether each data seed draws training images of its own.
+    """
+    of_seeds = rows[0].of_seeds()
+    trainings, words = len(of_seeds[0]), _data_seeds(len(of_seeds), are_drawn)
+    return words if trainings == 1 else f"{words} × {trainings:,} training seeds"
+
+
+def _data_seeds(number: int, are_drawn: bool) -> str:
+    kind, behind = ("draw", "of the training images") if are_drawn else ("data seed", "with the same training images")
+    return f"{counted(number, kind)} {behind}"
+
+
+def accuracy_captions(rows: Sequence[MethodResult], are_drawn: bool, num_differences: int) -> list[str]:
+    """The sentences below the table of accuracies: what is averaged, and what the intervals are."""
+    of_seeds = rows[0].of_seeds()
+    trainings = len(of_seeds[0])
+    if len(of_seeds) == 1:
+        return [f"From {design(rows, are_drawn)}, so there is no standard deviation and no interval."]
+    each = "" if trainings == 1 else f", each the mean of {trainings:,} training seeds"
+    lines = [f"Accuracy: mean ± standard deviation over {_data_seeds(len(of_seeds), are_drawn)}{each}."]
+    if num_differences:
+        lines.append(
+            f"Difference: mean, paired by {'draw' if are_drawn else 'data seed'}, ± half of its Student t interval: "
+            f"95 % simultaneous over {counted(num_differences, 'difference')} (Bonferroni). p: Holm's adjusted p-value."
+        )
+    return lines
+
+
+def training_captions(rows: Sequence[MethodResult], searched: Sequence[str], split: str) -> list[str]:
+    """How the rows were trained. `searched` are the rows whose settings were chosen on validation images."""
+    lines = []
+    for row in rows:
+        if row.method in searched:
+            settings = Counter(
+                f"{runs[0].classifier}, {runs[0].augmentation}, {runs[0].steps:,} steps" for runs in row.of_seeds()
+            )
+            told = "; ".join(f"{words} ({number}×)" for words, number in settings.most_common())
+            lines.append(f"{row.method} trains as was best on validation images: {told}.")
+    runs = [run for row in rows if row.method not in searched for run in row.runs]
+    if steps := sorted({run.steps for run in runs if run.steps is not None}):
+        who = "Every other row" if searched else "Every row"
+        lines.append(f"{who} trains for {' or '.join(f'{number:,}' for number in steps)} steps.")
+    if searched and split == "validation":
+        lines.append("The accuracies are on the same validation images, so those of these rows are too high.")
+    return lines
+
+
+def finding(subject: str, comparison: Comparison, baseline: str, words: str, num_differences: int) -> str:
+    """One finding as a sentence. `words` are the study's `design`."""
+    mean = f"{comparison.mean:+.3f}"
+    if comparison.simultaneous is None:
+        return f"{subject}: {mean} accuracy against {baseline}, from {words}, so nothing is settled."
+    interval = f"{mean} [{comparison.simultaneous.low:+.3f}, {comparison.simultaneous.high:+.3f}]"
+    settled = "helped" if comparison.mean > 0 else "hurt"
+    verb = settled if comparison.settled else "did not measurably help here"
+    together = f"95 % simultaneous over {counted(num_differences, 'difference')}"
+    return f"{subject} {verb}: {interval} accuracy against {baseline} ({words}; {together})."

@@ -1,0 +1,96 @@
+"""The result of a single classifier of a study, and of all classifiers of a row."""
+
+from dataclasses import dataclass, field
+from itertools import groupby
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+SCORES = ("macro_f1", "worst_class", "calibration_error")  # what the test of a classifier finds besides the accuracy
+
+
+@dataclass
+class RunResult:
+    """The result of one row under one data seed and one training seed.
+
+    `training_seed` counts from 0 under each data seed. `steps`, `classifier` and `augmentation` say how the classifier
+    was trained, and `validation_accuracy` is None if validation images were not needed. `scores` holds what else was found
+    when the classifier was tested, by its name in `SCORES`. `measures` holds the value of each measure that applies to
+    the row's images, by the measure's name. `remarks` holds remarks on some of these
+    measures, by the measure's name too. `correct` (n,) says of each test image whether the classifier labels it rightly.
+    """
+
+    seed: int
+    accuracy: float
+    num_train: int
+    training_seed: int = 0
+    steps: int | None = None
+    classifier: str | None = None
+    augmentation: str | None = None
+    validation_accuracy: float | None = None
+    expanded: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
+    correct: np.ndarray | None = None
+
+    def figures(self) -> dict[str, float]:
+        """The accuracy, the other scores and the measures, by name."""
+        return {"accuracy": self.accuracy, **self.scores, **self.measures}
+
+
+@dataclass
+class MethodResult:
+    """The results of one row under all data seeds. The runs of a data seed follow each other."""
+
+    method: str
+    runs: list[RunResult] = field(default_factory=list)
+
+    def of_seeds(self) -> list[list[RunResult]]:
+        """The runs of each data seed."""
+        return [list(runs) for _, runs in groupby(self.runs, key=lambda run: run.seed)]
+
+    def values(self, name: str) -> list[Any]:
+        """A value for each data seed that all of its runs share, such as `seed` and `expanded`."""
+        return [getattr(runs[0], name) for runs in self.of_seeds()]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """The accuracy under each data seed: the mean over its training seeds."""
+        return [fmean(run.accuracy for run in runs) for runs in self.of_seeds()]
+
+    def mean(self, name: str) -> float | None:
+        """The mean over data seeds of the accuracy, of another score, or of the measure called `name`.
+
+        The value of a data seed is the mean over its training seeds. Seeds without it are left out. The result is None if
+        no seed has one.
+        """
+        of_seeds = [[run.figures()[name] for run in runs if name in run.figures()] for runs in self.of_seeds()]
+        values = [fmean(values) for values in of_seeds if values]
+        return fmean(values) if values else None
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """The remarks of all seeds, by the name of the measure that each remark is on."""
+        return {name: remark for run in self.runs for name, remark in run.remarks.items()}
+
+    @property
+    def accuracy_std(self) -> float | None:
+        """Sample standard deviation of the accuracy over data seeds; None for a single seed."""
+        values = self.accuracies
+        return stdev(values) if len(values) > 1 else None
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """The mean accuracy on validation images; None if these were not needed."""
+        values = [run.validation_accuracy for run in self.runs]
+        return None if not values or None in values else fmean(values)
+
+    def correct(self) -> np.ndarray | None:
+        """Which image each classifier labels rightly, (data seeds, training seeds, images); None if it is not known."""
+        runs = self.of_seeds()
+        known = [run.correct for run in self.runs]
+        if any(each is None for each in known) or len({len(each) for each in known}) != 1:
+            return None
+        return np.array([[run.correct for run in of_seed] for of_seed in runs])

@@ -1,0 +1,142 @@
+"""What a study concludes: which rows are compared, in which words, and that a single seed settles nothing."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from scipy import stats
+from study_results import results
+
+from distdiff.report.html import accuracy_plot
+from distdiff.report.table import accuracy_rows, comparison_rows
+from distdiff.study.comparisons import pairs
+from distdiff.study.results import StudyResults
+
+FIVE = ("original", "randaugment", "none", "transform_official", "direct")
+NUMBERS = {name: list(np.random.default_rng(place).normal(0.8, 0.02, 4)) for place, name in enumerate(FIVE)}
+
+
+def test_the_default_table_shows_seven_differences_and_each_pair_once() -> None:
+    found = results(NUMBERS)
+    assert len(found.comparisons) == 7
+    assert len({frozenset(pair) for pair in found.comparisons}) == 7
+    cells = [cell for row in accuracy_rows(found)[1:] for cell in row if "±" in cell]
+    assert len(cells) == 5 + 7
+    assert len(comparison_rows(found)) == 1 + 7
+    assert pairs([], ["none"]) == []
+
+
+def test_intervals_are_bonferronis_and_p_values_are_those_of_scipy_in_holms_way() -> None:
+    found = results(NUMBERS)
+    p_values = {}
+    for (method, baseline), comparison in found.comparisons.items():
+        test = stats.ttest_rel(NUMBERS[method], NUMBERS[baseline])
+        together, alone = test.confidence_interval(1 - 0.05 / 7), test.confidence_interval(0.95)
+        assert comparison.simultaneous.low == pytest.approx(together.low)
+        assert comparison.simultaneous.high == pytest.approx(together.high)
+        assert (comparison.difference.low, comparison.difference.high) == pytest.approx((alone.low, alone.high))
+        p_values[method, baseline] = test.pvalue
+        assert comparison.as_dict()["simultaneous"]["low"] == comparison.simultaneous.low
+    first, second = sorted(p_values, key=p_values.get)[:2]
+    assert found.comparisons[first].holm == pytest.approx(min(1, 7 * p_values[first]))
+    assert found.comparisons[second].holm == pytest.approx(min(1, max(7 * p_values[first], 6 * p_values[second])))
+
+
+def test_the_headline_says_whether_it_helped_by_the_simultaneous_interval() -> None:
+    """The difference of 0.01 is settled by itself, but not together with six others."""
+    base = np.array([0.5, 0.6, 0.55])
+    guided = base + np.array([0.31, 0.313, 0.307])
+    rows = {name: base + place / 50 for place, name in enumerate(("original", "randaugment", "transform_official"))}
+    rows |= {"none": base + 0.3, "direct": guided}
+    found = results({name: list(values) for name, values in rows.items()})
+    guidance = found.comparisons["direct", "none"]
+    assert guidance.difference.settled
+    assert not guidance.settled
+    expansion, line = found.headline()
+    assert expansion.startswith("Expansion with 'direct' helped: +0.310 [+0.29")
+    assert line.startswith("Guidance 'direct' did not measurably help here: +0.010 [-")
+    assert line.endswith("(3 draws of the training images; 95 % simultaneous over 7 differences).")
+    worse = results({"original": [0.5, 0.5, 0.5], "none": [0.8, 0.81, 0.79], "direct": [0.7, 0.705, 0.69]})
+    assert worse.headline()[1].startswith("Guidance 'direct' hurt: -0.10")
+
+
+def test_a_single_data_seed_has_neither_a_spread_nor_an_interval_whatever_its_training_seeds() -> None:
+    for accuracies in ([0.5], [[0.5, 0.6, 0.7]]):
+        found = results(
+            {"original": accuracies, "none": [0.8], "direct": [0.9]}
+            if len(accuracies) > 1
+            else {"original": accuracies, "none": accuracies, "direct": accuracies}
+        )
+        text = json.dumps([accuracy_rows(found), found.captions(), found.headline()], ensure_ascii=False)
+        assert "±" not in text
+        assert "[+" not in text
+        assert '"p"' not in text
+        assert comparison_rows(found) == []
+        row = found.as_dict()["rows"][1]
+        assert row["accuracy_std"] is None
+        assert (row["difference_to_original"]["low"], row["difference_to_original"]["bootstrap"]) == (None, None)
+        assert "so nothing is settled" in found.headline()[0]
+        assert "1 draw of the training images" in found.captions()[0]
+
+
+def test_training_seeds_are_averaged_under_each_data_seed() -> None:
+    nested = {"original": [[0.5, 0.6, 0.7], [0.6, 0.6, 0.9]], "none": [[0.7, 0.8, 0.9], [0.8, 0.8, 0.8]]}
+    found = results(nested, chosen="none")
+    (original, none) = found.as_dict()["rows"]
+    assert original["accuracy"] == pytest.approx([0.6, 0.7])
+    assert original["accuracy_std"] == pytest.approx(np.std([0.6, 0.7], ddof=1))
+    runs = [(run["seed"], run["training_seed"], run["accuracy"]) for run in none["runs"]]
+    assert runs == [(seed, number, nested["none"][seed][number]) for seed in (0, 1) for number in (0, 1, 2)]
+    assert none["difference_to_original"]["mean"] == pytest.approx(0.15)
+    assert found.design == "2 draws of the training images × 3 training seeds"
+    assert results(nested, are_drawn=False).design == "2 data seeds with the same training images × 3 training seeds"
+
+
+def validated(*accuracies: float) -> StudyResults:
+    """A study whose rows without generated images have these accuracies on validation images."""
+    names = ("original", "original_best", "randaugment_best")
+    found = results(
+        dict(zip(names, ([0.9, 0.95], [0.6, 0.65], [0.7, 0.75]), strict=True)) | {"none": [0.8, 0.8]}, "none"
+    )
+    for row, accuracy in zip(found.rows, accuracies, strict=False):
+        for run in row.runs:
+            run.validation_accuracy = accuracy
+    return found
+
+
+@pytest.mark.parametrize("best", range(3))
+def test_expansion_is_compared_with_the_best_baseline_on_validation_images_not_on_test_images(best: int) -> None:
+    name = ("original", "original_best", "randaugment_best")[best]
+    found = validated(*(0.5 + 0.1 * (place == best) for place in range(3)))
+    assert found.baselines == [name, "none"]
+    (line,) = found.headline()
+    assert f"({name}, on validation images the best of original, original_best, randaugment_best)" in line
+    assert f"difference_to_{name}" in found.summary()
+    assert "difference_to_original" in found.summary()  # as dashboards know it
+    assert f"vs {name}" in accuracy_rows(found)[0]
+
+
+def test_the_report_draws_no_line_between_rows_and_an_interval_for_each_difference() -> None:
+    drawn = accuracy_plot(results(NUMBERS))
+    dots = re.findall(r'<use xlink:href="#(\w+)" x="[\d.]+" y="[\d.]+"', drawn)
+    assert len(dots) >= 5 * 4 + 5 + 7  # each accuracy, each mean, each difference
+    assert accuracy_plot(results({"original": [0.5], "none": [0.6]}, "none"))
+    assert "LineCollection" in drawn
+    assert "LineCollection" not in accuracy_plot(results({"original": [0.5], "none": [0.6]}, "none"))
+
+
+def test_the_bootstrap_is_simultaneous_too_and_uses_the_images_where_they_are_known() -> None:
+    """Accuracies that never differ between seeds leave only the images to vary."""
+    rng = np.random.default_rng(0)
+    found = results({"original": [0.5] * 3, "none": [0.6] * 3}, "none")
+    assert (found.comparisons["none", "original"].bootstrap.low) == pytest.approx(0.1)
+    found = results({"original": [0.5] * 3, "none": [0.6] * 3}, "none")
+    for row in found.rows:
+        correct = rng.permutation(np.arange(100) < 100 * row.runs[0].accuracy)
+        for run in row.runs:
+            run.correct = correct
+    first, second = (row.runs[0].correct.astype(float) for row in found.rows)
+    error = (second - first).std() / 10
+    interval = found.comparisons["none", "original"].bootstrap
+    assert (interval.low, interval.high) == pytest.approx((0.1 - 1.96 * error, 0.1 + 1.96 * error), abs=0.015)

@@ -1,0 +1,25 @@
+"""The results of a study, made from accuracies."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from distdiff.study.results import StudyResults
+from distdiff.study.runs import MethodResult, RunResult
+
+Accuracies = Sequence[float | Sequence[float]]
+
+
+def results(rows: dict[str, Accuracies], chosen: str = "direct", **more: Any) -> StudyResults:
+    """A study's results: for each row the accuracy of each data seed, or a list of those of its training seeds."""
+    found = [
+        MethodResult(
+            name,
+            [
+                RunResult(seed, accuracy, 10, training_seed=number)
+                for seed, of_seed in enumerate(accuracies)
+                for number, accuracy in enumerate(of_seed if isinstance(of_seed, Sequence) else [of_seed])
+            ],
+        )
+        for name, accuracies in rows.items()
+    ]
+    return StudyResults("digits", "test", chosen, found, {}, **more)
