@@ -1,7 +1,7 @@
 """Trains one classifier on real, or real and expanded, images and tests it: distdiff train train.expanded=<dir>."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +15,7 @@ from distdiff.classification.training import Accuracies, ClassifierTrainer, few_
 from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
+from distdiff.data.leaks import leak_counts, tell_leaks
 from distdiff.data.readable import readable
 from distdiff.data.splits.carving import check_measurable
 from distdiff.ranks.world import world
@@ -31,6 +32,7 @@ def train(config: DictConfig, run_dir: Path) -> float:
     test, _ = readable(splits.test, "test")
     check_measurable(test, "test")
     data = few_shot_training_set(config, splits.train, config.seed)
+    leaks = tell_leaks(replace(splits, train=data.parts[0], test=test))
     say_enlarged_images(config, data.parts[0])
     where = RowFilter.of("train.where", config.train.where)
     for directory in expanded_directories(config):
@@ -42,16 +44,17 @@ def train(config: DictConfig, run_dir: Path) -> float:
         tested = classifiers.test(classifier, test, data.fit)
         summarize(logger, {"accuracy": tested.accuracy, "num_train": len(data)})
         if world().leads:
-            _conclude(config, tested, len(data), run_dir / "results.json")
+            _conclude(config, tested, len(data), leak_counts(leaks), run_dir / "results.json")
     return tested.accuracy
 
 
-def _conclude(config: DictConfig, tested: Accuracies, num_train: int, path: Path) -> None:
+def _conclude(config: DictConfig, tested: Accuracies, num_train: int, leaks: dict[str, int], path: Path) -> None:
     results = {
         "dataset": config.dataset.name,
         "accuracy": tested.accuracy,
         "num_train": num_train,
         "seed": config.seed,
+        "leaks": leaks,
         "classes": [asdict(found) for found in tested.classes],
     }
     path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

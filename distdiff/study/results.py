@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from distdiff.data.images import Leak
+from distdiff.data.leaks import leak_counts, sentence
 from distdiff.errors import UserError
 from distdiff.metrics.base import Metric
 from distdiff.study.measures import ACCURACY, OF_EVERY_EXPANSION
@@ -112,6 +114,7 @@ class StudyResults:
     found: dict[str, str] = field(default_factory=dict)
     measures: dict[str, bool | None] = field(default_factory=dict)
     judge_accuracy: float | None = None
+    leaks: tuple[Leak, ...] = ()
 
     def row(self, method: str) -> MethodResult | None:
         return next((row for row in self.rows if row.method == method), None)
@@ -141,6 +144,10 @@ class StudyResults:
         row = self.row(self.chosen)
         return None if row is None else row.mean(name)
 
+    def leak_sentence(self) -> str:
+        """The test images that are also training images, and what is done about them; empty if there are none."""
+        return sentence(self.leaks)
+
     def summary(self) -> dict[str, float]:
         """The numbers by which the jobs of a sweep are compared."""
         summary: dict[str, float] = {"accuracy_mean": (self.row(self.chosen) or self.rows[-1]).mean("accuracy")}
@@ -153,6 +160,7 @@ class StudyResults:
         return {
             "dataset": self.dataset,
             "split": self.split,
+            "leaks": leak_counts(self.leaks),
             "judge_accuracy": self.judge_accuracy,
             "headline": self.headline(),
             "summary": self.summary(),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
@@ -14,7 +14,8 @@ from distdiff.classification.training import ClassifierTrainer, TrainingSet, few
 from distdiff.console.stages import display
 from distdiff.console.whole import Step, Whole
 from distdiff.data.datasets import load_dataset
-from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.images import DatasetSplits, LabelledImages, Leak
+from distdiff.data.leaks import tell_leaks
 from distdiff.data.readable import readable
 from distdiff.data.splits.carving import check_measurable
 from distdiff.expansion.assembly import Assembly
@@ -59,6 +60,7 @@ class StudyPlan:
     pool: TrainingSet
     held_out: LabelledImages
     seeds: list[SeedPlan]
+    leaks: tuple[Leak, ...] = ()
 
 
 class Study:
@@ -89,7 +91,8 @@ class Study:
             held_out, _ = readable(getattr(splits, self.config.study.split), self.config.study.split)
             check_measurable(held_out, self.config.study.split, self.config.dataset.num_folds)
             seeds = range(self.config.seed, self.config.seed + self.config.study.seeds)
-            return StudyPlan(pool, held_out, [self._plan(splits, seed) for seed in seeds])
+            leaks = tell_leaks(replace(splits, train=pool.parts[0], **{self.config.study.split: held_out}))
+            return StudyPlan(pool, held_out, [self._plan(splits, seed) for seed in seeds], leaks)
 
     def run(self, plan: StudyPlan, logger: Logger | None = None) -> StudyResults:
         """Carries out `plan` and writes `results.json` and `results.csv` into the run's directory. Logs to `logger`."""
@@ -104,6 +107,7 @@ class Study:
             found=self._found(plan.seeds[0]),
             measures=self.measures,
             judge_accuracy=judge_accuracy,
+            leaks=plan.leaks,
         )
         if world().leads:
             found.write(self.run_dir)
