@@ -103,7 +103,7 @@ class StudyResults:
 
     `found` maps each stage that needed a classifier but trained none to words on where the classifier came from.
     `measures` is the result of `measures_of`. `judge_accuracy` is the fraction of test images that the judge classifies
-    correctly.
+    correctly. `leaks` are those between the splits of the dataset.
     """
 
     dataset: str

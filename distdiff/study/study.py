@@ -55,7 +55,7 @@ class SeedPlan:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The plan of a study: the pool from which seeds draw training images, the images to test on, and a plan for each seed."""
+    """The plan of a study: the pool from which seeds draw training images, the images to test on, a plan for each seed, and the leaks."""
 
     pool: TrainingSet
     held_out: LabelledImages
