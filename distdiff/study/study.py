@@ -55,7 +55,10 @@ class SeedPlan:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The plan of a study: the pool from which seeds draw training images, the images to test on, a plan for each seed, and the leaks."""
+    """The plan of a study: the pool from which seeds draw training images, the images to test on, and a plan for each seed.
+
+    `leaks` are those between the splits of the dataset.
+    """
 
     pool: TrainingSet
     held_out: LabelledImages
