@@ -1,4 +1,4 @@
-"""Splits Sign Language Digits by people, and pretrains a generator on people whom the study never sees.
+r"""Splits Sign Language Digits by people, and pretrains a generator on people whom the study never sees.
 
     python experiments/studies/sign_digits_by_people.py split <sign_digits> <folder>
     python experiments/studies/sign_digits_by_people.py pretrain <folder> class <pipeline> [key=value ...]
@@ -8,6 +8,16 @@ The dataset does not say who is in a photo. The numbers in the file names do: ea
 numbers belongs to one person as long as the class rises. A run ends where the class does not rise, or where the number rises
 by more than three. Only runs that hold every class exactly once are used, since each of them is surely one person; the
 others are counted, and left out. Somebody who came twice would count as two people.
+
+The generators of the study were made by (about ten minutes of one core each, longer beside other work)
+
+    export OMP_NUM_THREADS=1
+    python experiments/studies/sign_digits_by_people.py split /work/shared/data/sign_digits /work/tmp/sign_people
+    for kind in class single; do
+        nice -n 19 python experiments/studies/sign_digits_by_people.py pretrain /work/tmp/sign_people $kind \
+            /work/tmp/sign_generators/$kind/pipeline paths.output_dir=/work/tmp/sign_generators/$kind/outputs \
+            pretrain.autoencoder_steps=600 pretrain.denoiser_steps=2000
+    done
 
 `split` copies `pretrain/<class>/` and `study/{train,validation,test}/<class>/` into an empty folder outside the repository,
 and writes `people.csv`. `pretrain` runs experiments/pretrain.py on `pretrain/`, with one prompt for each class or with one
