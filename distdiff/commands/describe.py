@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from omegaconf import DictConfig
 
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset, sentences
+from distdiff.data.images import DatasetSplits
+from distdiff.data.leaks import find_leaks
 from distdiff.data.notes import keeping
 from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 from distdiff.description.duplicates import Duplicates, write_pairs
@@ -45,7 +48,7 @@ def _describe(config: DictConfig, run_dir: Path) -> None:
         )
         raise UserError(f"dataset {loaded.train.name}: none of its {len(looks):,} images can be read: {why}")
     duplicates = Duplicates(read, config.describe.near_distance, config.describe.near_difference)
-    summary = summarize(config, splits, looks, duplicates, prompts, notes)
+    summary = summarize(config, splits, looks, duplicates, _same_files(loaded, read), prompts, notes)
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     (run_dir / "description.json").write_text(f"{text}\n", encoding="utf-8")
     write_pairs(run_dir / "duplicates.csv", duplicates.pairs(), loaded.train.class_names)
@@ -55,6 +58,15 @@ def _describe(config: DictConfig, run_dir: Path) -> None:
         for sheet in sheets:
             log_image(logger, f"classes/{sheet.stem}", sheet)
     console.print(f"description  {run_dir}  ({counted(len(sheets), 'grid')}, duplicates.csv)")
+
+
+def _same_files(loaded: DatasetSplits, read: list[Look]) -> dict[tuple[str, str], int]:
+    """By (split, other): how many readable images of `split` `dataset.drop_leaks` knows to be in `other` too."""
+    kept = {
+        split: getattr(loaded, split).select([look.position for look in read if look.split == split])
+        for split in (TRAIN, VALIDATION, TEST)
+    }
+    return {(leak.split, leak.other): leak.count for leak, _ in find_leaks(replace(loaded, **kept))}
 
 
 def _write_grids(looks: list[Look], class_names: tuple[str, ...], run_dir: Path) -> list[Path]:

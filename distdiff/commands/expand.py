@@ -1,6 +1,7 @@
 """Expands a dataset: distdiff expand dataset=digits guidance=direct expansion.factor=5."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
@@ -11,6 +12,7 @@ from distdiff.classification.training import few_shot_training_set
 from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
+from distdiff.data.leaks import leak_counts, tell_leaks
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.job import ExpansionJob
 from distdiff.links import link
@@ -30,7 +32,9 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     """
     build_trainer(config.trainer)  # fails now if there is no such device
     cache = StageCache(config.paths.cache_dir)
-    data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+    splits = load_dataset(config.dataset)
+    data = few_shot_training_set(config, splits.train, config.seed)
+    leaks = tell_leaks(replace(splits, train=data.parts[0]))
     say_enlarged_images(config, data.parts[0])
     job = Assembly(config, cache).job(data, config.seed)
     job.claim()
@@ -43,17 +47,19 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
             )
             return job.path
         if world().leads:
-            _conclude(config, job, run_dir, logger)
+            _conclude(config, job, leak_counts(leaks), run_dir, logger)
     return job.path
 
 
-def _conclude(config: DictConfig, job: ExpansionJob, run_dir: Path, logger: Logger | None) -> None:
+def _conclude(
+    config: DictConfig, job: ExpansionJob, leaks: dict[str, int], run_dir: Path, logger: Logger | None
+) -> None:
     path = job.path
     rows = read_table(path / METADATA).to_pylist()
     energies, rate = energy_table(rows), ExpandedDirectory(path).images_per_second()
     summarize(logger, energies)
     link(run_dir / "expanded", path, config.paths.output_dir)
     results = {"dataset": config.dataset.name, "method": job.name, "expanded": str(path)}
-    results |= {"images": len(rows), "images_per_second": rate} | energies
+    results |= {"images": len(rows), "images_per_second": rate, "leaks": leaks} | energies
     (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     console.print(f"expanded {path}  ({len(rows):,} images{f', {rate:.1f} images/s' if rate else ''})")

@@ -1,6 +1,7 @@
 """Compares an expanded dataset with the real data: distdiff measure measure.expanded=outputs/expanded/<dir>."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,6 +12,7 @@ from distdiff.classification.training import training_set
 from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
+from distdiff.data.leaks import leak_counts, tell_leaks
 from distdiff.data.readable import checked
 from distdiff.encoders.config import LITE0
 from distdiff.errors import UserError
@@ -21,7 +23,15 @@ from distdiff.report.table import print_measures
 from distdiff.store.filtering import RowFilter
 from distdiff.store.reading import finished_directory, read_expanded
 
-BESIDE = ("dataset", "expanded", "where", "judge_accuracy", "remarks", "reference")  # results.json also has these keys
+BESIDE = (
+    "dataset",
+    "expanded",
+    "where",
+    "judge_accuracy",
+    "remarks",
+    "reference",
+    "leaks",
+)  # results.json also has these keys
 
 
 def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:
@@ -41,6 +51,7 @@ def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:
         raise where.wrong("it leaves one image, and a distance between distributions needs two")
     refuse_features_that_guided(config)
     pool = training_set(splits.train, config.dataset.fit)
+    leaks = tell_leaks(replace(splits, train=pool.parts[0]))
     say_enlarged_images(config, pool.parts[0])
     judge = JudgeTrainer(config, StageCache(config.paths.cache_dir)).train(pool)
     held_out, _ = checked(splits.test)
@@ -53,6 +64,7 @@ def measure(config: DictConfig, run_dir: Path) -> dict[str, float]:
             "dataset": config.dataset.name,
             "expanded": str(config.measure.expanded),
             "where": where.words if where else None,
+            "leaks": leak_counts(leaks),
             "judge_accuracy": judge_accuracy,
             **measured.values,
             "remarks": measured.remarks,

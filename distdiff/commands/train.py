@@ -1,7 +1,7 @@
 """Trains one classifier on real, or real and expanded, images and tests it: distdiff train train.expanded=<dir>."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages
+from distdiff.data.leaks import leak_counts, tell_leaks
 from distdiff.data.readable import readable
 from distdiff.data.splits.carving import check_measurable
 from distdiff.errors import UserError
@@ -40,6 +41,7 @@ def train(config: DictConfig, run_dir: Path) -> float:
     test, _ = readable(getattr(splits, split), split)
     check_measurable(test, split, config.dataset.num_folds)
     data = few_shot_training_set(config, splits.train, config.seed)
+    leaks = tell_leaks(replace(splits, train=data.parts[0], test=test))
     say_enlarged_images(config, data.parts[0])
     where = RowFilter.of("train.where", config.train.where)
     for directory in expanded_directories(config):
@@ -55,7 +57,7 @@ def train(config: DictConfig, run_dir: Path) -> float:
         tested = classifiers.test(classifier, test, data.fit)
         summarize(logger, {"accuracy": tested.accuracy, "macro_f1": tested.macro_f1, "num_train": len(data)})
         if world().leads:
-            _conclude(config, tested, len(data), run_dir / "results.json")
+            _conclude(config, tested, len(data), leak_counts(leaks), run_dir / "results.json")
     return tested.accuracy
 
 
@@ -74,7 +76,7 @@ def _check_classes(directory: Path, images: LabelledImages, where: RowFilter | N
     world().once(lambda: console.print(f"{directory.name}: train.where leaves {words}, which get real images alone"))
 
 
-def _conclude(config: DictConfig, tested: Accuracies, num_train: int, path: Path) -> None:
+def _conclude(config: DictConfig, tested: Accuracies, num_train: int, leaks: dict[str, int], path: Path) -> None:
     worst = tested.worst
     results = {
         "dataset": config.dataset.name,
@@ -86,6 +88,7 @@ def _conclude(config: DictConfig, tested: Accuracies, num_train: int, path: Path
         "calibration_error": tested.calibration_error,
         "num_train": num_train,
         "seed": config.seed,
+        "leaks": leaks,
         "classes": [asdict(found) for found in tested.classes],
         "confusion_matrix": tested.confusion,
         "correct": tested.correct,

@@ -47,6 +47,7 @@ class DatasetKeys:
     fraction: float = key(1.0, above=0, at_most=1)  # fraction of every class's training images to use
     max_images: int | None = key(None, at_least=1)  # training images to use in all, drawn in proportion to class sizes
     indices: list[int] | None = key(None, at_least=0)  # positions of the training images to use
+    drop_leaks: bool = False  # whether to train on no image that is also a validation or test image
     background: Any = "white"  # the colour shown where an image is transparent: text, or [red, green, blue]
     value_range: Any = "auto"  # grey values of more than 8 bits that are black and white: auto, full or [low, high]
     num_workers: int | None = key(None, at_least=1)  # number of reading threads; if null, a fair share of the cores

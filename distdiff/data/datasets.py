@@ -1,13 +1,17 @@
 """Loads a dataset's splits from its configuration, and makes its prompts."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from omegaconf import DictConfig
 
 from distdiff.data.examining import find_range_in
-from distdiff.data.images import DatasetSplits, LabelledImages, joined
+from distdiff.data.images import DatasetSplits, joined
+from distdiff.data.leaks import without_leaks
+from distdiff.data.overlaps import EVALUATED_IN
 from distdiff.data.prompts import class_sentences, class_words, filled
 from distdiff.data.reading.options import ReadingOptions
+from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
 from distdiff.data.splits.folds import fold_as_validation
 from distdiff.data.splits.subset import reduced
 from distdiff.keys import build
@@ -17,13 +21,13 @@ def load_dataset(config: DictConfig) -> DatasetSplits:
     """Calls the loader `config._target_` with the dataset's keys, and keeps the requested part of the training images.
 
     If `num_folds` is set, the training images are split into folds, and the fold with the index `fold` replaces the
-    validation images.
+    validation images. If `drop_leaks` is true, images that are in several splits are left out (see `without_leaks`).
     """
-    splits = _loaded(config) if config.num_folds is None else _loaded(config, validation_fraction=0)
-    splits = replace(splits, train=_reduced(config, splits.train))
     if config.num_folds is None:
-        return splits
-    return fold_as_validation(splits, config.num_folds, config.fold, config.split_seed)
+        return _reduced(config, _loaded(config))
+    splits = _reduced(config, _loaded(config, validation_fraction=0), between=((TEST, TRAIN),))
+    splits = fold_as_validation(splits, config.num_folds, config.fold, config.split_seed)
+    return without_leaks(splits, between=((VALIDATION, TRAIN),)) if config.drop_leaks else splits
 
 
 def load_without_carving(config: DictConfig) -> DatasetSplits:
@@ -36,7 +40,7 @@ def load_without_carving(config: DictConfig) -> DatasetSplits:
     carved = {part: getattr(splits, part).shares_source(splits.train) for part in ("validation", "test")}
     images = joined([splits.train, *(getattr(splits, part) for part, is_carved in carved.items() if is_carved)])
     own = {part: getattr(splits, part).select([]) for part, is_carved in carved.items() if is_carved}
-    return replace(splits, train=_reduced(config, images), **own)
+    return _reduced(config, replace(splits, train=images, **own))
 
 
 def _loaded(config: DictConfig, **more: object) -> DatasetSplits:
@@ -46,12 +50,22 @@ def _loaded(config: DictConfig, **more: object) -> DatasetSplits:
     return splits
 
 
-def _reduced(config: DictConfig, images: LabelledImages) -> LabelledImages:
-    return reduced(images, config.indices, config.fraction, config.max_images)
+def _reduced(
+    config: DictConfig, splits: DatasetSplits, between: Sequence[tuple[str, str]] = EVALUATED_IN
+) -> DatasetSplits:
+    """Keeps the requested part of the training images.
+
+    If `drop_leaks` is true, the leaks between the pairs of splits in `between` are left out first, except that `indices`
+    counts all training images.
+    """
+    if not config.drop_leaks:
+        return replace(splits, train=reduced(splits.train, config.indices, config.fraction, config.max_images))
+    splits = without_leaks(replace(splits, train=reduced(splits.train, config.indices)), between)
+    return replace(splits, train=reduced(splits.train, None, config.fraction, config.max_images))
 
 
 def _read_as(options: ReadingOptions, splits: DatasetSplits) -> DatasetSplits:
-    parts = {part: replace(images, options=options) for part, images in vars(splits).items()}
+    parts = {part: replace(getattr(splits, part), options=options) for part in (TRAIN, VALIDATION, TEST)}
     return replace(splits, **parts)
 
 

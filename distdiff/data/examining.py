@@ -135,8 +135,10 @@ def _look(images: LabelledImages, position: int, memory: Examined) -> Seen | Unr
 def _look_at_path(path: Path | str, memory: Examined) -> Seen:
     try:
         stamp = Stamp.of(path)
-        with open(path, "rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = memory.hash_of(os.path.abspath(path), stamp)  # known if the file was compared, but never decoded
+        if content is None:
+            with open(path, "rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
         seen = memory.content(content) or Seen(content, facts_of(path))
         unchanged = Stamp.of(path) == stamp
     except OSError as error:

@@ -148,12 +148,30 @@ def joined(parts: Sequence[LabelledImages]) -> LabelledImages:
 
 
 @dataclass(frozen=True)
+class Leak:
+    """How many of the `total` images of the split `split` are also in the split `other`: the same file, or the same pixels.
+
+    `pairs` names the first of each distinct image, as (image of `other`, image of `split`). `left_out` is the number of
+    images of `other` that are left out for this reason.
+    """
+
+    split: str
+    other: str
+    count: int
+    total: int
+    pairs: tuple[tuple[str, str], ...] = ()
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
 class DatasetSplits:
     """The three splits of a dataset. `train` is the pool for few-shot draws.
 
-    It shares no image with `validation` or `test`.
+    No split was made to share images with another, but a dataset may hold an image twice. `leaks` is None unless such
+    images were looked for and left out.
     """
 
     train: LabelledImages
     validation: LabelledImages
     test: LabelledImages
+    leaks: tuple[Leak, ...] | None = None

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from distdiff.data.splits.carving import TEST, TRAIN, VALIDATION
+from distdiff.data.overlaps import Overlap, overlaps
 from distdiff.description.looking import Look
 from distdiff.description.similarity import MAX_PAIRS, near_pairs
-
-LEAKS = ((TEST, TRAIN), (VALIDATION, TRAIN), (TEST, VALIDATION))  # (evaluation split, split that may share its images)
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,10 @@ class Duplicates:
 
     def __init__(self, looks: Sequence[Look], distance: int, difference: float) -> None:
         by_pixels: dict[bytes, list[Look]] = {}
+        self.of_split: dict[str, list[Look]] = {}
         for look in looks:
             by_pixels.setdefault(look.pixels, []).append(look)
+            self.of_split.setdefault(look.split, []).append(look)
         self.pictures = list(by_pixels.values())
         kept = [looks[0] for looks in self.pictures]
         hashes = np.array([look.bits for look in kept], dtype=np.uint64)
@@ -77,21 +77,23 @@ class Duplicates:
         return sum(labels[a].isdisjoint(labels[b]) for a, b, _ in self.near)
 
     def leaks(self) -> list[Leak]:
-        """For each pair of splits in `LEAKS`, the images of the first split that are also in the second split."""
-        return [self._leak(split, other) for split, other in LEAKS]
+        """For each pair of splits in `EVALUATED_IN`, the images of the first split that are also in the second split."""
+        contents = {split: [look.pixels for look in looks] for split, looks in self.of_split.items()}
+        return [self._leak(overlap) for overlap in overlaps(contents)]
 
-    def _leak(self, split: str, other: str) -> Leak:
-        within, outside = ([_of(looks, name) for looks in self.pictures] for name in (split, other))
-        exact = {number for number, looks in enumerate(self.pictures) if within[number] and outside[number]}
-        pairs = [Pair(outside[number][0], within[number][0], None) for number in sorted(exact)]
+    def _leak(self, exact: Overlap) -> Leak:
+        """A leak of which the images with the same pixels are those of `exact`."""
+        firsts, seconds = (self.of_split.get(split, []) for split in (exact.other, exact.split))
+        pairs = [Pair(firsts[first], seconds[second], None) for first, second in exact.pairs]
+        within, outside = ([_of(looks, name) for looks in self.pictures] for name in (exact.split, exact.other))
         near: set[int] = set()
         for a, b, distance in self.near:
             for mine, its in ((a, b), (b, a)):
-                if within[mine] and outside[its] and mine not in exact and mine not in near:
+                if within[mine] and not outside[mine] and outside[its] and mine not in near:
                     near.add(mine)
                     pairs.append(Pair(outside[its][0], within[mine][0], distance))
-        counts = [sum(len(within[number]) for number in numbers) for numbers in (exact, near)]
-        return Leak(split, other, *counts, tuple(pairs))
+        similar = sum(len(within[number]) for number in near)
+        return Leak(exact.split, exact.other, len(exact.within), similar, tuple(pairs))
 
     def pairs(self) -> list[Pair]:
         """All pairs of duplicates, first those with the same pixels, then the similar ones.

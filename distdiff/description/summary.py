@@ -19,12 +19,14 @@ def summarize(
     splits: Mapping[str, LabelledImages],
     looks: Sequence[Look],
     duplicates: Duplicates,
+    same_files: Mapping[tuple[str, str], int],
     prompts: Sequence[Sequence[str]],
     notes: Sequence[Note],
 ) -> dict[str, Any]:
     """The counts, the sizes and the problems of a dataset.
 
-    `looks` has one look for each image of `splits`, in order.
+    `looks` has one look for each image of `splits`, in order. `same_files[split, other]` is how many images of `split`
+    are also in `other` as the same file, so that `dataset.drop_leaks` leaves them out.
     """
     names = splits[TRAIN].class_names
     read = [look for look in looks if look.reason is None]
@@ -53,7 +55,10 @@ def summarize(
         "unreadable": [
             describe_image(look, names) | {"reason": look.reason} for look in looks if look.reason is not None
         ],
-        "leaks": [describe_leak(leak, names) for leak in duplicates.leaks()],
+        "leaks": [
+            describe_leak(leak, names) | {"same_file": same_files[leak.split, leak.other]}
+            for leak in duplicates.leaks()
+        ],
         "exact_duplicates": {
             "pictures": len(duplicates.repeated),
             "images": sum(map(len, duplicates.repeated)),

@@ -126,7 +126,7 @@ def _leak(leak: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     if not leak["exact"] + leak["near"]:
         return "none"
     most = "at least " if summary["near_duplicates"]["cut_short"] else ""
-    total = summary["splits"][leak["split"]]["images"]
+    total, same = summary["splits"][leak["split"]]["images"], leak["same_file"]
     counts = [f"{leak['exact']:,} with the same pixels"] if leak["exact"] else []
     counts += [f"{leak['near']:,} nearly the same"] if leak["near"] else []
     named = [
@@ -134,7 +134,8 @@ def _leak(leak: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         for pair in leak["pairs"]
     ]
     text = f"{most}{leak['exact'] + leak['near']:,} of {total:,} {leak['split']} images are in {leak['in']} too, "
-    return _listed(text + " and ".join(counts), named)
+    drops = f"; dataset.drop_leaks=true leaves the {same:,} with the same bytes out of {leak['in']}" if same else ""
+    return _listed(text + " and ".join(counts), named) + drops
 
 
 def _listed(text: str, named: list[str]) -> str:

@@ -7,6 +7,7 @@ from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset, load_without_carving
 from distdiff.data.enlarging import say_enlarged, usual_side
 from distdiff.data.images import LabelledImages
+from distdiff.data.leaks import tell_leaks
 from distdiff.data.readable import readable
 from distdiff.data.splits.apart import apart
 from distdiff.data.splits.carving import FIXED
@@ -24,6 +25,7 @@ def pretraining_images(config: DictConfig) -> tuple[LabelledImages, LabelledImag
     """
     every = config.pretrain.images == ALL
     splits = (load_without_carving if every else load_dataset)(config.dataset)
+    tell_leaks(splits)
     train, validation, test = splits.train, splits.validation, splits.test
     if not len(validation):
         train, validation = _small_part(train)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from omegaconf import DictConfig
 
 from distdiff.classification.training import TrainingSet, few_shot_training_set, training_set
-from distdiff.data.images import DatasetSplits, LabelledImages
+from distdiff.data.images import DatasetSplits, LabelledImages, Leak
 from distdiff.data.readable import readable
 from distdiff.data.splits.carving import VALIDATION, check_measurable
 from distdiff.expansion.job import ExpansionJob
@@ -44,13 +44,15 @@ class SeedPlan:
 class StudyPlan:
     """The plan of a study: the pool from which seeds draw training images, the images to test on, and a plan for each seed.
 
-    `validation` are the images on which settings are chosen, None if nothing has to be chosen.
+    `validation` are the images on which settings are chosen, None if nothing has to be chosen. `leaks` are those between
+    the splits of the dataset.
     """
 
     pool: TrainingSet
     held_out: LabelledImages
     validation: LabelledImages | None
     seeds: list[SeedPlan]
+    leaks: tuple[Leak, ...] = ()
 
     def largest(self) -> int:
         """The number of images in the largest training set of the study, real and synthetic ones together."""

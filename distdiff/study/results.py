@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from distdiff.classification.config import BEST_ON_TEST, LAST
+from distdiff.data.images import Leak
+from distdiff.data.leaks import leak_counts, sentence
 from distdiff.errors import UserError
 from distdiff.metrics.base import Metric
 from distdiff.study.captions import IN_WORDS, accuracy_captions, design, finding, training_captions
@@ -52,7 +54,7 @@ class StudyResults:
     `measures` is the result of `measures_of`. `judge_accuracy` is the fraction of test images that the judge classifies
     correctly. `selection` says which weights of each training are tested (`train.selection`). `are_drawn` says whether
     each data seed draws training images of its own. `searched` are the rows whose settings were chosen on validation
-    images.
+    images. `leaks` are those between the splits of the dataset.
     """
 
     dataset: str
@@ -66,6 +68,7 @@ class StudyResults:
     selection: str = LAST
     are_drawn: bool = True
     searched: tuple[str, ...] = ()
+    leaks: tuple[Leak, ...] = ()
 
     def row(self, method: str) -> MethodResult | None:
         return next((row for row in self.rows if row.method == method), None)
@@ -121,6 +124,10 @@ class StudyResults:
         row = self.row(self.chosen)
         return None if row is None else row.mean(name)
 
+    def leak_sentence(self) -> str:
+        """The test images that are also training images, and what is done about them; empty if there are none."""
+        return sentence(self.leaks)
+
     def summary(self) -> dict[str, float]:
         """The numbers by which the jobs of a sweep are compared."""
         row = self.row(self.chosen)
@@ -135,6 +142,7 @@ class StudyResults:
             "dataset": self.dataset,
             "split": self.split,
             "selection": self.selection,
+            "leaks": leak_counts(self.leaks),
             "judge_accuracy": self.judge_accuracy,
             "headline": self.headline(),
             "captions": self.captions(),

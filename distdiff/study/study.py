@@ -14,6 +14,7 @@ from distdiff.classification.training import ClassifierTrainer
 from distdiff.console.stages import display
 from distdiff.console.whole import Step, Whole
 from distdiff.data.datasets import load_dataset
+from distdiff.data.leaks import tell_leaks
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
 from distdiff.expansion.job import ExpansionJob
@@ -83,8 +84,10 @@ class Study:
                 self.trainers[name] = [
                     ClassifierTrainer(recipe, self.config.trainer, self.cache, running) for recipe in recipes
                 ]
+            leaks = tell_leaks(replace(splits, train=plan.pool.parts[0], **{self.config.study.split: plan.held_out}))
             identities = RunIdentities(self.config, plan, self.trainers, self.assemblies, self.judges)
-            return replace(plan, seeds=[self._planned(of_seed, identities) for of_seed in plan.seeds])
+            planned = [self._planned(of_seed, identities) for of_seed in plan.seeds]
+            return replace(plan, seeds=planned, leaks=leaks)
 
     def run(self, plan: StudyPlan, logger: Logger | None = None) -> StudyResults:
         """Carries out `plan` and writes `results.json` and `results.csv` into the run's directory. Logs to `logger`."""
@@ -102,6 +105,7 @@ class Study:
             selection=self.config.train.selection,
             are_drawn=plan.are_drawn,
             searched=self.searched,
+            leaks=plan.leaks,
         )
         if world().leads:
             found.write(self.run_dir)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from rich import box
@@ -16,6 +17,7 @@ from distdiff.console.output import console
 
 TABLE, RESULTS = "sweep.csv", "results.json"
 SHOWN = 6  # the number of figures on the console; `sweep.csv` has all figures
+FOLD = "dataset.fold"  # jobs that differ in this key alone are also averaged
 UNENDED = "it did not end"
 
 
@@ -43,6 +45,32 @@ def figures_in(directory: Path) -> dict[str, float]:
     results = _read(directory / RESULTS) or {}
     numbers = results.get("summary", results)
     return {name: value for name, value in numbers.items() if type(value) in (int, float) and name != "seed"}
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Jobs that differ in `dataset.fold` alone: those of `jobs` that succeeded, among the folds `folds` of all of them."""
+
+    jobs: tuple[SweptJob, ...]
+    folds: tuple[str, ...]
+    num_all: int
+
+    def mean(self) -> dict[str, float]:
+        """The mean over folds of each figure that all jobs have."""
+        return {name: fmean(values) for name, values in self._values().items()}
+
+    def std(self) -> dict[str, float]:
+        """The sample standard deviation over folds of each figure that all jobs have; empty for a single job."""
+        return {name: stdev(values) for name, values in self._values().items() if len(values) > 1}
+
+    def lacking(self) -> str:
+        """How many of the folds are not in the mean, in words; empty if none."""
+        lost = self.num_all - len(self.jobs)
+        return f"{lost} of {self.num_all} folds failed" if lost else ""
+
+    def _values(self) -> dict[str, list[float]]:
+        names = [name for name in self.jobs[0].figures if all(name in job.figures for job in self.jobs)]
+        return {name: [job.figures[name] for job in self.jobs] for name in names}
 
 
 class SweptJobs:
@@ -81,6 +109,21 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def over_folds(jobs: Sequence[SweptJob]) -> list[Folds]:
+    """The jobs by all their overrides but `dataset.fold`, where they have several folds and one of them succeeded."""
+    groups: dict[tuple[str, ...], dict[str, SweptJob]] = {}
+    for job in jobs:
+        if (fold := job.given().get(FOLD)) is not None:
+            others = tuple(item for item in job.overrides if not item.startswith(f"{FOLD}="))
+            groups.setdefault(others, {})[fold] = job
+    found = []
+    for group in groups.values():
+        ended = {fold: job for fold, job in group.items() if job.error is None}
+        if len(group) > 1 and ended:
+            found.append(Folds(tuple(ended.values()), tuple(ended), len(group)))
+    return found
+
+
 def conclude(jobs: Sequence[SweptJob]) -> None:
     """Prints the jobs' figures and errors and writes `sweep.csv`; does nothing if no job has figures or an error."""
     if not any(job.figures for job in jobs) and all(job.error is None for job in jobs):
@@ -92,12 +135,16 @@ def conclude(jobs: Sequence[SweptJob]) -> None:
     for job in jobs:
         if job.error is not None:
             console.print(f"job {job.number} failed: {job.error}")
+    for group in over_folds(jobs):
+        if group.lacking():
+            console.print(f"a mean leaves folds out: {group.lacking()}")
     path = Path(jobs[0].sweep) / TABLE
     try:
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["job", *differing, *names, "error", "directory"])
             writer.writerows(_lines(jobs, differing, names))
+            writer.writerows(_lines_of_folds(over_folds(jobs), differing, names))
     except OSError as error:
         console.print(f"{path}: cannot write there ({error.strerror})")
         return
@@ -117,6 +164,15 @@ def _lines(jobs: Sequence[SweptJob], differing: Sequence[str], names: Sequence[s
         yield [job.number, *told, *(job.figures.get(name, "") for name in names), job.error or "", job.directory]
 
 
+def _lines_of_folds(groups: Sequence[Folds], differing: Sequence[str], names: Sequence[str]) -> Iterator[list[Any]]:
+    """Two lines for each group: the means over its folds, and the standard deviations."""
+    for group in groups:
+        given = group.jobs[0].given() | {FOLD: ",".join(group.folds)}
+        told = [given.get(key, "") for key in differing]
+        for word, figures in (("mean", group.mean()), ("std", group.std())):
+            yield [word, *told, *(figures.get(name, "") for name in names), group.lacking(), ""]
+
+
 def _table(jobs: Sequence[SweptJob], differing: Sequence[str], names: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("job", justify="right")
@@ -129,4 +185,13 @@ def _table(jobs: Sequence[SweptJob], differing: Sequence[str], names: Sequence[s
         told = [Text(job.given().get(key, "–")) for key in differing]
         missing = "–" if job.error is None else "failed"
         table.add_row(str(job.number), *told, *(f"{found[name]:,.4g}" if name in found else missing for name in names))
+    for number, group in enumerate(over_folds(jobs)):
+        if number == 0:
+            table.add_section()
+        mean, std = group.mean(), group.std()
+        given = group.jobs[0].given() | {FOLD: f"{len(group.folds)} folds"}
+        told = [Text(given.get(key, "–")) for key in differing]
+        cells = [f"{mean[name]:,.4g}" if name in mean else "–" for name in names]
+        spreads = [f" ± {std[name]:,.2g}" if name in std else "" for name in names]
+        table.add_row("mean", *told, *(cell + spread for cell, spread in zip(cells, spreads, strict=True)))
     return table

@@ -168,7 +168,8 @@ command seed fetch_only options
 paths.data_dir paths.output_dir paths.expanded_dir paths.cache_dir paths.image_cache_gb
 dataset.name dataset.subject dataset.per_class dataset.image_size dataset.fit dataset.prompt_template dataset.class_names
 dataset.prompts_file dataset.split_seed dataset.num_folds dataset.fold dataset.fraction dataset.max_images dataset.indices
-dataset.background dataset.value_range dataset.num_workers dataset.cache_dir dataset.image_cache_gb dataset.horizontal_flip
+dataset.drop_leaks dataset.background dataset.value_range dataset.num_workers dataset.cache_dir dataset.image_cache_gb
+dataset.horizontal_flip
 generator.model generator.architecture generator.revision generator.variant generator.checkpoint_config generator.use_t5
 generator.lora
 generator.textual_inversion generator.draws generator.resolution generator.num_steps generator.cfg_scale

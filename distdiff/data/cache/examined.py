@@ -75,9 +75,14 @@ class Examined:
         self._load()
 
     def file(self, path: str, stamp: Stamp) -> Seen | None:
+        content = self.hash_of(path, stamp)
+        return None if content is None else self.content(content)
+
+    def hash_of(self, path: str, stamp: Stamp) -> str | None:
+        """The hash of a file's bytes, also of a file that was never decoded."""
         match self.files.get(path):
             case [*known, str(content)] if known == stamp.as_list():
-                return self.content(content)
+                return content
         return None
 
     def content(self, content: str) -> Seen | None:
@@ -97,8 +102,13 @@ class Examined:
         if self.contents.get(seen.content) != values:
             self.contents[seen.content] = values
             self._new = True
-        if path is not None and stamp is not None and stamp.settled:
-            self.files[path] = [*stamp.as_list(), seen.content]
+        if path is not None and stamp is not None:
+            self.note_hash(path, stamp, seen.content)
+
+    def note_hash(self, path: str, stamp: Stamp, content: str) -> None:
+        """Remembers the hash of a file's bytes, unless the file changed only moments ago."""
+        if stamp.settled:
+            self.files[path] = [*stamp.as_list(), content]
             self._new = True
 
     def save(self) -> None:

@@ -1,6 +1,7 @@
 """Cross-validation: splits the training images into folds, one of which is used for validation."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -22,7 +23,8 @@ def fold_as_validation(splits: DatasetSplits, num_folds: int, fold: int, seed: i
             splits.train.name,
             f"its own {counted(own, 'validation image')} left out: dataset.num_folds={num_folds} validates on folds",
         )
-    return DatasetSplits(*take_fold(splits.train, num_folds, fold, seed), splits.test)
+    train, validation = take_fold(splits.train, num_folds, fold, seed)
+    return replace(splits, train=train, validation=validation)
 
 
 def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> tuple[LabelledImages, LabelledImages]:

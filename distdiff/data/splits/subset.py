@@ -10,7 +10,7 @@ from distdiff.errors import UserError
 
 
 def reduced(
-    images: LabelledImages, indices: Sequence[int] | None, fraction: float, max_images: int | None
+    images: LabelledImages, indices: Sequence[int] | None, fraction: float = 1, max_images: int | None = None
 ) -> LabelledImages:
     """Keeps the images at `indices`, of these `fraction` of every class, and of those at most `max_images`.
 
