@@ -9,7 +9,7 @@ from scipy import stats
 from study_results import results
 
 from distdiff.report.html import accuracy_plot
-from distdiff.report.table import accuracy_rows, comparison_rows
+from distdiff.report.table import accuracy_rows, comparison_rows, measure_rows
 from distdiff.study.comparisons import pairs
 from distdiff.study.results import StudyResults
 
@@ -111,10 +111,23 @@ def test_expansion_is_compared_with_the_best_baseline_on_validation_images_not_o
     found = validated(*(0.5 + 0.1 * (place == best) for place in range(3)))
     assert found.baselines == [name, "none"]
     (line,) = found.headline()
-    assert f"({name}, on validation images the best of original, original_best, randaugment_best)" in line
+    assert (
+        f"accuracy against {name}, on validation images the best of original, original_best, randaugment_best" in line
+    )
     assert f"difference_to_{name}" in found.summary()
     assert "difference_to_original" in found.summary()  # as dashboards know it
     assert f"vs {name}" in accuracy_rows(found)[0]
+
+
+def test_images_that_two_rows_train_on_are_shown_once() -> None:
+    found = results({"original": [0.5] * 2, "randaugment": [0.6] * 2, "randaugment_best": [0.7] * 2})
+    found.measures = {"coverage": True}
+    for row in found.rows[1:]:
+        for run in row.runs:
+            run.measures = {"coverage": 0.1 * run.seed}
+    assert [row[0] for row in measure_rows(found)] == ["method", "randaugment"]
+    found.rows[2].runs[0].measures = {"coverage": 0.9}  # an option of one's own that is called so
+    assert [row[0] for row in measure_rows(found)] == ["method", "randaugment", "randaugment_best"]
 
 
 def test_the_report_draws_no_line_between_rows_and_an_interval_for_each_difference() -> None:
