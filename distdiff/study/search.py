@@ -1,6 +1,6 @@
 """The settings among which a row's training is chosen on validation images."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -11,6 +11,7 @@ from distdiff.caching.fingerprint import plain
 from distdiff.classification.recipe import Recipe
 from distdiff.config.command import OPTIONS
 from distdiff.study.rows import Row
+from distdiff.study.runs import RunResult
 
 
 def recipes_of(row: Row, config: DictConfig) -> list[Recipe]:
@@ -35,9 +36,20 @@ def best(recipes: Sequence[Recipe], accuracy_of: Callable[[Recipe], float]) -> R
     return recipes[0] if len(recipes) == 1 else max(recipes, key=accuracy_of)
 
 
+def chosen_before(recipes: Sequence[Recipe], runs: Iterable[RunResult | None]) -> Recipe | None:
+    """The recipe with which one of the finished `runs` was trained; None if there is no such run."""
+    known = {(run.classifier, run.augmentation, run.steps) for run in runs if run is not None}
+    return next((each for each in recipes if _settings(each) in known), None)
+
+
+def _settings(recipe: Recipe) -> tuple[str, str, int]:
+    """The recipe's settings that a search varies."""
+    return recipe.classifier["name"], recipe.augmentation["name"], recipe.steps
+
+
 def label(recipe: Recipe) -> str:
     """The recipe's settings that a search varies, as a name in charts."""
-    return f"{recipe.classifier['name']}-{recipe.augmentation['name']}-{recipe.steps}"
+    return "-".join(map(str, _settings(recipe)))
 
 
 def _options(config: DictConfig, group: str, names: Sequence[str] | None) -> list[Mapping[str, Any]]:

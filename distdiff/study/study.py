@@ -29,7 +29,7 @@ from distdiff.study.plan import SeedPlan, StudyPlan, load_images
 from distdiff.study.results import StudyResults, measures_of
 from distdiff.study.rows import Row, rows_of
 from distdiff.study.runs import MethodResult, RunResult
-from distdiff.study.search import recipes_of
+from distdiff.study.search import chosen_before, recipes_of
 from distdiff.study.steps import MEASURE, SEARCH, guide_step, judge_step, judging_step, making_steps, training_steps
 from distdiff.study.table import RunsTable
 from distdiff.study.timing import StageTimer
@@ -155,7 +155,7 @@ class Study:
         (recipe, *others) = training.recipes
         if others:
             with whole.step(f"{title}: {SEARCH}"), self.timer(f"search {row.name}"):
-                recipe = training.choose()
+                recipe = chosen_before(training.recipes, finished) or training.choose()
         with whole.step(f"{title}: train"):
             for run in training.results(recipe, lacking, self.timer):
                 if expanded is not None:

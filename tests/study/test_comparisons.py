@@ -1,7 +1,9 @@
 """What a study concludes: which rows are compared, in which words, and that a single seed settles nothing."""
 
+import csv
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +93,26 @@ def test_training_seeds_are_averaged_under_each_data_seed() -> None:
     assert none["difference_to_original"]["mean"] == pytest.approx(0.15)
     assert found.design == "2 draws of the training images × 3 training seeds"
     assert results(nested, are_drawn=False).design == "2 data seeds with the same training images × 3 training seeds"
+
+
+def test_further_scores_of_a_test_stand_beside_the_accuracy_in_every_file(tmp_path: Path) -> None:
+    """Their mean is over data seeds, each the mean over its training seeds."""
+    found = results({"original": [[0.5, 0.6], [0.7, 0.8]], "none": [[0.5, 0.5], [0.5, 0.5]]}, "none")
+    for run, score in zip(found.rows[0].runs, (0.1, 0.2, 0.5, 0.6), strict=True):
+        run.scores = {"macro_f1": score}
+    found.write(tmp_path)
+    original, none = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert original["macro_f1"] == pytest.approx(0.35)
+    assert none["macro_f1"] is None
+    assert [run["macro_f1"] for run in original["runs"]] == [0.1, 0.2, 0.5, 0.6]
+    with open(tmp_path / "results.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["method"], line["seed"], line["training_seed"]) for line in lines[:3]] == [
+        ("original", "0", "0"),
+        ("original", "0", "1"),
+        ("original", "1", "0"),
+    ]
+    assert [line["macro_f1"] for line in lines[2:5]] == ["0.5", "0.6", ""]
 
 
 def validated(*accuracies: float) -> StudyResults:
