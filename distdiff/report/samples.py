@@ -36,7 +36,7 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
     }
     for row in results.rows:
         directory = row.runs[0].expanded
-        if directory is None:
+        if directory is None or results.repeats(row):
             continue
         selected = PLUS in row.method
         made = _shown(Path(directory), [originals.keys[p] for p in positions], selected)

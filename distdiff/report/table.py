@@ -116,7 +116,7 @@ def accuracy_rows(results: StudyResults) -> list[list[str]]:
         cells = [row.method, f"{row.runs[0].num_train:,}", spread(row.mean("accuracy"), row.accuracy_std)]
         for baseline in results.baselines:
             comparison = results.comparisons.get((row.method, baseline))
-            cells += [half_width(comparison), *([_p_value(comparison)] if has_p_values else [])]
+            cells += [half_width(comparison), *([p_value(comparison and comparison.holm)] if has_p_values else [])]
         rows.append(cells)
     return [titles, *rows]
 
@@ -130,8 +130,8 @@ def comparison_rows(results: StudyResults) -> list[list[str]]:
             f"{comparison.mean:+.3f}",
             _ends(comparison.simultaneous),
             _ends(comparison.bootstrap),
-            f"{comparison.difference.p_value:.3f}",
-            f"{comparison.holm:.3f}",
+            p_value(comparison.difference.p_value),
+            p_value(comparison.holm),
         ]
         for comparison in results.comparisons.values()
         if comparison.simultaneous is not None
@@ -140,13 +140,13 @@ def comparison_rows(results: StudyResults) -> list[list[str]]:
 
 
 def measure_rows(results: StudyResults) -> list[list[str]]:
-    """The column titles, then one row for each method that has measures."""
+    """The column titles, then one row for each method that has measures of its own."""
     titles = [title(name, higher_is_better) for name, higher_is_better in results.measures.items()]
     noted = {name for row in results.rows for name in row.remarks}
     rows = [
         [row.method, *(_noted(row, name, name in noted) for name in results.measures)]
         for row in results.rows
-        if any(run.measures for run in row.runs)
+        if any(run.measures for run in row.runs) and not results.repeats(row)
     ]
     return [[METHOD, *titles], *rows]
 
@@ -195,8 +195,12 @@ def half_width(comparison: Comparison | None) -> str:
     return f"{comparison.mean:+.3f} ± {(interval.high - interval.low) / 2:.3f}"
 
 
-def _p_value(comparison: Comparison | None) -> str:
-    return _number(None if comparison is None else comparison.holm, ".3f")
+def p_value(value: float | None) -> str:
+    """
+    >>> p_value(0.0312), p_value(0.0004), p_value(None)
+    ('0.031', '<0.001', '–')
+    """
+    return "<0.001" if value is not None and value < 0.001 else _number(value, ".3f")
 
 
 def _ends(interval: Interval) -> str:

@@ -16,7 +16,7 @@ from distdiff.metrics.base import Metric
 from distdiff.study.captions import IN_WORDS, accuracy_captions, design, finding, training_captions
 from distdiff.study.comparisons import Comparison, best_baseline, compare, pairs
 from distdiff.study.measures import OF_EVERY_EXPANSION
-from distdiff.study.methods import BASELINES, ORIGINAL, UNGUIDED
+from distdiff.study.methods import BASELINES, BEST, ORIGINAL, UNGUIDED
 from distdiff.study.runs import SCORES, MethodResult, RunResult
 from distdiff.study.statistics import paired_difference
 from distdiff.wording import some
@@ -114,7 +114,12 @@ class StudyResults:
         present = [name for name in BASELINES if self.row(name)]
         if len(present) == 1:
             return IN_WORDS[baseline]
-        return f"{IN_WORDS[baseline]} ({baseline}, on validation images the best of {some(present)})"
+        return f"{baseline}, on validation images the best of {some(present)}"
+
+    def repeats(self, row: MethodResult) -> bool:
+        """Whether the row trains on the images of another row, whose measures are then the same."""
+        other = self.row(row.method.removesuffix(BEST)) if row.method.endswith(BEST) else None
+        return other is not None and [run.measures for run in other.runs] == [run.measures for run in row.runs]
 
     def objective(self, name: str) -> float | None:
         """What a sweeper may optimise: the mean accuracy, or mean of the measure `name`, of the row that the keys choose.

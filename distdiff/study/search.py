@@ -43,10 +43,15 @@ def best(trainers: Sequence[ClassifierTrainer], accuracy_of: Callable[[Classifie
     return trainers[0] if len(trainers) == 1 else max(trainers, key=accuracy_of)
 
 
+def settings_of(recipe: Recipe) -> tuple[str, str, int | str]:
+    """The settings that a search varies: network, augmentation, and number of steps (or of epochs, if that is given)."""
+    length = f"{recipe.epochs}epochs" if recipe.steps is None else recipe.steps
+    return recipe.classifier["name"], recipe.augmentation["name"], length
+
+
 def label(recipe: Recipe) -> str:
     """The recipe's settings that a search varies, as a name in charts."""
-    length = f"{recipe.epochs}epochs" if recipe.steps is None else recipe.steps
-    return f"{recipe.classifier['name']}-{recipe.augmentation['name']}-{length}"
+    return "-".join(map(str, settings_of(recipe)))
 
 
 def _options(config: DictConfig, group: str, names: Sequence[str] | None) -> list[Mapping[str, Any]]:

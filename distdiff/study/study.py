@@ -166,7 +166,7 @@ class Study:
         (trainer, *others) = training.trainers
         if others:
             with whole.step(f"{title}: {SEARCH}"), self.timer(f"search {row.name}"):
-                trainer = training.choose()
+                trainer = training.chosen_before(finished) or training.choose()
         with whole.step(f"{title}: train"):
             for run in training.results(trainer, lacking, self.timer):
                 if expanded is not None:

@@ -11,7 +11,7 @@ from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.data.images import LabelledImages
 from distdiff.study.runs import SCORES, RunResult
-from distdiff.study.search import best, label
+from distdiff.study.search import best, label, settings_of
 from distdiff.study.seeds import training_seed
 from distdiff.tracking.loggers import stage_logger
 
@@ -42,6 +42,11 @@ class RowTraining:
             return self._validated(trainer, self._trained(trainer, 0, f"{self.title}: search"))
 
         return best(self.trainers, accuracy_of)
+
+    def chosen_before(self, runs: Iterable[RunResult | None]) -> ClassifierTrainer | None:
+        """The trainer with whose settings one of the finished `runs` was trained; None if there is no such run."""
+        known = {(run.classifier, run.augmentation, run.steps) for run in runs if run is not None}
+        return next((each for each in self.trainers if settings_of(each.recipe_for(self.data)) in known), None)
 
     def results(self, trainer: ClassifierTrainer, numbers: Iterable[int], timer: Timer) -> Iterable[RunResult]:
         """Trains and tests a classifier for each of the training seeds with these `numbers`."""

@@ -1,7 +1,9 @@
 """What a study concludes: which rows are compared, in which words, and that a single seed settles nothing."""
 
+import csv
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from scipy import stats
 from study_results import results
 
 from distdiff.report.html import accuracy_plot
-from distdiff.report.table import accuracy_rows, comparison_rows
+from distdiff.report.table import accuracy_rows, comparison_rows, measure_rows
 from distdiff.study.comparisons import pairs
 from distdiff.study.results import StudyResults
 
@@ -93,6 +95,26 @@ def test_training_seeds_are_averaged_under_each_data_seed() -> None:
     assert results(nested, are_drawn=False).design == "2 data seeds with the same training images × 3 training seeds"
 
 
+def test_further_scores_of_a_test_stand_beside_the_accuracy_in_every_file(tmp_path: Path) -> None:
+    """Their mean is over data seeds, each the mean over its training seeds."""
+    found = results({"original": [[0.5, 0.6], [0.7, 0.8]], "none": [[0.5, 0.5], [0.5, 0.5]]}, "none")
+    for run, score in zip(found.rows[0].runs, (0.1, 0.2, 0.5, 0.6), strict=True):
+        run.scores = {"macro_f1": score}
+    found.write(tmp_path)
+    original, none = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert original["macro_f1"] == pytest.approx(0.35)
+    assert none["macro_f1"] is None
+    assert [run["macro_f1"] for run in original["runs"]] == [0.1, 0.2, 0.5, 0.6]
+    with open(tmp_path / "results.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["method"], line["seed"], line["training_seed"]) for line in lines[:3]] == [
+        ("original", "0", "0"),
+        ("original", "0", "1"),
+        ("original", "1", "0"),
+    ]
+    assert [line["macro_f1"] for line in lines[2:5]] == ["0.5", "0.6", ""]
+
+
 def validated(*accuracies: float) -> StudyResults:
     """A study whose rows without generated images have these accuracies on validation images."""
     names = ("original", "original_best", "randaugment_best")
@@ -111,10 +133,23 @@ def test_expansion_is_compared_with_the_best_baseline_on_validation_images_not_o
     found = validated(*(0.5 + 0.1 * (place == best) for place in range(3)))
     assert found.baselines == [name, "none"]
     (line,) = found.headline()
-    assert f"({name}, on validation images the best of original, original_best, randaugment_best)" in line
+    assert (
+        f"accuracy against {name}, on validation images the best of original, original_best, randaugment_best" in line
+    )
     assert f"difference_to_{name}" in found.summary()
     assert "difference_to_original" in found.summary()  # as dashboards know it
     assert f"vs {name}" in accuracy_rows(found)[0]
+
+
+def test_images_that_two_rows_train_on_are_shown_once() -> None:
+    found = results({"original": [0.5] * 2, "randaugment": [0.6] * 2, "randaugment_best": [0.7] * 2})
+    found.measures = {"coverage": True}
+    for row in found.rows[1:]:
+        for run in row.runs:
+            run.measures = {"coverage": 0.1 * run.seed}
+    assert [row[0] for row in measure_rows(found)] == ["method", "randaugment"]
+    found.rows[2].runs[0].measures = {"coverage": 0.9}  # an option of one's own that is called so
+    assert [row[0] for row in measure_rows(found)] == ["method", "randaugment", "randaugment_best"]
 
 
 def test_the_report_draws_no_line_between_rows_and_an_interval_for_each_difference() -> None:

@@ -119,7 +119,7 @@ def test_a_study_that_ended_goes_on_where_it_was_even_without_its_other_files(
 
     def ends(self: RowTraining, *args):
         for result in own(self, *args):
-            if len(made) == 5:
+            if len(made) == 3:
                 raise Ended
             made.append(result)
             yield result
@@ -128,10 +128,12 @@ def test_a_study_that_ended_goes_on_where_it_was_even_without_its_other_files(
         patch.setattr(RowTraining, "results", ends)
         with pytest.raises(Ended):
             run(small, tmp_path / "first", table)
-    assert len((tmp_path / "runs.csv").read_text().splitlines()) == 1 + 5
+    assert len((tmp_path / "runs.csv").read_text().splitlines()) == 1 + 3
 
+    trainings.clear()
     run_after = run(small, tmp_path / "second", table)  # where no classifier and no expansion is in the cache
     assert numbers(run_after) == numbers(whole)
+    assert trainings["train_together"] == 1 + 2 + 2 + 2  # the search of the row that was half done is not repeated
     lines = (tmp_path / "runs.csv").read_text().splitlines()
     assert len(lines) == len(set(lines)) == 1 + 2 * 2 * 2
 
