@@ -28,6 +28,7 @@ def write_report(results: StudyResults, config: DictConfig, samples: Path, legen
         samples=base64.b64encode(samples.read_bytes()).decode(),
         legend=legend,
         timing=results.timing,
+        budget=config.train.budget,
         config=OmegaConf.to_yaml(config, resolve=True),
     )
     path.write_text(text, encoding="utf-8")

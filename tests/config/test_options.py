@@ -139,7 +139,7 @@ def test_every_option_is_built_from_its_keys(tmp_path) -> None:
         "encoder": (EncoderSource, (encoder_context,)),
     }
     for group, option in OPTIONS:
-        given = {f"augmentation/{name}": FLIP for name in ("default", "affine", "mixup", "cutmix")}
+        given = {f"augmentation/{name}": FLIP for name in ("default", "affine", "rotate", "mixup", "cutmix")}
         given["encoder/hf"] = {"model": "a/b"}
         node = load_option(group, option, **given.get(f"{group}/{option}", {}))
         if group == "energy":
