@@ -144,7 +144,7 @@ def test_every_option_is_built_from_its_keys(tmp_path) -> None:
     for group, option in OPTIONS:
         if option in lacking:
             continue
-        given = {f"augmentation/{name}": FLIP for name in ("default", "affine", "mixup", "cutmix")}
+        given = {f"augmentation/{name}": FLIP for name in ("default", "affine", "rotate", "mixup", "cutmix")}
         node = load_option(group, option, **given.get(f"{group}/{option}", {}))
         if group == "energy":
             (need,) = signature_of(node[TARGET]).context
