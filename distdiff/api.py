@@ -83,12 +83,13 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
     return pipelines.load_generator(config, _device()).to(_device())
 
 
-def load_encoder(model: str, kind: str = "hf", revision: str | None = None) -> Encoder:
+def load_encoder(model: str | None = None, kind: str = "hf", revision: str | None = None) -> Encoder:
     """The encoder φ from `model`, the folder or hub id of a transformers vision model.
 
-    `kind="clip"` selects CLIP's projected image embeddings. `revision` is a branch, tag or commit on the hub.
+    `kind="clip"` selects CLIP's projected image embeddings. `kind="efficientnet_lite0"` has weights of its own and no
+    `model`. `revision` is a branch, tag or commit on the hub. Without a `model`, it is that of `conf/encoder/<kind>.yaml`.
     """
-    keys = [f"encoder.model={in_quotes(str(model))}"]
+    keys = [] if model is None else [f"encoder.model={in_quotes(str(model))}"]
     keys += [] if revision is None else [f"encoder.revision={in_quotes(revision)}"]
     source, _ = _encoder_source(f"encoder={kind}", *keys)
     return source.load().to(_device())

@@ -1,5 +1,6 @@
 """The `encoder` keys, and the checks that are made before an encoder is loaded (no heavy imports)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -7,8 +8,11 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from distdiff.classification.config import check_classifiers, check_pretrained
 from distdiff.encoders.location import MODEL, checkpoint_path, vision_model_path
 from distdiff.errors import UserError
-from distdiff.keys import TARGET, Group, key
+from distdiff.keys import NAME, TARGET, Group, key
 
+GUIDE = "guide"
+OF_ANY_KIND = ("distdiff.data.sources.imagefolder.load", "distdiff.data.sources.tables.load")
+LARGER = 4  # times; from here on, a guide misses most of what an image shows
 LITE0 = "efficientnet_lite0"
 OURS = "distdiff.encoders."  # `model` and `checkpoint` are checked only for encoders of this package
 
@@ -54,11 +58,28 @@ def _check(config: DictConfig) -> None:
     check_classifiers(config)
 
 
+def warn(config: DictConfig) -> Iterator[str]:
+    """Says which encoders there are for photos, where a small network would guide images of any kind, much larger ones.
+
+    Presets of known datasets choose the encoder themselves.
+    """
+    encoder, dataset = config.encoder, config.dataset
+    if encoder[NAME] != GUIDE or encoder.checkpoint is not None or dataset[TARGET] not in OF_ANY_KIND:
+        return
+    seen = encoder.guide.input_size or config.options.classifier[encoder.guide.classifier].input_size
+    if dataset.image_size > LARGER * seen:
+        yield (
+            f"encoder=guide sees images of {dataset.image_size} pixels at {seen}, and learns from them alone; for photos, try "
+            "encoder=hf (facebook/dinov2-small), encoder=efficientnet_lite0 or encoder.guide.classifier=resnet50"
+        )
+
+
 ENCODER = Group(
     "encoder",
     EncoderKeys,
     options_have_keys=True,
     check=_check,
+    warn=warn,
     paths=("model", "checkpoint"),
     hub_ids=("model",),
 )

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from omegaconf import DictConfig
@@ -99,9 +99,11 @@ class JudgeTrainer:
 
     def _divided(self, pool: TrainingSet) -> tuple[TrainingSet, LabelledImages]:
         """The images to train on, and the validation images, which are `VALIDATION` of each class."""
-        rest, validation = carve(pool.parts[0], VALIDATION, SEED)
-        identity = f"{pool.fingerprints[0]} without {VALIDATION} for validation, drawn with seed {SEED}"
-        return TrainingSet((rest,), (identity,), pool.fit), validation
+        parts = carve(pool.parts[0], VALIDATION, SEED)
+        drawn = {"pool": pool.fingerprints[0], "validation": VALIDATION, "seed": SEED}
+        identities = [fingerprint(drawn | {"part": part}) for part in ("train", "validation")]
+        rest, validation = (replace(part, identity=own) for part, own in zip(parts, identities, strict=True))
+        return TrainingSet((rest,), tuple(identities[:1]), pool.fit), validation
 
 
 def step_counts(most: int) -> Iterator[int]:

@@ -5,6 +5,7 @@ from conftest import compose
 from hydra.errors import HydraException
 
 from distdiff.config.composing import load_options
+from distdiff.encoders.config import ENCODER
 from distdiff.option_files.search_path import OURS, SearchPath
 
 IS_THERE = "distdiff.data.config.check_root_is_there"
@@ -67,3 +68,20 @@ def test_a_dataset_of_ones_own_says_its_default_in_the_same_way(tmp_path) -> Non
     file.write_text("defaults: [digits, optional /default_encoder@_here_: clp, _self_]\n")
     with pytest.raises(HydraException, match="encoder/clp"):
         encoder_of("dataset=mine", search=SearchPath((f"file://{tmp_path}/",)))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], True),
+        (["dataset.image_size=32"], False),
+        (["encoder.guide.classifier=resnet50"], False),
+        (["encoder.guide.input_size=128"], False),
+        (["encoder=hf"], False),
+    ],
+)
+def test_large_images_of_an_unknown_kind_are_given_advice(image_folder, given: list[str], said: bool) -> None:
+    config = compose("expand", ["dataset=imagefolder", f"dataset.root='{image_folder}'", *given])
+    lines = list(ENCODER.warn(config))
+    assert len(lines) == said
+    assert all("224 pixels at 32" in line and "encoder=efficientnet_lite0" in line for line in lines)

@@ -10,6 +10,7 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 from torch.nn import functional as F
 
+from distdiff.api import load_encoder
 from distdiff.errors import UserError
 from distdiff.keys import build
 
@@ -115,3 +116,11 @@ def test_a_network_of_another_input_size_pads_for_that_size() -> None:
     classifier = build(option(input_size=100), 3).eval()
     assert classifier.features(torch.rand(2, 3, 33, 33)).shape == (2, 1280)
     assert classifier(torch.rand(2, 3, 33, 33)).shape == (2, 3)
+
+
+@needs_packages
+def test_a_notebook_loads_it_without_a_model() -> None:
+    images = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(
+        load_encoder(kind="efficientnet_lite0")(images), encoder_of("encoder=efficientnet_lite0")(images)
+    )

@@ -1,6 +1,8 @@
 """The judge: how long it trains, on which images, and that it looks at other features than those that guide."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from omegaconf import OmegaConf
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, training_set
+from distdiff.commands.measure import refuse_features_that_guided
 from distdiff.data.images import LabelledImages
 from distdiff.data.sources import digits
 from distdiff.encoders.guide import guide_recipe
@@ -160,3 +163,14 @@ def test_the_judge_never_sees_the_features_that_guide(monkeypatch, guide: list[s
         UserError, match=r"^measure\.judge_classifier=efficientnet_lite0 is not allowed: its pretrained"
     ):
         compose("run", [*PRETRAINED, *guide])
+
+
+@pytest.mark.parametrize(("guided_by", "refused"), [("fingerprint of its features", True), ("another", False)])
+def test_measure_refuses_a_judge_whose_features_guided_the_images(monkeypatch, guided_by: str, refused: bool) -> None:
+    monkeypatch.setattr("distdiff.classification.config.find_spec", lambda name: name)  # as if it were installed
+    monkeypatch.setattr("distdiff.encoders.efficientnet_lite0.lite0_identity", lambda: "fingerprint of its features")
+    made = SimpleNamespace(manifest=lambda: {"ingredients": {"encoder": guided_by}})
+    monkeypatch.setattr("distdiff.commands.measure.finished_directory", lambda path: made)
+    config = compose("measure", [*PRETRAINED, "measure.expanded=somewhere"])
+    with pytest.raises(UserError, match="its features guided these images") if refused else nullcontext():
+        refuse_features_that_guided(config)
