@@ -1,7 +1,6 @@
 """What is measured of a tested classifier, against scikit-learn and a plain loop."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import small_cnn
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.testing import BINS, TestMetrics
-from distdiff.commands.train import _check_classes
+from distdiff.commands.train import check_classes
 from distdiff.data.sources import digits
 from distdiff.errors import UserError
 from distdiff.store.filtering import RowFilter
@@ -96,15 +95,15 @@ def test_a_file_that_asks_for_a_training_is_told_if_nothing_is_trained(tmp_path:
     assert "validation images" in again
 
 
-def test_an_expanded_set_without_a_class_is_refused_or_named_if_a_condition_leaves_none(capsys) -> None:
+def test_expanded_sets_without_a_class_are_refused_or_named_if_a_condition_leaves_none(capsys) -> None:
     found = digits.load(name="digits", split_seed=0).train
-    without = replace(found.select(np.flatnonzero(~np.isin(found.labels, [3, 7]))[:50]))
+    without = found.select(np.flatnonzero(~np.isin(found.labels, [3, 7]))[:50])
     with pytest.raises(
         UserError, match=r"^train.expanded=x is not allowed: it has no image of 2 of 10 classes \(3, 7\)"
     ):
-        _check_classes(Path("x"), without, None)
-    _check_classes(Path("x"), without, RowFilter.of("train.where", "energy_after < 1"))
-    assert (
-        "train.where leaves no image of 2 of 10 classes (3, 7), which get real images alone" in capsys.readouterr().out
-    )
-    _check_classes(Path("x"), found, None)
+        check_classes([without, without], "x", None)
+    check_classes([without], "x", RowFilter.of("train.where", "energy_after < 1"))
+    words = "train.where leaves no image of 2 of 10 classes (3, 7) of train.expanded, which get real images alone"
+    assert words in " ".join(capsys.readouterr().out.split())
+    check_classes([without, found], "x", None)
+    check_classes([], None, None)
