@@ -1,6 +1,7 @@
 """Trains one classifier on real, or real and expanded, images and tests it: distdiff train train.expanded=<dir>."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,9 @@ def train(config: DictConfig, run_dir: Path) -> float:
     leaks = tell_leaks(replace(splits, train=data.parts[0], test=test))
     say_enlarged_images(config, data.parts[0])
     where = RowFilter.of("train.where", config.train.where)
-    for directory in expanded_directories(config):
-        images = read_expanded(directory, splits.train, where=where)
-        _check_classes(directory, images, where)
+    expanded = [read_expanded(directory, splits.train, where=where) for directory in expanded_directories(config)]
+    check_classes(expanded, config.train.expanded, where)
+    for images in expanded:
         data = data.with_part(images, images.identity)
     running = Running.of(config, splits, run_dir)
     classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(config.paths.cache_dir), running)
@@ -61,19 +62,25 @@ def train(config: DictConfig, run_dir: Path) -> float:
     return tested.accuracy
 
 
-def _check_classes(directory: Path, images: LabelledImages, where: RowFilter | None) -> None:
-    """Raises `UserError` if an expanded dataset has no image of some class; says so if only `where` leaves none."""
-    counts = np.bincount(images.labels, minlength=len(images.class_names))
-    lacking = [name for name, count in zip(images.class_names, counts, strict=True) if not count]
+def check_classes(expanded: Sequence[LabelledImages], typed: Any, where: RowFilter | None) -> None:
+    """Raises `UserError` if expanded datasets (`train.expanded=<typed>`) together have no image of some class.
+
+    If they have none because of the condition `where`, a line says so instead.
+    """
+    if not expanded:
+        return
+    names = expanded[0].class_names
+    counts = sum(np.bincount(images.labels, minlength=len(names)) for images in expanded)
+    lacking = [name for name, count in zip(names, counts, strict=True) if not count]
     if not lacking:
         return
-    words = f"no image of {len(lacking)} of {len(images.class_names)} classes ({some(lacking)})"
+    words = f"no image of {len(lacking)} of {len(names)} classes ({some(lacking)})"
     if where is None:
         raise UserError(
-            f"train.expanded={directory} is not allowed: it has {words}; expand these classes too, or train on the "
-            "classes that it has: dataset.classes"
+            f"train.expanded={typed} is not allowed: it has {words}; expand these classes too, and give both "
+            "directories, [a, b]"
         )
-    world().once(lambda: console.print(f"{directory.name}: train.where leaves {words}, which get real images alone"))
+    world().once(lambda: console.print(f"train.where leaves {words} of train.expanded, which get real images alone"))
 
 
 def _conclude(config: DictConfig, tested: Accuracies, num_train: int, leaks: dict[str, int], path: Path) -> None:

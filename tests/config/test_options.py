@@ -186,11 +186,17 @@ expansion.max_failures
 optimizer.name
 train.steps train.epochs train.budget train.batch_size train.label_smoothing train.class_weights train.mixing
 train.synthetic_probability train.synthetic_weight train.resize
-train.expanded train.where
+train.expanded train.where train.selection train.ckpt_path train.split
+callbacks.early_stopping callbacks.checkpoint callbacks.lr_monitor
 measure.expanded measure.where measure.metrics measure.judge_classifier measure.judge_augmentation measure.judge_steps
 study.methods study.rows study.seeds study.training_seeds study.tune_steps study.table study.split study.objective
 study.best study.best.classifiers study.best.augmentations study.best.steps
 trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.precision
+trainer.fast_dev_run trainer.min_steps trainer.max_time trainer.limit_train_batches trainer.limit_val_batches
+trainer.overfit_batches trainer.val_check_interval trainer.check_val_every_n_epoch trainer.num_sanity_val_steps
+trainer.log_every_n_steps trainer.accumulate_grad_batches trainer.gradient_clip_val trainer.gradient_clip_algorithm
+trainer.deterministic trainer.benchmark trainer.inference_mode trainer.profiler trainer.detect_anomaly
+trainer.sync_batchnorm trainer.enable_model_summary trainer.enable_autolog_hparams
 """
 
 
