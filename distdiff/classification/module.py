@@ -34,7 +34,7 @@ class ClassifierTraining(L.LightningModule):
         self.augmentation = augmentation
         self.recipe = recipe
         self.loss = ClassificationLoss(recipe.label_smoothing, class_weights)
-        larger = recipe.loaded_size > classifier.input_size
+        larger = recipe.loaded_size(classifier.input_size) > classifier.input_size
         self.crop = K.RandomCrop((classifier.input_size,) * 2) if larger else nn.Identity()
         self.accuracy = MulticlassAccuracy(classifier.head.out_features, average="micro")
         self.class_accuracy = MulticlassAccuracy(classifier.head.out_features, average="none")

@@ -217,7 +217,8 @@ class ClassifierTrainer:
 
     def _test(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> Accuracies:
         images = replace(images, soft=None)  # only the heaviest class of a soft label counts
-        data = ImageTensors([images], self.recipe.loaded_size, fit, len(images), centre=classifier.input_size)
+        size = self.recipe.loaded_size(classifier.input_size)
+        data = ImageTensors([images], size, fit, len(images), centre=classifier.input_size)
         module = ClassifierTraining(classifier, nn.Identity(), self.recipe)
         trainer = build_trainer(self.trainer_config, enable_progress_bar=False)
         loader = ClassificationData(None, data, 0, self.recipe.batch_size, 0)
@@ -241,8 +242,8 @@ class ClassifierTrainer:
         recipe, classifier = self.recipe_for(data), self._untrained(data)
         weights = class_weights(recipe, data.parts)
         module = ClassifierTraining(classifier, build(recipe.augmentation), recipe, weights)
-        draws, weight = recipe.steps * recipe.batch_size, recipe.synthetic_weight
-        tensors = ImageTensors(data.parts, recipe.loaded_size, data.fit, draws, synthetic_weight=weight)
+        size, draws = recipe.loaded_size(classifier.input_size), recipe.steps * recipe.batch_size
+        tensors = ImageTensors(data.parts, size, data.fit, draws, synthetic_weight=recipe.synthetic_weight)
         options = (recipe.steps, recipe.batch_size, seed, recipe.mixing, recipe.synthetic_probability)
         if world().size > 1:
             torch.manual_seed(seed + 1000 * world().rank)  # augmentations, unlike initial weights, differ by rank
