@@ -38,7 +38,7 @@ class ClassifierTraining(L.LightningModule):
         self.augmentation = augmentation.requires_grad_(False)  # DDP waits for gradients of all parameters
         self.recipe = recipe
         self.loss = ClassificationLoss(recipe.label_smoothing, class_weights)
-        larger = recipe.loaded_size > classifier.input_size
+        larger = recipe.loaded_size(classifier.input_size) > classifier.input_size
         self.crop = K.RandomCrop((classifier.input_size,) * 2) if larger else nn.Identity()
         classes = classifier.head.out_features
         self.tested = TestMetrics(classes)

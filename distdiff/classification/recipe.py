@@ -73,10 +73,9 @@ class Recipe:
             return recipe
         return recipe.with_epochs_of(largest)
 
-    @property
-    def loaded_size(self) -> int:
-        """The side in pixels of the squares to which images are fitted, before any crop."""
-        return self.resize or self.classifier["input_size"]
+    def loaded_size(self, input_size: int) -> int:
+        """The side in pixels of the squares to which images are fitted, before any crop to the network's `input_size`."""
+        return input_size if self.resize is None else self.resize
 
     def for_images(self, real: int, synthetic: int = 0) -> "Recipe":
         """This recipe with a number of steps, for so many real and synthetic images.
@@ -123,7 +122,7 @@ class Recipe:
         if self.class_weights is not None:
             is_word = self.class_weights == BALANCED
             identity["class_weights"] = BALANCED if is_word else [float(weight) for weight in self.class_weights]
-        if self.loaded_size != self.classifier["input_size"]:
+        if self.resize not in (None, self.classifier["input_size"]):
             identity["resize"] = self.resize
         return identity | (self._mixing_identity() if has_synthetic else {})
 

@@ -266,9 +266,12 @@ class ClassifierTrainer:
         weights = class_weights(recipe, data.parts)
         augmentation = nn.Identity() if probed else build(recipe.augmentation)
         module = ClassifierTraining(classifier, augmentation, recipe, weights)
-        batches, weight = recipe.steps * running.accumulated, recipe.synthetic_weight
-        draws, centre = batches * recipe.batch_size, classifier.input_size if probed else None
-        tensors = ImageTensors(data.parts, recipe.loaded_size, data.fit, draws, centre, weight)
+        size, batches = recipe.loaded_size(classifier.input_size), recipe.steps * running.accumulated
+        tensors = ImageTensors(
+            *(data.parts, size, data.fit, batches * recipe.batch_size),
+            centre=classifier.input_size if probed else None,
+            synthetic_weight=recipe.synthetic_weight,
+        )
         tensors = self.features.to_train(classifier, tensors, data.fingerprints, data.fit)
         if world().size > 1:
             torch.manual_seed(seed + 1000 * world().rank)  # augmentations, unlike initial weights, differ by rank
@@ -307,7 +310,8 @@ class ClassifierTrainer:
         self, classifier: ImageClassifier, parts: list[LabelledImages], fit: str, samples: int = 0
     ) -> ImageTensors:
         """Images as the classifier sees them in a test: without augmentation, and the middle of larger squares."""
-        return ImageTensors(parts, self.recipe.loaded_size, fit, samples, centre=classifier.input_size)
+        size = self.recipe.loaded_size(classifier.input_size)
+        return ImageTensors(parts, size, fit, samples, centre=classifier.input_size)
 
     def _untrained(self, data: TrainingSet) -> ImageClassifier:
         return build(self.recipe.classifier, len(data.parts[0].class_names))

@@ -1,5 +1,6 @@
 """What identifies a recipe, which of its keys go together, and the published recipe."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
 from distdiff.classification.data import ImageTensors
 from distdiff.classification.module import ClassifierTraining
-from distdiff.classification.networks import resnet18
+from distdiff.classification.networks import resnet18, small_cnn
 from distdiff.classification.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, training_set
@@ -155,6 +156,25 @@ def test_training_images_are_cut_out_at_random(tmp_path: Path) -> None:
     assert classifiers.test(trained, framed(), "squash").accuracy == 0.5  # all images are alike
 
 
+def test_a_network_may_have_an_input_of_its_own_size(tmp_path: Path) -> None:
+    """A user's own network need not follow `classifier.input_size`: its images are of the size that it takes."""
+    config = compose("train", ["train.steps=2", "augmentation=none", "logger=none"])
+    recipe = replace(Recipe.of(config), classifier={**config.classifier, "_target_": f"{__name__}.of_40_pixels"})
+    classifiers = ClassifierTrainer(recipe, config.trainer, StageCache(tmp_path))
+    data = training_set(framed(), "squash")
+    assert classifiers.test(classifiers.train(data, 0, "train"), framed(), "squash").accuracy == 0.5
+    assert set(SIZES) == {(40, 40)}
+
+
+SIZES: list[tuple[int, ...]] = []
+
+
+def of_40_pixels(num_classes: int, *, input_size: int) -> nn.Module:
+    network = small_cnn(num_classes, input_size=input_size + 8)
+    network.register_forward_pre_hook(lambda _, inputs: SIZES.append(tuple(inputs[0].shape[-2:])))
+    return network
+
+
 def test_networks_normalize_with_the_mean_and_the_deviation_that_are_given() -> None:
     images = torch.rand(2, 3, 32, 32)
     usual = resnet18(2, input_size=32).preprocess(images)
@@ -193,7 +213,7 @@ def test_the_published_recipe_is_a_command_line(tmp_path: Path) -> None:
     assert {name: keys[name] for name in wanted} == wanted
     assert (config.augmentation.degrees, config.augmentation.horizontal_flip) == (15, True)
     recipe = Recipe.of(config)
-    assert (recipe.loaded_size, recipe.classifier["input_size"]) == (256, 224)
+    assert (recipe.loaded_size(224), recipe.classifier["input_size"]) == (256, 224)
     assert recipe.for_images(300, 1500).steps == 100 * 29
 
     small = [
