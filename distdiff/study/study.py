@@ -211,7 +211,7 @@ class Study:
         found = {stage: "found in the cache" for stage in self.timer.seconds if not self.timer.made[stage]}
         if guided and world().size == 1 and f"train {ORIGINAL}" in found:
             guide = self.assembly.encoders.identity(first.data, first.seed)
-            if guide == self._trainer_of(self.rows[ORIGINAL]).fingerprint(first.data, first.seed):
+            if guide == self.trainers[ORIGINAL][0].fingerprint(first.data, first.seed):
                 found[f"train {ORIGINAL}"] = "the guide, trained before"
         return {stage: words for stage, words in found.items() if stage in classifiers}
 

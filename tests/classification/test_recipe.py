@@ -104,7 +104,7 @@ def test_what_does_not_go_together_is_one_line(typed: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("command", ["train", "run", "measure"])
+@pytest.mark.parametrize("command", ["train", "run"])
 def test_epochs_alone_are_enough_and_without_both_there_are_200_steps(command: str) -> None:
     train = compose(command, ["train.epochs=3"]).train
     assert (train.steps, train.epochs) == (None, 3)

@@ -106,7 +106,7 @@ RESUMED = {
     "selection now and then": ["train.selection=validation", "trainer.val_check_interval=4"],
     "early stopping": ["callbacks=[checkpoint,early_stopping]", "callbacks.early_stopping.patience=6"],
 }
-RESUMED["early stopping"] += ["callbacks.early_stopping.monitor=val_accuracy", "train.learning_rate=0.1"]
+RESUMED["early stopping"] += ["callbacks.early_stopping.monitor=val_accuracy", "optimizer.learning_rate=0.1"]
 
 
 @pytest.mark.parametrize("kind", RESUMED)
@@ -161,7 +161,7 @@ def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path: Path, kind: str) -> 
 
 OTHERS = {
     "classifier=resnet18": "it is of another architecture than the classifier keys give (",
-    "train.learning_rate=0.01": "it is of another training: recipe.learning_rate 0.002, now 0.01",
+    "optimizer.learning_rate=0.01": "it is of another training: recipe.learning_rate 0.002, now 0.01",
     "train.steps=13": "it is of another training: recipe.steps 12, now 13",
     "trainer.gradient_clip_val=1": "it is of another training: trainer.gradient_clip_val none, now 1.0",
     "train.selection=validation": "selection none, now validation",
@@ -298,7 +298,12 @@ def test_torch_computes_after_a_deterministic_training_as_before(tmp_path: Path)
 
 def test_the_best_weights_are_those_of_the_check_with_the_highest_accuracy(tmp_path: Path) -> None:
     """Of every step's weights, which checkpoints keep, tested one by one."""
-    every = ["callbacks=[checkpoint]", f"{EVERY}=1", "callbacks.checkpoint.save_top_k=-1", "train.learning_rate=0.02"]
+    every = [
+        "callbacks=[checkpoint]",
+        f"{EVERY}=1",
+        "callbacks.checkpoint.save_top_k=-1",
+        "optimizer.learning_rate=0.02",
+    ]
     for selection, split in (("validation", splits().validation), ("best_on_test", splits().test)):
         place = tmp_path / selection
         of = trainer(place, *every, f"train.selection={selection}")

@@ -79,7 +79,7 @@ def test_a_best_row_trains_on_the_images_of_its_row() -> None:
         ([ROWS, "study.best.steps=[]"], "study.best.steps=[] is not allowed: one or more settings to choose from"),
         (
             [ROWS, "study.best.classifiers=[resnet19]"],
-            "study.best.classifiers=resnet19 is not allowed: one of resnet18",
+            "study.best.classifiers=resnet19 is not allowed: one of efficientnet_lite0, resnet18",
         ),
         ([ROWS, "study.best.augmentations=[affin]"], "did you mean affine?"),
         ([ROWS, "study.best.steps=[0]"], "study.best.steps[0]=0 is not allowed: a number at least 1"),
