@@ -59,6 +59,9 @@ def test_the_judge_runs_on_the_device_of_the_trainer_keys(monkeypatch: pytest.Mo
     class Classifiers:
         trainer_config = config.trainer
 
+        def plain(self) -> "Classifiers":
+            return self
+
         def with_steps(self, steps: int) -> "Classifiers":
             return self
 
