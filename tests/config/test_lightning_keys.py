@@ -187,7 +187,7 @@ OF_OTHERS = {
     "run train.split=test": "study.split says on which images a study measures accuracy",
     "run train.ckpt_path=a.ckpt": "a study trains many classifiers",
     "run train.selection=best_on_test study.split=validation": "train.selection=validation, or study.split=test",
-    "measure train.selection=validation": "measure.py trains the judge alone",
+    "measure train.selection=validation": "the command measure has no train.selection",
     "expand callbacks=checkpoint": "the command expand has no callbacks",
 }
 

@@ -120,7 +120,7 @@ def test_the_judge_runs_on_the_device_of_the_trainer_keys(pool: TrainingSet, tmp
 
 @pytest.mark.parametrize(
     "change",
-    ["classifier=resnet18", "train.steps=7", "train.learning_rate=0.1", "augmentation=randaugment", "encoder=clip"],
+    ["classifier=resnet18", "train.steps=7", "optimizer.learning_rate=0.1", "augmentation=randaugment", "encoder=clip"],
 )
 def test_no_key_of_the_downstream_classifier_or_of_the_encoder_changes_the_judge(change: str) -> None:
     assert judge_recipe(compose("run", [change])) == judge_recipe(compose_once("run", []))
