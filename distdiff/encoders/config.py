@@ -67,9 +67,9 @@ def warn(config: DictConfig) -> Iterator[str]:
     if encoder[NAME] != GUIDE or encoder.checkpoint is not None or dataset[TARGET] not in OF_ANY_KIND:
         return
     seen = encoder.guide.input_size or config.options.classifier[encoder.guide.classifier].input_size
-    if dataset.image_size > LARGER * seen:
+    if config.generator.resolution > LARGER * seen:
         yield (
-            f"encoder=guide sees images of {dataset.image_size} pixels at {seen}, and learns from them alone; for photos, try "
+            f"encoder=guide sees images of {config.generator.resolution} pixels at {seen}, and learns from them alone; for photos, try "
             "encoder=hf (facebook/dinov2-small), encoder=efficientnet_lite0 or encoder.guide.classifier=resnet50"
         )
 
