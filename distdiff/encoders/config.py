@@ -69,8 +69,8 @@ def warn(config: DictConfig) -> Iterator[str]:
     seen = encoder.guide.input_size or config.options.classifier[encoder.guide.classifier].input_size
     if config.generator.resolution > LARGER * seen:
         yield (
-            f"encoder=guide sees images of {config.generator.resolution} pixels at {seen}, and learns from them alone; for photos, try "
-            "encoder=hf (facebook/dinov2-small), encoder=efficientnet_lite0 or encoder.guide.classifier=resnet50"
+            f"encoder=guide sees images of {config.generator.resolution} pixels at {seen}, and learns from them alone; for "
+            "photos, try encoder=hf (facebook/dinov2-small), encoder=efficientnet_lite0 or encoder.guide.classifier=resnet50"
         )
 
 
