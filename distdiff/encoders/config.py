@@ -8,7 +8,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from distdiff.classification.config import check_classifiers, check_pretrained
 from distdiff.encoders.location import MODEL, checkpoint_path, vision_model_path
 from distdiff.errors import UserError
-from distdiff.keys import NAME, TARGET, Group, key
+from distdiff.keys import TARGET, Group, key
 
 GUIDE = "guide"
 OF_ANY_KIND = ("distdiff.data.sources.imagefolder.load", "distdiff.data.sources.tables.load")
@@ -63,14 +63,14 @@ def warn(config: DictConfig) -> Iterator[str]:
 
     Presets of known datasets choose the encoder themselves.
     """
-    encoder, dataset = config.encoder, config.dataset
-    if encoder[NAME] != GUIDE or encoder.checkpoint is not None or dataset[TARGET] not in OF_ANY_KIND:
+    guide = config.encoder.get(GUIDE)  # the guide's recipe; other encoders have none
+    if guide is None or config.encoder.get("checkpoint") is not None or config.dataset[TARGET] not in OF_ANY_KIND:
         return
-    seen = encoder.guide.input_size or config.options.classifier[encoder.guide.classifier].input_size
-    if dataset.image_size > LARGER * seen:
+    seen = guide.input_size or config.options.classifier[guide.classifier].input_size
+    if config.generator.resolution > LARGER * seen:
         yield (
-            f"encoder=guide sees images of {dataset.image_size} pixels at {seen}, and learns from them alone; for photos, try "
-            "encoder=hf (facebook/dinov2-small), encoder=efficientnet_lite0 or encoder.guide.classifier=resnet50"
+            f"encoder=guide sees images of {config.generator.resolution} pixels at {seen}, and learns from them alone; for "
+            "photos, try encoder=hf (facebook/dinov2-small), encoder=efficientnet_lite0 or encoder.guide.classifier=resnet50"
         )
 
 

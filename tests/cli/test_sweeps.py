@@ -115,7 +115,7 @@ CANNOT_BEGIN = {
     "hydra.sweeper.direction=up": "direction",
     "hydra.sweeper.n_trials=0": "No trials",
     "optimizer.learning_rate=interval(0.1,-1)": "low",
-    "classifier=glob(*)": "a kind of sweep",
+    "augmentation=glob(*)": "a kind of sweep",
     "hydra.sweeper.storage=foo": "URL",
     "hydra.sweeper.custom_search_space=nosuch.f": "nosuch",
 }

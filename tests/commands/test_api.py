@@ -80,9 +80,15 @@ def test_a_guide_is_by_default_what_the_yaml_file_says(image_folder: Path, tmp_p
         (lambda: distdiff.load_generator("sd15x"), "did you mean 'sd15'? one of lcm, random, sd14, sd15,"),
         (lambda: distdiff.load_images("picture"), "root=picture: no such folder"),
         (lambda: distdiff.load_encoder("/nowhere"), "encoder.model=/nowhere: no such file or folder"),
-        (lambda: distdiff.load_encoder("a/b", kind="clp"), "encoder=clp is not allowed: one of clip, guide, hf"),
+        (
+            lambda: distdiff.load_encoder("a/b", kind="clp"),
+            "encoder=clp is not allowed: one of clip, efficientnet_lite0, guide, hf",
+        ),
         (lambda: distdiff.train_guide(None, steps=0), "steps=0 is not allowed: an integer at least 1"),
-        (lambda: distdiff.train_guide(None, classifier="cnn"), "classifier=cnn is not allowed: one of resnet18,"),
+        (
+            lambda: distdiff.train_guide(None, classifier="cnn"),
+            "classifier=cnn is not allowed: one of efficientnet_lite0, resnet18,",
+        ),
     ],
 )
 def test_mistakes_are_one_line(call, words: str) -> None:

@@ -74,14 +74,14 @@ def test_a_dataset_of_ones_own_says_its_default_in_the_same_way(tmp_path) -> Non
     ("given", "said"),
     [
         ([], True),
-        (["dataset.image_size=32"], False),
+        (["generator.resolution=64"], False),
         (["encoder.guide.classifier=resnet50"], False),
         (["encoder.guide.input_size=128"], False),
         (["encoder=hf"], False),
     ],
 )
 def test_large_images_of_an_unknown_kind_are_given_advice(image_folder, given: list[str], said: bool) -> None:
-    config = compose("expand", ["dataset=imagefolder", f"dataset.root='{image_folder}'", *given])
+    config = compose("expand", ["dataset=imagefolder", f"dataset.root='{image_folder}'", "generator=sd15", *given])
     lines = list(ENCODER.warn(config))
     assert len(lines) == said
-    assert all("224 pixels at 32" in line and "encoder=efficientnet_lite0" in line for line in lines)
+    assert all("512 pixels at 32" in line and "encoder=efficientnet_lite0" in line for line in lines)

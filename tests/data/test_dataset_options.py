@@ -30,7 +30,7 @@ def option(file: Path, tmp_path: Path, **keys: object) -> DictConfig:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_keys_of_a_yaml_file_are_those_that_its_loader_takes(name: str) -> None:
-    own = set(OmegaConf.load(FOLDER / f"{name}.yaml")) - {"_target_"}
+    own = set(OmegaConf.load(FOLDER / f"{name}.yaml")) - {"_target_", "defaults"}
     taken = inspect.signature(get_object(OmegaConf.load(FOLDER / f"{name}.yaml")._target_)).parameters
     assert {parameter.kind for parameter in taken.values()} == {inspect.Parameter.KEYWORD_ONLY}
     assert own - set(COMMON) <= set(taken)
