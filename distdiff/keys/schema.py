@@ -90,7 +90,8 @@ def refuse_strangers(schema: type, config: DictConfig, prefix: str = "", groups:
     known = {item.name: item.type for item in fields(schema)}
     for name in config:
         if type(None) in get_args(known.get(name)):  # keys that are there only if something is chosen
-            known[name] = get_args(known[name])[0] if OmegaConf.is_dict(config._get_node(name)) else None
+            node = config._get_node(name)
+            known[name] = get_args(known[name])[0] if OmegaConf.is_dict(node) and not node._is_none() else None
         if name not in known:
             given = config._get_node(name)
             raise UserError(no_such_key(f"{prefix}{name}", given, [f"{prefix}{each}" for each in known], groups))
