@@ -141,7 +141,7 @@ def variants(config: DictConfig) -> Mapping[str, list[str]]:
         if not OmegaConf.is_list(overrides) or not overrides or not all(isinstance(item, str) for item in overrides):
             raise UserError(f"study.rows.{name}={overrides} is not allowed: a list of overrides, {FORM}")
         refuse_shared(f"study.rows.{name}", overrides, CHANGEABLE)
-        found[str(name)] = [*overrides, "study.methods=[chosen]"]
+        found[str(name)] = [*overrides, "study.methods=[chosen]", "study.rows=null"]  # a preset may give rows again
     return found
 
 
