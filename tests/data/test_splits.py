@@ -320,7 +320,13 @@ def test_a_sweep_over_folds_is_checked_before_its_first_job() -> None:
 
 def test_no_validation_images_is_an_error_with_the_ways_out(small_run: list[str], tmp_path) -> None:
     textures(tmp_path / "dtd")
-    chosen = ["dataset=dtd", f"dataset.root={tmp_path}/dtd", "dataset.check_counts=false", "dataset.split=published"]
+    chosen = [
+        "dataset=dtd",
+        f"dataset.root={tmp_path}/dtd",
+        "dataset.check_counts=false",
+        "dataset.split=published",
+        "encoder=guide",
+    ]
     study = Study(compose("run", [*small_run, *chosen, "study.split=validation"]), tmp_path)
     with pytest.raises(UserError) as caught:
         study.plan()
