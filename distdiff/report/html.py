@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
+from distdiff.report.curves import scaling_plot
 from distdiff.report.table import accuracy_rows, comparison_rows, measure_notes, measure_rows
 from distdiff.study.results import StudyResults
 from distdiff.study.statistics import Interval, mean_interval
@@ -29,6 +30,7 @@ def write_report(results: StudyResults, config: DictConfig, samples: Path, legen
         measures=measure_rows(results),
         notes=measure_notes(results),
         plot=Markup(accuracy_plot(results)),
+        scaling=Markup(scaling_plot(results)) if results.factors else None,
         samples=base64.b64encode(samples.read_bytes()).decode(),
         legend=legend,
         timing=results.timing,
