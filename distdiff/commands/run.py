@@ -9,7 +9,7 @@ from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.images import LabelledImages
 from distdiff.ranks.world import world
-from distdiff.report.curves import write_scaling
+from distdiff.report.curves import scaling_figure
 from distdiff.report.html import write_report
 from distdiff.report.samples import sample_grid
 from distdiff.report.table import print_results
@@ -41,7 +41,7 @@ def _publish(
     log_image(logger, "samples", picture)
     summarize(logger, results.summary())
     if results.factors:
-        write_scaling(results, run_dir / "scaling.svg")
+        scaling_figure(results).savefig(run_dir / "scaling.svg")
     write_report(results, config, picture, legend, report)
     print_results(results)
     console.print(f"\nreport   {report}")
