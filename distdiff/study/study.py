@@ -15,6 +15,7 @@ from distdiff.console.stages import display
 from distdiff.console.whole import Step, Whole
 from distdiff.data.datasets import load_dataset
 from distdiff.data.leaks import tell_leaks
+from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
 from distdiff.expansion.job import ExpansionJob
@@ -238,11 +239,20 @@ class Study:
         return {stage: words for stage, words in found.items() if stage in classifiers}
 
     def _jobs(self, of_seed: SeedPlan) -> dict[str, ExpansionJob]:
-        """The expansions of all rows under a data seed, by `Row.images`."""
+        """The expansions of all rows under a data seed, by `Row.images`.
+
+        Raises `UserError` for several factors of a method that makes the copies of a source together.
+        """
         jobs: dict[str, ExpansionJob] = {}
         for name, row in self.rows.items():
             if row.expands and row.images not in jobs:
                 jobs[row.images] = self.assemblies[name].job(of_seed.data, of_seed.seed, row.made_by, row.folder)
+                if row.factor is not None and jobs[row.images].method.together:
+                    raise UserError(
+                        f"study.factors={list(self.config.study.factors)} is not allowed with the row {row.base}: its method "
+                        "makes the copies of a source together, so those of a smaller factor are other ones; give each "
+                        "factor a row of its own, 'study.rows={<name>: [expansion.factor=<factor>, ...]}'"
+                    )
         return jobs
 
     def _planned(self, of_seed: SeedPlan, identities: RunIdentities) -> SeedPlan:

@@ -14,6 +14,7 @@ from study_results import results
 from distdiff.classification.training import ClassifierTrainer
 from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
+from distdiff.methods.img2img import Img2Img
 from distdiff.report.curves import scaling_figure
 from distdiff.store.reading import read_expanded
 from distdiff.study.results import StudyResults
@@ -128,6 +129,15 @@ def test_factors_that_cannot_be_meant_are_one_line(typed: list[str], said: str) 
         compose("run", typed)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_copies_that_are_made_together_have_no_smaller_factors(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Img2Img, "group_size", 2)
+    study = Study(compose_once("run", [*small, "study.methods=[none]", "study.factors=[1,2]"]), tmp_path)
+    with pytest.raises(UserError, match=r"study.factors=\[1, 2\] is not allowed with the row none: [^\n]*together"):
+        study.plan()
 
 
 def test_further_rows_have_a_row_for_each_factor_too_and_repeated_factors_count_once() -> None:
