@@ -72,14 +72,13 @@ def test_each_factor_has_the_images_and_accuracies_of_a_study_of_its_own_and_all
     names = [row.method for row in scaled.rows]
     assert names == ["original", "none@3", "none@1", "randaugment_best@3", "randaugment_best@1"]
     assert [row.runs[0].num_train for row in scaled.rows] == [4, 16, 8, 16, 8]
-    for factor in (1, 3):
-        alone, own = run(small, tmp_path / f"alone{factor}", rows, *best, f"expansion.factor={factor}")
-        assert {name: files[f"{name}@{factor}"] for name in own} == own
-        assert {len(each) for each in own.values()} == {4 * factor}
-        for row in alone.rows:
-            name = row.method if row.method == "original" else f"{row.method}@{factor}"
-            same = [(run.seed, run.training_seed, run.accuracy, run.steps) for run in row.runs]
-            assert [(run.seed, run.training_seed, run.accuracy, run.steps) for run in scaled.row(name).runs] == same
+    alone, own = run(small, tmp_path / "alone", rows, *best, "expansion.factor=1")
+    assert {name: files[f"{name}@1"] for name in own} == own
+    assert {len(each) for each in own.values()} == {4}
+    for row in alone.rows:
+        name = row.method if row.method == "original" else f"{row.method}@1"
+        same = [(run.seed, run.training_seed, run.accuracy, run.steps) for run in row.runs]
+        assert [(run.seed, run.training_seed, run.accuracy, run.steps) for run in scaled.row(name).runs] == same
     folders = {path.name for path in (tmp_path / "scaled/run/expanded").iterdir()}
     assert folders == {"none-seed0", "randaugment-seed0"}
 
@@ -170,7 +169,7 @@ def test_a_study_puts_each_selection_into_a_folder_of_its_own(small: list[str], 
     ("swept", "images", "trained"),
     [
         ("classifier=small_cnn,small_resnet", [4], 1 + 1 + 2 * 2),  # the judge, the guide, and two rows twice
-        ("dataset.per_class=1,2", [2, 4], 1 + 2 + 2 * 2),  # the judge, a guide and two rows for each number of images
+        ("dataset.per_class=1,2", [4, 8], 1 + 2 + 3 * 2),  # the judge, a guide and three rows for each number of images
         ("expansion.factor=1,2", [4, 4], 1 + 1 + 1 + 2),  # the judge, the guide, one row once and one for each factor
     ],
 )
@@ -192,12 +191,16 @@ def test_a_multirun_makes_nothing_twice(
         return own(self, *args)
 
     monkeypatch.setattr(ClassifierTrainer, "_fit", fit)
-    once = [] if swept.startswith("expansion") else ["expansion.factor=1"]
+    factors = {"classifier": ["expansion.factor=1"], "dataset": ["study.factors=[1,2]"], "expansion": []}
+    once = factors[swept.partition(".")[0].partition("=")[0]]
     typed = [*(item for item in small if item.split("=")[0] != swept.split("=")[0]), *once]
     ended = run_here("run", ["-m", swept, *typed, "study.methods=[original,none]", "study.split=test"], capsys)
     assert ended.status == 0, ended.out + ended.err
     assert made == images
     assert len(fits) == trained, fits
+    pages = list((tmp_path / "outputs/run/multirun").glob("*/*/report.html"))
+    assert ["Accuracy by factor" in page.read_text() for page in pages] == [once == factors["dataset"]] * 2
+    assert [page.with_name("scaling.svg").is_file() for page in pages] == [once == factors["dataset"]] * 2
 
 
 SCALED = {
