@@ -10,7 +10,10 @@ Accuracies = Sequence[float | Sequence[float]]
 
 
 def results(rows: dict[str, Accuracies], chosen: str = "direct", **more: Any) -> StudyResults:
-    """A study's results: for each row the accuracy of each data seed, or a list of those of its training seeds."""
+    """A study's results: for each row the accuracy of each data seed, or a list of those of its training seeds.
+
+    A name may end in a factor, as in `none@5`.
+    """
     found = [
         MethodResult(
             name,
@@ -19,6 +22,7 @@ def results(rows: dict[str, Accuracies], chosen: str = "direct", **more: Any) ->
                 for seed, of_seed in enumerate(accuracies)
                 for number, accuracy in enumerate(of_seed if isinstance(of_seed, Sequence) else [of_seed])
             ],
+            factor=int(name.partition("@")[2]) if "@" in name else None,
         )
         for name, accuracies in rows.items()
     ]

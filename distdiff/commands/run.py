@@ -9,6 +9,7 @@ from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.images import LabelledImages
 from distdiff.ranks.world import world
+from distdiff.report.curves import scaling_figure
 from distdiff.report.html import write_report
 from distdiff.report.samples import sample_grid
 from distdiff.report.table import print_results
@@ -39,6 +40,8 @@ def _publish(
     legend = sample_grid(results, sources, config.generator.resolution, config.dataset.fit, picture)
     log_image(logger, "samples", picture)
     summarize(logger, results.summary())
+    if results.factors:
+        scaling_figure(results).savefig(run_dir / "scaling.svg")
     write_report(results, config, picture, legend, report)
     print_results(results)
     console.print(f"\nreport   {report}")

@@ -49,11 +49,11 @@ class Assembly:
         self.encoders = encoder_source(config, cache)
         self.generators = generators or Generators()
 
-    def job(self, data: TrainingSet, seed: int, name: str | None = None) -> ExpansionJob:
+    def job(self, data: TrainingSet, seed: int, name: str | None = None, folder: str | None = None) -> ExpansionJob:
         """The job that expands `data` by the `method`, `selection` and `expansion` keys.
 
         `name` is the name of the study's row and becomes part of the directory's name. By default, the
-        name follows from the keys.
+        name follows from the keys. In the place of `name`, a study's `expansion.output_dir` has `folder`.
         """
         name = row_name(self.config) if name is None else name
         method: Method = build(self.config.method)
@@ -67,7 +67,7 @@ class Assembly:
             order = self.encoders.learning_order(data, seed, title)
             return hardest(order, data.parts[0].labels, self.config.expansion.hard_fraction)
 
-        path = self.directory_for(name, seed, fingerprint(ingredients))
+        path = self.directory_for(name, seed, fingerprint(ingredients), folder)
         choose = hard_sources if self.config.expansion.sources == HARD else None
         adopts = self.config.expansion.output_dir is None
         common = (name, seed, data.parts[0], ingredients, synthesizer, path, self.config, method, choose, adopts)
@@ -129,7 +129,7 @@ class Assembly:
             identity["prototype"] = prototype_identity(self.config.prototype, data.parts[0].labels, seed)
         return {"energy": identity, "encoder": self.encoders.identity(data, seed)}
 
-    def directory_for(self, name: str, seed: int, identity: str) -> Path:
+    def directory_for(self, name: str, seed: int, identity: str, folder: str | None = None) -> Path:
         """The directory of an expansion: `expansion.output_dir`, or in a study a folder inside `expansion.output_dir`.
 
         If `expansion.output_dir` is None, the directory is below `paths.expanded_dir`, and its name holds the dataset,
@@ -139,7 +139,7 @@ class Assembly:
         if self.config.expansion.output_dir and self.config.command == "expand":
             return Path(self.config.expansion.output_dir)
         if self.config.expansion.output_dir:  # a study makes several expansions, so each gets a folder inside it
-            return Path(self.config.expansion.output_dir) / f"{safe_name(name)}-seed{seed}"
+            return Path(self.config.expansion.output_dir) / f"{safe_name(folder or name)}-seed{seed}"
         # With a selection, each factor has its own directory: selecting replaces images, and no run's data may change.
         factor = "" if self.config.selection.name == ALL else f"x{self.config.expansion.factor}"
         words = StorageOptions.of(self.config).words

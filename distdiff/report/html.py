@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
+from distdiff.report.curves import scaling_figure
 from distdiff.report.table import accuracy_rows, comparison_rows, measure_notes, measure_rows
 from distdiff.study.results import StudyResults
 from distdiff.study.statistics import Interval, mean_interval
@@ -29,6 +30,7 @@ def write_report(results: StudyResults, config: DictConfig, samples: Path, legen
         measures=measure_rows(results),
         notes=measure_notes(results),
         plot=Markup(accuracy_plot(results)),
+        scaling=Markup(_svg(scaling_figure(results))) if results.factors else None,
         samples=base64.b64encode(samples.read_bytes()).decode(),
         legend=legend,
         timing=results.timing,
@@ -57,6 +59,11 @@ def accuracy_plot(results: StudyResults) -> str:
     _dots(differences, names, [each.mean for each in comparisons], [each.simultaneous for each in comparisons])
     differences.axvline(0, color="0.7", linewidth=1, zorder=0)
     differences.set_xlabel("difference in accuracy")
+    return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an SVG element."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg")  # this uses its own canvas, not matplotlib's current backend
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]

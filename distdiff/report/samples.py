@@ -29,6 +29,7 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
         int((originals.labels == label).argmax()) for label in range(min(len(originals.class_names), MAX_CLASSES))
     ]
     rows = [[originals.square(position, size, fit) for position in positions]]
+    shown: set[str] = set()  # rows with other factors, and rows with other settings, share a directory
     titles, blank = ["source"], Image.new("RGB", (size, size), "white")  # for failed or unplanned copies
     wanted = {
         f"{originals.class_names[originals.labels[p]]}/{originals.keys[p]}": column
@@ -36,8 +37,9 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
     }
     for row in results.rows:
         directory = row.runs[0].expanded
-        if directory is None or results.repeats(row):
+        if directory is None or directory in shown:
             continue
+        shown.add(directory)
         selected = PLUS in row.method
         made = _shown(Path(directory), [originals.keys[p] for p in positions], selected)
         read = ExpandedDirectory(Path(directory)).images(made)
@@ -56,7 +58,9 @@ def sample_grid(results: StudyResults, originals: LabelledImages, size: int, fit
             }
             if line:
                 rows.append([line.get(column, blank) for column in range(len(positions))])
-                titles.append(f"{row.method}, {f'kept {number + 1}' if selected else f'copy {number}'}")
+                titles.append(
+                    f"{row.method if selected else row.base}, {f'kept {number + 1}' if selected else f'copy {number}'}"
+                )
     sheet = grid([image for row in rows for image in row], columns=len(positions), side=max(SIDE, size))
     captioned(sheet, [originals.class_names[originals.labels[p]] for p in positions], titles).save(path)
     return titles

@@ -115,7 +115,7 @@ def accuracy_rows(results: StudyResults) -> list[list[str]]:
     for row in results.rows:
         cells = [row.method, f"{row.runs[0].num_train:,}", spread(row.mean("accuracy"), row.accuracy_std)]
         for baseline in results.baselines:
-            comparison = results.comparisons.get((row.method, baseline))
+            comparison = results.against(row, baseline)
             cells += [half_width(comparison), *([p_value(comparison and comparison.holm)] if has_p_values else [])]
         rows.append(cells)
     return [titles, *rows]

@@ -1,13 +1,13 @@
 """The differences between a study's rows that its table shows, and what all of them together allow to conclude."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from distdiff.study.bootstrap import bootstrap_means, percentile_interval
-from distdiff.study.methods import BASELINES
+from distdiff.study.methods import BASELINES, at_factor
 from distdiff.study.runs import MethodResult
 from distdiff.study.statistics import Interval, PairedDifference, holm, paired_difference, simultaneous
 
@@ -48,16 +48,27 @@ def best_baseline(rows: Sequence[MethodResult]) -> str | None:
 
     The first one is taken if validation accuracies are not known. None if there is no such row.
     """
-    present = [row for row in rows if row.method in BASELINES]
+    present = [row for row in rows if row.base in BASELINES]
     return max(present, key=lambda row: row.validation_accuracy or 0.0).method if present else None
+
+
+def counterpart(row: MethodResult, baseline: str, names: Container[str]) -> str | None:
+    """The row among `names` with which `row` is compared: `baseline` with the row's factor if there is one, or else itself.
+
+    None if neither is there.
+    """
+    return next((name for name in (at_factor(baseline, row.factor), baseline) if name in names), None)
 
 
 def pairs(rows: Sequence[MethodResult], baselines: Sequence[str]) -> list[tuple[str, str]]:
     """Every row with each of the `baselines`, as (method, baseline). No two rows are paired twice."""
     found: list[tuple[str, str]] = []
+    names = {row.method for row in rows}
     for baseline in baselines:
-        others = [row.method for row in rows if row.method != baseline]
-        found += [(method, baseline) for method in others if (baseline, method) not in found]
+        for row in rows:
+            other = counterpart(row, baseline, names)
+            if other not in (None, row.method) and (other, row.method) not in found:
+                found.append((row.method, other))
     return found
 
 

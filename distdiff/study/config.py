@@ -19,6 +19,7 @@ from distdiff.study.rows import CHANGEABLE, further_rows, is_best, references, r
 
 OptionsOf = Callable[[str], list[str]]
 SETTINGS = {"classifiers": "classifier", "augmentations": "augmentation"}  # keys of `study.best`, and their groups
+FACTOR = "expansion.factor="
 FORM = "'study.rows={<name>: [<override>, ...]}'"
 
 
@@ -39,6 +40,9 @@ class StudyKeys:
     rows: Any = None  # further rows: a mapping from names to lists of overrides
     seeds: int = key(at_least=1)  # draws of the training images, and of everything else that is random
     training_seeds: int = key(at_least=1)  # classifiers that each row trains under each of these seeds
+    factors: list[int] | None = key(
+        at_least=1, at_most=10**6
+    )  # each row that adds images has one row for each of these
     tune_steps: list[int] | None = key(
         at_least=1, at_most=10**9
     )  # each row takes the number that is best on validation
@@ -105,6 +109,8 @@ def check(config: DictConfig) -> None:
     _check_settings(config.study)
     names = [name for name in row_names(config) if name not in further_rows(config)]
     config.study.methods = names
+    if config.study.factors is not None:
+        config.expansion.factor = max(config.study.factors)
     chosen = row_name(config)
     unusual = config.method.name != IMG2IMG or config.selection.name != ALL
     if unusual and chosen not in names:
@@ -116,6 +122,8 @@ def check(config: DictConfig) -> None:
 
 def _check_settings(study: DictConfig) -> None:
     """Raises `UserError` for an empty list of settings to choose from, and for a table that is no .csv file."""
+    if study.factors is not None and not study.factors:
+        raise UserError("study.factors=[] is not allowed: one or more factors, or null")
     lists = {"study.tune_steps": study.tune_steps} | {f"study.best.{name}": value for name, value in study.best.items()}
     for name, value in lists.items():
         if value is not None and not value:
@@ -125,10 +133,15 @@ def _check_settings(study: DictConfig) -> None:
 
 
 def unread(config: DictConfig) -> dict[str, str]:
-    """`study.best`, unless a row is trained with the best settings."""
-    if any(is_best(config, name) for name in row_names(config)):
-        return {}
-    return {"study.best": f"no row of study.methods ends in {BEST}, such as {BASELINES[1]}"}
+    """`study.best`, unless a row is trained with the best settings; `expansion.factor`, if `study.factors` are given."""
+    found, names = {}, row_names(config)
+    if not any(is_best(config, name) for name in names):
+        found["study.best"] = f"no row of study.methods ends in {BEST}, such as {BASELINES[1]}"
+    if config.study.factors is not None:
+        found["expansion.factor"] = "study.factors says how many copies the rows have"
+        if set(names) <= set(BASELINES[:2]):
+            found["study.factors"] = "no row of study.methods adds images"
+    return found
 
 
 def variants(config: DictConfig) -> Mapping[str, list[str]]:
@@ -141,7 +154,10 @@ def variants(config: DictConfig) -> Mapping[str, list[str]]:
         if not OmegaConf.is_list(overrides) or not overrides or not all(isinstance(item, str) for item in overrides):
             raise UserError(f"study.rows.{name}={overrides} is not allowed: a list of overrides, {FORM}")
         refuse_shared(f"study.rows.{name}", overrides, CHANGEABLE)
-        found[str(name)] = [*overrides, "study.methods=[chosen]", "study.rows=null"]  # a preset may give rows again
+        if config.study.factors is not None and any(item.lstrip("+").startswith(FACTOR) for item in overrides):
+            raise UserError(f"study.rows.{name}={overrides} is not allowed: study.factors gives every row its factors")
+        # A preset may give these keys again.
+        found[str(name)] = [*overrides, "study.methods=[chosen]", "study.rows=null", "study.factors=null"]
     return found
 
 

@@ -28,11 +28,13 @@ class Expanded:
     remarks: dict[str, str] = field(default_factory=dict)
 
 
-def read_made(job: ExpansionJob, real: LabelledImages, config: DictConfig, run_dir: Path) -> LabelledImages:
-    """The images of a job that is done. Links the run's directory to them."""
+def read_made(
+    job: ExpansionJob, folder: str, real: LabelledImages, config: DictConfig, run_dir: Path
+) -> LabelledImages:
+    """The images of a job that is done. Links the run's directory to them; `folder` begins the link's name."""
     images = read_expanded(job.path, real, job.contents)
     if world().leads:
-        place = run_dir / "expanded" / f"{safe_name(job.name)}-seed{job.seed}"
+        place = run_dir / "expanded" / f"{safe_name(folder)}-seed{job.seed}"
         link(place, job.path, config.paths.output_dir)
     return images
 

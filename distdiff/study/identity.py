@@ -50,7 +50,7 @@ class RunIdentities:
         training = trainers[0].ingredients(of_seed.data, of_seed.seed)
         recipes = [trainer.recipe.for_images(*sizes) for trainer in trainers]
         found = {
-            "row": row.name,
+            "row": row.base,
             "training": {name: value for name, value in training.items() if name != "recipe"},
             "recipes": [recipe.identity(has_synthetic=row.expands) for recipe in recipes],
         }

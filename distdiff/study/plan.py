@@ -32,6 +32,16 @@ class SeedPlan:
         """The number of real and of synthetic images on which a row trains."""
         return len(self.data), self.jobs[row.images].planned_size if row.expands else 0
 
+    def maker(self, row: Row, rows: Mapping[str, Row]) -> ExpansionJob:
+        """The job that makes a row's images: of all lacking rows with the same directory, that with the largest factor.
+
+        `rows` are those of the study by name.
+        """
+        own = self.jobs[row.images]
+        lacking = [self.jobs[rows[name].images] for name in self.lacking() if rows[name].expands]
+        sharing = [own, *(job for job in lacking if job.path == own.path)]
+        return max(sharing, key=lambda job: job.config.expansion.factor)
+
     def lacking(self) -> dict[str, list[int]]:
         """The rows with runs that have to be made, and the numbers of their training seeds."""
         numbers = {

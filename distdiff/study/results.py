@@ -14,9 +14,9 @@ from distdiff.data.leaks import leak_counts, sentence
 from distdiff.errors import UserError
 from distdiff.metrics.base import Metric
 from distdiff.study.captions import IN_WORDS, accuracy_captions, design, finding, training_captions
-from distdiff.study.comparisons import Comparison, best_baseline, compare, pairs
+from distdiff.study.comparisons import Comparison, best_baseline, compare, counterpart, pairs
 from distdiff.study.measures import OF_EVERY_EXPANSION
-from distdiff.study.methods import BASELINES, BEST, ORIGINAL, UNGUIDED
+from distdiff.study.methods import BASELINES, BEST, ORIGINAL, UNGUIDED, at_factor
 from distdiff.study.runs import SCORES, MethodResult, RunResult
 from distdiff.study.statistics import paired_difference
 from distdiff.wording import some
@@ -25,7 +25,7 @@ NOT_COLUMNS = ("scores", "measures", "remarks", "correct")
 COLUMNS = ["method", *(item.name for item in fields(RunResult) if item.name not in NOT_COLUMNS)]  # of results.csv
 OF_A_RUN = ("seed", "training_seed", "accuracy", "validation_accuracy", "steps", "classifier", "augmentation")
 # The columns of a row in results.json and results.csv besides the measures.
-ROW = {*COLUMNS, *SCORES, "accuracy_mean", "accuracy_std", "runs", "seeds", "remarks", "judge_accuracy"}
+ROW = {*COLUMNS, *SCORES, "factor", "accuracy_mean", "accuracy_std", "runs", "seeds", "remarks", "judge_accuracy"}
 OPTIMISTIC = (
     "Accuracies are those of the best check on these very images (train.selection=best_on_test), as in published protocols: "
     "too high an estimate for new images."
@@ -70,7 +70,7 @@ class StudyResults:
     searched: tuple[str, ...] = ()
     leaks: tuple[Leak, ...] = ()
 
-    def row(self, method: str) -> MethodResult | None:
+    def row(self, method: str | None) -> MethodResult | None:
         return next((row for row in self.rows if row.method == method), None)
 
     @property
@@ -80,9 +80,24 @@ class StudyResults:
 
     @property
     def baselines(self) -> list[str]:
-        """The rows with which the table compares all others: the best one without generated images, and `UNGUIDED`."""
-        found = [best_baseline(self.rows), UNGUIDED if self.row(UNGUIDED) else None]
+        """The rows with which the table compares all others: the best one without generated images, and `UNGUIDED`.
+
+        With `study.factors`, `UNGUIDED` stands for the row of each factor.
+        """
+        found = [best_baseline(self.rows), UNGUIDED if any(row.base == UNGUIDED for row in self.rows) else None]
         return [name for name in found if name is not None]
+
+    @property
+    def factors(self) -> list[int]:
+        """The factors of `study.factors` in ascending order; empty without these."""
+        return sorted({row.factor for row in self.rows if row.factor is not None})
+
+    def against(self, row: MethodResult, baseline: str) -> Comparison | None:
+        """The comparison of `row` with one of `baselines`; None if there is none."""
+        return self.comparisons.get((row.method, self._counterpart(row, baseline)))
+
+    def _counterpart(self, row: MethodResult, baseline: str) -> str | None:
+        return counterpart(row, baseline, [other.method for other in self.rows])
 
     @cached_property
     def comparisons(self) -> dict[tuple[str, str], Comparison]:
@@ -101,24 +116,25 @@ class StudyResults:
 
     def headline(self) -> list[str]:
         """The findings, one sentence each: expansion against the best baseline, and guidance against no guidance."""
-        expanded, found = self.chosen if self.row(self.chosen) else UNGUIDED, []
+        unguided = at_factor(UNGUIDED, max(self.factors, default=None))
+        expanded, found = self.chosen if self.row(self.chosen) else unguided, []
         baseline = best_baseline(self.rows)
         if (comparison := self.comparisons.get((expanded, baseline))) is not None:
             found.append((f"Expansion with {expanded!r}", comparison, self._in_words(baseline)))
-        if self.chosen != UNGUIDED and (comparison := self.comparisons.get((self.chosen, UNGUIDED))) is not None:
+        if self.chosen != unguided and (comparison := self.comparisons.get((self.chosen, unguided))) is not None:
             found.append((f"Guidance {self.chosen!r}", comparison, "unguided expansion"))
         findings = [finding(*each, self.design, len(self.comparisons)) for each in found]
         return [OPTIMISTIC, *findings] if self.selection == BEST_ON_TEST else findings
 
     def _in_words(self, baseline: str) -> str:
-        present = [name for name in BASELINES if self.row(name)]
+        present = [row.method for name in BASELINES for row in self.rows if row.base == name]
         if len(present) == 1:
-            return IN_WORDS[baseline]
+            return IN_WORDS[self.row(baseline).base]
         return f"{baseline}, on validation images the best of {some(present)}"
 
     def repeats(self, row: MethodResult) -> bool:
         """Whether the row trains on the images of another row, whose measures are then the same."""
-        other = self.row(row.method.removesuffix(BEST)) if row.method.endswith(BEST) else None
+        other = self.row(at_factor(row.base.removesuffix(BEST), row.factor)) if row.base.endswith(BEST) else None
         return other is not None and [run.measures for run in other.runs] == [run.measures for run in row.runs]
 
     def objective(self, name: str) -> float | None:
@@ -138,7 +154,8 @@ class StudyResults:
         row = self.row(self.chosen)
         summary: dict[str, float] = {"accuracy_mean": (row or self.rows[-1]).mean("accuracy")}
         for name in dict.fromkeys([ORIGINAL, *self.baselines]):
-            if row is not None and name != self.chosen and (baseline := self.row(name)):
+            baseline = None if row is None else self.row(self._counterpart(row, name))
+            if baseline is not None and baseline is not row:
                 summary[f"difference_to_{name}"] = paired_difference(row.accuracies, baseline.accuracies).mean
         return summary | {f"{row.method}/accuracy_mean": row.mean("accuracy") for row in self.rows}
 
@@ -161,6 +178,7 @@ class StudyResults:
         of_row = [comparison for comparison in self.comparisons.values() if comparison.method == row.method]
         return {
             "method": row.method,
+            **({"factor": row.factor} if self.factors else {}),
             "accuracy": row.accuracies,
             "accuracy_mean": row.mean("accuracy"),
             "accuracy_std": row.accuracy_std,
@@ -180,8 +198,9 @@ class StudyResults:
         with open(directory / "results.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             further = [*self.scores, *self.measures]
-            writer.writerow([*COLUMNS, *further])
+            writer.writerow([*COLUMNS, *further, *(["factor"] if self.factors else [])])
             for row in self.rows:
                 for run in row.runs:
                     values = [getattr(run, name) for name in COLUMNS[1:]]
-                    writer.writerow([row.method, *values, *map(run.figures().get, further)])
+                    own = [row.factor] if self.factors else []
+                    writer.writerow([row.method, *values, *map(run.figures().get, further), *own])

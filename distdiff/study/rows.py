@@ -3,12 +3,13 @@
 A row's name is `original`, or an option of `method`, of `guidance` (used with img2img) or of `augmentation` (a policy
 that makes the copies). Any name but `original` may be followed by a plus and an option of `selection`, as in
 `none+energy`. A name may end in `_best`, as in `original_best`: the same images, trained on with the settings that are
-best for them on validation images. Further rows are defined by overrides in `study.rows`. This module imports nothing
-heavy.
+best for them on validation images. Further rows are defined by overrides in `study.rows`. With `study.factors`, there is
+a row for each factor in the place of each row that adds images, as in `none@5`. This module imports nothing heavy.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,7 +20,7 @@ from distdiff.expansion.naming import PLUS, row_name
 from distdiff.keys.suggesting import one_of
 from distdiff.methods.config import AUGMENTATION, IMG2IMG, NO_COPIES, POLICY
 from distdiff.selection.config import ALL
-from distdiff.study.methods import BEST, CHOSEN, ORIGINAL
+from distdiff.study.methods import BEST, CHOSEN, ORIGINAL, at_factor
 
 OptionsOf = Callable[[str], list[str]]
 # The groups that the overrides of `study.rows` may change: how images are made, and how the row's classifier is trained.
@@ -34,19 +35,39 @@ KINDS = ("method", "guidance", "augmentation")  # the groups whose options name 
 class Row:
     """A row: `config` is the job's configuration with the row's changes.
 
-    `expands` is False only for the original images. `best` is True if the row is trained with the settings that are best
-    for its images, which are then the images of the row `images`.
+    `base` is its name in `study.methods` or `study.rows`. `expands` is False only for the original images. `best` is True
+    if the row is trained with the settings that are best for its images, which are then the images of the row `images`.
+    `factor` is that of `study.factors`, None without these.
     """
 
-    name: str
+    base: str
     config: DictConfig
     expands: bool = True
     best: bool = False
+    factor: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The row's name in the results, which no other row has."""
+        return at_factor(self.base, self.factor)
+
+    @property
+    def made_by(self) -> str:
+        """The name, without a factor, of the row whose images this row trains on."""
+        return self.base.removesuffix(BEST) if self.best else self.base
 
     @property
     def images(self) -> str:
         """The name of the row whose images this row trains on: its own, without `_best`."""
-        return self.name.removesuffix(BEST) if self.best else self.name
+        return at_factor(self.made_by, self.factor)
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder with the row's images.
+
+        All factors share a folder, since a larger factor only adds images, unless images are selected for each factor.
+        """
+        return self.made_by if self.config.selection.name == ALL else self.images
 
 
 @dataclass(frozen=True)
@@ -114,18 +135,28 @@ def references(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str,
 
 def rows_of(config: DictConfig) -> list[Row]:
     """All rows of a study. The configuration must be complete and checked."""
-    rows = []
-    for name in row_names(config):
-        if name in further_rows(config):
-            rows.append(Row(name, _merged(config, config[OPTIONS][ROWS][name])))
-            continue
-        best = is_best(config, name)
-        base = name.removesuffix(BEST) if best else name
-        if base == ORIGINAL:
-            rows.append(Row(name, config, expands=False, best=best))
-        else:
-            rows.append(Row(name, _configured(config, _known(config, base)), best=best))
-    return rows
+    rows = [_row(config, name) for name in row_names(config)]
+    if config.study.factors is None:
+        return rows
+    factors = list(dict.fromkeys(config.study.factors))
+    return [each for row in rows for each in ([_enlarged(row, factor) for factor in factors] if row.expands else [row])]
+
+
+def _row(config: DictConfig, name: str) -> Row:
+    """The row that `study.methods` or `study.rows` calls `name`."""
+    if name in further_rows(config):
+        return Row(name, _merged(config, config[OPTIONS][ROWS][name]))
+    best = is_best(config, name)
+    base = name.removesuffix(BEST) if best else name
+    if base == ORIGINAL:
+        return Row(name, config, expands=False, best=best)
+    return Row(name, _configured(config, _known(config, base)), best=best)
+
+
+def _enlarged(row: Row, factor: int) -> Row:
+    config = deepcopy(row.config)
+    config.expansion.factor = factor
+    return replace(row, config=config, factor=factor)
 
 
 def is_best(config: DictConfig, name: str) -> bool:

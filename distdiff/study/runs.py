@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from distdiff.study.methods import AT
+
 SCORES = ("macro_f1", "worst_class", "calibration_error")  # what the test of a classifier finds besides the accuracy
 
 
@@ -42,10 +44,19 @@ class RunResult:
 
 @dataclass
 class MethodResult:
-    """The results of one row under all data seeds. The runs of a data seed follow each other."""
+    """The results of one row under all data seeds. The runs of a data seed follow each other.
+
+    `factor` is the row's factor of `study.factors`, None without these; it ends the name `method`.
+    """
 
     method: str
     runs: list[RunResult] = field(default_factory=list)
+    factor: int | None = None
+
+    @property
+    def base(self) -> str:
+        """The row's name without the factor."""
+        return self.method if self.factor is None else self.method.removesuffix(f"{AT}{self.factor}")
 
     def of_seeds(self) -> list[list[RunResult]]:
         """The runs of each data seed."""

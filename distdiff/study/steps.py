@@ -30,14 +30,17 @@ def judging_step(name: str, images: int) -> Step:
     return Step(name, (MEASURE,), images, counted=False)
 
 
-def making_steps(title: str, row: Row, job: ExpansionJob) -> Iterator[Step]:
-    """The stages in which a row's images are made and measured; `title` begins their names."""
-    images = job.size
-    making = images if row.config.selection.name == ALL else None  # how many candidates it takes is not known
-    if images is not None and job.is_done():
+def making_step(title: str, row: Row, job: ExpansionJob) -> Step:
+    """The stage in which the images of a row, and of others in the same directory, are made by `job`."""
+    making = job.size if row.config.selection.name == ALL else None  # how many candidates it takes is not known
+    if job.size is not None and job.is_done():
         making = 0
-    yield Step(f"{title}: expand", (("expand", row.images), ("expand", _making(row))), making)
-    yield Step(f"{title}: {MEASURE}", (MEASURE,), images, counted=False)
+    return Step(f"{title}: expand", (("expand", row.images), ("expand", _making(row))), making)
+
+
+def measuring_step(title: str, job: ExpansionJob) -> Step:
+    """The stage in which the images of a row are measured."""
+    return Step(f"{title}: {MEASURE}", (MEASURE,), job.size, counted=False)
 
 
 def training_steps(

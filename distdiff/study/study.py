@@ -15,6 +15,7 @@ from distdiff.console.stages import display
 from distdiff.console.whole import Step, Whole
 from distdiff.data.datasets import load_dataset
 from distdiff.data.leaks import tell_leaks
+from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
 from distdiff.expansion.job import ExpansionJob
@@ -25,13 +26,22 @@ from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
 from distdiff.study.expanding import Expanded, measured, read_made
 from distdiff.study.identity import RunIdentities
-from distdiff.study.methods import BASELINES, ORIGINAL
+from distdiff.study.methods import BASELINES, ORIGINAL, at_factor
 from distdiff.study.plan import SeedPlan, StudyPlan, load_images
 from distdiff.study.results import StudyResults, measures_of
 from distdiff.study.rows import Row, rows_of
 from distdiff.study.runs import MethodResult, RunResult
 from distdiff.study.search import recipes_of
-from distdiff.study.steps import MEASURE, SEARCH, guide_step, judge_step, judging_step, making_steps, training_steps
+from distdiff.study.steps import (
+    MEASURE,
+    SEARCH,
+    guide_step,
+    judge_step,
+    judging_step,
+    making_step,
+    measuring_step,
+    training_steps,
+)
 from distdiff.study.table import RunsTable
 from distdiff.study.timing import StageTimer
 from distdiff.study.training import RowTraining
@@ -75,7 +85,7 @@ class Study:
         """
         with self.timer("load data"):
             splits = load_dataset(self.config.dataset)
-            validates = bool(self.searched) or sum(name in BASELINES for name in self.rows) > 1
+            validates = bool(self.searched) or sum(row.base in BASELINES for row in self.rows.values()) > 1
             plan = load_images(self.config, splits, validates)
             plan = replace(plan, seeds=[replace(of_seed, jobs=self._jobs(of_seed)) for of_seed in plan.seeds])
             for name, row in self.rows.items():
@@ -96,7 +106,7 @@ class Study:
         found = StudyResults(
             dataset=self.config.dataset.name,
             split=self.config.study.split,
-            chosen=row_name(self.config),
+            chosen=at_factor(row_name(self.config), max(self.config.study.factors or [None])),
             rows=list(results.values()),
             timing=self.timer.seconds,
             found=self._found(plan.seeds[0]),
@@ -115,7 +125,7 @@ class Study:
         self, plan: StudyPlan, whole: Whole, logger: Logger | None
     ) -> tuple[dict[str, MethodResult], float | None]:
         """The results of all rows by name, and the judge's accuracy on the held-out images."""
-        results = {name: MethodResult(name) for name in self.rows}
+        results = {name: MethodResult(name, factor=row.factor) for name, row in self.rows.items()}
         with whole.step("judge"), self.timer("judge"):
             judge = self.judges.train(plan.pool)
         measurer = Measurer(self.metrics, judge, plan.pool.parts[0], plan.held_out)
@@ -157,7 +167,7 @@ class Study:
         data, expanded = of_seed.data, None
         if row.expands:
             if row.images not in made:
-                made[row.images] = self._expanded(row, of_seed, title, measurer, whole, logger)
+                made[row.images] = self._expanded(row, of_seed, made, title, measurer, whole, logger)
             expanded = made[row.images]
             data = data.with_part(expanded.images, expanded.images.identity)
         training = RowTraining(
@@ -177,13 +187,22 @@ class Study:
         return finished
 
     def _expanded(
-        self, row: Row, of_seed: SeedPlan, title: str, measurer: Measurer, whole: Whole, logger: Logger | None
+        self,
+        row: Row,
+        of_seed: SeedPlan,
+        made: dict[str, Expanded],
+        title: str,
+        measurer: Measurer,
+        whole: Whole,
+        logger: Logger | None,
     ) -> Expanded:
-        """Makes and measures the images that a row adds under one data seed."""
+        """Makes and measures the images that a row adds under one data seed, with those of larger factors."""
         job = of_seed.jobs[row.images]
-        with whole.step(f"{title}: expand"), self.timer(f"expand {row.images}"):
-            job.run(title, stage_logger(logger, f"expand/{row.images}/seed{of_seed.seed}"))
-        images = read_made(job, measurer.images, self.config, self.run_dir)
+        if job.path not in {other.path for other in made.values()}:
+            with whole.step(f"{title}: expand"), self.timer(f"expand {row.folder}"):
+                maker = of_seed.maker(row, self.rows)
+                maker.run(title, stage_logger(logger, f"expand/{row.folder}/seed{of_seed.seed}"))
+        images = read_made(job, row.folder, measurer.images, self.config, self.run_dir)
         with whole.step(f"{title}: {MEASURE}"), self.timer("measure"):
             return measured(job, images, measurer)
 
@@ -195,12 +214,16 @@ class Study:
             if lacking and self.assembly.encoders.trains:
                 ready = self.assembly.encoders.is_ready(of_seed.data, of_seed.seed)
                 yield guide_step(f"seed {of_seed.seed}: guide", ready)
-            made = set()
+            made, paths = set(), set()
             for name, numbers in lacking.items():
                 title, row = f"seed {of_seed.seed}: {name}", self.rows[name]
                 if row.expands and row.images not in made:
-                    yield from making_steps(title, row, of_seed.jobs[row.images])
+                    job = of_seed.jobs[row.images]
+                    if job.path not in paths:
+                        yield making_step(title, row, of_seed.maker(row, self.rows))
+                    yield measuring_step(title, job)
                     made.add(row.images)
+                    paths.add(job.path)
                 yield from training_steps(title, row, self.trainers[name], of_seed, numbers)
         yield judging_step(TEST_JUDGE, len(plan.held_out))
 
@@ -216,11 +239,20 @@ class Study:
         return {stage: words for stage, words in found.items() if stage in classifiers}
 
     def _jobs(self, of_seed: SeedPlan) -> dict[str, ExpansionJob]:
-        """The expansions of all rows under a data seed, by `Row.images`."""
+        """The expansions of all rows under a data seed, by `Row.images`.
+
+        Raises `UserError` for several factors of a method that makes the copies of a source together.
+        """
         jobs: dict[str, ExpansionJob] = {}
         for name, row in self.rows.items():
             if row.expands and row.images not in jobs:
-                jobs[row.images] = self.assemblies[name].job(of_seed.data, of_seed.seed, row.images)
+                jobs[row.images] = self.assemblies[name].job(of_seed.data, of_seed.seed, row.made_by, row.folder)
+                if row.factor is not None and jobs[row.images].method.together:
+                    raise UserError(
+                        f"study.factors={list(self.config.study.factors)} is not allowed with the row {row.base}: its method "
+                        "makes the copies of a source together, so those of a smaller factor are other ones; give each "
+                        "factor a row of its own, 'study.rows={<name>: [expansion.factor=<factor>, ...]}'"
+                    )
         return jobs
 
     def _planned(self, of_seed: SeedPlan, identities: RunIdentities) -> SeedPlan:

@@ -189,7 +189,7 @@ train.synthetic_probability train.synthetic_weight train.resize
 train.expanded train.where train.selection train.ckpt_path train.split
 callbacks.early_stopping callbacks.checkpoint callbacks.lr_monitor
 measure.expanded measure.where measure.metrics measure.judge_classifier measure.judge_augmentation measure.judge_steps
-study.methods study.rows study.seeds study.training_seeds study.tune_steps study.table study.split study.objective
+study.factors study.methods study.rows study.seeds study.training_seeds study.tune_steps study.table study.split study.objective
 study.best study.best.classifiers study.best.augmentations study.best.steps
 trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.precision
 trainer.fast_dev_run trainer.min_steps trainer.max_time trainer.limit_train_batches trainer.limit_val_batches
