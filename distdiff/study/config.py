@@ -136,12 +136,14 @@ def variants(config: DictConfig) -> Mapping[str, list[str]]:
 
     Raises `UserError` for a row that is not a list of overrides, or that changes a group which all rows share.
     """
+    # A preset may give rows again. The split is the study's: some values of a row's keys are not allowed with some splits.
+    of_all = ["study.methods=[chosen]", "study.rows=null", f"study.split={config.study.split}"]
     found = {}
     for name, overrides in further_rows(config).items():
         if not OmegaConf.is_list(overrides) or not overrides or not all(isinstance(item, str) for item in overrides):
             raise UserError(f"study.rows.{name}={overrides} is not allowed: a list of overrides, {FORM}")
         refuse_shared(f"study.rows.{name}", overrides, CHANGEABLE)
-        found[str(name)] = [*overrides, "study.methods=[chosen]", "study.rows=null"]  # a preset may give rows again
+        found[str(name)] = [*overrides, *of_all]
     return found
 
 

@@ -186,6 +186,7 @@ def test_a_mistake_in_a_callback_or_a_selection_is_one_line(typed: str) -> None:
 OF_OTHERS = {
     "run train.split=test": "study.split says on which images a study measures accuracy",
     "run train.ckpt_path=a.ckpt": "a study trains many classifiers",
+    "run study.rows={a:[train.selection=best_on_test]} study.split=validation": "study.rows.a: train.selection=best",
     "run train.selection=best_on_test study.split=validation": "train.selection=validation, or study.split=test",
     "measure train.selection=validation": "the command measure has no train.selection",
     "expand callbacks=checkpoint": "the command expand has no callbacks",
