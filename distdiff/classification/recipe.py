@@ -82,8 +82,8 @@ class Recipe:
     def for_images(self, real: int, synthetic: int = 0) -> "Recipe":
         """This recipe with a number of steps, for so many real and synthetic images.
 
-        An epoch has ceil(n / batch_size) steps, with several batches a step fewer. n is the number of all images or, if real images are replaced by
-        synthetic ones as they are drawn, of the real images.
+        An epoch has ceil(n / batch_size) steps, with several batches a step fewer. n is the number of all images or, if
+        real images are replaced by synthetic ones as they are drawn, of the real images.
         """
         if self.epochs is None:
             return self
