@@ -103,6 +103,7 @@ def check(config: DictConfig) -> None:
             f"{2**32 - config.seed} seeds up to the largest, {2**32 - 1}"
         )
     _check_settings(config.study)
+    _check_sizes(config)
     names = [name for name in row_names(config) if name not in further_rows(config)]
     config.study.methods = names
     chosen = row_name(config)
@@ -122,6 +123,18 @@ def _check_settings(study: DictConfig) -> None:
             raise UserError(f"{name}=[] is not allowed: one or more settings to choose from, or null")
     if study.table is not None and not study.table.lower().endswith(".csv"):
         raise UserError(f"study.table={study.table} is not allowed: a .csv file, which is made if it is missing")
+
+
+def _check_sizes(config: DictConfig) -> None:
+    """Raises `UserError` for a network among the settings that sees larger squares than those cut out of the images."""
+    named, resize = config.options.get("classifier", {}), config.train.resize
+    for name in config.study.best.classifiers or ():
+        network = config.classifier if config.classifier.name == name else named[name]
+        if resize is not None and resize < network.input_size:
+            raise UserError(
+                f"train.resize={resize} is not allowed with study.best.classifiers={name}: at least its "
+                f"input_size={network.input_size}, as squares of that size are cut out"
+            )
 
 
 def unread(config: DictConfig) -> dict[str, str]:

@@ -83,6 +83,10 @@ def test_a_best_row_trains_on_the_images_of_its_row() -> None:
         ),
         ([ROWS, "study.best.augmentations=[affin]"], "did you mean affine?"),
         ([ROWS, "study.best.steps=[0]"], "study.best.steps[0]=0 is not allowed: a number at least 1"),
+        (
+            [ROWS, "study.best.classifiers=[resnet18]", "train.resize=40"],
+            "train.resize=40 is not allowed with study.best.classifiers=resnet18: at least its input_size=224",
+        ),
         (["study.tune_steps=[]"], "study.tune_steps=[] is not allowed"),
         (["study.tune_steps=200"], "study.tune_steps=200 is not allowed: a list"),
         (["study.training_seeds=0"], "study.training_seeds=0 is not allowed: a number at least 1"),
