@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.config import BEST_ON_TEST
+from distdiff.classification.loss import class_weights
 from distdiff.classification.running import Running
 from distdiff.classification.training import ClassifierTrainer
 from distdiff.console.stages import display
@@ -82,6 +83,7 @@ class Study:
             for name, row in self.rows.items():
                 running = Running.of(row.config, splits, self.run_dir)
                 recipes = recipes_of(row, self.config, plan.largest())
+                class_weights(recipes[0], plan.pool.parts)  # weights that do not fit are refused before images are made
                 self.trainers[name] = [
                     ClassifierTrainer(recipe, self.config.trainer, self.cache, running) for recipe in recipes
                 ]

@@ -154,6 +154,12 @@ def test_validation_images_choose_and_test_images_have_no_say(small_run, tmp_pat
     assert "original trains as was best on validation images: small_cnn, default, 60 steps (2×)." in results.captions()
 
 
+def test_class_weights_of_a_row_that_do_not_fit_are_refused_before_images_are_made(tmp_path: Path) -> None:
+    rows = ["study.methods=[none]", 'study.rows={light: ["train.class_weights=[1,2]"]}', "study.seeds=1"]
+    with pytest.raises(UserError, match=r"train\.class_weights=\[1, 2\] is not allowed: 2 weights, .* 10 classes"):
+        Study(composed(*rows, f"paths.output_dir={tmp_path}"), tmp_path).plan()
+
+
 def test_a_search_without_validation_images_is_one_line(image_folder: Path, tmp_path: Path) -> None:
     data = ["dataset=imagefolder", f"dataset.root='{image_folder}'", "dataset.validation_fraction=0"]
     data += ["dataset.per_class=1", "study.seeds=1", f"paths.output_dir={tmp_path}"]
