@@ -21,7 +21,8 @@ from distdiff.data.leaks import find_leaks, leak_counts, sentence, tell_leaks
 from distdiff.errors import UserError
 from distdiff.pretraining.images import pretraining_images
 from distdiff.report.html import write_report
-from distdiff.study.results import MethodResult, SeedResult, StudyResults
+from distdiff.study.results import StudyResults
+from distdiff.study.runs import MethodResult, RunResult
 from distdiff.study.study import Study
 
 FILES = {"train": 6, "validation": 2, "test": 3}  # of each class
@@ -264,7 +265,7 @@ def test_a_study_tells_its_leaks_in_its_results_and_report(drop: bool, root, sma
     config = compose_once("run", [*small_run, *given, "study.methods=[original]"])
     plan = Study(config, tmp_path).plan()
     assert len(plan.pool) == (9 if drop else 12)
-    rows = [MethodResult("original", [SeedResult(0, 0.5, 10)])]
+    rows = [MethodResult("original", [RunResult(0, 0.5, 10)])]
     results = StudyResults("pets", "test", "none", rows, timing={}, leaks=plan.leaks)
     results.write(tmp_path)
     assert json.loads((tmp_path / "results.json").read_text())["leaks"] == COUNTS | {"left_out": 4 if drop else 0}
