@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from distdiff.classification.config import LINEAR_PROBE
 from distdiff.classification.loss import ClassificationLoss
 from distdiff.classification.mixing import BatchMixing
 from distdiff.classification.networks import ImageClassifier
@@ -23,7 +24,7 @@ class ClassifierTraining(L.LightningModule):
 
     A batch is (images (B, 3, H, W) in [0, 1], targets), or has the weights (B,) of the images as a third element. The
     targets are labels (B,) or, if the dataset has soft labels, the probabilities of all classes (B, classes). If images
-    are larger than the network's input, random squares are cut out of them.
+    are larger than the network's input, random squares are cut out of them, except if a linear probe is trained on features.
     """
 
     def __init__(
@@ -39,7 +40,8 @@ class ClassifierTraining(L.LightningModule):
         self.recipe = recipe
         self.loss = ClassificationLoss(recipe.label_smoothing, class_weights)
         larger = recipe.loaded_size(classifier.input_size) > classifier.input_size
-        self.crop = K.RandomCrop((classifier.input_size,) * 2) if larger else nn.Identity()
+        cut = larger and classifier.freeze != LINEAR_PROBE
+        self.crop = K.RandomCrop((classifier.input_size,) * 2) if cut else nn.Identity()
         classes = classifier.head.out_features
         self.tested = TestMetrics(classes)
         # Only the leading rank's weights are saved, so its own values count, not those of all ranks together.

@@ -30,8 +30,8 @@ class Recipe:
     """A network, an augmentation, an optimizer, a loss, and which images are drawn how often.
 
     `classifier`, `augmentation` and `optimizer` are options of the configuration groups with the same names. Either
-    `steps` or `epochs` is a number; `for_images` turns epochs into steps. The other fields are the `train` keys with the
-    same names, see conf/train/README.md.
+    `steps` or `epochs` is a number; `for_images` turns epochs into steps. All other fields but the last are the `train`
+    keys with the same names, see conf/train/README.md.
     """
 
     classifier: Mapping[str, Any]
@@ -46,6 +46,7 @@ class Recipe:
     synthetic_probability: float | None = None
     synthetic_weight: float | None = None
     resize: int | None = None
+    accumulated: int = 1  # batches of a step (`trainer.accumulate_grad_batches`); epochs alone depend on it
 
     @classmethod
     def of(cls, config: DictConfig, largest: int | None = None) -> "Recipe":
@@ -68,6 +69,7 @@ class Recipe:
             train.synthetic_probability if train.mixing in (PROBABILITY, REPLACE) else None,
             train.synthetic_weight if train.mixing == WEIGHTED else None,
             train.resize,
+            config.trainer.accumulate_grad_batches,
         )
         if largest is None or train.budget != EQUAL_STEPS or recipe.epochs is None:
             return recipe
@@ -80,8 +82,8 @@ class Recipe:
     def for_images(self, real: int, synthetic: int = 0) -> "Recipe":
         """This recipe with a number of steps, for so many real and synthetic images.
 
-        An epoch has ceil(n / batch_size) steps. n is the number of all images or, if real images are replaced by
-        synthetic ones as they are drawn, of the real images.
+        An epoch has ceil(n / batch_size) steps, with several batches a step fewer. n is the number of all images or, if
+        real images are replaced by synthetic ones as they are drawn, of the real images.
         """
         if self.epochs is None:
             return self
@@ -89,7 +91,7 @@ class Recipe:
 
     def with_epochs_of(self, images: int) -> "Recipe":
         """This recipe with the steps of its epochs of so many images. Raises `UserError` if these are too many."""
-        steps = self.epochs * math.ceil(images / self.batch_size)
+        steps = self.epochs * math.ceil(images / (self.batch_size * self.accumulated))
         if steps > MOST_STEPS:
             raise UserError(
                 f"train.epochs={self.epochs} is not allowed: epochs of {images:,} images have {steps:,} steps in total, "

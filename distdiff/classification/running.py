@@ -28,6 +28,7 @@ from distdiff.ranks.config import NEUTRAL, training_arguments
 
 CHECKS = 20  # approximate number of times in a training that accuracy on the watched images is measured
 EARLY_STOPPING, CHECKPOINT, LR_MONITOR = "early_stopping", "checkpoint", "lr_monitor"
+ENDING = ("fast_dev_run", "max_time", "limit_train_batches")  # arguments that end a training before its last step
 PROFILERS: Mapping[str, type[Profiler]] = {
     "simple": SimpleProfiler,
     "advanced": AdvancedProfiler,
@@ -87,6 +88,11 @@ class Running:
             return f"trainer.profiler={profiler}"
         watching = [name for name in (CHECKPOINT, LR_MONITOR) if name in self.callbacks]
         return f"callbacks={watching[0]}" if watching else None
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether a training may end before the last of its steps."""
+        return EARLY_STOPPING in self.callbacks or any(name in self.arguments for name in ENDING)
 
     @property
     def saves(self) -> bool:

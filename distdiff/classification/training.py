@@ -104,10 +104,6 @@ class ClassifierTrainer:
         recipe = self.recipe.with_steps(steps)
         return ClassifierTrainer(recipe, self.trainer_config, self.cache, self.running)
 
-    def plain(self) -> "ClassifierTrainer":
-        """A trainer of the same recipe, without what holds for downstream classifiers alone."""
-        return ClassifierTrainer(self.recipe, self.trainer_config, self.cache)
-
     def recipe_for(self, data: TrainingSet) -> Recipe:
         """The recipe with its number of steps for these images."""
         real = len(data.parts[0])

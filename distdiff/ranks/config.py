@@ -69,13 +69,13 @@ NEUTRAL = (
 DEFAULTS: Mapping[str, Any] = {item.name: item.default for item in fields(TrainerKeys) if item.name in OF_TRAINING}
 PART = "a number of batches (1 or more), or a share of them above 0.0 and up to 1.0"
 TIME = "a time DD:HH:MM:SS"
-EPOCHS = "a training is one long epoch of train.steps steps"
+EPOCHS = "to Lightning, a training is one long epoch"
 # The other arguments of `lightning.Trainer`: the program gives them.
 REFUSED = {
     "logger": "here it is called logger, a group: logger=csv",
     "callbacks": "here it is called callbacks, a group: callbacks=[early_stopping,checkpoint]",
     "max_steps": "here it is called train.steps",
-    "max_epochs": f"{EPOCHS}; train.steps sets its length",
+    "max_epochs": "here it is called train.epochs",
     "min_epochs": f"{EPOCHS}; trainer.min_steps says what early stopping has to wait for",
     "limit_test_batches": "accuracy is measured on all test images; dataset.per_class limits training images",
     "limit_predict_batches": "every planned image is made; expansion.factor says how many",

@@ -1,7 +1,7 @@
 """What a study has found, and what its numbers are, in sentences."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from distdiff.study.comparisons import Comparison
 from distdiff.study.methods import BASELINES, ORIGINAL
@@ -46,23 +46,46 @@ def accuracy_captions(rows: Sequence[MethodResult], are_drawn: bool, num_differe
     return lines
 
 
-def training_captions(rows: Sequence[MethodResult], searched: Sequence[str], split: str) -> list[str]:
-    """How the rows were trained. `searched` are the rows whose settings were chosen on validation images."""
+def training_captions(
+    rows: Sequence[MethodResult],
+    searched: Sequence[str],
+    split: str,
+    epochs: Mapping[str, int],
+    may_end_early: bool = False,
+) -> list[str]:
+    """How the rows were trained. `searched` are the rows whose settings were chosen on validation images.
+
+    `epochs` has the number of epochs of each row that trains for epochs of its own images. `may_end_early` says whether
+    trainings may end before the last of their steps.
+    """
+    most = "at most " if may_end_early else ""
     lines = []
     for row in rows:
         if row.method in searched:
             settings = Counter(
-                f"{runs[0].classifier}, {runs[0].augmentation}, {runs[0].steps:,} steps" for runs in row.of_seeds()
+                f"{runs[0].classifier}, {runs[0].augmentation}, {most}{runs[0].steps:,} steps"
+                for runs in row.of_seeds()
             )
             told = "; ".join(f"{words} ({number}×)" for words, number in settings.most_common())
             lines.append(f"{row.method} trains as was best on validation images: {told}.")
-    runs = [run for row in rows if row.method not in searched for run in row.runs]
-    if steps := sorted({run.steps for run in runs if run.steps is not None}):
-        who = "Every other row" if searched else "Every row"
-        lines.append(f"{who} trains for {' or '.join(f'{number:,}' for number in steps)} steps.")
+    steps = {row.method: _steps(row) for row in rows if row.method not in searched and row.runs[0].steps is not None}
+    who = "Every other row" if searched else "Every row"
+    passes = {epochs.get(name) for name in steps}
+    if steps and len(passes) == 1 and None not in passes:
+        told = ", ".join(f"{name} {words}" for name, words in steps.items())
+        lines.append(f"{who} trains for {most}{counted(*passes, 'epoch')} of its own images. Steps: {told}.")
+    elif len(set(steps.values())) == 1:
+        lines.append(f"{who} trains for {most}{next(iter(steps.values()))} steps.")
+    elif steps:
+        told = ", ".join(f"{name} {words}" for name, words in steps.items())
+        lines.append(f"Rows train for different numbers of steps{', at most' if most else ''}: {told}.")
     if searched and split == "validation":
         lines.append("The accuracies are on the same validation images, so those of these rows are too high.")
     return lines
+
+
+def _steps(row: MethodResult) -> str:
+    return " or ".join(f"{steps:,}" for steps in sorted({run.steps for run in row.runs}))
 
 
 def finding(subject: str, comparison: Comparison, baseline: str, words: str, num_differences: int) -> str:

@@ -107,6 +107,7 @@ def check(config: DictConfig) -> None:
             f"{2**32 - config.seed} seeds up to the largest, {2**32 - 1}"
         )
     _check_settings(config.study)
+    _check_sizes(config)
     names = [name for name in row_names(config) if name not in further_rows(config)]
     config.study.methods = names
     if config.study.factors is not None:
@@ -132,6 +133,18 @@ def _check_settings(study: DictConfig) -> None:
         raise UserError(f"study.table={study.table} is not allowed: a .csv file, which is made if it is missing")
 
 
+def _check_sizes(config: DictConfig) -> None:
+    """Raises `UserError` for a network among the settings that sees larger squares than those cut out of the images."""
+    named, resize = config.options.get("classifier", {}), config.train.resize
+    for name in config.study.best.classifiers or ():
+        network = config.classifier if config.classifier.name == name else named[name]
+        if resize is not None and resize < network.input_size:
+            raise UserError(
+                f"train.resize={resize} is not allowed with study.best.classifiers={name}: at least its "
+                f"input_size={network.input_size}, as squares of that size are cut out"
+            )
+
+
 def unread(config: DictConfig) -> dict[str, str]:
     """`study.best`, unless a row is trained with the best settings; `expansion.factor`, if `study.factors` are given."""
     found, names = {}, row_names(config)
@@ -149,6 +162,8 @@ def variants(config: DictConfig) -> Mapping[str, list[str]]:
 
     Raises `UserError` for a row that is not a list of overrides, or that changes a group which all rows share.
     """
+    # A preset may give these keys again. The split is the study's: some values of a row's keys are not allowed with some.
+    of_all = ["study.methods=[chosen]", "study.rows=null", "study.factors=null", f"study.split={config.study.split}"]
     found = {}
     for name, overrides in further_rows(config).items():
         if not OmegaConf.is_list(overrides) or not overrides or not all(isinstance(item, str) for item in overrides):
@@ -156,8 +171,7 @@ def variants(config: DictConfig) -> Mapping[str, list[str]]:
         refuse_shared(f"study.rows.{name}", overrides, CHANGEABLE)
         if config.study.factors is not None and any(item.lstrip("+").startswith(FACTOR) for item in overrides):
             raise UserError(f"study.rows.{name}={overrides} is not allowed: study.factors gives every row its factors")
-        # A preset may give these keys again.
-        found[str(name)] = [*overrides, "study.methods=[chosen]", "study.rows=null", "study.factors=null"]
+        found[str(name)] = [*overrides, *of_all]
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint
+from distdiff.classification.config import weights_version
 from distdiff.classification.training import ClassifierTrainer
 from distdiff.expansion.assembly import Assembly
 from distdiff.keys import option_identity
@@ -52,7 +53,9 @@ class RunIdentities:
         found = {
             "row": row.base,
             "training": {name: value for name, value in training.items() if name != "recipe"},
-            "recipes": [recipe.identity(has_synthetic=row.expands) for recipe in recipes],
+            "recipes": [
+                recipe.identity(has_synthetic=row.expands) | weights_version(recipe.classifier) for recipe in recipes
+            ],
         }
         if not row.expands:
             return found

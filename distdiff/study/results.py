@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distdiff.classification.config import BEST_ON_TEST, LAST
+from distdiff.classification.config import LAST
 from distdiff.data.images import Leak
 from distdiff.data.leaks import leak_counts, sentence
 from distdiff.errors import UserError
@@ -27,7 +27,7 @@ OF_A_RUN = ("seed", "training_seed", "accuracy", "validation_accuracy", "steps",
 # The columns of a row in results.json and results.csv besides the measures.
 ROW = {*COLUMNS, *SCORES, "factor", "accuracy_mean", "accuracy_std", "runs", "seeds", "remarks", "judge_accuracy"}
 OPTIMISTIC = (
-    "Accuracies are those of the best check on these very images (train.selection=best_on_test), as in published protocols: "
+    "are those of the best check on these very images (train.selection=best_on_test), as in published protocols: "
     "too high an estimate for new images."
 )
 
@@ -52,7 +52,9 @@ class StudyResults:
 
     `found` maps each stage that needed a classifier but trained none to words on where the classifier came from.
     `measures` is the result of `measures_of`. `judge_accuracy` is the fraction of test images that the judge classifies
-    correctly. `selection` says which weights of each training are tested (`train.selection`). `are_drawn` says whether
+    correctly. `selection` says which weights of each training are tested (`train.selection`), and `best_on_test` are the
+    rows whose weights were chosen on test images. `epochs` has the number of epochs of each row that trains for epochs of
+    its own images. `may_end_early` says whether trainings may end before the last of their steps. `are_drawn` says whether
     each data seed draws training images of its own. `searched` are the rows whose settings were chosen on validation
     images. `leaks` are those between the splits of the dataset.
     """
@@ -66,6 +68,9 @@ class StudyResults:
     measures: dict[str, bool | None] = field(default_factory=dict)
     judge_accuracy: float | None = None
     selection: str = LAST
+    best_on_test: tuple[str, ...] = ()
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    may_end_early: bool = False
     are_drawn: bool = True
     searched: tuple[str, ...] = ()
     leaks: tuple[Leak, ...] = ()
@@ -112,7 +117,7 @@ class StudyResults:
     def captions(self) -> list[str]:
         """What the numbers in the table of accuracies are, one sentence each."""
         averaged = accuracy_captions(self.rows, self.are_drawn, len(self.comparisons))
-        return [*averaged, *training_captions(self.rows, self.searched, self.split)]
+        return [*averaged, *training_captions(self.rows, self.searched, self.split, self.epochs, self.may_end_early)]
 
     def headline(self) -> list[str]:
         """The findings, one sentence each: expansion against the best baseline, and guidance against no guidance."""
@@ -124,7 +129,10 @@ class StudyResults:
         if self.chosen != unguided and (comparison := self.comparisons.get((self.chosen, unguided))) is not None:
             found.append((f"Guidance {self.chosen!r}", comparison, "unguided expansion"))
         findings = [finding(*each, self.design, len(self.comparisons)) for each in found]
-        return [OPTIMISTIC, *findings] if self.selection == BEST_ON_TEST else findings
+        if not self.best_on_test:
+            return findings
+        of_all = len(self.best_on_test) == len(self.rows)
+        return [f"Accuracies {'' if of_all else f'of {some(self.best_on_test)} '}{OPTIMISTIC}", *findings]
 
     def _in_words(self, baseline: str) -> str:
         present = [row.method for name in BASELINES for row in self.rows if row.base == name]

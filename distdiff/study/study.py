@@ -9,6 +9,8 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
+from distdiff.classification.config import BEST_ON_TEST
+from distdiff.classification.loss import class_weights
 from distdiff.classification.running import Running
 from distdiff.classification.training import ClassifierTrainer
 from distdiff.console.stages import display
@@ -91,6 +93,7 @@ class Study:
             for name, row in self.rows.items():
                 running = Running.of(row.config, splits, self.run_dir)
                 recipes = recipes_of(row, self.config, plan.largest())
+                class_weights(recipes[0], plan.pool.parts)  # weights that do not fit are refused before images are made
                 self.trainers[name] = [
                     ClassifierTrainer(recipe, self.config.trainer, self.cache, running) for recipe in recipes
                 ]
@@ -113,6 +116,9 @@ class Study:
             measures=self.measures,
             judge_accuracy=judge_accuracy,
             selection=self.config.train.selection,
+            best_on_test=tuple(name for name, row in self.rows.items() if row.config.train.selection == BEST_ON_TEST),
+            epochs=self._epochs(),
+            may_end_early=any(each.running.may_end_early for of_row in self.trainers.values() for each in of_row),
             are_drawn=plan.are_drawn,
             searched=self.searched,
             leaks=plan.leaks,
@@ -227,6 +233,11 @@ class Study:
                 yield from training_steps(title, row, self.trainers[name], of_seed, numbers)
         yield judging_step(TEST_JUDGE, len(plan.held_out))
 
+    def _epochs(self) -> dict[str, int]:
+        """The number of epochs of each row that trains for epochs of its own images, and whose settings are not searched."""
+        recipes = {name: of_row[0].recipe for name, of_row in self.trainers.items() if len(of_row) == 1}
+        return {name: recipe.epochs for name, recipe in recipes.items() if recipe.epochs is not None}
+
     def _found(self, first: SeedPlan) -> dict[str, str]:
         """Maps each stage that needed a classifier but trained none to words on where the classifier came from."""
         guided = self.assembly.encoders.trains
@@ -236,6 +247,9 @@ class Study:
             guide = self.assembly.encoders.identity(first.data, first.seed)
             if guide == self.trainers[ORIGINAL][0].fingerprint(first.data, first.seed):
                 found[f"train {ORIGINAL}"] = "the guide, trained before"
+        for name in self.searched:
+            if self.timer.made.get(f"search {name}") and f"train {name}" in found:
+                found[f"train {name}"] = "trained in its search"
         return {stage: words for stage, words in found.items() if stage in classifiers}
 
     def _jobs(self, of_seed: SeedPlan) -> dict[str, ExpansionJob]:

@@ -34,11 +34,12 @@ def pretrained_cnn(num_classes: int, *, input_size: int, freeze: str) -> ImageCl
     return classifier
 
 
-def trainer(tmp_path: Path, freeze: str, steps: int = 20) -> ClassifierTrainer:
+def trainer(tmp_path: Path, freeze: str, steps: int = 20, **train: object) -> ClassifierTrainer:
+    """`train` are fields of the recipe."""
     config = compose_once("train", [])
     option = {"_target_": f"{__name__}.pretrained_cnn", "name": "pretrained_cnn", "input_size": 16, "freeze": freeze}
     return ClassifierTrainer(
-        replace(Recipe.of(config), classifier=option, steps=steps), config.trainer, StageCache(tmp_path)
+        replace(Recipe.of(config), classifier=option, steps=steps, **train), config.trainer, StageCache(tmp_path)
     )
 
 
@@ -105,6 +106,20 @@ def test_a_linear_probe_is_a_linear_classifier_of_the_features_without_augmentat
     with torch.no_grad():
         directly = classifier(test.tensors(16, "squash")).argmax(-1).numpy()
     assert ours == pytest.approx(np.mean(directly == test.labels), abs=0.011)  # features of another batch size
+
+
+@pytest.mark.parametrize("train", [{}, {"class_weights": "balanced"}, {"mixing": "weighted", "synthetic_weight": 0.5}])
+def test_a_linear_probe_sees_the_middle_of_larger_images(
+    data: TrainingSet, images: LabelledImages, tmp_path: Path, train: dict[str, object]
+) -> None:
+    probe = trainer(tmp_path, "linear_probe", resize=24, **train)
+    with_more = data.with_part(images.select(range(60, 80)), "more")
+    classifier = probe.train(with_more, 0, "x")
+    (file,) = tmp_path.glob("features/*/features.safetensors")
+    kept = load_file(file)["features"]
+    with torch.no_grad():
+        squares = torch.cat([part.tensors(24, "squash") for part in with_more.parts])
+        assert torch.allclose(kept, classifier.features(squares[..., 4:-4, 4:-4]), atol=1e-5)
 
 
 def test_a_frozen_backbone_stays_in_evaluation_mode_and_follows_to_another_precision() -> None:

@@ -112,6 +112,15 @@ def test_epochs_alone_are_enough_and_without_both_there_are_200_steps(command: s
     assert (train.steps, train.epochs) == (200, None)
 
 
+def test_an_epoch_is_one_pass_over_the_images_however_many_batches_a_step_has() -> None:
+    keys = ["train.epochs=3", "train.batch_size=4"]
+    steps = [
+        Recipe.of(compose("train", [*keys, f"trainer.accumulate_grad_batches={number}"])).for_images(20).steps
+        for number in (1, 2, 5)
+    ]
+    assert steps == [3 * 5, 3 * 3, 3 * 1]
+
+
 def test_a_key_that_only_a_row_reads_is_taken_in_a_study() -> None:
     rows = "study.rows={light: [train.mixing=weighted]}"
     config = compose("run", ["train.synthetic_weight=0.5", rows])

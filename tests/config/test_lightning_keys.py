@@ -168,6 +168,7 @@ REFUSED = {
     "train.selection=validation trainer.limit_val_batches=0": "with train.selection=validation, which needs validation",
     "trainer.gradient_clip_algorithm=norm": "is not allowed without trainer.gradient_clip_val",
     "trainer.val_check_interval=2 trainer.check_val_every_n_epoch=2": "one of the two",
+    "trainer.max_epochs=3": "trainer.max_epochs=3 is not allowed: here it is called train.epochs",
     "train.selection=best": "one of last, validation, best_on_test",
     "train.selection=best_on_test train.split=validation": "settings would be chosen by test images",
     "train.ckpt_path=''": "train.ckpt_path='' is not allowed: it is empty",
@@ -186,6 +187,7 @@ def test_a_mistake_in_a_callback_or_a_selection_is_one_line(typed: str) -> None:
 OF_OTHERS = {
     "run train.split=test": "study.split says on which images a study measures accuracy",
     "run train.ckpt_path=a.ckpt": "a study trains many classifiers",
+    "run study.rows={a:[train.selection=best_on_test]} study.split=validation": "study.rows.a: train.selection=best",
     "run train.selection=best_on_test study.split=validation": "train.selection=validation, or study.split=test",
     "measure train.selection=validation": "the command measure has no train.selection",
     "expand callbacks=checkpoint": "the command expand has no callbacks",

@@ -18,7 +18,7 @@ from distdiff.keys import build
 def test_two_processes_keep_the_best_weights_of_the_leading_one(tmp_path: Path) -> None:
     """Also with RandAugment, whose module has parameters of its own."""
     quick = ["classifier.input_size=8", "train.steps=6", "augmentation=randaugment", "logger=none"]
-    chosen = ["trainer=ddp_cpu", "train.selection=validation", "callbacks=checkpoint", "train.learning_rate=0.05"]
+    chosen = ["trainer=ddp_cpu", "train.selection=validation", "callbacks=checkpoint", "optimizer.learning_rate=0.05"]
     every = ["callbacks.checkpoint.every_n_train_steps=1", "callbacks.checkpoint.save_top_k=-1"]
     overrides = [
         *quick,

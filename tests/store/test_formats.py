@@ -19,6 +19,7 @@ from stored import FACTOR, FORMATS, SHARDED, SOURCES, loaded, pixels, standin_jo
 from distdiff.commands.train import train
 from distdiff.data.datasets import load_dataset
 from distdiff.data.pixels import to_image
+from distdiff.data.splits.few_shot import draw_few_shot
 from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
 from distdiff.store.directory import ExpandedDirectory
@@ -144,7 +145,7 @@ def test_a_classifier_trains_on_shards(tmp_path: Path) -> None:
     folders = []
     for storage in SHARDED:
         config = compose("expand", ["dataset.per_class=1", f"expansion.format={storage}", "expansion.shard_size=4"])
-        sources = load_dataset(config.dataset).train.select(range(4))
+        sources = draw_few_shot(load_dataset(config.dataset).train, 1, 0)
         made, _ = standin_job_of(sources, config, tmp_path / storage)
         made.run("test")
         folders.append(str(made.path))
@@ -152,5 +153,6 @@ def test_a_classifier_trains_on_shards(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     train(compose("train", [*run, f"train.expanded=[{','.join(folders)}]"]), tmp_path / "run")
     assert (
-        json.loads((tmp_path / "run" / "results.json").read_text())["num_train"] == 10 + 2 * 4 * config.expansion.factor
+        json.loads((tmp_path / "run" / "results.json").read_text())["num_train"]
+        == 10 + 2 * 10 * config.expansion.factor
     )

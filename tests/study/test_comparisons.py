@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,6 +81,42 @@ def test_a_single_data_seed_has_neither_a_spread_nor_an_interval_whatever_its_tr
         assert (row["difference_to_original"]["low"], row["difference_to_original"]["bootstrap"]) == (None, None)
         assert "so nothing is settled" in found.headline()[0]
         assert "1 draw of the training images" in found.captions()[0]
+
+
+def trained(steps: dict[str, int], **more: Any) -> StudyResults:
+    """A study whose rows were trained for these numbers of steps."""
+    found = results({name: [0.5, 0.6] for name in steps}, **more)
+    for row in found.rows:
+        for run in row.runs:
+            run.steps, run.classifier, run.augmentation = steps[row.method], "small_cnn", "default"
+    return found
+
+
+def test_captions_say_how_long_each_row_trains() -> None:
+    def told(*numbers: int, **more: Any) -> str:
+        return trained(dict(zip(("original", "none"), numbers, strict=True)), **more).captions()[-1]
+
+    assert told(200, 200) == "Every row trains for 200 steps."
+    assert told(200, 200, may_end_early=True) == "Every row trains for at most 200 steps."
+    assert told(60, 1660) == "Rows train for different numbers of steps: original 60, none 1,660."
+    each = {"original": 3, "none": 3}
+    assert told(60, 660, epochs=each) == (
+        "Every row trains for 3 epochs of its own images. Steps: original 60, none 660."
+    )
+    assert told(60, 200, epochs={"original": 3}) == "Rows train for different numbers of steps: original 60, none 200."
+    assert told(60, 660, epochs={"none": 1}, searched=("original",), may_end_early=True) == (
+        "Every other row trains for at most 1 epoch of its own images. Steps: none 660."
+    )
+
+
+def test_accuracies_of_weights_that_test_images_chose_are_called_too_high() -> None:
+    rows = {"original": [0.5, 0.6], "none": [0.6, 0.7]}
+    assert results(rows, "none").headline()[0].startswith("Expansion with")
+    every = results(rows, "none", best_on_test=("original", "none")).headline()[0]
+    assert every.startswith("Accuracies are those of the best check on these very images")
+    one = results(rows, "none", best_on_test=("none",)).headline()[0]
+    assert one.startswith("Accuracies of none are those of the best check on these very images")
+    assert one.endswith("too high an estimate for new images.")
 
 
 def test_training_seeds_are_averaged_under_each_data_seed() -> None:

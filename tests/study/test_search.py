@@ -83,6 +83,10 @@ def test_a_best_row_trains_on_the_images_of_its_row() -> None:
         ),
         ([ROWS, "study.best.augmentations=[affin]"], "did you mean affine?"),
         ([ROWS, "study.best.steps=[0]"], "study.best.steps[0]=0 is not allowed: a number at least 1"),
+        (
+            [ROWS, "study.best.classifiers=[resnet18]", "train.resize=40"],
+            "train.resize=40 is not allowed with study.best.classifiers=resnet18: at least its input_size=224",
+        ),
         (["study.tune_steps=[]"], "study.tune_steps=[] is not allowed"),
         (["study.tune_steps=200"], "study.tune_steps=200 is not allowed: a list"),
         (["study.training_seeds=0"], "study.training_seeds=0 is not allowed: a number at least 1"),
@@ -148,6 +152,12 @@ def test_validation_images_choose_and_test_images_have_no_say(small_run, tmp_pat
     seeds = {training_seed(seed, number) for seed in (0, 1) for number in (0, 1)}
     assert {each for each in asked if each[0] == "test"} == {("test", 60, seed) for seed in seeds}
     assert "original trains as was best on validation images: small_cnn, default, 60 steps (2×)." in results.captions()
+
+
+def test_class_weights_of_a_row_that_do_not_fit_are_refused_before_images_are_made(tmp_path: Path) -> None:
+    rows = ["study.methods=[none]", 'study.rows={light: ["train.class_weights=[1,2]"]}', "study.seeds=1"]
+    with pytest.raises(UserError, match=r"train\.class_weights=\[1, 2\] is not allowed: 2 weights, .* 10 classes"):
+        Study(composed(*rows, f"paths.output_dir={tmp_path}"), tmp_path).plan()
 
 
 def test_a_search_without_validation_images_is_one_line(image_folder: Path, tmp_path: Path) -> None:

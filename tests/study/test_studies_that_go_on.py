@@ -96,6 +96,22 @@ def test_training_seed_0_is_the_classifier_of_a_study_with_one_and_the_others_ar
     assert len(set(weights)) == len(weights) >= 1 + 2 * 2 + 2 * 2 + 2 * 1
 
 
+def test_a_row_that_its_search_has_just_trained_is_not_said_to_be_found_in_the_cache(
+    small: list[str], tmp_path: Path
+) -> None:
+    for words in ("trained in its search", "found in the cache"):
+        found = run(small, tmp_path, "study.seeds=1", "study.training_seeds=1").found
+        assert found["train randaugment_best"] == words
+
+
+def test_a_study_says_how_its_rows_are_trained(small: list[str], tmp_path: Path) -> None:
+    keys = ["study.methods=[original]", "train.steps=null", "train.epochs=2", "train.budget=epochs", "study.seeds=1"]
+    keys += ["train.selection=best_on_test", "callbacks=early_stopping", "study.training_seeds=1"]
+    found = run([item for item in small if not item.startswith("study.best")], tmp_path, *keys)
+    assert found.captions()[-1] == "Every row trains for at most 2 epochs of its own images. Steps: original 2."
+    assert found.headline()[0].startswith("Accuracies are those of the best check on these very images")
+
+
 def test_which_image_is_labelled_rightly_is_what_a_plain_loop_finds(small: list[str], tmp_path: Path) -> None:
     study = Study(compose_once("run", [*small, f"paths.output_dir={tmp_path}"]), tmp_path)
     plan = study.plan()
