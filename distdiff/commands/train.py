@@ -42,7 +42,7 @@ def train(config: DictConfig, run_dir: Path) -> float:
     test, _ = readable(getattr(splits, split), split)
     check_measurable(test, split, config.dataset.num_folds)
     data = few_shot_training_set(config, splits.train, config.seed)
-    leaks = tell_leaks(replace(splits, train=data.parts[0], test=test))
+    leaks = tell_leaks(replace(splits, train=data.parts[0], **{split: test}))
     say_enlarged_images(config, data.parts[0])
     where = RowFilter.of("train.where", config.train.where)
     expanded = [read_expanded(directory, splits.train, where=where) for directory in expanded_directories(config)]

@@ -43,7 +43,7 @@ def accuracy_plot(results: StudyResults) -> str:
     """The accuracies, and the differences that the table shows, as an SVG element.
 
     Each pale dot is a data seed. Each dark dot is a mean, with its 95 % Student t interval if there are several data
-    seeds. The intervals of differences are simultaneous.
+    seeds. The intervals of differences are simultaneous. A study of one row has none.
     """
     comparisons = list(results.comparisons.values())
     lines = max(len(results.rows), len(comparisons))
@@ -56,6 +56,7 @@ def accuracy_plot(results: StudyResults) -> str:
         accuracies.plot(row.accuracies, [place] * len(row.accuracies), "o", color="tab:blue", alpha=0.35, markersize=4)
     accuracies.set_xlabel(f"accuracy ({results.split})")
     names = [f"{comparison.method} − {comparison.baseline}" for comparison in comparisons]
+    differences.set_visible(bool(names))
     _dots(differences, names, [each.mean for each in comparisons], [each.simultaneous for each in comparisons])
     differences.axvline(0, color="0.7", linewidth=1, zorder=0)
     differences.set_xlabel("difference in accuracy")
@@ -75,5 +76,5 @@ def _dots(axes: Axes, names: Sequence[str], means: Sequence[float], intervals: S
         ends = None if interval is None else [[mean - interval.low], [interval.high - mean]]
         axes.errorbar([mean], [place], xerr=ends, fmt="o", color="0.15", capsize=3, markersize=5)
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
     axes.spines[["top", "right"]].set_visible(False)

@@ -250,6 +250,18 @@ def test_commands_say_it_once_and_keep_the_counts(root: Path, small_run: list[st
     assert {f"{leak['split']}_in_{leak['in']}": leak["same_file"] for leak in found} == COUNTS
 
 
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_the_leaks_of_a_training_are_those_of_the_splits_whichever_it_is_tested_on(
+    split: str, root: Path, tmp_path: Path, capsys
+) -> None:
+    given = ["dataset=imagefolder", f"dataset.root='{root}'", f"paths.output_dir='{tmp_path}'", "logger=none"]
+    ended = run_here(
+        "train", [*given, f"train.split={split}", "train.steps=1", f"hydra.run.dir='{tmp_path}/run'"], capsys
+    )
+    assert ended.status == 0, ended.err
+    assert json.loads((tmp_path / "run/results.json").read_text())["leaks"] == COUNTS | {"left_out": 0}
+
+
 def test_a_few_shot_training_is_compared_by_the_images_that_it_trains_on(root, tmp_path, capsys) -> None:
     given = ["dataset=imagefolder", f"dataset.root='{root}'", f"paths.output_dir='{tmp_path}'", "logger=none"]
     for seed, leaks in ((0, 0), (3, 1)):  # seed 3 draws train/cat/2.png, and seed 0 no image that is also a test image

@@ -178,6 +178,12 @@ def test_expansion_is_compared_with_the_best_baseline_on_validation_images_not_o
     assert f"vs {name}" in accuracy_rows(found)[0]
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_report_on_a_single_row_draws_no_differences() -> None:
+    assert "difference in accuracy" in accuracy_plot(results({"original": [0.5, 0.6], "none": [0.6, 0.7]}))
+    assert "difference in accuracy" not in accuracy_plot(results({"original": [0.5, 0.6]}))
+
+
 def test_images_that_two_rows_train_on_are_shown_once() -> None:
     found = results({"original": [0.5] * 2, "randaugment": [0.6] * 2, "randaugment_best": [0.7] * 2})
     found.measures = {"coverage": True}

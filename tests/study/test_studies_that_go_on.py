@@ -172,7 +172,7 @@ def test_a_study_that_ended_goes_on_where_it_was_even_without_its_other_files(
 
 
 def test_a_finished_run_is_known_by_all_that_can_change_it_and_by_nothing_else(
-    small: list[str], tmp_path: Path
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = ["study.methods=[original,randaugment,none,direct]", "study.seeds=1", "study.training_seeds=1"]
     rows = [*rows, f"study.table={tmp_path}/runs.csv", f"paths.output_dir={tmp_path}"]
@@ -194,6 +194,9 @@ def test_a_finished_run_is_known_by_all_that_can_change_it_and_by_nothing_else(
     for key, value, rows in (
         ("train.steps", 7, every),
         ("train.label_smoothing", 0.1, every),
+        ("train.selection", "validation", every),
+        ("trainer.gradient_clip_val", 0.5, every),
+        ("optimizer.warmup", 0.5, every),
         ("seed", 1, every),
         ("dataset.per_class", 2, every),
         ("study.split", "validation", every),
@@ -209,3 +212,7 @@ def test_a_finished_run_is_known_by_all_that_can_change_it_and_by_nothing_else(
     ):
         found = first((key, value))
         assert {name for name in known if found[name] != known[name]} == rows, key
+
+    with monkeypatch.context() as patch:  # of each network among which a search chooses
+        patch.setattr("distdiff.study.identity.weights_version", lambda classifier: {"weights": "2"})
+        assert all(found != known[name] for name, found in first().items())
