@@ -284,7 +284,7 @@ def test_another_applications_configuration_takes_ours_from_the_search_path(tmp_
     )
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
         config = compose_theirs("whole", overrides=["guidance=transform"])
-        assert (config.seed, config.guidance.name, config.study.seeds) == (9, "transform", 3)
+        assert (config.seed, config.guidance.name, config.study.seeds) == (9, "transform", 5)
         with pytest.raises(ConfigCompositionException):
             compose_theirs("whole", overrides=["study.seeds=many"])
 

@@ -271,7 +271,7 @@ REFUSED = {
     "train trainer.devices=[1,1]": "trainer.devices=[1, 1] is not allowed",
     "train trainer.devices=[0,-1]": "trainer.devices=[0, -1] is not allowed",
     "train trainer.devices=many": "trainer.devices=many is not allowed",
-    "run seed=4294967295": "study.seeds=3 is not allowed: from seed=4294967295 on there are 1 seeds",
+    "run seed=4294967295": "study.seeds=5 is not allowed: from seed=4294967295 on there are 1 seeds",
     "train augmentation=randaugment augmentation.num_ops=16": "augmentation.num_ops=16 is not allowed: a number at least 1, "
     "at most 15",
     "expand selection=energy selection.ratio=1e300": "selection.ratio=1e+300 is not allowed: a number at least 1, at most",
