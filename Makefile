@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Idle OpenMP threads must sleep soon: two torch processes that spin on the same cores slow each other a hundredfold.
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 2000
+# Where it is set, every process would compile all modules of .venv again, which takes 7 s.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format clean

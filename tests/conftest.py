@@ -30,6 +30,7 @@ LONGEST = (  # files that take 20 s and more
     *("study/test_study.py", "ranks/test_ranks.py", "expansion/test_resuming.py", "config/test_options.py"),
     *("commands/test_own_options.py", "guidance/test_embedded_energy.py", "ranks/test_multiruns.py"),
     *("hub/test_hub.py", "ranks/test_selections_on_ranks.py", "cli/test_sweeps.py", "generator/test_generator.py"),
+    *("study/test_experiments.py", "study/test_factors.py", "ranks/test_choosing_weights_on_ranks.py"),
 )
 
 
