@@ -1,5 +1,6 @@
 """A benchmark runs the real expansion for each row in turn, keeps no images, and says how rows compare."""
 
+import gc
 import json
 import math
 from pathlib import Path
@@ -160,6 +161,7 @@ def test_the_ratio_is_that_of_paired_turns_with_students_interval() -> None:
 
 
 def test_peak_memory_is_the_blocks_own() -> None:
+    gc.collect()  # what other tests left behind may go at any time
     peak = PeakMemory(torch.device("cpu"))
     with peak.measured():
         pass
@@ -167,10 +169,10 @@ def test_peak_memory_is_the_blocks_own() -> None:
         pytest.skip("this system does not tell a process its peak of memory")
     before = peak.bytes
     with peak.measured():
-        torch.ones(30_000_000).sum()
+        torch.ones(100_000_000).sum()  # 400 MB, far more than what other tests may still give back
     with_tensor = peak.bytes
-    assert with_tensor - before > 100e6
+    assert with_tensor - before > 250e6
     later = PeakMemory(torch.device("cpu"))
     with later.measured():
         pass
-    assert later.bytes < with_tensor - 80e6
+    assert later.bytes < with_tensor - 250e6
