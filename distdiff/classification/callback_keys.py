@@ -6,12 +6,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from distdiff.classification.config import LAST
 from distdiff.errors import UserError
 from distdiff.keys import TARGET, Group, key
 from distdiff.keys.limits import check_values
 from distdiff.ranks.config import TIME, is_time
 
-MONITORED = ("val_loss", "val_accuracy", "loss")
+VAL_LOSS, VAL_ACCURACY, LOSS = MONITORED = ("val_loss", "val_accuracy", "loss")
+EARLY_STOPPING, CHECKPOINT, LR_MONITOR = "early_stopping", "checkpoint", "lr_monitor"
 MODES = ("min", "max", None)  # null: the direction in which the metric improves
 
 
@@ -63,7 +65,7 @@ class CallbacksKeys:
     lr_monitor: LearningRateMonitorKeys | None = None
 
 
-KEYS = {"early_stopping": EarlyStoppingKeys, "checkpoint": CheckpointKeys, "lr_monitor": LearningRateMonitorKeys}
+KEYS = {EARLY_STOPPING: EarlyStoppingKeys, CHECKPOINT: CheckpointKeys, LR_MONITOR: LearningRateMonitorKeys}
 INTERVALS = ("every_n_train_steps", "train_time_interval", "every_n_epochs")
 
 
@@ -81,9 +83,9 @@ def check(config: DictConfig) -> None:
 
 
 def _problems(config: DictConfig, callbacks: dict[str, DictConfig]) -> Iterator[str]:
-    if "lr_monitor" in callbacks and config.logger[TARGET] is None:
+    if LR_MONITOR in callbacks and config.logger[TARGET] is None:
         yield "callbacks=lr_monitor is not allowed with logger=none: it logs the learning rate; logger=csv writes it to a file"
-    saving = callbacks.get("checkpoint")
+    saving = callbacks.get(CHECKPOINT)
     if saving is not None:
         given = [name for name in INTERVALS if saving[name]]
         if len(given) > 1:
@@ -97,7 +99,7 @@ def _problems(config: DictConfig, callbacks: dict[str, DictConfig]) -> Iterator[
                 "-1 (all), 0 or 1"
             )
     needing = [f"callbacks={name}" for name, node in callbacks.items() if node.get("monitor")]
-    if config.train.selection != "last":
+    if config.train.selection != LAST:
         needing.append(f"train.selection={config.train.selection}")
     if needing and config.trainer.limit_val_batches == 0:
         yield f"trainer.limit_val_batches=0 is not allowed with {needing[0]}, which needs validation"

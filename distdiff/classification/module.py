@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from distdiff.classification.callback_keys import LOSS, VAL_ACCURACY, VAL_LOSS
 from distdiff.classification.config import LINEAR_PROBE
 from distdiff.classification.loss import ClassificationLoss
 from distdiff.classification.mixing import BatchMixing
@@ -15,8 +16,6 @@ from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.testing import TestMetrics
 from distdiff.keys import build
-
-VAL_LOSS, VAL_ACCURACY, LOSS = "val_loss", "val_accuracy", "loss"  # the metrics that callbacks may monitor
 
 
 class ClassifierTraining(L.LightningModule):

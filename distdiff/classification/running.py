@@ -15,9 +15,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import plain
-from distdiff.classification.callback_keys import chosen
+from distdiff.classification.callback_keys import CHECKPOINT, EARLY_STOPPING, LR_MONITOR, VAL_ACCURACY, chosen
 from distdiff.classification.config import BEST_ON_TEST, LAST
-from distdiff.classification.module import VAL_ACCURACY
 from distdiff.classification.resuming import Checkpoints
 from distdiff.classification.selecting import BestWeights
 from distdiff.data.images import DatasetSplits, LabelledImages
@@ -27,7 +26,6 @@ from distdiff.errors import UserError, first_line
 from distdiff.ranks.config import NEUTRAL, training_arguments
 
 CHECKS = 20  # approximate number of times in a training that accuracy on the watched images is measured
-EARLY_STOPPING, CHECKPOINT, LR_MONITOR = "early_stopping", "checkpoint", "lr_monitor"
 ENDING = ("fast_dev_run", "max_time", "limit_train_batches")  # arguments that end a training before its last step
 PROFILERS: Mapping[str, type[Profiler]] = {
     "simple": SimpleProfiler,
