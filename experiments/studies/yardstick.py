@@ -1,22 +1,29 @@
-"""Does expansion help, and does guidance? Studies with ten draws of the training images and three training seeds each.
+"""Does expansion help, and does guidance? Studies with ten draws of the training images each.
 
     python experiments/studies/yardstick.py digits_2
     python experiments/studies/yardstick.py digits_2 --seeds 4 --processes 1
+    python experiments/studies/yardstick.py signs_class --data /work/tmp/sign_people --pipelines /work/tmp/sign_generators
 
-A study takes hours on two cores. Each finished run is a line of `experiments/results/yardstick_<study>.csv`, and the same command
-goes on after a stop. With all runs there, it writes `yardstick_<study>.md` and `.svg` beside the table. Every row is trained
-with the number of steps that is best for it on validation images; the rows that end in `_best` also choose their network and
-augmentation there. Accuracies are on test images.
+A study takes about an hour on two cores. Each finished run is a line of `experiments/results/yardstick_<study>.csv`, and the
+same command goes on after a stop. With all runs there, it writes `yardstick_<study>.md` and `.svg` beside the table. Every row
+is trained with the number of steps that is best for it on validation images; the rows that end in `_best` also choose their
+network and augmentation there. Accuracies are on test images.
+
+The studies on signs need the photos and generators that sign_digits_by_people.py makes. Their strength was chosen on validation
+images, with other draws of the training images (experiments/results/sign_digits_strength.md).
 """
 
 import argparse
 import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from sign_digits_by_people import prompt_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "experiments/results"
@@ -26,11 +33,36 @@ PROTOCOL = [
     *("study.split=test", "study.training_seeds=3", "study.tune_steps=[200,600]"),
     "study.best.classifiers=[small_cnn,small_resnet]",
 ]
-STUDIES = {  # 200 images a row and data seed
-    "digits_2": ["dataset.per_class=2", "expansion.factor=10"],
-    "digits_5": ["dataset.per_class=5", "expansion.factor=4"],
-    "digits_10": ["dataset.per_class=10", "expansion.factor=2"],
+SIGNS = [
+    *("dataset=imagefolder", "dataset.image_size=32", "dataset.per_class=5", "expansion.factor=5"),
+    *("generator=local", "generator.resolution=32", "generator.num_steps=25", "generator.cfg_scale=2"),
+]
+SCRATCH = [
+    "study.methods=[original,original_best,randaugment,randaugment_best,none,direct]",
+    *PROTOCOL[1:],
+]
+PROBE = [  # on features that are computed once, so that augmentations and other networks have no rows
+    "study.methods=[original,none,direct]",
+    *("classifier=efficientnet_lite0", "classifier.freeze=linear_probe"),
+    *("study.split=test", "study.training_seeds=3", "study.tune_steps=[200,600]"),
+]
+STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
+    "digits_2": ("Digits, 2 images a class", ["dataset.per_class=2", "expansion.factor=10", *PROTOCOL]),
+    "digits_5": ("Digits, 5 images a class", ["dataset.per_class=5", "expansion.factor=4", *PROTOCOL]),
+    "digits_10": ("Digits, 10 images a class", ["dataset.per_class=10", "expansion.factor=2", *PROTOCOL]),
+    "digits_2_factors": (
+        "Digits, 2 images a class, 1 to 50 copies",
+        [
+            *("dataset.per_class=2", "study.methods=[original,none]", "study.factors=[1,5,10,50]"),
+            *("study.split=test", "study.tune_steps=[200,600,2000]"),
+        ],
+    ),
+    "signs_class": ("Photos of signs, a prompt for each class, trained from scratch", [*SIGNS, *SCRATCH]),
+    "signs_single": ("Photos of signs, one prompt for all classes, trained from scratch", [*SIGNS, *SCRATCH]),
+    "signs_class_probe": ("Photos of signs, a prompt for each class, a pretrained classifier", [*SIGNS, *PROBE]),
+    "signs_single_probe": ("Photos of signs, one prompt for all classes, a pretrained classifier", [*SIGNS, *PROBE]),
 }
+STRENGTHS = {"class": 0.8, "single": 0.5}
 
 
 def main() -> None:
@@ -39,9 +71,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="draws of the training images")
     parser.add_argument("--processes", type=int, default=2, help="draws at a time, with a thread each")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs/yardstick")
+    parser.add_argument("--data", type=Path, help="the folder of sign_digits_by_people.py split")
+    parser.add_argument("--pipelines", type=Path, help="a folder with the pipelines class/pipeline and single/pipeline")
     options = parser.parse_args()
     table = RESULTS / f"yardstick_{options.study}.csv"
-    given = [*STUDIES[options.study], *PROTOCOL, f"study.table='{table}'", f"paths.output_dir='{options.out}'"]
+    keys = STUDIES[options.study][1]
+    if options.study.startswith("signs"):
+        if options.data is None or options.pipelines is None:
+            parser.error(f"{options.study} needs --data and --pipelines")
+        keys = [*keys, *sign_keys(options.study.split("_")[1], options.data, options.pipelines)]
+    given = [*keys, f"study.table='{table}'", f"paths.output_dir='{options.out}'"]
 
     def one(seed: int) -> None:
         run([*given, f"seed={seed}", "study.seeds=1"], options.out / f"{options.study}-{seed}.log")
@@ -50,7 +89,18 @@ def main() -> None:
         list(pool.map(one, range(options.seeds)))
     log = options.out / f"{options.study}.log"
     run([*given, f"study.seeds={options.seeds}"], log)
-    write_page(options.study, log.read_text(encoding="utf-8"))
+    write_page(options.study, keys, log.read_text(encoding="utf-8"))
+
+
+def sign_keys(prompts: str, data: Path, pipelines: Path) -> list[str]:
+    """The keys of the photos, of the generator that was trained with these prompts, and of the strength that suits it."""
+    classes = sorted(path.name for path in (data / "study/train").iterdir())
+    return [
+        f"dataset.root='{data}/study'",
+        *prompt_keys(prompts, classes),
+        f"generator.model='{pipelines}/{prompts}/pipeline'",
+        f"expansion.strength={STRENGTHS[prompts]}",
+    ]
 
 
 def run(overrides: list[str], log: Path) -> None:
@@ -62,20 +112,23 @@ def run(overrides: list[str], log: Path) -> None:
         subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, check=True)
 
 
-def write_page(study: str, said: str) -> None:
+def write_page(study: str, keys: Sequence[str], said: str) -> None:
     """Writes what the study printed at its end, and the figure of its report, to `experiments/results/`."""
-    report = Path(re.search(r"^report +(.+)$", said, re.MULTILINE).group(1))
-    page = (ROOT / report).read_text(encoding="utf-8")
-    svg = page[page.index("<svg") : page.index("</svg>") + len("</svg>")]
-    (RESULTS / f"yardstick_{study}.svg").write_text(svg + "\n", encoding="utf-8")
-    keys = " ".join([*STUDIES[study], *PROTOCOL])
-    text = f"""# {study.replace("_", ", ")} images a class: does expansion help, and does guidance?
+    report = ROOT / re.search(r"^report +(.+)$", said, re.MULTILINE).group(1)
+    figure = report.with_name("scaling.svg")
+    if not figure.exists():
+        page = report.read_text(encoding="utf-8")
+        figure = page[page.index("<svg") : page.index("</svg>") + len("</svg>")]
+    else:
+        figure = figure.read_text(encoding="utf-8")
+    (RESULTS / f"yardstick_{study}.svg").write_text(figure.strip() + "\n", encoding="utf-8")
+    text = f"""# {STUDIES[study][0]}: does expansion help, and does guidance?
 
 `python experiments/studies/yardstick.py {study}`; every run is in [this table](yardstick_{study}.csv). It is `experiments/run.py`
 with these keys:
 
 ```
-{keys}
+{shlex.join(keys)}
 ```
 
 ```
