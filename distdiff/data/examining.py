@@ -20,9 +20,9 @@ from distdiff.errors import first_line
 def examine(images: LabelledImages) -> tuple[dict[int, str], str]:
     """Returns {position: why the image cannot be read}, and the identity of all other images.
 
-    The identity is a hash of the class names and of each image's label, key and content. The content of a file is its
-    bytes and those reading options that change its pixels. The content of an image without a file is its size and
-    pixels.
+    The identity is a hash of the class names and of each image's label, soft label (if any), key and content. The content
+    of a file is its bytes and those reading options that change its pixels. The content of an image without a file is
+    its size and pixels.
     """
     digest = hashlib.sha256(repr(images.class_names).encode())
     if images.file is not None:
@@ -34,6 +34,8 @@ def examine(images: LabelledImages) -> tuple[dict[int, str], str]:
             continue
         digest.update(f"{images.keys[position]}|{images.labels[position]}|".encode())
         digest.update(content)
+        if images.soft is not None:
+            digest.update(f"|{images.soft.label(position)}".encode())
     return lost, digest.hexdigest()[:16]
 
 

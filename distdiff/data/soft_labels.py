@@ -48,6 +48,15 @@ class SoftLabels:
     def __len__(self) -> int:
         return len(self.classes)
 
+    def label(self, position: int) -> SoftLabel:
+        """The classes of the image at `position` that have a weight, and these weights.
+
+        >>> SoftLabels.of([((2, 1.0),), ((0, 0.75), (3, 0.25))]).label(0)
+        ((2, 1.0),)
+        """
+        pairs = zip(self.classes[position].tolist(), self.weights[position].tolist(), strict=True)
+        return tuple(pair for pair in pairs if pair[1] > 0)
+
     def select(self, positions: np.ndarray) -> "SoftLabels":
         """The labels at `positions`, in that order."""
         return SoftLabels(self.classes[positions], self.weights[positions])

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pictures import calls_of, photo_folder, picture, table, training_images
 
@@ -15,6 +16,7 @@ from distdiff.data.cache import examined
 from distdiff.data.examining import examine, identity_of
 from distdiff.data.reading.decoding import facts_of
 from distdiff.data.reading.options import ReadingOptions
+from distdiff.data.soft_labels import SoftLabels
 
 
 @pytest.fixture
@@ -52,6 +54,17 @@ def test_a_changed_file_is_noticed_even_with_the_size_and_time_it_had(root: Path
     content[place] ^= 1
     path.write_bytes(content)
     assert identity_of(training_images(root)) == before
+
+
+def test_soft_labels_are_part_of_the_identity_but_not_the_room_around_them(root: Path) -> None:
+    images = training_images(root)
+    given = [((int(label), 0.75), (1 - int(label), 0.25)) for label in images.labels]
+    mixed = replace(images, soft=SoftLabels.of(given))
+    wider = SoftLabels(*(np.pad(part, ((0, 0), (0, 3))) for part in (mixed.soft.classes, mixed.soft.weights)))
+    assert identity_of(mixed) != identity_of(images)
+    assert identity_of(replace(images, soft=wider)) == identity_of(mixed)
+    given[3] = given[3][:1]
+    assert identity_of(replace(images, soft=SoftLabels.of(given))) != identity_of(mixed)
 
 
 def test_added_removed_and_damaged_files_are_noticed(root: Path, decoded: list) -> None:
