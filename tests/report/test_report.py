@@ -62,6 +62,15 @@ def test_limits_say_how_small_a_difference_the_study_can_tell_from_chance() -> N
     assert limits(single)[1].startswith("From 1 draw of the training images: nothing is known of how much")
 
 
+def test_limits_name_whatever_makes_the_figures_worth_less() -> None:
+    assert len(limits(results(NUMBERS, judge_accuracy=0.9))) == 2
+    doubtful = results(NUMBERS, judge_accuracy=0.3)
+    assert "The judge labels only 30.0% of the test images rightly" in limits(doubtful)[2]
+    chosen = results(NUMBERS)
+    chosen.split = "validation"
+    assert limits(chosen)[2].startswith("The accuracies are on validation images.")
+
+
 def test_names_in_results_are_text_in_every_table_and_figure(tmp_path: Path) -> None:
     nasty = "<b>x</b> $\\frac{ & \"y' \x07"
     rows = {"original": [0.5, 0.6], "none": [0.6, 0.7], nasty: [0.7, 0.7], f"{nasty}_best": [0.6, 0.8]}
@@ -114,7 +123,9 @@ def test_differences_are_forest_plots_with_simultaneous_intervals_one_for_each_b
 @pytest.mark.filterwarnings("error")
 def test_a_study_of_one_row_has_no_differences_and_one_of_a_single_seed_no_intervals(tmp_path: Path) -> None:
     assert set(figures(results({"original": [0.5, 0.6]}))) == {"accuracy"}
-    assert "<h2>Differences" not in written(results({"original": [0.5, 0.6]}), tmp_path)
+    alone = written(results({"original": [0.5, 0.6]}), tmp_path)
+    assert "<h2>Differences" not in alone
+    assert "Nothing was compared" in alone
     single = results({"original": [0.5], "none": [0.6]}, "none")
     assert set(figures(single)) == {"accuracy", "differences"}
     assert "From a single data seed there is no interval, so nothing is settled." in written(single, tmp_path)
