@@ -40,11 +40,13 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, images: LabelledImages) -> Features:
-        """The features and predictions for one or more images.
+        """The features and predictions for images.
 
         The images are processed in batches on `device`, and the results are returned on the CPU.
         """
         self.classifier.to(self.device)
+        if not len(images):
+            return Features(torch.empty(0, 0), torch.tensor(images.labels), torch.empty(0, dtype=torch.long))
         features, predicted = [], []
         pixels = images.stream(self.input_size, self.fit)
         with display.stage("judge: look at the images", len(images), "images", brief=True) as bar:

@@ -12,6 +12,7 @@ from distdiff.keys import TARGET, build
 from distdiff.metrics.base import Features, Metric
 from distdiff.metrics.config import LEAST_ACCURACY
 from distdiff.metrics.judge import Judge
+from distdiff.metrics.looks import Looks, looks
 from distdiff.metrics.reference import Reference, reference, remarks
 
 
@@ -94,6 +95,10 @@ class Measurer:
         seen = self.judge(generated)
         values = {name: float(metric(self.real, seen)) for name, metric in self.metrics.items()}
         return Measured(values, with_doubt(remarks(self.metrics, self.real, seen), self.metrics, self._accuracy()))
+
+    def look(self, images: LabelledImages) -> Looks:
+        """What the judge sees in each of `images`; `Looks.nearest` are positions in `self.images`."""
+        return looks(self.real, self.judge(images))
 
     def reference(self, held_out: LabelledImages) -> Reference:
         """The baseline values, which result from comparing real images with real images; `held_out` may be empty."""

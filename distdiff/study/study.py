@@ -74,6 +74,7 @@ class Study:
         self.judges = JudgeTrainer(config, self.cache)
         self.trainers: dict[str, list[ClassifierTrainer]] = {}  # from which each row's is chosen; known with the plan
         self.timer = StageTimer(self.cache)
+        self.measurer: Measurer | None = None  # what measured the images; known after `run`
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -134,7 +135,7 @@ class Study:
         results = {name: MethodResult(name, factor=row.factor) for name, row in self.rows.items()}
         with whole.step("judge"), self.timer("judge"):
             judge = self.judges.train(plan.pool)
-        measurer = Measurer(self.metrics, judge, plan.pool.parts[0], plan.held_out)
+        self.measurer = measurer = Measurer(self.metrics, judge, plan.pool.parts[0], plan.held_out)
         for of_seed in plan.seeds:
             if of_seed.lacking():
                 self._train_guide(of_seed, whole)

@@ -5,8 +5,8 @@
     python experiments/studies/yardstick.py signs_class --data /work/tmp/sign_people --pipelines /work/tmp/sign_generators
 
 A study takes about an hour on two cores. Each finished run is a line of `experiments/results/yardstick_<study>.csv`, and the
-same command goes on after a stop. With all runs there, it writes `yardstick_<study>.md` and `.svg` beside the table. Every row
-is trained with the number of steps that is best for it on validation images; the rows that end in `_best` also choose their
+same command goes on after a stop. With all runs there, it writes `yardstick_<study>.md` and its figures beside the table. Every
+row is trained with the number of steps that is best for it on validation images; the rows that end in `_best` also choose their
 network and augmentation there. Accuracies are on test images.
 
 The studies on signs need the photos and generators that sign_digits_by_people.py makes. Their strength was chosen on validation
@@ -63,6 +63,7 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "signs_single_probe": ("Photos of signs, one prompt for all classes, a pretrained classifier", [*SIGNS, *PROBE]),
 }
 STRENGTHS = {"class": 0.8, "single": 0.5}
+FIGURES = 2  # of the report, from its beginning
 
 
 def main() -> None:
@@ -113,15 +114,13 @@ def run(overrides: list[str], log: Path) -> None:
 
 
 def write_page(study: str, keys: Sequence[str], said: str) -> None:
-    """Writes what the study printed at its end, and the figure of its report, to `experiments/results/`."""
+    """Writes what the study printed at its end, and the first figures of its report, to `experiments/results/`."""
     report = ROOT / re.search(r"^report +(.+)$", said, re.MULTILINE).group(1)
-    figure = report.with_name("scaling.svg")
-    if not figure.exists():
-        page = report.read_text(encoding="utf-8")
-        figure = page[page.index("<svg") : page.index("</svg>") + len("</svg>")]
-    else:
-        figure = figure.read_text(encoding="utf-8")
-    (RESULTS / f"yardstick_{study}.svg").write_text(figure.strip() + "\n", encoding="utf-8")
+    shown = []
+    for number, svg in enumerate(re.findall(r"<svg.*?</svg>", report.read_text(encoding="utf-8"), re.DOTALL)[:FIGURES]):
+        name = f"yardstick_{study}_{number + 1}.svg"
+        (RESULTS / name).write_text(svg + "\n", encoding="utf-8")
+        shown.append(f"![{re.search('<title[^>]*>(.*?)</title>', svg, re.DOTALL).group(1)}]({name})")
     text = f"""# {STUDIES[study][0]}: does expansion help, and does guidance?
 
 `python experiments/studies/yardstick.py {study}`; every run is in [this table](yardstick_{study}.csv). It is `experiments/run.py`
@@ -135,7 +134,7 @@ with these keys:
 {chr(10).join(conclusions(said))}
 ```
 
-![accuracies and differences](yardstick_{study}.svg)
+{chr(10).join(shown)}
 """
     (RESULTS / f"yardstick_{study}.md").write_text(text, encoding="utf-8")
 

@@ -58,6 +58,14 @@ def run(small: list[str], place: Path, *overrides: str) -> tuple[StudyResults, d
     return found, files
 
 
+def test_a_study_shows_its_measurer_once_it_has_run(small: list[str], tmp_path: Path) -> None:
+    study = Study(compose_once("run", [*small, "study.methods=[original]", f"paths.output_dir={tmp_path}"]), tmp_path)
+    assert study.measurer is None
+    study.run(study.plan())
+    found = study.measurer.look(study.measurer.images)
+    assert found.distance.tolist() == [0] * len(study.measurer.images)  # each real image is among the real images
+
+
 def accuracies(found: StudyResults) -> dict[str, list[float]]:
     return {row.method: row.accuracies for row in found.rows}
 
