@@ -33,7 +33,7 @@ class Choice:
     `best` has the highest accuracy, `within` are the settings within one standard error of it, and `chosen` is one of
     these. With a single data seed there is no error, `within` is empty, and the best is chosen. `gains` are the differences
     to unguided expansion, whose intervals hold together. `left_out` are settings that lack data seeds, and can therefore
-    not be compared fairly.
+    not be compared fairly. `order` are the numeric keys by which settings are simpler, the first one first.
     """
 
     problem: str
@@ -44,6 +44,7 @@ class Choice:
     within: tuple[Setting, ...]
     gains: tuple[Gain, ...]
     left_out: tuple[Setting, ...] = ()
+    order: tuple[str, ...] = ()
 
     def gain_of(self, setting: Setting) -> Gain | None:
         """The difference of a setting to unguided expansion; None if it is not known."""
@@ -70,7 +71,7 @@ def choices(sweep: Sweep) -> list[Choice]:
         if setting.of(ACCURACY):
             name = ", ".join(f"{key}={setting.given[key]}" for key in sweep.problems)
             problems.setdefault(name, []).append(setting)
-    order = sorted(sweep.numeric, key=lambda key: key != RHO)
+    order = sorted((key for key in sweep.numeric if key not in sweep.problems), key=lambda key: key != RHO)
     return [_choice(name, settings, order, sweep) for name, settings in problems.items() if len(settings) > 1]
 
 
@@ -84,7 +85,7 @@ def _choice(problem: str, settings: Sequence[Setting], order: Sequence[str], swe
     within = tuple(each for each in compared if len(units) > 1 and _is_within(_differences(best, each, ordered)))
     simpler = [each for each in within if sweep.group(each) == sweep.group(best)]
     chosen = min(simpler, key=lambda each: tuple(each.number(key) for key in order)) if order and simpler else best
-    return Choice(problem, ordered, compared, best, chosen, within, _gains(compared, units), left_out)
+    return Choice(problem, ordered, compared, best, chosen, within, _gains(compared, units), left_out, tuple(order))
 
 
 def _differences(best: Setting, other: Setting, units: Sequence[Unit]) -> list[float]:
@@ -99,13 +100,13 @@ def _is_within(differences: Sequence[float]) -> bool:
 def _gains(settings: Sequence[Setting], units: frozenset[Unit]) -> tuple[Gain, ...]:
     """The differences to unguided expansion of the settings that guide.
 
-    A setting with ρ = 0 does not guide, and one that equals its unguided row under each data seed does not either.
+    A setting with ρ = 0 does not guide, nor does one whose chosen row is the unguided row itself.
     """
     pairs = []
     for each in settings:
         values, baseline = each.of(ACCURACY), each.unguided.get(ACCURACY, {})
         guides = each.given.get(RHO) is None or each.number(RHO) != 0
-        if frozenset(baseline) >= units and guides and each.values is not each.unguided:
+        if frozenset(baseline) >= units and guides and each.values != each.unguided:
             pairs.append((each, [(values[unit], baseline[unit]) for unit in sorted(units)]))
     confidence = simultaneous(len(pairs))
     return tuple(Gain(each, paired_difference(*zip(*of_units, strict=True), confidence)) for each, of_units in pairs)

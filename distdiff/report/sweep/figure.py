@@ -8,6 +8,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from distdiff.report.figures import COLOUR_MAP, label, styled
 from distdiff.report.palette import GRID, INK, MARKERS, MUTED, ON_SCALE, SCALE, SERIES
@@ -168,6 +169,18 @@ def _most_important(groups: Groups) -> dict[str, list[Setting]]:
     return {group: settings for group, settings in groups.items() if group in kept}
 
 
+def not_drawn(sweep: Sweep) -> str:
+    """What figures leave out because there is too much of it, in words; empty if nothing."""
+    groups, count = sweep.grouped(), len(sweep.settings)
+    if len(sweep.axes) == 2 and len(groups) > MOST_MAPS:
+        return f"The figures show {MOST_MAPS} of {len(groups)} groups; the table has all."
+    if sweep.axes and len(groups) > MOST_SERIES:
+        return f"The figures show the {MOST_SERIES} groups with the highest accuracies of {len(groups)}; the table has all."
+    if not sweep.axes and count > MOST_LINES:
+        return f"Each figure shows the best {MOST_LINES} of {count} settings; the table has all."
+    return ""
+
+
 def _panel(sweep: Sweep, quantity: Quantity, part: Groups) -> Panel:
     with styled():
         figure = Figure(figsize=_size(sweep, quantity, part), layout="constrained")
@@ -231,9 +244,14 @@ def _draw_lines(axes: Axes, sweep: Sweep, quantity: Quantity, part: Groups) -> N
         halves = [found.half for *_, found in known]
         places, means = [where for where, *_ in known], [found.mean for *_, found in known]
         bars = halves if any(halves) else None
-        axes.errorbar(places, means, bars, color=colour, capsize=3, linewidth=1.4, label=text, **style)
+        if len(known) > MOST_TOLD:  # bars would cover each other
+            axes.plot(places, means, color=colour, linewidth=1, label=text)
+            ends = [[mean + sign * half for mean, half in zip(means, halves, strict=True)] for sign in (-1, 1)]
+            axes.fill_between(places, *ends, color=colour, alpha=0.15, linewidth=0)
+        else:
+            axes.errorbar(places, means, bars, color=colour, capsize=3, linewidth=1.4, label=text, **style)
         for where, setting, found in known:
-            if len(part) == 1 and quantity.name and found.interval:  # the data seeds
+            if len(part) == 1 and len(known) <= MOST_TOLD and quantity.name and found.interval:  # the data seeds
                 values = list(setting.of(quantity.name).values())
                 axes.plot([where] * len(values), values, ".", color=colour, alpha=0.4, markersize=5, zorder=1)
             if any(setting is each for each in quantity.chosen):
@@ -263,11 +281,23 @@ def _draw_dots(axes: Axes, sweep: Sweep, quantity: Quantity, settings: Sequence[
     bars = halves if any(halves) else None
     style = {"fmt": "o", "color": SERIES[0], "capsize": 3, "markersize": 5}
     axes.errorbar([found.mean for _, found in shown], range(len(shown)), xerr=bars, **style)
-    names = [label(sweep.group(setting) or "the setting", longest=28) for setting, _ in shown]
-    axes.set_yticks(range(len(shown)), names)
+    names = _apart([sweep.group(setting) or "the setting" for setting, _ in shown])
+    axes.set_yticks(range(len(shown)), [label(name, longest=28) for name in names])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlabel(label(quantity.title))
     axes.grid(axis="x", color=GRID, linewidth=0.6)
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """The names without the folders that all of them begin with.
+
+    >>> _apart(["outputs/expanded/a", "outputs/expanded/b"]), _apart(["a/b"])
+    (['a', 'b'], ['a/b'])
+    """
+    folders = [name.split("/")[:-1] for name in names]
+    same = [len(set(parts)) == 1 for parts in zip(*folders, strict=False)]
+    shared = same.index(False) if False in same else len(same)
+    return list(names) if len(names) < 2 else ["/".join(name.split("/")[shared:]) for name in names]
 
 
 def _draw_map(axes: Axes, sweep: Sweep, quantity: Quantity, settings: Sequence[Setting]) -> None:
@@ -278,21 +308,31 @@ def _draw_map(axes: Axes, sweep: Sweep, quantity: Quantity, settings: Sequence[S
     low, high = min(means), max(means)
     steps = [low + (high - low or 1.0) * step / len(SCALE) for step in range(len(SCALE) + 1)]
     norm = BoundaryNorm(steps, len(SCALE))
+    marked = [
+        (each.number(across), each.number(up)) for each in settings if any(each is one for one in quantity.chosen)
+    ]
     if 2 * len(known) < len(columns) * len(rows):  # numbers that a sweeper has drawn, of which hardly any two are equal
-        _draw_points(axes, known, Scale.of(columns), Scale.of(rows), norm)
+        _draw_points(axes, known, Scale.of(columns), Scale.of(rows), norm, marked)
     else:
-        _draw_cells(axes, known, columns, rows, norm)
+        _draw_cells(axes, known, columns, rows, norm, marked)
     axes.set_xlabel(label(key_title(across), longest=50))
-    axes.set_ylabel(label(key_title(up), longest=30))
-    axes.set_title(label(quantity.title), fontsize=10)
+    axes.set_ylabel(label(up, longest=30))
+    axes.set_title(label(quantity.title) + ("; framed: chosen" if marked else ""), fontsize=10)
 
 
 def _draw_points(
-    axes: Axes, known: Sequence[tuple[float, float, float]], across: Scale, up: Scale, norm: BoundaryNorm
+    axes: Axes,
+    known: Sequence[tuple[float, float, float]],
+    across: Scale,
+    up: Scale,
+    norm: BoundaryNorm,
+    marked: Sequence[tuple[float, float]],
 ) -> None:
-    places = [(across.place(column), up.place(row)) for column, row, _ in known]
+    columns, rows = [across.place(column) for column, *_ in known], [up.place(row) for _, row, _ in known]
     colours = {"c": [mean for *_, mean in known], "cmap": COLOUR_MAP, "norm": norm}
-    drawn = axes.scatter(*zip(*places, strict=True), edgecolors=INK, linewidths=0.6, s=45, **colours)
+    drawn = axes.scatter(columns, rows, edgecolors=INK, linewidths=0.6, s=45, **colours)
+    for column, row in marked:
+        axes.plot(across.place(column), up.place(row), "s", markerfacecolor="none", markeredgecolor=INK, markersize=14)
     axes.set_xticks([across.place(value) for value in across.ticks], [f"{value:.3g}" for value in across.ticks])
     axes.set_yticks([up.place(value) for value in up.ticks], [f"{value:.3g}" for value in up.ticks])
     axes.figure.colorbar(drawn, ax=axes, format="%.3g").outline.set_edgecolor(MUTED)
@@ -304,6 +344,7 @@ def _draw_cells(
     columns: Sequence[float],
     rows: Sequence[float],
     norm: BoundaryNorm,
+    marked: Sequence[tuple[float, float]],
 ) -> None:
     cells = [[math.nan] * len(columns) for _ in rows]
     for column, row, mean in known:
@@ -315,5 +356,8 @@ def _draw_cells(
                 step = min(len(SCALE) - 1, max(0, int(norm(value))))
                 style = {"ha": "center", "va": "center", "color": ON_SCALE[step], "fontsize": 8.5}
                 axes.text(column + 0.5, place + 0.5, f"{value:.3g}", **style)
+    for column, row in marked:
+        corner = (columns.index(column), rows.index(row))
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=2.2))
     axes.set_xticks([place + 0.5 for place in range(len(columns))], [f"{value:g}" for value in columns])
     axes.set_yticks([place + 0.5 for place in range(len(rows))], [f"{value:g}" for value in rows])

@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 
 from distdiff.report.sweep.choosing import Choice, Gain
+from distdiff.report.sweep.figure import not_drawn
+from distdiff.report.sweep.jobs import number
 from distdiff.report.sweep.settings import RHO, Setting, Sweep
 from distdiff.study.measures import ACCURACY
 from distdiff.study.statistics import CONFIDENCE, Interval
 from distdiff.wording import counted, some
 
+LONG = 8  # characters of a number; a longer one is shown with four digits
 SURE = f"{CONFIDENCE:.0%}"
 
 
 def headline(sweep: Sweep, choice: Choice) -> list[str]:
     """Which setting to use, and how sure that is."""
-    where = f"For {choice.problem}: " if choice.problem else ""
-    return [where + _chosen(sweep, choice), *_sureness(sweep, choice)]
+    where = [f"For {choice.problem}:"] if choice.problem else []
+    return [" ".join([*where, _chosen(sweep, choice)]), *_sureness(sweep, choice)]
 
 
 def without_choice(sweep: Sweep) -> str:
@@ -40,6 +43,8 @@ def notes(sweep: Sweep, chosen: Sequence[Choice]) -> list[str]:
         if choice.left_out:
             names = some([name_of(sweep, each) for each in choice.left_out])
             found.append(f"Not compared, because their data seeds are not those of the others: {names}.")
+    if few := not_drawn(sweep):
+        found.append(few)
     if chosen:
         found.append(
             f"The highest accuracy of {counted(len(chosen[0].compared), 'setting')}, chosen and measured on the same images, "
@@ -50,9 +55,19 @@ def notes(sweep: Sweep, chosen: Sequence[Choice]) -> list[str]:
 
 def name_of(sweep: Sweep, setting: Setting) -> str:
     """A setting by its keys: ρ = 1, or guidance.rho=1, guidance=direct."""
-    if sweep.keys == (RHO,):
-        return f"ρ = {setting.given[RHO]}"
-    return ", ".join(f"{key}={value}" for key, value in setting.given.items()) or "the setting"
+    keys = [key for key in sweep.keys if key not in sweep.problems]
+    if keys == [RHO]:
+        return f"ρ = {_short(setting.given[RHO])}"
+    return ", ".join(f"{key}={_short(setting.given[key])}" for key in keys) or "the setting"
+
+
+def _short(text: str) -> str:
+    """A number that a sweeper has drawn, with few digits; any other value as it is.
+
+    >>> _short("0.2052442328702349"), _short("0.125"), _short("1000000000000000")
+    ('0.2052', '0.125', '1000000000000000')
+    """
+    return f"{number(text):.4g}" if len(text) > LONG and "." in text and number(text) is not None else text
 
 
 def _chosen(sweep: Sweep, choice: Choice) -> str:
@@ -68,8 +83,9 @@ def _chosen(sweep: Sweep, choice: Choice) -> str:
         used += ", that is, no guidance"
     if choice.chosen is choice.best:
         return f"Use {used}. It has the {highest}.{also}"
+    smallest = "is the smallest value" if len(sweep.keys) == 1 else f"has the smallest {choice.order[0]}"
     return (
-        f"Use {used}: it is the smallest value within one standard error of the best ({choice.chosen.mean(ACCURACY):.3f}). "
+        f"Use {used}: it {smallest} within one standard error of the best ({choice.chosen.mean(ACCURACY):.3f}). "
         f"{best} has the {highest}.{also}"
     )
 
@@ -77,7 +93,7 @@ def _chosen(sweep: Sweep, choice: Choice) -> str:
 def _sureness(sweep: Sweep, choice: Choice) -> list[str]:
     noun = "strength" if set(sweep.keys) == {RHO} else "setting"
     if not choice.gains:
-        if any(each.values is each.unguided for each in choice.compared):
+        if any(each.values == each.unguided for each in choice.compared):
             return []
         return [
             "How sure this is cannot be said: the jobs have no unguided row. Add it: 'study.methods=[none,chosen]'."
@@ -85,7 +101,7 @@ def _sureness(sweep: Sweep, choice: Choice) -> list[str]:
             else "How sure this is cannot be said: jobs of this command have no unguided row."
         ]
     if len(choice.units) < 2:
-        return ["One data seed gives no intervals, so nothing is told from unguided expansion."]
+        return ["With one data seed, no setting can be told from unguided expansion."]
     found = []
     held = f"{SURE} intervals that hold together for {counted(len(choice.gains), noun)}, paired over {_repeats(choice)}"
     shown = choice.chosen if choice.gain_of(choice.chosen) else choice.best

@@ -59,8 +59,7 @@ def _read(job: SweptJob) -> JobResults:
     if not lines:
         return _figures_of(job, found, results)
     chosen = str(results.get("chosen") or lines[-1]["method"])
-    factor = chosen.rpartition(AT)[2] if AT in chosen else ""
-    unguided = at_factor(UNGUIDED, int(factor) if factor.isdigit() else None)
+    unguided = at_factor(UNGUIDED, _whole(chosen.rpartition(AT)[2]))
     names = {"chosen": chosen, "unguided": unguided, "original": ORIGINAL}
     return JobResults(
         job,
@@ -75,9 +74,10 @@ def _read(job: SweptJob) -> JobResults:
 def _figures_of(job: SweptJob, found: JobResults | None = None, results: Mapping[str, Any] | None = None) -> JobResults:
     """The results of a job that has no values by data seed, from the figures that its record has."""
     results = results or {}
-    seed = results.get("seed", job.given().get("seed"))
-    unit = (job.given().get(FOLD, ""), int(seed) if str(seed).lstrip("-").isdigit() else 0)
-    values = {name: {unit: value} for name, value in job.figures.items() if "/" not in name and math.isfinite(value)}
+    seed = _whole(results.get("seed", job.given().get("seed")))
+    unit = (job.given().get(FOLD, ""), 0 if seed is None else seed)
+    figures = {name: number(value) for name, value in job.figures.items() if "/" not in name}
+    values = {name: {unit: value} for name, value in figures.items() if value is not None}
     expanded = results.get("expanded")
     images = {unit: Path(expanded)} if isinstance(expanded, str) else {}
     found = found or JobResults(job, only_means=True)
@@ -118,6 +118,14 @@ def number(text: object) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _whole(text: object) -> int | None:
+    """The whole number that `text` is; None if it is none."""
+    try:
+        return int(str(text))
+    except ValueError:
+        return None
+
+
 def _json(path: Path) -> dict[str, Any]:
     """The contents of a job's JSON file; empty if it is missing or damaged, since other jobs can still be shown."""
     try:
@@ -134,4 +142,4 @@ def _lines(path: Path) -> list[dict[str, str]]:
             lines = [line for line in csv.DictReader(file) if None not in line]
     except (OSError, csv.Error):
         return []
-    return [line for line in lines if line.get("method") and str(line.get("seed")).lstrip("-").isdigit()]
+    return [line for line in lines if line.get("method") and _whole(line.get("seed")) is not None]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-DECADES = 20.0  # positive values that differ by this factor and more stand on a logarithmic axis
-MOST_TICKS = 9
+DECADES = 10.0  # positive values that differ by this factor and more stand on a logarithmic axis
+MOST_TICKS = 12
 LEAST_GAP = 0.3  # decades between zero's place and the smallest positive value
 
 
@@ -41,9 +41,12 @@ class Scale:
 
     @property
     def ticks(self) -> list[float]:
-        """The values that the axis names: all of them, or as many as have room."""
-        step = -(-len(self.values) // MOST_TICKS)
-        return list(self.values[::step])
+        """The values that the axis names: as many as have room."""
+        named = [self.values[0]]
+        for value in self.values[1:]:
+            if self.place(value) - self.place(named[-1]) >= self.width / MOST_TICKS:
+                named.append(value)
+        return named
 
     @property
     def width(self) -> float:

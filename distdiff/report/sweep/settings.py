@@ -108,7 +108,7 @@ class Sweep:
     @property
     def problems(self) -> tuple[str, ...]:
         """The keys that change the data. Settings that differ in these are not compared with each other."""
-        return tuple(key for key in self.keys if key == "dataset" or key.startswith("dataset."))
+        return tuple(key for key in self.keys if key.lstrip("+").partition(".")[0] == "dataset")
 
     def group(self, setting: Setting) -> str:
         """The name of the series to which a setting belongs, from its keys that are no axes; empty if there are none."""
