@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 DECADES = 10.0  # positive values that differ by this factor and more stand on a logarithmic axis
-MOST_TICKS = 12
+MOST_TICKS = 9
 LEAST_GAP = 0.3  # decades between zero's place and the smallest positive value
 
 
