@@ -16,9 +16,9 @@ def study_job(place: Path, overrides: str, rows: Mapping[str, Accuracies], **mor
     `more` are fields of `StudyResults`, and `measures`: the value of each measure of the row `direct`.
     """
     measures = more.pop("measures", {})
-    split = more.pop("split", "validation")
-    found = results(dict(rows), **more)
-    found.split = split
+    found = results(dict(rows))
+    for name, value in ({"split": "validation"} | more).items():
+        setattr(found, name, value)
     for row in found.rows:
         if row.method == found.chosen:
             for run in row.runs:

@@ -100,7 +100,7 @@ def panels(sweep: Sweep, chosen: Sequence[Choice]) -> list[Panel]:
     groups = sweep.grouped()
     parts = [{group: groups[group]} for group in list(groups)[:MOST_MAPS]]
     if len(sweep.axes) < 2:
-        parts = [_most_important(groups)]
+        parts = [_most_important(groups) if sweep.axes else groups]
     found = []
     for quantity in _quantities(sweep, chosen):
         for part in parts:
@@ -112,7 +112,7 @@ def panels(sweep: Sweep, chosen: Sequence[Choice]) -> list[Panel]:
 def whole_figure(sweep: Sweep, chosen: Sequence[Choice]) -> Figure:
     """All quantities in one figure, for a file; of heat maps those of the first group."""
     groups, quantities = sweep.grouped(), _quantities(sweep, chosen)
-    part = dict(list(groups.items())[:1]) if len(sweep.axes) == 2 else _most_important(groups)
+    part = {0: groups, 1: _most_important(groups), 2: dict(list(groups.items())[:1])}[len(sweep.axes)]
     columns = min(2, len(quantities))
     rows = -(-len(quantities) // columns)
     with styled():
