@@ -95,7 +95,9 @@ def test_a_sweep_ends_with_a_table_of_its_jobs(start, capsys, tmp_path: Path) ->
     assert ["1", "2", "failed"] in table
     assert ["2", "5", "0.5"] in table
     assert "job 1 failed: seed=2: not today" in said
-    assert said.rstrip().endswith(f"sweep    {sweep}/sweep.csv")
+    assert said.rstrip().endswith(f"sweep    {sweep}/sweep.csv\npage     {sweep}/sweep.html")
+    page = (sweep / "sweep.html").read_text()
+    assert "Job 1 (seed=2): seed=2: not today" in page
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["train"]
 
 
@@ -108,6 +110,7 @@ def test_a_crash_of_ours_leaves_the_sweeps_table_too(start, tmp_path: Path) -> N
         ("3", "", "ValueError: ours"),
         ("4", "0.4", ""),
     ]
+    assert "Job 0 (seed=3): ValueError: ours" in (tmp_path / "sweep/sweep.html").read_text()
 
 
 def test_a_sweep_without_figures_or_failures_has_no_table(capsys, tmp_path: Path) -> None:
