@@ -102,15 +102,48 @@ class Endings(Callback):
 
         Returns the command's exit status.
         """
-        if cls.latest is None:  # the user has taken this callback out
-            return 0
-        cls.latest.conclude()
-        return cls.latest.status
+        status = 0
+        if cls.latest is not None:  # otherwise the user has taken this callback out
+            cls.latest.conclude()
+            status = cls.latest.status
+        Conclusion.conclude_waiting()
+        return status
 
     def _job(self, config: DictConfig) -> SweptJob:
         hydra = config.hydra
         sweep = str(self.jobs.folder.parent)
         return SweptJob(hydra.job.num, sweep, str(hydra.runtime.output_dir), tuple(hydra.overrides.task))
+
+
+class Conclusion(Callback):
+    """A callback of Hydra's that concludes a multirun of ours: `conclude` is called once, however the multirun ends.
+
+    Hydra calls `on_multirun_end` only where no job has ended with a bug and no signal has stopped the multirun; else
+    `Endings.conclude_latest` calls `conclude`. Hydra ends its callbacks in reverse order, so one that stands before
+    `Endings` in `conf/settings.yaml` concludes after it. `conclude` must not raise.
+    """
+
+    waiting: ClassVar[list[tuple["Conclusion", str, Path]]] = []
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        if Endings.ours:
+            Conclusion.waiting.append((self, config.command, Path(config.hydra.sweep.dir).absolute()))
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        for item in [item for item in Conclusion.waiting if item[0] is self]:
+            Conclusion.waiting.remove(item)
+            self.conclude(*item[1:])
+
+    def conclude(self, command: str, directory: Path) -> None:
+        """Concludes the multirun of `command` in `directory`, whose jobs `SweptJobs(directory)` has recorded."""
+        raise NotImplementedError
+
+    @classmethod
+    def conclude_waiting(cls) -> None:
+        """Concludes the multiruns that have ended without `on_multirun_end`."""
+        while cls.waiting:
+            callback, command, directory = cls.waiting.pop(0)
+            callback.conclude(command, directory)
 
 
 def _swept_keys(overrides: Iterable[str]) -> set[str]:

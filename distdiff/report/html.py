@@ -5,25 +5,26 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.report.curves import scaling_figure
+from distdiff.report.page import write_page
 from distdiff.report.table import accuracy_rows, comparison_rows, measure_notes, measure_rows
 from distdiff.study.results import StudyResults
 from distdiff.study.statistics import Interval, mean_interval
 
 
 def write_report(results: StudyResults, config: DictConfig, samples: Path, legend: list[str], path: Path) -> None:
-    """Fills the template `page.html` with the results, and writes the page to `path`.
+    """Fills the template `report.html` with the results, and writes the page to `path`.
 
     All text is escaped. `samples` is the file of the sample grid, and `legend` has the titles of the grid's rows.
     """
-    page = Environment(loader=PackageLoader("distdiff", "report"), autoescape=True).get_template("page.html")
-    text = page.render(
+    write_page(
+        "report.html",
+        path,
         results=results,
         accuracies=accuracy_rows(results),
         comparisons=comparison_rows(results),
@@ -36,7 +37,6 @@ def write_report(results: StudyResults, config: DictConfig, samples: Path, legen
         timing=results.timing,
         config=OmegaConf.to_yaml(config, resolve=True),
     )
-    path.write_text(text, encoding="utf-8")
 
 
 def accuracy_plot(results: StudyResults) -> str:

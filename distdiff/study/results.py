@@ -15,7 +15,7 @@ from distdiff.errors import UserError
 from distdiff.metrics.base import Metric
 from distdiff.study.captions import IN_WORDS, accuracy_captions, design, finding, training_captions
 from distdiff.study.comparisons import Comparison, best_baseline, compare, counterpart, pairs
-from distdiff.study.measures import OF_EVERY_EXPANSION
+from distdiff.study.measures import ACCURACY, OF_EVERY_EXPANSION
 from distdiff.study.methods import BASELINES, BEST, ORIGINAL, UNGUIDED, at_factor
 from distdiff.study.runs import SCORES, MethodResult, RunResult
 from distdiff.study.statistics import paired_difference
@@ -158,9 +158,13 @@ class StudyResults:
         return sentence(self.leaks)
 
     def summary(self) -> dict[str, float]:
-        """The numbers by which the jobs of a sweep are compared."""
+        """The numbers by which the jobs of a sweep are compared.
+
+        `accuracy` is what a job returns for `study.objective=accuracy`, and by this name W&B's sweeps optimise it.
+        """
         row = self.row(self.chosen)
-        summary: dict[str, float] = {"accuracy_mean": (row or self.rows[-1]).mean("accuracy")}
+        summary: dict[str, float] = {} if row is None else {ACCURACY: row.mean(ACCURACY)}
+        summary["accuracy_mean"] = (row or self.rows[-1]).mean(ACCURACY)
         for name in dict.fromkeys([ORIGINAL, *self.baselines]):
             baseline = None if row is None else self.row(self._counterpart(row, name))
             if baseline is not None and baseline is not row:
@@ -174,6 +178,7 @@ class StudyResults:
             "selection": self.selection,
             "leaks": leak_counts(self.leaks),
             "judge_accuracy": self.judge_accuracy,
+            "chosen": self.chosen,
             "headline": self.headline(),
             "captions": self.captions(),
             "summary": self.summary(),
