@@ -50,7 +50,7 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
             return job.path
         if world().leads:
             _conclude(config, job, leak_counts(leaks), run_dir, logger)
-            show_expansion(logger, job.path, job.name, data.parts[0], data.fit)
+            show_expansion(logger, job.path, data.parts[0], data.fit)
     return job.path
 
 

@@ -1,6 +1,6 @@
 """What a W&B dashboard shows of a study or an expansion when it is done: final values, tables, charts, and lineage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -10,20 +10,20 @@ from lightning.pytorch.loggers import Logger
 from PIL import Image
 
 from distdiff.data.images import LabelledImages
-from distdiff.metrics.measuring import Measurer
+from distdiff.report.samples import Samples
 from distdiff.store.columns import METADATA
 from distdiff.store.lineage import stored_dataset
-from distdiff.store.reading import finished_directory, read_expanded
+from distdiff.store.reading import read_expanded
 from distdiff.store.tables import read_table
+from distdiff.study.measures import ACCURACY
 from distdiff.study.results import StudyResults
 from distdiff.study.runs import MethodResult
 from distdiff.study.statistics import mean_interval
 from distdiff.tracking.lineage import log_made
 from distdiff.tracking.loggers import dashboard_of, summarize
 
-SIDE = 96  # pixels of a picture in a table
-MOST_CLASSES, MOST_SAMPLES = 10, 100  # classes of a row, and rows of the table of samples
-ACCURACY = "accuracy"
+SIDE = 96  # the most pixels of a side of a picture in a table
+MOST_CLASSES = 10  # of which an expansion's table has an image
 # The curves that are also drawn together, one line for each row of a study: the chart, its source, its title and its axis.
 BY_ROW = (
     ("Expansion/energy_by_row", "Expansion/energy_after", "energy of the made images, by row", "images"),
@@ -31,7 +31,7 @@ BY_ROW = (
 )
 
 
-def show_study(logger: Logger | None, results: StudyResults, measurer: Measurer | None, fit: str) -> None:
+def show_study(logger: Logger | None, results: StudyResults, samples: Samples) -> None:
     """Logs the results of a study. Only W&B has tables and charts; other loggers get the means."""
     dashboard = dashboard_of(logger)
     if dashboard is None:
@@ -40,23 +40,18 @@ def show_study(logger: Logger | None, results: StudyResults, measurer: Measurer 
     dashboard.summarize(final_values(results))
     dashboard.show_bars(ACCURACY, f"mean accuracy on {results.split} images", accuracies(results))
     dashboard.show_table("results_table", result_rows(results))
+    dashboard.show_table("samples_table", sample_rows(samples))
     for chart, source, title, axis in BY_ROW:
         curves = dashboard.counts.curves.get(source, {})
         dashboard.show_lines(chart, f"{title} (first draw)", axis, {row: each.points for row, each in curves.items()})
-    made = {run.expanded: row.method for row in results.rows for run in row.runs if run.expanded is not None}
-    first = {row.runs[0].expanded: row.method for row in reversed(results.rows) if row.runs[0].expanded is not None}
-    of_row = max(1, MOST_SAMPLES // max(1, len(first)))
-    samples = [
-        sample for path in reversed(first) for sample in sample_rows(path, first[path], measurer, fit, limit=of_row)
-    ]
-    dashboard.show_table("samples_table", samples)
-    log_made(logger, *(stored_dataset(path) for path in made))
+    made = dict.fromkeys(run.expanded for row in results.rows for run in row.runs if run.expanded is not None)
+    log_made(logger, *map(stored_dataset, made))
 
 
-def show_expansion(logger: Logger | None, path: Path, row: str, sources: LabelledImages, fit: str) -> None:
+def show_expansion(logger: Logger | None, path: Path, sources: LabelledImages, fit: str) -> None:
     """Logs samples of a finished expanded dataset, and the dataset as what the run has made."""
     if (dashboard := dashboard_of(logger)) is not None:
-        dashboard.show_table("samples_table", sample_rows(path, row, None, fit, sources))
+        dashboard.show_table("samples_table", first_images(path, sources, fit))
         log_made(logger, stored_dataset(path))
 
 
@@ -121,56 +116,51 @@ def result_rows(results: StudyResults) -> list[dict[str, Any]]:
     ]
 
 
-def sample_rows(
-    path: Path | str,
-    row: str,
-    measurer: Measurer | None,
-    fit: str,
-    sources: LabelledImages | None = None,
-    limit: int = MOST_SAMPLES,
-) -> list[dict[str, Any]]:
-    """The first image of each class in a finished expanded dataset, with its source and its energies.
+def sample_rows(samples: Samples) -> list[dict[str, Any]]:
+    """A row for each sample: its source, its energies, and what the judge sees in it (None if no judge has looked)."""
+    return [
+        {
+            "method": title,
+            "class": name,
+            "source": _small(source),
+            "generated": _small(sample.image),
+            "energy_before": sample.entry.get("energy_before"),
+            "energy": sample.entry.get("energy_after"),
+            "predicted": sample.predicted,
+            "label_consistent": None if sample.predicted is None else sample.predicted == sample.class_name,
+            "nearest_real": None if sample.nearest is None else _small(sample.nearest),
+            "nearest_distance": sample.distance,
+        }
+        for title, line in samples.lines
+        for name, source, sample in zip(samples.class_names, samples.sources, line, strict=True)
+        if sample is not None
+    ]
 
-    With a `measurer`, also what its judge sees: the predicted class, and the nearest real image. `sources` are the real
-    images; those of the measurer if there is one.
-    """
-    real = sources if measurer is None else measurer.images
-    images = read_expanded(path, real)
-    labels, firsts = np.unique(images.labels, return_index=True)
-    firsts = firsts[: min(MOST_CLASSES, limit, len(labels))]
-    chosen = images.select(firsts)
-    table = read_table(finished_directory(path).path / METADATA).to_pylist()
-    rows = {entry["file_name"]: entry for entry in table if entry["file_name"] in set(chosen.keys)}
-    positions = {f"{real.class_names[real.labels[p]]}/{real.keys[p]}": p for p in range(len(real))}
-    # The features of all real images may take minutes, so they are only used if a measure needed them.
-    looks = measurer.look(chosen) if measurer is not None and "real" in vars(measurer) else None
+
+def first_images(path: Path, sources: LabelledImages, fit: str) -> list[dict[str, Any]]:
+    """The first image of each of the first classes in a finished expanded dataset, with its source and its energies."""
+    images = read_expanded(path, sources)
+    _, firsts = np.unique(images.labels, return_index=True)
+    chosen = images.select(firsts[:MOST_CLASSES])
+    names = set(chosen.keys)
+    rows = {row["file_name"]: row for row in read_table(path / METADATA).to_pylist() if row["file_name"] in names}
+    positions = {f"{sources.class_names[sources.labels[p]]}/{sources.keys[p]}": p for p in range(len(sources))}
     found = []
     for place, key in enumerate(chosen.keys):
-        entry, made_from = rows[key], chosen.sources[place] if chosen.sources else ()
-        source = positions.get(made_from[0]) if made_from else None
+        source = next((positions[name] for name in chosen.sources[place] if name in positions), None)
         found.append(
             {
-                "method": row,
-                "class": real.class_names[chosen.labels[place]],
-                "source": None if source is None else _picture(real, source, fit),
-                "generated": _picture(chosen, place, fit),
-                "energy_before": entry.get("energy_before"),
-                "energy": entry.get("energy_after"),
-                **({} if looks is None else _seen(looks, place, chosen, real, fit)),
+                "class": sources.class_names[chosen.labels[place]],
+                "source": None if source is None else sources.square(source, SIDE, fit),
+                "generated": chosen.square(place, SIDE, fit),
+                "energy_before": rows[key].get("energy_before"),
+                "energy": rows[key].get("energy_after"),
             }
         )
     return found
 
 
-def _seen(looks: Any, place: int, chosen: LabelledImages, real: LabelledImages, fit: str) -> Mapping[str, Any]:
-    predicted = int(looks.predicted[place])
-    return {
-        "predicted": real.class_names[predicted],
-        "label_consistent": predicted == int(chosen.labels[place]),
-        "nearest_real": _picture(real, int(looks.nearest[place]), fit),
-        "nearest_distance": float(looks.distance[place]),
-    }
-
-
-def _picture(images: LabelledImages, position: int, fit: str) -> Image.Image:
-    return images.square(position, SIDE, fit)
+def _small(image: Image.Image) -> Image.Image:
+    small = image.copy()
+    small.thumbnail((SIDE, SIDE))
+    return small

@@ -17,7 +17,7 @@ from distdiff.report.palette import GRID, GROUND, INK, MUTED, PALETTE, SCALE, SE
 from distdiff.wording import printable
 
 SMALLEST = 0.7  # of its own width, to which a narrow screen scales a figure down; from there on it scrolls
-LONGEST = 36  # characters of a name in a figure; the table beside it has the whole name
+LONGEST = 28  # characters of a name in a figure; the table beside it has the whole name
 COLOUR_MAP = ListedColormap(SCALE, "distdiff")
 STYLE = {
     "axes.edgecolor": MUTED,

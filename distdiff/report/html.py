@@ -1,80 +1,123 @@
 """`report.html`: the report on a study, a single page that needs no other files."""
 
-import base64
-import io
-from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.report.curves import scaling_figure
+from distdiff.report.curves import MOST as MOST_CURVES
+from distdiff.report.curves import scaling_curves, scaling_figure
+from distdiff.report.dots import accuracy_figure, difference_figure, groups, shown_rows
+from distdiff.report.fidelity import MOST_NAMES, axes_of, fidelity_figure, points
+from distdiff.report.figures import inline
 from distdiff.report.page import write_page
+from distdiff.report.samples import Samples
 from distdiff.report.table import accuracy_rows, comparison_rows, measure_notes, measure_rows
 from distdiff.study.results import StudyResults
-from distdiff.study.statistics import Interval, mean_interval
+from distdiff.study.runs import MethodResult
+from distdiff.wording import counted
+
+MOST_TOLD = 12  # rows whose accuracies the description of a figure tells
 
 
-def write_report(results: StudyResults, config: DictConfig, samples: Path, legend: list[str], path: Path) -> None:
+def write_report(results: StudyResults, config: DictConfig, samples: Samples | None, path: Path) -> None:
     """Fills the template `report.html` with the results, and writes the page to `path`.
 
-    All text is escaped. `samples` is the file of the sample grid, and `legend` has the titles of the grid's rows.
+    All text is escaped. Without `samples`, the page shows none.
     """
     write_page(
         "report.html",
         path,
         results=results,
+        limits=limits(results),
         accuracies=accuracy_rows(results),
         comparisons=comparison_rows(results),
         measures=measure_rows(results),
         notes=measure_notes(results),
-        plot=Markup(accuracy_plot(results)),
-        scaling=Markup(_svg(scaling_figure(results))) if results.factors else None,
-        samples=base64.b64encode(samples.read_bytes()).decode(),
-        legend=legend,
-        timing=results.timing,
+        figures=figures(results),
+        left_out=len(results.rows) - len(shown_rows(results)),
+        samples=samples,
+        stages=[["stage", "time"], *([stage, _time(results, stage)] for stage in results.timing)],
         config=OmegaConf.to_yaml(config, resolve=True),
     )
 
 
-def accuracy_plot(results: StudyResults) -> str:
-    """The accuracies, and the differences that the table shows, as an SVG element.
-
-    Each pale dot is a data seed. Each dark dot is a mean, with its 95 % Student t interval if there are several data
-    seeds. The intervals of differences are simultaneous. A study of one row has none.
-    """
-    comparisons = list(results.comparisons.values())
-    lines = max(len(results.rows), len(comparisons))
-    figure = Figure(figsize=(9, 1 + 0.32 * lines), layout="constrained")
-    accuracies, differences = figure.subplots(1, 2)
-    means = [row.mean("accuracy") for row in results.rows]
-    intervals = [mean_interval(row.accuracies) for row in results.rows]
-    _dots(accuracies, [row.method for row in results.rows], means, intervals)
-    for place, row in enumerate(results.rows):
-        accuracies.plot(row.accuracies, [place] * len(row.accuracies), "o", color="tab:blue", alpha=0.35, markersize=4)
-    accuracies.set_xlabel(f"accuracy ({results.split})")
-    names = [f"{comparison.method} − {comparison.baseline}" for comparison in comparisons]
-    differences.set_visible(bool(names))
-    _dots(differences, names, [each.mean for each in comparisons], [each.simultaneous for each in comparisons])
-    differences.axvline(0, color="0.7", linewidth=1, zorder=0)
-    differences.set_xlabel("difference in accuracy")
-    return _svg(figure)
+def limits(results: StudyResults) -> list[str]:
+    """What the study cannot show, one sentence each."""
+    halves = [
+        (comparison.simultaneous.high - comparison.simultaneous.low) / 2
+        for comparison in results.comparisons.values()
+        if comparison.simultaneous is not None
+    ]
+    lines = ["The findings hold for this dataset, this generator and these training recipes, and for no others."]
+    if halves:
+        least, most = f"{min(halves):.3f}", f"{max(halves):.3f}"
+        between = least if least == most else f"{least} to {most}"
+        lines.append(
+            f"From {results.design}: each interval of a difference reaches {between} to either side of its mean, and a "
+            "difference smaller than that cannot be told from chance."
+        )
+    elif results.comparisons:
+        lines.append(f"From {results.design}: nothing is known of how much a repetition would differ.")
+    if results.leak_sentence():
+        lines.append(f"Leaks: {results.leak_sentence()}.")
+    return lines
 
 
-def _svg(figure: Figure) -> str:
-    """The figure as an SVG element."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")  # this uses its own canvas, not matplotlib's current backend
-    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+def figures(results: StudyResults) -> dict[str, Markup]:
+    """The figures of the page by name; a figure that the results have nothing for is not there."""
+    found = {"accuracy": _accuracy(results)}
+    if results.comparisons:
+        found["differences"] = _differences(results)
+    if results.factors:
+        found["scaling"] = _scaling(results)
+    if (measures := axes_of(results)) is not None and len(points(results, *measures)) > 1:
+        found["fidelity"] = _fidelity(results, *measures)
+    return found
 
 
-def _dots(axes: Axes, names: Sequence[str], means: Sequence[float], intervals: Sequence[Interval | None]) -> None:
-    """A line for each name, from the top down, with a dot and, where it is known, an interval."""
-    for place, (mean, interval) in enumerate(zip(means, intervals, strict=True)):
-        ends = None if interval is None else [[mean - interval.low], [interval.high - mean]]
-        axes.errorbar([mean], [place], xerr=ends, fmt="o", color="0.15", capsize=3, markersize=5)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
-    axes.spines[["top", "right"]].set_visible(False)
+def _accuracy(results: StudyResults) -> Markup:
+    told = _told(shown_rows(results))
+    return inline(
+        accuracy_figure(results), f"Accuracy of each row on {results.split} images", f"Mean accuracies: {told}."
+    )
+
+
+def _told(rows: list[MethodResult]) -> str:
+    """The accuracies of the rows in words; of many rows, those of the most and the least accurate."""
+    ordered = sorted(rows, key=lambda row: -row.mean("accuracy"))
+    shown = ordered if len(rows) <= MOST_TOLD else [*ordered[: MOST_TOLD // 2], *ordered[-MOST_TOLD // 2 :]]
+    words = ", ".join(f"{row.method} {row.mean('accuracy'):.3f}" for row in shown)
+    return words if shown is ordered else f"the most and the least accurate of {counted(len(rows), 'row')} are {words}"
+
+
+def _differences(results: StudyResults) -> Markup:
+    shown = [comparison for of_baseline in groups(results).values() for comparison in of_baseline]
+    settled = [comparison for comparison in shown if comparison.settled]
+    words = f"{len(settled)} of {counted(len(shown), 'interval')} exclude zero"
+    if settled:
+        named = ", ".join(f"{each.method} minus {each.baseline} {each.mean:+.3f}" for each in settled[:MOST_TOLD])
+        words += f": {named}" + (" and more" if len(settled) > MOST_TOLD else "")
+    if not any(comparison.simultaneous for comparison in shown):
+        words = "Means without intervals, since there is a single data seed"
+    return inline(difference_figure(results), "Differences in accuracy, paired by data seed", f"{words}.")
+
+
+def _scaling(results: StudyResults) -> Markup:
+    curves = scaling_curves(results)
+    words = f"Factors {', '.join(map(str, results.factors))}; curves of {', '.join(list(curves)[:MOST_CURVES])}."
+    return inline(scaling_figure(results), "Accuracy against the number of copies of each source", words)
+
+
+def _fidelity(results: StudyResults, fidelity: str, diversity: str) -> Markup:
+    rows = points(results, fidelity, diversity)
+    told = ", ".join(f"{row.method} {row.mean(fidelity):.3g} and {row.mean(diversity):.3g}" for row in rows[:MOST_TOLD])
+    more = f" and {len(rows) - MOST_TOLD} more rows" if len(rows) > MOST_TOLD else ""
+    names = [name.replace("_", " ") for name in (fidelity, diversity)]
+    title = f"{names[0].capitalize()} and {names[1]} of each row, coloured by accuracy"
+    only = f" Names stand beside {MOST_NAMES} of {len(rows)} dots." if len(rows) > MOST_NAMES else ""
+    return inline(fidelity_figure(results, fidelity, diversity), title, f"{' and '.join(names)}: {told}{more}.{only}")
+
+
+def _time(results: StudyResults, stage: str) -> str:
+    return results.found.get(stage) or f"{results.timing[stage]:,.1f} s"

@@ -3,6 +3,7 @@
 import base64
 import functools
 import hashlib
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from distdiff.report.palette import variables
 
 NOTHING = ("", "–", "nan")  # what a cell without a value shows
 NUMBER = re.compile(r"[<>≤≥~\[]?\s*([+\-−]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?)(?![\w.])", re.IGNORECASE)
+SIDE = 96  # pixels: the largest side of an image in a page
+LONG = 24  # characters; the text of a longer cell that names its row may go on below
 TALL = 25  # rows; a longer table scrolls under its titles
 
 
@@ -25,6 +29,10 @@ class Cell:
 
     text: str
     value: float | None = None
+
+    @property
+    def is_long(self) -> bool:
+        return len(self.text) > LONG
 
 
 @dataclass(frozen=True)
@@ -40,12 +48,12 @@ class SortableTable:
         return len(self.rows) > TALL
 
 
-def write_page(template: str, path: Path, **values: Any) -> None:
+def write_page(template: str, path: Path, /, **values: Any) -> None:
     """Fills a template of the folder `templates`, and writes the page to `path`. All text in `values` is escaped."""
     path.write_text(render(template, **values), encoding="utf-8", errors="backslashreplace")
 
 
-def render(template: str, **values: Any) -> str:
+def render(template: str, /, **values: Any) -> str:
     """A template of the folder `templates`, filled. It extends `base.html`, and may use the macros in `parts.html`."""
     return _environment().get_template(template).render(**values)
 
@@ -60,13 +68,26 @@ def sortable(rows: Sequence[Sequence[str]]) -> SortableTable:
         for place, column in enumerate(columns)
     ]
     return SortableTable(
-        titles,
+        [title.replace(" ↑", "\N{NO-BREAK SPACE}↑").replace(" ↓", "\N{NO-BREAK SPACE}↓") for title in titles],
         is_number,
         [
             [Cell(text, columns[place][line] if is_number[place] else None) for place, text in enumerate(row)]
             for line, row in enumerate(body)
         ],
     )
+
+
+def embedded(image: Image.Image) -> str:
+    """An image as the address of its own content: at most `SIDE` pixels a side, a PNG if it is no larger, else a JPEG."""
+    file = io.BytesIO()
+    if max(image.size) <= SIDE:
+        image.save(file, "PNG", optimize=True)
+    else:
+        small = image.convert("RGB")
+        small.thumbnail((SIDE, SIDE))
+        small.save(file, "JPEG", quality=85)
+    kind = "png" if file.getvalue().startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _number(text: str) -> float | None:
@@ -94,6 +115,7 @@ def _environment() -> Environment:
         "light": Markup(variables(dark=False)),
         "dark": Markup(variables(dark=True)),
         "sortable": sortable,
+        "embedded": embedded,
     }
     return environment
 

@@ -148,11 +148,10 @@ def test_a_row_has_a_dash_where_it_has_nothing_and_a_stage_that_found_its_result
     assert {"frechet distance ↓", "label consistency ↑", "images per second ↑"} < set(none)
     found.timing = {"guide": 3.14, "train original": 0.01}
     found.found = {"train original": "the guide, trained before"}
-    Image.new("RGB", (8, 8)).save(tmp_path / "samples.png")
-    write_report(found, compose("run", []), tmp_path / "samples.png", ["source"], tmp_path / "report.html")
+    write_report(found, compose("run", []), None, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    assert "<td>guide</td><td>3.1 s</td>" in page
-    assert "<td>train original</td><td>the guide, trained before</td>" in page
+    assert '<th scope="row">guide</th><td>3.1 s</td>' in page
+    assert '<th scope="row">train original</th><td>the guide, trained before</td>' in page
 
 
 def test_a_grid_has_its_captions_on_it() -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from scipy import stats
 from study_results import results
 
-from distdiff.report.html import accuracy_plot
 from distdiff.report.table import accuracy_rows, comparison_rows, measure_rows
 from distdiff.study.comparisons import pairs
 from distdiff.study.results import StudyResults
@@ -178,12 +176,6 @@ def test_expansion_is_compared_with_the_best_baseline_on_validation_images_not_o
     assert f"vs {name}" in accuracy_rows(found)[0]
 
 
-@pytest.mark.filterwarnings("error")
-def test_the_report_on_a_single_row_draws_no_differences() -> None:
-    assert "difference in accuracy" in accuracy_plot(results({"original": [0.5, 0.6], "none": [0.6, 0.7]}))
-    assert "difference in accuracy" not in accuracy_plot(results({"original": [0.5, 0.6]}))
-
-
 def test_images_that_two_rows_train_on_are_shown_once() -> None:
     found = results({"original": [0.5] * 2, "randaugment": [0.6] * 2, "randaugment_best": [0.7] * 2})
     found.measures = {"coverage": True}
@@ -193,15 +185,6 @@ def test_images_that_two_rows_train_on_are_shown_once() -> None:
     assert [row[0] for row in measure_rows(found)] == ["method", "randaugment"]
     found.rows[2].runs[0].measures = {"coverage": 0.9}  # an option of one's own that is called so
     assert [row[0] for row in measure_rows(found)] == ["method", "randaugment", "randaugment_best"]
-
-
-def test_the_report_draws_no_line_between_rows_and_an_interval_for_each_difference() -> None:
-    drawn = accuracy_plot(results(NUMBERS))
-    dots = re.findall(r'<use xlink:href="#(\w+)" x="[\d.]+" y="[\d.]+"', drawn)
-    assert len(dots) >= 5 * 4 + 5 + 7  # each accuracy, each mean, each difference
-    assert accuracy_plot(results({"original": [0.5], "none": [0.6]}, "none"))
-    assert "LineCollection" in drawn
-    assert "LineCollection" not in accuracy_plot(results({"original": [0.5], "none": [0.6]}, "none"))
 
 
 def test_the_bootstrap_is_simultaneous_too_and_uses_the_images_where_they_are_known() -> None:

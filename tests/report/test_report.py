@@ -1,0 +1,182 @@
+"""What the report on a study shows, from results alone: conclusions, limits, tables, figures; and that it stays usable."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import compose_once
+from html_pages import Page
+from study_results import results
+
+from distdiff.report.dots import MOST, accuracy_figure, difference_figure, groups, shown_rows
+from distdiff.report.fidelity import axes_of, fidelity_figure, points
+from distdiff.report.html import figures, limits, write_report
+from distdiff.report.samples import Samples
+from distdiff.study.results import StudyResults
+from distdiff.study.statistics import mean_interval
+
+FIVE = ("original", "randaugment", "none", "transform_official", "direct")
+NUMBERS = {name: list(np.random.default_rng(place).normal(0.8, 0.02, 4)) for place, name in enumerate(FIVE)}
+
+
+def measured(rows: dict[str, list[float]], *names: str, **more: Any) -> StudyResults:
+    """A study whose rows, except the first, have these measures."""
+    rng, found = np.random.default_rng(0), results(rows, **more)
+    found.measures = dict.fromkeys(names, True)
+    for row in found.rows[1:]:
+        for run in row.runs:
+            run.measures = {name: float(rng.random()) for name in names}
+    return found
+
+
+def written(found: StudyResults, place: Path, samples: Samples | None = None) -> str:
+    write_report(found, compose_once("run", []), samples, place / "report.html")
+    return (place / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_report_begins_with_the_conclusion_and_the_limits_and_loads_nothing(tmp_path: Path) -> None:
+    found = measured(NUMBERS, "frechet_distance", "coverage")
+    text = written(found, tmp_path)
+    page = Page(text)
+    assert page.addresses() == []
+    places = [page.text.index(words) for words in (found.headline()[0], found.headline()[1], limits(found)[0])]
+    assert places == sorted(places)
+    assert text.index("<h2>Limits") < text.index("<svg") < text.index("<table")
+    assert len(page.all("svg")) == 3
+    assert all(svg["role"] == "img" and svg["aria-labelledby"] and svg["aria-describedby"] for svg in page.all("svg"))
+    titles = {"svg": page.text.count("Accuracy of each row on test images")}
+    assert titles == {"svg": 1}
+    assert page.all("table") == [{"class": "sortable"}] * 4  # accuracies, differences, measures, times
+    labels = [div["aria-label"] for div in page.all("div") if "scroll" in div.get("class", "")]
+    assert len(labels) == len(set(labels)) == 3 + 4
+
+
+def test_limits_say_how_small_a_difference_the_study_can_tell_from_chance() -> None:
+    found = results(NUMBERS)
+    halves = [(each.simultaneous.high - each.simultaneous.low) / 2 for each in found.comparisons.values()]
+    assert f"reaches {min(halves):.3f} to {max(halves):.3f} to either side" in limits(found)[1]
+    assert "From 4 draws of the training images" in limits(found)[1]
+    single = results({"original": [0.5], "none": [0.6]}, "none")
+    assert limits(single)[1].startswith("From 1 draw of the training images: nothing is known of how much")
+
+
+def test_names_in_results_are_text_in_every_table_and_figure(tmp_path: Path) -> None:
+    nasty = "<b>x</b> $\\frac{ & \"y' \x07"
+    rows = {"original": [0.5, 0.6], "none": [0.6, 0.7], nasty: [0.7, 0.7], f"{nasty}_best": [0.6, 0.8]}
+    found = measured(rows, "frechet_distance", "diversity", chosen=nasty)
+    found.dataset, found.timing = nasty, {f"expand {nasty}": 1.0}
+    page = Page(written(found, tmp_path))
+    assert page.all("b") == []
+    assert page.text.count("<b>x</b> $\\frac{ & \"y'") > 10
+    assert page.addresses() == []
+
+
+def ticks(axes) -> list[str]:
+    return [text.get_text() for text in axes.get_yticklabels()]
+
+
+def test_accuracies_are_dots_with_intervals_and_no_line_joins_two_rows() -> None:
+    found = results(NUMBERS)
+    (axes,) = accuracy_figure(found).axes
+    assert ticks(axes) == list(FIVE)
+    seeds = [line for line in axes.lines if len(line.get_xdata()) == 4]
+    assert [list(line.get_xdata()) for line in seeds] == [NUMBERS[name] for name in FIVE]
+    assert {line.get_linestyle() for line in seeds} == {"None"}
+    for place, container in enumerate(axes.containers):
+        (bar,) = container.lines[2]
+        interval = mean_interval(NUMBERS[FIVE[place]])
+        assert bar.get_segments()[0] == pytest.approx(np.array([[interval.low, place], [interval.high, place]]))
+    (axes,) = accuracy_figure(results({"original": [0.5], "none": [0.6]}, "none")).axes
+    assert [container.lines[2] for container in axes.containers] == [(), ()]
+
+
+def test_differences_are_forest_plots_with_simultaneous_intervals_one_for_each_baseline() -> None:
+    rows = NUMBERS | {"direct": [value + 0.1 for value in NUMBERS["original"]]}
+    found = results(rows)
+    shown = [(each.method, each.baseline) for of_baseline in groups(found).values() for each in of_baseline]
+    assert shown == list(found.comparisons)
+    panels = difference_figure(found).axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["minus original", "minus none"]
+    for axes, comparisons in zip(panels, groups(found).values(), strict=True):
+        assert ticks(axes) == [each.method for each in comparisons]
+        assert any(list(line.get_xdata()) == [0, 0] for line in axes.lines)
+        for place, (container, each) in enumerate(zip(axes.containers, comparisons, strict=True)):
+            dot, _, (bar,) = container.lines
+            ends = [[each.simultaneous.low, place], [each.simultaneous.high, place]]
+            assert bar.get_segments()[0] == pytest.approx(np.array(ends))
+            assert (dot.get_markerfacecolor() == dot.get_color()) == each.settled
+    assert found.comparisons["direct", "original"].settled
+    assert panels[0].get_xlim() == panels[1].get_xlim()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_study_of_one_row_has_no_differences_and_one_of_a_single_seed_no_intervals(tmp_path: Path) -> None:
+    assert set(figures(results({"original": [0.5, 0.6]}))) == {"accuracy"}
+    assert "<h2>Differences" not in written(results({"original": [0.5, 0.6]}), tmp_path)
+    single = results({"original": [0.5], "none": [0.6]}, "none")
+    assert set(figures(single)) == {"accuracy", "differences"}
+    assert "From a single data seed there is no interval, so nothing is settled." in written(single, tmp_path)
+
+
+def test_fidelity_and_diversity_are_the_best_known_measures_of_each() -> None:
+    assert axes_of(measured(NUMBERS, "frechet_distance", "kernel_distance", "diversity", "coverage")) == (
+        "frechet_distance",
+        "diversity",
+    )
+    assert axes_of(measured(NUMBERS, "kernel_distance", "coverage")) == ("kernel_distance", "coverage")
+    assert axes_of(measured(NUMBERS, "frechet_distance")) is None
+    assert axes_of(measured(NUMBERS, "coverage")) is None
+    few = measured(NUMBERS, "frechet_distance", "kernel_distance", "coverage")
+    few.rows[1].runs[0].remarks = {"frechet_distance": "from few images"}
+    assert axes_of(few) == ("kernel_distance", "coverage")
+
+
+def test_fidelity_against_diversity_has_a_named_dot_for_each_row_with_images_coloured_by_accuracy() -> None:
+    found = measured(NUMBERS, "frechet_distance", "diversity")
+    rows = points(found, "frechet_distance", "diversity")
+    assert [row.method for row in rows] == list(FIVE[1:])
+    axes, _ = fidelity_figure(found, "frechet_distance", "diversity").axes
+    (dots,) = axes.collections
+    expected = [(row.mean("frechet_distance"), row.mean("diversity")) for row in rows]
+    assert dots.get_offsets().tolist() == pytest.approx(np.array(expected))
+    assert dots.get_array().tolist() == pytest.approx([row.mean("accuracy") for row in rows])
+    names = [text for text in axes.texts if text.get_text()]
+    assert sorted(text.get_text() for text in names) == sorted(FIVE[1:])
+    boxes = [text.get_window_extent() for text in names]
+    assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+
+
+def test_names_of_dots_in_one_place_do_not_cover_each_other() -> None:
+    found = measured({name: [0.5, 0.6] for name in ("original", *(f"row {place}" for place in range(12)))}, "a", "b")
+    for row in found.rows[1:]:
+        for run in row.runs:
+            run.measures = {"a": 1.0, "b": 1.0}
+    texts = [text for text in fidelity_figure(found, "a", "b").axes[0].texts if text.get_text()]
+    boxes = [text.get_window_extent() for text in texts]
+    assert len(boxes) == 12
+    assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+
+
+def test_a_report_of_two_hundred_rows_shows_the_most_telling_in_figures_and_all_in_tables(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = {name: list(rng.normal(0.5, 0.01, 3)) for name in ("original", "none", *map("row {}".format, range(197)))}
+    rows |= {"direct": [0.1, 0.1, 0.1]}
+    found = measured(rows, "frechet_distance", "diversity")
+    found.comparisons  # noqa: B018 (the bootstrap is not what this test times)
+    began = time.process_time()
+    text = written(found, tmp_path)
+    assert time.process_time() - began < 20
+    assert len(text) < 2_000_000
+    shown = [row.method for row in shown_rows(found)]
+    assert len(shown) == MOST
+    assert {"original", "none", "direct"} < set(shown)
+    left_out = [np.mean(rows[name]) for name in rows if name not in shown]
+    assert max(left_out) <= min(np.mean(rows[name]) for name in shown if name not in ("original", "none", "direct"))
+    assert f"Of 200 rows the figure shows {MOST}" in text
+    page = Page(text)
+    assert len([cell for cell in page.all("th") if cell.get("scope") == "row"]) == 200 + (199 + 198) + 199
+    assert [div["class"] for div in page.all("div") if "table" in div["aria-label"]] == ["scroll tall"] * 3 + ["scroll"]
+    heights = [float(svg["height"].removesuffix("pt")) for svg in page.all("svg")]
+    assert max(heights) < 2 * MOST * 25
