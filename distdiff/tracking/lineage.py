@@ -46,8 +46,6 @@ def _log(logger: Logger | None, stored: tuple[Stored, ...], used: bool) -> None:
         return
     import wandb
 
-    from distdiff.tracking.wandb_logger import lasting
-
     run, word = dashboard.experiment, "uses" if used else "makes"
     for item in stored:
         with dashboard.adding(f"the {item.kind} {item.name}"):
@@ -65,8 +63,7 @@ def _log(logger: Logger | None, stored: tuple[Stored, ...], used: bool) -> None:
                 run.log_artifact(artifact)
     for kind in (DATASET, MODEL):
         if places := [str(item.folder.absolute()) for item in stored if item.kind == kind]:
-            with lasting(f"the column {word}.{kind}"):
-                run.config.update({f"{word}.{kind}": places}, allow_val_change=True)
+            dashboard.log_columns({f"{word}.{kind}": places})
 
 
 def _name(name: str) -> str:

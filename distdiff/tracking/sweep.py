@@ -100,10 +100,10 @@ class SweptJobs:
 
 
 def multirun_of(run_dir: Path) -> Path | None:
-    """The directory of the multirun to which the job in `run_dir` belongs; None for a single run."""
+    """The directory of the multirun to which `run_dir` belongs, or which it is; None for a single run."""
     if run_dir.parent.parent.name == MULTIRUN:
         return run_dir.parent
-    return next((folder for folder in run_dir.parents if SweptJobs(folder).folder.is_dir()), None)
+    return next((folder for folder in (run_dir, *run_dir.parents) if SweptJobs(folder).folder.is_dir()), None)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -78,11 +78,16 @@ class LastingWandbLogger(WandbLogger):
 
     def log_configuration(self, config: DictConfig, row: str | None) -> None:
         """Logs the configuration as flat columns (`columns.py`), and all of it as a file of the run."""
+        self.log_columns(columns(config, row))
         with lasting("the configuration"):
-            self.experiment.config.update(columns(config, row), allow_val_change=True)
             if not self.experiment.disabled:
                 file = Path(self.experiment.dir, CONFIGURATION)
                 file.write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+
+    def log_columns(self, values: Mapping[str, Any]) -> None:
+        """Logs columns of the table of runs. A key that a W&B sweep has set keeps its value."""
+        with lasting("the columns of the configuration"):
+            self.experiment.config.update(dict(values), allow_val_change=True)
 
     def keep(self, row: str, values: Mapping[str, float], seeds: Mapping[str, int]) -> None:
         """Logs the figures of one run of a study's row under hidden keys."""
