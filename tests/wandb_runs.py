@@ -1,6 +1,9 @@
 """Short W&B runs for tests, which see none of the W&B settings of whoever runs the tests."""
 
+import json
 import os
+import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 import wandb
 from conftest import compose
 from lightning.pytorch.loggers import WandbLogger
+from wandb.proto.wandb_internal_pb2 import Record
 
 from distdiff.tracking.loggers import tracked
 
@@ -32,3 +36,37 @@ def track(run_dir: Path, *overrides: str, steps: tuple[int, ...] = (1,)) -> Wand
         for step in steps:
             logger.log_metrics({"loss": step / 2}, step)
     return logger
+
+
+def records(folder: Path) -> Iterator[Record]:
+    """What an offline W&B run holds: LevelDB's log format, records in pieces within blocks of 32 KiB."""
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    data, at, record = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        record += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            yield Record.FromString(record)
+            record = b""
+
+
+def history(folder: Path) -> list[dict]:
+    """The rows that a W&B run logged."""
+    rows = (record.history.item for record in records(folder) if record.HasField("history"))
+    return [{item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in row} for row in rows]
+
+
+def exit_code(folder: Path) -> int:
+    """With which status a W&B run ended; its service may write that a moment after the run was finished."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        codes = [record.exit.exit_code for record in records(folder) if record.HasField("exit")]
+        if codes:
+            return codes[0]
+        time.sleep(0.05)
+    raise AssertionError("the run has not ended")

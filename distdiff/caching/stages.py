@@ -33,7 +33,11 @@ class StageCache:
 
     def has(self, stage: str, ingredients: Mapping[str, Any]) -> bool:
         """Whether `stage` exists for `ingredients`."""
-        return self._folder(stage, ingredients).is_dir()
+        return self.folder(stage, ingredients).is_dir()
+
+    def folder(self, stage: str, ingredients: Mapping[str, Any]) -> Path:
+        """The folder of `stage` for `ingredients`, whether it exists or not."""
+        return self.root / stage / fingerprint(ingredients)
 
     def get(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """The folder of `stage` for `ingredients`. If the stage does not exist yet, `build(folder)` makes its files.
@@ -49,7 +53,7 @@ class StageCache:
 
     def get_together(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path | None], None]) -> Path:
         """Like `get`, but all ranks of a job call `build`; ranks that do not lead call it with None."""
-        ranks, folder = world(), self._folder(stage, ingredients)
+        ranks, folder = world(), self.folder(stage, ingredients)
         if ranks.size == 1:
             return self.get(stage, ingredients, build)
         with self._lock(folder) if ranks.leads else nullcontext():
@@ -62,15 +66,12 @@ class StageCache:
         return folder
 
     def _get(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        folder = self._folder(stage, ingredients)
+        folder = self.folder(stage, ingredients)
         if not folder.is_dir():
             with self._lock(folder):
                 if not folder.is_dir():
                     self._make(folder, ingredients, build)
         return folder
-
-    def _folder(self, stage: str, ingredients: Mapping[str, Any]) -> Path:
-        return self.root / stage / fingerprint(ingredients)
 
     @contextmanager
     def _lock(self, folder: Path) -> Iterator[None]:

@@ -135,6 +135,10 @@ class ClassifierTrainer:
     def fingerprint(self, data: TrainingSet, seed: int) -> str:
         return fingerprint(self.ingredients(data, seed))
 
+    def weights(self, data: TrainingSet, seed: int) -> Path:
+        """The file in the cache with the weights of the classifier that `train_together` returns."""
+        return self.cache.folder(STAGE, self._ingredients_together(data, seed)) / WEIGHTS
+
     def has(self, data: TrainingSet, seed: int) -> bool:
         """Whether the classifier that `train` returns is in the cache."""
         return self.cache.has(STAGE, self.ingredients(data, seed))
@@ -198,7 +202,7 @@ class ClassifierTrainer:
                 f"{ranks.size} ranks needs two images of a batch to normalize it"
             )
 
-        ingredients = self.ingredients(data, seed) | {"ranks": ranks.size}
+        ingredients = self._ingredients_together(data, seed)
         self._check_checkpoint(data, ingredients)
 
         def fill(folder: Path | None) -> None:
@@ -210,6 +214,10 @@ class ClassifierTrainer:
                 save_model(classifier, str(folder / WEIGHTS))
 
         return self._trained(self.cache.get_together(STAGE, ingredients, fill), data)
+
+    def _ingredients_together(self, data: TrainingSet, seed: int) -> dict[str, Any]:
+        ranks = {} if world().size == 1 else {"ranks": world().size}
+        return self.ingredients(data, seed) | ranks
 
     def _trained(self, folder: Path, data: TrainingSet) -> ImageClassifier:
         classifier = self._untrained(data)

@@ -25,6 +25,7 @@ from distdiff.errors import UserError
 from distdiff.keys import TARGET
 from distdiff.option_files.search_path import SearchPath
 from distdiff.ranks.arrangement import device_indices
+from distdiff.tracking.columns import dataset_name
 
 JOBLIB = "hydra_plugins.hydra_joblib_launcher"
 
@@ -78,8 +79,7 @@ class HydraTask:
 
 def say_begun(name: str, config: DictConfig, run_dir: Path) -> None:
     """Says what begins and where, before anything is imported that takes long."""
-    keys = config.get("dataset", {})
-    dataset = keys.get("name") or Path(str(keys.get("hub_id") or keys.get("root") or "")).name
+    dataset = dataset_name(config)
     console.print(f"{name}: {f'dataset {dataset}, ' if dataset else ''}directory {run_dir}")
 
 

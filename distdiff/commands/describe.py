@@ -19,10 +19,11 @@ from distdiff.description.looking import Look, look_over, spread
 from distdiff.description.summary import summarize
 from distdiff.description.text import print_summary
 from distdiff.errors import UserError
+from distdiff.expansion.naming import run_name
 from distdiff.grids import grid
 from distdiff.ranks.world import world
 from distdiff.store.names import safe_name
-from distdiff.tracking.loggers import log_image, tracked
+from distdiff.tracking.loggers import log_images, tracked
 from distdiff.wording import counted
 
 
@@ -53,10 +54,9 @@ def _describe(config: DictConfig, run_dir: Path) -> None:
     (run_dir / "description.json").write_text(f"{text}\n", encoding="utf-8")
     write_pairs(run_dir / "duplicates.csv", duplicates.pairs(), loaded.train.class_names)
     print_summary(summary)
-    with tracked(config, run_dir) as logger:
+    with tracked(config, run_dir, run_name(config)) as logger:
         sheets = _write_grids(read, loaded.train.class_names, run_dir)
-        for sheet in sheets:
-            log_image(logger, f"classes/{sheet.stem}", sheet)
+        log_images(logger, "classes", {sheet.stem: sheet for sheet in sheets})
     console.print(f"description  {run_dir}  ({counted(len(sheets), 'grid')}, duplicates.csv)")
 
 

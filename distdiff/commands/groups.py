@@ -24,7 +24,7 @@ from distdiff.ranks.config import TRAINER
 from distdiff.selection.config import SELECTION
 from distdiff.store.config import EXPORT, check_condition
 from distdiff.study.config import STUDY
-from distdiff.tracking.config import LOGGER
+from distdiff.tracking.config import DASHBOARD, LOGGER
 
 
 def check_dataset(config: DictConfig) -> None:
@@ -47,5 +47,5 @@ GROUPS = (
         EXPANSION,
     ),
     *(CLASSIFIER, AUGMENTATION, OPTIMIZER, TRAIN, CALLBACKS, METRIC, MEASURE, STUDY),
-    *(DESCRIBE, PREVIEW, BENCHMARK, PRETRAIN, EXPORT, TRAINER, LOGGER),
+    *(DESCRIBE, PREVIEW, BENCHMARK, PRETRAIN, EXPORT, TRAINER, LOGGER, DASHBOARD),
 )

@@ -21,7 +21,7 @@ from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.batch_size import batch_size_for
 from distdiff.expansion.estimate import Estimate, mean_size
 from distdiff.expansion.materials import Materials
-from distdiff.expansion.naming import row_name
+from distdiff.expansion.naming import row_name, row_of, run_name
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.strengths import strengths_of
 from distdiff.keys import build
@@ -42,7 +42,7 @@ from distdiff.ranks.world import world
 from distdiff.selection.base import Selection
 from distdiff.store.names import safe_name
 from distdiff.store.options import StorageOptions
-from distdiff.tracking.loggers import log_image, tracked
+from distdiff.tracking.loggers import log_images, tracked
 
 
 def preview(config: DictConfig, run_dir: Path) -> None:
@@ -62,7 +62,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
     positions = spread_over_classes(data.parts[0].labels, config.preview.sources)
     sources = data.parts[0].select(positions)
     strengths, rhos, name = strengths_to_show(config), rhos_to_show(config), row_name(config)
-    with tracked(config, run_dir) as logger:
+    with tracked(config, run_dir, run_name(config), row_of(config)) as logger:
         materials = Assembly(config, cache).materials(data, config.seed, "preview: expand", few=True)
         tiles = draw_tiles(materials, positions.tolist(), strengths, rhos)
         drawn = [tile for rows in tiles for row in rows for tile in row]
@@ -71,7 +71,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
             source = sources.square(position, config.generator.resolution, data.fit)
             sheet = run_dir / sheets[position]
             contact_sheet(source, rows, _title(sources, position, name)).save(sheet)
-            log_image(logger, f"preview/{sheet.stem}", sheet)
+        log_images(logger, "preview", {Path(sheet).stem: run_dir / sheet for sheet in sheets})
         keys = config.expansion
         selection: Selection = build(config.selection)
         factor = selection.factors(keys.factor)[0]  # with a selection, the first round of candidates

@@ -7,14 +7,16 @@ from omegaconf import DictConfig
 
 from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
+from distdiff.expansion.naming import row_of, run_name
 from distdiff.ranks.world import world
 from distdiff.report.curves import scaling_figure
+from distdiff.report.dashboard import show_study
 from distdiff.report.html import write_report
 from distdiff.report.samples import Samples, collect
 from distdiff.report.table import print_results
 from distdiff.study.results import StudyResults
 from distdiff.study.study import Study
-from distdiff.tracking.loggers import log_image, summarize, tracked
+from distdiff.tracking.loggers import log_image, tracked
 
 
 def run(config: DictConfig, run_dir: Path) -> float | None:
@@ -25,21 +27,21 @@ def run(config: DictConfig, run_dir: Path) -> float | None:
     study = Study(config, run_dir)
     plan = study.plan()
     say_enlarged_images(config, plan.pool.parts[0])
-    with tracked(config, run_dir) as logger:
+    with tracked(config, run_dir, run_name(config), row_of(config)) as logger:
         results = study.run(plan, logger)
         if world().leads:
             samples = collect(
                 results, plan.seeds[0].data.parts[0], config.generator.resolution, config.dataset.fit, study.measurer
             )
             _publish(results, samples, config, run_dir, logger)
+            show_study(logger, results, samples)
     return results.objective(config.study.objective)
 
 
 def _publish(results: StudyResults, samples: Samples, config: DictConfig, run_dir: Path, logger: Logger | None) -> None:
     picture, report = run_dir / "samples.png", run_dir / "report.html"
     samples.draw(picture)
-    log_image(logger, "samples", picture)
-    summarize(logger, results.summary())
+    log_image(logger, "samples", picture, caption=f"a column a class; rows: {', '.join(samples.titles)}")
     if results.factors:
         scaling_figure(results).savefig(run_dir / "scaling.svg")
     write_report(results, config, samples, report)

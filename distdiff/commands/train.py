@@ -1,7 +1,7 @@
 """Trains one classifier on real, or real and expanded, images and tests it: distdiff train train.expanded=<dir>."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distdiff.caching.stages import StageCache
+from distdiff.classification.callback_keys import CHECKPOINT
 from distdiff.classification.config import BEST_ON_TEST
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.running import Running
@@ -26,9 +27,12 @@ from distdiff.data.leaks import leak_counts, tell_leaks
 from distdiff.data.readable import readable
 from distdiff.data.splits.carving import check_measurable
 from distdiff.errors import UserError
+from distdiff.expansion.naming import run_name
 from distdiff.ranks.world import world
 from distdiff.store.filtering import RowFilter
+from distdiff.store.lineage import stored_dataset
 from distdiff.store.reading import read_expanded
+from distdiff.tracking.lineage import MODEL, Stored, log_made, log_used
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
 from distdiff.wording import some
 
@@ -51,15 +55,27 @@ def train(config: DictConfig, run_dir: Path) -> float:
         data = data.with_part(images, images.identity)
     running = Running.of(config, splits, run_dir)
     classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(config.paths.cache_dir), running)
-    with tracked(config, run_dir) as logger:
+    with tracked(config, run_dir, run_name(config)) as logger:
         classifier = classifiers.train_together(data, config.seed, "train", stage_logger(logger, "train"))
         if not classifiers.cache.made and (asked := running.asks_for_training()) and world().leads:
             console.print(f"nothing was trained, and {asked} has no effect: the classifier was found in the cache")
         tested = classifiers.test(classifier, test, data.fit)
         summarize(logger, {"accuracy": tested.accuracy, "macro_f1": tested.macro_f1, "num_train": len(data)})
         if world().leads:
+            log_used(logger, *map(stored_dataset, expanded_directories(config)))
+            log_made(logger, *_models(config, classifiers.weights(data, config.seed), running, tested.accuracy))
             _conclude(config, tested, len(data), leak_counts(leaks), run_dir / "results.json")
     return tested.accuracy
+
+
+def _models(config: DictConfig, weights: Path, running: Running, accuracy: float) -> Iterator[Stored]:
+    """The trained weights, and the checkpoints of `callbacks=checkpoint`."""
+    facts = {"accuracy": accuracy, "split": config.train.split, "seed": config.seed}
+    yield Stored(MODEL, f"{run_name(config)}-{weights.parent.name[:8]}", weights.parent, (weights,), facts)
+    if CHECKPOINT in running.callbacks:
+        folder = Path(running.callbacks[CHECKPOINT]["dirpath"] or running.folder / "checkpoints")
+        if files := sorted(folder.glob("*.ckpt")):
+            yield Stored(MODEL, f"{run_name(config)}-checkpoints", folder, tuple(files), facts)
 
 
 def check_classes(expanded: Sequence[LabelledImages], typed: Any, where: RowFilter | None) -> None:

@@ -54,6 +54,7 @@ class TrackExpansion(Callback):
         self._grid_at = -math.inf
         self._window: dict[str, list[float]] = {name: [] for name in ENERGIES}
         self._latest: list[Image.Image] = []
+        self._classes: list[str] = []
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._logged_at = time.perf_counter()
@@ -73,6 +74,7 @@ class TrackExpansion(Callback):
         now = time.perf_counter()
         if now - self._grid_at >= self.grid_every:
             self._latest = [thumbnail(pixels) for pixels in outputs.images[:GRID_IMAGES]]
+            self._classes = [item.class_name for item in batch[: len(self._latest)]]
         if first or now - self._logged_at >= self.every:
             self._log(pl_module.device)
 
@@ -96,7 +98,8 @@ class TrackExpansion(Callback):
         values |= {name: median(window) for name, window in self._window.items() if window}
         self.logger.log_metrics(values, images)
         if self._latest:
-            log_image(self.logger, "samples", grid(self._latest, min(GRID_COLUMNS, len(self._latest))), images)
+            sheet = grid(self._latest, min(GRID_COLUMNS, len(self._latest)))
+            log_image(self.logger, "samples", sheet, images, f"row by row: {', '.join(self._classes)}")
             self._grid_at = now
         self.logger.save()
         self._fresh, self._logged_images, self._logged_at, self._latest = 0, images, now, []

@@ -22,6 +22,7 @@ from distdiff.console.progress import StageProgress, console
 from distdiff.data.datasets import prompts
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_image
+from distdiff.expansion.naming import run_name
 from distdiff.grids import grid
 from distdiff.pretraining.autoencoder import AutoencoderTraining
 from distdiff.pretraining.config import PretrainKeys
@@ -33,6 +34,7 @@ from distdiff.pretraining.randomness import OTHER, RandomBatches, SeedSteps, see
 from distdiff.pretraining.tokenizer import build_tokenizer
 from distdiff.ranks.stopping import StopBetweenBatches, stopping_at_once
 from distdiff.ranks.trainer import build_trainer
+from distdiff.tracking.lineage import MODEL, Stored, log_made
 from distdiff.tracking.loggers import log_image, stage_logger, tracked
 
 REVISION = 1  # increase when a change here changes the trained weights, so that old checkpoints are not used
@@ -53,7 +55,7 @@ def pretrain(config: DictConfig, run_dir: Path) -> Path:
         config.pretrain.image_size = image_size(config, train)
         class_prompts = prompts(config.dataset, train.class_names)
         progress = Progress(config.paths.cache_dir, _ingredients(config, train, validation, class_prompts))
-        with progress.claimed(), tracked(config, run_dir) as logger:
+        with progress.claimed(), tracked(config, run_dir, run_name(config)) as logger:
             return Pretraining(config, run_dir, progress, logger).run(train, validation, class_prompts)
 
 
@@ -135,6 +137,8 @@ class Pretraining:
         card = model_card(config, losses, target, images["train"].shape[0], overrides_of(run_dir))
         (target / "README.md").write_text(card, encoding="utf-8")
         console.print(f"pipeline  {target}")
+        files = sorted(path for pattern in ("*.json", "*/*.json", "*/*.safetensors") for path in target.glob(pattern))
+        log_made(self.logger, Stored(MODEL, f"{run_name(config)}-pipeline", target, tuple(files), losses))
         return target
 
     def _fit(

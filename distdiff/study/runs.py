@@ -71,14 +71,17 @@ class MethodResult:
         """The accuracy under each data seed: the mean over its training seeds."""
         return [fmean(run.accuracy for run in runs) for runs in self.of_seeds()]
 
-    def mean(self, name: str) -> float | None:
-        """The mean over data seeds of the accuracy, of another score, or of the measure called `name`.
+    def seed_means(self, name: str) -> list[float]:
+        """The accuracy, another score or the measure called `name` under each data seed: the mean over its training seeds.
 
-        The value of a data seed is the mean over its training seeds. Seeds without it are left out. The result is None if
-        no seed has one.
+        Seeds without it are left out.
         """
         of_seeds = [[run.figures()[name] for run in runs if name in run.figures()] for runs in self.of_seeds()]
-        values = [fmean(values) for values in of_seeds if values]
+        return [fmean(values) for values in of_seeds if values]
+
+    def mean(self, name: str) -> float | None:
+        """The mean over data seeds of what `seed_means` gives; None if no seed has a value."""
+        values = self.seed_means(name)
         return fmean(values) if values else None
 
     @property

@@ -47,7 +47,7 @@ from distdiff.study.steps import (
 from distdiff.study.table import RunsTable
 from distdiff.study.timing import StageTimer
 from distdiff.study.training import RowTraining
-from distdiff.tracking.loggers import stage_logger
+from distdiff.tracking.loggers import log_row, stage_logger
 
 TEST_JUDGE = "test the judge"
 
@@ -143,7 +143,7 @@ class Study:
             for name, result in results.items():
                 for run in self._runs(self.rows[name], plan, of_seed, made, measurer, whole, logger):
                     result.runs.append(run)
-                    _log_run(logger, name, run)
+                    log_row(logger, name, run.figures(), {"seed": run.seed, "training_seed": run.training_seed})
         with whole.step(TEST_JUDGE), self.timer("measure"):
             judge_accuracy = world().once(lambda: measurer.judge_accuracy(plan.held_out))
         return results, judge_accuracy
@@ -280,9 +280,3 @@ class Study:
         for images in {self.rows[name].images: None for name in of_seed.lacking() if self.rows[name].expands}:
             of_seed.jobs[images].claim()
         return of_seed
-
-
-def _log_run(logger: Logger | None, method: str, run: RunResult) -> None:
-    if logger is not None:
-        seeds = {"seed": run.seed, "training_seed": run.training_seed}
-        logger.log_metrics(seeds | {f"{method}/{name}": value for name, value in run.figures().items()})

@@ -1,11 +1,11 @@
-"""The `logger` keys that every logger has, and the check of the keys and of the environment of `logger=wandb`."""
+"""The `logger` and `dashboard` keys, and the check of the keys and of the environment of `logger=wandb`."""
 
 import os
 from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.keys import TARGET, Group
+from distdiff.keys import TARGET, Group, key
 
 WANDB = "distdiff.tracking.loggers.wandb"
 MODES = ("online", "offline", "disabled")
@@ -14,6 +14,15 @@ MODES = ("online", "offline", "disabled")
 @dataclass
 class LoggerKeys:
     _target_: str | None = None
+
+
+@dataclass
+class DashboardKeys:
+    project: str | None = None  # null: that of W&B's settings, or else distdiff
+    entity: str | None = None  # null: that of W&B's settings, or else of the API key
+    name: str = key()
+    job_type: str | None = None  # shows the runs of this job type alone, such as run, expand, train or sweep
+    save: bool = key()
 
 
 def check_logger(config: DictConfig) -> None:
@@ -44,3 +53,5 @@ LOGGER = Group(
     check=check_logger,
     paths=("dir",),
 )
+
+DASHBOARD = Group("dashboard", DashboardKeys)

@@ -1,9 +1,9 @@
 """The Lightning loggers of the `logger` group: W&B (online or offline), TensorBoard, CSV, or none."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
@@ -14,38 +14,34 @@ from distdiff.errors import Stopped, UserError
 from distdiff.keys import build
 from distdiff.ranks.world import world
 
-# The horizontal axis of a stage's charts is what the stage counts: optimizer steps or images.
-STEP, STEPPED = "trainer/global_step", ("train/*", "expand/*", "autoencoder/*", "denoiser/*")
+if TYPE_CHECKING:
+    from distdiff.tracking.wandb_logger import LastingWandbLogger
 
 
-class LastingWandbLogger(WandbLogger):
-    """A W&B logger that lets the job go on if W&B's service process is gone. `finish` then says how to upload the run."""
+def build_logger(config: DictConfig, run_dir: Path, name: str | None = None, row: str | None = None) -> Logger | None:
+    """The run's logger, which has logged the configuration; None for `logger=none` and on ranks that do not lead.
 
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        with suppress(ConnectionError):
-            super().log_metrics(metrics, step)
-
-    def log_hyperparams(self, params: dict[str, Any]) -> None:
-        with suppress(ConnectionError):
-            super().log_hyperparams(params)
-
-
-def build_logger(config: DictConfig, run_dir: Path) -> Logger | None:
-    """The run's logger, which has logged the configuration; None for `logger=none` and on ranks that do not lead."""
+    W&B calls the run `name`, and shows `row` in the column `method`.
+    """
     if config.logger._target_ is None or not world().leads:
         return None
-    logger = build(config.logger, run_dir, config.command)
-    logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
+    logger = build(config.logger, run_dir, config.command, name)
+    if (dashboard := dashboard_of(logger)) is not None:
+        dashboard.log_configuration(config, row)
+    else:
+        logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
     return logger
 
 
 @contextmanager
-def tracked(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
-    """Yields the run's logger, and ends the logger's run after the block.
+def tracked(
+    config: DictConfig, run_dir: Path, name: str | None = None, row: str | None = None
+) -> Iterator[Logger | None]:
+    """Yields the run's logger (see `build_logger`), and ends the logger's run after the block.
 
     The run counts as failed if an error or a signal ended the block.
     """
-    logger = build_logger(config, run_dir)
+    logger = build_logger(config, run_dir, name, row)
     try:
         yield logger
     except BaseException as error:
@@ -54,40 +50,63 @@ def tracked(config: DictConfig, run_dir: Path) -> Iterator[Logger | None]:
     finish(logger)
 
 
-def stage_logger(logger: Logger | None, prefix: str) -> Logger | bool:
-    """A logger for a stage's trainer, in the same run as `logger`. It puts `prefix/` before the name of every metric.
+def dashboard_of(logger: Logger | None) -> "LastingWandbLogger | None":
+    """The logger, if it has a dashboard with tables and charts of its own: W&B."""
+    return logger if isinstance(logger, WandbLogger) else None
 
-    If `logger` is a CSV logger, the result writes to the folder `metrics/<prefix>` instead. If `logger` is of another
-    kind or None, the result is False.
+
+def stage_logger(logger: Logger | None, place: str) -> Logger | bool:
+    """A logger for the trainer of the stage `place`, in the same run as `logger`.
+
+    TensorBoard puts `<place>/` before the name of every metric, CSV writes to the folder `metrics/<place>`, and W&B charts
+    metrics in the stage's section (`sections.py`). If `logger` is of another kind or None, the result is False.
     """
-    stage: Logger
-    if isinstance(logger, WandbLogger):
-        stage = LastingWandbLogger(experiment=logger.experiment, prefix=prefix)
-    elif isinstance(logger, TensorBoardLogger):
-        stage = TensorBoardLogger(logger.save_dir, name="", version=logger.version, prefix=prefix)
-    elif isinstance(logger, CSVLogger):
-        return CSVLogger(logger.save_dir, name="", version=f"metrics/{prefix}")
-    else:
-        return False
-    stage.LOGGER_JOIN_CHAR = "/"  # dashboards group metrics by the part before the slash
-    return stage
+    if (dashboard := dashboard_of(logger)) is not None:
+        from distdiff.tracking.wandb_logger import StageWandbLogger
+
+        return StageWandbLogger(dashboard, place)
+    if isinstance(logger, TensorBoardLogger):
+        stage = TensorBoardLogger(logger.save_dir, name="", version=logger.version, prefix=place)
+        stage.LOGGER_JOIN_CHAR = "/"  # TensorBoard groups metrics by the part before the slash
+        return stage
+    if isinstance(logger, CSVLogger):
+        return CSVLogger(logger.save_dir, name="", version=f"metrics/{place}")
+    return False
 
 
-def log_image(logger: Logger | None, name: str, picture: Path | Image.Image, step: int | None = None) -> None:
+def log_row(logger: Logger | None, row: str, values: Mapping[str, float], seeds: Mapping[str, int]) -> None:
+    """Logs the figures of one run of a study's row. W&B keeps them under hidden keys."""
+    if (dashboard := dashboard_of(logger)) is not None:
+        dashboard.keep(row, values, seeds)
+    elif logger is not None:
+        logger.log_metrics(dict(seeds) | {f"{row}/{name}": value for name, value in values.items()})
+
+
+def log_image(
+    logger: Logger | None, name: str, picture: Path | Image.Image, step: int | None = None, caption: str = ""
+) -> None:
     """Shows a picture (an image or its file) on the logger's dashboard, if the logger has one."""
     if isinstance(logger, WandbLogger):
-        logger.log_image(name, [str(picture) if isinstance(picture, Path) else picture], step)
+        logger.log_pictures(name, {caption: picture}, step)
     elif isinstance(logger, TensorBoardLogger):
         pixels = np.asarray(picture if isinstance(picture, Image.Image) else Image.open(picture).convert("RGB"))
         behind = f"{logger._prefix}/" if logger._prefix else ""
         logger.experiment.add_image(behind + name, pixels, step, dataformats="HWC")
 
 
-def summarize(logger: Logger | None, values: dict[str, Any]) -> None:
+def log_images(logger: Logger | None, name: str, pictures: Mapping[str, Path]) -> None:
+    """Shows pictures by their captions: on W&B side by side in one chart, on TensorBoard each as `<name>/<caption>`."""
+    if (dashboard := dashboard_of(logger)) is not None:
+        dashboard.log_pictures(name, pictures)
+        return
+    for caption, picture in pictures.items():
+        log_image(logger, f"{name}/{caption}", picture)
+
+
+def summarize(logger: Logger | None, values: Mapping[str, Any]) -> None:
     """Logs a run's final figures, so that a dashboard can compare the runs of a sweep."""
-    if isinstance(logger, WandbLogger):
-        with suppress(ConnectionError):
-            logger.experiment.summary.update(values)
+    if (dashboard := dashboard_of(logger)) is not None:
+        dashboard.summarize(values)
     elif logger is not None:
         logger.log_metrics(values)
         logger.save()
@@ -106,12 +125,12 @@ def finish(logger: Logger | None, exit_status: int = 0) -> None:
         logger.finalize("failed" if exit_status else "success")
 
 
-def csv(run_dir: Path, command: str) -> CSVLogger:
+def csv(run_dir: Path, command: str, name: str | None) -> CSVLogger:
     """A logger that writes metrics as CSV files under the run's directory."""
     return CSVLogger(run_dir, name="", version="metrics")
 
 
-def tensorboard(run_dir: Path, command: str) -> TensorBoardLogger:
+def tensorboard(run_dir: Path, command: str, name: str | None) -> TensorBoardLogger:
     """A logger that writes event files under the run's directory.
 
     Raises `UserError` if the package `tensorboard` is missing.
@@ -125,6 +144,7 @@ def tensorboard(run_dir: Path, command: str) -> TensorBoardLogger:
 def wandb(
     run_dir: Path,
     command: str,
+    title: str | None,
     *,
     project: str | None,
     entity: str | None,
@@ -141,21 +161,25 @@ def wandb(
     save_code: bool | None = None,
     force: bool | None = None,
     dir: str | None = None,
+    log_model: bool = False,
+    log_dataset: bool = False,
     settings: dict,
 ) -> WandbLogger:
-    """A logger with its own W&B run.
+    """A logger with its own W&B run, which is called `title` unless a name is given.
 
     The keys are the arguments of `wandb.init` with the same names. A key that is null has the value that W&B's
-    environment variables and settings files give.
+    environment variables and settings files give. With `log_model` and `log_dataset`, the files of models and of expanded
+    datasets are uploaded; otherwise the run only refers to them.
     """
+    from distdiff.tracking.sections import define_sections
+    from distdiff.tracking.wandb_logger import LastingWandbLogger
     from distdiff.tracking.wandb_run import begin
     from distdiff.tracking.wandb_settings import settings_of
 
     given = {"project": project, "entity": entity, "group": group, "tags": tags, "name": name, "notes": notes}
     given |= {"job_type": job_type, "mode": mode, "id": id, "resume": resume, "resume_from": resume_from}
     given |= {"fork_from": fork_from, "save_code": save_code, "force": force, "dir": dir, "settings": settings}
-    run = begin(run_dir, command, settings_of(given))
-    run.define_metric(STEP)
-    for names in STEPPED:
-        run.define_metric(names, step_metric=STEP)
-    return LastingWandbLogger(experiment=run, save_dir=run_dir)
+    run = begin(run_dir, command, settings_of(given), title)
+    define_sections(run)
+    uploads = {"model": log_model, "dataset": log_dataset}
+    return LastingWandbLogger(run, run_dir, [kind for kind, wanted in uploads.items() if wanted])

@@ -18,6 +18,7 @@ from distdiff.console.output import console
 TABLE, RESULTS = "sweep.csv", "results.json"
 SHOWN = 6  # the number of figures on the console; `sweep.csv` has all figures
 FOLD = "dataset.fold"  # jobs that differ in this key alone are also averaged
+MULTIRUN = "multirun"  # the folder of all multiruns of a command, unless hydra.sweep.dir is another
 UNENDED = "it did not end"
 
 
@@ -96,6 +97,13 @@ class SweptJobs:
     def forget(self) -> None:
         """Removes the records of an earlier multirun in the same directory."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def multirun_of(run_dir: Path) -> Path | None:
+    """The directory of the multirun to which `run_dir` belongs, or which it is; None for a single run."""
+    if run_dir.parent.parent.name == MULTIRUN:
+        return run_dir.parent
+    return next((folder for folder in (run_dir, *run_dir.parents) if SweptJobs(folder).folder.is_dir()), None)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

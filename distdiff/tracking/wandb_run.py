@@ -19,6 +19,7 @@ from wandb.sdk.wandb_run import Run
 from distdiff.console.output import console
 from distdiff.errors import UserError, first_line
 from distdiff.tracking.run_ids import keep_id, kept_id
+from distdiff.tracking.sweep import multirun_of
 from distdiff.tracking.wandb_settings import MOST_CHARACTERS, WITHOUT_SERVER, mode_of_environment
 
 PROJECT = "distdiff"
@@ -27,8 +28,10 @@ FINISH_TIMEOUT = 60.0  # seconds to upload what is left at the end of a run; W&B
 BRANCHING = ("resume_from", "fork_from")
 
 
-def begin(run_dir: Path, command: str, typed: Mapping[str, Any]) -> Run:
+def begin(run_dir: Path, command: str, typed: Mapping[str, Any], title: str | None = None) -> Run:
     """Begins a W&B run with the `typed` settings, or continues the run whose id is kept in `run_dir`.
+
+    Without another name, the run is called `title` or, if that is None, like the run's directory.
 
     The run is online if W&B finds an API key for its server, and offline otherwise. If the server cannot be reached or
     refuses the run, the run is offline too, after one line that says why. Raises `UserError` if `typed` demands a
@@ -40,7 +43,7 @@ def begin(run_dir: Path, command: str, typed: Mapping[str, Any]) -> Run:
     if wandb_setup.singleton().did_environment_change():
         wandb.teardown()  # W&B reads the environment only once
     own = wandb.setup().settings
-    settings = _defaults(run_dir, command, own) | dict(typed) | {"finish_timeout_raises": True}
+    settings = _defaults(run_dir, command, title, own) | dict(typed) | {"finish_timeout_raises": True}
     settings["mode"] = _mode(typed, own)
     _continue(settings, own, run_dir)
     run = _init(settings, own.base_url)
@@ -65,17 +68,19 @@ def end(run: Run, exit_status: int) -> None:
         console.print(f"W&B      offline, to upload it: wandb sync {folder}")
 
 
-def _defaults(run_dir: Path, command: str, own: wandb.Settings) -> dict[str, Any]:
+def _defaults(run_dir: Path, command: str, title: str | None, own: wandb.Settings) -> dict[str, Any]:
     """Our defaults, without the settings that W&B's environment and files give.
 
     All jobs of a multirun share a group, which is named after the multirun's directory. A W&B sweep names its runs
     itself.
     """
-    multirun = run_dir.parent.name if run_dir.parent.parent.name == "multirun" else None
+    multirun = multirun_of(run_dir)
+    group = multirun and multirun.name[:MOST_CHARACTERS]
+    directory = str(run_dir.relative_to(multirun.parent)) if multirun else run_dir.name
     names = {
         "project": PROJECT,
-        "run_group": multirun and multirun[:MOST_CHARACTERS],
-        "run_name": (f"{multirun}/{run_dir.name}" if multirun else run_dir.name)[-MOST_CHARACTERS:],
+        "run_group": group,
+        "run_name": title[:MOST_CHARACTERS] if title else directory[-MOST_CHARACTERS:],
     }
     others = {
         "run_job_type": command,

@@ -33,6 +33,7 @@ SETTINGS = {
     "force": "force",
     "dir": "root_dir",
 }
+OURS = ("log_model", "log_dataset")  # keys that are no settings of W&B
 SECRETS = ("api_key",)
 WITHOUT_SERVER = ("offline", "dryrun", "disabled")
 
@@ -64,7 +65,7 @@ def check_keys(keys: Mapping[str, Any]) -> None:
         elif name == "tags":
             for index, tag in enumerate(value):
                 _check(f"logger.tags[{index}]", tag, {"run_tags": [tag]})
-        else:
+        elif name not in OURS:
             _check_name(name, value)
             _check(f"logger.{name}", value, {SETTINGS[name]: value})
     together = settings_of(keys)

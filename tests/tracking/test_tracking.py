@@ -6,11 +6,9 @@ import json
 import math
 import os
 import signal
-import struct
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 import lightning.pytorch.loggers as lightning_loggers
 import numpy as np
@@ -20,7 +18,7 @@ import torch
 from conftest import compose
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb_runs import exit_code, history, records
 
 from distdiff.commands.configuration import configure_jobs
 from distdiff.commands.expand import expand
@@ -37,40 +35,6 @@ EXPANSION = {"images", "images_per_second", "energy_before", "energy_after", "fa
 @pytest.fixture
 def given(small_run: list[str], image_folder: Path) -> list[str]:
     return [*small_run, "dataset=imagefolder", f"dataset.root={image_folder}", "expansion.batch_size=3"]
-
-
-def records(folder: Path) -> Iterator[Record]:
-    """What an offline W&B run holds: LevelDB's log format, records in pieces within blocks of 32 KiB."""
-    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    data, at, record = path.read_bytes(), 7, b""
-    while at + 7 <= len(data):
-        left = 32768 - at % 32768
-        if left < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
-        record += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last piece
-            yield Record.FromString(record)
-            record = b""
-
-
-def history(folder: Path) -> list[dict]:
-    """The rows that a W&B run logged."""
-    rows = (record.history.item for record in records(folder) if record.HasField("history"))
-    return [{item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in row} for row in rows]
-
-
-def exit_code(folder: Path) -> int:
-    """With which status a W&B run ended; its service may write that a moment after the run was finished."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        codes = [record.exit.exit_code for record in records(folder) if record.HasField("exit")]
-        if codes:
-            return codes[0]
-        time.sleep(0.05)
-    raise AssertionError("the run has not ended")
 
 
 def run(given: list[str], folder: Path, *overrides: str) -> Path:
@@ -95,6 +59,9 @@ def test_an_expansion_is_charted_as_it_goes(given, monkeypatch, tmp_path: Path) 
         assert row["failures"] == "0"
 
 
+CAT = SimpleNamespace(class_name="cat")
+
+
 class Rank:
     """Stands in for the trainer and for the module."""
 
@@ -106,7 +73,9 @@ def test_charts_cost_a_log_at_most_every_few_seconds_and_the_end_is_always_logge
     clock = itertools.count(0, 4)
     monkeypatch.setattr(tracking.time, "perf_counter", lambda: now[0])
     now, logged, pictures = [0], [], []
-    monkeypatch.setattr(tracking, "log_image", lambda _, name, picture, step: pictures.append((step, picture.size)))
+    monkeypatch.setattr(
+        tracking, "log_image", lambda _, name, picture, step, caption: pictures.append((step, picture.size))
+    )
 
     class Logger:
         def log_metrics(self, values, step):
@@ -120,7 +89,7 @@ def test_charts_cost_a_log_at_most_every_few_seconds_and_the_end_is_always_logge
     for number in range(1, 11):
         now[0] = next(clock) + 4
         energies = {"energy_before": [float(number), math.nan]}
-        tracker.on_predict_batch_end(Rank(), Rank(), Synthesized(torch.zeros(2, 3, 200, 100), energies), [None] * 2)
+        tracker.on_predict_batch_end(Rank(), Rank(), Synthesized(torch.zeros(2, 3, 200, 100), energies), [CAT] * 2)
     tracker.on_exception(Rank(), Rank(), KeyboardInterrupt())
     tracker.on_predict_end(Rank(), Rank())
     assert [step for step, _ in logged] == [4, 20, 36, 40]
@@ -134,12 +103,12 @@ def test_wandb_gets_charts_pictures_and_the_end_of_the_run(given, tmp_path: Path
     directory = run(given, tmp_path / "run", "logger=wandb")
     assert exit_code(tmp_path / "run") == 0
     rows = history(tmp_path / "run")
-    steps = [row["trainer/global_step"] for row in rows if "expand/images" in row]
+    steps = [row["Expansion/images"] for row in rows if "Expansion/failures" in row]
     assert steps == [3, 12]  # the first batch, and the end
-    assert {f"expand/{name}" for name in EXPANSION} <= set(rows[0])
-    pictures = [row for row in rows if "expand/samples/count" in row]
-    assert [row["expand/samples/count"] for row in pictures] == [1]
-    (name,) = pictures[0]["expand/samples/filenames"]
+    assert {f"Expansion/{name}" for name in EXPANSION - {"memory_gb"}} | {"System/memory_gb"} <= set(rows[0])
+    pictures = [row for row in rows if "Expansion/samples/count" in row]
+    assert [row["Expansion/samples/captions"] for row in pictures] == [["row by row: cat, cat, cat"]]
+    (name,) = pictures[0]["Expansion/samples/filenames"]
     (path,) = (tmp_path / "run").glob(f"wandb/offline-run-*/files/{name}")
     with Image.open(path) as picture:
         assert picture.size == (3 * 34 - 2, 32)
@@ -148,7 +117,7 @@ def test_wandb_gets_charts_pictures_and_the_end_of_the_run(given, tmp_path: Path
         for r in records(tmp_path / "run")
         if r.HasField("metric")
     }
-    assert axes["expand/*"] == "trainer/global_step"
+    assert axes["Expansion/*"] == "Expansion/images"
     assert len(pyarrow.parquet.read_table(directory / "metadata.parquet")) == 12
 
 
@@ -177,7 +146,7 @@ def test_a_wandb_run_ends_as_failed_where_its_job_is_stopped_or_fails(given, mon
         with pytest.raises(error):
             run(given, tmp_path / name, "logger=wandb", f"expansion.output_dir={tmp_path}/{name}-data")
         assert exit_code(tmp_path / name) == code
-    assert [row["expand/images"] for row in history(tmp_path / "a") if "expand/images" in row] == [3]
+    assert {row["Expansion/images"] for row in history(tmp_path / "a") if "Expansion/images" in row} == {3}
 
 
 def test_a_sweep_is_one_group_with_a_run_a_job_that_holds_its_configuration(given, tmp_path: Path) -> None:
@@ -191,8 +160,7 @@ def test_a_sweep_is_one_group_with_a_run_a_job_that_holds_its_configuration(give
     assert len({run.run_id for run in runs}) == 2
     for job, rho in (("0", 1.0), ("1", 3.0)):
         updates = [u for r in records(sweep / job) if r.HasField("config") for u in r.config.update]
-        (guidance,) = (json.loads(u.value_json) for u in updates if u.key == "guidance")
-        assert guidance["rho"] == rho
+        assert [json.loads(u.value_json) for u in updates if u.key == "guidance.rho"] == [rho]
 
 
 def test_a_studys_charts_are_named_by_method_and_seed(given, tmp_path: Path) -> None:

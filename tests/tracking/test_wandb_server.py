@@ -165,7 +165,7 @@ def test_a_requeued_expansion_continues_its_run_until_the_dataset_is_complete(
     directory = make(given, tmp_path / "second")
     (run,) = server.runs.values()
     assert run.exit_code == 0
-    assert [row["expand/images"] for row in run.history if "expand/images" in row][-1] == 12
+    assert [row["Expansion/images"] for row in run.history if "Expansion/images" in row][-1] == 12
     assert list(directory.glob(".wandb-id*")) == []
     make(given, tmp_path / "third")
     assert len(server.runs) == 2
