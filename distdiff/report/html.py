@@ -19,6 +19,11 @@ from distdiff.study.runs import MethodResult
 from distdiff.wording import counted
 
 VALIDATION = "validation"
+FEATURES = {  # of the values of metrics, by the first of `measure.features`
+    "judge": "in the features of a classifier trained on the dataset's whole training pool",
+    "guide": "in the features that guide",
+    "pixels": "in the pixels of the images",
+}
 MOST_TOLD = 12  # rows whose accuracies the description of a figure tells
 
 
@@ -36,6 +41,7 @@ def write_report(results: StudyResults, config: DictConfig, samples: Samples | N
         comparisons=comparison_rows(results),
         measures=measure_rows(results),
         notes=measure_notes(results),
+        features=FEATURES.get((OmegaConf.select(config, "measure.features") or [""])[0], FEATURES["judge"]),
         figures=figures(results),
         left_out=len(results.rows) - len(shown_rows(results)),
         samples=samples,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import compose_once
 from html_pages import Page
+from omegaconf import OmegaConf
 from study_results import results
 
 from distdiff.report.dots import MOST, accuracy_figure, difference_figure, groups, shown_rows
@@ -51,6 +52,19 @@ def test_a_report_begins_with_the_conclusion_and_the_limits_and_loads_nothing(tm
     assert page.all("table") == [{"class": "sortable"}] * 4  # accuracies, differences, measures, times
     labels = [div["aria-label"] for div in page.all("div") if "scroll" in div.get("class", "")]
     assert len(labels) == len(set(labels)) == 3 + 4
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [(None, "of a classifier"), (["guide", "judge"], "that guide"), (["pixels"], "in the pixels")],
+)
+def test_a_report_says_in_which_features_its_measures_are(features, words: str, tmp_path: Path) -> None:
+    config = compose_once("run", [])
+    if features is not None:
+        OmegaConf.update(config, "measure.features", features, force_add=True)
+    write_report(measured(NUMBERS, "coverage"), config, None, tmp_path / "report.html")
+    text = " ".join((tmp_path / "report.html").read_text().split())
+    assert f"{words}" in text[text.index("Metrics are computed in") :].split(".")[0]
 
 
 def test_limits_say_how_small_a_difference_the_study_can_tell_from_chance() -> None:
@@ -139,6 +153,12 @@ def test_fidelity_and_diversity_are_the_best_known_measures_of_each() -> None:
     assert axes_of(measured(NUMBERS, "kernel_distance", "coverage")) == ("kernel_distance", "coverage")
     assert axes_of(measured(NUMBERS, "frechet_distance")) is None
     assert axes_of(measured(NUMBERS, "coverage")) is None
+    none = measured(NUMBERS, "frechet_distance", "kernel_distance", "diversity")
+    for row in none.rows[1:]:
+        for run in row.runs:
+            run.measures["frechet_distance"] = float("nan")  # as of no images
+    assert axes_of(none) == ("kernel_distance", "diversity")
+    assert "fidelity" in figures(none)
     few = measured(NUMBERS, "frechet_distance", "kernel_distance", "coverage")
     few.rows[1].runs[0].remarks = {"frechet_distance": "from few images"}
     assert axes_of(few) == ("kernel_distance", "coverage")
