@@ -28,7 +28,7 @@ def shown_rows(results: StudyResults) -> list[MethodResult]:
 
 @styled()
 def accuracy_figure(results: StudyResults) -> Figure:
-    """A line for each row: the mean with its 95 % Student t interval, and below it a pale dot for each data seed.
+    """A line for each row: the mean with its 95 % Student t interval, and below it a small dot for each data seed.
 
     A single data seed has no interval. The dashed line is the accuracy of the first of `results.baselines`.
     """
@@ -41,8 +41,8 @@ def accuracy_figure(results: StudyResults) -> Figure:
             [place + BELOW] * len(row.accuracies),
             "o",
             color=SERIES[0],
-            alpha=0.4,
-            markersize=5,
+            alpha=0.7,
+            markersize=4,
             markeredgewidth=0,
         )
         _dot(axes, place, row.mean("accuracy"), mean_interval(row.accuracies), filled=True)

@@ -1,5 +1,6 @@
 """How near the rows' images are to the real ones against how much they vary, with accuracy as colour."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -27,7 +28,7 @@ def axes_of(results: StudyResults) -> tuple[str, str] | None:
     rows = points(results, *FIDELITY, *DIVERSITY, every=False)
 
     def first(names: Sequence[str]) -> str | None:
-        known = [name for name in names if any(row.mean(name) is not None for row in rows)]
+        known = [name for name in names if any(_is_known(row.mean(name)) for row in rows)]
         return min(known, key=lambda name: any(name in row.remarks for row in rows), default=None)
 
     found = first(FIDELITY), first(DIVERSITY)
@@ -40,6 +41,10 @@ def points(results: StudyResults, *names: str, every: bool = True) -> list[Metho
     return [
         row for row in results.rows if judged(row.mean(name) is not None for name in names) and not results.repeats(row)
     ]
+
+
+def _is_known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 @styled()

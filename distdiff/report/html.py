@@ -5,6 +5,7 @@ from pathlib import Path
 from markupsafe import Markup
 from omegaconf import DictConfig, OmegaConf
 
+from distdiff.metrics.config import LEAST_ACCURACY
 from distdiff.report.curves import MOST as MOST_CURVES
 from distdiff.report.curves import scaling_curves, scaling_figure
 from distdiff.report.dots import accuracy_figure, difference_figure, groups, shown_rows
@@ -17,6 +18,12 @@ from distdiff.study.results import StudyResults
 from distdiff.study.runs import MethodResult
 from distdiff.wording import counted
 
+VALIDATION = "validation"
+FEATURES = {  # of the values of metrics, by the first of `measure.features`
+    "judge": "in the features of a classifier trained on the dataset's whole training pool",
+    "guide": "in the features that guide",
+    "pixels": "in the pixels of the images",
+}
 MOST_TOLD = 12  # rows whose accuracies the description of a figure tells
 
 
@@ -34,6 +41,7 @@ def write_report(results: StudyResults, config: DictConfig, samples: Samples | N
         comparisons=comparison_rows(results),
         measures=measure_rows(results),
         notes=measure_notes(results),
+        features=FEATURES.get((OmegaConf.select(config, "measure.features") or [""])[0], FEATURES["judge"]),
         figures=figures(results),
         left_out=len(results.rows) - len(shown_rows(results)),
         samples=samples,
@@ -59,6 +67,13 @@ def limits(results: StudyResults) -> list[str]:
         )
     elif results.comparisons:
         lines.append(f"From {results.design}: nothing is known of how much a repetition would differ.")
+    if results.split == VALIDATION:
+        lines.append("The accuracies are on validation images. For a figure to publish, use study.split=test.")
+    if results.judge_accuracy is not None and results.judge_accuracy < LEAST_ACCURACY:
+        lines.append(
+            f"The judge labels only {results.judge_accuracy:.1%} of the {results.split} images rightly, so the measures of "
+            "the expanded images mean little."
+        )
     if results.leak_sentence():
         lines.append(f"Leaks: {results.leak_sentence()}.")
     return lines

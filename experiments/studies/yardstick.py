@@ -4,7 +4,7 @@
     python experiments/studies/yardstick.py digits_2 --seeds 4 --processes 1
 
 A study takes hours on two cores. Each finished run is a line of `experiments/results/yardstick_<study>.csv`, and the same command
-goes on after a stop. With all runs there, it writes `yardstick_<study>.md` and `.svg` beside the table. Every row is trained
+goes on after a stop. With all runs there, it writes `yardstick_<study>.md` and two figures beside the table. Every row is trained
 with the number of steps that is best for it on validation images; the rows that end in `_best` also choose their network and
 augmentation there. Accuracies are on test images.
 """
@@ -63,11 +63,13 @@ def run(overrides: list[str], log: Path) -> None:
 
 
 def write_page(study: str, said: str) -> None:
-    """Writes what the study printed at its end, and the figure of its report, to `experiments/results/`."""
+    """Writes what the study printed at its end, and the first figures of its report, to `experiments/results/`."""
     report = Path(re.search(r"^report +(.+)$", said, re.MULTILINE).group(1))
     page = (ROOT / report).read_text(encoding="utf-8")
-    svg = page[page.index("<svg") : page.index("</svg>") + len("</svg>")]
-    (RESULTS / f"yardstick_{study}.svg").write_text(svg + "\n", encoding="utf-8")
+    found = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    figures = {"accuracies": f"yardstick_{study}.svg", "differences": f"yardstick_{study}_differences.svg"}
+    for name, svg in zip(figures.values(), found, strict=False):
+        (RESULTS / name).write_text(svg + "\n", encoding="utf-8")
     keys = " ".join([*STUDIES[study], *PROTOCOL])
     text = f"""# {study.replace("_", ", ")} images a class: does expansion help, and does guidance?
 
@@ -82,7 +84,7 @@ with these keys:
 {chr(10).join(conclusions(said))}
 ```
 
-![accuracies and differences](yardstick_{study}.svg)
+{chr(10).join(f"![{words}]({name})" for words, name in figures.items())}
 """
     (RESULTS / f"yardstick_{study}.md").write_text(text, encoding="utf-8")
 

@@ -266,8 +266,8 @@ def test_a_metric_of_ones_own_is_computed_and_shown_wherever_the_others_are(
     assert list(lines["none"]) == [*COLUMNS, *SCORES, *measures]
     assert (float(lines["none"]["mean_label"]), lines["original"]["mean_label"]) == (pytest.approx(mean), "")
     page = (run_dir / "report.html").read_text()
-    assert "<th>mean label ↓</th>" in page
-    assert f"<td>{mean:.3f}</td>" in page
+    assert ">mean label\N{NO-BREAK SPACE}↓</th>" in page
+    assert f">{mean:.3f}</td>" in page
     printed = capsys.readouterr().out
     assert "mean label ↓" in printed
     assert f" {mean:.3f} " in printed

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import compose_once
 from html_pages import Page
+from omegaconf import OmegaConf
 from study_results import results
 
 from distdiff.report.dots import MOST, accuracy_figure, difference_figure, groups, shown_rows
@@ -53,6 +54,19 @@ def test_a_report_begins_with_the_conclusion_and_the_limits_and_loads_nothing(tm
     assert len(labels) == len(set(labels)) == 3 + 4
 
 
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [(None, "of a classifier"), (["guide", "judge"], "that guide"), (["pixels"], "in the pixels")],
+)
+def test_a_report_says_in_which_features_its_measures_are(features, words: str, tmp_path: Path) -> None:
+    config = compose_once("run", [])
+    if features is not None:
+        OmegaConf.update(config, "measure.features", features, force_add=True)
+    write_report(measured(NUMBERS, "coverage"), config, None, tmp_path / "report.html")
+    text = " ".join((tmp_path / "report.html").read_text().split())
+    assert f"{words}" in text[text.index("Metrics are computed in") :].split(".")[0]
+
+
 def test_limits_say_how_small_a_difference_the_study_can_tell_from_chance() -> None:
     found = results(NUMBERS)
     halves = [(each.simultaneous.high - each.simultaneous.low) / 2 for each in found.comparisons.values()]
@@ -60,6 +74,15 @@ def test_limits_say_how_small_a_difference_the_study_can_tell_from_chance() -> N
     assert "From 4 draws of the training images" in limits(found)[1]
     single = results({"original": [0.5], "none": [0.6]}, "none")
     assert limits(single)[1].startswith("From 1 draw of the training images: nothing is known of how much")
+
+
+def test_limits_name_whatever_makes_the_figures_worth_less() -> None:
+    assert len(limits(results(NUMBERS, judge_accuracy=0.9))) == 2
+    doubtful = results(NUMBERS, judge_accuracy=0.3)
+    assert "The judge labels only 30.0% of the test images rightly" in limits(doubtful)[2]
+    chosen = results(NUMBERS)
+    chosen.split = "validation"
+    assert limits(chosen)[2].startswith("The accuracies are on validation images.")
 
 
 def test_names_in_results_are_text_in_every_table_and_figure(tmp_path: Path) -> None:
@@ -114,7 +137,9 @@ def test_differences_are_forest_plots_with_simultaneous_intervals_one_for_each_b
 @pytest.mark.filterwarnings("error")
 def test_a_study_of_one_row_has_no_differences_and_one_of_a_single_seed_no_intervals(tmp_path: Path) -> None:
     assert set(figures(results({"original": [0.5, 0.6]}))) == {"accuracy"}
-    assert "<h2>Differences" not in written(results({"original": [0.5, 0.6]}), tmp_path)
+    alone = written(results({"original": [0.5, 0.6]}), tmp_path)
+    assert "<h2>Differences" not in alone
+    assert "Nothing was compared" in alone
     single = results({"original": [0.5], "none": [0.6]}, "none")
     assert set(figures(single)) == {"accuracy", "differences"}
     assert "From a single data seed there is no interval, so nothing is settled." in written(single, tmp_path)
@@ -128,6 +153,12 @@ def test_fidelity_and_diversity_are_the_best_known_measures_of_each() -> None:
     assert axes_of(measured(NUMBERS, "kernel_distance", "coverage")) == ("kernel_distance", "coverage")
     assert axes_of(measured(NUMBERS, "frechet_distance")) is None
     assert axes_of(measured(NUMBERS, "coverage")) is None
+    none = measured(NUMBERS, "frechet_distance", "kernel_distance", "diversity")
+    for row in none.rows[1:]:
+        for run in row.runs:
+            run.measures["frechet_distance"] = float("nan")  # as of no images
+    assert axes_of(none) == ("kernel_distance", "diversity")
+    assert "fidelity" in figures(none)
     few = measured(NUMBERS, "frechet_distance", "kernel_distance", "coverage")
     few.rows[1].runs[0].remarks = {"frechet_distance": "from few images"}
     assert axes_of(few) == ("kernel_distance", "coverage")
