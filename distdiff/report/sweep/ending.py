@@ -15,10 +15,10 @@ class SweepPage(Conclusion):
     """
 
     def conclude(self, command: str, directory: Path) -> None:
-        jobs = SweptJobs(directory).read()
-        if not any(job.figures or job.error for job in jobs):
-            return
         try:
+            jobs = SweptJobs(directory).read()
+            if not any(job.figures or job.error for job in jobs):
+                return
             from distdiff.report.sweep.page import write_sweep  # imported only now, because it takes a second
 
             console.print(f"page     {write_sweep(command, directory, jobs)}")

@@ -95,11 +95,10 @@ def _sureness(sweep: Sweep, choice: Choice) -> list[str]:
     if not choice.gains:
         if any(each.values == each.unguided for each in choice.compared):
             return []
-        return [
+        missing = (
             "How sure this is cannot be said: the jobs have no unguided row. Add it: 'study.methods=[none,chosen]'."
-            if sweep.command == "run"
-            else "How sure this is cannot be said: jobs of this command have no unguided row."
-        ]
+        )
+        return [missing] if sweep.command == "run" else []
     if len(choice.units) < 2:
         return ["With one data seed, no setting can be told from unguided expansion."]
     found = []
