@@ -12,6 +12,7 @@ SHARED = 5  # neighbours that are found at once, as many as most metrics ask for
 KEPT = 2**21  # distances; fewer between two sets are kept for the other metrics
 BLOCK = 2**22  # distances that are computed at once
 ROUNDING = 1e-7  # relative to the longest vector: the error of distances that are computed with a matrix product
+SAME = 1e-5  # relative to the longest vector; features of one image differ by less, whatever batch it was in
 
 
 def radii(images: Features, num_neighbours: int) -> np.ndarray:
@@ -37,7 +38,10 @@ def nearest(images: Features, others: Features) -> tuple[np.ndarray, np.ndarray]
 
 
 def distance_blocks(images: Features, others: Features) -> Iterator[tuple[slice, np.ndarray]]:
-    """The distances from `images` to `others`, some rows at a time: (which images, their distances (rows, n))."""
+    """The distances from `images` to `others`, some rows at a time: (which images, their distances (rows, n)).
+
+    The distances of images from themselves are exactly zero.
+    """
     if len(images) * len(others) <= KEPT:
         key = ("distances", id(others))
         kept = images.once(key, lambda: (others, euclidean_distances(images.points, others.points)))
@@ -46,7 +50,10 @@ def distance_blocks(images: Features, others: Features) -> Iterator[tuple[slice,
     rows = max(1, BLOCK // len(others))
     for start in range(0, len(images), rows):
         block = slice(start, min(start + rows, len(images)))
-        yield block, euclidean_distances(images.points[block], others.points)
+        distances = euclidean_distances(images.points[block], others.points)
+        if images is others:
+            distances[np.arange(len(distances)), np.arange(block.start, block.stop)] = 0
+        yield block, distances
 
 
 def in_balls(centres: Features, radius: np.ndarray, points: Features) -> Iterator[tuple[slice, np.ndarray]]:

@@ -4,9 +4,7 @@ import numpy as np
 
 from distdiff.keys import Share
 from distdiff.metrics.base import Features, ImageMetric
-from distdiff.metrics.distances import longest, nearest, radii
-
-SAME = 1e-5  # relative to the longest vector; features of one image differ by less, whatever batch it was in
+from distdiff.metrics.distances import SAME, longest, nearest, radii
 
 
 class NearCopies(ImageMetric):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from distdiff.metrics.base import Features, Metric
-from distdiff.metrics.distances import nearest, radii
+from distdiff.metrics.distances import SAME, longest, nearest, radii
 
 
 class NearestReal(Metric):
@@ -13,8 +13,8 @@ class NearestReal(Metric):
 
     The x are real features and the y are generated features. The value is in [0, ∞). It is about 1 for further images
     like the real ones and 0 for copies of them; far above 1, images are unlike all real images. Neither higher nor
-    lower is better. The nearest real image may be of another class. NaN if there are no generated images, or if there
-    are no two different real images.
+    lower is better. The nearest real image may be of another class. NaN if there are no generated images, or if most
+    real images have a copy among the real ones.
 
     >>> import torch
     >>> real = Features(torch.tensor([[0.0], [1.0], [2.0]]), torch.zeros(3), torch.zeros(3))
@@ -30,7 +30,7 @@ class NearestReal(Metric):
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
         unit = float(np.median(radii(real, 1)))
-        if not len(generated) or not unit:
+        if not len(generated) or unit <= SAME * longest(real):
             return np.full(len(counts), np.nan)
         return medians(nearest(generated, real)[1], counts) / unit
 
