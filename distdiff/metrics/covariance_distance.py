@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from distdiff.metrics.base import Features, Metric
 
@@ -64,11 +65,15 @@ class Deviations:
         """The mean (D, D) of the classes' covariances, where image i is `counts[i]` times among the images."""
         weights = np.ones(len(self.kept)) if counts is None else counts[self.kept].astype(np.float64)
         sizes = np.bincount(self.classes, weights)
-        means = _sums(self.deviations * weights[:, None], self.classes, len(sizes)) / sizes[:, None]
-        shares = weights / (sizes - 1)[self.classes] / len(sizes)
-        scaled = self.deviations * np.sqrt(shares)[:, None]
-        off = means * np.sqrt(sizes / (sizes - 1) / len(sizes))[:, None]
-        return scaled.T @ scaled - off.T @ off
+        chosen = np.flatnonzero(weights)
+        classes, weights = self.classes[chosen], torch.as_tensor(weights[chosen])
+        rows = torch.as_tensor(self.deviations[chosen])  # a copy
+        means = torch.zeros(len(sizes), rows.shape[1], dtype=rows.dtype)
+        means.index_add_(0, torch.as_tensor(classes), rows * weights[:, None]).div_(torch.as_tensor(sizes)[:, None])
+        # The sum of squares around the mean of a class is that around any point, less the squared distance to this one.
+        rows.mul_((weights / torch.as_tensor((sizes - 1)[classes] * len(sizes))).sqrt()[:, None])
+        means.mul_(torch.as_tensor(sizes / (sizes - 1) / len(sizes)).sqrt()[:, None])
+        return (rows.T @ rows - means.T @ means).numpy()
 
 
 def _sizes(real: Features, generated: Features, label: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from distdiff.metrics.base import Features, Metric
+from distdiff.metrics.moments import weighted_deviations
 
 INSTEAD = "kernel_distance"  # the metric that leads where this one has a remark
 
@@ -80,13 +81,10 @@ def _distance(points: np.ndarray, counts: np.ndarray, spread: float, root: np.nd
 
     With Gᵀ G as their covariance, the eigenvalues of (R Rᵀ)(Gᵀ G) are the squares of the singular values of G R.
     """
-    chosen = counts > 0
-    weights, points, total = counts[chosen, None], points[chosen], counts.sum()
-    mean = (weights * points).sum(0) / total
-    deviations = np.sqrt(weights / (total - 1)) * (points - mean)
+    mean, deviations, real = *weighted_deviations(points, counts), torch.as_tensor(root)
     if len(deviations) > deviations.shape[1]:
-        inner = root.T @ (deviations.T @ deviations) @ root
+        inner = real.T @ (deviations.T @ deviations) @ real
     else:
-        inner = (product := deviations @ root) @ product.T
-    trace = np.sqrt(np.linalg.eigvalsh(inner).clip(min=0)).sum()
-    return float(mean @ mean + spread + (deviations**2).sum() - 2 * trace)
+        inner = (product := deviations @ real) @ product.T
+    trace = torch.linalg.eigvalsh(inner).clamp(min=0).sqrt().sum()
+    return float(mean @ mean + spread + torch.linalg.vector_norm(deviations) ** 2 - 2 * trace)

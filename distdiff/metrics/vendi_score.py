@@ -1,6 +1,7 @@
 """The Vendi score as a metric."""
 
 import numpy as np
+import torch
 from sklearn.preprocessing import normalize
 
 from distdiff.metrics.base import Features, Metric
@@ -45,22 +46,25 @@ class VendiScore(Metric):
 
 def _scores(directions: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The scores (B,) of resamples of images whose features have the `directions` (n, D)."""
-    size = min(directions.shape)
-    similar = directions @ directions.T if len(directions) == size else None
-    found = []
-    for start in range(0, len(counts), rows := max(1, BLOCK // size**2)):
-        shares = counts[start : start + rows] / counts[start : start + rows].sum(1, keepdims=True)
-        roots = np.sqrt(shares)
+    points, shares = torch.as_tensor(directions), torch.as_tensor(counts / counts.sum(1, keepdims=True))
+    size, found = min(directions.shape), []
+    similar = points @ points.T if len(points) == size else None
+    for part in shares.split(max(1, BLOCK // size**2)):
         if similar is not None:
+            roots = part.sqrt()
             matrices = roots[:, :, None] * similar * roots[:, None, :]
         else:  # the matrix (D, D) has the same eigenvalues, besides zeros
-            matrices = np.stack([(scaled := directions * root[:, None]).T @ scaled for root in roots])
-        found.append(_effective_numbers(np.linalg.eigvalsh(matrices)))
-    return np.concatenate(found)
+            matrices = torch.stack([_second_moment(points, each) for each in part])
+        found.append(_effective_numbers(torch.linalg.eigvalsh(matrices)))
+    return torch.cat(found).numpy()
 
 
-def _effective_numbers(eigenvalues: np.ndarray) -> np.ndarray:
+def _second_moment(points: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    chosen = shares.nonzero()[:, 0]
+    scaled = points[chosen].mul_(shares[chosen].sqrt()[:, None])
+    return scaled.T @ scaled
+
+
+def _effective_numbers(eigenvalues: torch.Tensor) -> torch.Tensor:
     """The exponential of the entropy of each row, of which rounding may have made zeros slightly negative."""
-    shares = eigenvalues.clip(min=0)
-    logarithms = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
-    return np.exp(-(shares * logarithms).sum(-1))
+    return torch.special.entr(eigenvalues.clamp(min=0)).sum(-1).exp()
