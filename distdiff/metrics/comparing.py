@@ -47,7 +47,7 @@ def compare(
     """
     counts = resamples(generated.labels.numpy(), bootstrap) if bootstrap else None
     classes = {}
-    for label in generated.classes if class_names else ():
+    for label in generated.classes if class_names and metrics else ():
         first, second = real.of_class(label), generated.of_class(label)
         if min(len(first), len(second)) > 1:
             known = {name: metric for name, metric in metrics.items() if metric.remark(first, second) is None}
