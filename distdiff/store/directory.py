@@ -197,7 +197,8 @@ class ExpandedDirectory:
 
     def holds(self, contents: Contents) -> bool:
         """Whether the directory is complete and has all images of `contents` except failed samples."""
-        complete = self.manifest()["complete"] and not len(contents.missing(self.settled()))
+        manifest = self.manifest()
+        complete = manifest is not None and manifest["complete"] and not len(contents.missing(self.settled()))
         if complete:
             self.forget_lock()
         return complete
