@@ -15,8 +15,11 @@ from distdiff.caching.fingerprint import fingerprint, plain
 from distdiff.errors import first_line
 from distdiff.locking import LEASE, Timeout, held
 from distdiff.ranks.world import world
+from distdiff.texts import read_json
 from distdiff.writing import writing_to
 
+FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+INGREDIENTS = "ingredients.json"
 ASIDE = re.compile(r"\.([0-9a-f]{16})-.+")  # the name of a stage's temporary folder; the group is the fingerprint
 
 
@@ -38,6 +41,17 @@ class StageCache:
     def folder(self, stage: str, ingredients: Mapping[str, Any]) -> Path:
         """The folder of `stage` for `ingredients`, whether it exists or not."""
         return self.root / stage / fingerprint(ingredients)
+
+    def find(self, stage: str, identity: str) -> tuple[Path, dict[str, Any]] | None:
+        """The folder of `stage` for the ingredients with the fingerprint `identity`, and these; None if there is none.
+
+        An `identity` that is no fingerprint, or ingredients that have another one, are not there either.
+        """
+        folder = self.root / stage / identity
+        if not FINGERPRINT.fullmatch(identity) or not folder.is_dir():
+            return None
+        ingredients = read_json(folder / INGREDIENTS)
+        return (folder, ingredients) if fingerprint(ingredients) == identity else None
 
     def get(self, stage: str, ingredients: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """The folder of `stage` for `ingredients`. If the stage does not exist yet, `build(folder)` makes its files.
@@ -91,7 +105,7 @@ class StageCache:
         try:
             build(aside)
             with self._writing():
-                (aside / "ingredients.json").write_text(json.dumps(plain(ingredients), indent=2), encoding="utf-8")
+                (aside / INGREDIENTS).write_text(json.dumps(plain(ingredients), indent=2), encoding="utf-8")
                 aside.rename(folder)
             self.made += 1
         except SafetensorError as error:  # safetensors raises this when it cannot write

@@ -319,3 +319,14 @@ class ClassifierTrainer:
 
     def _untrained(self, data: TrainingSet) -> ImageClassifier:
         return build(self.recipe.classifier, len(data.parts[0].class_names))
+
+
+def trained_before(identity: str, cache: StageCache) -> ImageClassifier | None:
+    """The classifier in the cache whose `ClassifierTrainer.fingerprint` is `identity`; None if there is none."""
+    found = cache.find(STAGE, identity)
+    if found is None:
+        return None
+    folder, ingredients = found
+    classifier = build(ingredients["recipe"]["classifier"], len(ingredients["class_names"]))
+    load_model(classifier, str(folder / WEIGHTS))
+    return classifier.eval()

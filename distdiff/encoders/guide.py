@@ -11,9 +11,10 @@ import torch
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint_files, plain
+from distdiff.caching.stages import StageCache
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe, adamw_one_cycle, classifier_identity
-from distdiff.classification.training import ClassifierTrainer, TrainingSet
+from distdiff.classification.training import ClassifierTrainer, TrainingSet, trained_before
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.checkpoint import load_checkpoint
 from distdiff.encoders.config import GuideKeys
@@ -95,3 +96,9 @@ def guide_recipe(keys: GuideKeys, options: DictConfig) -> Recipe:
         keys.steps,
         keys.batch_size,
     )
+
+
+def guide_in_cache(identity: str, cache: StageCache) -> GuideEncoder | None:
+    """The guide that was trained with this identity, as the manifest of an expanded dataset names it; None without."""
+    classifier = trained_before(identity, cache)
+    return None if classifier is None else GuideEncoder(classifier)

@@ -1,18 +1,20 @@
-"""The base of metrics. A metric is a number that compares generated with real images by a judge's features."""
+"""The base of metrics. A metric is a number that compares generated with real images by their features."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 
 T = TypeVar("T")
+ANY = (-np.inf, np.inf)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
-    """A judge's view of n images, with features (n, D), true labels (n,) and predicted labels (n,).
+    """A view of n images, with features (n, D), true labels (n,) and the labels (n,) that the judge predicts.
 
     All tensors are on the CPU, even if the judge is on another device.
     """
@@ -20,6 +22,7 @@ class Features:
     features: torch.Tensor
     labels: torch.Tensor
     predicted: torch.Tensor
+    _known: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -28,10 +31,30 @@ class Features:
         """The entries at `positions`, in that order."""
         return Features(self.features[positions], self.labels[positions], self.predicted[positions])
 
+    def of_class(self, label: int) -> "Features":
+        """The entries whose true label is `label`."""
+        return self.once(("of_class", label), lambda: self.select((self.labels == label).nonzero()[:, 0]))
+
+    @property
+    def classes(self) -> list[int]:
+        """The true labels that occur, in ascending order."""
+        return self.once("classes", lambda: self.labels.unique().tolist())
+
+    @property
+    def points(self) -> np.ndarray:
+        """The features as an array (n, D) of float64."""
+        return self.once("points", lambda: self.features.double().numpy())
+
     @property
     def accuracy(self) -> float:
         """The fraction of images whose true label the judge predicts; NaN if there are no images."""
         return float((self.predicted == self.labels).double().mean())
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The result of `compute()`, which is computed once and kept under `key` for as long as these features."""
+        if key not in self._known:
+            self._known[key] = compute()
+        return self._known[key]
 
 
 class Metric(ABC):
@@ -39,30 +62,63 @@ class Metric(ABC):
 
     Each metric is an option of `conf/metric`; the option's keys are the arguments of the metric's `__init__`.
 
-    `needs_labels` says whether the metric compares labels with the judge's predictions. The baseline value of such a
-    metric (`metrics.reference`) is computed on held-out images, since the judge was trained on the labels of the
-    real images.
+    `higher_is_better` is None if neither higher nor lower values are better. `needs_labels` says whether the metric
+    compares labels with the judge's predictions. The baseline value of such a metric (`metrics.reference`) is computed
+    on held-out images, since the judge was trained on the labels of the real images. `limits` are the least and the
+    greatest value that is possible.
     """
 
-    higher_is_better: ClassVar[bool]
+    higher_is_better: ClassVar[bool | None]
     needs_labels: ClassVar[bool] = False
-    _of_real: tuple[Features, Any] | None = None
+    limits: ClassVar[tuple[float, float]] = ANY
 
     @abstractmethod
-    def __call__(self, real: Features, generated: Features) -> float: ...
+    def __call__(self, real: Features, generated: Features) -> float:
+        """The value, which is NaN if these images have none."""
+
+    def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
+        """The values (B,) for B resamples of the generated images, of which `counts` (B, n) says how often each has an image.
+
+        This computes each value anew. A metric whose value follows from numbers that are known for each image or each
+        pair of images overrides it.
+        """
+        chosen = (torch.as_tensor(np.repeat(np.arange(len(row)), row)) for row in counts)
+        return np.array([float(self(real, generated.select(positions))) for positions in chosen])
 
     def remark(self, real: Features, generated: Features) -> str | None:
         """A caution about this metric's value for these images, or None if there is nothing to say.
 
         The remark is one clause without a full stop. It is shown as a footnote to the value, and saved with the value.
+        A value for a single class that would have a remark is left out.
         """
         return None
 
     def of_real(self, real: Features, compute: Callable[[Features], T]) -> T:
-        """The result of `compute(real)`, which is cached until `real` changes.
+        """The result of `compute(real)`, which is computed once.
 
         This saves time when many sets of generated images are compared with the same real images.
         """
-        if self._of_real is None or self._of_real[0] is not real:
-            self._of_real = (real, compute(real))
-        return self._of_real[1]
+        return real.once((self, _name(compute)), lambda: compute(real))
+
+    def of_pair(self, real: Features, generated: Features, compute: Callable[[Features, Features], T]) -> T:
+        """The result of `compute(real, generated)`, which is computed once."""
+        key = (self, _name(compute), id(real))  # `real` is kept beside the result, so that no other has its id
+        return generated.once(key, lambda: (real, compute(real, generated)))[1]
+
+
+class ImageMetric(Metric):
+    """A metric whose value is the mean of one number per generated image."""
+
+    @abstractmethod
+    def of_images(self, real: Features, generated: Features) -> np.ndarray:
+        """The number (n,) of each generated image."""
+
+    def __call__(self, real: Features, generated: Features) -> float:
+        return float(self.of_pair(real, generated, self.of_images).mean()) if len(generated) else float("nan")
+
+    def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
+        return counts @ self.of_pair(real, generated, self.of_images) / counts.sum(1)
+
+
+def _name(compute: Callable[..., Any]) -> str:
+    return f"{compute.__module__}.{compute.__qualname__}"

@@ -8,6 +8,10 @@ from distdiff.classification.config import PRETRAINED
 from distdiff.errors import UserError
 from distdiff.keys import NAME, Group, key
 from distdiff.store.config import check_directories
+from distdiff.wording import some
+
+JUDGE, GUIDE, PIXELS = FEATURES = ("judge", "guide", "pixels")
+TRAINING, HELD_OUT = "training", "held_out"  # the sets of real images with which images are compared
 
 
 @dataclass
@@ -21,6 +25,8 @@ class MeasureKeys:
     expanded: str | None = None
     where: str | None = None  # a condition on the metadata of `expanded`
     metrics: list[str] = key(option_of="metric")
+    features: list[str] = key(choices=FEATURES)
+    bootstrap: int = key(at_least=0, at_most=10**5)  # resamples; more of 10,000 images do not fit into memory
     judge_classifier: str = key(option_of="classifier")
     judge_augmentation: str = key(option_of="augmentation")
     judge_steps: int = key(at_least=1, at_most=10**9)  # beyond, samplers of torch overflow
@@ -32,6 +38,8 @@ LEAST_ACCURACY = 0.6  # of a judge whose measures stand without a remark
 def check(config: DictConfig) -> None:
     """Raises `UserError` if `measure.expanded` is no expanded dataset, or if the judge would see the features that guide."""
     check_directories("measure", "expanded")(config)
+    if not config.measure.features:
+        raise UserError(f"measure.features=[] is not allowed: one or more of {some(FEATURES)}")
     named, judge = config.options.classifier, config.measure.judge_classifier
     guides = [config.encoder[NAME]] if "encoder" in config else []
     if guides and config.encoder.get("checkpoint") is None and (guide := config.encoder.get("guide")):

@@ -1,10 +1,10 @@
 """The coverage metric."""
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from distdiff.keys import PositiveInt
 from distdiff.metrics.base import Features, Metric
+from distdiff.metrics.distances import ROUNDING, in_balls, longest, nearest, radii
 
 
 class Coverage(Metric):
@@ -26,16 +26,19 @@ class Coverage(Metric):
     """
 
     higher_is_better = True
+    limits = (0.0, 1.0)
 
     def __init__(self, *, num_neighbours: PositiveInt) -> None:
         self.num_neighbours = num_neighbours
 
     def __call__(self, real: Features, generated: Features) -> float:
-        radii = self.of_real(real, self._radii)
-        nearest = NearestNeighbors(n_neighbors=1).fit(generated.features.numpy()).kneighbors(real.features.numpy())[0]
-        return float((nearest[:, 0] <= radii).mean())
+        _, distances = nearest(real, generated)
+        return float((distances <= radii(real, self.num_neighbours) + ROUNDING * longest(real, generated)).mean())
 
-    def _radii(self, real: Features) -> np.ndarray:
-        """The distance (N,) from each real image to its k-th nearest real neighbour."""
-        points, num_neighbours = real.features.numpy(), min(self.num_neighbours, len(real) - 1)
-        return NearestNeighbors(n_neighbors=num_neighbours + 1).fit(points).kneighbors(points)[0][:, -1]
+    def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
+        """The neighbourhoods are those of the real images, so only the presence of generated images varies."""
+        present = (counts > 0).T.astype(np.float32)
+        covered = np.zeros(len(counts))
+        for _, inside in in_balls(real, radii(real, self.num_neighbours), generated):
+            covered += (inside.astype(np.float32) @ present > 0.5).sum(0)
+        return covered / len(real)

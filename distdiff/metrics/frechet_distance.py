@@ -1,10 +1,13 @@
 """The Frechet distance as a metric."""
 
+import numpy as np
 import torch
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from distdiff.metrics.base import Features, Metric
+
+INSTEAD = "kernel_distance"  # the metric that leads where this one has a remark
 
 
 class FrechetDistance(Metric):
@@ -30,6 +33,7 @@ class FrechetDistance(Metric):
     """
 
     higher_is_better = False
+    limits = (0.0, np.inf)
 
     def __call__(self, real: Features, generated: Features) -> float:
         metric = self.of_real(real, _seen_real)
@@ -37,13 +41,19 @@ class FrechetDistance(Metric):
         metric.update(generated.features.double(), real=False)
         return float(metric.compute())
 
+    def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
+        """The same distance with the trace of the root of the covariances' product as a sum of singular values."""
+        mean, spread, root = self.of_real(real, _moments)
+        points = generated.points - mean
+        return np.array([_distance(points, row, spread, root) for row in counts])
+
     def remark(self, real: Features, generated: Features) -> str | None:
         images, dimensions = min(len(real), len(generated)), real.features.shape[1]
         if images > dimensions:
             return None
         return (
             f"no more images ({images:,}) than feature dimensions ({dimensions:,}): the covariance is singular and the distance "
-            "biased; compare it only with distances from as many images"
+            f"biased; {INSTEAD} is not, or compare it only with distances from as many images"
         )
 
 
@@ -53,3 +63,30 @@ def _seen_real(real: Features) -> FrechetInceptionDistance:
     metric = FrechetInceptionDistance(feature=identity, reset_real_features=False).set_dtype(torch.float64)
     metric.update(real.features.double(), real=True)
     return metric
+
+
+def _moments(real: Features) -> tuple[np.ndarray, float, np.ndarray]:
+    """The mean (D,), the trace of the covariance Σ, and a root R (D, p) of it, R Rᵀ = Σ, where p ≤ D is Σ's rank or more."""
+    mean = real.points.mean(0)
+    deviations = (real.points - mean) / np.sqrt(len(real) - 1)
+    if len(real) <= deviations.shape[1]:
+        return mean, float((deviations**2).sum()), deviations.T
+    values, vectors = np.linalg.eigh(deviations.T @ deviations)
+    return mean, float((deviations**2).sum()), vectors * np.sqrt(values.clip(min=0))
+
+
+def _distance(points: np.ndarray, counts: np.ndarray, spread: float, root: np.ndarray) -> float:
+    """The distance to `points` (n, D), of which point i counts `counts[i]` times, minus the mean of the real ones.
+
+    With Gᵀ G as their covariance, the eigenvalues of (R Rᵀ)(Gᵀ G) are the squares of the singular values of G R.
+    """
+    chosen = counts > 0
+    weights, points, total = counts[chosen, None], points[chosen], counts.sum()
+    mean = (weights * points).sum(0) / total
+    deviations = np.sqrt(weights / (total - 1)) * (points - mean)
+    if len(deviations) > deviations.shape[1]:
+        inner = root.T @ (deviations.T @ deviations) @ root
+    else:
+        inner = (product := deviations @ root) @ product.T
+    trace = np.sqrt(np.linalg.eigvalsh(inner).clip(min=0)).sum()
+    return float(mean @ mean + spread + (deviations**2).sum() - 2 * trace)

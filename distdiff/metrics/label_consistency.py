@@ -1,9 +1,11 @@
 """The label consistency metric."""
 
-from distdiff.metrics.base import Features, Metric
+import numpy as np
+
+from distdiff.metrics.base import Features, ImageMetric
 
 
-class LabelConsistency(Metric):
+class LabelConsistency(ImageMetric):
     r"""The share of generated images for which the judge predicts the label of the class they were made for.
 
     .. math:: \frac{1}{n} \sum_{i=1}^{n} [\hat y(x_i) = y_i]
@@ -21,6 +23,7 @@ class LabelConsistency(Metric):
 
     higher_is_better = True
     needs_labels = True
+    limits = (0.0, 1.0)
 
-    def __call__(self, real: Features, generated: Features) -> float:
-        return generated.accuracy
+    def of_images(self, real: Features, generated: Features) -> np.ndarray:
+        return (generated.predicted == generated.labels).numpy()

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from distdiff.metrics.base import Features
+from distdiff.metrics.distances import nearest
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Looks:
 
 
 def looks(real: Features, seen: Features) -> Looks:
-    """The looks at the images whose features are `seen`. Of equally near real images, the first is the nearest.
+    """The looks at the images whose features are `seen`.
 
     >>> import torch
     >>> labels = torch.tensor([0, 1])
@@ -35,7 +35,5 @@ def looks(real: Features, seen: Features) -> Looks:
     """
     if not len(seen):
         return Looks(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    points, others = (each.features.double().numpy() for each in (seen, real))
-    nearest = NearestNeighbors(n_neighbors=1).fit(others).kneighbors(points, return_distance=False)[:, 0]
-    distance = np.linalg.norm(points - others[nearest], axis=1)  # zero for a copy, which a matrix product rounds
-    return Looks(seen.predicted.numpy().astype(np.int64), nearest.astype(np.int64), distance)
+    positions, distances = nearest(seen, real)
+    return Looks(seen.predicted.numpy().astype(np.int64), positions.astype(np.int64), distances)

@@ -1,13 +1,16 @@
 """Baseline values of metrics, which result from comparing real images with other real images."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from distdiff.metrics.base import Features, Metric
+from distdiff.metrics.comparing import number
+from distdiff.metrics.frechet_distance import INSTEAD
 
+FRECHET = "frechet_distance"
 SEED = 0
 
 
@@ -45,7 +48,7 @@ def reference(metrics: Mapping[str, Metric], real: Features, held_out: Features 
         return (first, second) if half > 1 else None
 
     pairs = {name: compared(metric) for name, metric in metrics.items()}
-    values = {name: pair and float(metrics[name](*pair)) for name, pair in pairs.items()}
+    values = {name: None if pair is None else number(metrics[name](*pair)) for name, pair in pairs.items()}
     remarked = {name: metrics[name].remark(*pair) for name, pair in pairs.items() if pair is not None}
     return Reference(
         values,
@@ -59,3 +62,18 @@ def remarks(metrics: Mapping[str, Metric], real: Features, generated: Features) 
     """The remark of each metric that has a remark on its value for these images, by the metric's name."""
     made = {name: metric.remark(real, generated) for name, metric in metrics.items()}
     return {name: remark for name, remark in made.items() if remark is not None}
+
+
+def in_order(names: Iterable[str], remarked: Container[str]) -> list[str]:
+    """The metrics in the order in which tables show them.
+
+    Where the Frechet distance has a remark, because there are few images, the kernel distance comes before it.
+
+    >>> in_order(["frechet_distance", "coverage", "kernel_distance"], {"frechet_distance": "few images"})
+    ['kernel_distance', 'frechet_distance', 'coverage']
+    """
+    ordered = list(names)
+    if FRECHET in remarked and FRECHET in ordered and INSTEAD in ordered:
+        ordered.remove(INSTEAD)
+        ordered.insert(ordered.index(FRECHET), INSTEAD)
+    return ordered

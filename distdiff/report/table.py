@@ -1,23 +1,28 @@
 """Results as tables: a study's methods, and an expanded dataset's measures."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.table import Table
 
 from distdiff.console.progress import console
 from distdiff.metrics.base import Metric
+from distdiff.metrics.config import HELD_OUT, TRAINING
+from distdiff.metrics.intervals import LEVEL
 from distdiff.metrics.measuring import Measured
-from distdiff.metrics.reference import Reference
+from distdiff.metrics.reference import Reference, in_order
 from distdiff.study.comparisons import Comparison
 from distdiff.study.results import StudyResults
 from distdiff.study.runs import MethodResult
 from distdiff.study.statistics import Interval
 
 METHOD, NOTHING, P_VALUE = "method", "–", "p"
+FINE = ".4f"  # the form of measures where there is room
 MARK = "*"  # on a figure that has a footnote
-LONG = 14  # characters; a longer title has one word per line
+LONG, NARROW = 14, 8  # characters; a longer title has one word per line; the second is for tables of many columns
+MANY = 8  # columns; a table of more is set closely
+CLOSE = (0, 1, 0, 0)  # the padding of cells in tables of many columns
 ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 
@@ -37,48 +42,96 @@ def print_results(results: StudyResults) -> None:
         console.print(line)
 
 
-def _table(heading: str, titles: list[str], *rows: list[str]) -> Table:
-    table = Table(title=heading, box=box.SIMPLE_HEAD, title_justify="left")
+def _table(heading: str, titles: list[str], *rows: list[str], longest: int = LONG) -> Table:
+    table = Table(
+        title=heading, box=box.SIMPLE_HEAD, title_justify="left", padding=CLOSE if longest == NARROW else (0, 1)
+    )
     for name in titles:
-        words = re.split(r" (?![↑↓])", name) if len(name) > LONG else [name]  # an arrow stays with its word
-        table.add_column("\n".join(words), justify="left" if name == METHOD else "right", no_wrap=True)
+        table.add_column(lines_of(name, longest), justify="left" if name == METHOD else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     return table
 
 
+def lines_of(name: str, longest: int) -> str:
+    """A title with one word per line, if it has more than `longest` characters; an arrow stays with a short word.
+
+    >>> lines_of("images per second ↑", 14), lines_of("near copies ↓", 8), lines_of("diversity ↑", 8)
+    ('images\\nper\\nsecond ↑', 'near\\ncopies ↓', 'diversity\\n↑')
+    """
+    if len(name) <= longest:
+        return name
+    words = re.split(r" (?![↑↓])", name)
+    return "\n".join(word if len(word) <= longest else word.replace(" ", "\n") for word in words)
+
+
 def print_measures(
     measured: Measured, metrics: Mapping[str, Metric], reference: Reference, judge_accuracy: float | None
 ) -> None:
-    """Prints one row per metric, with its value, its baseline value and the real images used for the baseline.
+    """Prints one row per metric, with its value, the interval of this, and its baseline value.
 
-    Any remarks on these values follow the table. If `judge_accuracy` is given, the last line prints this accuracy of
-    the judge, which is the classifier that all metrics rely on.
+    There are further columns for the values against held-out images, for the least and the greatest value of a class,
+    and for the other features. Any remarks on the values follow the table. If `judge_accuracy` is given, the last line
+    prints this accuracy of the judge, which is the classifier that all metrics rely on.
     """
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("metric", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("baseline value", justify="right", no_wrap=True)
-    table.add_column("baseline on")
-    for name, metric in metrics.items():
-        known = reference.values[name]
-        if known is None:
-            images = "too few real images"
-        elif metric.needs_labels:
-            images = f"{reference.num_held_out:,} held-out real images"
-        else:
-            images = f"two halves of the real images, {reference.num_half:,} each"
-        value = marked(f"{measured.values[name]:.4f}", name in measured.remarks)
-        baseline = marked(_number(known, ".4f"), name in reference.remarks)
-        table.add_row(title(name, metric.higher_is_better), value, baseline, images)
+    table = Table(box=box.SIMPLE_HEAD, padding=CLOSE)
+    first, *others = measured.views
+    against = measured.views[first][TRAINING]
+    held_out = measured.views[first].get(HELD_OUT)
+    intervals = [f"{LEVEL:.0%} interval"] if against.intervals else []
+    columns = ["value", *intervals, *(["held-out"] if held_out else []), *(["classes"] if against.classes else [])]
+    for name in ("metric", *columns, *others, "baseline value"):
+        table.add_column(name.replace(" ", "\n"), justify="left" if name == "metric" else "right", no_wrap=True)
+    for name in in_order(metrics, measured.remarks):
+        value = measured.values[name]
+        cells = [_noted_number(value, name in measured.remarks)]
+        cells += [_pair(against.intervals.get(name))] if intervals else []
+        cells += [_number(held_out.values[name], FINE)] if held_out else []
+        cells += [_span([each.values.get(name) for each in against.classes.values()])] if against.classes else []
+        # Predicted labels are the judge's in all features.
+        further = [
+            None if metrics[name].needs_labels else measured.views[view][TRAINING].values[name] for view in others
+        ]
+        cells += [_number(value, FINE) for value in further]
+        cells += [_noted_number(reference.values[name], name in reference.remarks)]
+        table.add_row(title(name, metrics[name].higher_is_better), *cells)
     console.print()
     console.print(table, soft_wrap=False)
+    for line in _baseline_lines(metrics, reference):
+        console.print(line)
     baselines = {f"baseline value of {name}": remark for name, remark in reference.remarks.items()}
     for line in footnotes(measured.remarks | baselines):
         console.print(line)
     if judge_accuracy is not None:
-        held_out = f"{reference.num_held_out:,} held-out real images"
-        console.print(f"The judge labels {judge_accuracy:.1%} of {held_out} rightly.")
+        real = f"{reference.num_held_out:,} held-out real images"
+        console.print(f"The judge labels {judge_accuracy:.1%} of {real} rightly.")
+
+
+def _baseline_lines(metrics: Mapping[str, Metric], reference: Reference) -> list[str]:
+    """Says which real images the baseline values compare; without a sentence for values that are not there."""
+    known = [name for name in metrics if reference.values[name] is not None]
+    of_labels = [name for name in known if metrics[name].needs_labels]
+    lines = []
+    if len(known) > len(of_labels):
+        lines.append(f"Baseline values: two halves of the real images, {reference.num_half:,} each.")
+    if of_labels:
+        names = " and ".join(name.replace("_", " ") for name in of_labels)
+        lines.append(f"Baseline value of {names}: {reference.num_held_out:,} held-out real images.")
+    return lines
+
+
+def _noted_number(value: float | None, has_remark: bool) -> str:
+    return marked(_number(value, FINE), has_remark and value is not None)
+
+
+def _pair(ends: tuple[float, float] | None) -> str:
+    return NOTHING if ends is None else " to ".join(_number(end, FINE) for end in ends)
+
+
+def _span(values: Sequence[float | None]) -> str:
+    """The least and the greatest of the values of classes."""
+    known = [value for value in values if value is not None]
+    return f"{_number(min(known), '.3f')} to {_number(max(known), '.3f')}" if known else NOTHING
 
 
 def marked(text: str, has_remark: bool) -> str:
@@ -141,10 +194,11 @@ def comparison_rows(results: StudyResults) -> list[list[str]]:
 
 def measure_rows(results: StudyResults) -> list[list[str]]:
     """The column titles, then one row for each method that has measures of its own."""
-    titles = [title(name, higher_is_better) for name, higher_is_better in results.measures.items()]
     noted = {name for row in results.rows for name in row.remarks}
+    names = in_order(results.measures, noted)
+    titles = [title(name, results.measures[name]) for name in names]
     rows = [
-        [row.method, *(_noted(row, name, name in noted) for name in results.measures)]
+        [row.method, *(_noted(row, name, name in noted) for name in names)]
         for row in results.rows
         if any(run.measures for run in row.runs) and not results.repeats(row)
     ]
@@ -208,4 +262,11 @@ def _ends(interval: Interval) -> str:
 
 
 def _number(value: float | None, form: str) -> str:
-    return NOTHING if value is None else format(value, form)
+    """The number in the given form, or in two digits and a power of ten if the form would hide it.
+
+    >>> _number(0.25, ".3f"), _number(-0.00042, ".3f"), _number(0.0, ".3f"), _number(None, ".3f")
+    ('0.250', '-4.2e-04', '0.000', '–')
+    """
+    if value is None:
+        return NOTHING
+    return format(value, ".1e" if 0 < abs(value) < 10 ** -int(form[1]) else form)

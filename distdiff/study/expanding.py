@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -20,12 +21,13 @@ from distdiff.store.tables import read_table
 
 @dataclass(frozen=True)
 class Expanded:
-    """An expansion that is made: its images, its directory, its measures and remarks on these."""
+    """An expansion that is made: its images, its directory, its measures, remarks on these, and the values in all views."""
 
     images: LabelledImages
     path: Path
     measures: dict[str, float] = field(default_factory=dict)
     remarks: dict[str, str] = field(default_factory=dict)
+    views: dict[str, Any] = field(default_factory=dict)
 
 
 def read_made(
@@ -48,6 +50,5 @@ def measured(job: ExpansionJob, images: LabelledImages, measurer: Measurer) -> E
     measures["energy_before"] = energies.get("energy_before_median")
     measures["energy_after"] = energies.get("energy_after_median")
     measures["images_per_second"] = ExpandedDirectory(job.path).images_per_second()
-    return Expanded(
-        images, job.path, {name: value for name, value in measures.items() if value is not None}, found.remarks
-    )
+    known = {name: value for name, value in measures.items() if value is not None}
+    return Expanded(images, job.path, known, found.remarks, found.as_dict())

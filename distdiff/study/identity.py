@@ -10,15 +10,26 @@ from distdiff.caching.fingerprint import fingerprint
 from distdiff.classification.config import weights_version
 from distdiff.classification.training import ClassifierTrainer
 from distdiff.expansion.assembly import Assembly
-from distdiff.keys import option_identity
+from distdiff.keys import TARGET, option_identity
+from distdiff.metrics.config import JUDGE
 from distdiff.metrics.judge import JudgeTrainer
 from distdiff.ranks.world import world
 from distdiff.store.options import StorageOptions
+from distdiff.study.measures import OF_EVERY_EXPANSION
 from distdiff.study.plan import SeedPlan, StudyPlan
 from distdiff.study.rows import Row
+from distdiff.study.runs import RunResult
 from distdiff.study.seeds import training_seed
 
 REVISION = 1  # increase when a change in this package changes the results of a run
+MEASURES_REVISION = 1  # increase when a change in `distdiff.metrics` changes the values of metrics
+# What runs of earlier versions were measured by, as a part of their fingerprint. It stays in every fingerprint, so that
+# their lines are found; what a run is measured by is now told by `measured_by`, beside its measures.
+FIRST_METRICS: Mapping[str, Mapping[str, Any]] = {
+    "frechet_distance": {TARGET: "distdiff.metrics.frechet_distance.FrechetDistance"},
+    "label_consistency": {TARGET: "distdiff.metrics.label_consistency.LabelConsistency"},
+    "coverage": {TARGET: "distdiff.metrics.coverage.Coverage", "num_neighbours": 5},
+}
 
 
 @dataclass(frozen=True)
@@ -59,11 +70,37 @@ class RunIdentities:
         }
         if not row.expands:
             return found
-        metrics = {name: option_identity(self.config.options.metric[name]) for name in self.config.measure.metrics}
         return found | {
             "expansion": self.assemblies[row.name].ingredients(of_seed.data, of_seed.seed),
             "factor": row.config.expansion.factor,
             "encoding": asdict(StorageOptions.of(row.config).encoding),
             "judge": self.judges.identity(self.plan.pool),
-            "metrics": metrics,
+            "metrics": FIRST_METRICS,
         }
+
+
+def measured_by(config: DictConfig) -> str:
+    """What identifies the measures of a run, besides its images and the judge."""
+    measure = config.measure
+    return fingerprint(
+        {
+            "revision": MEASURES_REVISION,
+            "metrics": {name: option_identity(config.options.metric[name]) for name in measure.metrics},
+            "features": list(measure.features),
+            "bootstrap": measure.bootstrap,
+        }
+    )
+
+
+def kept_measures(config: DictConfig, run: RunResult) -> dict[str, float]:
+    """The measures of a finished run that are those which the configuration asks for, although others may be missing."""
+    if run.measured_by == measured_by(config):
+        return run.measures
+    options = config.options.metric
+    same = {
+        name
+        for name, identity in FIRST_METRICS.items()
+        if run.measured_by is None and name in config.measure.metrics and option_identity(options[name]) == identity
+    }
+    kept = same | OF_EVERY_EXPANSION.keys() if config.measure.features[0] == JUDGE else OF_EVERY_EXPANSION.keys()
+    return {name: value for name, value in run.measures.items() if name in kept}

@@ -21,11 +21,12 @@ from distdiff.study.runs import SCORES, MethodResult, RunResult
 from distdiff.study.statistics import paired_difference
 from distdiff.wording import some
 
-NOT_COLUMNS = ("scores", "measures", "remarks", "correct")
+NOT_COLUMNS = ("scores", "measures", "remarks", "correct", "views", "measured_by")
 COLUMNS = ["method", *(item.name for item in fields(RunResult) if item.name not in NOT_COLUMNS)]  # of results.csv
 OF_A_RUN = ("seed", "training_seed", "accuracy", "validation_accuracy", "steps", "classifier", "augmentation")
 # The columns of a row in results.json and results.csv besides the measures.
-ROW = {*COLUMNS, *SCORES, "factor", "accuracy_mean", "accuracy_std", "runs", "seeds", "remarks", "judge_accuracy"}
+OF_A_ROW = ("factor", "accuracy_mean", "accuracy_std", "runs", "seeds", "judge_accuracy")
+ROW = {*COLUMNS, *SCORES, *NOT_COLUMNS, *OF_A_ROW}
 OPTIMISTIC = (
     "are those of the best check on these very images (train.selection=best_on_test), as in published protocols: "
     "too high an estimate for new images."
@@ -199,6 +200,7 @@ class StudyResults:
             "num_train": row.runs[0].num_train,
             **{name: row.mean(name) for name in (*self.scores, *self.measures)},
             **({"remarks": row.remarks} if row.remarks else {}),
+            **({"measures": row.views} if row.views else {}),
             **{f"difference_to_{comparison.baseline}": comparison.as_dict() for comparison in of_row},
             "seeds": row.values("seed"),
             "expanded": row.values("expanded"),

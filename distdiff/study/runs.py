@@ -20,7 +20,9 @@ class RunResult:
     was trained, and `validation_accuracy` is None if validation images were not needed. `scores` holds what else was found
     when the classifier was tested, by its name in `SCORES`. `measures` holds the value of each measure that applies to
     the row's images, by the measure's name. `remarks` holds remarks on some of these
-    measures, by the measure's name too. `correct` (n,) says of each test image whether the classifier labels it rightly.
+    measures, by the measure's name too. `views` holds the values of the metrics in all features, against all sets of real
+    images and for each class (`Measured.as_dict`), and `measured_by` says which metrics in which features these are.
+    `correct` (n,) says of each test image whether the classifier labels it rightly.
     """
 
     seed: int
@@ -36,6 +38,8 @@ class RunResult:
     measures: dict[str, float] = field(default_factory=dict)
     remarks: dict[str, str] = field(default_factory=dict)
     correct: np.ndarray | None = None
+    views: dict[str, Any] = field(default_factory=dict)
+    measured_by: str | None = None
 
     def figures(self) -> dict[str, float]:
         """The accuracy, the other scores and the measures, by name."""
@@ -90,6 +94,11 @@ class MethodResult:
         return {name: remark for run in self.runs for name, remark in run.remarks.items()}
 
     @property
+    def views(self) -> dict[str, Any]:
+        """The means over data seeds of the values of the metrics in all features; empty if there are none."""
+        return mean_of([runs[0].views for runs in self.of_seeds() if runs[0].views]) or {}
+
+    @property
     def accuracy_std(self) -> float | None:
         """Sample standard deviation of the accuracy over data seeds; None for a single seed."""
         values = self.accuracies
@@ -108,3 +117,20 @@ class MethodResult:
         if any(each is None for each in known) or len({len(each) for each in known}) != 1:
             return None
         return np.array([[run.correct for run in of_seed] for of_seed in runs])
+
+
+def mean_of(values: list[Any]) -> Any:
+    """The mean of numbers, of each entry of lists and, by name, of mappings. None is left out.
+
+    >>> mean_of([{"coverage": 0.5, "recall": None}, {"coverage": 1.0, "recall": 0.25}, {"coverage": 0.75}])
+    {'coverage': 0.75, 'recall': 0.25}
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    if all(isinstance(value, dict) for value in known):
+        names = dict.fromkeys(name for value in known for name in value)
+        return {name: mean_of([value.get(name) for value in known]) for name in names}
+    if all(isinstance(value, list) for value in known):
+        return [mean_of(list(entries)) for entries in zip(*known, strict=True)]
+    return fmean(known)

@@ -13,6 +13,7 @@ from distdiff.classification.config import BEST_ON_TEST
 from distdiff.classification.loss import class_weights
 from distdiff.classification.running import Running
 from distdiff.classification.training import ClassifierTrainer
+from distdiff.console.progress import console
 from distdiff.console.stages import display
 from distdiff.console.whole import Step, Whole
 from distdiff.data.datasets import load_dataset
@@ -22,12 +23,14 @@ from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.naming import row_name
+from distdiff.metrics.config import GUIDE
 from distdiff.metrics.judge import JudgeTrainer
 from distdiff.metrics.measuring import Measurer, load_metrics
+from distdiff.metrics.views import GuideView
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
 from distdiff.study.expanding import Expanded, measured, read_made
-from distdiff.study.identity import RunIdentities
+from distdiff.study.identity import RunIdentities, kept_measures, measured_by
 from distdiff.study.methods import BASELINES, ORIGINAL, at_factor
 from distdiff.study.plan import SeedPlan, StudyPlan, load_images
 from distdiff.study.results import StudyResults, measures_of
@@ -48,6 +51,7 @@ from distdiff.study.table import RunsTable
 from distdiff.study.timing import StageTimer
 from distdiff.study.training import RowTraining
 from distdiff.tracking.loggers import log_row, stage_logger
+from distdiff.wording import counted
 
 TEST_JUDGE = "test the judge"
 
@@ -66,6 +70,8 @@ class Study:
         build_trainer(config.trainer)  # so that a missing device is reported now, not after the first stage
         self.metrics = load_metrics(config)
         self.measures = measures_of(self.metrics)
+        self.measured_by = measured_by(config)
+        self.unmeasured = 0  # finished runs whose images are gone, and that lack some of the measures
         self.table = RunsTable(config.study.table)
         self.cache = StageCache(config.paths.cache_dir)
         generators = Generators()
@@ -135,7 +141,10 @@ class Study:
         results = {name: MethodResult(name, factor=row.factor) for name, row in self.rows.items()}
         with whole.step("judge"), self.timer("judge"):
             judge = self.judges.train(plan.pool)
-        self.measurer = measurer = Measurer(self.metrics, judge, plan.pool.parts[0], plan.held_out)
+        keys = self.config.measure
+        self.measurer = measurer = Measurer(
+            self.metrics, judge, plan.pool.parts[0], plan.held_out, keys.features, keys.bootstrap
+        )
         for of_seed in plan.seeds:
             if of_seed.lacking():
                 self._train_guide(of_seed, whole)
@@ -144,6 +153,11 @@ class Study:
                 for run in self._runs(self.rows[name], plan, of_seed, made, measurer, whole, logger):
                     result.runs.append(run)
                     log_row(logger, name, run.figures(), {"seed": run.seed, "training_seed": run.training_seed})
+        if self.unmeasured and world().leads:
+            console.print(
+                f"{counted(self.unmeasured, 'run')} of {self.table.path} lack some measures of now, and their images are "
+                "gone: a dash stands for these measures."
+            )
         with whole.step(TEST_JUDGE), self.timer("measure"):
             judge_accuracy = world().once(lambda: measurer.judge_accuracy(plan.held_out))
         return results, judge_accuracy
@@ -168,14 +182,19 @@ class Study:
         (finished,) = self.table.find_all({row.name: of_seed.fingerprints[row.name]}).values()
         finished = [run or now for run, now in zip(of_seed.finished[row.name], finished, strict=True)]
         lacking = [number for number, run in enumerate(finished) if run is None]
-        if not lacking:
-            return finished
+        outdated = [run for run in finished if row.expands and run is not None and run.measured_by != self.measured_by]
         title = f"seed {of_seed.seed}: {row.name}"
         data, expanded = of_seed.data, None
-        if row.expands:
-            if row.images not in made:
-                made[row.images] = self._expanded(row, of_seed, made, title, measurer, whole, logger)
-            expanded = made[row.images]
+        if lacking and row.expands and row.images not in made:
+            made[row.images] = self._expanded(row, of_seed, made, title, measurer, whole, logger)
+        elif outdated and row.images not in made and world().once(of_seed.jobs[row.images].is_done):
+            made[row.images] = self._measured(row, of_seed, title, measurer, whole)
+        expanded = made.get(row.images) if row.expands else None
+        for run in outdated:
+            self._measure_again(run, expanded)
+        if not lacking:
+            return finished
+        if expanded is not None:
             data = data.with_part(expanded.images, expanded.images.identity)
         training = RowTraining(
             row.name, of_seed.seed, data, self.trainers[row.name], plan.held_out, plan.validation, title, logger
@@ -187,11 +206,28 @@ class Study:
         with whole.step(f"{title}: train"):
             for run in training.results(trainer, lacking, self.timer):
                 if expanded is not None:
-                    run.expanded, run.measures, run.remarks = str(expanded.path), expanded.measures, expanded.remarks
+                    self._note(run, expanded)
                 finished[run.training_seed] = run
                 if world().leads:
                     self.table.add(of_seed.fingerprints[row.name][run.training_seed], row.name, run)
         return finished
+
+    def _note(self, run: RunResult, expanded: Expanded) -> None:
+        """Notes of a run where its images are, and their measures."""
+        run.expanded, run.measures, run.remarks = str(expanded.path), expanded.measures, expanded.remarks
+        run.views, run.measured_by = expanded.views, self.measured_by
+
+    def _measure_again(self, run: RunResult, expanded: Expanded | None) -> None:
+        """Brings a finished run, which was measured by other metrics, the measures of now, if its images are still there.
+
+        If they are not, the run keeps those of its measures that would be the same.
+        """
+        if expanded is not None:
+            self._note(run, expanded)
+            return
+        run.measures, run.views = kept_measures(self.config, run), {}
+        run.remarks = {name: words for name, words in run.remarks.items() if name in run.measures}
+        self.unmeasured += 1
 
     def _expanded(
         self,
@@ -209,8 +245,16 @@ class Study:
             with whole.step(f"{title}: expand"), self.timer(f"expand {row.folder}"):
                 maker = of_seed.maker(row, self.rows)
                 maker.run(title, stage_logger(logger, f"expand/{row.folder}/seed{of_seed.seed}"))
+        return self._measured(row, of_seed, title, measurer, whole)
+
+    def _measured(self, row: Row, of_seed: SeedPlan, title: str, measurer: Measurer, whole: Whole) -> Expanded:
+        """Measures the images that a row adds under one data seed, which are made."""
+        job = of_seed.jobs[row.images]
         images = read_made(job, row.folder, measurer.images, self.config, self.run_dir)
         with whole.step(f"{title}: {MEASURE}"), self.timer("measure"):
+            if GUIDE in measurer.features:
+                guide = self.assemblies[row.name].encoders.encoder(of_seed.data, of_seed.seed, title)
+                measurer.guided_by(GuideView(guide, of_seed.data.fit, measurer.judge.device))
             return measured(job, images, measurer)
 
     def _steps(self, plan: StudyPlan) -> Iterator[Step]:

@@ -29,7 +29,8 @@ CODED: Mapping[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {  # co
     **dict.fromkeys(("scores", "measures", "remarks"), (json.dumps, json.loads)),
     "correct": (lambda value: _packed(value), lambda text: _unpacked(text)),
 }
-NAMES = [item.name for item in fields(RunResult)]
+BESIDE_MEASURES = ("views", "measured_by")  # fields of a run that are kept in the column `measures`, beside these
+NAMES = [item.name for item in fields(RunResult) if item.name not in BESIDE_MEASURES]
 COLUMNS = ["method", *NAMES, "fingerprint"]  # a line that is cut off has no whole fingerprint
 
 
@@ -37,7 +38,8 @@ class RunsTable:
     """The CSV file of `study.table`; without one (None), nothing is found and nothing is kept.
 
     A line is a run, whose `fingerprint` says what can change it. Lines of other studies are left alone, as are lines that
-    a crash cut off. `correct` has the labelling of each test image, right or wrong, as bits in base64.
+    a crash cut off. The measures are an object in JSON, which also holds `BESIDE_MEASURES`. `correct` has the labelling of
+    each test image, right or wrong, as bits in base64.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -56,7 +58,10 @@ class RunsTable:
             return
         with writing_to(self.path.parent, KEY), held(self.path.with_name(f".{self.path.name}.lock")):
             if fingerprint not in self._read(self.path):
-                _append(self.path, [method, *(_text(name, getattr(run, name)) for name in NAMES), fingerprint])
+                values = {name: getattr(run, name) for name in NAMES}
+                beside = {name: getattr(run, name) for name in BESIDE_MEASURES}
+                values["measures"] = values["measures"] | {name: value for name, value in beside.items() if value}
+                _append(self.path, [method, *(_text(name, value) for name, value in values.items()), fingerprint])
 
     def _check(self, path: Path) -> None:
         """Makes the folder of the table. Raises `UserError` if the file is no such table."""
@@ -127,7 +132,9 @@ def _run(values: list[str]) -> RunResult | None:
         found = {name: read[name](text) if text else None for name, text in zip(NAMES, values[1:-1], strict=True)}
     except ValueError:
         return None
-    run = RunResult(**found)
+    kept = found["measures"] if isinstance(found["measures"], dict) else {}
+    beside = {name: kept.pop(name) for name in BESIDE_MEASURES if name in kept}
+    run = RunResult(**found, **beside)
     if run.expanded is not None and not (Path(run.expanded) / METADATA).is_file():
         run.expanded = None  # made on another machine, or removed since
     return run

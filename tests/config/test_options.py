@@ -188,7 +188,8 @@ train.steps train.epochs train.budget train.batch_size train.label_smoothing tra
 train.synthetic_probability train.synthetic_weight train.resize
 train.expanded train.where train.selection train.ckpt_path train.split
 callbacks.early_stopping callbacks.checkpoint callbacks.lr_monitor
-measure.expanded measure.where measure.metrics measure.judge_classifier measure.judge_augmentation measure.judge_steps
+measure.bootstrap measure.expanded measure.features measure.where measure.metrics
+measure.judge_classifier measure.judge_augmentation measure.judge_steps
 study.factors study.methods study.rows study.seeds study.training_seeds study.tune_steps study.table study.split study.objective
 study.best study.best.classifiers study.best.augmentations study.best.steps
 trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.precision

@@ -1,0 +1,47 @@
+"""The distance to the nearest real image as a metric."""
+
+import numpy as np
+
+from distdiff.metrics.base import Features, Metric
+from distdiff.metrics.distances import SAME, longest, nearest, radii
+
+
+class NearestReal(Metric):
+    r"""How far generated images are from the nearest real image, in units of the real images' own nearest distances.
+
+    .. math:: \operatorname{median}_j \min_i \|y_j - x_i\| \;/\; \operatorname{median}_i \min_{i' \ne i} \|x_i - x_{i'}\|
+
+    The x are real features and the y are generated features. The value is in [0, ∞). It is about 1 for further images
+    like the real ones and 0 for copies of them; far above 1, images are unlike all real images. Neither higher nor
+    lower is better. The nearest real image may be of another class. NaN if there are no generated images, or if most
+    real images have a copy among the real ones.
+
+    >>> import torch
+    >>> real = Features(torch.tensor([[0.0], [1.0], [2.0]]), torch.zeros(3), torch.zeros(3))
+    >>> NearestReal()(real, Features(torch.tensor([[0.5], [2.25], [1.0]]), torch.zeros(3), torch.zeros(3)))
+    0.25
+    """
+
+    higher_is_better = None
+    limits = (0.0, np.inf)
+
+    def __call__(self, real: Features, generated: Features) -> float:
+        return float(self.resampled(real, generated, np.ones((1, len(generated)), dtype=np.int64))[0])
+
+    def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
+        unit = float(np.median(radii(real, 1)))
+        if not len(generated) or unit <= SAME * longest(real):
+            return np.full(len(counts), np.nan)
+        return medians(nearest(generated, real)[1], counts) / unit
+
+
+def medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The medians (B,) of samples in which value i of `values` (n,) is `counts[b, i]` times.
+
+    >>> medians(np.array([3.0, 1.0, 2.0]), np.array([[1, 1, 1], [2, 0, 0], [0, 1, 1]]))
+    array([2. , 3. , 1.5])
+    """
+    order = np.argsort(values)
+    reached, total = counts[:, order].cumsum(1), counts.sum(1)
+    lower, upper = ((reached > place[:, None]).argmax(1) for place in ((total - 1) // 2, total // 2))
+    return (values[order][lower] + values[order][upper]) / 2
