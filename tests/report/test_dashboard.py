@@ -24,7 +24,7 @@ def study(pipeline_folder: Path, image_folder: Path, tmp_path_factory: pytest.Te
     place = tmp_path_factory.mktemp("study")
     data = ["dataset=imagefolder", f"dataset.root='{image_folder}'", "expansion.batch_size=3", "logger=wandb"]
     keys = [f"study.methods=[{','.join(ROWS)}]", "study.seeds=2", "study.training_seeds=2", "measure.judge_steps=2"]
-    few = ["train.steps=3", "generator.num_steps=3"]
+    keys += ["train.steps=3", "generator.num_steps=3"]
     run_dir = place / "run"
     run_dir.mkdir()
     run_study(
