@@ -6,6 +6,7 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wandb
@@ -55,10 +56,34 @@ def records(folder: Path) -> Iterator[Record]:
             record = b""
 
 
-def history(folder: Path) -> list[dict]:
-    """The rows that a W&B run logged."""
+def history(folder: Path, whole: bool = True) -> list[dict[str, Any]]:
+    """The rows that a W&B run logged; without `whole`, the parts of tables and pictures stand under one key."""
     rows = (record.history.item for record in records(folder) if record.HasField("history"))
-    return [{item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in row} for row in rows]
+    return [
+        {
+            item.key or ("/".join(item.nested_key) if whole else item.nested_key[0]): json.loads(item.value_json)
+            for item in row
+        }
+        for row in rows
+    ]
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    """What a W&B run said of its metrics, by name or beginning (`*`)."""
+    found = (record.metric for record in records(folder) if record.HasField("metric"))
+    return {metric.glob_name or metric.name: metric for metric in found}
+
+
+def columns_of(folder: Path) -> dict[str, Any]:
+    """The configuration of a W&B run."""
+    updates = [u for record in records(folder) if record.HasField("config") for u in record.config.update]
+    return {u.key or "/".join(u.nested_key): json.loads(u.value_json) for u in updates}
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    """The final values of a W&B run."""
+    updates = [u for record in records(folder) if record.HasField("summary") for u in record.summary.update]
+    return {u.key or "/".join(u.nested_key): json.loads(u.value_json) for u in updates}
 
 
 def exit_code(folder: Path) -> int:

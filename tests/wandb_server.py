@@ -28,6 +28,7 @@ class WandbServer:
 
     def __init__(self, refuses: int | None = None) -> None:
         self.runs: dict[str, StoredRun] = {}
+        self.views: list[dict[str, Any]] = []  # the variables of each view that was saved
         self.refuses = refuses
         self._silent, self._closed = threading.Event(), threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Answers", (_Answers,), {"owner": self}))
@@ -67,6 +68,9 @@ class WandbServer:
             project = {"id": "1", "name": given["project"], "entity": _entity()}
             bucket = {"id": "1", "name": given["name"], "displayName": given["displayName"], "config": "{}"}
             return {"upsertBucket": {"bucket": bucket | {"project": project}, "inserted": not known}}
+        if "upsertView" in query:
+            self.views.append(given)
+            return {"upsertView": {"view": {"id": "1", "name": given["name"]}, "inserted": True}}
         if "CreateRunFiles" in query:
             files = [{"name": name, "uploadUrl": f"{self.url}/storage/{name}"} for name in given["files"]]
             return {"createRunFiles": {"runID": "1", "uploadHeaders": [], "files": files}}

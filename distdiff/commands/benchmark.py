@@ -19,7 +19,7 @@ from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
-from distdiff.expansion.naming import row_name, row_of, run_name
+from distdiff.expansion.naming import row_name, run_columns, run_name
 from distdiff.ranks.trainer import trainer_device
 from distdiff.ranks.world import world
 from distdiff.tracking.loggers import log_image, summarize, tracked
@@ -37,7 +37,7 @@ def benchmark(config: DictConfig, run_dir: Path) -> None:
     configs = config[OPTIONS].get(ROWS) or {row_name(config): config}
     cache, generators, contenders = StageCache(config.paths.cache_dir), Generators(), []
     keys = config.benchmark
-    with tracked(config, run_dir, run_name(config), row_of(config)) as logger:
+    with tracked(config, run_dir, run_name(config), run_columns(config)) as logger:
         for name, row in configs.items():
             job = Assembly(row, cache, generators).job(data, config.seed, name)
             contenders.append(Contender(name, overrides[name], row, job, keys.images, run_dir / "images"))

@@ -15,7 +15,7 @@ from distdiff.data.datasets import load_dataset
 from distdiff.data.leaks import leak_counts, tell_leaks
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.job import ExpansionJob
-from distdiff.expansion.naming import row_of, run_name
+from distdiff.expansion.naming import run_columns, run_name
 from distdiff.links import link
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
@@ -41,7 +41,7 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     job = Assembly(config, cache).job(data, config.seed)
     job.claim()
     job.continue_run(run_dir)
-    with tracked(config, run_dir, run_name(config), row_of(config)) as logger:
+    with tracked(config, run_dir, run_name(config), run_columns(config)) as logger:
         lacking = job.run(job.name, stage_logger(logger, "expand"), run_dir)
         if lacking:
             console.print(

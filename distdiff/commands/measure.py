@@ -19,6 +19,7 @@ from distdiff.encoders.base import Encoder
 from distdiff.encoders.config import LITE0
 from distdiff.encoders.guide import guide_in_cache
 from distdiff.errors import UserError
+from distdiff.expansion.naming import run_name
 from distdiff.metrics.config import GUIDE
 from distdiff.metrics.judge import JudgeTrainer
 from distdiff.metrics.measuring import Measurer, load_metrics
@@ -26,7 +27,10 @@ from distdiff.metrics.views import GuideView
 from distdiff.ranks.world import world
 from distdiff.report.table import print_measures
 from distdiff.store.filtering import RowFilter
+from distdiff.store.lineage import stored_dataset
 from distdiff.store.reading import finished_directory, read_expanded
+from distdiff.tracking.lineage import log_used
+from distdiff.tracking.loggers import summarize, tracked
 
 BESIDE = (
     "dataset",
@@ -83,6 +87,10 @@ def measure(config: DictConfig, run_dir: Path) -> dict[str, float | None]:
         path = run_dir / "results.json"
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         print_measures(measured, metrics, reference, judge_accuracy)
+        with tracked(config, run_dir, run_name(config)) as logger:
+            known = {"judge_accuracy": judge_accuracy, **measured.values}
+            summarize(logger, {name: value for name, value in known.items() if value is not None})
+            log_used(logger, stored_dataset(config.measure.expanded))
         console.print(f"results  {path}")
     return measured.values
 

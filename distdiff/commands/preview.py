@@ -21,7 +21,7 @@ from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.batch_size import batch_size_for
 from distdiff.expansion.estimate import Estimate, mean_size
 from distdiff.expansion.materials import Materials
-from distdiff.expansion.naming import row_name, row_of, run_name
+from distdiff.expansion.naming import row_name, run_columns, run_name
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.strengths import strengths_of
 from distdiff.keys import build
@@ -62,7 +62,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
     positions = spread_over_classes(data.parts[0].labels, config.preview.sources)
     sources = data.parts[0].select(positions)
     strengths, rhos, name = strengths_to_show(config), rhos_to_show(config), row_name(config)
-    with tracked(config, run_dir, run_name(config), row_of(config)) as logger:
+    with tracked(config, run_dir, run_name(config), run_columns(config)) as logger:
         materials = Assembly(config, cache).materials(data, config.seed, "preview: expand", few=True)
         tiles = draw_tiles(materials, positions.tolist(), strengths, rhos)
         drawn = [tile for rows in tiles for row in rows for tile in row]

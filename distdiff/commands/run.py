@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
-from distdiff.expansion.naming import row_of, run_name
+from distdiff.expansion.naming import run_columns, run_name
 from distdiff.ranks.world import world
 from distdiff.report.curves import scaling_figure
 from distdiff.report.dashboard import show_study
@@ -27,7 +27,7 @@ def run(config: DictConfig, run_dir: Path) -> float | None:
     study = Study(config, run_dir)
     plan = study.plan()
     say_enlarged_images(config, plan.pool.parts[0])
-    with tracked(config, run_dir, run_name(config), row_of(config)) as logger:
+    with tracked(config, run_dir, run_name(config), run_columns(config)) as logger:
         results = study.run(plan, logger)
         if world().leads:
             samples = collect(

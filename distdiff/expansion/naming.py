@@ -23,9 +23,15 @@ def row_name(config: DictConfig) -> str:
     return name if config.selection.name == ALL else f"{name}{PLUS}{config.selection.name}"
 
 
-def row_of(config: DictConfig) -> str | None:
-    """The row that the configuration of a command describes; None for a command that makes no images."""
-    return row_name(config) if {"method", "guidance", "selection"} <= config.keys() else None
+def run_columns(config: DictConfig) -> dict[str, str | float]:
+    """What a dashboard shows of a run beside its keys: the row that the configuration describes, and the ρ of its guidance.
+
+    Empty for a command that makes no images.
+    """
+    if not {"method", "guidance", "selection"} <= config.keys():
+        return {}
+    rho = config.guidance.get("rho") if config.method.name == IMG2IMG else None
+    return {"method": row_name(config)} | ({} if rho is None else {"rho": rho})
 
 
 def run_name(config: DictConfig) -> str:
@@ -33,9 +39,7 @@ def run_name(config: DictConfig) -> str:
 
     Without a row, the classifier or else the command takes its place.
     """
-    row, rho = row_of(config), None
-    if row is not None and config.method.name == IMG2IMG:
-        rho = config.guidance.get("rho")
-    middle = row or (config.classifier.name if "classifier" in config else config.command)
-    parts = [dataset_name(config), middle, None if rho is None else f"rho{rho:g}", f"seed{config.seed}"]
-    return "-".join(part for part in parts if part)
+    columns = run_columns(config)
+    middle = columns.get("method") or (config.classifier.name if "classifier" in config else config.command)
+    rho = f"rho{columns['rho']:g}" if "rho" in columns else None
+    return "-".join(part for part in (dataset_name(config), middle, rho, f"seed{config.seed}") if part)

@@ -12,15 +12,15 @@ from distdiff.keys import TARGET
 NOT_COLUMNS = ("options", "paths", "logger", "fetch_only")
 
 
-def columns(config: DictConfig, row: str | None = None) -> dict[str, Any]:
-    """The configuration by dotted keys, such as `guidance.rho`, and `row` as the column `method`."""
+def columns(config: DictConfig) -> dict[str, Any]:
+    """The configuration by dotted keys, such as `guidance.rho`."""
     parts = {name: part for name, part in config.items_ex(resolve=False) if name not in NOT_COLUMNS}
     plain = {
         name: OmegaConf.to_container(part, resolve=True) if OmegaConf.is_config(part) else config[name]
         for name, part in parts.items()
     }
     named = {"dataset.name": dataset_name(config)} if "dataset" in config else {}
-    return dict(_flat(plain)) | named | ({"method": row} if row else {})
+    return dict(_flat(plain)) | named
 
 
 def dataset_name(config: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
     from distdiff.tracking.wandb_logger import LastingWandbLogger
 
 
-def build_logger(config: DictConfig, run_dir: Path, name: str | None = None, row: str | None = None) -> Logger | None:
+def build_logger(
+    config: DictConfig, run_dir: Path, name: str | None = None, columns: Mapping[str, Any] = MappingProxyType({})
+) -> Logger | None:
     """The run's logger, which has logged the configuration; None for `logger=none` and on ranks that do not lead.
 
-    W&B calls the run `name`, and shows `row` in the column `method`.
+    W&B calls the run `name`, and shows `columns` beside the configuration.
     """
     if config.logger._target_ is None or not world().leads:
         return None
     logger = build(config.logger, run_dir, config.command, name)
     if (dashboard := dashboard_of(logger)) is not None:
-        dashboard.log_configuration(config, row)
+        dashboard.log_configuration(config, columns)
     else:
         logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
     return logger
@@ -35,13 +38,13 @@ def build_logger(config: DictConfig, run_dir: Path, name: str | None = None, row
 
 @contextmanager
 def tracked(
-    config: DictConfig, run_dir: Path, name: str | None = None, row: str | None = None
+    config: DictConfig, run_dir: Path, name: str | None = None, columns: Mapping[str, Any] = MappingProxyType({})
 ) -> Iterator[Logger | None]:
     """Yields the run's logger (see `build_logger`), and ends the logger's run after the block.
 
     The run counts as failed if an error or a signal ended the block.
     """
-    logger = build_logger(config, run_dir, name, row)
+    logger = build_logger(config, run_dir, name, columns)
     try:
         yield logger
     except BaseException as error:

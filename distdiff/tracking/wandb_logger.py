@@ -76,9 +76,9 @@ class LastingWandbLogger(WandbLogger):
         with suppress(ConnectionError):
             super().log_metrics(metrics, step)
 
-    def log_configuration(self, config: DictConfig, row: str | None) -> None:
-        """Logs the configuration as flat columns (`columns.py`), and all of it as a file of the run."""
-        self.log_columns(columns(config, row))
+    def log_configuration(self, config: DictConfig, more: Mapping[str, Any]) -> None:
+        """Logs the configuration as flat columns (`columns.py`) with `more`, and all of it as a file of the run."""
+        self.log_columns(columns(config) | dict(more))
         with lasting("the configuration"):
             if not self.experiment.disabled:
                 file = Path(self.experiment.dir, CONFIGURATION)

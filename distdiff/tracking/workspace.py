@@ -19,7 +19,7 @@ COLUMNS = (
         "run:jobType",
         "config:dataset.name.value",
         "config:method.value",
-        "config:guidance.rho.value",
+        "config:rho.value",
     ),
     *("config:seed.value", "summary:accuracy", "summary:accuracy_low", "summary:accuracy_high"),
     *("summary:frechet_distance", "summary:label_consistency", "summary:coverage"),
@@ -69,7 +69,7 @@ def build_workspace(entity: str, project: str, name: str, job_type: str | None =
 
 
 def _result(charts: ModuleType) -> list[Any]:
-    rho, accuracy = charts.Config("guidance.rho.value"), charts.SummaryMetric("accuracy")
+    rho, accuracy = charts.Config("rho"), charts.SummaryMetric("accuracy")
     by_setting = [
         ("accuracy_by_setting", "accuracy by setting"),
         ("frechet_distance_by_setting", "Frechet distance by setting"),
