@@ -24,7 +24,7 @@ from distdiff.methods.img2img import Img2ImgSampler
 from distdiff.methods.item import WorkItem
 from distdiff.prototypes.exemplars import Exemplars
 
-RIVALS = ("chamfer", "modes", "deviation", "particles")
+RIVALS = ("chamfer", "modes", "deviation", "particles", "feedback", "gif")
 IN_CLASS = 2  # real images of a class
 
 

@@ -60,9 +60,10 @@ class GuidedBatch:
         """The energies E(φ(D(ẑ0)), t), (B,), where D is the decoder and t each sample's target, not a timestep."""
         return self.image_energy(self.denoiser.decode(clean), self.targets)
 
-    def features(self, clean: torch.Tensor) -> torch.Tensor:
-        """φ(D(ẑ0)), unit vectors (B, D)."""
-        return self.image_energy.features(self.denoiser.decode(clean))
+    def raw_features(self, clean: torch.Tensor) -> torch.Tensor:
+        """The encoder's features (B, D) of D(ẑ0) before they are normalised; φ(D(ẑ0)) are the normalised ones."""
+        images = self.denoiser.decode(clean)
+        return self.image_energy.encoder.features(images.to(self.image_energy.energy.dtype))
 
     @torch.no_grad()
     def energy_at_first(self, clean: torch.Tensor, index: int) -> torch.Tensor | None:

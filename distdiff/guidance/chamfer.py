@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from distdiff.energy.base import PlannedImage
 from distdiff.guidance.batch import Aims, GuidedBatch
@@ -63,7 +64,8 @@ class Chamfer(RelativeSteps):
         others = self.real.others(image, seed, self.num_exemplars)
         return others[(self.real.rank(image, seed) + image.copy) % len(others)]
 
-    def objective(self, features: torch.Tensor, batch: GuidedBatch) -> torch.Tensor:
+    def objective(self, raw: torch.Tensor, batch: GuidedBatch) -> torch.Tensor:
+        features = F.normalize(raw, dim=1)
         real, there = self.real.features.to(features), batch.aims[:, 1:] >= 0
         apart = (features[:, None] - real[batch.aims[:, 1:].clamp(min=0)]).square().sum(-1)  # (B, Y)
         fidelity = apart.masked_fill(~there, torch.inf).amin(1)

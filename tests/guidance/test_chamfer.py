@@ -69,7 +69,7 @@ def test_a_step_has_the_length_of_rho_and_goes_down_the_slope(bench: RealBench) 
 
     def objective(latents: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return method.objective(batch.features(bench.clean(latents)), batch)
+            return method.objective(batch.raw_features(bench.clean(latents)), batch)
 
     slopes = []
     for seed in range(3):

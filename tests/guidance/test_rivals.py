@@ -12,8 +12,8 @@ from distdiff.guidance.schedule import StepSchedule
 
 # One scheduler of each kind, and each kind of output of a network.
 KINDS = (("sd", "ddim"), ("sd", "euler"), ("sd", "unipc"), ("sd_v", "dpmpp_2m"), ("sd3", "flow_euler"), ("lcm", "lcm"))
-TOGETHER = ("particles",)  # whose copies of a source depend on each other
-WITH_GRADIENTS = ("chamfer",)  # of a function of the features
+TOGETHER = ("particles", "gif")  # whose copies of a source depend on each other
+WITH_GRADIENTS = ("chamfer", "feedback")  # of a function of the features
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def encoder() -> GuideEncoder:
 
 @pytest.mark.parametrize(("family", "scheduler"), KINDS)
 def test_every_rival_guides_every_kind_of_model_and_none_of_it_is_left_at_rho_zero(encoder, family, scheduler) -> None:
-    """Each image moves; with ρ = 0, each image is that of no guidance, multistep states and random streams included."""
+    """Each image moves; with ρ = 0 (ε = 0), each image is that of no guidance, multistep states and random streams included."""
     pipeline = FAMILIES[family]()
     plain = sampler(pipeline, scheduler, encoder, "none")(items(2))
     for name in RIVALS:
@@ -32,7 +32,9 @@ def test_every_rival_guides_every_kind_of_model_and_none_of_it_is_left_at_rho_ze
         assert torch.isfinite(made.images).all(), name
         assert all(made.columns["gradient_finite"]), name
         assert ((made.images - plain.images).abs().amax((1, 2, 3)) > 1e-4).all(), name
-        off = sampler(pipeline, scheduler, encoder, name, rho=0.0)(items(2))
+        off = sampler(pipeline, scheduler, encoder, name, **({"epsilon": 0.0} if name == "gif" else {"rho": 0.0}))(
+            items(2)
+        )
         torch.testing.assert_close(off.images, plain.images, atol=1e-5, rtol=0, msg=name)
         assert torch.isfinite(torch.tensor(made.columns["energy_before"])).all(), name
 
@@ -56,7 +58,7 @@ def test_batch_size_and_order_change_no_image_of_a_rival(encoder, name: str) -> 
 def test_latents_and_energies_of_a_rival_stay_in_float32(dtype: torch.dtype) -> None:
     bench = RealBench(dtype=dtype)
     for name in RIVALS:
-        latents, energies = bench.step(bench.rival(name, start_step=4))
+        latents, energies = bench.step(bench.rival(name, **({} if name == "gif" else {"start_step": 4})))
         assert (latents.dtype, energies.dtype) == (torch.float32, torch.float32), name
         assert torch.isfinite(latents).all(), name
 
