@@ -10,8 +10,8 @@ from distdiff.encoders.guide import GuideEncoder
 from distdiff.errors import UserError
 from distdiff.guidance.schedule import StepSchedule
 
-# One scheduler of each kind, and each kind of output of a network.
-KINDS = (("sd", "ddim"), ("sd", "euler"), ("sd", "unipc"), ("sd_v", "dpmpp_2m"), ("sd3", "flow_euler"), ("lcm", "lcm"))
+# Each kind of output of a network, and schedulers with several steps of memory, with noise of their own and with scales.
+KINDS = (("sd", "unipc"), ("sd_v", "euler"), ("sd3", "flow_euler"), ("lcm", "lcm"))
 TOGETHER = ("particles", "gif")  # whose copies of a source depend on each other
 WITH_GRADIENTS = ("chamfer", "feedback")  # of a function of the features
 
@@ -26,15 +26,15 @@ def encoder() -> GuideEncoder:
 def test_every_rival_guides_every_kind_of_model_and_none_of_it_is_left_at_rho_zero(encoder, family, scheduler) -> None:
     """Each image moves; with ρ = 0 (ε = 0), each image is that of no guidance, multistep states and random streams included."""
     pipeline = FAMILIES[family]()
-    plain = sampler(pipeline, scheduler, encoder, "none")(items(2))
+    copies = items(2, labels=1)
+    plain = sampler(pipeline, scheduler, encoder, "none")(copies)
     for name in RIVALS:
-        made = sampler(pipeline, scheduler, encoder, name)(items(2))
+        made = sampler(pipeline, scheduler, encoder, name)(copies)
         assert torch.isfinite(made.images).all(), name
         assert all(made.columns["gradient_finite"]), name
         assert ((made.images - plain.images).abs().amax((1, 2, 3)) > 1e-4).all(), name
-        off = sampler(pipeline, scheduler, encoder, name, **({"epsilon": 0.0} if name == "gif" else {"rho": 0.0}))(
-            items(2)
-        )
+        strength = "epsilon" if name == "gif" else "rho"
+        off = sampler(pipeline, scheduler, encoder, name, **{strength: 0.0})(copies)
         torch.testing.assert_close(off.images, plain.images, atol=1e-5, rtol=0, msg=name)
         assert torch.isfinite(torch.tensor(made.columns["energy_before"])).all(), name
 
@@ -45,10 +45,10 @@ def test_batch_size_and_order_change_no_image_of_a_rival(encoder, name: str) -> 
 
     Copies that are made together are tested with the method that makes them.
     """
-    make = sampler(FAMILIES["sd"]().to(torch.float64), "ddim", encoder, name)
+    make = sampler(FAMILIES["sd"]().to(torch.float64), "ddim", encoder, name, num_steps=3)
     of = items(4)
     together = make(of)
-    for place in (0, 3, 7):
+    for place in (0, 7):
         torch.testing.assert_close(make([of[place]]).images, together.images[[place]], atol=1e-8, rtol=0)
     order = [5, 2, 7, 0, 1, 6, 4, 3]
     torch.testing.assert_close(make([of[i] for i in order]).images, together.images[order], atol=1e-8, rtol=0)
