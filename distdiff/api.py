@@ -3,8 +3,9 @@
 import difflib
 import inspect
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,12 @@ from distdiff.generator import config as generator_keys
 from distdiff.generator import pipelines
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.latents import Latents
 from distdiff.generator.precision import ON_CPU
 from distdiff.guidance.base import Guidance
+from distdiff.guidance.config import REAL_FEATURES, REAL_LATENTS
+from distdiff.guidance.config import needs_of as guidance_needs_of
+from distdiff.guidance.real import RealFeatures, RealLatents
 from distdiff.keys import NAME, TARGET, build
 from distdiff.keys.suggesting import in_quotes
 from distdiff.methods.base import Method
@@ -166,7 +171,11 @@ class ImageExpander:
             own = _keys_of("energy", energy, keys)
             energy = _energy(load_option("energy", energy, **own), brought, generator.latent_dtype)
             keys = {name: value for name, value in keys.items() if name not in own}
-        self.guidance, keys = _made("guidance", guidance, keys, take_all=True)
+        self.guidance, group_size = _guidance(guidance, keys, exemplars)
+        if group_size is not None and "guidance" in inspect.signature(self.method.synthesizer).parameters:
+            self.method = copy(self.method)
+            self.method.group_size = group_size
+        self._exemplars = exemplars and exemplars.to("cpu", generator.latent_dtype)
         # Copies: the user's own objects keep their device and precision.
         encoder, energy = deepcopy(encoder).to(generator.latent_dtype), deepcopy(energy)
         self.energy = ImageEnergy(encoder, energy).to(generator.device)
@@ -227,13 +236,27 @@ class ImageExpander:
     def _synthesizer(self, images: LabelledImages, seed: int) -> Synthesizer:
         """The method's synthesizer, built from the materials that the method asks for."""
         size = self.generator.resolution
+
+        @cache
+        def latents() -> Latents:
+            return self.generator.encode_all(images.stream(size, "crop"))
+
+        def guidance() -> Guidance:
+            if isinstance(self.guidance, Guidance):
+                return self.guidance
+            real = {
+                REAL_FEATURES: lambda: RealFeatures(self._exemplars),
+                REAL_LATENTS: lambda: RealLatents(latents(), images.labels, images.keys),
+            }
+            return build(self.guidance, *(real[need]() for need in guidance_needs_of(self.guidance)))
+
         materials: dict[str, Callable[[], Any]] = {
             "seed": lambda: seed,
             "squares": lambda: images.squares(size, "crop", keep=False),
             "generator": lambda: self.generator,
             "prompts": lambda: self.prompts,
-            "latents": lambda: self.generator.encode_all(images.stream(size, "crop")),
-            "guidance": lambda: self.guidance,
+            "latents": latents,
+            "guidance": guidance,
             "image_energy": lambda: self.energy,
             "policy": lambda: build(self._policy),
         }
@@ -278,6 +301,26 @@ def _made(group: str, option: Any, keys: dict[str, Any], take_all: bool = False)
     own = keys if take_all else _keys_of(group, option, keys)
     made = build(load_option(group, option, **own))
     return made, {name: value for name, value in keys.items() if name not in own}
+
+
+def _guidance(
+    guidance: str | Guidance, keys: dict[str, Any], exemplars: Exemplars | None
+) -> tuple[Guidance | DictConfig, int | None]:
+    """The guidance method, and how many copies of a source it makes together (None: each alone).
+
+    A named method that needs the real images is returned as its option's keys, because they are known only when the
+    expander is called. Raises `UserError` for features of real images that the method needs and nobody gave.
+    """
+    if not isinstance(guidance, str):
+        found, _ = _made("guidance", guidance, keys, take_all=True)
+        return found, getattr(found, "group_size", None)
+    option = load_option("guidance", guidance, **keys)
+    needs = guidance_needs_of(option)
+    if REAL_FEATURES in needs and exemplars is None:
+        raise UserError(
+            f"guidance={guidance} needs exemplars: exemplars=distdiff.fit_exemplars(images, encoder, resolution)"
+        )
+    return option if needs else build(option), option.get("group_size")
 
 
 def _policy(name: str) -> DictConfig:

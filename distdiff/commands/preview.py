@@ -25,6 +25,7 @@ from distdiff.expansion.naming import row_name, run_columns, run_name
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.strengths import strengths_of
 from distdiff.keys import build
+from distdiff.methods.building import build_method
 from distdiff.methods.config import reads_strength
 from distdiff.methods.item import WorkItem
 from distdiff.preview.sheet import contact_sheet
@@ -76,7 +77,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
         selection: Selection = build(config.selection)
         factor = selection.factors(keys.factor)[0]  # with a selection, the first round of candidates
         plan = ExpansionPlan(
-            data.parts[0], factor, keys.strength, config.seed, balance=keys.balance, method=build(config.method)
+            data.parts[0], factor, keys.strength, config.seed, balance=keys.balance, method=build_method(config)
         )
         speed = measure_speed(materials, positions, plan)
         total = len(plan)

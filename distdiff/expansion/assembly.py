@@ -25,7 +25,7 @@ from distdiff.expansion.selecting import SelectingJob
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.precision import ON_CPU, resolved_dtype
 from distdiff.keys import build, option_identity
-from distdiff.methods.base import Method
+from distdiff.methods.building import build_method
 from distdiff.methods.config import LATENTS, POLICY, needs_of
 from distdiff.methods.synthesis import Synthesizer
 from distdiff.prototypes.fitting import prototype_identity
@@ -56,7 +56,7 @@ class Assembly:
         name follows from the keys. In the place of `name`, a study's `expansion.output_dir` has `folder`.
         """
         name = row_name(self.config) if name is None else name
-        method: Method = build(self.config.method)
+        method = build_method(self.config)
         ingredients = self.ingredients(data, seed)
 
         def synthesizer(title: str) -> Synthesizer:

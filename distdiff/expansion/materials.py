@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hydra.utils import get_object
 from omegaconf import DictConfig
 from torch import nn
 
@@ -32,8 +33,10 @@ from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.latents import EncodedLatents, Latents, StoredLatents
 from distdiff.generator.noise import image_seed
 from distdiff.guidance.base import Guidance
+from distdiff.guidance.config import needs_of as guidance_needs_of
 from distdiff.guidance.preparation import Crop, Preparation
-from distdiff.keys import build
+from distdiff.guidance.real import RealFeatures, RealLatents
+from distdiff.keys import TARGET, build
 from distdiff.methods.base import Method
 from distdiff.methods.config import needs_of
 from distdiff.methods.synthesis import Synthesizer
@@ -106,7 +109,27 @@ class Materials:
 
     @cached_property
     def guidance(self) -> Guidance:
-        return build(self.config.guidance)
+        return self.guidance_with()
+
+    def guidance_with(self, **keys: Any) -> Guidance:
+        """The guidance method that the `guidance` keys choose, with `keys` in place of its own."""
+        option = self.config.guidance
+        return build(option, *(getattr(self, need) for need in guidance_needs_of(option)), **keys)
+
+    @property
+    def real_features(self) -> RealFeatures:
+        """The features of the real images under φ, for a guidance method that compares new images with them."""
+        encoder = self.image_energy.encoder
+        size, fit = self.preparation.prototype_view(self.size, self.data.fit, encoder.input_size)
+        dtype = self._generators.latent_dtype(self.config.generator)
+        found = self.exemplars(encoder, size, fit).to("cpu", dtype)
+        encoder.to(dtype)
+        return RealFeatures(found)
+
+    @property
+    def real_latents(self) -> RealLatents:
+        """The latents of the real images, for a guidance method that compares new images with them."""
+        return RealLatents(self.latents, self.train.labels, self.train.keys)
 
     @cached_property
     def policy(self) -> nn.Module:
@@ -134,7 +157,12 @@ class Materials:
 
         The guidance method decides this. For a method without guidance, `Preparation()` gives the defaults.
         """
-        return self.guidance.preparation if "guidance" in needs_of(self.config.method) else Preparation()
+        option = self.config.guidance
+        if "guidance" not in needs_of(self.config.method):
+            return Preparation()
+        if guidance_needs_of(option):  # asked before the method is built, because what it needs depends on the answer
+            return get_object(option[TARGET]).preparation
+        return self.guidance.preparation
 
     def encoder(self) -> Encoder:
         """The encoder φ, trained or loaded."""

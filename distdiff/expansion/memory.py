@@ -55,7 +55,8 @@ class WithinMemory:
         garbage_collection_cuda()
         if self.together:
             raise UserError(
-                f"out of memory with {size} images that are made together: set a smaller method.group_size, "
+                f"out of memory with {size} images that are made together: set a smaller method.group_size "
+                "(or guidance.group_size), "
                 "generator.gradient_checkpointing=true, a smaller generator.resolution, or generator.dtype=float16"
             )
         if size == 1:

@@ -94,6 +94,21 @@ class Denoiser:
             case other:
                 raise ValueError(f"no clean latent is known for prediction type {other}")
 
+    def output_for(self, latents: torch.Tensor, clean: torch.Tensor, index: int) -> torch.Tensor:
+        """The model's output at z_t that would imply the clean latent `clean`; the inverse of `clean` in its output."""
+        signal, noise = self._level("signal", index, latents), self._level("noise", index, latents)
+        match self._prediction_type():
+            case "epsilon":
+                return (latents - signal * clean) / noise
+            case "v_prediction":
+                return (signal * latents - clean) / noise
+            case "flow":
+                return (latents - clean / self._level("scale", index, latents)) / noise
+            case "sample":
+                return clean
+            case other:
+                raise ValueError(f"no output is known for prediction type {other}")
+
     def advance(self, latents: torch.Tensor, output: torch.Tensor, index: int) -> torch.Tensor:
         """z_{t−1} by the scheduler's own update."""
         self._begin(index)
@@ -114,6 +129,10 @@ class Denoiser:
     def noise_level(self, index: int, like: torch.Tensor) -> torch.Tensor:
         """√(1 − ᾱ_t), the noise level of z_t."""
         return self._level("noise", index, like)
+
+    def signal_level(self, index: int, like: torch.Tensor) -> torch.Tensor:
+        """√ᾱ_t, the signal level of z_t; 0 for pure noise."""
+        return self._level("signal", index, like)
 
     def renoise(self, following: torch.Tensor, noise: torch.Tensor, index: int) -> torch.Tensor:
         """Draws z_t ~ q(z_t | z_{t−1}), to go back in time over step `index`.

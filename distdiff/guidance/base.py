@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from distdiff.guidance.batch import GuidedBatch
+from distdiff.energy.base import PlannedImage
+from distdiff.guidance.batch import Aims, GuidedBatch
 from distdiff.guidance.gradient import energy_gradient, per_sample, unit_norm
 from distdiff.guidance.preparation import Preparation
 from distdiff.guidance.schedule import StepSchedule
@@ -38,6 +39,10 @@ class Guidance(ABC):
     A method's keys in `conf/guidance` are the keyword-only arguments of its constructor. M is `start_step`, counted
     from the end: M steps are left when guidance starts. P is `period`. If `start_step` is null, the schedule chooses M;
     if `period` is null, the method chooses P.
+
+    Arguments of a constructor before the `*` say what the method needs of the real images: `real_features`
+    (`RealFeatures`) or `real_latents` (`RealLatents`). A method whose copies of a source depend on each other has a key
+    `group_size`, the largest number of copies that are made together; if it is null, each copy is made alone.
     """
 
     default_period: ClassVar[int | None] = (
@@ -67,9 +72,19 @@ class Guidance(ABC):
         """
         return range(schedule.first_guided, schedule.first_guided + self.steps_in_period(schedule))
 
+    def aims(self, images: Sequence[PlannedImage], seed: int) -> Aims | None:
+        """What the method plans for each image before sampling, such as a real image to move towards.
+
+        An aim depends on `seed`, the image itself and the real images, never on the rest of the batch or on the factor.
+        """
+        return None
+
     @abstractmethod
-    def step(self, latents: torch.Tensor, index: int, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def step(self, latents: torch.Tensor, index: int, batch: GuidedBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Takes z_t (B, C, h, w) through step `index`; returns z_{t−1} and the energy (B,) of ẑ0 predicted at z_t.
+
+        Only the energy of the first guided step is used. At later steps, a method that does not need the energy may
+        return None in its place.
 
         z_t and z_{t−1} have unit variance, as in all of `Denoiser`, so that step sizes are comparable across
         schedulers. Each sample's result depends only on that sample, so the batch size changes nothing.

@@ -1,6 +1,7 @@
 """The batch of samples on which a guidance method works."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -11,12 +12,21 @@ from distdiff.guidance.gradient import per_sample
 from distdiff.guidance.schedule import StepSchedule
 
 
+@dataclass(frozen=True)
+class Aims:
+    """What a guidance method plans for each sample: `values` (B, …), and columns of the metadata with B values each."""
+
+    values: torch.Tensor
+    columns: dict[str, list] = field(default_factory=dict)
+
+
 class GuidedBatch:
     """B samples during sampling, with their denoiser, their energy and the random numbers that guidance draws.
 
     `targets` (B,) holds each sample's target (`Energy.targets`). `generators` has one generator for each sample. Only
-    guidance uses these generators, so that its draws do not change the noise that the sampler draws. `guided` (B,) is
-    False for a sample whose gradient was not finite; such a sample continues without guidance.
+    guidance uses these generators, so that its draws do not change the noise that the sampler draws. `aims` (B, …) holds
+    the values that the method planned for the samples (`Guidance.aims`), if it plans any. `guided` (B,) is False for a
+    sample whose gradient was not finite; such a sample continues without guidance.
     """
 
     def __init__(
@@ -27,6 +37,7 @@ class GuidedBatch:
         schedule: StepSchedule,
         generators: Sequence[torch.Generator],
         network_dtype: torch.dtype = torch.float32,
+        aims: torch.Tensor | None = None,
     ) -> None:
         self.denoiser = denoiser
         self.image_energy = image_energy
@@ -34,6 +45,7 @@ class GuidedBatch:
         self.schedule = schedule
         self.generators = list(generators)
         self.network_dtype = network_dtype
+        self.aims = aims
         self.guided = torch.ones(len(targets), dtype=torch.bool, device=targets.device)
 
     def predict(
@@ -47,6 +59,16 @@ class GuidedBatch:
     def energy(self, clean: torch.Tensor) -> torch.Tensor:
         """The energies E(φ(D(ẑ0)), t), (B,), where D is the decoder and t each sample's target, not a timestep."""
         return self.image_energy(self.denoiser.decode(clean), self.targets)
+
+    def raw_features(self, clean: torch.Tensor) -> torch.Tensor:
+        """The encoder's features (B, D) of D(ẑ0) before they are normalised; φ(D(ẑ0)) are the normalised ones."""
+        images = self.denoiser.decode(clean)
+        return self.image_energy.encoder.features(images.to(self.image_energy.energy.dtype))
+
+    @torch.no_grad()
+    def energy_at_first(self, clean: torch.Tensor, index: int) -> torch.Tensor | None:
+        """The energies (B,) of ẑ0 if step `index` is the first guided one, whose energies are recorded; else None."""
+        return self.energy(clean) if index == self.schedule.first_guided else None
 
     def denoiser_of_repetition(self, travels_left: int) -> Denoiser:
         """The denoiser for one repetition of a step; after it the step is repeated `travels_left` more times.

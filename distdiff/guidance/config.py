@@ -1,18 +1,42 @@
 """The keys that every option of `guidance` has, and the checks that are made before any model is loaded."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
+from distdiff.errors import UserError
 from distdiff.generator.config import step_counting
 from distdiff.guidance.schedule import StepSchedule
-from distdiff.keys import Group
+from distdiff.keys import NAME, TARGET, Group
+from distdiff.keys.signatures import signature_of
+
+REAL_FEATURES, REAL_LATENTS = "real_features", "real_latents"  # what a method may need (`guidance.real`)
+REAL = (REAL_FEATURES, REAL_LATENTS)
+UNTIL = "until"  # a key of the methods that begin with the first step that runs (`guidance.window`)
 
 
 @dataclass
 class GuidanceKeys:
     _target_: str = MISSING
     name: str = MISSING
+
+
+def needs_of(option: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the guidance method of these keys needs, as names in `REAL`; raises `UserError` if it needs anything else."""
+    needs = signature_of(option[TARGET]).context
+    for name in needs:
+        if name not in REAL:
+            raise UserError(
+                f"guidance={option.get(NAME)} needs {name!r}, which cannot be had: one of {', '.join(REAL)}"
+            )
+    return needs
+
+
+def check(config: DictConfig) -> None:
+    """Raises `UserError` for a guidance method that needs anything else than its keys and what `REAL` names."""
+    needs_of(config.guidance)
 
 
 def check_steps(config: DictConfig, strength: float, key: str = "expansion.strength") -> None:
@@ -29,6 +53,7 @@ def check_steps(config: DictConfig, strength: float, key: str = "expansion.stren
             guidance.get("period"),
             step_counting(config.generator),
             key,
+            from_the_first=UNTIL in guidance,
         )
 
 
@@ -36,6 +61,7 @@ GUIDANCE = Group(
     "guidance",
     GuidanceKeys,
     options_have_keys=True,
+    check=check,
     taken_everywhere=("rho",),
     also_called={
         "guidance_step": "guidance.start_step",

@@ -45,6 +45,12 @@ def unit_norm(gradients: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return [tensor / per_sample(norm, tensor) for tensor in gradients]
 
 
+def relative(gradients: torch.Tensor, latents: torch.Tensor, rho: float) -> torch.Tensor:
+    """ρ ‖z‖ g / ‖g‖ for each sample's gradient g and latents z, both (B, …); zero for a gradient of zero."""
+    (directions,) = unit_norm([gradients])
+    return rho * per_sample(torch.linalg.vector_norm(latents.flatten(1), dim=1), latents) * directions
+
+
 def per_sample(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Reshapes `values` (B,) to (B, 1, …), so that the result broadcasts over `like` (B, …)."""
     return values.view(-1, *[1] * (like.dim() - 1))

@@ -33,11 +33,12 @@ class StepSchedule:
         period: int | None,
         counting: str = "floor",
         key: str = "expansion.strength",
+        from_the_first: bool = False,
     ) -> "StepSchedule":
         """Resolves M (`start_step`) and P (`period`); raises `UserError` for a value beyond the available steps.
 
         `counting` is the rule for how many steps run at a strength (`generator.kinds.Kind`). Error messages call the
-        strength `key`.
+        strength `key`. `from_the_first`: whether guidance begins with the first step that runs if `start_step` is None.
 
         >>> StepSchedule.of(num_steps=50, strength=0.5, start_step=None, period=None)
         StepSchedule(num_steps=50, first=25, first_guided=30, period=None)
@@ -50,7 +51,8 @@ class StepSchedule:
                 f"guidance.start_step={start_step} is not allowed: strength {strength:g} leaves {run} of "
                 f"{num_steps} steps, so a number from 1 to {run}"
             )
-        start = start_step if start_step is not None else max(1, min(round(DEFAULT_START_FRACTION * num_steps), run))
+        usual = run if from_the_first else max(1, min(round(DEFAULT_START_FRACTION * num_steps), run))
+        start = usual if start_step is None else start_step
         if period is not None and period > start:
             raise UserError(
                 f"guidance.period={period} is not allowed: from start_step {start} on there are {start} steps, "

@@ -11,7 +11,7 @@ from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.noise import draw
 from distdiff.generator.precision import whole_float32
 from distdiff.guidance.base import Guidance
-from distdiff.guidance.batch import GuidedBatch
+from distdiff.guidance.batch import Aims, GuidedBatch
 from distdiff.guidance.schedule import StepSchedule
 from distdiff.methods.item import WorkItem
 from distdiff.methods.synthesis import Synthesized, Synthesizer
@@ -59,7 +59,8 @@ class GuidedSampler(Synthesizer):
 
     def _sampled(self, items: Sequence[WorkItem]) -> Synthesized:
         generators = [torch.Generator().manual_seed(item.seed) for item in items]
-        batch = self.batch(items, generators)
+        aims = self.guidance.aims(items, self.seed)
+        batch = self.batch(items, generators, aims)
         latents, energy_before = self.denoise(self.first_latents(items, batch, generators), batch)
         images = self.generator.decode(latents).clamp(0, 1)
         features = self.image_energy.features(images)
@@ -71,13 +72,16 @@ class GuidedSampler(Synthesizer):
                 "gradient_finite": batch.guided.tolist(),
             }
             | self.image_energy.columns(features, batch.targets)
+            | ({} if aims is None else aims.columns)
             | self._sentences(items),
         )
 
-    def batch(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> GuidedBatch:
+    def batch(
+        self, items: Sequence[WorkItem], generators: list[torch.Generator], aims: Aims | None = None
+    ) -> GuidedBatch:
         """The batch as the guidance method sees it. All items must have the same schedule.
 
-        `generators` holds one random generator for each item.
+        `generators` holds one random generator for each item, and `aims` what the guidance method plans for them.
         """
         device, strength = self.generator.device, items[0].strength
         targets = self.image_energy.targets(items, self.seed).to(device)
@@ -88,6 +92,7 @@ class GuidedSampler(Synthesizer):
             self.schedule(strength),
             self.generators_for(items, "guidance"),
             self.generator.dtype,
+            None if aims is None else aims.values.to(device),
         )
 
     def prompt_numbers(self, items: Sequence[WorkItem]) -> torch.Tensor:

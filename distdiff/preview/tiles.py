@@ -14,8 +14,9 @@ from distdiff.expansion.batch_size import usual_batch_size
 from distdiff.expansion.materials import Materials
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.strengths import strengths_of
-from distdiff.keys import build, own_keys
+from distdiff.keys import own_keys
 from distdiff.methods.base import Method
+from distdiff.methods.building import build_method
 from distdiff.methods.config import needs_of, reads_strength
 from distdiff.methods.item import WorkItem
 from distdiff.methods.synthesis import Synthesizer
@@ -101,7 +102,7 @@ def draw_tiles(
     The tiles are indexed as `[source][strength][rho]`.
     """
     config, images = materials.config, materials.train
-    method: Method = build(config.method)
+    method = build_method(config)
     tiles: list[list[list[Tile]]] = [[[] for _ in strengths] for _ in positions]
     with display.stage("preview", len(positions) * len(strengths) * len(rhos), "images") as bar:
         for rho in rhos:
@@ -128,7 +129,7 @@ def synthesizer_for(materials: Materials, method: Method, rho: float | None) -> 
     """
     if "guidance" in needs_of(materials.config.method):
         given = {} if rho is None else {"rho": rho}
-        materials.guidance = build(materials.config.guidance, **given)
+        materials.guidance = materials.guidance_with(**given)
     return materials.synthesizer(method).to(trainer_device(materials.config.trainer)).eval()
 
 

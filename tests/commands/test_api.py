@@ -179,3 +179,17 @@ def test_an_expander_leaves_the_encoder_as_it_was(pipeline_folder: Path, image_f
     for name, tensor in encoder.state_dict().items():
         assert tensor.dtype == before[name].dtype
         torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("guidance", ["chamfer", "modes", "particles"])
+def test_methods_that_compare_with_real_images_work_in_a_notebook(build, image_folder: Path, guidance: str) -> None:
+    images = distdiff.load_images(str(image_folder))
+    if guidance == "chamfer":
+        with pytest.raises(UserError, match=r"guidance=chamfer needs exemplars: exemplars=distdiff.fit_exemplars"):
+            build(guidance=guidance)
+    exemplars = distdiff.fit_exemplars(images, build.args[1], 32)
+    made = build(guidance=guidance, exemplars=exemplars)([picture(0), picture(1)], ["cat", "train"], 0.8, copies=2)
+    plain = build(guidance="none")([picture(0), picture(1)], ["cat", "train"], 0.8, copies=2)
+    assert len(made) == 4
+    assert all(np.abs(np.asarray(a, int) - np.asarray(b, int)).max() >= 1 for a, b in zip(made, plain, strict=True))
+    assert ("guidance_exemplar" in made[0].info) == (guidance == "chamfer")

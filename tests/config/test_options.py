@@ -22,6 +22,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.encoders.source import EncoderContext, EncoderSource
 from distdiff.energy.base import Energy
 from distdiff.guidance.base import Guidance
+from distdiff.guidance.config import needs_of as guidance_needs_of
 from distdiff.keys import NAME, TARGET, build, keys_taken_by
 from distdiff.keys.schema import schema_keys
 from distdiff.keys.signatures import signature_of
@@ -131,7 +132,6 @@ def test_every_option_is_built_from_its_keys(tmp_path) -> None:
     exemplars = Exemplars(torch.zeros(1, 6), None, ("a",))
     encoder_context = EncoderContext(config.trainer, StageCache(tmp_path), config.options)
     kinds = {
-        "guidance": (Guidance, ()),
         "classifier": (ImageClassifier, (3,)),
         "augmentation": (torch.nn.Module, ()),
         "optimizer": (dict, ([torch.nn.Parameter(torch.zeros(1))], 3)),
@@ -149,6 +149,8 @@ def test_every_option_is_built_from_its_keys(tmp_path) -> None:
         if group == "energy":
             (need,) = signature_of(node[TARGET]).context
             assert isinstance(build(node, {"prototypes": prototypes, "exemplars": exemplars}[need]), Energy)
+        elif group == "guidance":
+            assert isinstance(build(node, *(None for _ in guidance_needs_of(node))), Guidance)
         elif group in kinds:
             kind, context = kinds[group]
             assert isinstance(build(node, *context), kind), (group, option)

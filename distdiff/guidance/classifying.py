@@ -1,0 +1,27 @@
+"""Class probabilities of new images, for guidance methods that follow a classifier."""
+
+import torch
+from torch.nn import functional as F
+
+from distdiff.encoders.base import Encoder
+from distdiff.encoders.guide import GuideEncoder
+from distdiff.guidance.real import RealFeatures
+
+TEMPERATURE = 100.0  # of CLIP's zero-shot classifier (Radford et al., 2021), which GIF uses
+
+
+def log_probabilities(raw: torch.Tensor, encoder: Encoder, real: RealFeatures) -> torch.Tensor:
+    """log p (B, classes) of images with the features `raw` (B, D), which are not normalised.
+
+    With `encoder=guide`, p is the guide's own prediction. With an encoder that has no head for these classes, p is the
+    softmax of 100 times the cosine similarity to the mean features of each class's real images.
+    """
+    means = real.class_means.to(raw)
+    if isinstance(encoder, GuideEncoder) and encoder.classifier.head.out_features == len(means):
+        return F.log_softmax(encoder.classifier.head(raw), dim=1)
+    return F.log_softmax(TEMPERATURE * F.normalize(raw, dim=1) @ means.T, dim=1)
+
+
+def entropy(log_p: torch.Tensor) -> torch.Tensor:
+    """The entropy (B,), in nats, of log p (B, classes)."""
+    return -(log_p.exp() * log_p).sum(1)
