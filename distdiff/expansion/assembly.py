@@ -74,6 +74,7 @@ class Assembly:
         selection: Selection = build(self.config.selection)
         if not selection.selects:
             return ExpansionJob(*common)
+        selection.check(data.parts[0].labels)
 
         def examiner(title: str) -> Examiner:
             return Examiner(self.materials(data, seed, title))

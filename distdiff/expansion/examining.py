@@ -12,6 +12,7 @@ from distdiff.data.reading.decoding import read_image
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.expansion.materials import Materials
 from distdiff.methods.item import WorkItem
+from distdiff.prototypes.exemplars import Exemplars
 from distdiff.prototypes.fitting import image_features
 from distdiff.ranks.trainer import trainer_device
 from distdiff.selection.base import Candidates
@@ -54,6 +55,7 @@ class Examiner:
             real=self._real[torch.from_numpy(self.materials.train.labels == label)],
             energies=torch.cat(energies),
             probabilities=torch.cat(probabilities),
+            all_real=Exemplars.of(self.materials.train, self._real),
         )
 
     def _probabilities(self, raw: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

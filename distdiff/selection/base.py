@@ -15,6 +15,7 @@ import torch
 
 from distdiff.errors import UserError
 from distdiff.keys import Limits
+from distdiff.prototypes.exemplars import Exemplars
 
 Ratio = Annotated[float, Limits(at_least=1, at_most=1000)]
 
@@ -30,6 +31,7 @@ class Candidates:
     - `energies` (n,): each candidate's energy, as the `energy` keys define it.
     - `probabilities` (n, classes): the class probabilities that the guide predicts. If the encoder is not the guide, a
       softmax of the cosines to the class means takes their place.
+    - `all_real`: the features and labels of the real images of all classes.
     """
 
     label: int
@@ -38,6 +40,7 @@ class Candidates:
     real: torch.Tensor
     energies: torch.Tensor
     probabilities: torch.Tensor
+    all_real: Exemplars
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -64,6 +67,12 @@ class Selection(ABC):
         self.ratio = ratio
         self.max_ratio = ratio if max_ratio is None else max_ratio
         self.keep_candidates = keep_candidates
+
+    def check(self, labels: np.ndarray) -> None:
+        """Raises `UserError` if these real images, with the classes `labels` (n,), are not enough to choose by.
+
+        It is called before any image is made. By default, any images are enough.
+        """
 
     @abstractmethod
     def choose(self, candidates: Candidates, wanted: int, last: bool) -> np.ndarray:
