@@ -68,7 +68,7 @@ class Selection(ABC):
         self.max_ratio = ratio if max_ratio is None else max_ratio
         self.keep_candidates = keep_candidates
 
-    def check(self, labels: np.ndarray) -> None:
+    def check(self, labels: np.ndarray) -> None:  # noqa: B027 (nothing to refuse is the default)
         """Raises `UserError` if these real images, with the classes `labels` (n,), are not enough to choose by.
 
         It is called before any image is made. By default, any images are enough.
