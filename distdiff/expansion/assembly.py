@@ -26,7 +26,7 @@ from distdiff.generator.kinds import AUTO
 from distdiff.generator.precision import ON_CPU, resolved_dtype
 from distdiff.keys import build, option_identity
 from distdiff.methods.base import Method
-from distdiff.methods.config import LATENTS, POLICY, needs_of
+from distdiff.methods.config import POLICY, needs_of, reads_strength
 from distdiff.methods.synthesis import Synthesizer
 from distdiff.prototypes.fitting import prototype_identity
 from distdiff.ranks.trainer import trainer_device
@@ -104,7 +104,7 @@ class Assembly:
         if "prompts" in needs:
             prompts = sentences(config.dataset, data.parts[0].class_names)
             found["prompts"] = prompts if config.dataset.prompts_file else [prompt for (prompt,) in prompts]
-        if LATENTS in needs:
+        if reads_strength(config.method):
             found["strength"] = config.expansion.strength
         if "guidance" in needs:
             found["guidance"] = option_identity(config.guidance)

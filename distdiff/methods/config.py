@@ -13,6 +13,7 @@ from distdiff.keys.signatures import signature_of
 # A study's row with one of these methods has the name of its guidance or of its augmentation policy.
 IMG2IMG, AUGMENTATION = "img2img", "augmentation"
 LATENTS, POLICY = "latents", "policy"
+SHOTS = "shots"  # the argument of a method's `strength` if it depends on the number of real images of a class
 # What a method may ask for, and the configuration groups that each of these depends on.
 MATERIALS: Mapping[str, tuple[str, ...]] = {
     "seed": (),
@@ -51,8 +52,11 @@ def groups_read(option: Mapping[str, Any]) -> set[str]:
 
 
 def reads_strength(option: Mapping[str, Any]) -> bool:
-    """Whether `expansion.strength` can change the images: only methods that start from a source's latents read it."""
-    return LATENTS in needs_of(option)
+    """Whether `expansion.strength` can change the images.
+
+    Only methods that start from a source's latents read it, unless their strength follows from the number of shots.
+    """
+    return LATENTS in needs_of(option) and SHOTS not in signature_of(f"{option[TARGET]}.strength").context
 
 
 def check(config: DictConfig) -> None:
