@@ -88,6 +88,8 @@ class Method(ABC):
         - `generator` (`LatentDiffusion`): the diffusion model.
         - `prompts` (`Prompts`): the prompts of each class, embedded by the generator's text encoders.
         - `latents` (`Latents`): the autoencoder's posterior of each real image.
+        - `inversions` (`Inversions`): the noise from which the generator draws each real image. The method's key
+          `inversion_steps` says in how many steps it is found.
         - `guidance` (`Guidance`): the guidance method that the `guidance` keys choose.
         - `image_energy` (`ImageEnergy`): the energy of images, with φ and the prototypes or exemplars that the energy
           needs.
