@@ -14,4 +14,5 @@ def shown(features: np.ndarray, real: np.ndarray, labels: np.ndarray | None = No
     everything = Exemplars(torch.from_numpy(real), labels, keys)
     own = everything.features[torch.from_numpy(labels == 0)]
     empty = torch.zeros(len(features))
-    return Candidates(0, [{}] * len(features), torch.from_numpy(features), own, empty, empty[:, None], everything)
+    rows, probabilities = [{}] * len(features), empty[:, None]
+    return Candidates(0, rows, torch.from_numpy(features), own, empty, probabilities, everything, [["any"]], list)

@@ -120,7 +120,9 @@ class Assembly:
         if config.selection.name != ALL:
             chosen = option_identity(config.selection)
             chosen.pop("keep_candidates", None)
-            found["selection"] = chosen | self._energy_identity(data, seed)
+            selection: Selection = build(config.selection)
+            more = selection.identity(sentences(config.dataset, data.parts[0].class_names))
+            found["selection"] = chosen | self._energy_identity(data, seed) | more
         return found
 
     def _energy_identity(self, data: TrainingSet, seed: int) -> dict[str, Any]:

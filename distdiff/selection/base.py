@@ -6,8 +6,9 @@ class.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -32,6 +33,8 @@ class Candidates:
     - `probabilities` (n, classes): the class probabilities that the guide predicts. If the encoder is not the guide, a
       softmax of the cosines to the class means takes their place.
     - `all_real`: the features and labels of the real images of all classes.
+    - `prompts`: the prompts of every class, as texts.
+    - `look(places)`: the candidates at these indices as images (b, 3, H, W) in [0, 1], on the device.
     """
 
     label: int
@@ -41,6 +44,8 @@ class Candidates:
     energies: torch.Tensor
     probabilities: torch.Tensor
     all_real: Exemplars
+    prompts: Sequence[Sequence[str]]
+    look: Callable[[Sequence[int]], torch.Tensor]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,6 +72,17 @@ class Selection(ABC):
         self.ratio = ratio
         self.max_ratio = ratio if max_ratio is None else max_ratio
         self.keep_candidates = keep_candidates
+
+    def identity(self, prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """What else than the selection's keys and φ decides which images are kept, such as the content of a model's files.
+
+        `prompts` has the prompts of every class. By default, it is nothing.
+        """
+        return {}
+
+    def fetch(self) -> dict[str, Path]:
+        """Downloads what the selection needs from the hub; returns {`key=value`: cache folder}, by default empty."""
+        return {}
 
     def check(self, labels: np.ndarray) -> None:  # noqa: B027 (nothing to refuse is the default)
         """Raises `UserError` if these real images, with the classes `labels` (n,), are not enough to choose by.

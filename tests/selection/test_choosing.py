@@ -23,7 +23,9 @@ def candidates(energies, own_probability) -> Candidates:
     probabilities = torch.stack([torch.tensor(own_probability), 1 - torch.tensor(own_probability)], dim=1)
     features = torch.zeros(len(energies), 2)
     real = Exemplars(features, np.zeros(len(features), np.int64), tuple(map(str, range(len(features)))))
-    return Candidates(0, [{}] * len(energies), features, features, torch.tensor(energies), probabilities, real)
+    return Candidates(
+        0, [{}] * len(energies), features, features, torch.tensor(energies), probabilities, real, [], list
+    )
 
 
 def test_the_lowest_energies_are_chosen_and_of_equal_ones_the_first() -> None:

@@ -50,7 +50,7 @@ class ByBrightness:
         probabilities[:, label] = torch.where(agree, 0.9, 0.3 + energies / 10)
         features = torch.nn.functional.normalize(torch.ones(len(items), 2), dim=-1)
         real = Exemplars(features[:1], np.array([label]), ("0.png",))
-        return Candidates(label, rows, features, real.features, energies, probabilities, real)
+        return Candidates(label, rows, features, real.features, energies, probabilities, real, [], list)
 
 
 def images() -> LabelledImages:
