@@ -28,10 +28,13 @@ def fetch(config: DictConfig, run_dir: Path) -> None:
     # These take seconds to import, so they are imported only if needed.
     from distdiff.encoders.source import encoder_source
     from distdiff.generator.pipelines import fetch_generator
+    from distdiff.keys import build
 
     quiet_libraries()
     _report(fetch_generator(config.generator))
     _report(encoder_source(config, StageCache(config.paths.cache_dir)).fetch())
+    if "selection" in config:
+        _report(build(config.selection).fetch())
 
 
 def size_of(folder: Path) -> int:

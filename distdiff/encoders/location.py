@@ -46,9 +46,17 @@ def vision_model_path(model: str) -> Path | None:
 
     Raises `UserError` for a path that is not a transformers folder.
     """
-    path = local_path(MODEL, model)
+    return transformers_path(MODEL, model)
+
+
+def transformers_path(key: str, model: str) -> Path | None:
+    """The transformers folder that `<key>=<model>` names, or None for a hub id.
+
+    Raises `UserError` for a path that is not a transformers folder.
+    """
+    path = local_path(key, model)
     if path is not None and not os.path.lexists(path / TRANSFORMERS_CONFIG):
-        raise UserError(f"{MODEL}={model} is no transformers model: it has no {TRANSFORMERS_CONFIG}")
+        raise UserError(f"{key}={model} is no transformers model: it has no {TRANSFORMERS_CONFIG}")
     return path
 
 

@@ -19,18 +19,19 @@ HUB_ERRORS = (HTTPError, RevisionResolutionError)
 
 
 def load_pretrained(
-    auto_class: Any, label: str, model: Path | str, revision: str | None = None
+    auto_class: Any, label: str, model: Path | str, revision: str | None = None, instead: str = WITHOUT_HUB
 ) -> tuple[PreTrainedModel, set[str]]:
     """The model of a folder (`Path`) or hub id, in float32, and the names of the weights that could not be loaded.
 
     Weights cannot be loaded if they are missing from the files or have another shape in the files. Safetensors files
     are preferred. From pickled files only tensors are read, and code from a repository is never run. Raises a
-    `UserError` that starts with `label` if the model cannot be loaded or does not take images of three channels.
+    `UserError` that starts with `label` if the model cannot be loaded or does not take images of three channels; if the
+    hub is the reason, the error also says what works `instead`.
     """
     on_hub = not isinstance(model, Path)
     if not on_hub and (reason := model_fault(model)):
         raise UserError(f"{label} cannot be loaded: {reason}")
-    with loading(label, on_hub):
+    with loading(label, on_hub, instead):
         network, found = auto_class.from_pretrained(
             str(model),
             **({"revision": revision} if on_hub else {}),
@@ -63,7 +64,7 @@ def some_of(names: Iterable[str]) -> str:
 
 
 @contextmanager
-def loading(label: str, on_hub: bool = False) -> Iterator[None]:
+def loading(label: str, on_hub: bool = False, instead: str = WITHOUT_HUB) -> Iterator[None]:
     """A context that turns errors of loading, or of a first forward pass, into a `UserError`.
 
     The error message has one line and starts with `label`.
@@ -73,5 +74,5 @@ def loading(label: str, on_hub: bool = False) -> Iterator[None]:
             yield
     except (*LOADING_ERRORS, ImportError, EOFError, UnpicklingError, *HUB_ERRORS) as error:
         if on_hub and isinstance(error, (OSError, *HUB_ERRORS)):
-            raise UserError(f"{label}: {hub_reason(error)}; {WITHOUT_HUB}") from error
+            raise UserError(f"{label}: {hub_reason(error)}; {instead}") from error
         raise UserError(f"{label} is no vision model that can be loaded: {first_line(error)}") from error

@@ -26,7 +26,7 @@ from distdiff.generator.kinds import AUTO
 from distdiff.generator.precision import ON_CPU, resolved_dtype
 from distdiff.keys import build, option_identity
 from distdiff.methods.building import build_method
-from distdiff.methods.config import LATENTS, POLICY, needs_of
+from distdiff.methods.config import POLICY, needs_of, reads_strength
 from distdiff.methods.synthesis import Synthesizer
 from distdiff.prototypes.fitting import prototype_identity
 from distdiff.ranks.trainer import trainer_device
@@ -74,6 +74,7 @@ class Assembly:
         selection: Selection = build(self.config.selection)
         if not selection.selects:
             return ExpansionJob(*common)
+        selection.check(data.parts[0].labels)
 
         def examiner(title: str) -> Examiner:
             return Examiner(self.materials(data, seed, title))
@@ -103,7 +104,7 @@ class Assembly:
         if "prompts" in needs:
             prompts = sentences(config.dataset, data.parts[0].class_names)
             found["prompts"] = prompts if config.dataset.prompts_file else [prompt for (prompt,) in prompts]
-        if LATENTS in needs:
+        if reads_strength(config.method):
             found["strength"] = config.expansion.strength
         if "guidance" in needs:
             found["guidance"] = option_identity(config.guidance)
@@ -119,7 +120,9 @@ class Assembly:
         if config.selection.name != ALL:
             chosen = option_identity(config.selection)
             chosen.pop("keep_candidates", None)
-            found["selection"] = chosen | self._energy_identity(data, seed)
+            selection: Selection = build(config.selection)
+            more = selection.identity(sentences(config.dataset, data.parts[0].class_names))
+            found["selection"] = chosen | self._energy_identity(data, seed) | more
         return found
 
     def _energy_identity(self, data: TrainingSet, seed: int) -> dict[str, Any]:

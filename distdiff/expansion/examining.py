@@ -7,11 +7,13 @@ from functools import cached_property
 import torch
 from torch.nn import functional as F
 
+from distdiff.data.datasets import sentences
 from distdiff.data.pixels import to_tensor
 from distdiff.data.reading.decoding import read_image
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.expansion.materials import Materials
 from distdiff.methods.item import WorkItem
+from distdiff.prototypes.exemplars import Exemplars
 from distdiff.prototypes.fitting import image_features
 from distdiff.ranks.trainer import trainer_device
 from distdiff.selection.base import Candidates
@@ -37,10 +39,14 @@ class Examiner:
         """
         energy = self.materials.image_energy.to(self.device)
         features, energies, probabilities = [], [], []
+
+        def look(places: Sequence[int]) -> torch.Tensor:
+            images = [read_image(io.BytesIO(read(index)), items[index].file_name) for index in places]
+            return torch.stack(list(map(to_tensor, images))).to(self.device, energy.energy.dtype)
+
         for start in range(0, len(items), BATCH):
             part = range(start, min(start + BATCH, len(items)))
-            images = [read_image(io.BytesIO(read(index)), items[index].file_name) for index in part]
-            pixels = torch.stack(list(map(to_tensor, images))).to(self.device, energy.energy.dtype)
+            pixels = look(part)
             raw = energy.encoder.features(pixels)
             seen = F.normalize(raw, dim=-1)
             targets = energy.targets([items[index] for index in part], self.materials.seed).to(self.device)
@@ -54,6 +60,9 @@ class Examiner:
             real=self._real[torch.from_numpy(self.materials.train.labels == label)],
             energies=torch.cat(energies),
             probabilities=torch.cat(probabilities),
+            all_real=Exemplars.of(self.materials.train, self._real),
+            prompts=sentences(self.materials.config.dataset, self.materials.train.class_names),
+            look=look,
         )
 
     def _probabilities(self, raw: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

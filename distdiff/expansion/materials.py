@@ -29,16 +29,19 @@ from distdiff.energy.config import needs_of as energy_needs_of
 from distdiff.energy.images import ImageEnergy
 from distdiff.expansion.generators import Generators
 from distdiff.generator.conditioning import Prompts
+from distdiff.generator.inversion import check_invertible, invert
+from distdiff.generator.inversions import ComputedInversions, Inversions, StoredInversions
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.latents import EncodedLatents, Latents, StoredLatents
 from distdiff.generator.noise import image_seed
+from distdiff.generator.precision import whole_float32
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.config import needs_of as guidance_needs_of
 from distdiff.guidance.preparation import Crop, Preparation
 from distdiff.guidance.real import RealFeatures, RealLatents
 from distdiff.keys import TARGET, build
 from distdiff.methods.base import Method
-from distdiff.methods.config import needs_of
+from distdiff.methods.config import INVERSIONS, needs_of
 from distdiff.methods.synthesis import Synthesizer
 from distdiff.prototypes.exemplars import Exemplars
 from distdiff.prototypes.fitting import fit_image_prototypes, image_features, prototype_identity
@@ -46,6 +49,9 @@ from distdiff.prototypes.hierarchical import FORMAT, Prototypes
 from distdiff.ranks.trainer import trainer_device
 
 LATENTS_FORMAT = 2  # raise when the format of a posterior's files changes
+INVERSIONS_FORMAT = 1  # raise when the format of an inversion's file, or the inversion itself, changes
+
+WITHOUT_SCALE = ("cfg_scale", "negative_prompt", "guidance_decoder")  # keys of a generator that change no inversion
 
 
 class Materials:
@@ -276,6 +282,39 @@ class Materials:
             StoredLatents.write(folder, generator.encode_batches(image for image, _ in images), len(train))
 
         return StoredLatents(self.cache.get("latents", ingredients, build_stage))
+
+    @cached_property
+    def inversions(self) -> Inversions:
+        """The noise of every source, from which the generator draws the source under the first prompt of its class."""
+        generator, train, steps = self.generator, self.train, self.config.method.inversion_steps
+        check_invertible(generator)
+        identity = self._generators.identity(self.config.generator)
+        first = torch.tensor([own[0] for own in self.prompts.of_class])
+
+        def inverted(positions: torch.Tensor) -> torch.Tensor:
+            own = first[torch.from_numpy(train.labels)[positions]]
+            with whole_float32(generator.dtype):
+                found = invert(generator, self.latents.select(positions).mean, self.prompts.select(own), steps)
+            return found.cpu()
+
+        ingredients = {
+            "format": INVERSIONS_FORMAT,
+            "generator": {key: value for key, value in identity.items() if key not in WITHOUT_SCALE},
+            "data": self.data.fingerprints,
+            "fit": self.data.fit,
+            "prompts": [own[0] for own in self._sentences],
+            "steps": steps,
+        }
+        if self.few and not self.cache.has(INVERSIONS, ingredients):
+            return ComputedInversions(inverted)
+
+        def build_stage(folder: Path) -> None:
+            size = self.config.generator.usual_batch_size
+            parts = [range(start, min(start + size, len(train))) for start in range(0, len(train), size)]
+            found = (inverted(torch.tensor(part)) for part in with_progress(parts, "sources: invert", "batches"))
+            StoredInversions.write(folder, found, len(train))
+
+        return StoredInversions(self.cache.get(INVERSIONS, ingredients, build_stage))
 
     def _view(self, size: int, fit: str) -> dict[str, Any]:
         """What identifies the real images' features under φ, if `fit` is how images become squares of side `size`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -191,20 +191,28 @@ class ExpansionPlan(Sequence[WorkItem]):
         if self._drawn:
             places = zip(copies.tolist(), positions.tolist(), strict=True)
             return [group(self._strength(copy, position)) for copy, position in places]
-        of_turn = [group(self.method.strength(float(strength))) for strength in self._strengths]
-        return [of_turn[turn] for turn in (copies % len(of_turn)).tolist()]
+        known = cache(lambda turn, shots: group(self.method.strength_for(float(self._strengths[turn]), shots)))
+        turns, shots = copies % len(self._strengths), self._shots[positions]
+        return [known(*each) for each in zip(turns.tolist(), shots.tolist(), strict=True)]
 
     def _strength(self, copy: int, position: int) -> float | None:
         """The strength of a copy.
 
         This is the number, the list's entry for the copy, or a draw from the range with the copy's own seed.
         """
+        shots = int(self._shots[position])
         if not self._drawn:
-            return self.method.strength(float(self._strengths[copy % len(self._strengths)]))
+            return self.method.strength_for(float(self._strengths[copy % len(self._strengths)]), shots)
         class_name = self.images.class_names[self.sources.labels[position]]
         low, high = self._strengths
         seed = image_seed(self.seed, class_name, self.images.keys[position], copy, "strength")
-        return self.method.strength(float(low + (high - low) * (seed * 2.0**-63)))
+        return self.method.strength_for(float(low + (high - low) * (seed * 2.0**-63)), shots)
+
+    @cached_property
+    def _shots(self) -> np.ndarray:
+        """How many real images each image's class has, (n,)."""
+        labels = self.images.labels
+        return np.bincount(labels, minlength=len(self.images.class_names))[labels]
 
     def _dealt(self, balance: bool, some: bool) -> Deal:
         labels, all_labels = self.images.labels[self._chosen], self.images.labels

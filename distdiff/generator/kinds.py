@@ -56,6 +56,21 @@ LATENT_CONSISTENCY = Kind("latent consistency", "LatentConsistencyModel", ("lcm"
 KINDS = (STABLE_DIFFUSION, STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3, LATENT_CONSISTENCY)
 
 
+LEAST_STEPS = 5  # to denoise from an inverted image
+
+
+def why_not_invertible(scheduler: str, num_steps: int, kind: Kind | None) -> str | None:
+    """The reason in words if images cannot be inverted to noise and drawn from it again; `kind` may be unknown."""
+    if kind is LATENT_CONSISTENCY or scheduler in LATENT_CONSISTENCY.schedulers:
+        return "a latent consistency model or generator.scheduler=lcm is not allowed: it adds noise in each step"
+    if num_steps < LEAST_STEPS:
+        return (
+            f"generator.num_steps={num_steps} is not allowed: at least {LEAST_STEPS}; a model that is distilled to fewer "
+            "steps (turbo) has no path that could be followed back"
+        )
+    return None
+
+
 # A pipeline's class says what its user wanted to do with it. The networks of these tasks are those of text-to-image, with
 # the possible exception of inpainting, whose network may take more channels.
 TASKS = re.compile(r"(ControlNet(Union)?)?(PAG)?(Img2Img|Inpaint)?Pipeline")

@@ -4,6 +4,7 @@ The image may have a soft label. To add a method, write a subclass of `Method` i
 `conf/method` that names the class.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from distdiff.data.soft_labels import SoftLabel
+from distdiff.methods.config import SHOTS
 from distdiff.methods.item import WorkItem
 from distdiff.methods.sources import Sources
 from distdiff.methods.synthesis import Synthesizer
@@ -46,9 +48,14 @@ class Method(ABC):
     def strength(self, planned: float) -> float | None:
         """The strength that the method uses for an image whose planned strength, from `expansion.strength`, is `planned`.
 
-        None if the method denoises nothing.
+        None if the method denoises nothing. If the method's strength depends on how many real images the class has, its
+        `strength` takes the argument `shots` in the place of `planned`, and then `expansion.strength` is not read.
         """
         return planned
+
+    def strength_for(self, planned: float, shots: int) -> float | None:
+        """What `strength` returns for an image whose class has `shots` real images."""
+        return self.strength(shots if SHOTS in inspect.signature(self.strength).parameters else planned)
 
     def partners(self, item: WorkItem, sources: Sources, seed: int) -> tuple[int, ...]:
         """The positions of the real images that a new image is made from besides its source.
@@ -81,6 +88,8 @@ class Method(ABC):
         - `generator` (`LatentDiffusion`): the diffusion model.
         - `prompts` (`Prompts`): the prompts of each class, embedded by the generator's text encoders.
         - `latents` (`Latents`): the autoencoder's posterior of each real image.
+        - `inversions` (`Inversions`): the noise from which the generator draws each real image. The method's key
+          `inversion_steps` says in how many steps it is found.
         - `guidance` (`Guidance`): the guidance method that the `guidance` keys choose.
         - `image_energy` (`ImageEnergy`): the energy of images, with φ and the prototypes or exemplars that the energy
           needs.

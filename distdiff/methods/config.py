@@ -7,12 +7,15 @@ from typing import Any
 from omegaconf import MISSING, DictConfig
 
 from distdiff.errors import UserError
+from distdiff.generator.kinds import why_not_invertible
+from distdiff.generator.location import local_kind
 from distdiff.keys import NAME, TARGET, Group
 from distdiff.keys.signatures import signature_of
 
 # A study's row with one of these methods has the name of its guidance or of its augmentation policy.
 IMG2IMG, AUGMENTATION = "img2img", "augmentation"
-LATENTS, POLICY = "latents", "policy"
+LATENTS, POLICY, INVERSIONS = "latents", "policy", "inversions"
+SHOTS = "shots"  # the argument of a method's `strength` if it depends on the number of real images of a class
 # What a method may ask for, and the configuration groups that each of these depends on.
 MATERIALS: Mapping[str, tuple[str, ...]] = {
     "seed": (),
@@ -20,6 +23,7 @@ MATERIALS: Mapping[str, tuple[str, ...]] = {
     "generator": ("generator",),
     "prompts": ("generator",),
     LATENTS: ("generator",),
+    INVERSIONS: ("generator",),
     "guidance": ("guidance",),
     "image_energy": ("energy", "encoder", "prototype", "generator"),
     POLICY: (),
@@ -51,13 +55,21 @@ def groups_read(option: Mapping[str, Any]) -> set[str]:
 
 
 def reads_strength(option: Mapping[str, Any]) -> bool:
-    """Whether `expansion.strength` can change the images: only methods that start from a source's latents read it."""
-    return LATENTS in needs_of(option)
+    """Whether `expansion.strength` can change the images.
+
+    Only methods that start from a source's latents read it, unless their strength follows from the number of shots.
+    """
+    return LATENTS in needs_of(option) and SHOTS not in signature_of(f"{option[TARGET]}.strength").context
 
 
 def check(config: DictConfig) -> None:
     """Refuses a method that asks for something unknown, and a policy that makes no new images."""
     check_option(config.method, "method")
+    if INVERSIONS in needs_of(config.method):
+        generator = config.generator
+        reason = why_not_invertible(generator.scheduler, generator.num_steps, local_kind(generator.model))
+        if reason is not None:
+            raise UserError(f"{reason} (method={config.method.name} inverts images)")
 
 
 def check_option(option: DictConfig, place: str) -> None:

@@ -117,12 +117,16 @@ class GuidedSampler(Synthesizer):
         schedule, energy_before = batch.schedule, None
         guided = self.guidance.guided_steps(schedule)
         for index in range(schedule.first, schedule.num_steps):
+            self.before_step(index, batch)
             if index in guided:
                 latents, energies = self.guidance.step(latents, index, batch)
                 energy_before = energies if energy_before is None else energy_before
             else:
                 latents = batch.denoiser.advance(latents, batch.denoiser.predict(latents, index), index)
         return latents, energy_before
+
+    def before_step(self, index: int, batch: GuidedBatch) -> None:
+        """Called before each step; a subclass may change how `batch` is denoised from here on."""
 
     def generators_for(self, items: Sequence[WorkItem], purpose: str) -> list[torch.Generator]:
         """A random generator for each item, used for this `purpose` only.

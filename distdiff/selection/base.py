@@ -6,8 +6,9 @@ class.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 
 from distdiff.errors import UserError
 from distdiff.keys import Limits
+from distdiff.prototypes.exemplars import Exemplars
 
 Ratio = Annotated[float, Limits(at_least=1, at_most=1000)]
 
@@ -30,6 +32,9 @@ class Candidates:
     - `energies` (n,): each candidate's energy, as the `energy` keys define it.
     - `probabilities` (n, classes): the class probabilities that the guide predicts. If the encoder is not the guide, a
       softmax of the cosines to the class means takes their place.
+    - `all_real`: the features and labels of the real images of all classes.
+    - `prompts`: the prompts of every class, as texts.
+    - `look(places)`: the candidates at these indices as images (b, 3, H, W) in [0, 1], on the device.
     """
 
     label: int
@@ -38,6 +43,9 @@ class Candidates:
     real: torch.Tensor
     energies: torch.Tensor
     probabilities: torch.Tensor
+    all_real: Exemplars
+    prompts: Sequence[Sequence[str]]
+    look: Callable[[Sequence[int]], torch.Tensor]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -64,6 +72,23 @@ class Selection(ABC):
         self.ratio = ratio
         self.max_ratio = ratio if max_ratio is None else max_ratio
         self.keep_candidates = keep_candidates
+
+    def identity(self, prompts: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """What else than the selection's keys and φ decides which images are kept, such as the content of a model's files.
+
+        `prompts` has the prompts of every class. By default, it is nothing.
+        """
+        return {}
+
+    def fetch(self) -> dict[str, Path]:
+        """Downloads what the selection needs from the hub; returns {`key=value`: cache folder}, by default empty."""
+        return {}
+
+    def check(self, labels: np.ndarray) -> None:  # noqa: B027 (nothing to refuse is the default)
+        """Raises `UserError` if these real images, with the classes `labels` (n,), are not enough to choose by.
+
+        It is called before any image is made. By default, any images are enough.
+        """
 
     @abstractmethod
     def choose(self, candidates: Candidates, wanted: int, last: bool) -> np.ndarray:

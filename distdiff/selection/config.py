@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig
 
-from distdiff.keys import Group
+from distdiff.encoders.location import transformers_path
+from distdiff.keys import TARGET, Group
 
 ALL = "all"  # this option keeps every image
+CLIP = "distdiff.selection.clip.ClipConfidence"
 
 
 @dataclass
@@ -15,4 +17,10 @@ class SelectionKeys:
     name: str = MISSING
 
 
-SELECTION = Group("selection", SelectionKeys, options_have_keys=True)
+def check(config: DictConfig) -> None:
+    """Raises `UserError` for a CLIP model whose path does not exist or holds no model."""
+    if config.selection[TARGET] == CLIP:
+        transformers_path("selection.model", config.selection.model)
+
+
+SELECTION = Group("selection", SelectionKeys, options_have_keys=True, check=check, paths=("model",), hub_ids=("model",))

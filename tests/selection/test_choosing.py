@@ -12,6 +12,7 @@ from distdiff.data.pixels import to_images
 from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.plan import ExpansionPlan
+from distdiff.prototypes.exemplars import Exemplars
 from distdiff.selection.base import Candidates
 from distdiff.selection.consistency import Consistency
 from distdiff.selection.energy import LowestEnergy
@@ -21,7 +22,10 @@ from distdiff.store.encoding import ImageEncoding
 def candidates(energies, own_probability) -> Candidates:
     probabilities = torch.stack([torch.tensor(own_probability), 1 - torch.tensor(own_probability)], dim=1)
     features = torch.zeros(len(energies), 2)
-    return Candidates(0, [{}] * len(energies), features, features, torch.tensor(energies), probabilities)
+    real = Exemplars(features, np.zeros(len(features), np.int64), tuple(map(str, range(len(features)))))
+    return Candidates(
+        0, [{}] * len(energies), features, features, torch.tensor(energies), probabilities, real, [], list
+    )
 
 
 def test_the_lowest_energies_are_chosen_and_of_equal_ones_the_first() -> None:
@@ -74,6 +78,8 @@ def test_a_selection_sees_features_energies_and_probabilities_of_the_files(
                 torch.testing.assert_close(seen.probabilities[index], expected, atol=1e-5, rtol=0)
         real = torch.cat([energy.encoder(data.parts[0].tensor(i, 32, data.fit)[None]) for i in range(len(data))])
         torch.testing.assert_close(seen.real, real[torch.from_numpy(data.parts[0].labels == 1)], atol=1e-5, rtol=0)
+        torch.testing.assert_close(seen.all_real.features, real, atol=1e-5, rtol=0)
+        np.testing.assert_array_equal(seen.all_real.labels, data.parts[0].labels)
         if encoder == "prototypes":
             labels = torch.from_numpy(data.parts[0].labels)
             means = torch.stack([real[labels == label].mean(0) for label in (0, 1)])

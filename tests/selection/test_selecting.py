@@ -18,6 +18,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_tensor
 from distdiff.data.reading.decoding import read_image
 from distdiff.expansion.selecting import SelectingJob
+from distdiff.prototypes.exemplars import Exemplars
 from distdiff.selection.base import Candidates, Selection
 from distdiff.selection.consistency import Consistency
 from distdiff.selection.energy import LowestEnergy
@@ -48,7 +49,8 @@ class ByBrightness:
         probabilities = torch.full((len(items), len(SIZES)), 0.5)
         probabilities[:, label] = torch.where(agree, 0.9, 0.3 + energies / 10)
         features = torch.nn.functional.normalize(torch.ones(len(items), 2), dim=-1)
-        return Candidates(label, rows, features, features[:1], energies, probabilities)
+        real = Exemplars(features[:1], np.array([label]), ("0.png",))
+        return Candidates(label, rows, features, real.features, energies, probabilities, real, [], list)
 
 
 def images() -> LabelledImages:

@@ -95,7 +95,8 @@ def test_what_the_keys_choose_is_the_chosen_row() -> None:
     ("override", "words"),
     [
         ("study.methods=[direkt]", "study.methods=direkt is not allowed: one of original,"),
-        ("study.methods=[none+energi]", "behind the plus one of all, consistency, energy; did you mean energy?"),
+        ("study.methods=[none+energi]", "study.methods=none+energi is not allowed: behind the plus one of all, "),
+        ("study.methods=[none+energi]", "; did you mean energy?"),
         ("study.methods=[original+energy]", "there is nothing to select from the original images"),
         ("study.methods=[mixup]", "study.methods=mixup is not allowed"),
         ("study.methods=[]", "study.methods=[] is not allowed: one or more rows"),
