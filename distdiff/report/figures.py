@@ -57,11 +57,15 @@ def styled() -> AbstractContextManager:
 def label(name: str, longest: int = LONGEST) -> str:
     """A name as matplotlib shows it: on one line, not as a formula, and cut if it is longer than `longest`.
 
-    >>> label("cost in $ or $"), label("a" * 50, longest=5)
-    ('cost in \\\\$ or \\\\$', 'aaaa…')
+    It is cut in the middle, since names that are long often differ at their end only.
+
+    >>> label("cost in $ or $"), label("guidance_of_ones_own@10", longest=12)
+    ('cost in \\\\$ or \\\\$', 'guidanc…n@10')
     """
     text = printable(name)
-    text = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    if len(text) > longest:
+        tail = longest // 3
+        text = f"{text[: longest - tail - 1]}…{text[-tail:]}"
     return text.replace("$", r"\$")
 
 
