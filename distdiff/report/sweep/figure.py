@@ -28,6 +28,7 @@ MOST_MAPS = 4  # groups of which a heat map is drawn
 MOST_CELLS = 150  # of a heat map; the numbers of a larger one would not be legible
 APART = 0.012  # of the axis, between the series, so that their intervals do not cover each other
 MOST_TOLD = 30  # values that a description lists
+RING = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 13, "label": "chosen"}
 LEGEND = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "fontsize": 8.5}
 
 Groups = Mapping[str, list[Setting]]
@@ -59,7 +60,7 @@ class Quantity:
     """What is drawn against the settings: an estimate for each setting, by `id`, on an axis that is called `title`.
 
     `level` is the estimate of unguided expansion if it is the same for all settings, and `unguided` are its estimates
-    otherwise. `chosen` are the settings to mark. `seeds` says whether the values of single data seeds are drawn too.
+    otherwise. `chosen` are the settings to mark. `name` is that of the values; None for a difference.
     """
 
     title: str
@@ -255,8 +256,7 @@ def _draw_lines(axes: Axes, sweep: Sweep, quantity: Quantity, part: Groups) -> N
                 values = list(setting.of(quantity.name).values())
                 axes.plot([where] * len(values), values, ".", color=colour, alpha=0.4, markersize=5, zorder=1)
             if any(setting is each for each in quantity.chosen):
-                ring = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 13, "label": "chosen"}
-                axes.plot([where], [found.mean], "o", **ring)
+                axes.plot([where], [found.mean], "o", **RING)
         if all(id(setting) in quantity.unguided for _, setting, _ in known) and known:
             of_group = [quantity.unguided[id(setting)].mean for _, setting, _ in known]
             axes.plot(places, of_group, "--", color=MUTED, linewidth=1, marker=".", label="unguided")
@@ -281,6 +281,11 @@ def _draw_dots(axes: Axes, sweep: Sweep, quantity: Quantity, settings: Sequence[
     bars = halves if any(halves) else None
     style = {"fmt": "o", "color": SERIES[0], "capsize": 3, "markersize": 5}
     axes.errorbar([found.mean for _, found in shown], range(len(shown)), xerr=bars, **style)
+    for place, (setting, found) in enumerate(shown):
+        if id(setting) in quantity.unguided:
+            axes.plot([quantity.unguided[id(setting)].mean], [place], "|", color=MUTED, markersize=14, label="unguided")
+        if any(setting is each for each in quantity.chosen):
+            axes.plot([found.mean], [place], "o", **RING)
     names = _apart([sweep.group(setting) or "the setting" for setting, _ in shown])
     axes.set_yticks(range(len(shown)), [label(name, longest=28) for name in names])
     axes.set_ylim(len(shown) - 0.5, -0.5)

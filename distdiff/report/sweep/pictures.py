@@ -16,7 +16,7 @@ from PIL import Image
 from distdiff.data.datasets import load_dataset
 from distdiff.errors import UserError
 from distdiff.report.sweep.choosing import Choice
-from distdiff.report.sweep.settings import Setting, Sweep
+from distdiff.report.sweep.settings import RHO, Setting, Sweep
 from distdiff.store.columns import METADATA
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.reading import sources_of
@@ -90,7 +90,9 @@ def _shown(sweep: Sweep, chosen: Sequence[Choice]) -> list[Setting]:
 
 def _name(sweep: Sweep, setting: Setting) -> str:
     keys = sweep.axes[:1] or sweep.keys
-    return ", ".join(f"{key.rpartition('.')[2]} = {setting.given[key]}" for key in keys) or "images"
+    return (
+        ", ".join(f"{'ρ' if key == RHO else key.rpartition('.')[2]} = {setting.given[key]}" for key in keys) or "images"
+    )
 
 
 def _rows(directory: Path) -> dict[Key, dict[str, Any]]:
