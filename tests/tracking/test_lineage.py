@@ -96,9 +96,9 @@ def test_what_wandb_does_not_take_costs_a_line_each_and_no_job(monkeypatch, tmp_
     def broken(*_: object, **__: object) -> None:
         raise wandb.Error("cannot do this\nreally")
 
-    for name in ("Table", "Image", "Artifact"):
-        monkeypatch.setattr(wandb, name, broken)
-    with run(tmp_path / "run") as logger:
+    with run(tmp_path / "run") as logger, monkeypatch.context() as patched:
+        for name in ("Table", "Image", "Artifact"):
+            patched.setattr(wandb, name, broken)
         everything(logger, tmp_path)
     *lines, _ = capsys.readouterr().out.splitlines()
     assert all(
