@@ -123,5 +123,6 @@ def test_jobs_whose_configuration_was_not_kept_get_a_run_with_the_settings_of_wa
         keep_id(Path(job.directory), f"run{job.number}")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_PROJECT", "of-variable")
-    run = next(record.run for record in records(conclude(place)) if record.HasField("run"))
+    assert exit_code(conclude(place)) == 0
+    run = next(record.run for record in records(place) if record.HasField("run"))
     assert (run.job_type, run.run_group, run.project) == ("sweep", "2026", "of-variable")

@@ -11,7 +11,7 @@ import pytest
 import wandb
 from conftest import compose
 from PIL import Image
-from wandb_runs import alone_with_wandb, columns_of, records  # noqa: F401 (a fixture)
+from wandb_runs import alone_with_wandb, columns_of, exit_code, records  # noqa: F401 (a fixture)
 from wandb_server import KEY, WandbServer
 
 from distdiff.tracking.lineage import DATASET, MODEL, Stored, log_made, log_used
@@ -34,6 +34,7 @@ def run(folder: Path, *keys: str) -> Any:
 
 
 def artifacts(folder: Path) -> dict[str, Any]:
+    exit_code(folder)  # waits until all is written
     found = (record.artifact for record in records(folder) if record.HasField("artifact"))
     return {artifact.name: artifact for artifact in found if artifact.type in (DATASET, MODEL)}
 
