@@ -122,6 +122,7 @@ def test_a_service_process_that_is_gone_costs_one_line(tmp_path: Path, capsys) -
 
 def test_a_silent_server_holds_nothing_up(monkeypatch, tmp_path: Path, capsys) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    monkeypatch.setattr("distdiff.tracking.wandb_run.GRACE", 2.0)
     with WandbServer() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -130,7 +131,7 @@ def test_a_silent_server_holds_nothing_up(monkeypatch, tmp_path: Path, capsys) -
             server.silence()
             began = time.monotonic()
             everything(logger, tmp_path)
-            assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 30
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("W&B      not all of the run could be uploaded (")
 
