@@ -69,6 +69,8 @@ class LastingWandbLogger(WandbLogger):
 
     def __init__(self, run: Run, save_dir: Path, uploads: Sequence[str] = ()) -> None:
         super().__init__(experiment=run, save_dir=save_dir)
+        if not run.disabled:
+            _never_wait_for_artifacts(run)
         self.uploads = tuple(uploads)
         self.counts = Counts()
 
@@ -212,6 +214,31 @@ class StageWandbLogger(WandbLogger):
         curve = self.counts.curves.setdefault(key, {}).setdefault(self._row, Curve(self.place))
         if curve.place == self.place and step is not None and isinstance(value, (int, float)):
             curve.points.append((step, value))
+
+
+def _never_wait_for_artifacts(run: Run) -> None:
+    """Lets a run hand over artifacts and tables to W&B's service process, as offline runs do.
+
+    W&B has no setting for this. It asks the server about each artifact first, and waits minutes for one that is silent.
+    """
+
+    def hand_over(
+        artifact: Any,
+        name: str | None = None,
+        type: str | None = None,
+        aliases: list[str] | None = None,
+        tags: list[str] | None = None,
+        is_user_created: bool = False,
+        use_after_commit: bool = False,
+        **_: Any,
+    ) -> Any:
+        artifact, aliases = run._prepare_artifact(artifact, name, type, aliases)
+        run._interface.publish_artifact(
+            run, artifact, aliases, tags, is_user_created=is_user_created, use_after_commit=use_after_commit
+        )
+        return artifact
+
+    run._log_artifact = hand_over
 
 
 def images_of(pictures: Mapping[str, Picture]) -> list[wandb.Image]:

@@ -6,10 +6,13 @@ A setting is what was typed, else what W&B's environment variables and settings 
 import contextlib
 import os
 import shlex
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import wandb
 from wandb.errors import AuthenticationError, UsageError
 from wandb.sdk import wandb_setup
@@ -25,6 +28,8 @@ from distdiff.tracking.wandb_settings import MOST_CHARACTERS, WITHOUT_SERVER, mo
 PROJECT = "distdiff"
 INIT_TIMEOUT = 20.0  # seconds for a server to accept a run; W&B's own default is 90
 FINISH_TIMEOUT = 60.0  # seconds to upload what is left at the end of a run; W&B's own default is no limit
+GRACE = 10.0  # seconds after the limit on uploading in which W&B itself may end
+SERVICE = "wandb-core"  # the name of its service process
 BRANCHING = ("resume_from", "fork_from")
 
 
@@ -55,10 +60,12 @@ def begin(run_dir: Path, command: str, typed: Mapping[str, Any], title: str | No
 def end(run: Run, exit_status: int) -> None:
     """Ends a run. If not all of it is on the server, prints the command that uploads it."""
     folder = shlex.quote(str(Path(run.settings.sync_dir).absolute()))
+    limit = run.settings.finish_timeout
     try:
-        run.finish(exit_code=exit_status)
+        with _at_most(limit + GRACE if limit and not run.offline else None) as too_late:
+            run.finish(exit_code=exit_status)
     except Exception as error:  # the job's results matter more than its charts
-        reason = first_line(error).rstrip(".")
+        reason = f"no answer in {limit:g} s" if too_late.is_set() else first_line(error).rstrip(".")
         online = "" if run.offline else "--include-online "
         console.print(f"W&B      not all of the run could be uploaded ({reason}): wandb sync {online}{folder}")
         if not isinstance(error, TimeoutError):
@@ -66,6 +73,32 @@ def end(run: Run, exit_status: int) -> None:
         return
     if run.offline:
         console.print(f"W&B      offline, to upload it: wandb sync {folder}")
+
+
+@contextmanager
+def _at_most(seconds: float | None) -> Iterator[threading.Event]:
+    """Ends W&B's service process if the block takes longer, so that W&B raises an error in the block.
+
+    W&B's own limit does not hold while the service process waits for a server that is to take an artifact. Yields an event
+    that is set when the process was ended. None is no limit.
+    """
+    too_late = threading.Event()
+
+    def end_service() -> None:
+        too_late.set()
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if child.name().startswith(SERVICE):
+                    child.kill()
+
+    timer = threading.Timer(seconds or 0, end_service)
+    timer.daemon = True
+    if seconds is not None:
+        timer.start()
+    try:
+        yield too_late
+    finally:
+        timer.cancel()
 
 
 def _defaults(run_dir: Path, command: str, title: str | None, own: wandb.Settings) -> dict[str, Any]:
