@@ -23,7 +23,8 @@ class ExpansionKeys:
     factor: int = key(at_least=1, at_most=10**6)
     balance: bool = False  # small classes get more copies, so that all classes have equally many images in total
     sources: str = key("all", choices=("all", "hard"))  # hard: copies are made only of the images the guide learnt last
-    hard_fraction: float = key(0.5, above=0, at_most=1)  # the fraction of each class's images that counts as hard
+    # The fraction of each class's images that counts as hard; TADA (Nguyen et al., 2025) has 30 to 40 %.
+    hard_fraction: float = key(0.35, above=0, at_most=1)
     # A number, a list with one entry for each copy (a list that is too short is repeated), or {low: , high: }.
     strength: Any = key(above=0, at_most=1)
     batch_size: Any = key(

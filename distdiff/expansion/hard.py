@@ -8,8 +8,9 @@ import numpy as np
 def hardest(order: np.ndarray, labels: np.ndarray, fraction: float) -> np.ndarray:
     """The sorted positions of the images with the highest `order` in each class.
 
-    A `fraction` of each class is chosen, but at least one image. An image that the guide learnt later has a larger
-    `order` (n,). `labels` (n,) are the classes of the images.
+    These are the images that TADA augments (Nguyen et al., 2025): those that are not learnt early in the training. TADA
+    chooses a time in the training; here a `fraction` of each class is chosen, but at least one image. An image that was
+    learnt later has a larger `order` (n,). `labels` (n,) are the classes of the images.
 
     >>> hardest(np.array([3.0, 1.0, 2.0, 0.0]), np.array([0, 0, 0, 1]), 0.5).tolist()
     [0, 2, 3]

@@ -1,5 +1,6 @@
 """Which images a classifier learns last, and `expansion.sources=hard`."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.training import ClassifierTrainer, training_set
 from distdiff.data.images import LabelledImages
+from distdiff.expansion.hard import hardest
 
 
 def images(swapped: int) -> LabelledImages:
@@ -60,6 +62,26 @@ def test_looking_changes_nothing_about_the_training(tmp_path: Path, monkeypatch)
     plain, watched = (seen[count] for count in sorted(seen))
     for name, weights in plain.items():
         torch.testing.assert_close(watched[name], weights, atol=0, rtol=0)
+
+
+def test_hard_images_are_those_that_were_not_learnt_early() -> None:
+    """Oracle: at some time in each class's training, the hard images are exactly those that are still wrong at or after it."""
+    rng = np.random.default_rng(0)
+    last_wrong = np.concatenate([rng.permutation(20), rng.permutation(12)])
+    labels = np.repeat([0, 1], [20, 12])
+    for fraction in (0.3, 0.35, 0.4):
+        chosen = hardest(last_wrong + 0.5, labels, fraction)
+        for label, size in ((0, 20), (1, 12)):
+            own = np.flatnonzero(labels == label)
+            hard = set(own) & set(chosen)
+            assert len(hard) == math.ceil(fraction * size)
+            assert any(hard == set(own[last_wrong[own] >= time]) for time in range(20))
+
+
+def test_by_default_30_to_40_percent_of_a_larger_class_are_hard(small_run) -> None:
+    fraction = compose("expand", [*small_run, "expansion.sources=hard"]).expansion.hard_fraction
+    for size in (10, 50, 500):
+        assert 0.3 <= len(hardest(np.arange(size), np.zeros(size, np.int64), fraction)) / size <= 0.4
 
 
 def test_hard_sources_get_the_copies_of_all(small_run, image_folder, tmp_path: Path) -> None:
