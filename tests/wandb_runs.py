@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import wandb
 from conftest import compose
@@ -28,6 +29,15 @@ def alone_with_wandb(monkeypatch, tmp_path: Path) -> Iterator[None]:
     wandb.teardown()
     yield
     wandb.teardown()
+
+
+def kill_service() -> None:
+    """Kills W&B's service process, which the run that has begun uses."""
+    services = [child for child in psutil.Process().children() if child.name().startswith("wandb-core")]
+    assert services
+    for service in services:
+        service.kill()
+        service.wait()
 
 
 def track(run_dir: Path, *overrides: str, steps: tuple[int, ...] = (1,)) -> WandbLogger:

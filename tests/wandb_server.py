@@ -29,6 +29,8 @@ class WandbServer:
     def __init__(self, refuses: int | None = None) -> None:
         self.runs: dict[str, StoredRun] = {}
         self.views: list[dict[str, Any]] = []  # the variables of each view that was saved
+        self.artifacts: list[dict[str, Any]] = []  # the input of each artifact that was logged
+        self.used: list[dict[str, Any]] = []  # the variables for each artifact that a run says it uses
         self.refuses = refuses
         self._silent, self._closed = threading.Event(), threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Answers", (_Answers,), {"owner": self}))
@@ -74,6 +76,13 @@ class WandbServer:
         if "CreateRunFiles" in query:
             files = [{"name": name, "uploadUrl": f"{self.url}/storage/{name}"} for name in given["files"]]
             return {"createRunFiles": {"runID": "1", "uploadHeaders": [], "files": files}}
+        if "createArtifact" in query:  # one that the server has already, so that no file is uploaded
+            self.artifacts.append(given["input"])
+            known = {"id": "1", "state": "COMMITTED", "artifactSequence": {"id": "1", "latestArtifact": None}}
+            return {"createArtifact": {"artifact": known}}
+        if "useArtifact" in query:
+            self.used.append(given)
+            return {"useArtifact": {"artifact": {"id": "1", "digest": "", "description": None, "metadata": None}}}
         if "viewer" in query:
             return {"viewer": {"id": "1", "entity": ENTITY, "username": ENTITY, "flags": "{}", "teams": {"edges": []}}}
         return {}

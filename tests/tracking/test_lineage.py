@@ -6,12 +6,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import wandb
 from conftest import compose
 from PIL import Image
-from wandb_runs import alone_with_wandb, columns_of, exit_code, records  # noqa: F401 (a fixture)
+from wandb_runs import alone_with_wandb, columns_of, exit_code, kill_service, records  # noqa: F401 (a fixture)
 from wandb_server import KEY, WandbServer
 
 from distdiff.tracking.lineage import DATASET, MODEL, Stored, log_made, log_used
@@ -54,6 +53,20 @@ def test_what_a_run_makes_is_the_same_artifact_as_what_another_run_uses(tmp_path
     assert not entry.local_path, "nothing is uploaded"
     assert columns_of(tmp_path / "maker")["makes.dataset"] == [str(data.folder)]
     assert columns_of(tmp_path / "user")["uses.dataset"] == [str(data.folder)]
+
+
+def test_a_server_is_told_what_a_run_makes_and_uses(monkeypatch, tmp_path: Path) -> None:
+    with WandbServer() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        with run(tmp_path / "run") as logger:
+            log_made(logger, stored(tmp_path / "data"))
+            log_used(logger, stored(tmp_path / "model", MODEL))
+    names = [artifact["artifactCollectionName"] for artifact in server.artifacts]
+    assert sorted(names) == ["a-name-of-data", "a-name-of-model"]
+    assert len(server.used) == 1
+    (kept,) = server.runs.values()
+    assert kept.exit_code == 0
 
 
 def test_files_are_uploaded_where_a_key_asks_for_it(tmp_path: Path) -> None:
@@ -113,9 +126,7 @@ def test_what_wandb_does_not_take_costs_a_line_each_and_no_job(monkeypatch, tmp_
 
 def test_a_service_process_that_is_gone_costs_one_line(tmp_path: Path, capsys) -> None:
     with run(tmp_path / "run") as logger:
-        (service,) = psutil.Process().children()
-        service.kill()
-        service.wait()
+        kill_service()
         everything(logger, tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(" (")[0] for line in lines] == ["W&B      not all of the run could be uploaded"]

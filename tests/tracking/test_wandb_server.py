@@ -7,10 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from conftest import compose
-from wandb_runs import alone_with_wandb, track  # noqa: F401 (a fixture)
+from wandb_runs import alone_with_wandb, kill_service, track  # noqa: F401 (a fixture)
 from wandb_server import KEY, WandbServer
 
 from distdiff.commands.expand import expand
@@ -74,9 +73,7 @@ def test_a_service_process_that_is_killed_costs_one_line_and_neither_this_job_no
     server, tmp_path: Path, capsys
 ) -> None:
     with tracked(compose("train", ["logger=wandb"]), tmp_path) as logger:
-        (service,) = psutil.Process().children()
-        service.kill()
-        service.wait()
+        kill_service()
         for stage in (logger, stage_logger(logger, "train")):
             stage.log_metrics({"loss": 1.0}, 1)
         summarize(logger, {"accuracy": 1.0})
