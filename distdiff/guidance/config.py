@@ -29,7 +29,8 @@ def needs_of(option: Mapping[str, Any]) -> tuple[str, ...]:
     for name in needs:
         if name not in REAL:
             raise UserError(
-                f"guidance={option.get(NAME)} needs {name!r}, which cannot be had: one of {', '.join(REAL)}"
+                f"guidance={option.get(NAME)} needs {name!r}, which is not available; "
+                f"a guidance method may ask for {', '.join(REAL)}"
             )
     return needs
 

@@ -70,7 +70,8 @@ class Deviation(FromTheFirstStep):
         if self.group_size is not None:
             earlier = _units(clean)
             among = torch.ones(len(clean), len(clean), dtype=torch.bool, device=clean.device).tril(-1)
-            of_group = (units @ earlier.T).masked_fill(~among, -torch.inf)
+            among &= earlier.isfinite().all(1)  # a copy that is broken spoils no other
+            of_group = (units @ earlier.nan_to_num().T).masked_fill(~among, -torch.inf)
             similar = torch.cat([similar, of_group], dim=1)
             memory = torch.cat([memory, earlier.expand(len(clean), -1, -1)], dim=1)
         cosine, nearest = similar.max(1)

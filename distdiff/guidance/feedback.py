@@ -1,4 +1,4 @@
-"""Feedback guidance: new images are such as a classifier is unsure of (Askari-Hemmat et al., 2024)."""
+"""Feedback guidance: new images are ones that a classifier is unsure about (Askari-Hemmat et al., 2024)."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

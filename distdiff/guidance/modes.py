@@ -48,7 +48,7 @@ class Modes(FromTheFirstStep):
         if (image.label, seed) not in self._modes:
             latents = self.real.means(self.real.order(image, seed)[:MOST])
             state = image_seed(seed, image.class_name, "", "modes", "cluster") % 2**32
-            count = min(self.num_modes, len(latents))
+            count = min(self.num_modes, len(torch.unique(latents.flatten(1), dim=0)))
             found = KMeans(count, random_state=state, n_init="auto").fit(latents.flatten(1).double().numpy())
             largest = np.argsort(-np.bincount(found.labels_, minlength=count), kind="stable")
             centres = torch.from_numpy(found.cluster_centers_[largest]).to(latents)

@@ -19,7 +19,8 @@ class Particles(FromTheFirstStep):
 
     k_ij = exp(−‖z_i − z_j‖² / h_i) and h_i = median_j ‖z_i − z_j‖² / log n for the n copies of a source that are made
     together, j ≠ i. g_i raises the distance from the other copies; z_j is taken as fixed. ẑ0 moves by noise / signal times
-    what ε̂ moves by. There is no backward pass. A copy that is alone in its group is not guided.
+    what ε̂ moves by. There is no backward pass. A copy that is alone in its group is not guided, and one that
+    is not finite has no part in this.
     """
 
     def __init__(self, *, min_sigma: NonNegative, group_size: PositiveInt, **keys: Any) -> None:
@@ -31,9 +32,12 @@ class Particles(FromTheFirstStep):
     def step(self, latents, index, batch):
         output, clean = batch.predict(latents, index)
         signal, noise = batch.denoiser.signal_level(index, clean), batch.denoiser.noise_level(index, clean)
-        if self.rho > 0 and len(latents) > 1 and noise >= self.min_sigma * signal:
+        finite = latents.flatten(1).isfinite().all(1)
+        batch.guided &= finite
+        if self.rho > 0 and finite.sum() > 1 and noise >= self.min_sigma * signal:
             ratio = (noise / signal).clamp(max=LARGEST_RATIO)
-            moved = clean + ratio * relative(repulsion(latents), latents, self.rho)
+            moved = clean.clone()
+            moved[finite] += ratio * relative(repulsion(latents[finite]), latents[finite], self.rho)
             output = batch.denoiser.output_for(latents, moved, index)
         return batch.denoiser.advance(latents, output, index), batch.energy_at_first(clean, index)
 

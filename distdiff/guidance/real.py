@@ -29,13 +29,17 @@ class RealImages:
         return self._of(image, seed)[0]
 
     def rank(self, image: PlannedImage, seed: int) -> int:
-        """The place of the new image's source in `order`; 0 if the source is not among the real images."""
-        return self._of(image, seed)[1].get(image.source, 0)
+        """The place of the new image's source in `order`; a random number if the source is not among the real images."""
+        known = self._of(image, seed)[1]
+        if image.source in known:
+            return known[image.source]
+        return image_seed(seed, image.class_name, image.source, "real", "order")
 
     def others(self, image: PlannedImage, seed: int, most: int) -> list[int]:
         """The first `most` images of `order` without the source; the source itself if the class has no other image."""
-        first = self.order(image, seed)[:most]
-        return [number for number in first if self.keys[number] != image.source] or first
+        order = self.order(image, seed)
+        others = [number for number in order[:most] if self.keys[number] != image.source]
+        return others or order[most : most + 1] or order[:1]
 
     def _of(self, image: PlannedImage, seed: int) -> tuple[list[int], dict[str, int]]:
         if (image.label, seed) not in self._orders:

@@ -12,7 +12,7 @@ from distdiff.generator.conditioning import Prompts
 from distdiff.generator.inversion import check_invertible
 from distdiff.generator.inversions import Inversions
 from distdiff.generator.latent_diffusion import LatentDiffusion
-from distdiff.guidance.batch import GuidedBatch
+from distdiff.guidance.batch import Aims, GuidedBatch
 from distdiff.guidance.none import Unguided
 from distdiff.keys import PositiveInt, Share
 from distdiff.methods.base import Method
@@ -29,8 +29,8 @@ class Interpolation(Method):
     drawn for the image; below it, the first prompt of the class holds. `inversion_steps`: in how many steps an image is
     inverted, once for all of its copies.
 
-    In a class of one image, Gaussian noise of the image's own seed takes the place of the second inversion: with the
-    inversion itself, all copies would be equal.
+    In a class of one image, and for a partner with the same pixels, Gaussian noise of the image's own seed takes the place
+    of the second inversion: with the inversion itself, all copies would be equal.
     """
 
     num_sources = 2
@@ -73,8 +73,8 @@ class Interpolator(GuidedSampler):
             self.inversions.select(torch.tensor(positions)).to(self.generator.device, self.generator.latent_dtype)
             for positions in ([item.position for item in items], [item.partners[0] for item in items])
         )
-        alone = torch.tensor([item.partners == (item.position,) for item in items], device=second.device)
-        second = torch.where(alone.view(-1, 1, 1, 1), self.noise(second, generators), second)
+        same = (first == second).flatten(1).all(1)
+        second = torch.where(same.view(-1, 1, 1, 1), self.noise(second, generators), second)
         return on_circle(first, second, self._shares(items).to(first.device), self.method.path == "circle")
 
     def _shares(self, items: Sequence[WorkItem]) -> torch.Tensor:
@@ -82,8 +82,10 @@ class Interpolator(GuidedSampler):
         seeds = [item.seed_for(self.seed, "path") for item in items]
         return torch.tensor([np.random.default_rng(seed).random() for seed in seeds], dtype=torch.float64)
 
-    def batch(self, items: Sequence[WorkItem], generators: list[torch.Generator]) -> GuidedBatch:
-        found = super().batch(items, generators)
+    def batch(
+        self, items: Sequence[WorkItem], generators: list[torch.Generator], aims: Aims | None = None
+    ) -> GuidedBatch:
+        found = super().batch(items, generators, aims)
         of_class = self.prompts.of_class
         if of_class is not None and any(len(of_class[item.label]) > 1 for item in items):
             firsts = self.prompts.select(torch.tensor([of_class[item.label][0] for item in items]))
@@ -95,7 +97,8 @@ class Interpolator(GuidedSampler):
         if isinstance(batch.denoiser.model, TwoPrompts):
             scheduler = batch.denoiser.scheduler
             border = scheduler.config.num_train_timesteps * (1 - self.method.split)
-            batch.denoiser.model.is_late = bool(scheduler.timesteps[index] < border)
+            # The first time of flow matching is the border of a split of 0 itself.
+            batch.denoiser.model.is_late = self.method.split == 0 or bool(scheduler.timesteps[index] < border)
 
 
 class TwoPrompts:

@@ -1,6 +1,6 @@
 """The images of a preview, which are images that an expansion would make from a few sources."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,8 +110,9 @@ def draw_tiles(
             for row, strength in enumerate(strengths):
                 plan = ExpansionPlan(images, config.expansion.factor, strength, config.seed, method=method)
                 wanted = first_images(plan, positions)
-                synthesizer.group(plan[int(wanted[0][0])].strength)  # raises an error if this strength leaves no steps
-                for batch in _batches(wanted, 1 if method.together else usual_batch_size(config)):
+                size = 1 if method.together else usual_batch_size(config)
+                groups = [synthesizer.group(plan[int(indices[0])].strength) for indices in wanted]
+                for batch in batches_of(wanted, size, groups):
                     items = [plan[int(index)] for _, indices in batch for index in indices]
                     made, start = synthesizer(items), 0
                     for place, indices in batch:
@@ -133,7 +134,13 @@ def synthesizer_for(materials: Materials, method: Method, rho: float | None) -> 
     return materials.synthesizer(method).to(trainer_device(materials.config.trainer)).eval()
 
 
-def _batches(wanted: Sequence[np.ndarray], size: int) -> Iterator[list[tuple[int, np.ndarray]]]:
-    numbered = list(enumerate(wanted))
-    for start in range(0, len(numbered), size):
-        yield numbered[start : start + size]
+def batches_of(
+    wanted: Sequence[np.ndarray], size: int, groups: Sequence[Hashable]
+) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Batches of at most `size` places, each with the indices of its images; the places of a batch have one of `groups`."""
+    together: dict[Hashable, list[tuple[int, np.ndarray]]] = {}
+    for place, (indices, group) in enumerate(zip(wanted, groups, strict=True)):
+        together.setdefault(group, []).append((place, indices))
+    for numbered in together.values():
+        for start in range(0, len(numbered), size):
+            yield numbered[start : start + size]

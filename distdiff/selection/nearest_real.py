@@ -6,7 +6,7 @@ from distdiff.selection.base import Candidates, Selection
 
 
 class NearestReal(Selection):
-    """Keeps the images that are nearest, in φ, to a real training image of their class, whichever this is.
+    """Keeps the images that are nearest, in φ, to a real training image of their class.
 
     The plan's order decides between equal distances.
     """

@@ -295,8 +295,9 @@ DEPARTURES = (
     ),
     (
         "`gif`",
-        "CLIP and class names; the class that CLIP predicts for the source; augmented sources, random words in prompts",
-        "the guide or class means; the source's label; the data set's sources and prompts",
+        "CLIP and class names; pixels clamped to [0, 1] before CLIP (left out of the table above); the class that CLIP "
+        "predicts for the source; augmented sources, random words in prompts",
+        "the guide or class means; pixels as they are decoded; the source's label; the data set's sources and prompts",
     ),
     (
         "`modes`",

@@ -157,6 +157,8 @@ def test_any_method_makes_images_in_a_notebook(build) -> None:
         assert next(iter(weights)) == classes[position // 2]
         assert sum(weights.values()) == pytest.approx(1)
         assert len(image.info["sources"]) == 2
+    likened = build(method="real_guidance")(cats, classes)
+    assert [image.info["sources"] for image in likened] == [["cat/0"], ["train/1"], ["cat/2"]]
     for policy in ("randaugment", "affine"):
         turned = build(method="augmentation", policy=policy)(cats, classes)
         assert [image.size for image in turned] == [(32, 32)] * 3
@@ -165,6 +167,14 @@ def test_any_method_makes_images_in_a_notebook(build) -> None:
             build(method="augmentation", policy=policy)
     again = build(method="mix", alpha=2.0)(cats, classes, copies=2, batch_size=1)
     assert all(np.array_equal(one, two) for one, two in zip(mixed, again, strict=True))
+
+
+def test_images_are_interpolated_in_a_notebook(build, pipeline_folder: Path) -> None:
+    generator = distdiff.load_generator(str(pipeline_folder), resolution=32, num_steps=6)
+    expander = distdiff.ImageExpander(generator, *build.args[1:], method="interpolation", inversion_steps=3)
+    made = expander([picture(0), picture(1), picture(2)], ["cat", "train", "cat"], copies=2)
+    assert [image.info["sources"] for image in made[:2]] == [["cat/0", "cat/2"]] * 2
+    assert not np.array_equal(made[0], made[1])
 
 
 def test_an_expander_leaves_the_encoder_as_it_was(pipeline_folder: Path, image_folder: Path) -> None:

@@ -25,7 +25,7 @@ GIVEN = {
 
 
 MISTAKES = {
-    "guidance=drect": "guidance=drect is not allowed: one of direct,",
+    "guidance=drect": "guidance=drect is not allowed: one of chamfer,",
     "guidance.roh=3": "did you mean guidance.rho?",
     "guidance.rho=abc": "guidance.rho=abc is not allowed: a number",
     "guidance.rho=nan": "guidance.rho=nan is not allowed: a number at least 0",
@@ -125,7 +125,7 @@ MISTAKES = {
     "train.where='copy = 0'": "train.where='copy = 0' is not allowed: a condition on columns of metadata.parquet, made of <",
     "+foo=1": "foo=1 is not allowed: there is no such key",
     "rho=1": "did you mean guidance.rho?",
-    "guidance=null": "guidance=null is not allowed: one of direct,",
+    "guidance=null": "guidance=null is not allowed: one of chamfer,",
     "guidance.name=mine": "an option has the name of its YAML file; guidance=<option> chooses one",
     "encoder.guide=3": "encoder.guide=3 is not allowed: give keys, encoder.guide.<key>=...",
     "encoder.guide.stesp=3": "there is no such key; did you mean encoder.guide.steps?",
@@ -164,7 +164,9 @@ def test_all_jobs_of_a_multirun_are_checked() -> None:
 
 
 def test_a_key_that_no_job_of_a_multirun_reads_is_refused() -> None:
-    with pytest.raises(UserError, match=r"guidance=none does not read guidance.epsilon; it is for guidance=transform"):
+    with pytest.raises(
+        UserError, match=r"guidance=none does not read guidance.epsilon; it is for guidance=gif, transform"
+    ):
         configure_jobs("expand", ["guidance=none,direct", "guidance.epsilon=0.1"])
 
 
@@ -191,7 +193,7 @@ def test_a_key_that_some_jobs_of_a_multirun_read_is_taken_by_all() -> None:
     jobs = configure_jobs("expand", ["guidance=direct,transform", "guidance.epsilon=0.1"])
     assert [job.guidance.get("epsilon") for job in jobs] == [None, 0.1]
     with pytest.raises(
-        UserError, match=r"guidance=direct does not read guidance.epsilon; it is for guidance=transform,"
+        UserError, match=r"guidance=direct does not read guidance.epsilon; it is for guidance=gif, transform,"
     ):
         configure_jobs("expand", ["guidance=direct,none", "guidance.epsilon=0.1"])
 

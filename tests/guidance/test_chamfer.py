@@ -102,6 +102,15 @@ def test_a_class_of_one_image_has_itself_and_a_large_class_is_covered_evenly_by_
     assert len(counts) == 8
     assert max(counts.values()) - min(counts.values()) <= 8
     assert not any(method.exemplar(planned(0, s, c), 0) == s for s in range(40) for c in range(7))
+    single = rival("chamfer", exemplars(unit(3, seed=1), [0] * 3), num_exemplars=1)
+    assert not any(single.exemplar(planned(0, source, copy), 0) == source for source in range(3) for copy in range(3))
+
+
+def test_sources_that_are_not_among_the_real_images_are_spread_over_all_of_them() -> None:
+    method = rival("chamfer", exemplars(unit(4, seed=1), [0] * 4))
+    counts = Counter(method.exemplar(planned(0, source, 0), seed=0) for source in range(100, 200))
+    assert len(counts) == 4
+    assert min(counts.values()) > 10
 
 
 def test_the_plan_depends_on_the_seed_and_the_copy_alone() -> None:

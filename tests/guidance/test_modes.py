@@ -85,6 +85,13 @@ def test_a_class_with_few_images_has_these_as_its_modes_and_copies_spread_over_a
     torch.testing.assert_close(alone.values[0], aims.values[6], atol=0, rtol=0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_equal_images_are_one_mode() -> None:
+    means = torch.randn(2, 2, 3, 3, generator=torch.Generator().manual_seed(1))[[0, 1, 1, 1]]
+    method = rival("modes", None, of(means, [0] * 4))
+    assert len(method.modes(planned(0, 0, 0), 0)) == 2
+
+
 def test_half_of_the_steps_that_run_are_guided_as_published_and_without_a_backward_pass(bench: RealBench) -> None:
     method = rival("modes", None, None)
     assert list(method.guided_steps(method.schedule(50, 1.0))) == list(range(25))  # published: stop at 25 of 50

@@ -56,6 +56,15 @@ def test_a_step_moves_the_noise_prediction_by_rho_times_the_latents_length(bench
     torch.testing.assert_close(guided, after.sqrt() * moved + (1 - after).sqrt() * epsilon, atol=1e-6, rtol=0)
 
 
+def test_a_broken_copy_spoils_no_other(bench: RealBench) -> None:
+    method = bench.rival("particles", rho=0.1, start_step=4, min_sigma=0)
+    whole, batch = bench.latents.clone(), bench.batch(method)
+    whole[1] = torch.nan
+    guided, _ = method.step(whole, bench.index, batch)
+    assert batch.guided.tolist() == [True, False, True, True]
+    assert guided.flatten(1).isfinite().all(1).tolist() == [True, False, True, True]
+
+
 def test_copies_in_another_order_are_the_same_copies_and_one_alone_is_unguided(bench: RealBench) -> None:
     order = torch.tensor([2, 0, 3, 1])
     method = bench.rival("particles", start_step=4, min_sigma=0)

@@ -22,7 +22,7 @@ from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.methods.img2img import Img2ImgSampler
 from distdiff.methods.synthesis import Synthesized
 from distdiff.preview.sheet import place, tile_side
-from distdiff.preview.tiles import spread_over_classes
+from distdiff.preview.tiles import batches_of, spread_over_classes
 from distdiff.store.names import safe_name
 from distdiff.store.options import StorageOptions
 
@@ -136,6 +136,12 @@ def test_the_estimate_is_rate_and_size_times_the_whole_job(given, monkeypatch, t
     size = (tmp_path / "black.png").stat().st_size
     assert made["estimate"]["bytes"] == pytest.approx(total * size)
     assert f"{total:,} images: about" in output.get().replace("\n", " ")
+
+
+def test_images_with_different_schedules_are_not_in_one_batch() -> None:
+    wanted = [np.array([index]) for index in range(5)]
+    batches = list(batches_of(wanted, 2, [0.3, 0.5, 0.3, 0.5, 0.5]))
+    assert [[place for place, _ in batch] for batch in batches] == [[0, 2], [1, 3], [4]]
 
 
 def test_sources_are_spread_over_classes() -> None:

@@ -100,7 +100,7 @@ def test_what_the_keys_choose_is_the_chosen_row() -> None:
         ("study.methods=[original+energy]", "there is nothing to select from the original images"),
         ("study.methods=[mixup]", "study.methods=mixup is not allowed"),
         ("study.methods=[]", "study.methods=[] is not allowed: one or more rows"),
-        ("study.rows={a: [guidance=transfrm]}", "study.rows.a: guidance=transfrm is not allowed: one of direct,"),
+        ("study.rows={a: [guidance=transfrm]}", "study.rows.a: guidance=transfrm is not allowed: one of chamfer,"),
         (
             "study.rows={a: [guidance.roh=1]}",
             "study.rows.a: guidance.roh=1 is not allowed: there is no such key; did you",

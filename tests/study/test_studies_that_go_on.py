@@ -188,7 +188,12 @@ def test_a_finished_run_is_known_by_all_that_can_change_it_and_by_nothing_else(
 
     known = first()
     assert len(set(known.values())) == 4
-    same = {"expansion.batch_size": 3, "study.objective": "coverage", "study.training_seeds": 2}
+    same = {
+        "expansion.batch_size": 3,
+        "study.objective": "coverage",
+        "study.training_seeds": 2,
+        "measure.metrics": ["coverage"],
+    }
     assert first(*same.items(), ("expansion.format", "parquet")) == known
     every, made = set(known), set(known) - {"original"}
     for key, value, rows in (
@@ -206,7 +211,6 @@ def test_a_finished_run_is_known_by_all_that_can_change_it_and_by_nothing_else(
         ("expansion.factor", 3, made),
         ("expansion.image_format", "jpeg", made),
         ("measure.judge_steps", 7, made),
-        ("measure.metrics", ["coverage"], made),
         ("generator.num_steps", 7, {"none", "direct"}),
         ("guidance.rho", 2, {"direct"}),
     ):

@@ -36,7 +36,7 @@ class Scale:
 
     def place(self, value: float) -> float:
         if not self.is_log:
-            return value
+            return float(value)
         return self.zero if value == 0 else math.log10(value)
 
     @property
