@@ -211,6 +211,9 @@ def test_a_finished_run_is_known_by_all_that_can_change_it_and_by_nothing_else(
         ("expansion.factor", 3, made),
         ("expansion.image_format", "jpeg", made),
         ("measure.judge_steps", 7, made),
+        ("measure.metrics", ["coverage"], set()),  # test_measured_again.py: the measures, but not the run, are others
+        ("measure.bootstrap", 5, set()),
+        ("measure.features", ["pixels"], set()),
         ("generator.num_steps", 7, {"none", "direct"}),
         ("guidance.rho", 2, {"direct"}),
     ):
