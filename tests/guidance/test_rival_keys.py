@@ -18,7 +18,7 @@ from distdiff.methods.building import build_method
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("chamfer", None), ("modes", None), ("deviation", None), ("particles", 4), ("feedback", None), ("gif", 2)],
+    [("chamfer", None), ("modes", None), ("deviation", None), ("particles", 5), ("feedback", None), ("gif", 2)],
 )
 def test_a_method_makes_the_copies_together_that_its_guidance_declares(name: str, size: int | None) -> None:
     assert build_method(compose_once("expand", [f"guidance={name}"])).group_size == size
@@ -54,7 +54,7 @@ def test_a_method_that_needs_something_unknown_is_refused_in_one_line(tmp_path: 
     with pytest.raises(UserError) as refused:
         compose("expand", [f"hydra.searchpath=['file://{tmp_path}']", "guidance=asking"])
     assert str(refused.value) == (
-        "guidance=asking needs 'real_sounds', which cannot be had: one of real_features, real_latents"
+        "guidance=asking needs 'real_sounds', which is not available; a guidance method may ask for real_features, real_latents"
     )
 
 
