@@ -56,6 +56,16 @@ class Features:
             self._known[key] = compute()
         return self._known[key]
 
+    def once_with(self, other: "Features", key: Hashable, compute: Callable[[], T]) -> T:
+        """The result of `compute()`, which depends on `other` too. It is kept under `key` until there is another `other`.
+
+        So the features of real images, which last, do not keep all that was ever compared with them.
+        """
+        known = self._known.get(key)
+        if known is None or known[0] is not other:
+            known = self._known[key] = (other, compute())
+        return known[1]
+
 
 class Metric(ABC):
     """Compares generated with real images.
@@ -101,9 +111,8 @@ class Metric(ABC):
         return real.once((self, _name(compute)), lambda: compute(real))
 
     def of_pair(self, real: Features, generated: Features, compute: Callable[[Features, Features], T]) -> T:
-        """The result of `compute(real, generated)`, which is computed once."""
-        key = (self, _name(compute), id(real))  # `real` is kept beside the result, so that no other has its id
-        return generated.once(key, lambda: (real, compute(real, generated)))[1]
+        """The result of `compute(real, generated)`, which is computed once as long as the real images stay the same."""
+        return generated.once_with(real, (self, _name(compute)), lambda: compute(real, generated))
 
 
 class ImageMetric(Metric):
@@ -118,6 +127,16 @@ class ImageMetric(Metric):
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
         return counts @ self.of_pair(real, generated, self.of_images) / counts.sum(1)
+
+
+class CountedMetric(Metric):
+    """A metric whose value is that of `resampled` with each generated image once."""
+
+    def __call__(self, real: Features, generated: Features) -> float:
+        return float(self.resampled(real, generated, np.ones((1, len(generated)), dtype=np.int64))[0])
+
+    @abstractmethod
+    def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray: ...
 
 
 def _name(compute: Callable[..., Any]) -> str:

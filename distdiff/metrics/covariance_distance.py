@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from distdiff.metrics.base import Features, Metric
+from distdiff.metrics.base import CountedMetric, Features
 
 
-class CovarianceDistance(Metric):
+class CovarianceDistance(CountedMetric):
     r"""How far the covariance inside classes is from that of the real images, as a relative Frobenius distance.
 
     .. math:: \|\Sigma_g - \Sigma_r\|_F \;/\; \|\Sigma_r\|_F, \quad \Sigma = \frac{1}{C} \sum_c \Sigma_c
@@ -30,9 +30,6 @@ class CovarianceDistance(Metric):
 
     higher_is_better = False
     limits = (0.0, np.inf)
-
-    def __call__(self, real: Features, generated: Features) -> float:
-        return float(self.resampled(real, generated, np.ones((1, len(generated)), dtype=np.int64))[0])
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
         shared = [label for label in real.classes if min(_sizes(real, generated, label)) > 1]

@@ -33,8 +33,7 @@ def nearest(images: Features, others: Features) -> tuple[np.ndarray, np.ndarray]
         # A copy has the distance zero, which the matrix product that found it would round to another number.
         return positions, np.linalg.norm(images.points - others.points[positions], axis=1)
 
-    key = ("nearest", id(others))  # `others` is kept beside the result, so that no other has its id
-    return images.once(key, lambda: (others, compute()))[1]
+    return images.once_with(others, "nearest", compute)
 
 
 def distance_blocks(images: Features, others: Features) -> Iterator[tuple[slice, np.ndarray]]:
@@ -43,9 +42,9 @@ def distance_blocks(images: Features, others: Features) -> Iterator[tuple[slice,
     The distances of images from themselves are exactly zero.
     """
     if len(images) * len(others) <= KEPT:
-        key = ("distances", id(others))
-        kept = images.once(key, lambda: (others, euclidean_distances(images.points, others.points)))
-        yield slice(0, len(images)), kept[1]
+        key = ("distances", images is others)
+        kept = images.once_with(others, key, lambda: euclidean_distances(images.points, others.points))
+        yield slice(0, len(images)), kept
         return
     rows = max(1, BLOCK // len(others))
     for start in range(0, len(images), rows):

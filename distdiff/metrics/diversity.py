@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from distdiff.metrics.base import Features, Metric
+from distdiff.metrics.base import CountedMetric, Features
 from distdiff.metrics.distances import distance_blocks
 
 
-class Diversity(Metric):
+class Diversity(CountedMetric):
     r"""The mean distance between the features of two generated images of a class, averaged over the classes.
 
     .. math:: \frac{1}{C} \sum_c \frac{1}{M_c (M_c - 1)} \sum_{j \ne j'} \|y_{c,j} - y_{c,j'}\|
@@ -26,7 +26,8 @@ class Diversity(Metric):
     limits = (0.0, np.inf)
 
     def __call__(self, real: Features, generated: Features) -> float:
-        return float(generated.once(self, lambda: self.resampled(real, generated, _once_each(generated)))[0])
+        value = super().__call__
+        return generated.once(self, lambda: value(real, generated))
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
         """A pair of the same image, which a resample has if the image is in it twice, is left out, as the formula does."""
@@ -41,7 +42,3 @@ class Diversity(Metric):
             sums += np.divide(total, pairs, out=np.zeros(len(counts)), where=pairs > 0)
             known += pairs > 0
         return np.divide(sums, known, out=np.full(len(counts), np.nan), where=known > 0)
-
-
-def _once_each(images: Features) -> np.ndarray:
-    return np.ones((1, len(images)), dtype=np.int64)

@@ -3,10 +3,10 @@
 import numpy as np
 from sklearn.preprocessing import normalize
 
-from distdiff.metrics.base import Features, ImageMetric
+from distdiff.metrics.base import CountedMetric, Features
 
 
-class MeanEnergy(ImageMetric):
+class MeanEnergy(CountedMetric):
     r"""The mean distance of generated images from the prototype of their class, in features of unit length.
 
     .. math:: \frac{1}{M} \sum_{j=1}^{M} \|y_j - p_{c(j)}\|, \quad p_c \propto \sum_{i: c(i) = c} x_i
@@ -28,16 +28,13 @@ class MeanEnergy(ImageMetric):
     higher_is_better = None
     limits = (0.0, 2.0)
 
-    def __call__(self, real: Features, generated: Features) -> float:
-        return float(self.resampled(real, generated, np.ones((1, len(generated)), dtype=np.int64))[0])
-
-    def of_images(self, real: Features, generated: Features) -> np.ndarray:
+    def _energies(self, real: Features, generated: Features) -> np.ndarray:
         prototypes = self.of_real(real, _prototypes)
         wanted = np.array([prototypes.get(label, _nowhere(real)) for label in generated.labels.tolist()])
         return np.linalg.norm(normalize(generated.points) - wanted.reshape(len(generated), -1), axis=1)
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
-        energies = self.of_pair(real, generated, self.of_images)
+        energies = self.of_pair(real, generated, self._energies)
         known = np.isfinite(energies)
         sizes = counts[:, known].sum(1).astype(np.float64)
         sizes[sizes == 0] = np.nan

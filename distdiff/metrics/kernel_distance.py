@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torchmetrics.image.kid import poly_kernel
 
-from distdiff.metrics.base import Features, Metric
+from distdiff.metrics.base import CountedMetric, Features
 
 BLOCK = 2**22  # values of the kernel that are computed at once
 
 
-class KernelDistance(Metric):
+class KernelDistance(CountedMetric):
     r"""The squared maximum mean discrepancy of the features, with the polynomial kernel of degree 3.
 
     .. math::
@@ -35,9 +35,6 @@ class KernelDistance(Metric):
     """
 
     higher_is_better = False
-
-    def __call__(self, real: Features, generated: Features) -> float:
-        return float(self.resampled(real, generated, np.ones((1, len(generated)), dtype=np.int64))[0])
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
         """A pair of the same image, which a resample has if the image is in it twice, is left out, as the formula does."""

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from distdiff.metrics.base import Features, Metric
+from distdiff.metrics.base import CountedMetric, Features
 from distdiff.metrics.distances import SAME, longest, nearest, radii
 
 
-class NearestReal(Metric):
+class NearestReal(CountedMetric):
     r"""How far generated images are from the nearest real image, in units of the real images' own nearest distances.
 
     .. math:: \operatorname{median}_j \min_i \|y_j - x_i\| \;/\; \operatorname{median}_i \min_{i' \ne i} \|x_i - x_{i'}\|
@@ -24,9 +24,6 @@ class NearestReal(Metric):
 
     higher_is_better = None
     limits = (0.0, np.inf)
-
-    def __call__(self, real: Features, generated: Features) -> float:
-        return float(self.resampled(real, generated, np.ones((1, len(generated)), dtype=np.int64))[0])
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
         unit = float(np.median(radii(real, 1)))

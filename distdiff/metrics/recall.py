@@ -3,11 +3,11 @@
 import numpy as np
 
 from distdiff.keys import PositiveInt
-from distdiff.metrics.base import Features, Metric
+from distdiff.metrics.base import CountedMetric, Features
 from distdiff.metrics.distances import in_balls, radii
 
 
-class Recall(Metric):
+class Recall(CountedMetric):
     r"""The share of real images that lie in the neighbourhood of a generated image.
 
     .. math:: \frac{1}{N} \sum_{i=1}^{N} [\exists j: \|y_j - x_i\| \le r_k(y_j)]
@@ -30,9 +30,6 @@ class Recall(Metric):
 
     def __init__(self, *, num_neighbours: PositiveInt) -> None:
         self.num_neighbours = num_neighbours
-
-    def __call__(self, real: Features, generated: Features) -> float:
-        return float(self.resampled(real, generated, np.ones((1, len(generated)), dtype=np.int64))[0])
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
         """The neighbourhoods are those among all generated images, and only the presence of images varies.

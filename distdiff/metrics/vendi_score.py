@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from sklearn.preprocessing import normalize
 
-from distdiff.metrics.base import Features, Metric
+from distdiff.metrics.base import CountedMetric, Features
 
 BLOCK = 2**22  # entries of matrices whose eigenvalues are computed at once
 
 
-class VendiScore(Metric):
+class VendiScore(CountedMetric):
     r"""The effective number of different generated images in a class, averaged over the classes.
 
     .. math:: \frac{1}{C} \sum_c \exp\Big(-\sum_i \lambda_{c,i} \log \lambda_{c,i}\Big)
@@ -32,8 +32,8 @@ class VendiScore(Metric):
     limits = (1.0, np.inf)
 
     def __call__(self, real: Features, generated: Features) -> float:
-        ones = np.ones((1, len(generated)), dtype=np.int64)
-        return float(generated.once(self, lambda: self.resampled(real, generated, ones))[0])
+        value = super().__call__
+        return generated.once(self, lambda: value(real, generated))
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
         labels = generated.labels.numpy()

@@ -1,6 +1,8 @@
 """How images are measured: where the judge runs, what is computed once, and what has to be said of a value."""
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +21,14 @@ from distdiff.data.sources import digits
 from distdiff.errors import UserError
 from distdiff.metrics.base import Features, Metric
 from distdiff.metrics.coverage import Coverage
+from distdiff.metrics.density import Density
 from distdiff.metrics.frechet_distance import FrechetDistance
 from distdiff.metrics.judge import BATCH, Judge
 from distdiff.metrics.label_consistency import LabelConsistency
 from distdiff.metrics.measuring import Measurer
+from distdiff.metrics.near_copies import NearCopies
+from distdiff.metrics.precision import Precision
+from distdiff.metrics.recall import Recall
 from distdiff.metrics.reference import reference
 
 
@@ -106,6 +112,22 @@ def test_another_set_of_real_images_is_not_taken_for_the_one_before() -> None:
     for metric in (FrechetDistance(), Coverage(num_neighbours=5)):
         again = [metric(real, sets[0]) for real in (sets[1], sets[2], sets[1])]
         assert again[0] == again[2] != again[1]
+
+
+def test_real_images_keep_no_more_than_the_last_images_that_were_compared_with_them() -> None:
+    rng = np.random.default_rng(0)
+    real = seen(rng.normal(size=(50, 3)))
+    metrics = [metric(num_neighbours=5) for metric in (Coverage, Density, Precision, Recall)]
+    sets = [seen(rng.normal(size=(40, 3))) for _ in range(4)]
+    alive = weakref.WeakSet(sets)
+    for generated in sets:
+        counts = np.ones((2, len(generated)), dtype=np.int64)
+        for metric in (*metrics, NearCopies(quantile=0.1)):
+            assert metric.resampled(real, generated, counts) == pytest.approx([metric(real, generated)] * 2)
+    last = sets.pop()
+    del generated, sets
+    gc.collect()
+    assert set(alive) == {last}
 
 
 def seen(points: np.ndarray) -> Features:
