@@ -21,12 +21,12 @@ from distdiff.tracking.loggers import tracked
 @pytest.fixture
 def alone_with_wandb(monkeypatch, tmp_path: Path) -> Iterator[None]:
     """No variables, key or settings files of W&B; the current folder and the home folder are `tmp_path`."""
+    wandb.teardown()  # first, so that the variable with which W&B names a service that has ended is not restored later
     for name in [name for name in os.environ if name.startswith("WANDB_")] + ["NETRC"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.chdir(tmp_path)
-    wandb.teardown()
     yield
     wandb.teardown()
 
