@@ -12,18 +12,16 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe, adamw_one_cycle
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
-from distdiff.console.stages import display
 from distdiff.data.images import LabelledImages
 from distdiff.data.splits.carving import carve
 from distdiff.metrics.base import Features
+from distdiff.metrics.views import CPU, in_batches
 from distdiff.ranks.trainer import trainer_device
 
 SEED = 2**31 + 1  # the judge belongs to the dataset, not to a study seed, and differs from every guide's usual seed
 VALIDATION = 0.2  # the share of the pool that says when to stop
 FIRST_STEPS = 100  # of the first training; each following one has twice as many
 BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 32, 2e-3, 5e-4  # of its training
-BATCH = 200  # images in a batch; the features do not depend on this number
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,15 @@ class Judge:
         self.classifier.to(self.device)
         if not len(images):
             return Features(torch.empty(0, 0), torch.tensor(images.labels), torch.empty(0, dtype=torch.long))
-        features, predicted = [], []
-        pixels = images.stream(self.input_size, self.fit)
-        with display.stage("judge: look at the images", len(images), "images", brief=True) as bar:
-            while chunk := list(itertools.islice(pixels, BATCH)):
-                part = self.classifier.features(torch.stack(chunk).to(self.device))
-                features.append(part.cpu())
-                predicted.append(self.classifier.head(part).argmax(-1).cpu())
-                bar.advance(len(chunk))
+        features, predicted = zip(
+            *in_batches(self._look, images, self.input_size, self.fit, self.device, "judge"), strict=True
+        )
         return Features(torch.cat(features), torch.tensor(images.labels), torch.cat(predicted))
+
+    def _look(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The features and the predicted labels of a batch of images."""
+        features = self.classifier.features(pixels)
+        return features.cpu(), self.classifier.head(features).argmax(-1).cpu()
 
 
 class JudgeTrainer:

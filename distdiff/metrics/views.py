@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -14,6 +15,7 @@ BATCH = 200  # images in a batch; the features do not depend on this number
 PIXELS_SIDE = 16  # pixels a side of the images whose pixels are compared
 CPU = torch.device("cpu")
 
+T = TypeVar("T")
 View = Callable[[LabelledImages], torch.Tensor]  # gives the features (n, D) of one or more images, on the CPU
 
 
@@ -40,10 +42,24 @@ class GuideView:
 
     @torch.no_grad()
     def __call__(self, images: LabelledImages) -> torch.Tensor:
-        encoder, features = self.encoder.to(self.device), []
-        pixels = images.stream(encoder.input_size, self.fit)
-        with display.stage("guide: look at the images", len(images), "images", brief=True) as bar:
-            while chunk := list(itertools.islice(pixels, BATCH)):
-                features.append(encoder(torch.stack(chunk).to(self.device)).float().cpu())
-                bar.advance(len(chunk))
-        return torch.cat(features)
+        encoder = self.encoder.to(self.device)
+
+        def look(pixels: torch.Tensor) -> torch.Tensor:
+            return encoder(pixels).float().cpu()
+
+        return torch.cat(in_batches(look, images, encoder.input_size, self.fit, self.device, "guide"))
+
+
+def in_batches(
+    look: Callable[[torch.Tensor], T], images: LabelledImages, size: int, fit: str, device: torch.device, viewer: str
+) -> list[T]:
+    """What `look` returns for each batch (b, 3, size, size) of the images, which are on `device`.
+
+    `fit` says how images become squares. The progress display names the `viewer`.
+    """
+    found, pixels = [], images.stream(size, fit)
+    with display.stage(f"{viewer}: look at the images", len(images), "images", brief=True) as bar:
+        while chunk := list(itertools.islice(pixels, BATCH)):
+            found.append(look(torch.stack(chunk).to(device)))
+            bar.advance(len(chunk))
+    return found

@@ -23,13 +23,14 @@ from distdiff.metrics.base import Features, Metric
 from distdiff.metrics.coverage import Coverage
 from distdiff.metrics.density import Density
 from distdiff.metrics.frechet_distance import FrechetDistance
-from distdiff.metrics.judge import BATCH, Judge
+from distdiff.metrics.judge import Judge
 from distdiff.metrics.label_consistency import LabelConsistency
 from distdiff.metrics.measuring import Measurer
 from distdiff.metrics.near_copies import NearCopies
 from distdiff.metrics.precision import Precision
 from distdiff.metrics.recall import Recall
 from distdiff.metrics.reference import reference
+from distdiff.metrics.views import BATCH
 
 
 class SeesRed(nn.Module):
