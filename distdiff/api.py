@@ -34,12 +34,12 @@ from distdiff.errors import UserError
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.generator import config as generator_keys
 from distdiff.generator import pipelines
-from distdiff.generator.inversion import check_invertible, invert
+from distdiff.generator.inversion import inverter
 from distdiff.generator.inversions import ComputedInversions
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.latents import Latents
-from distdiff.generator.precision import ON_CPU, whole_float32
+from distdiff.generator.precision import ON_CPU
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.config import REAL_FEATURES, REAL_LATENTS
 from distdiff.guidance.config import needs_of as guidance_needs_of
@@ -253,19 +253,8 @@ class ImageExpander:
             return build(self.guidance, *(real[need]() for need in guidance_needs_of(self.guidance)))
 
         def inversions() -> ComputedInversions:
-            check_invertible(self.generator)
-            of_class = self.prompts.of_class
-            first = (
-                torch.arange(len(self.class_names)) if of_class is None else torch.tensor([own[0] for own in of_class])
-            )
-
-            def inverted(positions: torch.Tensor) -> torch.Tensor:
-                own = self.prompts.select(first[torch.from_numpy(images.labels)[positions]])
-                with whole_float32(self.generator.dtype):
-                    clean = latents().select(positions).mean
-                    return invert(self.generator, clean, own, self.method.inversion_steps).cpu()
-
-            return ComputedInversions(inverted)
+            steps = self.method.inversion_steps
+            return ComputedInversions(inverter(self.generator, latents, self.prompts, images.labels, steps))
 
         materials: dict[str, Callable[[], Any]] = {
             "seed": lambda: seed,

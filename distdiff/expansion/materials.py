@@ -29,12 +29,11 @@ from distdiff.energy.config import needs_of as energy_needs_of
 from distdiff.energy.images import ImageEnergy
 from distdiff.expansion.generators import Generators
 from distdiff.generator.conditioning import Prompts
-from distdiff.generator.inversion import check_invertible, invert
+from distdiff.generator.inversion import inverter
 from distdiff.generator.inversions import ComputedInversions, Inversions, StoredInversions
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.latents import EncodedLatents, Latents, StoredLatents
 from distdiff.generator.noise import image_seed
-from distdiff.generator.precision import whole_float32
 from distdiff.guidance.base import Guidance
 from distdiff.guidance.config import needs_of as guidance_needs_of
 from distdiff.guidance.preparation import Crop, Preparation
@@ -287,16 +286,8 @@ class Materials:
     def inversions(self) -> Inversions:
         """The noise of every source, from which the generator draws the source under the first prompt of its class."""
         generator, train, steps = self.generator, self.train, self.config.method.inversion_steps
-        check_invertible(generator)
+        inverted = inverter(generator, lambda: self.latents, self.prompts, train.labels, steps)
         identity = self._generators.identity(self.config.generator)
-        first = torch.tensor([own[0] for own in self.prompts.of_class])
-
-        def inverted(positions: torch.Tensor) -> torch.Tensor:
-            own = first[torch.from_numpy(train.labels)[positions]]
-            with whole_float32(generator.dtype):
-                found = invert(generator, self.latents.select(positions).mean, self.prompts.select(own), steps)
-            return found.cpu()
-
         ingredients = {
             "format": INVERSIONS_FORMAT,
             "generator": {key: value for key, value in identity.items() if key not in WITHOUT_SCALE},

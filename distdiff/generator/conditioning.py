@@ -56,6 +56,12 @@ class Prompts:
     of_class: tuple[tuple[int, ...], ...] | None = None
     sentences: tuple[str, ...] | None = None
 
+    def first_of(self, labels: torch.Tensor) -> "Prompts":
+        """The first prompt of each of the classes `labels` (B,), as `select` gives it."""
+        if self.of_class is None:
+            return self.select(labels)
+        return self.select(torch.tensor([own[0] for own in self.of_class])[labels])
+
     def select(self, positions: torch.Tensor) -> "Prompts":
         """The embedded prompts at the indices `positions`, without `of_class` and `sentences`."""
         return Prompts(self.positive.select(positions), self.negative)

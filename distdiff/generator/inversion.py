@@ -1,5 +1,8 @@
 """Deterministic inversion: the noise from which a diffusion model draws a given latent, without any random numbers."""
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
@@ -8,6 +11,8 @@ from distdiff.generator.conditioning import Prompts
 from distdiff.generator.denoiser import Denoiser
 from distdiff.generator.kinds import why_not_invertible
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.generator.latents import Latents
+from distdiff.generator.precision import whole_float32
 
 
 def check_invertible(generator: LatentDiffusion) -> None:
@@ -33,6 +38,24 @@ def invert(generator: LatentDiffusion, clean: torch.Tensor, prompts: Prompts, nu
     if isinstance(denoiser.scheduler, FlowMatchEulerDiscreteScheduler):
         return _along_flow(denoiser, latents, num_steps)
     return _along_diffusion(denoiser, latents, num_steps)
+
+
+def inverter(
+    generator: LatentDiffusion, latents: Callable[[], Latents], prompts: Prompts, labels: np.ndarray, num_steps: int
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function that inverts the images at given positions, each under the first prompt of its class (`invert`).
+
+    `latents` gives the latents of all images when they are first needed; `labels` (n,) are the classes of the images. The
+    inversions are returned on the CPU. Raises `UserError` if images cannot be inverted.
+    """
+    check_invertible(generator)
+
+    def inverted(positions: torch.Tensor) -> torch.Tensor:
+        own = prompts.first_of(torch.from_numpy(labels)[positions])
+        with whole_float32(generator.dtype):
+            return invert(generator, latents().select(positions).mean, own, num_steps).cpu()
+
+    return inverted
 
 
 def _along_diffusion(denoiser: Denoiser, latents: torch.Tensor, num_steps: int) -> torch.Tensor:

@@ -88,7 +88,7 @@ class Interpolator(GuidedSampler):
         found = super().batch(items, generators, aims)
         of_class = self.prompts.of_class
         if of_class is not None and any(len(of_class[item.label]) > 1 for item in items):
-            firsts = self.prompts.select(torch.tensor([of_class[item.label][0] for item in items]))
+            firsts = self.prompts.first_of(torch.tensor([item.label for item in items]))
             later = self.generator.denoiser(firsts, items[0].strength, generators)
             found.denoiser.model = TwoPrompts(found.denoiser.model, later.model)
         return found
