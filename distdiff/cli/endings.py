@@ -1,6 +1,7 @@
 """Hydra's callback that reports how jobs end, and concludes a multirun with a table."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -115,7 +116,7 @@ class Endings(Callback):
         return SweptJob(hydra.job.num, sweep, str(hydra.runtime.output_dir), tuple(hydra.overrides.task))
 
 
-class Conclusion(Callback):
+class Conclusion(Callback, ABC):
     """A callback of Hydra's that concludes a multirun of ours: `conclude` is called once, however the multirun ends.
 
     Hydra calls `on_multirun_end` only where no job has ended with a bug and no signal has stopped the multirun; else
@@ -134,9 +135,9 @@ class Conclusion(Callback):
             Conclusion.waiting.remove(item)
             self.conclude(*item[1:])
 
+    @abstractmethod
     def conclude(self, command: str, directory: Path) -> None:
         """Concludes the multirun of `command` in `directory`, whose jobs `SweptJobs(directory)` has recorded."""
-        raise NotImplementedError
 
     @classmethod
     def conclude_waiting(cls) -> None:

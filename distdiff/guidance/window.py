@@ -21,9 +21,7 @@ class FromTheFirstStep(Guidance):
         self.every = every
 
     def schedule(self, num_steps: int, strength: float, counting: str = "floor") -> StepSchedule:
-        resolved = StepSchedule.of(
-            num_steps, strength, self.start_step, self.period, counting, from_the_first=self.start_step is None
-        )
+        resolved = StepSchedule.of(num_steps, strength, self.start_step, self.period, counting, from_the_first=True)
         return self.preparation.first_step(resolved, strength, counting)
 
     def steps_in_period(self, schedule: StepSchedule) -> int:

@@ -93,12 +93,9 @@ def _values_of(row: MethodResult, names: Sequence[str]) -> dict[str, float]:
 
 def accuracies(results: StudyResults) -> list[dict[str, Any]]:
     """The mean accuracy of each row and its interval, for a chart."""
-    values = final_values(results)
     names = {"accuracy": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
-    return [
-        {"method": row.method, **{name: values.get(f"{row.method}/{key}") for name, key in names.items()}}
-        for row in results.rows
-    ]
+    found = [(row.method, _values_of(row, (ACCURACY,))) for row in results.rows]
+    return [{"method": method, **{name: values.get(key) for name, key in names.items()}} for method, values in found]
 
 
 def result_rows(results: StudyResults) -> list[dict[str, Any]]:

@@ -79,15 +79,18 @@ def sortable(rows: Sequence[Sequence[str]]) -> SortableTable:
 
 def embedded(image: Image.Image) -> str:
     """An image as the address of its own content: at most `SIDE` pixels a side, a PNG if it is no larger, else a JPEG."""
-    file = io.BytesIO()
     if max(image.size) <= SIDE:
-        image.save(file, "PNG", optimize=True)
-    else:
-        small = image.convert("RGB")
-        small.thumbnail((SIDE, SIDE))
-        small.save(file, "JPEG", quality=85)
-    kind = "png" if file.getvalue().startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+        return data_uri(image, "PNG", optimize=True)
+    small = image.convert("RGB")
+    small.thumbnail((SIDE, SIDE))
+    return data_uri(small, "JPEG", quality=85)
+
+
+def data_uri(image: Image.Image, kind: str, **options: Any) -> str:
+    """An image as the address of its own content, saved as a `kind` ("PNG", "JPEG") with Pillow's `options`."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _number(text: str) -> float | None:

@@ -43,7 +43,7 @@ class SweptJob:
 
 def figures_in(directory: Path) -> dict[str, float]:
     """The numbers in a job's results that a sweep compares; empty if the job wrote no results."""
-    results = _read(directory / RESULTS) or {}
+    results = contents_of(directory / RESULTS) or {}
     numbers = results.get("summary", results)
     return {name: value for name, value in numbers.items() if type(value) in (int, float) and name != "seed"}
 
@@ -91,7 +91,7 @@ class SweptJobs:
 
     def read(self) -> list[SweptJob]:
         """The jobs that have begun, in the order of their numbers."""
-        records = filter(None, map(_read, self.folder.glob("*.json")))
+        records = filter(None, map(contents_of, self.folder.glob("*.json")))
         return sorted((SweptJob(**record) for record in records), key=lambda job: job.number)
 
     def forget(self) -> None:
@@ -106,7 +106,7 @@ def multirun_of(run_dir: Path) -> Path | None:
     return next((folder for folder in (run_dir, *run_dir.parents) if SweptJobs(folder).folder.is_dir()), None)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def contents_of(path: Path) -> dict[str, Any] | None:
     """The contents of a JSON file; None if the file is missing or incomplete.
 
     It raises no error, because an error here would hide why the sweep ended.
@@ -136,7 +136,7 @@ def conclude(jobs: Sequence[SweptJob]) -> None:
     """Prints the jobs' figures and errors and writes `sweep.csv`; does nothing if no job has figures or an error."""
     if not any(job.figures for job in jobs) and all(job.error is None for job in jobs):
         return
-    differing = _differing([job.given() for job in jobs])
+    differing = differing_keys(jobs)
     names = list(dict.fromkeys(name for job in jobs for name in job.figures))
     console.print()
     console.print(_table(jobs, differing, names[:SHOWN]), soft_wrap=False)
@@ -159,8 +159,9 @@ def conclude(jobs: Sequence[SweptJob]) -> None:
     console.print(f"sweep    {path}")
 
 
-def _differing(given: Sequence[Mapping[str, str]]) -> list[str]:
+def differing_keys(jobs: Sequence[SweptJob]) -> list[str]:
     """The keys whose values differ between jobs, in the order in which the overrides were given."""
+    given = [job.given() for job in jobs]
     keys = dict.fromkeys(key for overrides in given for key in overrides)
     return [key for key in keys if len({overrides.get(key) for overrides in given}) > 1]
 

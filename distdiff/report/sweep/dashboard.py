@@ -23,7 +23,6 @@ JOB_TYPE = "sweep"
 # The settings that the run of a sweep shares with the runs of its jobs.
 SHARED = ("project", "entity", "group", "tags", "mode", "dir", "settings")
 BY_SETTING = "_by_setting"  # ends the keys of charts, which a study's runs do not have
-MOST_CHARTS = 10
 MOST_GROUPS = 20  # lines, or groups of lines, in a chart
 
 
@@ -46,7 +45,7 @@ def show_sweep(dashboard: LastingWandbLogger, sweep: Sweep) -> None:
         {"command": sweep.command, "dataset.name": ", ".join(sweep.datasets), "swept": list(sweep.keys)}
     )
     against = " and ".join(sweep.axes) or "setting"
-    for name in sweep.panels[:MOST_CHARTS]:
+    for name in sweep.panels:
         title = f"{value_title(name)} by {against}"
         if sweep.axes:
             dashboard.show_lines(f"{RESULT}/{name}{BY_SETTING}", title, sweep.axes[0], lines(sweep, name))

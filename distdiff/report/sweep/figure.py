@@ -16,7 +16,7 @@ from distdiff.report.sweep.choosing import Choice
 from distdiff.report.sweep.jobs import Values
 from distdiff.report.sweep.scales import Scale
 from distdiff.report.sweep.settings import RHO, Setting, Sweep, interval
-from distdiff.report.table import ARROWS
+from distdiff.report.table import title
 from distdiff.study.measures import ACCURACY
 from distdiff.study.statistics import Interval
 
@@ -89,7 +89,7 @@ def value_title(name: str) -> str:
     >>> value_title("frechet_distance"), value_title("energy_after")
     ('frechet distance ↓', 'energy after')
     """
-    return name.replace("_", " ") + ARROWS[BETTER.get(name)]
+    return title(name, BETTER.get(name))
 
 
 def key_title(key: str) -> str:
@@ -131,14 +131,14 @@ def _quantities(sweep: Sweep, chosen: Sequence[Choice]) -> list[Quantity]:
     """The accuracy, its difference to unguided expansion, and the other values that are drawn."""
     found = []
     for name in sweep.panels:
-        title = value_title(name)
+        words = value_title(name)
         if name == ACCURACY and sweep.split:
-            title += f" ({sweep.split})"
+            words += f" ({sweep.split})"
         level = _level(sweep.settings, name)
         unguided = {} if level else {id(each): each.unguided[name] for each in sweep.settings if name in each.unguided}
         found.append(
             Quantity(
-                title,
+                words,
                 {id(each): Estimate.of(each.of(name)) for each in sweep.settings if each.of(name)},
                 level,
                 {key: Estimate.of(values) for key, values in unguided.items()},

@@ -1,7 +1,6 @@
 """Reads what a multirun's jobs found: the values of each job's rows by data seed."""
 
 import csv
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from distdiff.study.methods import AT, ORIGINAL, UNGUIDED, at_factor
-from distdiff.tracking.sweep import FOLD, RESULTS, SweptJob
+from distdiff.tracking.sweep import FOLD, RESULTS, SweptJob, contents_of
 
 LINES = "results.csv"
 NOT_VALUES = ("method", "seed", "training_seed", "steps", "classifier", "augmentation", "expanded", "factor")
@@ -128,10 +127,7 @@ def _whole(text: object) -> int | None:
 
 def _json(path: Path) -> dict[str, Any]:
     """The contents of a job's JSON file; empty if it is missing or damaged, since other jobs can still be shown."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    found = contents_of(path)
     return found if isinstance(found, dict) else {}
 
 

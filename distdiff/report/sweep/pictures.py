@@ -1,7 +1,5 @@
 """Images that several strengths made from the same sources and the same noise, side by side."""
 
-import base64
-import io
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from PIL import Image
 
 from distdiff.data.datasets import load_dataset
 from distdiff.errors import UserError
+from distdiff.report.page import data_uri
 from distdiff.report.sweep.choosing import Choice
 from distdiff.report.sweep.settings import RHO, Setting, Sweep
 from distdiff.store.columns import METADATA
@@ -144,6 +143,4 @@ def _row_name(key: Key) -> str:
 def _uri(image: Image.Image) -> str:
     small = image.convert("RGB")
     small.thumbnail((LARGEST, LARGEST))
-    file = io.BytesIO()
-    small.save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(small, "PNG")

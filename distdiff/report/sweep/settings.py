@@ -10,7 +10,7 @@ from statistics import fmean
 from distdiff.report.sweep.jobs import JobResults, Row, Unit, Values, number, read_results
 from distdiff.study.measures import ACCURACY
 from distdiff.study.statistics import Interval, mean_interval
-from distdiff.tracking.sweep import FOLD, SweptJob
+from distdiff.tracking.sweep import FOLD, SweptJob, differing_keys
 
 RHO = "guidance.rho"
 SEED = "seed"
@@ -80,7 +80,7 @@ class Sweep:
     @classmethod
     def of(cls, command: str, directory: Path, jobs: Sequence[SweptJob]) -> "Sweep":
         """The sweep of these jobs, whose results are read from their directories."""
-        differing = _differing(jobs)
+        differing = differing_keys(jobs)
         keys = [key for key in differing if key not in REPEATS]
         numeric = [key for key in keys if all(number(job.given().get(key)) is not None for job in jobs)]
         settings = _settings(read_results(jobs), keys, numeric)
@@ -158,13 +158,6 @@ class Sweep:
     def only_means(self) -> bool:
         """Whether the values by data seed are not known of some job."""
         return any(job.only_means for setting in self.settings for job in setting.jobs)
-
-
-def _differing(jobs: Sequence[SweptJob]) -> list[str]:
-    """The keys whose values differ between jobs, in the order in which they were given."""
-    given = [job.given() for job in jobs]
-    keys = dict.fromkeys(key for overrides in given for key in overrides)
-    return [key for key in keys if len({overrides.get(key) for overrides in given}) > 1]
 
 
 def _settings(found: Sequence[JobResults], keys: Sequence[str], numeric: Sequence[str]) -> list[Setting]:
