@@ -4,13 +4,13 @@
 #   experiments/gpu/run.sh                                   # on a GPU
 #   PYTHON=.venv/bin/python experiments/gpu/run.sh --device cpu     # a dry run on the CPU, with tiny networks
 #
-# Options: --device cuda|cpu, --minutes <n>, and --only <stages> of tests, sd14, sdxl, separated by commas.
+# Options: --device cuda|cpu, --minutes <n>, and --only <stages> of tests, sd14, network, sdxl, separated by commas.
 # Results go to $OUT, or outputs/gpu. The exit status is 0 if every stage that ran succeeded, and at least one ran.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 arguments=("$@")
 
-device=cuda minutes=8 only=tests,sd14,sdxl
+device=cuda minutes=8 only=tests,sd14,network,sdxl
 while [ $# -gt 0 ]; do
   case "$1" in
     --device | --minutes | --only) [ $# -gt 1 ] || { echo "run.sh: $1 needs a value" >&2; exit 2; } ;;
@@ -26,7 +26,7 @@ done
 case "$device" in cuda | cpu) ;; *) echo "run.sh: --device $device is not allowed: one of cuda, cpu" >&2; exit 2 ;; esac
 [[ $minutes =~ ^[0-9]+$ ]] || { echo "run.sh: --minutes $minutes is not allowed: a whole number" >&2; exit 2; }
 for name in ${only//,/ }; do
-  case "$name" in tests | sd14 | sdxl) ;; *) echo "run.sh: --only $name is not allowed: of tests, sd14, sdxl" >&2; exit 2 ;; esac
+  case "$name" in tests | sd14 | network | sdxl) ;; *) echo "run.sh: --only $name is not allowed: of tests, sd14, network, sdxl" >&2; exit 2 ;; esac
 done
 
 if [ -z "${RUN_BEGAN-}" ]; then # once more, where all packages are found
@@ -40,6 +40,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
+: >"$out/log.txt"
 export HF_HUB_OFFLINE=1 WANDB_MODE=offline OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
 
 # --- what is measured: change it here ------------------------------------------------------------------------------------
@@ -52,13 +53,15 @@ sdxl=(generator.architecture=sdxl generator.resolution=1024 generator.dtype=floa
   generator.cfg_scale=5 expansion.strength=0.5 expansion.batch_size=1
   encoder.guide.classifier=resnet50 encoder.guide.steps=20 encoder.guide.batch_size=4
   'benchmark.rows={none: [guidance=none], chosen: []}' benchmark.images=2 benchmark.repeats=2)
+network=(--architecture sd14 --device "$device" --dtype float16 --batch-size 8)
 # The most seconds that a stage may take.
-limit_tests=150 limit_sd14=240 limit_sdxl=240
+limit_tests=150 limit_sd14=240 limit_network=120 limit_sdxl=240
 if [ "$device" = cpu ]; then
   measure[0]=trainer=cpu limit_tests=300
   sd14=(generator.architecture=toy generator.resolution=64 generator.num_steps=6 encoder.guide.steps=3
     'benchmark.rows={none: [guidance=none], chosen: []}' benchmark.images=2 benchmark.repeats=1 expansion.batch_size=2)
   sdxl=("${sd14[@]}" guidance=transform)
+  network=(--architecture toy --device cpu --batch-size 2 --variants plain,channels_last) # compiling takes minutes on a CPU
 fi
 
 # --- stages --------------------------------------------------------------------------------------------------------------
@@ -77,7 +80,8 @@ stage() {
     return
   fi
   echo "=== $name (at most $limit s)"
-  timeout --signal=INT --kill-after=10 "$limit" "$@" >"$out/log-$name.txt" 2>&1
+  echo "=== $name" >>"$out/log.txt"
+  timeout --signal=INT --kill-after=10 "$limit" "$@" >>"$out/log.txt" 2>&1
   code=$? ran=1
   case $code in
     0) how=ok ;;
@@ -86,7 +90,7 @@ stage() {
   esac
   [ "$code" = 0 ] || failed=1
   summary+=("$name: $how, $((SECONDS - begun)) s")
-  tail -n 12 "$out/log-$name.txt" | cut -c1-300
+  tail -n 12 "$out/log.txt" | cut -c1-300
 }
 
 # benchmark <name> <most seconds> <override>...: a stage that runs the command benchmark, whose files go to $OUT.
@@ -104,6 +108,7 @@ nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>
 stage tests "$limit_tests" "$python" -m pytest tests/gpu -m gpu --device "$device" -p no:cacheprovider -rs --show-capture=no \
   --durations=10 -o junit_family=xunit1 --junitxml "$out/tests.xml"
 benchmark sd14 "$limit_sd14" "${sd14[@]}"
+stage network "$limit_network" "$python" experiments/studies/network_speed.py "${network[@]}"
 benchmark sdxl "$limit_sdxl" "${sdxl[@]}"
 
 echo "=== in all $(($(date +%s) - RUN_BEGAN)) s"
