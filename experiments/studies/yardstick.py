@@ -62,7 +62,7 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "signs_class_probe": ("Photos of signs, a prompt for each class, a pretrained classifier", [*SIGNS, *PROBE]),
     "signs_single_probe": ("Photos of signs, one prompt for all classes, a pretrained classifier", [*SIGNS, *PROBE]),
 }
-STRENGTHS = {"class": 0.8, "single": 0.5}
+STRENGTHS = {"class": 0.95, "single": 0.3}
 FIGURES = 2  # of the report, from its beginning
 
 
