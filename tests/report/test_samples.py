@@ -151,4 +151,7 @@ def test_a_class_without_images_takes_no_column() -> None:
 
 def test_rules_say_nothing_of_what_is_complete() -> None:
     whole = Samples(["a"], [], [], SIZE, total_classes=1, shown_rows=2, total_rows=2)
-    assert whole.rule == "The first source of each class, and the first 2 images that each row made of it."
+    assert (
+        whole.rule
+        == "Of the first data seed: each class's first source, and the first 2 images that each row made of it."
+    )
