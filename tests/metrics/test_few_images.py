@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 import torch
 from test_intervals import METRICS, NAMES
+from test_looks import SeesPixels
 
+from distdiff.data.sources import digits
 from distdiff.metrics.base import Features
 from distdiff.metrics.comparing import compare
+from distdiff.metrics.judge import Judge
+from distdiff.metrics.measuring import Measurer
 from distdiff.metrics.reference import reference
+from distdiff.report.table import print_measures
 
 # The metrics that have no value for so few images, and the beginning of the line that says so.
 NEEDS_TWO_REAL = {
@@ -150,3 +155,22 @@ def test_the_baseline_value_says_why_it_is_none() -> None:
     assert found.values["nearest_real"] is None
     assert found.remarks["nearest_real"].startswith("no value, since most real images have a copy")
     assert found.values["recall"] is not None
+
+
+def test_one_real_and_one_new_image_are_measured_and_printed_with_a_line_for_each_missing_value(capsys) -> None:
+    digit = digits.load(name="digits", split_seed=0).train
+    measurer = Measurer(
+        METRICS, Judge(SeesPixels(), 8, "squash"), digit.select([0]), None, ["judge", "pixels"], bootstrap=20
+    )
+    found = measurer.measured(digit.select([1]))
+    assert {name for name, value in found.values.items() if value is not None} == set(NAMES) - {
+        *CASES["one of each"][2],
+        *({"energy"} if digit.labels[0] != digit.labels[1] else set()),
+    }
+    json.dumps(found.as_dict(), allow_nan=False)
+    print_measures(found, METRICS, measurer.reference(digit.select([])), None)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    (density,) = (line.split() for line in lines if line.strip().startswith("density ↑"))
+    assert "–*" in density
+    assert "* density: no value, since it needs 2 real images or more, and there is 1" in lines
+    assert "nan" not in " ".join(lines)
