@@ -42,6 +42,7 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     job.claim()
     job.continue_run(run_dir)
     with tracked(config, run_dir, run_name(config), run_columns(config)) as logger:
+        is_found = world().once(job.is_done)
         lacking = job.run(job.name, stage_logger(logger, "expand"), run_dir)
         if lacking:
             console.print(
@@ -50,7 +51,7 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
             return job.path
         if world().leads:
             _conclude(config, job, leak_counts(leaks), run_dir, logger)
-            show_expansion(logger, job.path, data.parts[0], data.fit)
+            show_expansion(logger, job.path, data.parts[0], data.fit, made=not is_found)
     return job.path
 
 

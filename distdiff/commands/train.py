@@ -63,7 +63,8 @@ def train(config: DictConfig, run_dir: Path) -> float:
         summarize(logger, {"accuracy": tested.accuracy, "macro_f1": tested.macro_f1, "num_train": len(data)})
         if world().leads:
             log_used(logger, *map(stored_dataset, expanded_directories(config)))
-            log_made(logger, *_models(config, classifiers.weights(data, config.seed), running, tested.accuracy))
+            log_models = log_made if classifiers.cache.made else log_used  # weights from the cache are an earlier run's
+            log_models(logger, *_models(config, classifiers.weights(data, config.seed), running, tested.accuracy))
             _conclude(config, tested, len(data), leak_counts(leaks), run_dir / "results.json")
     return tested.accuracy
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from distdiff.metrics.base import CountedMetric, Features
+from distdiff.metrics.distances import SAME, longest
 
 
 class CovarianceDistance(CountedMetric):
@@ -14,7 +15,8 @@ class CovarianceDistance(CountedMetric):
     .. math:: \|\Sigma_g - \Sigma_r\|_F \;/\; \|\Sigma_r\|_F, \quad \Sigma = \frac{1}{C} \sum_c \Sigma_c
 
     Σ_c is the unbiased covariance of the features of class c, and all classes count alike. Classes with fewer than two
-    real or two generated images are left out; NaN if there is no other class. The value is in [0, ∞), and lower is
+    real or two generated images are left out; NaN if there is no other class, or if the real images of each of these are
+    copies of one. The value is in [0, ∞), and lower is
     better: it is 0 for equal covariances and 1 if the images of each class are copies of one. It falls as the number of
     images rises, so compare only values for equal numbers. Where the means of classes lie plays no part.
     Source: Rezaei et al., "High-dimensional Analysis of Synthetic Data Selection", ICLR 2026 (arXiv 2510.08123), which
@@ -31,14 +33,20 @@ class CovarianceDistance(CountedMetric):
     higher_is_better = False
     limits = (0.0, np.inf)
 
+    def lacks(self, real: Features, generated: Features) -> str | None:
+        if lacking := super().lacks(real, generated):
+            return lacking
+        if not (shared := _shared(real, generated)):
+            return "no value, since no class has two real and two new images"
+        if np.linalg.norm(_target(real, shared)) <= (SAME * longest(real)) ** 2:
+            return "no value, since the real images of each class are copies of one"
+        return None
+
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
-        shared = [label for label in real.classes if min(_sizes(real, generated, label)) > 1]
-        if not shared:
-            return np.full(len(counts), np.nan)
-        target = real.once((CovarianceDistance, *shared), lambda: Deviations.of(real, shared).covariance())
-        deviations, norm = Deviations.of(generated, shared), np.linalg.norm(target)
+        shared = _shared(real, generated)
+        target, deviations = _target(real, shared), Deviations.of(generated, shared)
         distances = np.array([np.linalg.norm(deviations.covariance(row) - target) for row in counts])
-        return distances / norm if norm else np.full(len(counts), np.nan)
+        return distances / np.linalg.norm(target)
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,14 @@ class Deviations:
         return (rows.T @ rows - means.T @ means).numpy()
 
 
-def _sizes(real: Features, generated: Features, label: int) -> tuple[int, int]:
-    return int((real.labels == label).sum()), int((generated.labels == label).sum())
+def _shared(real: Features, generated: Features) -> list[int]:
+    """The classes with two real and two generated images or more."""
+    return [label for label in real.classes if min(len(each.of_class(label)) for each in (real, generated)) > 1]
+
+
+def _target(real: Features, labels: list[int]) -> np.ndarray:
+    """The covariance (D, D) of the real images of these classes, which is computed once."""
+    return real.once((CovarianceDistance, *labels), lambda: Deviations.of(real, labels).covariance())
 
 
 def _sums(points: np.ndarray, classes: np.ndarray, number: int) -> np.ndarray:

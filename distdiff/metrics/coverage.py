@@ -4,7 +4,7 @@ import numpy as np
 
 from distdiff.keys import PositiveInt
 from distdiff.metrics.base import Features, Metric
-from distdiff.metrics.distances import ROUNDING, in_balls, longest, nearest, radii
+from distdiff.metrics.distances import ROUNDING, in_balls, longest, nearest, radii, too_few_neighbours
 
 
 class Coverage(Metric):
@@ -15,7 +15,8 @@ class Coverage(Metric):
     The x are real features and the y are generated features; r_k(x) is the distance from x to its k-th nearest real
     neighbour. k is the smaller of `num_neighbours` and the number of other real images. Coverage is in [0, 1], and
     higher is better. It is computed on the CPU. Coverage rises with the number of generated images, so compare only
-    values for equal numbers of images. Raises `ValueError` if there are no real images or no generated images.
+    values for equal numbers of images. NaN if there are no generated images, or fewer than two real ones. The real images
+    stay the same, so it is no share of independent images, and its interval is that of resampled generated images.
     Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020, eq. 4.
 
     >>> import torch
@@ -27,13 +28,19 @@ class Coverage(Metric):
 
     higher_is_better = True
     limits = (0.0, 1.0)
+    least_real = 2
 
     def __init__(self, *, num_neighbours: PositiveInt) -> None:
         self.num_neighbours = num_neighbours
 
     def __call__(self, real: Features, generated: Features) -> float:
+        if self.lacks(real, generated):
+            return float("nan")
         _, distances = nearest(real, generated)
         return float((distances <= radii(real, self.num_neighbours) + ROUNDING * longest(real, generated)).mean())
+
+    def remark(self, real: Features, generated: Features) -> str | None:
+        return too_few_neighbours(real, self.num_neighbours, "real")
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
         """The neighbourhoods are those of the real images, so only the presence of generated images varies."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from distdiff.keys import PositiveInt
 from distdiff.metrics.base import Features, ImageMetric
-from distdiff.metrics.distances import in_balls, radii
+from distdiff.metrics.distances import in_balls, radii, too_few_neighbours
 
 
 class Density(ImageMetric):
@@ -15,7 +15,7 @@ class Density(ImageMetric):
     The x are real features and the y are generated features; r_k(x) is the distance from x to its k-th nearest real
     neighbour. k is the smaller of `num_neighbours` and the number of other real images. Density is in [0, ∞), about 1
     for further images like the real ones, and higher is better. It exceeds 1 if the generated images crowd where real
-    images are close together. Raises `ZeroDivisionError` if there is one real image.
+    images are close together. NaN if there are no generated images, or fewer than two real ones.
     Source: Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020, sec. 3.
 
     >>> import torch
@@ -27,9 +27,13 @@ class Density(ImageMetric):
 
     higher_is_better = True
     limits = (0.0, np.inf)
+    least_real = 2
 
     def __init__(self, *, num_neighbours: PositiveInt) -> None:
         self.num_neighbours = num_neighbours
+
+    def remark(self, real: Features, generated: Features) -> str | None:
+        return too_few_neighbours(real, self.num_neighbours, "real")
 
     def of_images(self, real: Features, generated: Features) -> np.ndarray:
         found = np.zeros(len(generated))

@@ -25,6 +25,17 @@ def radii(images: Features, num_neighbours: int) -> np.ndarray:
     return found[:, min(num_neighbours, len(images) - 1)]  # the zeroth is the image itself, or a copy of it
 
 
+def too_few_neighbours(images: Features, num_neighbours: int, kind: str) -> str | None:
+    """A remark on a metric whose neighbourhoods have fewer neighbours than `num_neighbours`; None if they have as many."""
+    known = len(images) - 1
+    if known >= num_neighbours:
+        return None
+    return (
+        f"neighbourhoods of {known:,} instead of {num_neighbours:,} neighbours, all that there are of "
+        f"{len(images):,} {kind} images, so they are large"
+    )
+
+
 def nearest(images: Features, others: Features) -> tuple[np.ndarray, np.ndarray]:
     """The position (n,) in `others` of the image that is nearest to each of `images`, and its distance (n,)."""
 

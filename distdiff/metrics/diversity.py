@@ -24,10 +24,15 @@ class Diversity(CountedMetric):
 
     higher_is_better = True
     limits = (0.0, np.inf)
+    least_real = 0
 
     def __call__(self, real: Features, generated: Features) -> float:
         value = super().__call__
         return generated.once(self, lambda: value(real, generated))
+
+    def lacks(self, real: Features, generated: Features) -> str | None:
+        several = any(len(generated.of_class(label)) > 1 for label in generated.classes)
+        return super().lacks(real, generated) or (None if several else "no value, since no class has two new images")
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
         """A pair of the same image, which a resample has if the image is in it twice, is left out, as the formula does."""

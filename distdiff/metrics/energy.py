@@ -28,6 +28,12 @@ class MeanEnergy(CountedMetric):
     higher_is_better = None
     limits = (0.0, 2.0)
 
+    def lacks(self, real: Features, generated: Features) -> str | None:
+        shared = not set(real.classes).isdisjoint(generated.classes)
+        return super().lacks(real, generated) or (
+            None if shared else "no value, since no class of the new images has real ones"
+        )
+
     def _energies(self, real: Features, generated: Features) -> np.ndarray:
         prototypes = self.of_real(real, _prototypes)
         wanted = np.array([prototypes.get(label, _nowhere(real)) for label in generated.labels.tolist()])

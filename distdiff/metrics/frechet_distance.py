@@ -19,8 +19,8 @@ class FrechetDistance(Metric):
     The distance is in [0, ∞), and lower is better. It is computed in float64 on the CPU, since the square root of a
     product of covariances is badly conditioned. The distance falls as the number of images rises, so compare only
     values for equal numbers of images. If the number of real or of generated images does not exceed the number of
-    feature dimensions, a covariance is singular and the distance is biased; `remark` then warns about it. Raises
-    `RuntimeError` if there are fewer than two real images or fewer than two generated images.
+    feature dimensions, a covariance is singular and the distance is biased; `remark` then warns about it. NaN if
+    there are fewer than two real images or fewer than two generated images.
     Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", NeurIPS
     2017, eq. 6, where the features are those of an Inception network.
 
@@ -35,12 +35,15 @@ class FrechetDistance(Metric):
 
     higher_is_better = False
     limits = (0.0, np.inf)
+    least_real = least_generated = 2
 
     def __call__(self, real: Features, generated: Features) -> float:
+        if self.lacks(real, generated):
+            return float("nan")
         metric = self.of_real(real, _seen_real)
         metric.reset()  # drops the last generated images and keeps the real ones
         metric.update(generated.features.double(), real=False)
-        return float(metric.compute())
+        return max(0.0, float(metric.compute()))  # rounding may make it slightly negative
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
         """The same distance with the trace of the root of the covariances' product as a sum of singular values."""

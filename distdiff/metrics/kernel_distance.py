@@ -35,11 +35,10 @@ class KernelDistance(CountedMetric):
     """
 
     higher_is_better = False
+    least_real = least_generated = 2
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
         """A pair of the same image, which a resample has if the image is in it twice, is left out, as the formula does."""
-        if min(len(real), len(generated)) < 2:
-            return np.full(len(counts), np.nan)
         weights, total = counts.T.astype(np.float64), counts.sum(1)
         within = np.zeros(len(counts))
         for rows, kernel in _blocks(generated, generated):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from distdiff.metrics.base import Features, ImageMetric
+from distdiff.metrics.base import Features, ShareMetric
 
 
-class LabelConsistency(ImageMetric):
+class LabelConsistency(ShareMetric):
     r"""The share of generated images for which the judge predicts the label of the class they were made for.
 
     .. math:: \frac{1}{n} \sum_{i=1}^{n} [\hat y(x_i) = y_i]
@@ -23,7 +23,7 @@ class LabelConsistency(ImageMetric):
 
     higher_is_better = True
     needs_labels = True
-    limits = (0.0, 1.0)
+    least_real = 0
 
     def of_images(self, real: Features, generated: Features) -> np.ndarray:
         return (generated.predicted == generated.labels).numpy()

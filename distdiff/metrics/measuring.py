@@ -1,7 +1,7 @@
 """Measures images with the metrics that `measure.metrics` names."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from distdiff.metrics.comparing import Compared, compare
 from distdiff.metrics.config import GUIDE, HELD_OUT, JUDGE, LEAST_ACCURACY, TRAINING
 from distdiff.metrics.judge import Judge
 from distdiff.metrics.looks import Looks, looks
-from distdiff.metrics.reference import Reference, reference, remarks
+from distdiff.metrics.reference import Reference, reference
 from distdiff.metrics.views import PixelView, View
 
 
@@ -37,7 +37,7 @@ def load_metrics(config: DictConfig) -> dict[str, Metric]:
 
 
 def with_doubt(made: Mapping[str, str], metrics: Iterable[str], accuracy: float | None) -> dict[str, str]:
-    """The remarks `made`, by metric. If the judge's accuracy is too low, each of the `metrics` has one that says so.
+    """The remarks `made`, by metric, and if the judge's accuracy is too low, one that says so on each of the `metrics`.
 
     >>> with_doubt({}, ["coverage"], 0.3)
     {'coverage': 'the judge labels only 30.0% of held-out images rightly (below 60%), so this value means little'}
@@ -48,7 +48,7 @@ def with_doubt(made: Mapping[str, str], metrics: Iterable[str], accuracy: float 
         f"the judge labels only {accuracy:.1%} of held-out images rightly (below {LEAST_ACCURACY:.0%}), so this value "
         "means little"
     )
-    return {name: "; ".join(filter(None, (made.get(name), doubt))) for name in metrics}
+    return dict(made) | {name: "; ".join(filter(None, (made.get(name), doubt))) for name in metrics}
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Measured:
     """The result of measuring a set of images.
 
     `values` holds the value of each metric, by the metric's name, in the first of the views and against the training
-    images; it is None if the images have none. `remarks` holds remarks on some of these values (`Metric.remark`), also
-    by name. `views` holds the values in all views, by (view, set of real images).
+    images; it is None if the images have none. `remarks` holds remarks on some of these values, also by name. `views`
+    holds the values in all views, each with the remarks on it, by (view, set of real images).
     """
 
     values: dict[str, float | None]
@@ -74,9 +74,9 @@ class Measurer:
 
     The features of the real and of the held-out images are computed only once, when they are first needed. If
     `held_out` is given, images are compared with these too, and if the judge's accuracy on them is below
-    `LEAST_ACCURACY`, each value has a remark that says so. `features` are the names of the views in which images are
-    compared (`FEATURES`), of which the first is that of the values by plain name. Intervals are computed from
-    `bootstrap` resamples; 0 computes none.
+    `LEAST_ACCURACY`, each value that rests on the judge has a remark that says so. `features` are the names of the views
+    in which images are compared (`FEATURES`), of which the first is that of the values by plain name. Intervals are
+    computed from `bootstrap` resamples; 0 computes none.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Measurer:
         return compare(self.metrics, real, generated_view).values
 
     def measured(self, generated: LabelledImages) -> Measured:
-        """The values of all metrics for the images `generated`, in all views, with remarks on the plain values."""
+        """The values of all metrics for the images `generated`, in all views, with the remarks on them."""
         seen = self.judge(generated)
         sets = {TRAINING: (self.images, self.real)}
         if self.held_out is not None and (held_out := self._seen_held_out(self.held_out)) is not None:
@@ -126,16 +126,20 @@ class Measurer:
         for view in self.features:
             own = self._view(view, generated, seen)
             views[view] = {
-                name: compare(
-                    self.metrics, self._in_view(view, name, *real), own, generated.class_names, self.bootstrap
+                name: self._doubted(
+                    view,
+                    compare(self.metrics, self._in_view(view, name, *real), own, generated.class_names, self.bootstrap),
                 )
                 for name, real in sets.items()
             }
-            if view == self.features[0]:
-                made = remarks(self.metrics, self._in_view(view, TRAINING, self.images, self.real), own)
-        values = views[self.features[0]][TRAINING].values
-        judged = [name for name, metric in self.metrics.items() if self.features[0] == JUDGE or metric.needs_labels]
-        return Measured(values, with_doubt(made, judged, self._accuracy()), views)
+        plain = views[self.features[0]][TRAINING]
+        return Measured(plain.values, plain.remarks, views)
+
+    def _doubted(self, view: str, found: Compared) -> Compared:
+        """`found` with a remark on each value that rests on the judge, if this is too inaccurate."""
+        judged = [name for name, metric in self.metrics.items() if view == JUDGE or metric.needs_labels]
+        known = [name for name in judged if found.values[name] is not None]
+        return replace(found, remarks=with_doubt(found.remarks, known, self._accuracy()))
 
     def look(self, images: LabelledImages) -> Looks:
         """What the judge sees in each of `images`; `Looks.nearest` are positions in `self.images`."""

@@ -3,11 +3,11 @@
 import numpy as np
 
 from distdiff.keys import Share
-from distdiff.metrics.base import Features, ImageMetric
+from distdiff.metrics.base import Features, ShareMetric
 from distdiff.metrics.distances import SAME, longest, nearest, radii
 
 
-class NearCopies(ImageMetric):
+class NearCopies(ShareMetric):
     r"""The share of generated images that are nearer to a real image than real images hardly ever are to each other.
 
     .. math:: \frac{1}{M} \sum_{j=1}^{M} [\min_i \|y_j - x_i\| \le q]
@@ -15,7 +15,8 @@ class NearCopies(ImageMetric):
     The x are real features and the y are generated features; q is the quantile `quantile` of the distances from the
     real images to their nearest other real image. The value is in [0, 1], and lower is better: images that were
     memorised, or hardly changed, are near copies. Of further images like the real ones, about the share `quantile` are
-    near copies too. The nearest real image may be of another class. NaN if there are no generated images.
+    near copies too. The nearest real image may be of another class. NaN if there are no generated
+    images, or fewer than two real ones.
     Related: Meehan et al., "A Non-Parametric Test to Detect Data-Copying in Generative Models", AISTATS 2020.
 
     >>> import torch
@@ -25,7 +26,7 @@ class NearCopies(ImageMetric):
     """
 
     higher_is_better = False
-    limits = (0.0, 1.0)
+    least_real = 2
 
     def __init__(self, *, quantile: Share) -> None:
         self.quantile = quantile

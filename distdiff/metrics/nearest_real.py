@@ -13,8 +13,8 @@ class NearestReal(CountedMetric):
 
     The x are real features and the y are generated features. The value is in [0, ∞). It is about 1 for further images
     like the real ones and 0 for copies of them; far above 1, images are unlike all real images. Neither higher nor
-    lower is better. The nearest real image may be of another class. NaN if there are no generated images, or if most
-    real images have a copy among the real ones.
+    lower is better. The nearest real image may be of another class. NaN if there are no generated images or
+    fewer than two real ones, or if most real images have a copy among the real ones.
 
     >>> import torch
     >>> real = Features(torch.tensor([[0.0], [1.0], [2.0]]), torch.zeros(3), torch.zeros(3))
@@ -24,12 +24,20 @@ class NearestReal(CountedMetric):
 
     higher_is_better = None
     limits = (0.0, np.inf)
+    least_real = 2
+
+    def lacks(self, real: Features, generated: Features) -> str | None:
+        lacking = super().lacks(real, generated)
+        if lacking is None and self.of_real(real, _unit) <= SAME * longest(real):
+            return "no value, since most real images have a copy among the real ones, which leaves no unit of distance"
+        return lacking
 
     def resampled(self, real: Features, generated: Features, counts: np.ndarray) -> np.ndarray:
-        unit = float(np.median(radii(real, 1)))
-        if not len(generated) or unit <= SAME * longest(real):
-            return np.full(len(counts), np.nan)
-        return medians(nearest(generated, real)[1], counts) / unit
+        return medians(nearest(generated, real)[1], counts) / self.of_real(real, _unit)
+
+
+def _unit(real: Features) -> float:
+    return float(np.median(radii(real, 1)))
 
 
 def medians(values: np.ndarray, counts: np.ndarray) -> np.ndarray:

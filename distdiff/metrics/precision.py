@@ -3,11 +3,11 @@
 import numpy as np
 
 from distdiff.keys import PositiveInt
-from distdiff.metrics.base import Features, ImageMetric
-from distdiff.metrics.distances import in_balls, radii
+from distdiff.metrics.base import Features, ShareMetric
+from distdiff.metrics.distances import in_balls, radii, too_few_neighbours
 
 
-class Precision(ImageMetric):
+class Precision(ShareMetric):
     r"""The share of generated images that lie in the neighbourhood of a real image.
 
     .. math:: \frac{1}{M} \sum_{j=1}^{M} [\exists i: \|y_j - x_i\| \le r_k(x_i)]
@@ -17,6 +17,7 @@ class Precision(ImageMetric):
     higher is better. A single outlier among the real images has a large neighbourhood, which raises precision
     (`Density` is less sensitive to it). Source: Kynkäänniemi et al., "Improved Precision and Recall Metric for
     Assessing Generative Models", NeurIPS 2019, eq. 1 and 2.
+    NaN if there are no generated images, or fewer than two real ones.
 
     >>> import torch
     >>> real = Features(torch.tensor([[0.0], [1.0], [2.0]]), torch.zeros(3), torch.zeros(3))
@@ -26,10 +27,13 @@ class Precision(ImageMetric):
     """
 
     higher_is_better = True
-    limits = (0.0, 1.0)
+    least_real = 2
 
     def __init__(self, *, num_neighbours: PositiveInt) -> None:
         self.num_neighbours = num_neighbours
+
+    def remark(self, real: Features, generated: Features) -> str | None:
+        return too_few_neighbours(real, self.num_neighbours, "real")
 
     def of_images(self, real: Features, generated: Features) -> np.ndarray:
         found = np.zeros(len(generated), dtype=bool)

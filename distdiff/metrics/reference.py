@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from distdiff.metrics.base import Features, Metric
-from distdiff.metrics.comparing import number
+from distdiff.metrics.comparing import remark_on, value_of
 from distdiff.metrics.frechet_distance import INSTEAD
 
 FRECHET = "frechet_distance"
@@ -48,20 +48,14 @@ def reference(metrics: Mapping[str, Metric], real: Features, held_out: Features 
         return (first, second) if half > 1 else None
 
     pairs = {name: compared(metric) for name, metric in metrics.items()}
-    values = {name: None if pair is None else number(metrics[name](*pair)) for name, pair in pairs.items()}
-    remarked = {name: metrics[name].remark(*pair) for name, pair in pairs.items() if pair is not None}
+    values = {name: None if pair is None else value_of(metrics[name], *pair) for name, pair in pairs.items()}
+    remarked = {name: remark_on(metrics[name], *pair) for name, pair in pairs.items() if pair is not None}
     return Reference(
         values,
         num_half=half,
         num_held_out=0 if held_out is None else len(held_out),
         remarks={name: remark for name, remark in remarked.items() if remark is not None},
     )
-
-
-def remarks(metrics: Mapping[str, Metric], real: Features, generated: Features) -> dict[str, str]:
-    """The remark of each metric that has a remark on its value for these images, by the metric's name."""
-    made = {name: metric.remark(real, generated) for name, metric in metrics.items()}
-    return {name: remark for name, remark in made.items() if remark is not None}
 
 
 def in_order(names: Iterable[str], remarked: Container[str]) -> list[str]:

@@ -30,6 +30,7 @@ class VendiScore(CountedMetric):
 
     higher_is_better = True
     limits = (1.0, np.inf)
+    least_real = 0
 
     def __call__(self, real: Features, generated: Features) -> float:
         value = super().__call__
@@ -66,5 +67,5 @@ def _second_moment(points: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
 
 
 def _effective_numbers(eigenvalues: torch.Tensor) -> torch.Tensor:
-    """The exponential of the entropy of each row, of which rounding may have made zeros slightly negative."""
-    return torch.special.entr(eigenvalues.clamp(min=0)).sum(-1).exp()
+    """The exponential of the entropy of each row, in which rounding may have moved a zero below zero or a one above one."""
+    return torch.special.entr(eigenvalues.clamp(min=0)).sum(-1).exp().clamp(min=1)

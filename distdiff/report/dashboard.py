@@ -19,7 +19,7 @@ from distdiff.study.measures import ACCURACY
 from distdiff.study.results import StudyResults
 from distdiff.study.runs import MethodResult
 from distdiff.study.statistics import mean_interval
-from distdiff.tracking.lineage import log_made
+from distdiff.tracking.lineage import log_made, log_used
 from distdiff.tracking.loggers import dashboard_of, summarize
 
 SIDE = 96  # the most pixels of a side of a picture in a table
@@ -44,15 +44,16 @@ def show_study(logger: Logger | None, results: StudyResults, samples: Samples) -
     for chart, source, title, axis in BY_ROW:
         curves = dashboard.counts.curves.get(source, {})
         dashboard.show_lines(chart, f"{title} (first draw)", axis, {row: each.points for row, each in curves.items()})
-    made = dict.fromkeys(run.expanded for row in results.rows for run in row.runs if run.expanded is not None)
-    log_made(logger, *map(stored_dataset, made))
+    known = dict.fromkeys(run.expanded for row in results.rows for run in row.runs if run.expanded is not None)
+    log_made(logger, *(stored_dataset(path) for path in known if path in results.made))
+    log_used(logger, *(stored_dataset(path) for path in known if path not in results.made))
 
 
-def show_expansion(logger: Logger | None, path: Path, sources: LabelledImages, fit: str) -> None:
-    """Logs samples of a finished expanded dataset, and the dataset as what the run has made."""
+def show_expansion(logger: Logger | None, path: Path, sources: LabelledImages, fit: str, made: bool) -> None:
+    """Logs samples of a finished expanded dataset, and the dataset as what the run has `made`, or else used."""
     if (dashboard := dashboard_of(logger)) is not None:
         dashboard.show_table("samples_table", first_images(path, sources, fit))
-        log_made(logger, stored_dataset(path))
+        (log_made if made else log_used)(logger, stored_dataset(path))
 
 
 def final_values(results: StudyResults) -> dict[str, float]:

@@ -20,17 +20,23 @@ MOST = 40  # rows in a figure; the table has all of them
 
 def shown_rows(results: StudyResults) -> list[MethodResult]:
     """At most `MOST` rows: those that others are compared with, the one that the job's keys choose, and the most accurate."""
-    first = [row for row in results.rows if row.method in (*results.baselines, results.chosen)]
+    subtracted = {comparison.baseline for comparison in results.comparisons.values()}  # of each factor
+    first = [row for row in results.rows if row.method in (*subtracted, *results.baselines, results.chosen)]
     others = sorted((row for row in results.rows if row not in first), key=lambda row: -fmean(row.accuracies))
     kept = {row.method for row in [*first, *others][:MOST]}
     return [row for row in results.rows if row.method in kept]
+
+
+def dashed_row(results: StudyResults) -> MethodResult | None:
+    """The first row of `results.baselines`; None without one, or where it stands for the rows of several factors."""
+    return results.row(results.baselines[0]) if results.baselines else None
 
 
 @styled()
 def accuracy_figure(results: StudyResults) -> Figure:
     """A line for each row: the mean with its 95 % Student t interval, and below it a small dot for each data seed.
 
-    A single data seed has no interval. The dashed line is the accuracy of the first of `results.baselines`.
+    A single data seed has no interval. The dashed line is the accuracy of `dashed_row`.
     """
     rows = shown_rows(results)
     figure = Figure(figsize=(WIDTH, 0.7 + LINE * len(rows)), layout="constrained")
@@ -46,10 +52,8 @@ def accuracy_figure(results: StudyResults) -> Figure:
             markeredgewidth=0,
         )
         _dot(axes, place, row.mean("accuracy"), mean_interval(row.accuracies), filled=True)
-    if results.baselines:
-        axes.axvline(
-            fmean(results.row(results.baselines[0]).accuracies), color=MUTED, linewidth=1, linestyle="--", zorder=0
-        )
+    if (dashed := dashed_row(results)) is not None:
+        axes.axvline(fmean(dashed.accuracies), color=MUTED, linewidth=1, linestyle="--", zorder=0)
     _lines(axes, [row.method for row in rows])
     axes.set_xlabel(f"accuracy on {results.split} images")
     return figure

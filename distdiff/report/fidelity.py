@@ -1,7 +1,8 @@
 """How near the rows' images are to the real ones against how much they vary, with accuracy as colour."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +13,7 @@ from distdiff.report.figures import COLOUR_MAP, label, styled
 from distdiff.report.palette import MUTED
 from distdiff.study.results import StudyResults
 from distdiff.study.runs import MethodResult
+from distdiff.wording import some
 
 FIDELITY = ("frechet_distance", "kernel_distance")  # lower is nearer
 DIVERSITY = ("diversity", "coverage")  # higher is more varied
@@ -21,25 +23,57 @@ DOT = 6  # pixels of matplotlib: half the width of a dot
 
 
 def axes_of(results: StudyResults) -> tuple[str, str] | None:
-    """The measures of fidelity and of diversity that most rows have; None if one of both was not measured.
+    """The measures of fidelity and of diversity that the figure shows; None if no row has one of each.
 
-    A distance whose values have a remark, as from too few images, comes after one without.
+    A pair that only one row has comes last. Of the others, a distance whose values have a remark, as from too few images,
+    comes after one without, and a pair that fewer rows have after one that more have.
     """
-    rows = points(results, *FIDELITY, *DIVERSITY, every=False)
 
-    def first(names: Sequence[str]) -> str | None:
-        known = [name for name in names if any(_is_known(row.mean(name)) for row in rows)]
-        return min(known, key=lambda name: any(name in row.remarks for row in rows), default=None)
+    def rank(pair: tuple[str, str]) -> tuple[bool, bool, int]:
+        rows = points(results, *pair)
+        return len(rows) < 2, any(pair[0] in row.remarks for row in rows), -len(rows)
 
-    found = first(FIDELITY), first(DIVERSITY)
-    return None if None in found else found
+    pairs = [pair for pair in product(FIDELITY, DIVERSITY) if points(results, *pair)]
+    return min(pairs, key=rank, default=None)
 
 
-def points(results: StudyResults, *names: str, every: bool = True) -> list[MethodResult]:
-    """The rows with images of their own that have all of these measures, or one of them if not `every`."""
-    judged = all if every else any
+def points(results: StudyResults, fidelity: str, diversity: str) -> list[MethodResult]:
+    """The rows with images of their own that have both measures."""
+    return [row for row in _with_images(results) if _is_known(row.mean(fidelity)) and _is_known(row.mean(diversity))]
+
+
+def lacking(results: StudyResults, fidelity: str, diversity: str) -> list[MethodResult]:
+    """The rows with images of their own that lack one of the measures, as runs of an earlier study with other metrics do."""
+    drawn = points(results, fidelity, diversity)
+    return [row for row in _with_images(results) if row not in drawn]
+
+
+def fidelity_caption(results: StudyResults, fidelity: str, diversity: str) -> str:
+    """What the figure shows, and what it does not."""
+    drawn, left_out = points(results, fidelity, diversity), lacking(results, fidelity, diversity)
+    names = [name.replace("_", " ") for name in (fidelity, diversity)]
+    lines = [
+        f"A dot for each row with images of its own: means over data seeds of {names[0]} and {names[1]}, and of accuracy."
+    ]
+    if len(drawn) > MOST_NAMES:
+        lines.append(f"Names stand beside {MOST_NAMES} of {len(drawn)} dots: the chosen row and the most accurate.")
+    remarked = [name for name in (fidelity, diversity) if any(name in row.remarks for row in drawn)]
+    if remarked:
+        said = " and ".join(name.replace("_", " ") for name in remarked)
+        lines.append(f"There is a remark on the {said}, below the table.")
+    if left_out:
+        lines.append(
+            f"Not drawn, since they lack one of these measures: {some([row.method for row in left_out])}. A dash in the "
+            "table stands for it."
+        )
+    return " ".join(lines)
+
+
+def _with_images(results: StudyResults) -> list[MethodResult]:
     return [
-        row for row in results.rows if judged(row.mean(name) is not None for name in names) and not results.repeats(row)
+        row
+        for row in results.rows
+        if any(run.measures or run.expanded is not None for run in row.runs) and not results.repeats(row)
     ]
 
 
@@ -74,20 +108,23 @@ def fidelity_figure(results: StudyResults, fidelity: str, diversity: str) -> Fig
     axes.set_ylabel(f"{diversity.replace('_', ' ')}: up is more varied")
     axes.margins(0.12)
     named = sorted(rows, key=lambda row: (row.method != results.chosen, -row.mean("accuracy")))[:MOST_NAMES]
-    _name(axes, named, [(row.mean(fidelity), row.mean(diversity)) for row in named])
+    _name(
+        axes,
+        {row.method: (row.mean(fidelity), row.mean(diversity)) for row in named},
+        list(zip(right, up, strict=True)),
+    )
     return figure
 
 
-def _name(axes: Axes, rows: Sequence[MethodResult], places: Sequence[tuple[float, float]]) -> None:
-    """Writes names beside their dots, each at the nearest place where it covers no other name and no dot."""
+def _name(axes: Axes, named: Mapping[str, tuple[float, float]], places: Sequence[tuple[float, float]]) -> None:
+    """Writes names beside their dots, each at the nearest place where it covers no other name and none of the dots."""
     axes.autoscale_view()  # until then, matplotlib does not know where the dots are
-    dots = axes.transData.transform(places)
-    taken = [Bbox.from_bounds(x - DOT, y - DOT, 2 * DOT, 2 * DOT) for x, y in dots]
+    taken = [Bbox.from_bounds(x - DOT, y - DOT, 2 * DOT, 2 * DOT) for x, y in axes.transData.transform(places)]
     frame = axes.get_window_extent()
-    for row, place, (x, _) in zip(rows, places, dots, strict=True):
-        is_right = x > frame.x0 + 0.6 * frame.width
-        text = axes.text(*place, label(row.method, NAME), ha="right" if is_right else "left", va="center", fontsize=8.5)
-        for step in range(4 * len(rows)):
+    for name, place in named.items():
+        is_right = axes.transData.transform(place)[0] > frame.x0 + 0.6 * frame.width
+        text = axes.text(*place, label(name, NAME), ha="right" if is_right else "left", va="center", fontsize=8.5)
+        for step in range(4 * len(places)):
             offset = (
                 -9 if is_right else 9,
                 (step + 1) // 2 * (-1) ** step * 6,

@@ -8,8 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from distdiff.metrics.config import LEAST_ACCURACY
 from distdiff.report.curves import MOST as MOST_CURVES
 from distdiff.report.curves import scaling_curves, scaling_figure
-from distdiff.report.dots import accuracy_figure, difference_figure, groups, shown_rows
-from distdiff.report.fidelity import MOST_NAMES, axes_of, fidelity_figure, points
+from distdiff.report.dots import accuracy_figure, dashed_row, difference_figure, groups, shown_rows
+from distdiff.report.fidelity import MOST_NAMES, axes_of, fidelity_caption, fidelity_figure, lacking, points
 from distdiff.report.figures import inline
 from distdiff.report.page import write_page
 from distdiff.report.samples import Samples
@@ -32,6 +32,7 @@ def write_report(results: StudyResults, config: DictConfig, samples: Samples | N
 
     All text is escaped. Without `samples`, the page shows none.
     """
+    measures = fidelity_axes(results)
     write_page(
         "report.html",
         path,
@@ -43,6 +44,9 @@ def write_report(results: StudyResults, config: DictConfig, samples: Samples | N
         notes=measure_notes(results),
         features=FEATURES.get((OmegaConf.select(config, "measure.features") or [""])[0], FEATURES["judge"]),
         figures=figures(results),
+        fidelity_caption=None if measures is None else fidelity_caption(results, *measures),
+        has_intervals=any(len(row.accuracies) > 1 for row in results.rows),
+        dashed=dashed.method if (dashed := dashed_row(results)) is not None else None,
         left_out=len(results.rows) - len(shown_rows(results)),
         samples=samples,
         stages=[["stage", "time"], *([stage, _time(results, stage)] for stage in results.timing)],
@@ -86,9 +90,16 @@ def figures(results: StudyResults) -> dict[str, Markup]:
         found["differences"] = _differences(results)
     if results.factors:
         found["scaling"] = _scaling(results)
-    if (measures := axes_of(results)) is not None and len(points(results, *measures)) > 1:
+    if (measures := fidelity_axes(results)) is not None:
         found["fidelity"] = _fidelity(results, *measures)
     return found
+
+
+def fidelity_axes(results: StudyResults) -> tuple[str, str] | None:
+    """The measures of the figure of fidelity; None if it would show a single row and there is no other with images."""
+    measures = axes_of(results)
+    several = measures is not None and len(points(results, *measures)) + len(lacking(results, *measures)) > 1
+    return measures if several else None
 
 
 def _accuracy(results: StudyResults) -> Markup:

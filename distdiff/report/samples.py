@@ -71,6 +71,11 @@ class Samples:
         return any(sample is not None and sample.nearest is not None for _, line in self.lines for sample in line)
 
     @property
+    def without_source(self) -> bool:
+        """Whether one of the samples was made of no source, as of a prompt alone."""
+        return any(sample is not None and not sources_of(sample.entry) for _, line in self.lines for sample in line)
+
+    @property
     def rule(self) -> str:
         """Which samples are shown, in words."""
         classes = f"the first {len(self.class_names)} of {counted(self.total_classes, 'class')}"
@@ -78,7 +83,9 @@ class Samples:
         every_class = len(self.class_names) == self.total_classes
         every_row = self.shown_rows == self.total_rows
         words = [words for words, every in ((classes, every_class), (rows, every_row)) if not every]
-        of_each = f"The first source of each class, and the first {COPIES} images that each row made of it."
+        of_each = f"Of the first data seed: each class's first source, and the first {COPIES} images that each row made of it."
+        if self.without_source:
+            of_each += " Images that were made of no source stand under their class."
         return f"{of_each} Shown are {' and '.join(words)}." if words else of_each
 
     def draw(self, path: Path) -> None:
@@ -149,10 +156,10 @@ def _lines(
     lines: list[tuple[str, list[Sample | None]]] = []
     for number in range(COPIES):
         line = {
-            column: Sample(read(index), made[index])
-            for column, indices in of_column.items()
-            for place, index in enumerate(indices)
-            if (place if selected else made[index]["copy"]) == number
+            column: Sample(read(indices[0]), made[indices[0]])
+            for column, found in of_column.items()
+            # Of images without a source, several of a class may have the same number.
+            if (indices := found[number : number + 1] if selected else [i for i in found if made[i]["copy"] == number])
         }
         if line:
             words = f"kept {number + 1}" if selected else f"copy {number}"

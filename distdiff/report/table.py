@@ -8,6 +8,7 @@ from rich.table import Table
 
 from distdiff.console.progress import console
 from distdiff.metrics.base import Metric
+from distdiff.metrics.comparing import Compared
 from distdiff.metrics.config import HELD_OUT, TRAINING
 from distdiff.metrics.intervals import LEVEL
 from distdiff.metrics.measuring import Measured
@@ -35,7 +36,8 @@ def print_results(results: StudyResults) -> None:
         console.print(line)
     if len(rows := measure_rows(results)) > 1:
         console.print()
-        console.print(_table("expanded images against the real ones", *rows))
+        longest = NARROW if len(rows[0]) > MANY else LONG
+        console.print(_table("expanded images against the real ones", *rows, longest=longest))
         for line in measure_notes(results):
             console.print(line)
     for line in results.headline():
@@ -71,7 +73,8 @@ def print_measures(
     """Prints one row per metric, with its value, the interval of this, and its baseline value.
 
     There are further columns for the values against held-out images, for the least and the greatest value of a class,
-    and for the other features. Any remarks on the values follow the table. If `judge_accuracy` is given, the last line
+    and for the other features. Each value that has a remark is marked, and the remarks follow the table; a remark that is
+    not on all values of its metric names the columns that it is on. If `judge_accuracy` is given, the last line
     prints this accuracy of the judge, which is the classifier that all metrics rely on.
     """
     table = Table(box=box.SIMPLE_HEAD, padding=CLOSE)
@@ -82,17 +85,17 @@ def print_measures(
     columns = ["value", *intervals, *(["held-out"] if held_out else []), *(["classes"] if against.classes else [])]
     for name in ("metric", *columns, *others, "baseline value"):
         table.add_column(name.replace(" ", "\n"), justify="left" if name == "metric" else "right", no_wrap=True)
+    notes: dict[str, dict[str, str]] = {name: {} for name in metrics}  # by metric and column
     for name in in_order(metrics, measured.remarks):
-        value = measured.values[name]
-        cells = [_noted_number(value, name in measured.remarks)]
-        cells += [_pair(against.intervals.get(name))] if intervals else []
-        cells += [_number(held_out.values[name], FINE)] if held_out else []
-        cells += [_span([each.values.get(name) for each in against.classes.values()])] if against.classes else []
         # Predicted labels are the judge's in all features.
-        further = [
-            None if metrics[name].needs_labels else measured.views[view][TRAINING].values[name] for view in others
-        ]
-        cells += [_number(value, FINE) for value in further]
+        further = {} if metrics[name].needs_labels else {view: measured.views[view][TRAINING] for view in others}
+        compared = {"value": against, **({"held-out": held_out} if held_out else {}), **further}
+        notes[name] = {column: found.remarks.get(name) for column, found in compared.items()}
+        cells = [_cell(against, name)]
+        cells += [_pair(against.intervals.get(name))] if intervals else []
+        cells += [_cell(held_out, name)] if held_out else []
+        cells += [_span([each.values.get(name) for each in against.classes.values()])] if against.classes else []
+        cells += [_cell(further.get(view), name) for view in others]
         cells += [_noted_number(reference.values[name], name in reference.remarks)]
         table.add_row(title(name, metrics[name].higher_is_better), *cells)
     console.print()
@@ -100,7 +103,7 @@ def print_measures(
     for line in _baseline_lines(metrics, reference):
         console.print(line)
     baselines = {f"baseline value of {name}": remark for name, remark in reference.remarks.items()}
-    for line in footnotes(measured.remarks | baselines):
+    for line in footnotes(_by_columns(notes) | baselines):
         console.print(line)
     if judge_accuracy is not None:
         real = f"{reference.num_held_out:,} held-out real images"
@@ -120,8 +123,31 @@ def _baseline_lines(metrics: Mapping[str, Metric], reference: Reference) -> list
     return lines
 
 
+def _by_columns(notes: Mapping[str, Mapping[str, str | None]]) -> dict[str, str]:
+    """The remarks of each metric, by the metric and the columns that a remark is on, unless that is all columns.
+
+    >>> _by_columns({"density": {"value": "from few images", "held-out": "from few images"}, "recall": {"value": None}})
+    {'density': 'from few images'}
+    >>> _by_columns({"density": {"value": "from few images", "pixels": None, "guide": "from few images"}})
+    {'density (value, guide)': 'from few images'}
+    """
+    found = {}
+    for name, of_columns in notes.items():
+        for remark in dict.fromkeys(remark for remark in of_columns.values() if remark is not None):
+            columns = [column for column, each in of_columns.items() if each == remark]
+            found[name if len(columns) == len(of_columns) else f"{name} ({', '.join(columns)})"] = remark
+    return found
+
+
+def _cell(found: Compared | None, name: str) -> str:
+    """The value of the metric `name`, marked if there is a remark on it; a dash if there are no values."""
+    return (
+        marked(NOTHING, has_remark=False) if found is None else _noted_number(found.values[name], name in found.remarks)
+    )
+
+
 def _noted_number(value: float | None, has_remark: bool) -> str:
-    return marked(_number(value, FINE), has_remark and value is not None)
+    return marked(_number(value, FINE), has_remark)
 
 
 def _pair(ends: tuple[float, float] | None) -> str:
@@ -216,7 +242,7 @@ def measure_notes(results: StudyResults) -> list[str]:
 
 def _noted(row: MethodResult, name: str, column_has_marks: bool) -> str:
     text = _number(row.mean(name), ".3f")
-    return marked(text, name in row.remarks) if column_has_marks and text != NOTHING else text
+    return marked(text, name in row.remarks) if column_has_marks else text
 
 
 def spread(mean: float, deviation: float | None) -> str:

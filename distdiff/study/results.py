@@ -57,7 +57,8 @@ class StudyResults:
     rows whose weights were chosen on test images. `epochs` has the number of epochs of each row that trains for epochs of
     its own images. `may_end_early` says whether trainings may end before the last of their steps. `are_drawn` says whether
     each data seed draws training images of its own. `searched` are the rows whose settings were chosen on validation
-    images. `leaks` are those between the splits of the dataset.
+    images. `leaks` are those between the splits of the dataset. `made` are the directories of the expanded datasets of which
+    this study made images; it found the others finished.
     """
 
     dataset: str
@@ -75,6 +76,7 @@ class StudyResults:
     are_drawn: bool = True
     searched: tuple[str, ...] = ()
     leaks: tuple[Leak, ...] = ()
+    made: tuple[str, ...] = ()
 
     def row(self, method: str | None) -> MethodResult | None:
         return next((row for row in self.rows if row.method == method), None)

@@ -95,8 +95,18 @@ class MethodResult:
 
     @property
     def views(self) -> dict[str, Any]:
-        """The means over data seeds of the values of the metrics in all features; empty if there are none."""
-        return mean_of([runs[0].views for runs in self.of_seeds() if runs[0].views]) or {}
+        """The means over data seeds of the values of the metrics in all features; empty if there are none.
+
+        An interval is the mean of those of all seeds that have the value, or is not there if one of them has none.
+        """
+        found = [runs[0].views for runs in self.of_seeds() if runs[0].views]
+        if not found:
+            return {}
+        means = mean_of(found)
+        for view, sets in means.items():
+            for name, mean in sets.items():
+                _leave_out_partial_intervals(mean, [seed[view][name] for seed in found if name in seed.get(view, ())])
+        return means
 
     @property
     def accuracy_std(self) -> float | None:
@@ -120,7 +130,7 @@ class MethodResult:
 
 
 def mean_of(values: list[Any]) -> Any:
-    """The mean of numbers, of each entry of lists and, by name, of mappings. None is left out.
+    """The mean of numbers, of each entry of lists and, by name, of mappings; the last of texts. None is left out.
 
     >>> mean_of([{"coverage": 0.5, "recall": None}, {"coverage": 1.0, "recall": 0.25}, {"coverage": 0.75}])
     {'coverage': 0.75, 'recall': 0.25}
@@ -133,4 +143,19 @@ def mean_of(values: list[Any]) -> Any:
         return {name: mean_of([value.get(name) for value in known]) for name in names}
     if all(isinstance(value, list) for value in known):
         return [mean_of(list(entries)) for entries in zip(*known, strict=True)]
+    if all(isinstance(value, str) for value in known):
+        return known[-1]
     return fmean(known)
+
+
+def _leave_out_partial_intervals(mean: dict[str, Any], of_seeds: list[dict[str, Any]]) -> None:
+    """Removes from `mean` the intervals that a seed with the same value does not have: the mean value has none then."""
+    for name in list(mean.get("intervals", ())):
+        if any(seed["values"].get(name) is not None and name not in seed.get("intervals", ()) for seed in of_seeds):
+            del mean["intervals"][name]
+    if not mean.get("intervals", True):
+        del mean["intervals"]
+    for name, of_class in mean.get("classes", {}).items():
+        _leave_out_partial_intervals(
+            of_class, [seed["classes"][name] for seed in of_seeds if name in seed.get("classes", ())]
+        )

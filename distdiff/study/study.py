@@ -71,6 +71,7 @@ class Study:
         self.metrics = load_metrics(config)
         self.measures = measures_of(self.metrics)
         self.measured_by = measured_by(config)
+        self.made: list[str] = []  # the directories of the expanded datasets of which images were made
         self.unmeasured = 0  # finished runs whose images are gone, and that lack some of the measures
         self.table = RunsTable(config.study.table)
         self.cache = StageCache(config.paths.cache_dir)
@@ -129,6 +130,7 @@ class Study:
             are_drawn=plan.are_drawn,
             searched=self.searched,
             leaks=plan.leaks,
+            made=tuple(self.made),
         )
         if world().leads:
             found.write(self.run_dir)
@@ -244,6 +246,8 @@ class Study:
         if job.path not in {other.path for other in made.values()}:
             with whole.step(f"{title}: expand"), self.timer(f"expand {row.folder}"):
                 maker = of_seed.maker(row, self.rows)
+                if not world().once(maker.is_done):
+                    self.made.append(str(job.path))
                 maker.run(title, stage_logger(logger, f"expand/{row.folder}/seed{of_seed.seed}"))
         return self._measured(row, of_seed, title, measurer, whole)
 

@@ -31,7 +31,10 @@ class Stored:
 
 
 def log_made(logger: Logger | None, *stored: Stored) -> None:
-    """Logs what the run has made as its outputs, if the logger knows lineage."""
+    """Logs what the run itself has made as its outputs, if the logger knows lineage.
+
+    What the run has found, because an earlier run made it, is an input: `log_used`.
+    """
     _log(logger, stored, used=False)
 
 

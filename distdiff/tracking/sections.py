@@ -13,7 +13,8 @@ RESULT, EXPANSION, TRAINING, SYSTEM = SECTIONS = ("Result", "Expansion", "Traini
 IMAGES, STEP = f"{EXPANSION}/images", f"{TRAINING}/step"  # the axes: what a section counts over the whole run
 ROWS, ROW_STEP = "rows", "trainer/global_step"  # what begins a hidden key, and the axis of hidden curves
 AXES = {EXPANSION: IMAGES, TRAINING: STEP, SYSTEM: IMAGES}
-HIDDEN = (IMAGES, STEP, ROW_STEP, f"{TRAINING}/epoch")
+EPOCH = "epoch"  # Lightning logs it beside each metric
+HIDDEN = (IMAGES, STEP, ROW_STEP, f"{TRAINING}/{EPOCH}")
 HIDDEN_OF_ROWS = (f"{TRAINING}/val_loss",)  # hidden in a study
 STAGES = {"expand": EXPANSION, "train": TRAINING, "autoencoder": TRAINING, "denoiser": TRAINING}
 SEVERAL = ("autoencoder", "denoiser")  # stages of one run whose charts are kept apart
@@ -48,12 +49,15 @@ def charted(place: str, name: str) -> str:
 
     >>> charted("expand/none/seed0", "energy_after"), charted("expand", "memory_gb"), charted("denoiser", "denoiser/loss")
     ('Expansion/energy_after', 'System/memory_gb', 'Training/denoiser_loss')
+    >>> charted("denoiser", "epoch"), charted("autoencoder", "epoch")  # one hidden key
+    ('Training/epoch', 'Training/epoch')
     """
     stage = place.partition("/")[0]
     if name in OF_SYSTEM:
         return f"{SYSTEM}/{name}"
     short = name.removeprefix(f"{stage}/")
-    return f"{section_of(place)}/{f'{stage}_{short}' if stage in SEVERAL else short}"
+    apart = stage in SEVERAL and short != EPOCH
+    return f"{section_of(place)}/{f'{stage}_{short}' if apart else short}"
 
 
 def kept(place: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from distdiff.keys import build
 from distdiff.metrics.base import Features, Metric
 from distdiff.metrics.comparing import compare
 from distdiff.metrics.diversity import Diversity
-from distdiff.metrics.intervals import interval, resamples
+from distdiff.metrics.intervals import interval, interval_of_share, resamples
 from distdiff.metrics.kernel_distance import KernelDistance
 from distdiff.metrics.recall import Recall
 
@@ -98,14 +98,58 @@ def test_recall_keeps_the_neighbourhoods_of_all_images(sets: tuple[Features, Fea
     assert Recall(num_neighbours=3).resampled(real, generated, counts) == pytest.approx(expected)
 
 
-def test_the_interval_of_a_share_is_that_of_the_binomial_distribution() -> None:
-    labels = torch.zeros(400, dtype=torch.long)
-    seen = Features(torch.randn(400, 2), labels, (torch.arange(400) % 4 == 0).long())
-    found = compare({"share": METRICS["label_consistency"]}, seen, seen, bootstrap=2000)
-    low, high = found.intervals["share"]
-    half = 1.96 * math.sqrt(0.75 * 0.25 / 400)
-    assert found.values["share"] == 0.75
-    assert (low, high) == (pytest.approx(0.75 - half, abs=0.006), pytest.approx(0.75 + half, abs=0.006))
+def wilson(successes: int, number: int) -> tuple[float, float]:
+    """The closed form (Wilson 1927, eq. 4 of Agresti and Coull 1998), transcribed."""
+    z, share = 1.959963984540054, successes / number
+    centre = share + z**2 / (2 * number)
+    half = z * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
+    return tuple((centre + sign * half) / (1 + z**2 / number) for sign in (-1, 1))
+
+
+# Shares of generated images that are judged one by one; recall and coverage are shares of the real images, which stay.
+SHARES = ["label_consistency", "near_copies", "precision"]
+
+
+@pytest.mark.parametrize(("successes", "number"), [(0, 40), (40, 40), (0, 1), (1, 1), (100, 400), (1, 7)])
+def test_the_interval_of_a_share_of_images_is_wilsons(successes: int, number: int) -> None:
+    found = interval_of_share(np.arange(number) < successes)
+    assert found == pytest.approx(wilson(successes, number), abs=1e-12)
+    assert found[0] < found[1]
+
+
+@pytest.mark.parametrize("name", SHARES)
+@pytest.mark.parametrize("all_are", [False, True])
+def test_a_share_of_zero_or_one_has_an_interval(name: str, all_are: bool) -> None:
+    real = Features(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), *[torch.zeros(50).long()] * 2)
+    points = real.features[:40] if all_are else torch.full((40, 3), 99.0)
+    generated = Features(points, torch.zeros(40).long(), torch.full((40,), 0 if all_are else 1))
+    found = compare({name: METRICS[name]}, real, generated, class_names=("zero",), bootstrap=20)
+    for part in (found, found.classes["zero"]):
+        assert part.values[name] == all_are
+        assert part.intervals[name] == pytest.approx(wilson(40 * all_are, 40), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_the_interval_of_a_share_is_that_of_its_count(name: str, sets: tuple[Features, Features]) -> None:
+    found = compare({name: METRICS[name]}, *sets, bootstrap=20)
+    assert found.intervals[name] == pytest.approx(wilson(round(25 * found.values[name]), 25), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(METRICS.keys() - set(SHARES)))
+def test_where_all_resamples_agree_there_is_no_interval(name: str, sets: tuple[Features, Features]) -> None:
+    """As those of copies of one image, which say nothing of how much others would vary."""
+    real, generated = sets
+    copies = Features(generated.features[:1].expand(25, -1), generated.labels, generated.predicted)
+    found = compare({name: METRICS[name]}, real, copies, bootstrap=20)
+    assert found.values[name] is not None
+    assert found.intervals == {}
+
+
+def test_the_documentation_says_which_interval_each_metric_has() -> None:
+    page = (ROOT / "conf/measure/README.md").read_text()
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert {name: "Wilson" in rows[name].split("|")[-2] for name in NAMES} == {name: name in SHARES for name in NAMES}
+    assert all("bootstrap" in rows[name].split("|")[-2] for name in METRICS.keys() - set(SHARES))
 
 
 def test_the_interval_of_every_metric_holds_its_value_and_stays_in_its_range(sets: tuple[Features, Features]) -> None:
@@ -123,6 +167,7 @@ def test_the_interval_of_every_metric_holds_its_value_and_stays_in_its_range(set
 def test_there_is_no_interval_of_no_value() -> None:
     assert interval(float("nan"), np.arange(5.0), (0, 1)) is None
     assert interval(0.5, np.full(5, np.nan), (0, 1)) is None
+    assert interval(0.3, np.array([np.nan, 0.3, 0.1 + 0.2]), (0, 1)) is None
 
 
 def test_a_class_has_the_values_of_its_images_alone_but_none_that_would_need_a_remark(

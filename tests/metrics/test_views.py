@@ -19,13 +19,15 @@ from distdiff.data.sources import digits
 from distdiff.encoders.guide import guide_in_cache
 from distdiff.errors import UserError
 from distdiff.metrics.base import Features
-from distdiff.metrics.comparing import compare
+from distdiff.metrics.comparing import Compared, compare
 from distdiff.metrics.coverage import Coverage
 from distdiff.metrics.diversity import Diversity
 from distdiff.metrics.frechet_distance import FrechetDistance
 from distdiff.metrics.judge import Judge
 from distdiff.metrics.label_consistency import LabelConsistency
-from distdiff.metrics.measuring import Measurer
+from distdiff.metrics.measuring import Measured, Measurer, with_doubt
+from distdiff.metrics.reference import Reference
+from distdiff.report.table import print_measures
 
 METRICS = {
     "coverage": Coverage(num_neighbours=5),
@@ -87,6 +89,66 @@ def test_the_doubt_about_a_judge_is_no_doubt_about_pixels(images: LabelledImages
     assert measurer.measured(images.select(range(99, 130))).remarks.keys() == {"label_consistency"}
 
 
+def test_each_value_from_too_few_images_is_remarked_on_in_its_own_view(images: LabelledImages) -> None:
+    """The judge's view has 192 dimensions, the pixels 768 and the guide's 2, and of held-out images there are three."""
+    metrics = METRICS | {"frechet_distance": FrechetDistance()}
+    measurer = Measurer(
+        metrics, judge(), images.select(range(200)), images.select(range(200, 203)), ["guide", "judge", "pixels"]
+    )
+    measurer.guided_by(brightness)
+    generated = images.select(range(203, 233))
+    found = measurer.measured(generated)
+    few, held_out = "no more images (30) than feature dimensions", "no more images (3) than feature dimensions"
+    assert found.remarks.keys() == {"label_consistency"}  # the plain values are the guide's, and the judge is poor
+    expected = {
+        ("judge", "training"): f"{few} (192)",
+        ("judge", "held_out"): f"{held_out} (192)",
+        ("pixels", "training"): f"{few} (768)",
+        ("pixels", "held_out"): f"{held_out} (768)",
+        ("guide", "training"): None,
+        ("guide", "held_out"): None,
+    }
+    for (view, name), words in expected.items():
+        remarks = found.views[view][name].remarks
+        assert ("frechet_distance" in remarks) == (words is not None)
+        assert words is None or remarks["frechet_distance"].startswith(words), (view, name)
+        assert ("coverage" in remarks) == (view == "judge" or name == "held_out")  # doubt, or few neighbours
+        assert "the judge labels only" in remarks["label_consistency"]
+        assert ("the judge labels only" in remarks["diversity"]) if view == "judge" else "diversity" not in remarks
+        assert found.as_dict()[view][name]["remarks"] == remarks
+        for of_class in found.views[view][name].classes.values():
+            assert of_class.remarks == {}
+            assert "frechet_distance" not in of_class.values or view == "guide"
+
+
+def test_the_table_marks_each_value_that_has_a_remark_and_names_its_column(capsys) -> None:
+    metrics = {"frechet_distance": FrechetDistance(), "coverage": METRICS["coverage"]}
+    values = {"frechet_distance": 1.5, "coverage": 0.25}
+    of_few, none = {"frechet_distance": "few"}, dict.fromkeys(metrics)
+    views = {
+        "judge": {"training": Compared(values), "held_out": Compared(values, remarks=of_few | {"coverage": "far"})},
+        "guide": {"training": Compared(values, remarks={"coverage": "far"})},
+        "pixels": {"training": Compared(values | none, remarks=of_few | {"coverage": "no value, since"})},
+    }
+    print_measures(Measured(values, {}, views), metrics, Reference(none, 2, 0), None)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    (frechet,) = (line.split() for line in lines if "frechet distance ↓" in line)
+    (coverage,) = (line.split() for line in lines if "coverage ↑" in line)
+    assert frechet[-5:] == ["1.5000", "1.5000*", "1.5000", "–*", "–"]
+    assert coverage[-5:] == ["0.2500", "0.2500*", "0.2500*", "–*", "–"]
+    assert [line for line in lines if line.startswith("*")] == [
+        "* frechet distance (held-out, pixels): few",
+        "* coverage (held-out, guide): far",
+        "* coverage (pixels): no value, since",
+    ]
+
+
+def test_a_remark_that_is_not_about_the_judge_stays_where_the_judge_is_doubted() -> None:
+    doubted = with_doubt({"frechet_distance": "few"}, ["label_consistency"], 0.3)
+    assert doubted["frechet_distance"] == "few"
+    assert doubted.keys() == {"frechet_distance", "label_consistency"}
+
+
 def test_another_guide_is_not_taken_for_the_one_before(images: LabelledImages) -> None:
     """Each seed of a study has its own; real images are looked at once by each."""
     looked = []
@@ -146,7 +208,7 @@ def test_measure_finds_the_guide_and_writes_all_values(made: tuple[Path, list[st
     assert {name: found[name] for name in names} == own["values"]
     for name, (low, high) in own["intervals"].items():
         assert low <= own["values"][name] <= high
-    assert own["intervals"].keys() == set(names)
+    assert own["intervals"].keys() >= set(names) - {"coverage"}  # which is 0 in all resamples
     assert set(own["classes"]["3"]) == {"values", "intervals"}
     lines = capsys.readouterr().out.splitlines()
     (line,) = (line for line in lines if line.strip().startswith("diversity"))
@@ -166,7 +228,7 @@ def test_without_resamples_there_are_no_intervals(made: tuple[Path, list[str]], 
     path, data = made
     found = measured(path, data, tmp_path, "measure.bootstrap=0", "measure.metrics=[diversity]")
     own = found["measures"]["judge"]["training"]
-    assert list(own) == ["values", "classes"]
+    assert list(own) == ["values", "remarks", "classes"]  # a remark on the judge, which is poor
     assert list(own["values"]) == ["diversity"]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -10,31 +11,39 @@ import pytest
 import yaml
 from conftest import ROOT, compose, small_overrides
 from scipy import stats
+from study_results import results
 from wandb_runs import columns_of, exit_code, history, metrics_of, records, summary_of
 
 from distdiff.commands.run import run as run_study
+from distdiff.report.dashboard import final_values
 from distdiff.tracking.sections import SECTIONS
 
 ROWS = ["none", "direct"]
 
 
 @pytest.fixture(scope="module")
-def study(pipeline_folder: Path, image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of a study of two rows and two draws."""
+def carry_out(
+    pipeline_folder: Path, image_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Carries out a study of two rows and two draws in a run directory of this name; all share a cache and images."""
     place = tmp_path_factory.mktemp("study")
-    data = ["dataset=imagefolder", f"dataset.root='{image_folder}'", "expansion.batch_size=3", "logger=wandb"]
-    keys = [f"study.methods=[{','.join(ROWS)}]", "study.seeds=2", "study.training_seeds=2", "measure.judge_steps=2"]
-    keys += ["train.steps=3", "generator.num_steps=3"]
-    run_dir = place / "run"
-    run_dir.mkdir()
-    run_study(
-        compose(
-            "run", [*small_overrides(pipeline_folder, place), *data, *keys, "train.steps=3", "generator.num_steps=3"]
-        ),
-        run_dir,
-    )
-    assert exit_code(run_dir) == 0
-    return run_dir
+
+    def carry_out(name: str) -> Path:
+        data = ["dataset=imagefolder", f"dataset.root='{image_folder}'", "expansion.batch_size=3", "logger=wandb"]
+        keys = [f"study.methods=[{','.join(ROWS)}]", "study.seeds=2", "study.training_seeds=2", "measure.judge_steps=2"]
+        keys += ["train.steps=3", "generator.num_steps=3"]
+        run_dir = place / name
+        run_dir.mkdir()
+        run_study(compose("run", [*small_overrides(pipeline_folder, place), *data, *keys]), run_dir)
+        assert exit_code(run_dir) == 0
+        return run_dir
+
+    return carry_out
+
+
+@pytest.fixture(scope="module")
+def study(carry_out: Callable[[str], Path]) -> Path:
+    return carry_out("run")
 
 
 def lines_of(study: Path) -> list[dict[str, str]]:
@@ -193,3 +202,46 @@ def test_expanded_datasets_are_outputs_that_refer_to_files_and_upload_nothing(st
         assert not artifact.use_after_commit
         assert all(entry.ref.startswith("file://") and not entry.local_path for entry in artifact.manifest.contents)
         assert len(artifact.manifest.contents) <= 3
+
+
+def test_expanded_datasets_that_a_study_finds_are_its_inputs(study: Path, carry_out: Callable[[str], Path]) -> None:
+    again = carry_out("again")
+    found = [artifact for artifact in artifacts(again) if artifact.type == "dataset"]
+    assert {json.loads(artifact.metadata)["directory"] for artifact in found} == {
+        line["expanded"] for line in lines_of(study)
+    }
+    assert all(artifact.use_after_commit for artifact in found)
+    assert set(columns_of(again)["uses.dataset"]) == {line["expanded"] for line in lines_of(study)}
+    assert "makes.dataset" not in columns_of(again)
+    assert {key.partition("/")[0] for key in charted(again) | drawn(again)} == {"Result"}
+
+
+def test_values_of_single_seeds_stand_in_the_table_and_under_hidden_keys(study: Path) -> None:
+    seeds = [row["rows/none/seed"] for row in history(study) if "rows/none/seed" in row]
+    assert seeds == [0, 0, 1, 1]
+    assert not [key for key in charted(study) if key.endswith("seed")]
+
+
+def test_the_ends_of_a_difference_are_those_that_hold_for_all_differences_together() -> None:
+    rows = {"original": [0.5, 0.6, 0.7], "none": [0.6, 0.8, 0.7], "direct": [0.7, 0.8, 0.9]}
+    found = results(rows)
+    values = final_values(found)
+    for baseline in ("original", "none"):
+        together = found.comparisons["direct", baseline].simultaneous
+        ends = values[f"difference_to_{baseline}_low"], values[f"difference_to_{baseline}_high"]
+        assert ends == (together.low, together.high)
+
+
+def test_the_chosen_row_is_that_of_the_largest_factor_and_a_study_without_it_has_no_accuracy() -> None:
+    rows = {"original": [0.5, 0.6], "direct@1": [0.6, 0.7], "direct@5": [0.7, 0.9]}
+    assert final_values(results(rows, "direct@5"))["accuracy"] == pytest.approx(0.8)
+    without = final_values(results({"original": [0.5, 0.6], "none": [0.6, 0.7]}))
+    assert "accuracy" not in without
+    assert "none/accuracy" in without
+    assert not [name for name in without if name.startswith("difference_to")]
+
+
+def test_a_single_draw_has_no_interval() -> None:
+    values = final_values(results({"original": [0.5], "direct": [0.6]}))
+    assert values["direct/accuracy"] == 0.6
+    assert not [name for name in values if name.endswith(("_std", "_low", "_high"))]

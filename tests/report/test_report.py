@@ -11,10 +11,11 @@ from html_pages import Page
 from omegaconf import OmegaConf
 from study_results import results
 
-from distdiff.report.dots import MOST, accuracy_figure, difference_figure, groups, shown_rows
-from distdiff.report.fidelity import axes_of, fidelity_figure, points
+from distdiff.report.dots import MOST, accuracy_figure, dashed_row, difference_figure, groups, shown_rows
+from distdiff.report.fidelity import MOST_NAMES, axes_of, fidelity_caption, fidelity_figure, points
 from distdiff.report.html import figures, limits, write_report
 from distdiff.report.samples import Samples
+from distdiff.report.table import print_results
 from distdiff.study.results import StudyResults
 from distdiff.study.statistics import mean_interval
 
@@ -177,6 +178,91 @@ def test_fidelity_against_diversity_has_a_named_dot_for_each_row_with_images_col
     assert sorted(text.get_text() for text in names) == sorted(FIVE[1:])
     boxes = [text.get_window_extent() for text in names]
     assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+
+
+def test_rows_that_lack_a_newer_measure_are_named_and_the_others_are_drawn(tmp_path: Path) -> None:
+    """As runs of a table that an earlier version measured, whose images are gone."""
+    found = measured(NUMBERS, "frechet_distance", "kernel_distance", "diversity")
+    for name in ("none", "transform_official"):
+        for run in found.row(name).runs:
+            run.measures = {"frechet_distance": 1.0, "energy_after": 1.0}  # no diversity
+    pair = axes_of(found)
+    assert pair == ("frechet_distance", "diversity")
+    assert [row.method for row in points(found, *pair)] == ["randaugment", "direct"]
+    page = " ".join(Page(written(found, tmp_path)).text.split())
+    assert "Not drawn, since they lack one of these measures: none, transform_official." in page
+    assert "Not drawn" not in " ".join(Page(written(measured(NUMBERS, *pair), tmp_path)).text.split())
+
+    for run in found.row("randaugment").runs:
+        run.measures = {}
+        run.expanded = "somewhere"  # images of its own, of which nothing is known
+    assert [row.method for row in points(found, *pair)] == ["direct"]
+    assert "fidelity" in figures(found)
+    words = "Not drawn, since they lack one of these measures: randaugment, none, transform_official."
+    assert words in fidelity_caption(found, *pair)
+
+
+def test_the_pair_of_measures_is_one_that_several_rows_have() -> None:
+    """A distance without a remark that a single row has does not make the figure a single dot."""
+    found = measured(NUMBERS, "frechet_distance", "diversity")
+    for run in found.row("direct").runs:
+        run.measures["kernel_distance"] = 0.1
+        run.remarks = {"frechet_distance": "from few images"}
+    assert axes_of(found) == ("frechet_distance", "diversity")
+    assert "There is a remark on the frechet distance, below the table." in fidelity_caption(found, *axes_of(found))
+    for run in found.row("none").runs:
+        run.measures["kernel_distance"] = 0.2
+    assert axes_of(found) == ("kernel_distance", "diversity")
+
+
+def test_names_cover_no_dot_of_a_row_without_a_name() -> None:
+    rows = {name: [0.9, 0.9] for name in map("named {}".format, range(MOST_NAMES))} | {"direct": [0.9, 0.9]}
+    found = measured({"original": [0.5, 0.6]} | rows | {"last": [0.1, 0.1]}, "a", "b")
+    for place, row in enumerate(found.rows[1:]):
+        for run in row.runs:
+            run.measures = {"a": place / 100, "b": (place // 2) / 100}
+    found.row("last").runs[0].measures = found.row("last").runs[1].measures = {
+        "a": 0.012,
+        "b": 0.0,
+    }  # where a name would be
+    axes = fidelity_figure(found, "a", "b").axes[0]
+    (x, y), dot = axes.transData.transform((0.012, 0.0)), 6
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    assert len(boxes) == MOST_NAMES
+    assert not [box for box in boxes if box.x0 < x + dot and x - dot < box.x1 and box.y0 < y + dot and y - dot < box.y1]
+    assert f"Names stand beside {MOST_NAMES} of {MOST_NAMES + 2} dots" in fidelity_caption(found, "a", "b")
+
+
+def test_a_study_of_factors_without_original_images_has_its_figures(tmp_path: Path) -> None:
+    """Its baseline `none` stands for a row of each factor, so that no single row is the dashed line."""
+    rows = {"none@1": [0.5, 0.6], "direct@1": [0.6, 0.7], "none@5": [0.6, 0.7], "direct@5": [0.7, 0.8]}
+    found = results(rows, "direct@5")
+    assert (found.baselines, dashed_row(found)) == (["none"], None)
+    text = written(found, tmp_path)
+    assert "Dashed" not in text
+    assert len(Page(text).all("svg")) == 3
+    assert "Dashed: the mean of original." in written(results(NUMBERS), tmp_path)
+
+
+def test_the_caption_says_that_there_are_intervals_where_nothing_is_compared(tmp_path: Path) -> None:
+    words = "with 95 % Student t intervals, each by itself"
+    assert words in written(results({"original": [0.5, 0.6]}), tmp_path)
+    assert words not in written(results({"original": [0.5]}), tmp_path)
+
+
+def test_rows_that_are_subtracted_are_shown_whatever_their_accuracy() -> None:
+    many = {f"row {place}@5": [0.9, 0.91] for place in range(2 * MOST)}
+    rows = {"none@1": [0.1, 0.1], "none@5": [0.1, 0.1], "direct@5": [0.5, 0.6], "direct@1": [0.5, 0.6]} | many
+    assert {"none@1", "none@5", "direct@5"} < {row.method for row in shown_rows(results(rows, "direct@5"))}
+
+
+def test_a_table_of_many_measures_is_printed_whole(capsys) -> None:
+    names = ["frechet_distance", "kernel_distance", "label_consistency", "coverage", "diversity", "near_copies"]
+    print_results(measured(NUMBERS, *names, "energy_before", "energy_after", "images_per_second"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(" ")]
+    assert all("…" not in line for line in lines)
+    assert sum(line.count("↑") for line in lines) == 9
+    assert max(len(line.rstrip()) for line in lines) <= 130
 
 
 def test_names_of_dots_in_one_place_do_not_cover_each_other() -> None:

@@ -151,4 +151,30 @@ def test_a_class_without_images_takes_no_column() -> None:
 
 def test_rules_say_nothing_of_what_is_complete() -> None:
     whole = Samples(["a"], [], [], SIZE, total_classes=1, shown_rows=2, total_rows=2)
-    assert whole.rule == "The first source of each class, and the first 2 images that each row made of it."
+    assert (
+        whole.rule
+        == "Of the first data seed: each class's first source, and the first 2 images that each row made of it."
+    )
+
+
+def test_of_images_without_a_source_the_first_of_each_number_stands_under_its_class(monkeypatch) -> None:
+    """Several images of a class have the same number, as many as it has real images, and the rule says what they are of."""
+    made = [
+        {"class_name": name, "copy": copy, "source": None, "sources": [], "picture": f"{name}{copy}{number}"}
+        for copy in range(2)
+        for name in ("cat", "dog")
+        for number in range(3)
+    ]
+
+    class Directory:
+        def __init__(self, path: Path) -> None: ...
+
+        def images(self, rows: list) -> object:
+            return lambda index: rows[index]["picture"]
+
+    monkeypatch.setattr("distdiff.report.samples.ExpandedDirectory", Directory)
+    monkeypatch.setattr("distdiff.report.samples._made", lambda *_: made)
+    found = collect(study("somewhere", "text2img"), pictures(("cat", "dog"), 3), SIZE, "crop")
+    pictured = [[sample.image for sample in line] for _, line in found.lines]
+    assert pictured == [["cat00", "dog00"], ["cat10", "dog10"]]
+    assert "Images that were made of no source stand under their class." in found.rule

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from distdiff.study.runs import MethodResult, RunResult
 from distdiff.study.statistics import holm, mean_interval, paired_difference, simultaneous
 
 DRAWS = 2_000  # repetitions of a simulated study
@@ -77,3 +78,25 @@ def test_simultaneous_intervals_hold_together_and_single_ones_do_not() -> None:
 
     assert 0.94 < all_hold(simultaneous(7)) <= 1
     assert all_hold(0.95) < 0.88
+
+
+def test_the_mean_over_seeds_has_only_intervals_that_every_seed_with_the_value_has() -> None:
+    def measured(value: float | None, interval: list[float] | None, remark: str) -> RunResult:
+        found = {"values": {"coverage": value}, "remarks": {"coverage": remark}}
+        found |= {"intervals": {"coverage": interval}} if interval else {}
+        views = {"judge": {"training": found | {"classes": {"intervals": found}}}}  # a class may have any name
+        return RunResult(len(remark), 0.5, 10, views=views)
+
+    whole = MethodResult("none", [measured(0.5, [0.4, 0.6], "a"), measured(0.7, [0.6, 0.8], "bc")])
+    of_all = whole.views["judge"]["training"]
+    for part in (of_all, of_all["classes"]["intervals"]):
+        assert part["values"]["coverage"] == pytest.approx(0.6)
+        assert part["intervals"]["coverage"] == pytest.approx([0.5, 0.7])
+        assert part["remarks"] == {"coverage": "bc"}
+    partial = MethodResult("none", [measured(0.5, [0.4, 0.6], "a"), measured(1.0, None, "bc")])
+    of_all = partial.views["judge"]["training"]
+    for part in (of_all, of_all["classes"]["intervals"]):
+        assert part["values"]["coverage"] == pytest.approx(0.75)
+        assert "intervals" not in part
+    without = MethodResult("none", [measured(0.5, [0.4, 0.6], "a"), measured(None, None, "bc")])
+    assert without.views["judge"]["training"]["intervals"] == {"coverage": [0.4, 0.6]}

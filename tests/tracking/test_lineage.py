@@ -13,6 +13,8 @@ from PIL import Image
 from wandb_runs import alone_with_wandb, columns_of, exit_code, kill_service, records  # noqa: F401 (a fixture)
 from wandb_server import KEY, WandbServer
 
+from distdiff.commands.expand import expand
+from distdiff.commands.train import train
 from distdiff.tracking.lineage import DATASET, MODEL, Stored, log_made, log_used
 from distdiff.tracking.loggers import log_image, log_images, stage_logger, tracked
 
@@ -53,6 +55,42 @@ def test_what_a_run_makes_is_the_same_artifact_as_what_another_run_uses(tmp_path
     assert not entry.local_path, "nothing is uploaded"
     assert columns_of(tmp_path / "maker")["makes.dataset"] == [str(data.folder)]
     assert columns_of(tmp_path / "user")["uses.dataset"] == [str(data.folder)]
+
+
+def test_an_expansion_is_what_one_run_makes_and_what_a_run_that_finds_it_uses(
+    small_run: list[str], image_folder: Path, tmp_path: Path
+) -> None:
+    keys = [*small_run, "dataset=imagefolder", f"dataset.root='{image_folder}'", "logger=wandb"]
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        place = str(expand(compose("expand", keys), tmp_path / name))
+    ((made,), (used,)) = (artifacts(tmp_path / name).values() for name in ("first", "second"))
+    assert (made.name, made.digest) == (used.name, used.digest)
+    assert (made.use_after_commit, used.use_after_commit) == (False, True)
+    first, second = (columns_of(tmp_path / name) for name in ("first", "second"))
+    assert (first["makes.dataset"], second["uses.dataset"]) == ([place], [place])
+    assert {"uses.dataset"} & first.keys() == {"makes.dataset"} & second.keys() == set()
+
+
+def test_weights_are_what_one_run_makes_and_what_a_run_that_finds_them_in_the_cache_uses(
+    small_run: list[str], image_folder: Path, tmp_path: Path
+) -> None:
+    output = next(key for key in small_run if key.startswith("paths.output_dir="))
+    keys = [
+        "dataset=imagefolder",
+        f"dataset.root='{image_folder}'",
+        "logger=wandb",
+        output,
+        "train.steps=2",
+        "trainer=cpu",
+    ]
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        train(compose("train", keys), tmp_path / name)
+    ((made,), (used,)) = (artifacts(tmp_path / name).values() for name in ("first", "second"))
+    assert (made.type, made.name, made.digest) == (MODEL, used.name, used.digest)
+    assert (made.use_after_commit, used.use_after_commit) == (False, True)
+    assert columns_of(tmp_path / "first")["makes.model"] == columns_of(tmp_path / "second")["uses.model"]
 
 
 def test_a_server_is_told_what_a_run_makes_and_uses(monkeypatch, tmp_path: Path) -> None:

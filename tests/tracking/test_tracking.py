@@ -18,7 +18,7 @@ import torch
 from conftest import compose
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
-from wandb_runs import exit_code, history, records
+from wandb_runs import exit_code, history, metrics_of, records
 
 from distdiff.commands.configuration import configure_jobs
 from distdiff.commands.expand import expand
@@ -27,7 +27,8 @@ from distdiff.expansion import tracking
 from distdiff.expansion.tracking import TrackExpansion
 from distdiff.expansion.writer import ExpandedWriter
 from distdiff.methods.synthesis import Synthesized
-from distdiff.tracking.loggers import build_logger, tracked
+from distdiff.tracking.loggers import build_logger, stage_logger, tracked
+from distdiff.tracking.sections import SEVERAL
 
 EXPANSION = {"images", "images_per_second", "energy_before", "energy_after", "failures", "memory_gb"}
 
@@ -119,6 +120,18 @@ def test_wandb_gets_charts_pictures_and_the_end_of_the_run(given, tmp_path: Path
     }
     assert axes["Expansion/*"] == "Expansion/images"
     assert len(pyarrow.parquet.read_table(directory / "metadata.parquet")) == 12
+
+
+def test_the_epoch_of_a_pretraining_is_one_key_that_is_not_charted(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with tracked(compose("pretrain", ["logger=wandb"]), tmp_path / "run") as logger:
+        for stage in SEVERAL:
+            stage_logger(logger, stage).log_metrics({f"{stage}/loss": 1.0, "epoch": 0}, 20)
+    exit_code(tmp_path / "run")  # waits until all is written
+    keys = {key for row in history(tmp_path / "run") for key in row if not key.startswith("_")}
+    hidden = {name for name, metric in metrics_of(tmp_path / "run").items() if metric.options.hidden}
+    assert keys - hidden == {f"Training/{stage}_loss" for stage in SEVERAL}
+    assert keys & hidden == {"Training/epoch", "Training/step"}
 
 
 def test_an_offline_run_is_said_with_the_command_that_uploads_it(tmp_path: Path, capsys) -> None:
