@@ -35,7 +35,8 @@ def print_results(results: StudyResults) -> None:
         console.print(line)
     if len(rows := measure_rows(results)) > 1:
         console.print()
-        console.print(_table("expanded images against the real ones", *rows))
+        longest = NARROW if len(rows[0]) > MANY else LONG
+        console.print(_table("expanded images against the real ones", *rows, longest=longest))
         for line in measure_notes(results):
             console.print(line)
     for line in results.headline():
