@@ -247,7 +247,7 @@ class ImageExpander:
             if isinstance(self.guidance, Guidance):
                 return self.guidance
             real = {
-                REAL_FEATURES: lambda: RealFeatures(self._exemplars),
+                REAL_FEATURES: lambda: RealFeatures(self._exemplars, len(self.class_names)),
                 REAL_LATENTS: lambda: RealLatents(latents(), images.labels, images.keys),
             }
             return build(self.guidance, *(real[need]() for need in guidance_needs_of(self.guidance)))
