@@ -47,6 +47,7 @@ from distdiff.guidance.real import RealFeatures, RealLatents
 from distdiff.keys import NAME, TARGET, build
 from distdiff.keys.suggesting import in_quotes
 from distdiff.methods.base import Method
+from distdiff.methods.real_guidance import RealGuidance
 from distdiff.methods.synthesis import Synthesizer
 from distdiff.option_files.search_path import OURS
 from distdiff.prototypes.exemplars import Exemplars
@@ -56,6 +57,7 @@ from distdiff.store.filtering import RowFilter
 from distdiff.store.reading import read_expanded
 from distdiff.store.torch_dataset import ExpandedImages
 
+STRENGTH = 0.5
 PROTOTYPE_KEYS = ("num_groups", "linkage", "max_groups", "max_clustered", "class_level", "group_level")
 
 
@@ -191,7 +193,7 @@ class ImageExpander:
         self,
         images: Sequence[Image.Image] | None = None,
         classes: Sequence[str] = (),
-        strength: float = 0.5,
+        strength: float | None = None,
         copies: int = 1,
         seed: int = 0,
         batch_size: int = 8,
@@ -199,11 +201,16 @@ class ImageExpander:
         """Makes `copies` new images from each of `images`. The copies of one image are next to each other in the list.
 
         `classes` has the class of each image. For a method that needs no sources (`text2img`), give `classes` alone.
-        `.info` of each new image holds the image's energies, prompt and sources, and any soft label. The seed of copy k
-        of image i depends only on (seed, class, i, k). Raises `UserError` for a class without a prototype.
+        `strength` is how far a new image may be from its source; None means `STRENGTH`. It is refused for a method that does
+        not read it. `.info` of each new image holds the image's energies, prompt and sources, and any soft label. The seed of
+        copy k of image i depends only on (seed, class, i, k). Raises `UserError` for a class without a prototype.
         """
         if images is None and self.method.num_sources:
             raise UserError("images are missing: this method makes new images from given ones")
+        if strength is not None and not self.method.reads_strength:
+            own = f"; give ImageExpander strengths=[{strength}]" if isinstance(self.method, RealGuidance) else ""
+            raise UserError(f"strength={strength} is not allowed: {type(self.method).__name__} does not read it{own}")
+        strength = STRENGTH if strength is None else strength
         _check_call(len(classes) if images is None else len(images), len(classes), strength, copies, batch_size)
         for name in classes:
             if name not in self.class_names:
@@ -247,7 +254,7 @@ class ImageExpander:
             if isinstance(self.guidance, Guidance):
                 return self.guidance
             real = {
-                REAL_FEATURES: lambda: RealFeatures(self._exemplars),
+                REAL_FEATURES: lambda: RealFeatures(self._exemplars, len(self.class_names)),
                 REAL_LATENTS: lambda: RealLatents(latents(), images.labels, images.keys),
             }
             return build(self.guidance, *(real[need]() for need in guidance_needs_of(self.guidance)))

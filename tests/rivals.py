@@ -42,9 +42,11 @@ def planned(label: int, source: int, copy: int) -> Planned:
     return Planned(label, str(label), str(source), copy)
 
 
-def exemplars(features: torch.Tensor, labels: list[int], keys: list[str] | None = None) -> RealFeatures:
+def exemplars(
+    features: torch.Tensor, labels: list[int], keys: list[str] | None = None, num_classes: int | None = None
+) -> RealFeatures:
     keys = list(map(str, range(len(labels)))) if keys is None else keys
-    return RealFeatures(Exemplars(features, np.array(labels), tuple(keys)))
+    return RealFeatures(Exemplars(features, np.array(labels), tuple(keys)), num_classes or max(labels) + 1)
 
 
 def rival(name: str, features: RealFeatures | None = None, latents: RealLatents | None = None, **keys: Any) -> Guidance:

@@ -25,7 +25,6 @@ from distdiff.expansion.naming import row_name, run_columns, run_name
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.strengths import strengths_of
 from distdiff.keys import build
-from distdiff.methods.building import build_method
 from distdiff.methods.config import reads_strength
 from distdiff.methods.item import WorkItem
 from distdiff.preview.sheet import contact_sheet
@@ -63,8 +62,10 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
     positions = spread_over_classes(data.parts[0].labels, config.preview.sources)
     sources = data.parts[0].select(positions)
     strengths, rhos, name = strengths_to_show(config), rhos_to_show(config), row_name(config)
+    assembly = Assembly(config, cache)
+    method = assembly.method(data)  # what it refuses is refused before the guide is trained
     with tracked(config, run_dir, run_name(config), run_columns(config)) as logger:
-        materials = Assembly(config, cache).materials(data, config.seed, "preview: expand", few=True)
+        materials = assembly.materials(data, config.seed, "preview: expand", few=True)
         tiles = draw_tiles(materials, positions.tolist(), strengths, rhos)
         drawn = [tile for rows in tiles for row in rows for tile in row]
         sheets = _sheet_names(sources)
@@ -76,9 +77,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
         keys = config.expansion
         selection: Selection = build(config.selection)
         factor = selection.factors(keys.factor)[0]  # with a selection, the first round of candidates
-        plan = ExpansionPlan(
-            data.parts[0], factor, keys.strength, config.seed, balance=keys.balance, method=build_method(config)
-        )
+        plan = ExpansionPlan(data.parts[0], factor, keys.strength, config.seed, balance=keys.balance, method=method)
         speed = measure_speed(materials, positions, plan)
         total = len(plan)
         devices = count_devices(config.trainer) * config.trainer.num_nodes

@@ -1,6 +1,8 @@
 """CLIP's zero-shot classifier, which says which of several texts an image shows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -15,17 +17,21 @@ from distdiff.encoders.processor import preprocessing_of
 from distdiff.errors import UserError
 from distdiff.hub import cached_folder, pinned
 
+MOST_LOADED = 4  # models that a process keeps, for the rows and data seeds of a study
 WITHOUT_HUB = "a folder with a CLIP model works without the hub"
 
 
+@dataclass(frozen=True)
 class ZeroShot:
     """Loads a CLIP model from a folder or the hub; `key` is the configuration key that names it, for messages."""
 
-    def __init__(self, key: str, model: str, revision: str | None) -> None:
-        self.key = key
-        self.model = model
-        self.revision = revision
-        self.label = f"{key}={model}"
+    key: str
+    model: str
+    revision: str | None
+
+    @property
+    def label(self) -> str:
+        return f"{self.key}={self.model}"
 
     def identity(self) -> str:
         """Identifies the weights: the content of a folder, or a hub id with its commit."""
@@ -39,7 +45,10 @@ class ZeroShot:
         return {self.label: cached_folder(self.model, TRANSFORMERS_CONFIG, pinned(self.model, self.revision).resolved)}
 
     def load(self) -> "ZeroShotClassifier":
-        """Raises `UserError` if the model cannot be loaded, or is no CLIP model with its texts."""
+        """The model, which each process loads once. Raises `UserError` if it cannot be loaded, or lacks CLIP's texts."""
+        return _loaded(self, self.identity())
+
+    def _load(self) -> "ZeroShotClassifier":
         path = transformers_path(self.key, self.model)
         where: Path | str = path or self.model
         commit = None
@@ -56,6 +65,12 @@ class ZeroShot:
                 str(where), trust_remote_code=False, **({} if commit is None else {"revision": commit})
             )
         return ZeroShotClassifier(network, tokenizer, preprocessing_of(self.label, network, where, commit))
+
+
+@lru_cache(maxsize=MOST_LOADED)
+def _loaded(source: ZeroShot, identity: str) -> "ZeroShotClassifier":
+    """The model with this identity, so that a folder with other files by now is loaded again."""
+    return source._load()
 
 
 class ZeroShotClassifier(nn.Module):

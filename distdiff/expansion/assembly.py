@@ -22,9 +22,11 @@ from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.materials import Materials
 from distdiff.expansion.naming import row_name
 from distdiff.expansion.selecting import SelectingJob
+from distdiff.generator.config import step_counting
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.precision import ON_CPU, resolved_dtype
 from distdiff.keys import build, option_identity
+from distdiff.methods.base import Method
 from distdiff.methods.building import build_method
 from distdiff.methods.config import POLICY, needs_of, reads_strength
 from distdiff.methods.synthesis import Synthesizer
@@ -56,7 +58,7 @@ class Assembly:
         name follows from the keys. In the place of `name`, a study's `expansion.output_dir` has `folder`.
         """
         name = row_name(self.config) if name is None else name
-        method = build_method(self.config)
+        method = self.method(data)
         ingredients = self.ingredients(data, seed)
 
         def synthesizer(title: str) -> Synthesizer:
@@ -80,6 +82,15 @@ class Assembly:
             return Examiner(self.materials(data, seed, title))
 
         return SelectingJob(*common, selection=selection, examiner=examiner)
+
+    def method(self, data: TrainingSet) -> Method:
+        """The method that the keys choose. Raises `UserError` if it cannot make images of classes as large as these."""
+        method = build_method(self.config)
+        if "generator" in needs_of(self.config.method):
+            sizes = np.bincount(data.parts[0].labels)
+            generator = self.config.generator
+            method.check(sizes[sizes > 0].tolist(), generator.num_steps, step_counting(generator))
+        return method
 
     def materials(self, data: TrainingSet, seed: int, title: str, few: bool = False) -> Materials:
         """The objects that methods and selections may ask for. `few`: whether only a few images will be made."""

@@ -129,7 +129,7 @@ class Materials:
         dtype = self._generators.latent_dtype(self.config.generator)
         found = self.exemplars(encoder, size, fit).to("cpu", dtype)
         encoder.to(dtype)
-        return RealFeatures(found)
+        return RealFeatures(found, len(self.train.class_names))
 
     @property
     def real_latents(self) -> RealLatents:

@@ -27,7 +27,7 @@ class Chamfer(RelativeSteps):
     order that the seed decides.
 
     With a `group_size`, the copies of a source are made together, and F is the Chamfer distance of the group itself:
-    each real image pulls the copy that is nearest to it.
+    each real image pulls the copy that is nearest to it. A copy that is not finite has no part in this.
     """
 
     def __init__(
@@ -78,5 +78,7 @@ class Chamfer(RelativeSteps):
         if self.group_size is None:
             planned = self.real.features.to(features)[batch.aims[:, 0]]
             return (features - planned).square().sum(-1)
-        nearest = torch.zeros_like(there).scatter(0, apart.argmin(0, keepdim=True), True) & there
-        return torch.where(nearest, apart, 0).sum(1) * len(apart) / there.sum(1)
+        finite = features.isfinite().all(1, keepdim=True)
+        first = apart.masked_fill(~finite, torch.inf).argmin(0, keepdim=True)  # a copy that is broken spoils no other
+        nearest = torch.zeros_like(there).scatter(0, first, True) & there
+        return torch.where(nearest, apart, 0).sum(1) * finite.sum() / there.sum(1)

@@ -14,12 +14,14 @@ def log_probabilities(raw: torch.Tensor, encoder: Encoder, real: RealFeatures) -
     """log p (B, classes) of images with the features `raw` (B, D), which are not normalised.
 
     With `encoder=guide`, p is the guide's own prediction. With an encoder that has no head for these classes, p is the
-    softmax of 100 times the cosine similarity to the mean features of each class's real images.
+    softmax of 100 times the cosine similarity to the mean features of each class's real images; a class without real
+    images then has the probability 0.
     """
-    means = real.class_means.to(raw)
-    if isinstance(encoder, GuideEncoder) and encoder.classifier.head.out_features == len(means):
+    if isinstance(encoder, GuideEncoder) and encoder.classifier.head.out_features == real.num_classes:
         return F.log_softmax(encoder.classifier.head(raw), dim=1)
-    return F.log_softmax(TEMPERATURE * F.normalize(raw, dim=1) @ means.T, dim=1)
+    logits = TEMPERATURE * F.normalize(raw, dim=1) @ real.class_means.to(raw).T
+    least = torch.finfo(raw.dtype).min / 2  # not −∞, whose product with a probability of 0 is no number
+    return F.log_softmax(logits.masked_fill(~real.has_images.to(raw.device), least), dim=1)
 
 
 def entropy(log_p: torch.Tensor) -> torch.Tensor:

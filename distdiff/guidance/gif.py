@@ -24,7 +24,8 @@ class Gif(Guidance):
         H(p_i) + p_i[y] + KL(softmax(f̄) ‖ softmax(f_i)),
 
     where p_i is the classifier's prediction for image i, y the class, f_i = φ(D(z_i)) and f̄ their mean. ω and b have one
-    value for each channel; `init` is as for `transform`. A copy that is alone in its group has no third term.
+    value for each channel; `init` is as for `transform`. A copy that is alone in its group has no third term, and one that
+    is not finite has no part in f̄.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class Gif(Guidance):
         log_p = log_probabilities(raw, batch.image_energy.encoder, self.real)
         kept = log_p.exp().gather(1, batch.aims[:, None])[:, 0]
         features = F.normalize(raw, dim=1)
-        mean = F.log_softmax(features.mean(0, keepdim=True), dim=1)
-        divergence = (mean.exp() * (mean - F.log_softmax(features, dim=1))).sum(1)
-        return entropy(log_p) + kept + divergence
+        finite = features.isfinite().all(1)
+        whole = torch.where(finite[:, None], features, 0)  # a copy that is broken spoils no other
+        mean = F.log_softmax(whole.sum(0, keepdim=True) / finite.sum().clamp(min=1), dim=1)
+        divergence = (mean.exp() * (mean - F.log_softmax(whole, dim=1))).sum(1)
+        return torch.where(finite, entropy(log_p) + kept + divergence, torch.nan)

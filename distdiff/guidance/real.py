@@ -51,18 +51,24 @@ class RealImages:
 
 
 class RealFeatures(RealImages):
-    """The real images with their features (n, D) under φ, of unit length."""
+    """The real images with their features (n, D) under φ, of unit length; they are of `num_classes` classes or fewer."""
 
-    def __init__(self, exemplars: Exemplars) -> None:
+    def __init__(self, exemplars: Exemplars, num_classes: int) -> None:
         super().__init__(exemplars.labels, exemplars.keys)
         self.features = exemplars.features
+        self.num_classes = num_classes
 
     @cached_property
     def class_means(self) -> torch.Tensor:
         """The mean features of each class, normalised again, (classes, D); zero for a class without images."""
         labels = torch.from_numpy(self.labels)
-        means = [self.features[labels == label].mean(0) for label in range(int(labels.max()) + 1)]
+        means = [self.features[labels == label].mean(0) for label in range(self.num_classes)]
         return F.normalize(torch.stack(means).nan_to_num(), dim=-1)
+
+    @cached_property
+    def has_images(self) -> torch.Tensor:
+        """Whether there are real images of each class, (classes,)."""
+        return torch.from_numpy(np.bincount(self.labels, minlength=self.num_classes) > 0)
 
 
 class RealLatents(RealImages):

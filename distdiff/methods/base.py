@@ -6,13 +6,13 @@ The image may have a soft label. To add a method, write a subclass of `Method` i
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from distdiff.data.soft_labels import SoftLabel
-from distdiff.methods.config import SHOTS
+from distdiff.methods.config import LATENTS, SHOTS
 from distdiff.methods.item import WorkItem
 from distdiff.methods.sources import Sources
 from distdiff.methods.synthesis import Synthesizer
@@ -56,6 +56,19 @@ class Method(ABC):
     def strength_for(self, planned: float, shots: int) -> float | None:
         """What `strength` returns for an image whose class has `shots` real images."""
         return self.strength(shots if SHOTS in inspect.signature(self.strength).parameters else planned)
+
+    @property
+    def reads_strength(self) -> bool:
+        """Whether the planned strength can change the images (`methods.config.reads_strength`, for a built method)."""
+        starts_from_source = LATENTS in inspect.signature(self.synthesizer).parameters
+        return starts_from_source and SHOTS not in inspect.signature(self.strength).parameters
+
+    def check(self, shots: Iterable[int], num_steps: int, counting: str) -> None:  # noqa: B027 (nothing is the default)
+        """Raises `UserError` if the method cannot make images of classes with these numbers of real images.
+
+        It is called before anything is trained. The generator has `num_steps` steps, and `counting` is the rule by which
+        some of them run (`Kind.counting`). By default, nothing is refused.
+        """
 
     def partners(self, item: WorkItem, sources: Sources, seed: int) -> tuple[int, ...]:
         """The positions of the real images that a new image is made from besides its source.

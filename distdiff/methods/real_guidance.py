@@ -1,5 +1,6 @@
 """Real guidance: image to image, unguided, from the noise level that suits the number of real images of the class."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from distdiff.energy.images import ImageEnergy
@@ -33,7 +34,15 @@ class RealGuidance(Method):
         self.strengths = strengths
 
     def strength(self, shots: int) -> float:
-        return self.strengths[min(shots.bit_length(), len(self.strengths)) - 1]
+        return self.strengths[self._place(shots)]
+
+    def check(self, shots: Iterable[int], num_steps: int, counting: str) -> None:
+        """Refuses strengths that leave no steps, if there are classes of their sizes."""
+        for place in sorted({self._place(number) for number in shots}):
+            count_steps(num_steps, self.strengths[place], counting, f"method.strengths[{place}]")
+
+    def _place(self, shots: int) -> int:
+        return min(shots.bit_length(), len(self.strengths)) - 1
 
     def synthesizer(
         self, seed: int, generator: LatentDiffusion, prompts: Prompts, image_energy: ImageEnergy, latents: Latents

@@ -14,19 +14,13 @@ images, with other draws of the training images (experiments/results/sign_digits
 """
 
 import argparse
-import os
-import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
+from draw_by_draw import RESULTS, ROOT, conclusions, save_figures, study
 from sign_digits_by_people import prompt_keys
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "experiments/results"
 ROWS = "original,original_best,randaugment,randaugment_best,none,transform,transform_official,direct"
 PROTOCOL = [
     f"study.methods=[{ROWS}]",
@@ -63,7 +57,7 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "signs_single_probe": ("Photos of signs, one prompt for all classes, a pretrained classifier", [*SIGNS, *PROBE]),
 }
 STRENGTHS = {"class": 0.95, "single": 0.3}
-FIGURES = 2  # of the report, from its beginning
+FIGURES = ("Accuracy of each row", "Differences in accuracy")  # of the report, by their titles
 
 
 def main() -> None:
@@ -81,16 +75,8 @@ def main() -> None:
         if options.data is None or options.pipelines is None:
             parser.error(f"{options.study} needs --data and --pipelines")
         keys = [*keys, *sign_keys(options.study.split("_")[1], options.data, options.pipelines)]
-    given = [*keys, f"study.table='{table}'", f"paths.output_dir='{options.out}'"]
-
-    def one(seed: int) -> None:
-        run([*given, f"seed={seed}", "study.seeds=1"], options.out / f"{options.study}-{seed}.log")
-
-    with ThreadPoolExecutor(options.processes) as pool:
-        list(pool.map(one, range(options.seeds)))
-    log = options.out / f"{options.study}.log"
-    run([*given, f"study.seeds={options.seeds}"], log)
-    write_page(options.study, keys, log.read_text(encoding="utf-8"))
+    said = study(keys, table, range(options.seeds), options.out, options.study, options.processes)
+    write_page(options.study, keys, said)
 
 
 def sign_keys(prompts: str, data: Path, pipelines: Path) -> list[str]:
@@ -104,26 +90,12 @@ def sign_keys(prompts: str, data: Path, pipelines: Path) -> list[str]:
     ]
 
 
-def run(overrides: list[str], log: Path) -> None:
-    """Runs a study in a process of its own, with one thread. Its output goes to the file `log`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "COLUMNS": "150"}
-    command = [sys.executable, "experiments/run.py", *overrides, "logger=none"]
-    with open(log, "w", encoding="utf-8") as file:
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, check=True)
-
-
-def write_page(study: str, keys: Sequence[str], said: str) -> None:
+def write_page(name: str, keys: Sequence[str], said: str) -> None:
     """Writes what the study printed at its end, and the first figures of its report, to `experiments/results/`."""
-    report = ROOT / re.search(r"^report +(.+)$", said, re.MULTILINE).group(1)
-    shown = []
-    for number, svg in enumerate(re.findall(r"<svg.*?</svg>", report.read_text(encoding="utf-8"), re.DOTALL)[:FIGURES]):
-        name = f"yardstick_{study}_{number + 1}.svg"
-        (RESULTS / name).write_text(svg + "\n", encoding="utf-8")
-        shown.append(f"![{re.search('<title[^>]*>(.*?)</title>', svg, re.DOTALL).group(1)}]({name})")
-    text = f"""# {STUDIES[study][0]}: does expansion help, and does guidance?
+    shown = save_figures(said, RESULTS / f"yardstick_{name}", *FIGURES)
+    text = f"""# {STUDIES[name][0]}: does expansion help, and does guidance?
 
-`python experiments/studies/yardstick.py {study}`; every run is in [this table](yardstick_{study}.csv). It is `experiments/run.py`
+`python experiments/studies/yardstick.py {name}`; every run is in [this table](yardstick_{name}.csv). It is `experiments/run.py`
 with these keys:
 
 ```
@@ -136,16 +108,7 @@ with these keys:
 
 {chr(10).join(shown)}
 """
-    (RESULTS / f"yardstick_{study}.md").write_text(text, encoding="utf-8")
-
-
-def conclusions(said: str) -> Iterator[str]:
-    """The lines of a study's output from the table of accuracies on, without the places of its files."""
-    lines = said.splitlines()
-    (start,) = (number for number, line in enumerate(lines) if ": accuracy on " in line)
-    for line in lines[start:]:
-        if not re.match(r"(report|results) +\S+$", line):
-            yield line.rstrip()
+    (RESULTS / f"yardstick_{name}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

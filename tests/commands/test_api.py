@@ -203,3 +203,18 @@ def test_methods_that_compare_with_real_images_work_in_a_notebook(build, image_f
     assert len(made) == 4
     assert all(np.abs(np.asarray(a, int) - np.asarray(b, int)).max() >= 1 for a, b in zip(made, plain, strict=True))
     assert ("guidance_exemplar" in made[0].info) == (guidance == "chamfer")
+
+
+@pytest.mark.parametrize("method", ["real_guidance", "text2img", "mix", "augmentation", "interpolation"])
+def test_a_strength_that_a_method_does_not_read_is_refused_in_a_notebook(build, method: str) -> None:
+    expander = build(method=method, **({"policy": "randaugment"} if method == "augmentation" else {}))
+    with pytest.raises(UserError, match=r"^strength=0.8 is not allowed: \w+ does not read it") as caught:
+        expander(None if method == "text2img" else [picture(0)], ["cat"], strength=0.8)
+    assert "\n" not in str(caught.value)
+    assert ("give ImageExpander strengths=[0.8]" in str(caught.value)) == (method == "real_guidance")
+
+
+def test_real_guidance_has_the_strengths_that_it_is_given_in_a_notebook(build) -> None:
+    likened = build(method="real_guidance", strengths=[0.8])([picture(0)], ["cat"])[0]
+    unguided = build(guidance="none")([picture(0)], ["cat"], strength=0.8)[0]
+    assert np.abs(np.asarray(likened, int) - np.asarray(unguided, int)).max() <= 1

@@ -120,3 +120,22 @@ def test_the_plan_depends_on_the_seed_and_the_copy_alone() -> None:
     assert torch.equal(together.values[[5]], method.aims([images[5]], seed=0).values)
     assert not torch.equal(together.values, method.aims(images, seed=1).values)
     assert together.columns["guidance_exemplar"] == [str(number) for number in together.values[:, 0].tolist()]
+
+
+@pytest.mark.parametrize("broken", [[1], [0, 2], [0, 1, 2]])
+def test_a_broken_copy_takes_no_real_image_from_its_group(broken: list[int]) -> None:
+    real = exemplars(unit(5, seed=1), [0] * 5)
+    images = [planned(0, 0, copy) for copy in range(3)]
+    method = rival("chamfer", real, group_size=3)
+    features = unit(3, seed=2)
+    features[broken] = torch.nan
+    features.requires_grad_()
+    found = method.objective(features, with_aims(method, images))
+    whole = [place for place in range(3) if place not in broken]
+    assert found[broken].isnan().all()
+    if whole:  # as if the others alone were the group
+        alone = unit(3, seed=2)[whole].requires_grad_()
+        expected = method.objective(alone, with_aims(method, [images[place] for place in whole]))
+        torch.testing.assert_close(found[whole], expected, atol=1e-12, rtol=0)
+        slopes = [torch.autograd.grad(values.sum(), at)[0] for values, at in ((found, features), (expected, alone))]
+        torch.testing.assert_close(slopes[0][whole], slopes[1], atol=1e-12, rtol=0)

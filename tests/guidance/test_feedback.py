@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from bench import METHODS, smooth_classifier
-from rivals import RealBench
+from rivals import RealBench, exemplars
 from torch import nn
 from torch.nn import functional as F
 
@@ -89,3 +89,20 @@ def test_a_certain_classifier_leaves_the_image_as_it_is() -> None:
     guided, _ = bench.rival("feedback", start_step=4).step(bench.latents, bench.index, batch)
     assert batch.guided.all()
     torch.testing.assert_close(guided, bench.step(METHODS["none"]())[0], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("empty", [1, 2])
+def test_a_class_without_real_images_is_still_a_class(bench: RealBench, empty: int) -> None:
+    """Of three classes: the guide predicts all of them, and class means are those of the two that have images."""
+    labels = [label for label in (0, 1, 2) if label != empty]
+    real = exemplars(bench.real_features.features[[2 * label for label in labels]], labels, num_classes=3)
+    raw = torch.randn(4, bench.encoder.feature_dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    own = log_probabilities(raw, bench.encoder, real)
+    torch.testing.assert_close(own.exp(), bench.encoder.classifier.head(raw).softmax(1))
+    found = log_probabilities(raw.requires_grad_(), Headless(smooth_classifier().backbone, bench.encoder), real)
+    expected = (100 * F.cosine_similarity(raw[:, None], real.features[None], dim=2)).softmax(1)
+    torch.testing.assert_close(found.exp()[:, labels], expected)
+    assert (found.exp()[:, empty] == 0).all()
+    torch.testing.assert_close(entropy(found), -(expected * expected.log()).sum(1))
+    (slopes,) = torch.autograd.grad(entropy(found).sum(), raw)
+    assert slopes.isfinite().all()

@@ -74,3 +74,16 @@ def test_a_copy_alone_has_no_divergence_from_itself(bench: RealBench) -> None:
     expected = -(p * p.log()).sum() + p[1]
     assert method.scores(raw, batch).item() == pytest.approx(expected.item(), rel=1e-9)
     assert rival("gif", None).group_size == 2
+
+
+@pytest.mark.parametrize("broken", [[1], [0, 2], [0, 1, 2]])
+def test_a_broken_copy_spoils_no_other(bench: RealBench, broken: list[int]) -> None:
+    method = bench.rival("gif", epsilon=1e9, group_size=3)
+    latents, batch = bench.latents.clone(), bench.batch(method)
+    latents[broken] = torch.nan
+    found = method.imagined(latents, batch)
+    whole = torch.tensor([place for place in range(3) if place not in broken], dtype=torch.long)
+    assert batch.guided.tolist() == [place not in broken for place in range(3)]
+    if len(whole):  # as if the others alone were the group
+        expected = method.imagined(bench.latents[whole], bench.batch(method, whole))
+        torch.testing.assert_close(found[whole], expected, atol=1e-12, rtol=0)

@@ -12,6 +12,7 @@ from small_expansion import pixels, small_jobs
 from unguided import PROMPTS, ZeroEnergy, synthesizer, three_images
 
 from distdiff.commands.configuration import load_option
+from distdiff.commands.preview import preview
 from distdiff.data.images import LabelledImages
 from distdiff.errors import UserError
 from distdiff.expansion.plan import ExpansionPlan
@@ -86,7 +87,31 @@ def test_neither_strength_nor_guidance_are_read(small_run, image_folder, tmp_pat
         compose("expand", [*small_run, "method=real_guidance", "method.strengths=[1.5]"])
 
 
-def test_a_strength_that_leaves_no_step_names_its_own_key(small_run, image_folder, tmp_path) -> None:
-    job = small_jobs(small_run, image_folder, tmp_path)("method=real_guidance", "method.strengths=[0.1]")
+def test_a_strength_that_leaves_no_step_names_its_own_key_before_the_guide_is_trained(
+    small_run, image_folder, tmp_path
+) -> None:
+    jobs = small_jobs(small_run, image_folder, tmp_path)
+    with pytest.raises(UserError, match=r"^method.strengths\[0\]=0.1 is not allowed: of 6 steps it leaves none"):
+        jobs("method=real_guidance", "method.strengths=[0.1]")
+    given = [*small_run, "dataset=imagefolder", f"dataset.root='{image_folder}'", "method=real_guidance"]
+    with pytest.raises(UserError, match=r"^method.strengths\[0\]=0.1 is not allowed"):
+        preview(compose("preview", [*given, "method.strengths=[0.1]"]), tmp_path)
+    assert not list(tmp_path.rglob("model.safetensors"))
+
+
+def test_only_strengths_of_class_sizes_that_are_there_are_refused() -> None:
+    method = RealGuidance(strengths=[0.5, 0.4, 0.1])
+    method.check([1, 2, 3], num_steps=6, counting="floor")
+    method.check([4], num_steps=6, counting="all")
+    with pytest.raises(UserError, match=r"^method.strengths\[2\]=0.1 is not allowed: of 6 steps .* from 0.1667 to 1$"):
+        method.check([1, 4], num_steps=6, counting="floor")
+
+
+def test_what_cannot_be_done_by_the_model_of_the_hub_is_still_named_while_images_are_made() -> None:
+    generator, images = LatentDiffusion(small_pipeline(), 6, 2.0, 32), three_images()
+    method = RealGuidance(strengths=[0.1])
+    sampler = method.synthesizer(
+        0, generator, generator.embed(PROMPTS), ZeroEnergy(), generator.encode(images.tensors(32, "squash"))
+    )
     with pytest.raises(UserError, match=r"^method.strengths=0.1 is not allowed: of 6 steps it leaves none"):
-        job.run("test")
+        sampler.group(0.1)

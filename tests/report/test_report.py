@@ -68,6 +68,19 @@ def test_a_report_says_in_which_features_its_measures_are(features, words: str, 
     assert f"{words}" in text[text.index("Metrics are computed in") :].split(".")[0]
 
 
+def test_all_measures_of_many_rows_have_room_on_a_console(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("kernel_distance", "frechet_distance", "label_consistency", "coverage", "diversity", "near_copies")
+    rows = {name: [0.5, 0.6] for name in ("original", "none", "transform_official", "epsilon_0.05_rho_10")}
+    found = measured(rows, *names, "energy_before", "energy_after", "images_per_second")
+    for run in found.row("none").runs:
+        run.remarks = {"frechet_distance": "from few images"}
+    print_results(found)
+    table = capsys.readouterr().out.split("expanded images against the real ones")[1]
+    assert "…" not in table
+    for name in (*names, *rows, "images_per_second"):
+        assert name in table or all(word in table for word in name.split("_")), name
+
+
 def test_limits_say_how_small_a_difference_the_study_can_tell_from_chance() -> None:
     found = results(NUMBERS)
     halves = [(each.simultaneous.high - each.simultaneous.low) / 2 for each in found.comparisons.values()]

@@ -16,6 +16,7 @@ from small_expansion import small_jobs
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from distdiff.data.pixels import to_tensor
+from distdiff.encoders import zero_shot
 from distdiff.errors import UserError
 from distdiff.pretraining.tokenizer import build_tokenizer
 from distdiff.selection.base import Candidates
@@ -131,3 +132,23 @@ def test_a_model_that_cannot_be_used_is_one_line_before_any_image_is_made(
     with pytest.raises(UserError, match=r"^selection.model=.*vision is no (CLIP|vision) model") as caught:
         jobs("selection=clip", f"selection.model='{vision}'")
     assert "\n" not in str(caught.value)
+
+
+def test_a_process_loads_the_model_once_for_all_rows_and_seeds_and_again_if_its_files_change(
+    folder, tmp_path, monkeypatch
+) -> None:
+    place = tmp_path / "clip"
+    shutil.copytree(folder, place)
+    loaded = []
+    load = zero_shot.load_pretrained
+    monkeypatch.setattr(zero_shot, "load_pretrained", lambda *given: loaded.append(given) or load(*given))
+    for _ in range(3):  # as the rows and data seeds of a study
+        chooser = selection(place)
+        chooser.check(np.zeros(2, np.int64))
+        before = chooser.confidence(candidates())
+    assert len(loaded) == 1
+    model = CLIPModel.from_pretrained(folder)
+    model.logit_scale.data += 1
+    model.save_pretrained(place)
+    assert np.abs(selection(place).confidence(candidates()) - before).max() > 1e-6
+    assert len(loaded) == 2

@@ -1,0 +1,194 @@
+"""Every method, guidance and selection on the digits, at equal counts; and the control that DistDiff's paper lacks.
+
+    python experiments/studies/methods.py methods
+    python experiments/studies/methods.py control
+    python experiments/studies/methods.py methods --seeds 4 --processes 1
+
+Ten draws of two training images a class, five copies of each, published or documented strengths, accuracies on validation
+images, since test images are for final figures. `control` has `transform` from its random start, without (ρ = 0) and with
+(ρ = 10) its gradient step, for several ε. Both studies take their runs from `experiments/results/methods_digits.csv`, and the
+same command goes on after a stop. With all runs there, it writes a page, its figures and a grid of images beside the table.
+`selection=clip` is not among the rows: it needs CLIP's weights.
+"""
+
+import argparse
+import csv
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, median
+
+import pyarrow.parquet
+from draw_by_draw import RESULTS, ROOT, conclusions, place_of, save_figures, study
+from PIL import Image
+
+from distdiff.expansion.naming import PLUS
+from distdiff.grids import captioned, grid
+from distdiff.study.statistics import paired_difference, simultaneous
+
+FIRST_SEED = 1000  # draws that no figure on test images has
+TABLE = "methods_digits.csv"
+UNGUIDED, SPLIT = "none", ["study.split=validation"]
+PROTOCOL = ["dataset.per_class=2", "expansion.factor=5", "study.tune_steps=[200,600]"]
+GUIDANCES = (
+    *("none", "direct", "transform", "transform_official", "mpgd", "freedom", "tfg"),
+    *("chamfer", "modes", "deviation", "particles", "feedback", "gif"),
+)
+METHODS = ("real_guidance", "interpolation", "text2img", "mix")
+SELECTIONS = ("covariance", "coverage", "nearest_real", "energy", "consistency")
+ROWS = ["original", "randaugment", *GUIDANCES, *METHODS, *(f"none+{name}" for name in SELECTIONS)]
+FURTHER = {"hard": ["guidance=none", "expansion.sources=hard"]}
+EPSILONS, RHOS = (0.05, 0.1, 0.2, 0.4, 0.8), (0, 10)
+CONTROL = {
+    f"epsilon_{epsilon}_rho_{rho}": [
+        *("guidance=transform", "guidance.init=random"),
+        *(f"guidance.epsilon={epsilon}", f"guidance.rho={rho}"),
+    ]
+    for epsilon in EPSILONS
+    for rho in RHOS
+}
+STUDIES = {
+    "methods": ("Digits, 2 images a class: all methods, guidances and selections", ROWS, FURTHER),
+    "control": ("Digits, 2 images a class: transform with and without its gradient step", [UNGUIDED], CONTROL),
+}
+FIGURES = ("Accuracy of each row", "Differences in accuracy", "coloured by accuracy")  # of the report, by their titles
+COLUMNS = 8  # of the grid: images of different classes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--seeds", type=int, default=10, help="draws of the training images")
+    parser.add_argument("--processes", type=int, default=2, help="draws at a time, with a thread each")
+    parser.add_argument("--out", type=Path, default=ROOT / "outputs/methods")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the table and the page are")
+    parser.add_argument("--rows", nargs="+", help="only these rows, to try the script")
+    parser.add_argument("--keys", nargs="+", default=[], help="further overrides, to try the script")
+    options = parser.parse_args()
+    keys = [*keys_of(options.study, options.rows), *options.keys]
+    seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
+    options.results.mkdir(parents=True, exist_ok=True)
+    table = options.results.resolve() / TABLE
+    said = study(keys, table, seeds, options.out.resolve(), options.study, options.processes)
+    write_page(options.study, keys, said, options.results)
+
+
+def keys_of(name: str, only: Sequence[str] | None = None) -> list[str]:
+    """The keys of a study; with the rows `only`, or all."""
+    _, rows, further = STUDIES[name]
+    rows = [row for row in rows if only is None or row in only]
+    further = {row: keys for row, keys in further.items() if only is None or row in only}
+    written = ", ".join(f"{row}: [{', '.join(keys)}]" for row, keys in further.items())
+    named = [f"study.methods=[{','.join(rows)}]", *([f"study.rows={{{written}}}"] if written else [])]
+    return [*PROTOCOL, *SPLIT, *named]
+
+
+def write_page(name: str, keys: Sequence[str], said: str, folder: Path) -> None:
+    """Writes what the study found to `folder`: a page, figures, and a grid of images."""
+    stem = "methods_digits" if name == "methods" else f"methods_digits_{name}"
+    results = json.loads(place_of(said, "results").read_text(encoding="utf-8"))
+    with open(place_of(said, "results").with_suffix(".csv"), newline="", encoding="utf-8") as file:
+        runs = list(csv.DictReader(file))
+    shown = [*save_figures(said, folder / stem, *FIGURES)]
+    if (sheet := sheet_of(results["rows"])) is not None:
+        sheet.quantize(256).save(folder / f"{stem}.png", optimize=True)
+        shown.append(f"![the first copy of the first source of each class, in each row]({stem}.png)")
+    is_control = name == "control"
+    twins = (
+        ["## With the gradient step, minus without it", "", *twin_table(results["rows"]), "", ""] if is_control else []
+    )
+    left_out = "" if is_control else "\n`selection=clip` is not among the rows, since it needs CLIP's weights.\n"
+    text = f"""# {STUDIES[name][0]}
+
+`python experiments/studies/methods.py {name}`; every run is in [this table]({TABLE}). It is `experiments/run.py` with these keys
+and the data seeds from {FIRST_SEED} on:
+
+```
+{shlex.join(keys)}
+```
+
+{left_out}
+```
+{chr(10).join(conclusions(said))}
+```
+
+{chr(10).join(twins)}## Cost
+
+Seconds are medians over the draws, with one thread on a machine with other work; the ratio is the median of the ratios to
+`none` in the same draw. What is done once and not for each image (training a guide, inverting the real images) is left out.
+Rows with a selection share their candidates and are not listed: an image costs what `selection.ratio` (2) images of `none` cost,
+and up to `selection.max_ratio` (4) with `consistency`. Batches hold 100 images, but only the copies of one source where these
+are made together.
+
+{chr(10).join(cost_table(runs))}
+
+## Figures
+
+Fidelity and diversity are measured in features of the judge, which guided nothing. Names stand beside the most accurate rows
+only; the table above has all.
+
+{chr(10).join(shown)}
+"""
+    (folder / f"{stem}.md").write_text(text, encoding="utf-8")
+
+
+def cost_table(runs: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """The seconds of an image of each row that keeps all of its images, and their ratio to those of `none`."""
+    seconds: dict[str, dict[str, float]] = {}
+    for run in runs:
+        if run.get("images_per_second") and PLUS not in run["method"]:
+            seconds.setdefault(run["method"], {})[run["seed"]] = 1 / float(run["images_per_second"])
+    unguided = seconds.get(UNGUIDED, {})
+    yield "| row | seconds an image | of `none` |"
+    yield "|---|---|---|"
+    for row, of_seeds in seconds.items():
+        ratios = [value / unguided[seed] for seed, value in of_seeds.items() if seed in unguided]
+        yield f"| `{row}` | {median(of_seeds.values()):.3f} | {f'{median(ratios):.2f}' if ratios else '–'} |"
+
+
+def twin_table(rows: Sequence[Mapping]) -> Iterator[str]:
+    """The difference that the gradient step makes at each ε, with intervals that hold together with 95 %."""
+    accuracies = {row["method"]: row["accuracy"] for row in rows}
+    twins = {
+        epsilon: [f"epsilon_{epsilon}_rho_{rho}" for rho in reversed(RHOS)]
+        for epsilon in EPSILONS
+        if all(f"epsilon_{epsilon}_rho_{rho}" in accuracies for rho in RHOS)
+    }
+    yield "| ε | ρ = 10 | ρ = 0 | difference | simultaneous 95 % interval |"
+    yield "|---|---|---|---|---|"
+    for epsilon, (guided, start) in twins.items():
+        values = accuracies[guided], accuracies[start]
+        found = paired_difference(*values, simultaneous(len(twins)))
+        ends = "–" if found.interval is None else f"[{found.low:+.3f}, {found.high:+.3f}]"
+        yield f"| {epsilon} | {fmean(values[0]):.3f} | {fmean(values[1]):.3f} | {found.mean:+.3f} | {ends} |"
+
+
+def sheet_of(rows: Sequence[Mapping]) -> Image.Image | None:
+    """A line of images for each row, of the first classes under the first data seed; None without images on this machine."""
+    found = {
+        row["method"]: first_images(Path(next(filter(None, row["expanded"])))) for row in rows if any(row["expanded"])
+    }
+    if not found:
+        return None
+    classes = sorted({name for of_row in found.values() for name in of_row})[:COLUMNS]
+    side = next(iter(next(iter(found.values())).values())).size
+    blank = Image.new("RGB", side, "white")
+    tiles = grid([of_row.get(name, blank) for of_row in found.values() for name in classes], len(classes))
+    return captioned(tiles, classes, list(found))
+
+
+def first_images(directory: Path) -> dict[str, Image.Image]:
+    """The image of each class with the first source and, of these, the smallest copy number."""
+    columns = ["file_name", "class_name", "source", "copy"]
+    entries = pyarrow.parquet.read_table(directory / "metadata.parquet", columns=columns).to_pylist()
+    found: dict[str, Image.Image] = {}
+    for entry in sorted(entries, key=lambda entry: (entry["source"] or "", entry["copy"])):
+        if entry["class_name"] not in found:
+            with Image.open(directory / entry["file_name"]) as image:
+                found[entry["class_name"]] = image.convert("RGB")
+    return found
+
+
+if __name__ == "__main__":
+    main()

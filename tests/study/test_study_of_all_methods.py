@@ -1,0 +1,62 @@
+"""The study of all methods has every method, guidance and selection of the package, and its page says what was found."""
+
+import sys
+
+import pytest
+from conftest import ROOT, compose
+
+from distdiff.option_files.search_path import OURS
+
+NOT_ROWS = {  # options that are no row of their own, or not one that can be had without weights
+    "method": {"img2img", "augmentation"},
+    "guidance": set(),
+    "selection": {"all", "clip"},
+}
+
+
+@pytest.fixture(scope="module")
+def methods():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(ROOT / "experiments/studies"), *sys.path])
+        import methods
+
+        return methods
+
+
+def test_no_option_of_the_package_is_missing_in_the_study_of_all_methods(methods) -> None:
+    config = compose("run", methods.keys_of("methods"))
+    rows = set(config.study.methods)
+    selected = {name.partition("+")[2] for name in rows if "+" in name}
+    for group, left_out in NOT_ROWS.items():
+        wanted = set(OURS.options(group)) - left_out
+        assert wanted <= (selected if group == "selection" else rows), group
+    assert config.study.rows.hard == ["guidance=none", "expansion.sources=hard"]
+    assert (config.study.split, config.dataset.per_class, config.expansion.factor) == ("validation", 2, 5)
+
+
+def test_each_start_of_the_control_has_its_twin_with_a_gradient_step(methods) -> None:
+    config = compose("run", methods.keys_of("control"))
+    rows = [set(keys) for keys in config.study.rows.values()]
+    for epsilon in (0.05, 0.1, 0.2, 0.4, 0.8):
+        for rho in (0, 10):
+            same = {"guidance=transform", "guidance.init=random", f"guidance.epsilon={epsilon}", f"guidance.rho={rho}"}
+            assert same in rows
+    assert list(config.study.methods) == ["none"]
+
+
+def test_the_cost_of_an_image_is_compared_with_that_of_the_same_draw(methods) -> None:
+    runs = [
+        *({"method": "none", "seed": seed, "images_per_second": rate} for seed, rate in (("0", "10"), ("1", "5"))),
+        *({"method": "modes", "seed": seed, "images_per_second": rate} for seed, rate in (("0", "5"), ("1", "2.5"))),
+        {"method": "none+energy", "seed": "0", "images_per_second": "7"},
+        {"method": "original", "seed": "0", "images_per_second": ""},
+    ]
+    assert list(methods.cost_table(runs))[2:] == ["| `none` | 0.150 | 1.00 |", "| `modes` | 0.300 | 2.00 |"]
+
+
+def test_the_gradient_step_is_compared_in_the_same_draws_with_intervals_that_hold_together(methods) -> None:
+    rows = [
+        {"method": "epsilon_0.1_rho_0", "accuracy": [0.5, 0.6, 0.7]},
+        {"method": "epsilon_0.1_rho_10", "accuracy": [0.6, 0.7, 0.8]},
+    ]
+    assert list(methods.twin_table(rows))[2:] == ["| 0.1 | 0.700 | 0.600 | +0.100 | [+0.100, +0.100] |"]
