@@ -33,7 +33,7 @@ from distdiff.metrics.reference import reference
 from distdiff.report.html import write_report
 from distdiff.report.table import accuracy_rows, measure_rows
 from distdiff.study.results import COLUMNS, measures_of
-from distdiff.study.runs import SCORES
+from distdiff.study.measures import SCORES
 
 
 def seen(points: np.ndarray | torch.Tensor) -> Features:
