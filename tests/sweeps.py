@@ -15,7 +15,6 @@ from distdiff.metrics.label_consistency import LabelConsistency
 from distdiff.metrics.near_copies import NearCopies
 from distdiff.tracking.sweep import SweptJob, SweptJobs, figures_in
 
-
 METRICS: dict[str, type[Metric]] = {
     "coverage": Coverage,
     "diversity": Diversity,

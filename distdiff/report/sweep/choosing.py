@@ -137,7 +137,9 @@ def _unguided(settings: Sequence[Setting], units: Sequence[Unit]) -> list[Settin
     for each in settings:
         known = each.unguided.get(ACCURACY, {})
         if any(job.unguided for job in each.jobs) and known.keys() >= set(units):
-            values = tuple(tuple(each.unguided.get(name, {}).get(unit) for unit in units) for name in (ACCURACY, NUM_TRAIN))
+            values = tuple(
+                tuple(each.unguided.get(name, {}).get(unit) for unit in units) for name in (ACCURACY, NUM_TRAIN)
+            )
             images = tuple(each.unguided_images.get(unit) for unit in units)
             groups.setdefault((values, images), []).append(each)
     return [Setting.unguided_of(sharing) for sharing in groups.values()]

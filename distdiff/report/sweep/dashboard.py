@@ -142,7 +142,9 @@ def _logger_keys(directory: Path) -> dict[str, Any]:
     if not unknown:
         return keys
     names = "logger keys" if len(unknown) == len(SHARED) else ", ".join(f"logger.{name}" for name in unknown)
-    console.print(f"W&B      the run of the sweep stays offline: the configuration in {directory} does not tell its {names}")
+    console.print(
+        f"W&B      the run of the sweep stays offline: the configuration in {directory} does not tell its {names}"
+    )
     return keys | {"mode": keys["mode"] if keys.get("mode") in WITHOUT_SERVER else "offline"}
 
 

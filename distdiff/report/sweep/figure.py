@@ -81,7 +81,9 @@ class Quantity:
     def place_of_chosen(self, settings: Sequence[Setting]) -> list[Setting]:
         """The settings at whose own unguided estimates chosen unguided expansions are marked: the first that share each."""
         shown = [each for each in settings if id(each) in self.unguided]
-        found = ([each for each in shown if any(each is one for one in chosen.sharing)] for chosen in self.chosen_unguided)
+        found = (
+            [each for each in shown if any(each is one for one in chosen.sharing)] for chosen in self.chosen_unguided
+        )
         return [sharing[0] for sharing in found if sharing]
 
 

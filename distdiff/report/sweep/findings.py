@@ -57,12 +57,16 @@ def notes(sweep: Sweep, chosen: Sequence[Choice]) -> list[str]:
         found.append(_about_accuracy(sweep))
     found.append(_about_intervals(sweep))
     if sweep.only_means:
-        found.append("Jobs that share a directory leave only the files of the last job, so only means are known of them.")
+        found.append(
+            "Jobs that share a directory leave only the files of the last job, so only means are known of them."
+        )
     for choice in chosen:
         found += _left_out(sweep, choice)
     for problem, settings in problems(sweep).items() if chosen else ():
         if len(settings) == 1:
-            found.append(f"No setting is chosen for {problem}, where only {name_of(sweep, settings[0])} has an accuracy.")
+            found.append(
+                f"No setting is chosen for {problem}, where only {name_of(sweep, settings[0])} has an accuracy."
+            )
     if few := not_drawn(sweep):
         found.append(few)
     if chosen:
@@ -75,7 +79,7 @@ def notes(sweep: Sweep, chosen: Sequence[Choice]) -> list[str]:
 
 
 def name_of(sweep: Sweep, setting: Setting) -> str:
-    """A setting by its keys: ρ = 1, or guidance.rho=1, guidance=direct."""
+    """A setting by its keys: ρ = 1, or guidance.rho=1 and guidance=direct."""
     keys = [key for key in sweep.keys if key not in sweep.problems]
     if setting.is_unguided:
         others = [key for key in keys if key not in (RHO, GUIDANCE) and setting.given[key] != UNTOLD]
@@ -83,7 +87,7 @@ def name_of(sweep: Sweep, setting: Setting) -> str:
         return f"unguided expansion ({GUIDANCE}={UNGUIDED}{beside})"
     if keys == [RHO]:
         return f"ρ = {_short(setting.given[RHO])}"
-    return ", ".join(f"{key}={_short(setting.given[key])}" for key in keys) or "the setting"
+    return " and ".join(f"{key}={_short(setting.given[key])}" for key in keys) or "the setting"
 
 
 def _short(text: str) -> str:
@@ -118,9 +122,11 @@ def _use(sweep: Sweep, choice: Choice) -> str:
 def _full_name(sweep: Sweep, choice: Choice) -> str:
     """The name of what is chosen, which says so where it is no guidance."""
     name = name_of(sweep, choice.chosen)
-    if choice.twin is not None:
+    if choice.twin is not None and choice.twin.given.get(GUIDANCE) != UNGUIDED:
         return f"{name.removesuffix(')')}, the same as {name_of(sweep, choice.twin)})"
-    return name if choice.chosen.is_unguided or not choice.guides_not(choice.chosen) else f"{name}, which is no guidance"
+    return (
+        name if choice.chosen.is_unguided or not choice.guides_not(choice.chosen) else f"{name}, which is no guidance"
+    )
 
 
 def _sure_of_unguided(sweep: Sweep, choice: Choice) -> str:
@@ -135,7 +141,7 @@ def _sure_of_unguided(sweep: Sweep, choice: Choice) -> str:
     name = f"{name_of(sweep, gain.setting)}, the best {_noun(sweep)} with guidance,"
     if gain.difference.settled:
         return f"This is quite sure: {name} is measurably less accurate ({_points(gain)})."
-    return f"This is not sure: {name} differs from it by {_points(gain)}, so guidance may help or harm a little."
+    return f"This is not sure: {name} differs from it by {_points(gain)}, so guidance may help or harm."
 
 
 def _sure_of_guidance(sweep: Sweep, choice: Choice) -> str:
@@ -161,7 +167,7 @@ def _sure_of_guidance(sweep: Sweep, choice: Choice) -> str:
 def _sure_among(sweep: Sweep, choice: Choice) -> str:
     """How sure the choice is among the settings, where nothing is known of unguided expansion."""
     unknown = sweep.command == "run" and not choice.gains and not choice.unguided
-    missing = f"whether guidance helps is not known, as the jobs have no row {UNGUIDED} ({ADD_UNGUIDED})"
+    missing = f"whether guidance helps is not known, as the jobs have no unguided row ({ADD_UNGUIDED})"
     if others := _also_within(sweep, choice):
         return f"This is not sure: {others} too{f', and {missing}' if unknown else ''}."
     alone = f"no other {_noun(sweep)} is within one standard error of it over {_repeats(choice)}"
@@ -212,11 +218,11 @@ def _rule(sweep: Sweep, choice: Choice) -> str:
     if not has_strength and not choice.unguided:
         return "The setting with the highest mean accuracy is chosen, because no value of these keys is simpler than another."
     within = "within one standard error of the best"
+    otherwise = f"the smallest strength {within}" if has_strength else "the best setting"
     if choice.unguided:
-        otherwise = f"the smallest strength whose accuracy is {within}" if has_strength else "the best setting"
-        rule = f"Unguided expansion, which is the simplest, is chosen if its accuracy is {within}, and otherwise {otherwise}."
+        rule = f"Unguided expansion is the simplest, so it is chosen if it is {within}; otherwise {otherwise} is."
     else:
-        rule = f"The smallest strength is chosen whose accuracy is {within}."
+        rule = f"Of the strengths {within} the smallest is chosen, because weaker guidance is simpler."
     if has_strength and others:
         verb, whose = ("keeps", "its value") if len(others) == 1 else ("keep", "their values")
         rule += f" {some(others)} {verb} {whose} in the best setting, because only smaller strengths are simpler."
@@ -230,7 +236,9 @@ def _left_out(sweep: Sweep, choice: Choice) -> list[str]:
         names = some([name_of(sweep, each) for each in choice.left_out])
         found.append(f"Not compared, because they lack data seeds that the others have: {names}.")
     if any(len(each.of(ACCURACY)) > len(choice.units) for each in choice.compared):
-        found.append(f"Settings are compared over {_repeats(choice)}; further ones, which not all of them have, do not count.")
+        found.append(
+            f"Settings are compared over {_repeats(choice)}; further ones, which not all of them have, do not count."
+        )
     return found
 
 

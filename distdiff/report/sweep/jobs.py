@@ -76,7 +76,9 @@ def _read(job: SweptJob) -> JobResults:
 
 def _figures_of(job: SweptJob, found: JobResults | None = None, results: Mapping[str, Any] | None = None) -> JobResults:
     """The results of a job that has no values by data seed, from the figures that its record has."""
-    directions = _directions(results or _json(Path(job.directory) / RESULTS))  # the same for jobs that share a directory
+    directions = _directions(
+        results or _json(Path(job.directory) / RESULTS)
+    )  # the same for jobs that share a directory
     results = results or {}
     seed = _whole(results.get("seed", job.given().get("seed")))
     unit = (job.given().get(FOLD, ""), 0 if seed is None else seed)
