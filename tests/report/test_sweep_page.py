@@ -53,6 +53,7 @@ def test_the_page_shows_accuracy_and_measures_against_the_strength_with_their_va
     assert "guidance.rho 10: 0.8 (" in page
     assert "unguided: 0.7 (" in page
     assert "Unguided expansion: accuracy 0.700 [" in page
+    assert "The accuracy of the best of 3 settings" in page  # unguided expansion is that of strength 0
     assert page.count("<svg") == len(titles)
     assert (tmp_path / "sweep.svg").read_text().count("<svg") == 1
 
@@ -235,7 +236,7 @@ def test_where_unguided_expansion_is_chosen_its_line_is_marked_and_no_strength(t
         assert "Use ρ" not in page
     zero = Scale.of([0, 0.1, 1]).place(0)
     assert [marked["line"], marked["zero"], marked["dots"]] == [
-        pytest.approx((0, level)),  # at the left end, where no strength is
+        pytest.approx((1, level)),  # at the right end, where no strength is
         pytest.approx((zero, level)),
         pytest.approx((level, 1)),
     ]

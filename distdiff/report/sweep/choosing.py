@@ -68,6 +68,12 @@ class Choice:
         """The candidates that are rows of unguided expansion."""
         return tuple(each for each in self.compared if each.is_unguided)
 
+    @property
+    def num_distinct(self) -> int:
+        """The number of candidates; a setting that is the same as a row of unguided expansion is no further one."""
+        twins = [each for each in self.compared if self.unguided and not each.is_unguided and self.guides_not(each)]
+        return len(self.compared) - len(twins)
+
     @cached_property
     def twin(self) -> Setting | None:
         """The setting that is the same as the chosen unguided expansion, such as one with ρ = 0; None if there is none."""

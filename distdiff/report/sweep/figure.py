@@ -266,7 +266,7 @@ def _draw_lines(axes: Axes, sweep: Sweep, quantity: Quantity, part: Groups) -> N
     if quantity.level:
         _draw_level(quantity.level, axes.axhline, axes.axhspan)
         if quantity.chosen_unguided:  # at no strength: at the end of the line
-            axes.plot([0], [quantity.level.mean], "o", transform=axes.get_yaxis_transform(), clip_on=False, **RING)
+            axes.plot([1], [quantity.level.mean], "o", transform=axes.get_yaxis_transform(), clip_on=False, **RING)
     for place, (group, settings) in enumerate(part.items()):
         shift = APART * scale.width * (place - (len(part) - 1) / 2)
         known = [(scale.place(each.number(key)) + shift, each, found) for each, found in quantity.of(settings)]

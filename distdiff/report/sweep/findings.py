@@ -70,7 +70,7 @@ def notes(sweep: Sweep, chosen: Sequence[Choice]) -> list[str]:
     if few := not_drawn(sweep):
         found.append(few)
     if chosen:
-        number_of = counted(len(chosen[0].compared), "setting")
+        number_of = counted(chosen[0].num_distinct, "setting")
         found.append(
             f"The accuracy of the best of {number_of}, chosen and measured on the same images, is too high an estimate for "
             "new images. The more settings and the fewer data seeds there are, the larger is this error."
