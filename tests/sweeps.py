@@ -7,7 +7,22 @@ from typing import Any
 
 from study_results import Accuracies, results
 
+from distdiff.metrics.base import Metric
+from distdiff.metrics.coverage import Coverage
+from distdiff.metrics.diversity import Diversity
+from distdiff.metrics.frechet_distance import FrechetDistance
+from distdiff.metrics.label_consistency import LabelConsistency
+from distdiff.metrics.near_copies import NearCopies
 from distdiff.tracking.sweep import SweptJob, SweptJobs, figures_in
+
+METRICS: dict[str, type[Metric]] = {
+    "coverage": Coverage,
+    "diversity": Diversity,
+    "frechet_distance": FrechetDistance,
+    "label_consistency": LabelConsistency,
+    "near_copies": NearCopies,
+}
+DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}
 
 
 def study_job(place: Path, overrides: str, rows: Mapping[str, Accuracies], **more: Any) -> SweptJob:
@@ -23,7 +38,7 @@ def study_job(place: Path, overrides: str, rows: Mapping[str, Accuracies], **mor
         if row.method == found.chosen:
             for run in row.runs:
                 run.measures = {name: value + run.seed / 100 for name, value in measures.items()}
-    found.measures = dict.fromkeys(measures)
+    found.measures = {name: DIRECTIONS.get(name) for name in measures}
     directory = _folder(place)
     found.write(directory)
     return _recorded(place, directory, overrides)

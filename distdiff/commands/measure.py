@@ -29,6 +29,7 @@ from distdiff.report.table import print_measures
 from distdiff.store.filtering import RowFilter
 from distdiff.store.lineage import stored_dataset
 from distdiff.store.reading import finished_directory, read_expanded
+from distdiff.study.measures import BETTER
 from distdiff.tracking.lineage import log_used
 from distdiff.tracking.loggers import summarize, tracked
 
@@ -37,6 +38,7 @@ BESIDE = (
     "expanded",
     "where",
     "judge_accuracy",
+    BETTER,
     "remarks",
     "measures",
     "reference",
@@ -79,6 +81,7 @@ def measure(config: DictConfig, run_dir: Path) -> dict[str, float | None]:
             "where": where.words if where else None,
             "leaks": leak_counts(leaks),
             "judge_accuracy": judge_accuracy,
+            BETTER: {name: metric.higher_is_better for name, metric in metrics.items()},
             **measured.values,
             "remarks": measured.remarks,
             "measures": measured.as_dict(),

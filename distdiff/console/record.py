@@ -20,7 +20,7 @@ HYDRA = ".hydra"  # the folder in which Hydra keeps the composed configuration a
 def recording(config: DictConfig, run_dir: Path) -> Iterator[None]:
     """Writes `config.yaml`, but not over a user's own file. If an error ends the block, it is added to the log."""
     try:
-        if _is_ours(run_dir / CONFIG):
+        if is_ours(run_dir / CONFIG):
             (run_dir / CONFIG).write_text(OURS + OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{run_dir}: cannot write there ({error.strerror})") from None
@@ -48,7 +48,7 @@ def discard_empty(run_dir: Path) -> None:
         run_dir.rmdir()
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
     """True if `path` does not exist, or if an earlier run wrote it. A user may have a file of the same name."""
     if not path.exists():
         return True

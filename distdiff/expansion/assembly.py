@@ -25,6 +25,7 @@ from distdiff.expansion.selecting import SelectingJob
 from distdiff.generator.config import step_counting
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.precision import ON_CPU, resolved_dtype
+from distdiff.guidance.none import in_place_of
 from distdiff.keys import build, option_identity
 from distdiff.methods.base import Method
 from distdiff.methods.building import build_method
@@ -45,7 +46,8 @@ class Assembly:
 
     def __init__(self, config: DictConfig, cache: StageCache, generators: Generators | None = None) -> None:
         """The configurations of a run share `generators`, so that each generator is loaded only once."""
-        self.config = _with_dtype(config)
+        self.config = _without_idle_guidance(_with_dtype(config))
+        self.is_idle = self.config.guidance.name != config.guidance.name
         self.chose_float32 = (config.generator.dtype, self.config.generator.dtype) == (AUTO, "float32")
         self.cache = cache
         self.encoders = encoder_source(config, cache)
@@ -55,9 +57,10 @@ class Assembly:
         """The job that expands `data` by the `method`, `selection` and `expansion` keys.
 
         `name` is the name of the study's row and becomes part of the directory's name. By default, the
-        name follows from the keys. In the place of `name`, a study's `expansion.output_dir` has `folder`.
+        name follows from the keys. It also does where a strength of 0 leaves the guidance without effect, because the
+        unguided expansion is made then. In the place of `name`, a study's `expansion.output_dir` has `folder`.
         """
-        name = row_name(self.config) if name is None else name
+        name = row_name(self.config) if name is None or self.is_idle else name
         method = self.method(data)
         ingredients = self.ingredients(data, seed)
 
@@ -170,3 +173,13 @@ def _with_dtype(config: DictConfig) -> DictConfig:
     resolved = deepcopy(config)
     OmegaConf.update(resolved, "generator.dtype", resolved_dtype(AUTO, on_cpu))
     return resolved
+
+
+def _without_idle_guidance(config: DictConfig) -> DictConfig:
+    """The configuration with `guidance=none` in the place of a guidance method whose keys leave it without effect."""
+    guidance = in_place_of(config.guidance) if "guidance" in needs_of(config.method) else config.guidance
+    if guidance is config.guidance:
+        return config
+    replaced = OmegaConf.to_container(config, resolve=True)
+    replaced["guidance"] = guidance
+    return OmegaConf.create(replaced)

@@ -49,6 +49,9 @@ class Guidance(ABC):
         None  # P if `period` is null; P never exceeds the number of steps left, and None stands for that number
     )
     preparation: ClassVar[Preparation] = Preparation()  # how to prepare sources, prototypes and the first step
+    # The keys that, if all are 0, leave the method without effect: it then makes the images and the energies of `none`.
+    # A subclass does not inherit them, because it may do more.
+    idle_at_zero: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, start_step: PositiveInt | None = None, period: PositiveInt | None = None) -> None:
         self.start_step = start_step

@@ -6,6 +6,8 @@ from distdiff.guidance.base import SeveralSteps
 class Direct(SeveralSteps):
     """z_{t−1} ← z_{t−1} − ρ ∇_{z_t} E(z_t, y) at P consecutive steps from step M on."""
 
+    idle_at_zero = ("rho",)
+
     def step(self, latents, index, batch):
         at = self.latent_gradient(latents, index, batch)
         following = batch.denoiser.advance(latents, at.output, index)

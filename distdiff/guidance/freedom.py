@@ -15,6 +15,8 @@ class Freedom(SeveralSteps):
     equals `direct`. At ρ = 0 each step is taken only once, since without a correction there is nothing to repeat.
     """
 
+    idle_at_zero = ("rho",)
+
     def __init__(self, *, recurrence: PositiveInt, **keys: Any) -> None:
         super().__init__(**keys)
         self.recurrence = recurrence

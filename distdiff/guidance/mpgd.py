@@ -12,6 +12,8 @@ class Mpgd(SeveralSteps):
     configured energy.
     """
 
+    idle_at_zero = ("rho",)
+
     def step(self, latents, index, batch):
         with torch.no_grad():
             output, clean = batch.predict(latents, index)

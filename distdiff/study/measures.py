@@ -10,3 +10,7 @@ OF_EVERY_EXPANSION: Mapping[str, bool | None] = {
     "energy_after": None,
     "images_per_second": True,
 }
+# The same of what the test of a classifier finds besides the accuracy.
+SCORES: Mapping[str, bool | None] = {"macro_f1": True, "worst_class": True, "calibration_error": False}
+DIRECTIONS: Mapping[str, bool | None] = {ACCURACY: True, **SCORES, **OF_EVERY_EXPANSION}
+BETTER = "higher_is_better"  # the key of results.json that maps measures to the same

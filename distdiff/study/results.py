@@ -15,9 +15,9 @@ from distdiff.errors import UserError
 from distdiff.metrics.base import Metric
 from distdiff.study.captions import IN_WORDS, accuracy_captions, design, finding, training_captions
 from distdiff.study.comparisons import Comparison, best_baseline, compare, counterpart, pairs
-from distdiff.study.measures import ACCURACY, OF_EVERY_EXPANSION
+from distdiff.study.measures import ACCURACY, BETTER, DIRECTIONS, OF_EVERY_EXPANSION, SCORES
 from distdiff.study.methods import BASELINES, BEST, ORIGINAL, UNGUIDED, at_factor
-from distdiff.study.runs import SCORES, MethodResult, RunResult
+from distdiff.study.runs import MethodResult, RunResult
 from distdiff.study.statistics import paired_difference
 from distdiff.wording import some
 
@@ -181,6 +181,7 @@ class StudyResults:
             "selection": self.selection,
             "leaks": leak_counts(self.leaks),
             "judge_accuracy": self.judge_accuracy,
+            BETTER: {name: DIRECTIONS[name] for name in (ACCURACY, *self.scores)} | self.measures,
             "chosen": self.chosen,
             "headline": self.headline(),
             "captions": self.captions(),

@@ -9,8 +9,6 @@ import numpy as np
 
 from distdiff.study.methods import AT
 
-SCORES = ("macro_f1", "worst_class", "calibration_error")  # what the test of a classifier finds besides the accuracy
-
 
 @dataclass
 class RunResult:
@@ -18,7 +16,7 @@ class RunResult:
 
     `training_seed` counts from 0 under each data seed. `steps`, `classifier` and `augmentation` say how the classifier
     was trained, and `validation_accuracy` is None if validation images were not needed. `scores` holds what else was found
-    when the classifier was tested, by its name in `SCORES`. `measures` holds the value of each measure that applies to
+    when the classifier was tested, by its name in `measures.SCORES`. `measures` holds the value of each measure that applies to
     the row's images, by the measure's name. `remarks` holds remarks on some of these
     measures, by the measure's name too. `views` holds the values of the metrics in all features, against all sets of real
     images and for each class (`Measured.as_dict`), and `measured_by` says which metrics in which features these are.

@@ -10,7 +10,8 @@ from lightning.pytorch.loggers import Logger
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.data.images import LabelledImages
-from distdiff.study.runs import SCORES, RunResult
+from distdiff.study.measures import SCORES
+from distdiff.study.runs import RunResult
 from distdiff.study.search import best, label, settings_of
 from distdiff.study.seeds import training_seed
 from distdiff.tracking.loggers import stage_logger

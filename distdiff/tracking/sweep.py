@@ -1,6 +1,7 @@
 """Compares the results of a multirun's jobs: a table, and `sweep.csv` in the multirun's directory."""
 
 import csv
+import functools
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
+from hydra.errors import HydraException
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -37,8 +41,43 @@ class SweptJob:
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def given(self) -> dict[str, str]:
-        """The values of the job's overrides by key."""
-        return dict(item.split("=", 1) for item in self.overrides if "=" in item)
+        """The values of the job's overrides by key, of which a later override changes an earlier one.
+
+        >>> SweptJob(0, "", "", ("seed=1", "+guidance.rho=1", "++guidance.rho=2", "~seed")).given()
+        {'guidance.rho': '2'}
+        """
+        found: dict[str, str] = {}
+        for item in self.overrides:
+            key, value = key_and_value(item)
+            if value is None:
+                found.pop(key, None)
+            else:
+                found[key] = value
+        return found
+
+
+def key_and_value(override: str) -> tuple[str, str | None]:
+    """The key that an override changes, as Hydra reads it, and the text of its value; None if it takes the key out.
+
+    Hydra's prefixes are no part of the key; the package behind an @ is.
+
+    >>> key_and_value("++seed=1"), key_and_value("+x="), key_and_value("~a.b"), key_and_value("guidance@other=direct")
+    (('seed', '1'), ('x', ''), ('a.b', None), ('guidance@other', 'direct'))
+    """
+    typed, equals, value = override.partition("=")
+    key, is_taken_out = _key(typed + equals)
+    return key, None if is_taken_out else value
+
+
+@functools.cache
+def _key(typed: str) -> tuple[str, bool]:
+    """The key of an override up to its value, and whether the override takes the key out."""
+    try:
+        parsed = OverridesParser.create().parse_rule(typed, "override")
+    except HydraException:
+        return typed.rstrip("=").lstrip("+~"), typed.startswith("~")
+    package = "" if parsed.package is None else f"@{parsed.package}"
+    return f"{parsed.key_or_group}{package}", parsed.type is OverrideType.DEL
 
 
 def figures_in(directory: Path) -> dict[str, float]:
@@ -119,10 +158,10 @@ def contents_of(path: Path) -> dict[str, Any] | None:
 
 def over_folds(jobs: Sequence[SweptJob]) -> list[Folds]:
     """The jobs by all their overrides but `dataset.fold`, where they have several folds and one of them succeeded."""
-    groups: dict[tuple[str, ...], dict[str, SweptJob]] = {}
+    groups: dict[tuple[tuple[str, str], ...], dict[str, SweptJob]] = {}
     for job in jobs:
         if (fold := job.given().get(FOLD)) is not None:
-            others = tuple(item for item in job.overrides if not item.startswith(f"{FOLD}="))
+            others = tuple(item for item in job.given().items() if item[0] != FOLD)
             groups.setdefault(others, {})[fold] = job
     found = []
     for group in groups.values():

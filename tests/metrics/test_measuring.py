@@ -191,6 +191,7 @@ def test_measure_says_how_good_the_judge_is_and_marks_what_is_from_too_few_image
     measure(compose("measure", [*data, "measure.judge_steps=3", f"measure.expanded={made}"]), tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["judge_accuracy"] == pytest.approx(results["reference"]["label_consistency"])
+    assert results["higher_is_better"]["label_consistency"] is True
     (remark,) = results["remarks"].values()
     assert remark.startswith("no more images (20) than feature dimensions (")
     assert results["reference"]["remarks"]["frechet_distance"].startswith("no more images (10) than")

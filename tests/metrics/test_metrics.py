@@ -32,8 +32,8 @@ from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.metrics.reference import reference
 from distdiff.report.html import write_report
 from distdiff.report.table import accuracy_rows, measure_rows
+from distdiff.study.measures import SCORES
 from distdiff.study.results import COLUMNS, measures_of
-from distdiff.study.runs import SCORES
 
 
 def seen(points: np.ndarray | torch.Tensor) -> Features:

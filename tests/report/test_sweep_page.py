@@ -1,5 +1,6 @@
 """The page that ends a sweep: what it shows for jobs of every kind, and that nothing can break it or break out of it."""
 
+import json
 import re
 import shlex
 from html import unescape
@@ -12,7 +13,10 @@ from conftest import ROOT, compose_once
 from study_results import results
 from sweeps import failed_job, jobs_over, plain_job, study_job
 
+from distdiff.commands.configuration import load_option
 from distdiff.commands.launch import RETURN_FIGURES
+from distdiff.keys import build
+from distdiff.option_files.search_path import OURS
 from distdiff.report.sweep.choosing import choices
 from distdiff.report.sweep.ending import SweepPage
 from distdiff.report.sweep.figure import panels
@@ -20,6 +24,8 @@ from distdiff.report.sweep.final_test import final_test
 from distdiff.report.sweep.page import write_sweep
 from distdiff.report.sweep.scales import Scale
 from distdiff.report.sweep.settings import Sweep
+from distdiff.report.table import ARROWS
+from distdiff.study.results import measures_of
 from distdiff.tracking.sweep import SweptJobs
 
 MEASURES = {"frechet_distance": 12.0, "label_consistency": 0.8, "coverage": 0.3, "diversity": 2.0}
@@ -42,11 +48,12 @@ def test_the_page_shows_accuracy_and_measures_against_the_strength_with_their_va
     titles = re.findall(r'<title id="figure-[^"]*">([^<]*)</title>', page)
     assert [title.split(" by ")[0] for title in titles] == [
         *("accuracy ↑ (validation)", "accuracy − unguided, paired", "frechet distance ↓", "label consistency ↑"),
-        *("coverage ↑", "diversity"),
+        *("coverage ↑", "diversity ↑"),
     ]
     assert "guidance.rho 10: 0.8 (" in page
     assert "unguided: 0.7 (" in page
     assert "Unguided expansion: accuracy 0.700 [" in page
+    assert "The accuracy of the best of 3 settings" in page  # unguided expansion is that of strength 0
     assert page.count("<svg") == len(titles)
     assert (tmp_path / "sweep.svg").read_text().count("<svg") == 1
 
@@ -54,7 +61,14 @@ def test_the_page_shows_accuracy_and_measures_against_the_strength_with_their_va
 @pytest.mark.parametrize("command", ["expand", "measure", "train"])
 def test_other_commands_end_with_a_page_of_what_they_have(command: str, tmp_path: Path) -> None:
     for number in range(3):
-        plain_job(tmp_path, f"seed={number} x=a", {"coverage": 0.1 * number, "leaks": {}, "seed": number, "images": 5})
+        found = {
+            "coverage": 0.1 * number,
+            "leaks": {},
+            "seed": number,
+            "images": 5,
+            "higher_is_better": {"coverage": True},
+        }
+        plain_job(tmp_path, f"seed={number} x=a", found)
         plain_job(tmp_path, f"seed={number} x=b", {"coverage": 0.5, "remarks": {}, "seed": number, "images": 5})
     page = page_of(tmp_path, command)
     assert "coverage ↑ by setting" in page
@@ -80,7 +94,7 @@ def test_failed_jobs_are_named_with_their_errors_and_the_others_are_compared(tmp
     page = page_of(tmp_path)
     assert "1 of 3 jobs failed" in page
     assert "Job 2 (guidance.rho=3): the disk is full" in page
-    assert "Use ρ = 1." in page
+    assert "Use ρ = 1: it has the highest mean accuracy" in page
 
 
 def test_two_numeric_keys_give_a_heat_map_with_the_chosen_cell_framed(tmp_path: Path) -> None:
@@ -147,9 +161,106 @@ def test_more_settings_than_can_be_drawn_are_counted(tmp_path: Path) -> None:
     for number in range(60):
         study_job(tmp_path, f"method=m{number}", {"direct": np.add(SEEDS, number / 1e3)})
     page = page_of(tmp_path)
-    assert "Each figure shows the best 40 of 60 settings; the table has all." in page
+    assert "The figures show the 40 with the highest accuracy of 60 settings; the table has all." in page
     (panel,) = panels(sweep_of(tmp_path), ())
     assert [text.get_text() for text in panel.figure.axes[0].get_yticklabels()] == [f"m{n}" for n in range(20, 60)]
+
+
+def test_of_more_settings_than_can_be_drawn_those_that_are_better_by_the_metric_are_drawn(tmp_path: Path) -> None:
+    for better, kept, word in (
+        (True, range(20, 60), "highest"),
+        (False, range(40), "lowest"),
+        (None, range(40), "first"),
+    ):
+        place = tmp_path / word
+        for number in range(60):
+            plain_job(
+                place, f"method=m{number}", {"own_metric": number / 10, "higher_is_better": {"own_metric": better}}
+            )
+        page = page_of(place, "measure")
+        assert (
+            f"The figures show the {'first 40' if better is None else f'40 with the {word} own metric'} of 60" in page
+        )
+        (panel,) = panels(sweep_of(place, "measure"), ())
+        assert panel.title == f"own metric{ARROWS[better]} by setting"
+        assert [text.get_text() for text in panel.figure.axes[0].get_yticklabels()] == [f"m{n}" for n in kept]
+
+
+def test_the_figures_of_all_values_show_the_same_settings(tmp_path: Path) -> None:
+    for number in range(60):
+        measures = {"near_copies": number / 10, "coverage": -number / 10}
+        study_job(tmp_path, f"method=m{number}", {"direct": np.add(SEEDS, number / 1e3)}, measures=measures)
+    drawn = [
+        [text.get_text() for text in panel.figure.axes[0].get_yticklabels()] for panel in panels(sweep_of(tmp_path), ())
+    ]
+    assert drawn == [[f"m{n}" for n in range(20, 60)]] * 2
+
+
+def test_each_metric_says_itself_in_which_direction_it_is_better(tmp_path: Path) -> None:
+    found = {name: load_option("metric", name) for name in OURS.options("metric")}
+    metrics = {name: build(option) for name, option in found.items()}
+    assert len(metrics) >= 13
+    for rho in (1, 3):
+        job = study_job(tmp_path, f"guidance.rho={rho}", {"direct": SEEDS}, measures=dict.fromkeys(metrics, 1.0))
+        path = Path(job.directory, "results.json")
+        known = json.loads(path.read_text())
+        known["higher_is_better"] |= results({"direct": SEEDS}, measures=measures_of(metrics)).as_dict()[
+            "higher_is_better"
+        ]
+        path.write_text(json.dumps(known))
+    titles = re.findall(r"<th scope=\"col\"[^>]*>([^<]*)</th>", page_of(tmp_path))
+    for name, metric in metrics.items():
+        arrow = {True: "\N{NO-BREAK SPACE}↑", False: "\N{NO-BREAK SPACE}↓", None: ""}[metric.higher_is_better]
+        assert name.replace("_", " ") + arrow in titles
+
+
+def rings(axes) -> list[tuple[float, float]]:
+    """The points that are marked as chosen."""
+    return [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_label() == "chosen"]
+
+
+def test_where_unguided_expansion_is_chosen_its_line_is_marked_and_no_strength(tmp_path: Path) -> None:
+    level = float(np.mean(SEEDS))
+    worse = {0.1: np.subtract(SEEDS, [0.1, 0.2, 0.1]), 1: np.subtract(SEEDS, 0.2)}
+    jobs_over(tmp_path / "line", "guidance.rho", worse, SEEDS)
+    jobs_over(tmp_path / "zero", "guidance.rho", {0: SEEDS} | worse, SEEDS)
+    jobs_over(tmp_path / "dots", "guidance", {"direct": worse[0.1], "tfg": worse[1]}, SEEDS)
+    marked = {}
+    for name in ("line", "zero", "dots"):
+        sweep = sweep_of(tmp_path / name)
+        panel, *_ = panels(sweep, choices(sweep))
+        (marked[name],) = rings(panel.figure.axes[0])
+        assert panel.description.endswith("chosen: unguided" if name != "zero" else "chosen: guidance.rho 0")
+        page = page_of(tmp_path / name)
+        assert "Use unguided expansion (guidance=none" in page
+        assert "Use ρ" not in page
+    zero = Scale.of([0, 0.1, 1]).place(0)
+    assert [marked["line"], marked["zero"], marked["dots"]] == [
+        pytest.approx((1, level)),  # at the right end, where no strength is
+        pytest.approx((zero, level)),
+        pytest.approx((level, 1)),
+    ]
+
+
+def test_where_unguided_expansion_is_chosen_of_several_the_point_of_its_setting_is_marked(tmp_path: Path) -> None:
+    for factor in (2, 5):
+        rows = {"none": np.add(SEEDS, factor / 100), "direct": np.subtract(SEEDS, [0.1, 0.2, 0.1])}
+        study_job(tmp_path, f"expansion.factor={factor}", rows)
+    sweep = sweep_of(tmp_path)
+    panel, *_ = panels(sweep, choices(sweep))
+    assert rings(panel.figure.axes[0]) == [pytest.approx((5, np.mean(SEEDS) + 0.05))]
+
+
+def test_a_heat_map_says_where_unguided_expansion_is_chosen(tmp_path: Path) -> None:
+    for rho in (0.1, 1):
+        for period in (2, 5):
+            rows = {"none": SEEDS, "direct": np.subtract(SEEDS, [0.1, 0.2, rho / 10])}
+            study_job(tmp_path, f"guidance.rho={rho} guidance.period={period}", rows)
+    sweep = sweep_of(tmp_path)
+    panel, *_ = panels(sweep, choices(sweep))
+    axes, *_ = panel.figure.axes
+    assert axes.get_title().endswith("; chosen: unguided, 0.700")
+    assert not axes.patches
 
 
 def test_a_page_that_cannot_be_written_is_one_line(monkeypatch, capsys, tmp_path: Path) -> None:
@@ -198,6 +309,21 @@ def test_the_command_of_the_final_test_composes_and_has_other_images_and_seeds(t
         assert (config.study.split, config.guidance.rho, config.dataset.per_class) == ("test", 1, 5)
         assert (config.seed, config.study.seeds) == (expected, 10)
         assert config.study.methods == ["original", "none", "direct"]
+
+
+@pytest.mark.parametrize("prefix", ["", "++"])
+def test_the_final_test_of_unguided_expansion_has_no_guidance(prefix: str, tmp_path: Path) -> None:
+    for rho in (0.1, 1):
+        typed = f"guidance=tfg {prefix}guidance.rho={rho} guidance.recurrence=2 energy=exemplar method=img2img selection=energy"
+        typed += f" {prefix}seed=1000 {prefix}study.seeds=3 {prefix}study.methods=[none,chosen] study.split=validation"
+        study_job(tmp_path, typed, {"none": SEEDS, "direct": np.subtract(SEEDS, rho / 10)})
+    sweep = sweep_of(tmp_path)
+    _, command, *overrides = shlex.split(final_test(sweep, choices(sweep)[0]))
+    assert command == "run"
+    config = compose_once("run", overrides)
+    assert (config.guidance.name, config.selection.name, config.study.split) == ("none", "all", "test")
+    assert config.study.methods == ["original", "none"]
+    assert (config.seed, config.study.seeds) == (3, 10)  # the jobs' data seeds are 0, 1 and 2
 
 
 def test_a_chosen_training_is_tested_with_another_seed(tmp_path: Path) -> None:

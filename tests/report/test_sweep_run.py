@@ -116,13 +116,60 @@ def test_a_failure_is_one_line(monkeypatch, tmp_path: Path, capsys) -> None:
     ]
 
 
-def test_jobs_whose_configuration_was_not_kept_get_a_run_with_the_settings_of_wandb(monkeypatch, tmp_path) -> None:
-    place = tmp_path / "multirun/2026"
+def run_of(place: Path) -> Any:
+    return next(record.run for record in records(place) if record.HasField("run"))
+
+
+def with_ids(place: Path, **files: str) -> Path:
+    """The jobs in `place` have had W&B runs, and have left files of these contents: `ours`, `hydra`."""
     jobs_over(place, "guidance.rho", RHOS)
     for job in SweptJobs(place).read():
-        keep_id(Path(job.directory), f"run{job.number}")
-    monkeypatch.setenv("WANDB_MODE", "offline")
+        directory = Path(job.directory)
+        keep_id(directory, f"run{job.number}")
+        (directory / ".hydra").mkdir()
+        for name, path in {"ours": directory / "config.yaml", "hydra": directory / ".hydra/config.yaml"}.items():
+            if name in files:
+                path.write_text(files[name])
+    return place
+
+
+HYDRAS = "logger: {project: mine, mode: offline, group: '${hydra:job.name}', settings: {}}\n"
+OURS = "# The resolved configuration of this run of distdiff.\nlogger: {project: mine, mode: offline, group: run}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "project", "group"),
+    [
+        ({"ours": OURS, "hydra": HYDRAS}, "mine", "run"),  # a key of `logger` refers to what Hydra knows during the job
+        ({"ours": OURS}, "mine", "run"),  # hydra.output_subdir=null
+        ({"hydra": HYDRAS}, "mine", "2026"),
+        ({"ours": "logger: {project: not-ours, mode: online}\n", "hydra": HYDRAS}, "mine", "2026"),  # a user's own file
+        ({"hydra": "[1, 2]"}, "of-variable", "2026"),
+        ({"hydra": "logger: null"}, "of-variable", "2026"),
+        ({"hydra": "logger: {mode: '${hydra:x}', project: mine}"}, "mine", "2026"),
+        ({"hydra": "a: ["}, "of-variable", "2026"),
+        ({}, "of-variable", "2026"),
+    ],
+)
+def test_the_run_of_a_sweep_has_its_jobs_mode_and_is_offline_where_that_cannot_be_read(
+    files: dict[str, str], project: str, group: str, monkeypatch, tmp_path: Path, capsys
+) -> None:
+    place = with_ids(tmp_path / "multirun/2026", **files)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_PROJECT", "of-variable")
     assert exit_code(conclude(place)) == 0
-    run = next(record.run for record in records(place) if record.HasField("run"))
-    assert (run.job_type, run.run_group, run.project) == ("sweep", "2026", "of-variable")
+    run = run_of(place)
+    assert (run.job_type, run.project, run.run_group) == ("sweep", project, group)
+    said = capsys.readouterr().out
+    assert ("the run of the sweep stays offline: " in said) == ("ours" not in files or "not-ours" in files["ours"])
+    assert said.count("\n") <= 2
+    assert "W&B      offline, to upload it: wandb sync " in said
+
+
+def test_where_unguided_expansion_is_chosen_the_summary_says_so(tmp_path: Path) -> None:
+    place = tmp_path / "multirun/2026"
+    jobs_over(place, "guidance.rho", RHOS, none=[0.90, 0.92])
+    summary = summary_of(conclude(tracked(place)))
+    assert (summary["chosen/guidance"], summary["chosen/guidance.rho"]) == ("none", 0)
+    assert summary["accuracy"] == pytest.approx(0.91)

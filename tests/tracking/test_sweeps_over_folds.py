@@ -22,6 +22,40 @@ def swept(place: Path, *given: tuple[str, dict[str, float] | None]) -> list[dict
         return list(csv.DictReader(file))
 
 
+def test_folds_are_averaged_whatever_hydra_takes_before_a_key(tmp_path: Path, capsys) -> None:
+    given = [
+        (f"+dataset.num_folds=2 ++dataset.fold={fold} ++guidance.rho=1", {"accuracy": fold / 4}) for fold in (1, 2)
+    ]
+    rows = swept(tmp_path, *given)
+    assert [(row["job"], row["dataset.fold"]) for row in rows] == [
+        ("0", "1"),
+        ("1", "2"),
+        ("mean", "1,2"),
+        ("std", "1,2"),
+    ]
+    assert float(rows[2]["accuracy"]) == pytest.approx(0.375)
+
+
+def test_a_key_is_what_hydra_reads_and_the_last_override_of_it_counts() -> None:
+    typed = (
+        "seed=1",
+        "++guidance.rho=1",
+        "guidance.rho=2",
+        "+guidance@other.place=direct",
+        "+notes=",
+        "x=a=b",
+        "~seed",
+    )
+    job = SweptJob(0, "", "", (*typed, "key with spaces=1"))
+    assert job.given() == {
+        "guidance.rho": "2",
+        "guidance@other.place": "direct",
+        "notes": "",
+        "x": "a=b",
+        "key with spaces": "1",
+    }
+
+
 def test_jobs_that_differ_in_the_fold_alone_are_averaged(tmp_path: Path, capsys) -> None:
     accuracies = np.random.default_rng(0).uniform(size=(2, 5))
     rows = swept(

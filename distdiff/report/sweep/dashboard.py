@@ -1,23 +1,27 @@
 """What a W&B dashboard shows of a multirun: its figures as W&B's own charts, and a table of its jobs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from distdiff.console.output import console
+from distdiff.console.record import CONFIG, HYDRA, is_ours
 from distdiff.report.sweep.choosing import choices
 from distdiff.report.sweep.figure import Estimate, value_title
-from distdiff.report.sweep.settings import Setting, Sweep
+from distdiff.report.sweep.settings import GUIDANCE, UNTOLD, Setting, Sweep
 from distdiff.study.measures import ACCURACY
+from distdiff.study.methods import UNGUIDED
 from distdiff.tracking.run_ids import kept_id
 from distdiff.tracking.sections import RESULT, define_sections
 from distdiff.tracking.sweep import SweptJob
 from distdiff.tracking.wandb_logger import LastingWandbLogger
 from distdiff.tracking.wandb_run import begin, end
-from distdiff.tracking.wandb_settings import settings_of
+from distdiff.tracking.wandb_settings import WITHOUT_SERVER, settings_of
 
 JOB_TYPE = "sweep"
 # The settings that the run of a sweep shares with the runs of its jobs.
@@ -46,7 +50,7 @@ def show_sweep(dashboard: LastingWandbLogger, sweep: Sweep) -> None:
     )
     against = " and ".join(sweep.axes) or "setting"
     for name in sweep.panels:
-        title = f"{value_title(name)} by {against}"
+        title = f"{value_title(sweep, name)} by {against}"
         if sweep.axes:
             dashboard.show_lines(f"{RESULT}/{name}{BY_SETTING}", title, sweep.axes[0], lines(sweep, name))
         else:
@@ -113,10 +117,10 @@ def final_values(sweep: Sweep) -> dict[str, Any]:
     chosen = choices(sweep)
     if len(chosen) == 1:
         setting = chosen[0].chosen
-        found |= {
-            f"chosen/{key}": setting.number(key) if key in sweep.numeric else setting.given[key] for key in sweep.keys
-        }
-        found[ACCURACY] = fmean(setting.of(ACCURACY).values())
+        values = {key: setting.number(key) if key in sweep.numeric else setting.given[key] for key in sweep.keys}
+        values |= {GUIDANCE: UNGUIDED} if setting.is_unguided else {}
+        found |= {f"chosen/{key}": value for key, value in values.items() if value not in (None, UNTOLD)}
+        found[ACCURACY] = chosen[0].mean(setting)
     return found
 
 
@@ -124,9 +128,41 @@ def _name(setting: Setting) -> str:
     return ", ".join(f"{key}={value}" if len(setting.given) > 1 else value for key, value in setting.given.items())
 
 
-def _logger_keys(directory: Path) -> Mapping[str, Any]:
-    """The `logger` keys of a job; empty if its configuration was not kept (`hydra.output_subdir=null`)."""
+def _logger_keys(directory: Path) -> dict[str, Any]:
+    """The settings in `SHARED` of a job, from the configuration that it has written.
+
+    If not all of them can be read, the run is to stay offline, which a line says: it might belong to another project, or
+    the job may have been told not to go online.
+    """
+    keys, unknown = {}, list(SHARED)
+    for path in (directory / CONFIG, directory / HYDRA / CONFIG):
+        found, lacking = _readable(path)
+        if len(lacking) < len(unknown):
+            keys, unknown = found, lacking
+    if not unknown:
+        return keys
+    names = "logger keys" if len(unknown) == len(SHARED) else ", ".join(f"logger.{name}" for name in unknown)
+    console.print(
+        f"W&B      the run of the sweep stays offline: the configuration in {directory} does not tell its {names}"
+    )
+    return keys | {"mode": keys["mode"] if keys.get("mode") in WITHOUT_SERVER else "offline"}
+
+
+def _readable(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The settings in `SHARED` that a configuration of ours or Hydra's gives, and those that cannot be read there.
+
+    A value may refer to what Hydra knew only while the job ran.
+    """
     try:
-        return OmegaConf.to_container(OmegaConf.load(directory / ".hydra/config.yaml").logger, resolve=True)
-    except (OSError, OmegaConfBaseException):
-        return {}
+        logger = OmegaConf.load(path)["logger"] if path.parent.name == HYDRA or is_ours(path) else None
+        names = [name for name in SHARED if name in logger]
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError, OmegaConfBaseException):
+        return {}, list(SHARED)
+    keys, unknown = {}, []
+    for name in names:
+        try:
+            value = logger[name]
+            keys[name] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except OmegaConfBaseException:
+            unknown.append(name)
+    return keys, unknown

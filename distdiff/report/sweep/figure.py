@@ -20,10 +20,9 @@ from distdiff.report.table import title
 from distdiff.study.measures import ACCURACY
 from distdiff.study.statistics import Interval
 
-BETTER = {ACCURACY: True, "frechet_distance": False, "label_consistency": True, "coverage": True}
 LARGE, SMALL = (5.2, 3.5), (4.4, 2.9)  # inches: of the accuracy, and of the other values
 MOST_SERIES = len(SERIES)
-MOST_LINES = 40  # settings that are drawn as dots, the best first
+MOST_LINES = 40  # settings that are drawn as dots
 MOST_MAPS = 4  # groups of which a heat map is drawn
 MOST_CELLS = 150  # of a heat map; the numbers of a larger one would not be legible
 APART = 0.012  # of the axis, between the series, so that their intervals do not cover each other
@@ -60,7 +59,8 @@ class Quantity:
     """What is drawn against the settings: an estimate for each setting, by `id`, on an axis that is called `title`.
 
     `level` is the estimate of unguided expansion if it is the same for all settings, and `unguided` are its estimates
-    otherwise. `chosen` are the settings to mark. `name` is that of the values; None for a difference.
+    otherwise. `chosen` are the settings to mark, and `chosen_unguided` the unguided expansions. `name` is that of the values;
+    None for a difference.
     """
 
     title: str
@@ -68,10 +68,23 @@ class Quantity:
     level: Estimate | None = None
     unguided: Mapping[int, Estimate] = field(default_factory=dict)
     chosen: tuple[Setting, ...] = ()
+    chosen_unguided: tuple[Setting, ...] = ()
     name: str | None = None
 
     def of(self, settings: Sequence[Setting]) -> list[tuple[Setting, Estimate]]:
         return [(each, self.estimates[id(each)]) for each in settings if id(each) in self.estimates]
+
+    def marks(self, setting: Setting) -> bool:
+        """Whether the setting is chosen."""
+        return any(setting is each for each in self.chosen)
+
+    def place_of_chosen(self, settings: Sequence[Setting]) -> list[Setting]:
+        """The settings at whose own unguided estimates chosen unguided expansions are marked: the first that share each."""
+        shown = [each for each in settings if id(each) in self.unguided]
+        found = (
+            [each for each in shown if any(each is one for one in chosen.sharing)] for chosen in self.chosen_unguided
+        )
+        return [sharing[0] for sharing in found if sharing]
 
 
 @dataclass(frozen=True)
@@ -83,13 +96,9 @@ class Panel:
     figure: Figure
 
 
-def value_title(name: str) -> str:
-    """A value's name for people, with an arrow that says whether higher is better.
-
-    >>> value_title("frechet_distance"), value_title("energy_after")
-    ('frechet distance ↓', 'energy after')
-    """
-    return title(name, BETTER.get(name))
+def value_title(sweep: Sweep, name: str) -> str:
+    """A value's name for people, with an arrow that says whether higher is better."""
+    return title(name, sweep.directions.get(name))
 
 
 def key_title(key: str) -> str:
@@ -101,7 +110,7 @@ def panels(sweep: Sweep, chosen: Sequence[Choice]) -> list[Panel]:
     groups = sweep.grouped()
     parts = [{group: groups[group]} for group in list(groups)[:MOST_MAPS]]
     if len(sweep.axes) < 2:
-        parts = [_most_important(groups) if sweep.axes else groups]
+        parts = [_most_important(sweep) if sweep.axes else groups]
     found = []
     for quantity in _quantities(sweep, chosen):
         for part in parts:
@@ -113,7 +122,7 @@ def panels(sweep: Sweep, chosen: Sequence[Choice]) -> list[Panel]:
 def whole_figure(sweep: Sweep, chosen: Sequence[Choice]) -> Figure:
     """All quantities in one figure, for a file; of heat maps those of the first group."""
     groups, quantities = sweep.grouped(), _quantities(sweep, chosen)
-    part = {0: groups, 1: _most_important(groups), 2: dict(list(groups.items())[:1])}[len(sweep.axes)]
+    part = {0: groups, 1: _most_important(sweep), 2: dict(list(groups.items())[:1])}[len(sweep.axes)]
     columns = min(2, len(quantities))
     rows = -(-len(quantities) // columns)
     with styled():
@@ -130,8 +139,11 @@ def whole_figure(sweep: Sweep, chosen: Sequence[Choice]) -> Figure:
 def _quantities(sweep: Sweep, chosen: Sequence[Choice]) -> list[Quantity]:
     """The accuracy, its difference to unguided expansion, and the other values that are drawn."""
     found = []
+    picked = [choice.twin or choice.chosen for choice in chosen]
+    marked = tuple(each for each in picked if not each.is_unguided)
+    unguided_marked = tuple(each for each in picked if each.is_unguided)
     for name in sweep.panels:
-        words = value_title(name)
+        words = value_title(sweep, name)
         if name == ACCURACY and sweep.split:
             words += f" ({sweep.split})"
         level = _level(sweep.settings, name)
@@ -142,7 +154,8 @@ def _quantities(sweep: Sweep, chosen: Sequence[Choice]) -> list[Quantity]:
                 {id(each): Estimate.of(each.of(name)) for each in sweep.settings if each.of(name)},
                 level,
                 {key: Estimate.of(values) for key, values in unguided.items()},
-                tuple(choice.chosen for choice in chosen) if name == ACCURACY else (),
+                marked if name == ACCURACY else (),
+                unguided_marked if name == ACCURACY else (),
                 name,
             )
         )
@@ -159,27 +172,37 @@ def _level(settings: Sequence[Setting], name: str) -> Estimate | None:
     return Estimate.of(known[0]) if known and all(values == known[0] for values in known) else None
 
 
-def _most_important(groups: Groups) -> dict[str, list[Setting]]:
-    """The groups that have the best setting, if there are more than can be told apart."""
+def _most_important(sweep: Sweep) -> dict[str, list[Setting]]:
+    """The groups that have the best settings, if there are more than can be told apart."""
+    best_first = dict.fromkeys(sweep.group(setting) for setting in sweep.ranked)
+    kept = list(best_first)[:MOST_SERIES]
+    return {group: settings for group, settings in sweep.grouped().items() if group in kept}
 
-    def best(group: str) -> float:
-        known = [setting.mean(ACCURACY) for setting in groups[group]]
-        return max((value for value in known if value is not None), default=-math.inf)
 
-    kept = sorted(groups, key=best, reverse=True)[:MOST_SERIES]
-    return {group: settings for group, settings in groups.items() if group in kept}
+def _drawn_as_dots(sweep: Sweep, settings: Sequence[Setting]) -> list[Setting]:
+    """The best of the settings, in their own order, if there are more than there is room for. The same in all figures."""
+    kept = {id(setting) for setting in sweep.ranked[:MOST_LINES]}
+    return [setting for setting in settings if id(setting) in kept]
 
 
 def not_drawn(sweep: Sweep) -> str:
     """What figures leave out because there is too much of it, in words; empty if nothing."""
-    groups, count = sweep.grouped(), len(sweep.settings)
-    if len(sweep.axes) == 2 and len(groups) > MOST_MAPS:
-        return f"The figures show {MOST_MAPS} of {len(groups)} groups; the table has all."
-    if sweep.axes and len(groups) > MOST_SERIES:
-        return f"The figures show the {MOST_SERIES} groups with the highest accuracies of {len(groups)}; the table has all."
+    groups, count = len(sweep.grouped()), len(sweep.settings)
+    if len(sweep.axes) == 2 and groups > MOST_MAPS:
+        return f"The figures show the first {MOST_MAPS} of {groups} groups; the table has all."
+    if sweep.axes and groups > MOST_SERIES:
+        return f"The figures show {_which(sweep, MOST_SERIES)} of {groups} groups; the table has all."
     if not sweep.axes and count > MOST_LINES:
-        return f"Each figure shows the best {MOST_LINES} of {count} settings; the table has all."
+        return f"The figures show {_which(sweep, MOST_LINES)} of {count} settings; the table has all."
     return ""
+
+
+def _which(sweep: Sweep, count: int) -> str:
+    """Which of more settings or groups are drawn: those that `Sweep.ranked` has first."""
+    if sweep.leading is None:
+        return f"the first {count}"
+    name, higher = sweep.leading
+    return f"the {count} with the {'highest' if higher else 'lowest'} {title(name, None)}"
 
 
 def _panel(sweep: Sweep, quantity: Quantity, part: Groups) -> Panel:
@@ -201,14 +224,18 @@ def _size(sweep: Sweep, quantity: Quantity, part: Groups) -> tuple[float, float]
 
 
 def _described(sweep: Sweep, quantity: Quantity, part: Groups) -> str:
-    told = []
+    told, chosen = [], []
     for group, settings in part.items():
         for setting, estimate in quantity.of(settings):
             keys = ", ".join(f"{key} {setting.given[key]}" for key in sweep.axes)
-            told.append(f"{' '.join(filter(None, (group, keys))) or 'the setting'}: {estimate}")
+            name = " ".join(filter(None, (group, keys))) or "the setting"
+            told.append(f"{name}: {estimate}")
+            chosen += [name] if quantity.marks(setting) else []
     if len(told) > MOST_TOLD:
         told = [*told[:MOST_TOLD], f"and {len(told) - MOST_TOLD} more, which are in the table"]
-    return "; ".join([*told, *([f"unguided: {quantity.level}"] if quantity.level else [])])
+    told += [f"unguided: {quantity.level}"] if quantity.level else []
+    chosen += ["unguided"] if quantity.chosen_unguided else []
+    return "; ".join([*told, *(f"chosen: {name}" for name in chosen)])
 
 
 def _draw(axes: Axes, sweep: Sweep, quantity: Quantity, part: Groups) -> None:
@@ -235,8 +262,11 @@ def _draw_level(estimate: Estimate, line, span) -> None:
 def _draw_lines(axes: Axes, sweep: Sweep, quantity: Quantity, part: Groups) -> None:
     (key,) = sweep.axes
     scale = Scale.of([setting.number(key) for setting in sweep.settings])
+    chosen_places = quantity.place_of_chosen([setting for settings in part.values() for setting in settings])
     if quantity.level:
         _draw_level(quantity.level, axes.axhline, axes.axhspan)
+        if quantity.chosen_unguided:  # at no strength: at the end of the line
+            axes.plot([1], [quantity.level.mean], "o", transform=axes.get_yaxis_transform(), clip_on=False, **RING)
     for place, (group, settings) in enumerate(part.items()):
         shift = APART * scale.width * (place - (len(part) - 1) / 2)
         known = [(scale.place(each.number(key)) + shift, each, found) for each, found in quantity.of(settings)]
@@ -255,11 +285,14 @@ def _draw_lines(axes: Axes, sweep: Sweep, quantity: Quantity, part: Groups) -> N
             if len(part) == 1 and len(known) <= MOST_TOLD and quantity.name and found.interval:  # the data seeds
                 values = list(setting.of(quantity.name).values())
                 axes.plot([where] * len(values), values, ".", color=colour, alpha=0.4, markersize=5, zorder=1)
-            if any(setting is each for each in quantity.chosen):
+            if quantity.marks(setting):
                 axes.plot([where], [found.mean], "o", **RING)
         if all(id(setting) in quantity.unguided for _, setting, _ in known) and known:
             of_group = [quantity.unguided[id(setting)].mean for _, setting, _ in known]
             axes.plot(places, of_group, "--", color=MUTED, linewidth=1, marker=".", label="unguided")
+            for where, setting, _ in known:
+                if any(setting is each for each in chosen_places):
+                    axes.plot([where], [quantity.unguided[id(setting)].mean], "o", **RING)
     axes.set_xticks([scale.place(value) for value in scale.ticks], [f"{value:g}" for value in scale.ticks])
     axes.minorticks_off()
     if scale.zero is not None:  # the axis is broken between 0, which has no logarithm, and the smallest strength
@@ -271,12 +304,12 @@ def _draw_lines(axes: Axes, sweep: Sweep, quantity: Quantity, part: Groups) -> N
 
 
 def _draw_dots(axes: Axes, sweep: Sweep, quantity: Quantity, settings: Sequence[Setting]) -> None:
-    known = quantity.of(settings)
-    ranked = sorted(known, key=lambda item: item[1].mean, reverse=BETTER.get(quantity.name or ACCURACY, True))
-    kept = {id(setting) for setting, _ in ranked[:MOST_LINES]}
-    shown = [(setting, found) for setting, found in known if id(setting) in kept]
+    shown = quantity.of(_drawn_as_dots(sweep, settings))
+    chosen_places = quantity.place_of_chosen([setting for setting, _ in shown])
     if quantity.level:
         _draw_level(quantity.level, axes.axvline, axes.axvspan)
+        if quantity.chosen_unguided:  # in no setting's row: at the end of the line
+            axes.plot([quantity.level.mean], [1], "o", transform=axes.get_xaxis_transform(), clip_on=False, **RING)
     halves = [found.half for _, found in shown]
     bars = halves if any(halves) else None
     style = {"fmt": "o", "color": SERIES[0], "capsize": 3, "markersize": 5}
@@ -284,8 +317,10 @@ def _draw_dots(axes: Axes, sweep: Sweep, quantity: Quantity, settings: Sequence[
     for place, (setting, found) in enumerate(shown):
         if id(setting) in quantity.unguided:
             axes.plot([quantity.unguided[id(setting)].mean], [place], "|", color=MUTED, markersize=14, label="unguided")
-        if any(setting is each for each in quantity.chosen):
+        if quantity.marks(setting):
             axes.plot([found.mean], [place], "o", **RING)
+        if any(setting is each for each in chosen_places):
+            axes.plot([quantity.unguided[id(setting)].mean], [place], "o", **RING)
     names = _apart([sweep.group(setting) or "the setting" for setting, _ in shown])
     axes.set_yticks(range(len(shown)), [label(name, longest=28) for name in names])
     axes.set_ylim(len(shown) - 0.5, -0.5)
@@ -313,16 +348,20 @@ def _draw_map(axes: Axes, sweep: Sweep, quantity: Quantity, settings: Sequence[S
     low, high = min(means), max(means)
     steps = [low + (high - low or 1.0) * step / len(SCALE) for step in range(len(SCALE) + 1)]
     norm = BoundaryNorm(steps, len(SCALE))
-    marked = [
-        (each.number(across), each.number(up)) for each in settings if any(each is one for one in quantity.chosen)
-    ]
+    marked = [(each.number(across), each.number(up)) for each in settings if quantity.marks(each)]
     if 2 * len(known) < len(columns) * len(rows):  # numbers that a sweeper has drawn, of which hardly any two are equal
         _draw_points(axes, known, Scale.of(columns), Scale.of(rows), norm, marked)
     else:
         _draw_cells(axes, known, columns, rows, norm, marked)
     axes.set_xlabel(label(key_title(across), longest=50))
     axes.set_ylabel(label(up, longest=30))
-    axes.set_title(label(quantity.title) + ("; framed: chosen" if marked else ""), fontsize=10)
+    axes.set_title("; ".join([label(quantity.title), *_legend_of_map(quantity, marked)]), fontsize=10)
+
+
+def _legend_of_map(quantity: Quantity, marked: Sequence[object]) -> list[str]:
+    """What is chosen, for the title of a heat map, which has no place for unguided expansion."""
+    values = [f"{setting.mean(quantity.name):.3f}" for setting in quantity.chosen_unguided]
+    return [*(["framed: chosen"] if marked else []), *(f"chosen: unguided, {value}" for value in values)]
 
 
 def _draw_points(

@@ -2,33 +2,52 @@
 
 from collections.abc import Sequence
 
-from distdiff.report.sweep.choosing import Choice, Gain
+from distdiff.report.sweep.choosing import Choice, Gain, problems
 from distdiff.report.sweep.figure import not_drawn
 from distdiff.report.sweep.jobs import number
-from distdiff.report.sweep.settings import RHO, Setting, Sweep
+from distdiff.report.sweep.settings import GUIDANCE, RHO, UNTOLD, Setting, Sweep
 from distdiff.study.measures import ACCURACY
+from distdiff.study.methods import UNGUIDED
 from distdiff.study.statistics import CONFIDENCE, Interval
 from distdiff.wording import counted, some
 
 LONG = 8  # characters of a number; a longer one is shown with four digits
 SURE = f"{CONFIDENCE:.0%}"
+ADD_UNGUIDED = "'study.methods=[none,chosen]' adds it"
 
 
-def headline(sweep: Sweep, choice: Choice) -> list[str]:
-    """Which setting to use, and how sure that is."""
+def headline(sweep: Sweep, choice: Choice) -> str:
+    """Which setting to use, and how sure that is, in two sentences at most."""
     where = [f"For {choice.problem}:"] if choice.problem else []
-    return [" ".join([*where, _chosen(sweep, choice)]), *_sureness(sweep, choice)]
+    if len(choice.units) < 2:
+        return " ".join([*where, _guess(sweep, choice)])
+    sure = _sure_of_unguided if choice.guides_not(choice.chosen) else _sure_of_guidance
+    return " ".join([*where, _use(sweep, choice), sure(sweep, choice)])
+
+
+def details(sweep: Sweep, choice: Choice) -> list[str]:
+    """What the headline rests on: the differences to unguided expansion, and how the choice was made."""
+    if len(choice.units) < 2:
+        return []
+    return [*_differences(sweep, choice), _rule(sweep, choice)]
 
 
 def without_choice(sweep: Sweep) -> str:
     """Why no setting is chosen."""
     if not sweep.settings:
         return "All jobs failed, so there is nothing to compare."
-    if not any(setting.of(ACCURACY) for setting in sweep.settings):
+    known = problems(sweep)
+    if not known:
         return f"The jobs of {sweep.command} have no accuracy, so this page shows what they have and chooses nothing."
+    if any(len(settings) > 1 for settings in known.values()):
+        return "No data seed is common to all settings, so they cannot be compared fairly and no setting is chosen."
+    if len(known) > 1:
+        return "Accuracies of these jobs are on different data, so no setting is chosen."
+    ((setting,),) = known.values()
     if len(sweep.settings) == 1:
         return "Only one setting has results, so there is nothing to choose from."
-    return "Accuracies of these jobs are on different data, so no setting is chosen."
+    only = name_of(sweep, setting)
+    return f"Of {len(sweep.settings)} settings only {only} has an accuracy, so there is nothing to choose from."
 
 
 def notes(sweep: Sweep, chosen: Sequence[Choice]) -> list[str]:
@@ -38,27 +57,37 @@ def notes(sweep: Sweep, chosen: Sequence[Choice]) -> list[str]:
         found.append(_about_accuracy(sweep))
     found.append(_about_intervals(sweep))
     if sweep.only_means:
-        found.append("Jobs that share a directory leave only their last files, so only means are known of them.")
+        found.append(
+            "Jobs that share a directory leave only the files of the last job, so only means are known of them."
+        )
     for choice in chosen:
-        if choice.left_out:
-            names = some([name_of(sweep, each) for each in choice.left_out])
-            found.append(f"Not compared, because their data seeds are not those of the others: {names}.")
+        found += _left_out(sweep, choice)
+    for problem, settings in problems(sweep).items() if chosen else ():
+        if len(settings) == 1:
+            found.append(
+                f"No setting is chosen for {problem}, where only {name_of(sweep, settings[0])} has an accuracy."
+            )
     if few := not_drawn(sweep):
         found.append(few)
     if chosen:
+        number_of = counted(chosen[0].num_distinct, "setting")
         found.append(
-            f"The highest accuracy of {counted(len(chosen[0].compared), 'setting')}, chosen and measured on the same images, "
-            "is too high an estimate for new images, the more so the more settings there are and the fewer data seeds."
+            f"The accuracy of the best of {number_of}, chosen and measured on the same images, is too high an estimate for "
+            "new images. The more settings and the fewer data seeds there are, the larger is this error."
         )
     return found
 
 
 def name_of(sweep: Sweep, setting: Setting) -> str:
-    """A setting by its keys: ρ = 1, or guidance.rho=1, guidance=direct."""
+    """A setting by its keys: ρ = 1, or guidance.rho=1 and guidance=direct."""
     keys = [key for key in sweep.keys if key not in sweep.problems]
+    if setting.is_unguided:
+        others = [key for key in keys if key not in (RHO, GUIDANCE) and setting.given[key] != UNTOLD]
+        beside = "".join(f", {key}={_short(setting.given[key])}" for key in others)
+        return f"unguided expansion ({GUIDANCE}={UNGUIDED}{beside})"
     if keys == [RHO]:
         return f"ρ = {_short(setting.given[RHO])}"
-    return ", ".join(f"{key}={_short(setting.given[key])}" for key in keys) or "the setting"
+    return " and ".join(f"{key}={_short(setting.given[key])}" for key in keys) or "the setting"
 
 
 def _short(text: str) -> str:
@@ -70,61 +99,152 @@ def _short(text: str) -> str:
     return f"{number(text):.4g}" if len(text) > LONG and "." in text and number(text) is not None else text
 
 
-def _chosen(sweep: Sweep, choice: Choice) -> str:
-    used, best = name_of(sweep, choice.chosen), name_of(sweep, choice.best)
-    highest = f"highest mean accuracy, {choice.best.mean(ACCURACY):.3f}"
-    if len(choice.units) < 2:
-        return (
-            f"{used} has the {highest}. With one data seed this is a guess: another draw may order the settings anew."
-        )
-    others = [each for each in choice.within if each not in (choice.best, choice.chosen)]
-    also = f" Also within one standard error: {some([name_of(sweep, each) for each in others])}." if others else ""
-    if choice.chosen.given.get(RHO) is not None and choice.chosen.number(RHO) == 0:
-        used += ", that is, no guidance"
+def _guess(sweep: Sweep, choice: Choice) -> str:
+    """With one data seed."""
+    best = f"{_capital(_full_name(sweep, choice))} has the highest accuracy, {choice.mean(choice.best):.3f}"
+    return f"{best}, but this is a guess: with one data seed, other training images may order the settings differently."
+
+
+def _use(sweep: Sweep, choice: Choice) -> str:
+    """The first sentence: what to use, and why."""
+    used, accuracy = _full_name(sweep, choice), f"{choice.mean(choice.chosen):.3f}"
     if choice.chosen is choice.best:
-        return f"Use {used}. It has the {highest}.{also}"
-    smallest = "is the smallest value" if len(sweep.keys) == 1 else f"has the smallest {choice.order[0]}"
+        return f"Use {used}: it has the highest mean accuracy, {accuracy}."
+    best = f"{name_of(sweep, choice.best)} ({choice.mean(choice.best):.3f})"
+    if choice.guides_not(choice.chosen):
+        return f"Use {used}: its mean accuracy, {accuracy}, is within one standard error of the best, {best}."
     return (
-        f"Use {used}: it {smallest} within one standard error of the best ({choice.chosen.mean(ACCURACY):.3f}). "
-        f"{best} has the {highest}.{also}"
+        f"Use {used}: with a mean accuracy of {accuracy}, it is the smallest strength "
+        f"within one standard error of the best, {best}."
     )
 
 
-def _sureness(sweep: Sweep, choice: Choice) -> list[str]:
-    noun = "strength" if set(sweep.keys) == {RHO} else "setting"
-    if not choice.gains:
-        if any(each.values == each.unguided for each in choice.compared):
-            return []
-        missing = (
-            "How sure this is cannot be said: the jobs have no unguided row. Add it: 'study.methods=[none,chosen]'."
+def _full_name(sweep: Sweep, choice: Choice) -> str:
+    """The name of what is chosen, which says so where it is no guidance."""
+    name = name_of(sweep, choice.chosen)
+    if choice.twin is not None and choice.twin.given.get(GUIDANCE) != UNGUIDED:
+        return f"{name.removesuffix(')')}, the same as {name_of(sweep, choice.twin)})"
+    return (
+        name if choice.chosen.is_unguided or not choice.guides_not(choice.chosen) else f"{name}, which is no guidance"
+    )
+
+
+def _sure_of_unguided(sweep: Sweep, choice: Choice) -> str:
+    """How sure it is to use no guidance."""
+    gain = choice.best_guided
+    if gain is None:
+        return _sure_among(sweep, choice)
+    higher = [each for each in choice.settled if each.difference.mean > 0]
+    if higher:
+        better = max(higher, key=lambda each: each.difference.mean)
+        return f"This is not sure: {name_of(sweep, better.setting)} is measurably more accurate than it ({_points(better)})."
+    name = f"{name_of(sweep, gain.setting)}, the best {_noun(sweep)} with guidance,"
+    if gain.difference.settled:
+        return f"This is quite sure: {name} is measurably less accurate ({_points(gain)})."
+    return f"This is not sure: {name} differs from it by {_points(gain)}, so guidance may help or harm."
+
+
+def _sure_of_guidance(sweep: Sweep, choice: Choice) -> str:
+    """How sure it is to use this guidance: against unguided expansion, and against the other settings."""
+    gain = choice.gain_of(choice.chosen)
+    if gain is None:
+        return _sure_among(sweep, choice)
+    others = _also_within(sweep, choice)
+    if not gain.difference.settled:
+        also = f", and {others} too" if others else ""
+        return (
+            "This is not sure: the difference to unguided expansion is "
+            f"{_points(gain)}, so guidance may not help at all{also}."
         )
-        return [missing] if sweep.command == "run" else []
-    if len(choice.units) < 2:
-        return ["With one data seed, no setting can be told from unguided expansion."]
-    found = []
-    held = f"{SURE} intervals that hold together for {counted(len(choice.gains), noun)}, paired over {_repeats(choice)}"
-    shown = choice.chosen if choice.gain_of(choice.chosen) else choice.best
-    if (gain := choice.gain_of(shown)) is not None:
-        found.append(f"{name_of(sweep, shown)} against unguided expansion: {_points(gain)} ({held}).")
+    if gain.difference.mean < 0:
+        return f"This is not sure: it is measurably less accurate than unguided expansion ({_points(gain)})."
+    helps = f"that guidance helps ({_points(gain)})"
+    if others:
+        return f"It is quite sure {helps}, but not which {_noun(sweep)} is best: {others} too."
+    return f"It is quite sure {helps}, and no other {_noun(sweep)} is within one standard error of the best."
+
+
+def _sure_among(sweep: Sweep, choice: Choice) -> str:
+    """How sure the choice is among the settings, where nothing is known of unguided expansion."""
+    unknown = sweep.command == "run" and not choice.gains and not choice.unguided
+    missing = f"whether guidance helps is not known, as the jobs have no unguided row ({ADD_UNGUIDED})"
+    if others := _also_within(sweep, choice):
+        return f"This is not sure: {others} too{f', and {missing}' if unknown else ''}."
+    alone = f"no other {_noun(sweep)} is within one standard error of it over {_repeats(choice)}"
+    return f"This is fairly sure: {alone}{f', but {missing}' if unknown else ''}."
+
+
+def _also_within(sweep: Sweep, choice: Choice) -> str:
+    """The other candidates that are within one standard error of the best, as the beginning of a clause; or empty."""
+    same = (choice.chosen, choice.twin)
+    others = [name_of(sweep, each) for each in choice.within if not any(each is one for one in same)]
+    if not others:
+        return ""
+    verb = "is" if len(others) == 1 else "are"
+    of_what = "of the best" if choice.chosen is not choice.best else "of it"
+    return f"{some(others)} {verb} within one standard error {of_what}"
+
+
+def _noun(sweep: Sweep) -> str:
+    return "strength" if set(sweep.keys) == {RHO} else "setting"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:] if text.startswith(("unguided", "the")) else text
+
+
+def _differences(sweep: Sweep, choice: Choice) -> list[str]:
+    """Which settings can be told from unguided expansion, and what the intervals are."""
+    if not choice.gains:
+        return []
+    noun = _noun(sweep)
+    found = [
+        f"Differences to unguided expansion are paired over {_repeats(choice)}. "
+        f"Their {SURE} intervals hold together for {counted(len(choice.gains), noun)}."
+    ]
+    for word, sign in (("more", 1), ("less", -1)):
+        names = [name_of(sweep, gain.setting) for gain in choice.settled if gain.difference.mean * sign > 0]
+        if names:
+            found.append(f"Measurably {word} accurate than unguided expansion: {some(names)}.")
     if not choice.settled:
         found.append(f"No {noun} is distinguishable from unguided expansion here.")
+    return found
+
+
+def _rule(sweep: Sweep, choice: Choice) -> str:
+    """How the choice was made."""
+    others = [key for key in sweep.keys if key != RHO and key not in sweep.problems]
+    has_strength = RHO in sweep.keys
+    if not has_strength and not choice.unguided:
+        return "The setting with the highest mean accuracy is chosen, because no value of these keys is simpler than another."
+    within = "within one standard error of the best"
+    otherwise = f"the smallest strength {within}" if has_strength else "the best setting"
+    if choice.unguided:
+        rule = f"Unguided expansion is the simplest, so it is chosen if it is {within}; otherwise {otherwise} is."
     else:
-        better = [gain for gain in choice.settled if gain.difference.mean > 0]
-        worse = [gain for gain in choice.settled if gain.difference.mean < 0]
-        for word, gains in (("more", better), ("less", worse)):
-            if gains:
-                names = some([name_of(sweep, gain.setting) for gain in gains])
-                found.append(f"Measurably {word} accurate than unguided expansion: {names}.")
-    if choice.unguided_is_within and choice.gain_of(choice.chosen) is not None:
+        rule = f"Of the strengths {within} the smallest is chosen, because weaker guidance is simpler."
+    if has_strength and others:
+        verb, whose = ("keeps", "its value") if len(others) == 1 else ("keep", "their values")
+        rule += f" {some(others)} {verb} {whose} in the best setting, because only smaller strengths are simpler."
+    return rule
+
+
+def _left_out(sweep: Sweep, choice: Choice) -> list[str]:
+    """Settings and data seeds that are not compared."""
+    found = []
+    if choice.left_out:
+        names = some([name_of(sweep, each) for each in choice.left_out])
+        found.append(f"Not compared, because they lack data seeds that the others have: {names}.")
+    if any(len(each.of(ACCURACY)) > len(choice.units) for each in choice.compared):
         found.append(
-            "Unguided expansion is itself within one standard error of the best, so the same rule would choose no guidance."
+            f"Settings are compared over {_repeats(choice)}; further ones, which not all of them have, do not count."
         )
     return found
 
 
 def _points(gain: Gain) -> str:
-    found = gain.difference.interval
-    return f"{gain.difference.mean:+.3f} accuracy {ends(found)}"
+    """A difference with its interval."""
+    return f"{gain.difference.mean:+.3f} {ends(gain.difference.interval)}".strip()
 
 
 def ends(found: Interval | None) -> str:

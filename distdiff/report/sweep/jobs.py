@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from distdiff.study.measures import BETTER
 from distdiff.study.methods import AT, ORIGINAL, UNGUIDED, at_factor
 from distdiff.tracking.sweep import FOLD, RESULTS, SweptJob, contents_of
 
@@ -27,7 +28,8 @@ class JobResults:
 
     `chosen` are the values of the row that the job's keys choose; without a study they are the job's figures. `unguided`
     and `original` are those of the rows with these meanings, empty if the study has none. `images` and `unguided_images`
-    are the directories of the expanded datasets. `only_means` says that values by data seed are not known.
+    are the directories of the expanded datasets. `only_means` says that values by data seed are not known. `directions`
+    says of values, by name, whether higher is better; None means neither.
     """
 
     job: SweptJob
@@ -39,6 +41,7 @@ class JobResults:
     images: Mapping[Unit, Path] = field(default_factory=dict)
     unguided_images: Mapping[Unit, Path] = field(default_factory=dict)
     only_means: bool = False
+    directions: Mapping[str, bool | None] = field(default_factory=dict)
 
 
 def read_results(jobs: Sequence[SweptJob]) -> list[JobResults]:
@@ -54,7 +57,7 @@ def read_results(jobs: Sequence[SweptJob]) -> list[JobResults]:
 def _read(job: SweptJob) -> JobResults:
     directory = Path(job.directory)
     results, lines = _json(directory / RESULTS), _lines(directory / LINES)
-    found = JobResults(job, str(results.get("dataset", "")), results.get("split"))
+    found = JobResults(job, str(results.get("dataset", "")), results.get("split"), directions=_directions(results))
     if not lines:
         return _figures_of(job, found, results)
     chosen = str(results.get("chosen") or lines[-1]["method"])
@@ -67,11 +70,15 @@ def _read(job: SweptJob) -> JobResults:
         **{role: _row(line for line in lines if line["method"] == name)(job) for role, name in names.items()},
         images=_directories(job, lines, chosen),
         unguided_images=_directories(job, lines, unguided),
+        directions=found.directions,
     )
 
 
 def _figures_of(job: SweptJob, found: JobResults | None = None, results: Mapping[str, Any] | None = None) -> JobResults:
     """The results of a job that has no values by data seed, from the figures that its record has."""
+    directions = _directions(
+        results or _json(Path(job.directory) / RESULTS)
+    )  # the same for jobs that share a directory
     results = results or {}
     seed = _whole(results.get("seed", job.given().get("seed")))
     unit = (job.given().get(FOLD, ""), 0 if seed is None else seed)
@@ -80,7 +87,22 @@ def _figures_of(job: SweptJob, found: JobResults | None = None, results: Mapping
     expanded = results.get("expanded")
     images = {unit: Path(expanded)} if isinstance(expanded, str) else {}
     found = found or JobResults(job, only_means=True)
-    return JobResults(job, found.dataset, found.split, chosen=values, images=images, only_means=found.only_means)
+    return JobResults(
+        job,
+        found.dataset,
+        found.split,
+        chosen=values,
+        images=images,
+        only_means=found.only_means,
+        directions=directions,
+    )
+
+
+def _directions(results: Mapping[str, Any]) -> dict[str, bool | None]:
+    known = results.get(BETTER)
+    if not isinstance(known, dict):
+        return {}
+    return {name: value for name, value in known.items() if value is None or isinstance(value, bool)}
 
 
 def _row(lines: Iterable[Mapping[str, str]]):

@@ -10,7 +10,7 @@ from distdiff.report.page import write_page
 from distdiff.report.sweep.choosing import Choice, choices
 from distdiff.report.sweep.figure import panels, value_title, whole_figure
 from distdiff.report.sweep.final_test import final_test
-from distdiff.report.sweep.findings import ends, headline, name_of, notes, without_choice
+from distdiff.report.sweep.findings import details, ends, headline, name_of, notes, without_choice
 from distdiff.report.sweep.jobs import Row, Values
 from distdiff.report.sweep.pictures import pictures
 from distdiff.report.sweep.settings import Sweep, interval
@@ -32,7 +32,7 @@ def write_sweep(command: str, directory: Path, jobs: Sequence[SweptJob]) -> Path
         "sweep.html",
         directory / PAGE,
         title=_title(sweep),
-        findings=[(headline(sweep, choice), final_test(sweep, choice)) for choice in chosen],
+        findings=[(headline(sweep, choice), details(sweep, choice), final_test(sweep, choice)) for choice in chosen],
         without_choice=without_choice(sweep),
         failed=[(job.number, _told(sweep, job), job.error) for job in sweep.failed],
         num_jobs=len(sweep.jobs),
@@ -83,16 +83,21 @@ def _ends(low: float, high: float) -> str:
 def _settings(sweep: Sweep, chosen: Sequence[Choice]) -> list[list[str]]:
     """The titles of the table of settings, and a row for each setting."""
     gains = {id(gain.setting): gain.difference for choice in chosen for gain in choice.gains}
-    within = {id(each) for choice in chosen for each in choice.within}
+    within = {id(each): "no" for choice in chosen for each in choice.compared}
+    within |= {id(each): "yes" for choice in chosen for each in choice.within}
     picked = {id(choice.chosen) for choice in chosen}
     has_error = any(choice.within for choice in chosen)
+    unguided = [each for choice in chosen for each in choice.unguided]
     keys = list(sweep.keys) or ["setting"]
-    titles = [*keys, *(["chosen"] if chosen else []), *map(value_title, sweep.names[:1])]
+    titles = [*keys, *(["guided"] if unguided else []), *(["chosen"] if chosen else [])]
+    titles += [value_title(sweep, name) for name in sweep.names[:1]]
     titles += [*(["vs unguided"] if gains else []), *(["within one standard error"] if has_error else [])]
-    titles += [*map(value_title, sweep.names[1:]), "data seeds"]
+    titles += [*(value_title(sweep, name) for name in sweep.names[1:]), "data seeds"]
     rows = []
-    for setting in sweep.settings:
+    for setting in (*unguided, *sweep.settings):
         cells = [setting.given[key] for key in sweep.keys] or [name_of(sweep, setting)]
+        if unguided:
+            cells.append("no" if any(choice.guides_not(setting) for choice in chosen) else "yes")
         if chosen:
             cells.append("yes" if id(setting) in picked else "")
         cells += [_cell(setting.values, name) for name in sweep.names[:1]]
@@ -100,7 +105,7 @@ def _settings(sweep: Sweep, chosen: Sequence[Choice]) -> list[list[str]]:
             gain = gains.get(id(setting))
             cells.append(NOTHING if gain is None else f"{gain.mean:+.3f} {ends(gain.interval)}".strip())
         if has_error:
-            cells.append("yes" if id(setting) in within else "no")
+            cells.append(within.get(id(setting), NOTHING))
         cells += [_cell(setting.values, name) for name in sweep.names[1:]]
         rows.append([*cells, str(max(map(len, setting.values.values()), default=0))])
     return [titles, *rows]

@@ -80,7 +80,9 @@ def _shown(sweep: Sweep, chosen: Sequence[Choice]) -> list[Setting]:
     """The settings that stand on one line with the chosen one: at most `MOST_COLUMNS`, evenly taken, and the chosen one."""
     if not sweep.settings:
         return []
-    centre = chosen[0].chosen if chosen else next((each for each in sweep.settings if each.images), sweep.settings[0])
+    centre = next((each for each in sweep.settings if each.images), sweep.settings[0])
+    if chosen:
+        centre = chosen[0].chosen.sharing[0] if chosen[0].chosen.is_unguided else chosen[0].chosen
     fixed = [key for key in sweep.keys if key not in sweep.axes[:1]] if sweep.axes else list(sweep.problems)
     line = [each for each in sweep.settings if all(each.given[key] == centre.given[key] for key in fixed)]
     step = -(-len(line) // MOST_COLUMNS)

@@ -8,17 +8,18 @@ from pathlib import Path
 from statistics import fmean
 
 from distdiff.report.sweep.jobs import JobResults, Row, Unit, Values, number, read_results
-from distdiff.study.measures import ACCURACY
+from distdiff.study.measures import ACCURACY, DIRECTIONS
+from distdiff.study.methods import UNGUIDED
 from distdiff.study.statistics import Interval, mean_interval
 from distdiff.tracking.sweep import FOLD, SweptJob, differing_keys
 
-RHO = "guidance.rho"
+RHO, GUIDANCE = "guidance.rho", "guidance"
 SEED = "seed"
 REPEATS = (SEED, FOLD)  # jobs that differ in these alone repeat the same setting
 PANELS = (ACCURACY, "frechet_distance", "label_consistency", "coverage", "diversity")  # shown if jobs have them
 MOST_PANELS = 5
 NOT_SHOWN = ("num_train", "images_per_second", "images", "validation_accuracy", "judge_accuracy", "accuracy_mean")
-UNTOLD = "–"
+UNTOLD = "–"  # stands for a value that a key does not have
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Setting:
     """The value of each key in which jobs differ, and what the jobs with these values found.
 
     `values` and the others are by name and then by data seed (and fold). `unguided` are the values of the same setting
-    without guidance.
+    without guidance: of the row `none`. If `sharing` is not empty, this is itself unguided expansion: the row `none` of
+    the jobs of these settings.
     """
 
     given: Mapping[str, str]
@@ -35,6 +37,22 @@ class Setting:
     unguided: Row
     original: Row
     dataset: str = ""
+    sharing: tuple["Setting", ...] = ()
+
+    @classmethod
+    def unguided_of(cls, sharing: Sequence["Setting"]) -> "Setting":
+        """Unguided expansion, whose values these settings share. Keys that it does not depend on have no value."""
+        first = sharing[0]
+        given = {}
+        for key, value in first.given.items():
+            depends = not key.startswith(f"{GUIDANCE}.") and all(each.given[key] == value for each in sharing)
+            given[key] = value if depends else UNTOLD
+        given |= {key: value for key, value in {RHO: "0", GUIDANCE: UNGUIDED}.items() if key in given}
+        return cls(given, first.jobs, first.unguided, {}, first.original, first.dataset, tuple(sharing))
+
+    @property
+    def is_unguided(self) -> bool:
+        return bool(self.sharing)
 
     def of(self, name: str) -> Values:
         return self.values.get(name, {})
@@ -49,6 +67,8 @@ class Setting:
 
     @cached_property
     def images(self) -> dict[Unit, Path]:
+        if self.is_unguided:
+            return self.unguided_images
         return {unit: path for job in self.jobs for unit, path in job.images.items()}
 
     @cached_property
@@ -108,7 +128,7 @@ class Sweep:
     @property
     def problems(self) -> tuple[str, ...]:
         """The keys that change the data. Settings that differ in these are not compared with each other."""
-        return tuple(key for key in self.keys if key.lstrip("+").partition(".")[0] == "dataset")
+        return tuple(key for key in self.keys if key.partition(".")[0].partition("@")[0] == "dataset")
 
     def group(self, setting: Setting) -> str:
         """The name of the series to which a setting belongs, from its keys that are no axes; empty if there are none."""
@@ -134,6 +154,31 @@ class Sweep:
         """The names of the values that are drawn: those of `PANELS` that there are, or else the first ones."""
         usual = [name for name in self.names if name in PANELS]
         return usual if set(usual) - {ACCURACY} or len(self.names) == len(usual) else self.names[:MOST_PANELS]
+
+    @cached_property
+    def directions(self) -> Mapping[str, bool | None]:
+        """Whether higher values are better, by name; None if neither higher nor lower ones are. Jobs know their metrics."""
+        found = dict(DIRECTIONS)
+        for setting in self.settings:
+            for job in setting.jobs:
+                found |= job.directions
+        return found
+
+    @cached_property
+    def leading(self) -> tuple[str, bool] | None:
+        """The value by which settings are ranked, and whether higher is better; None if no value has a direction."""
+        known = ((name, self.directions.get(name)) for name in dict.fromkeys((*self.panels, *self.names)))
+        return next(((name, better) for name, better in known if better is not None), None)
+
+    @cached_property
+    def ranked(self) -> list[Setting]:
+        """The settings, the best first and those without a value last; in their own order if none is better."""
+        if self.leading is None:
+            return list(self.settings)
+        name, higher = self.leading
+        known = [each for each in self.settings if each.of(name)]
+        best_first = sorted(known, key=lambda each: each.mean(name), reverse=higher)
+        return [*best_first, *(each for each in self.settings if not each.of(name))]
 
     @cached_property
     def units(self) -> list[Unit]:
