@@ -21,6 +21,7 @@ from distdiff.console.output import console
 from distdiff.data.images import LabelledImages
 from distdiff.data.pixels import to_image
 from distdiff.data.prompts import DEFAULT_TEMPLATE, filled
+from distdiff.data.readable import readable
 from distdiff.data.reading.decoding import to_rgb
 from distdiff.data.sources.imagefolder import read_class_folders
 from distdiff.encoders.base import Encoder
@@ -127,14 +128,20 @@ def fit_prototypes(
     """Fits prototypes to the encoder's features of `images`.
 
     `resolution` is the generator's resolution, at which the features of `images` are computed. `num_groups="auto"`
-    chooses the number of groups by the silhouette score. `keys` are any other keys of `conf/prototype`.
+    chooses the number of groups by the silhouette score. `keys` are any other keys of `conf/prototype`. Images that
+    cannot be read are left out and said; raises `UserError` if those are all images of a class.
     """
+    images, _ = readable(images, "training")
     config = load_option("prototype", "hierarchical", num_groups=num_groups, **keys)
     return fit_image_prototypes(images, encoder, resolution, "crop", **{name: config[name] for name in PROTOTYPE_KEYS})
 
 
 def fit_exemplars(images: LabelledImages, encoder: Encoder, resolution: int) -> Exemplars:
-    """The encoder's features of each of `images` at the generator's `resolution`, for `ImageExpander(energy="exemplar")`."""
+    """The encoder's features of each of `images` at the generator's `resolution`, for `ImageExpander(energy="exemplar")`.
+
+    Images that cannot be read are left out, as in `fit_prototypes`.
+    """
+    images, _ = readable(images, "training")
     return Exemplars.of(images, image_features(images, encoder, resolution, "crop"))
 
 

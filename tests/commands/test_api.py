@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -175,6 +176,23 @@ def test_images_are_interpolated_in_a_notebook(build, pipeline_folder: Path) -> 
     made = expander([picture(0), picture(1), picture(2)], ["cat", "train", "cat"], copies=2)
     assert [image.info["sources"] for image in made[:2]] == [["cat/0", "cat/2"]] * 2
     assert not np.array_equal(made[0], made[1])
+
+
+def test_an_image_that_cannot_be_read_is_left_out_and_said(
+    build, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "pictures"
+    shutil.copytree(image_folder, folder)
+    broken = sorted((folder / "cat").iterdir())[-1]
+    broken.write_bytes(broken.read_bytes()[:60])
+    images, encoder = distdiff.load_images(str(folder)), build.args[1]
+    prototypes = distdiff.fit_prototypes(images, encoder, 32, num_groups=1)
+    exemplars = distdiff.fit_exemplars(images, encoder, 32)
+    assert capsys.readouterr().out.count(f"1 of {len(images)} training images cannot be read and are left out") == 2
+    assert len(exemplars.features) == len(images) - 1
+    broken.unlink()
+    whole = distdiff.fit_prototypes(distdiff.load_images(str(folder)), encoder, 32, num_groups=1)
+    assert torch.equal(prototypes.classes, whole.classes)
 
 
 def test_an_expander_leaves_the_encoder_as_it_was(pipeline_folder: Path, image_folder: Path) -> None:
