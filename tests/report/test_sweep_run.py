@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from sweeps import failed_job, jobs_over, study_job
 from wandb_runs import alone_with_wandb, columns_of, exit_code, records, summary_of  # noqa: F401 (a fixture)
 
@@ -155,6 +156,9 @@ def test_the_run_of_a_sweep_has_its_jobs_mode_and_is_offline_where_that_cannot_b
     files: dict[str, str], project: str, group: str, monkeypatch, tmp_path: Path, capsys
 ) -> None:
     place = with_ids(tmp_path / "multirun/2026", **files)
+    monkeypatch.setattr(
+        HydraConfig.instance(), "cfg", None
+    )  # a test before may have run a job, which then answers ${hydra:...}
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_PROJECT", "of-variable")
