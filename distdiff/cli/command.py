@@ -18,6 +18,7 @@ from distdiff.cli.endings import JOB_FAILED, Endings
 from distdiff.cli.importing import import_from
 from distdiff.cli.job import Tasks, leads, run_job
 from distdiff.cli.output import ending_with_the_pipe, help_text, in_yaml, say
+from distdiff.cli.performing import end_now, was_rank
 from distdiff.cli.task import HydraTask
 from distdiff.config.arguments import parse, read_flags
 from distdiff.config.checking import validate_jobs
@@ -66,6 +67,8 @@ def launched(name: str, tasks: Tasks, groups: tuple[Group, ...], about: str) -> 
         except KeyboardInterrupt:
             say(f"interrupted; {ONWARD}")
             sys.exit(INTERRUPTED)
+        if was_rank():
+            end_now(status)
         if status:
             sys.exit(status)
 

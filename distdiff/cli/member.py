@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from distdiff.cli.importing import import_as_told
-from distdiff.cli.performing import perform
+from distdiff.cli.performing import end_now, perform
 from distdiff.console.quiet import quiet_environment
 from distdiff.errors import Stopped, UserError
 from distdiff.ranks.arrangement import Rank
@@ -41,10 +41,7 @@ def main() -> None:
         outcome = {"status": 128 + signal.SIGINT, "stopped": int(signal.SIGINT)}
     if outcome:
         (folder / OUTCOME.format(place.local_rank)).write_text(json.dumps(outcome), encoding="utf-8")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # After sys.exit, threads of other libraries could keep a finished rank alive, and other ranks would wait for it.
-    os._exit(outcome.get("status", 0))
+    end_now(outcome.get("status", 0))
 
 
 def _end_with_the_launcher() -> None:

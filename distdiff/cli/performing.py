@@ -1,5 +1,6 @@
 """Runs a command's task in this process."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -35,6 +36,25 @@ def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | N
         figure = _figure(_imported(task)(config, run_dir))
     world.part()
     return figure
+
+
+def was_rank() -> bool:
+    """Whether this process has joined others for a job."""
+    ranks = sys.modules.get(
+        "distdiff.ranks.world"
+    )  # importing it takes seconds, and who has not imported it has not joined
+    return ranks is not None and ranks.world().size > 1
+
+
+def end_now(status: int) -> None:
+    """Ends this process, a rank whose work is done, with the exit status `status`.
+
+    The interpreter is not shut down: threads of other libraries could then abort the process or keep it alive, and other
+    ranks would wait for it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _figure(returned: object) -> float | None:

@@ -89,7 +89,7 @@ def fidelity_figure(results: StudyResults, fidelity: str, diversity: str) -> Fig
     """
     rows = points(results, fidelity, diversity)
     figure = Figure(figsize=(WIDTH, HEIGHT))
-    axes = figure.add_axes((0.13, 0.13, 0.68, 0.83))
+    axes = figure.add_axes((0.13, 0.13, 0.63, 0.83))
     right, up = [row.mean(fidelity) for row in rows], [row.mean(diversity) for row in rows]
     dots = axes.scatter(
         right,
@@ -101,7 +101,7 @@ def fidelity_figure(results: StudyResults, fidelity: str, diversity: str) -> Fig
         s=70,
         zorder=3,
     )
-    bar = figure.colorbar(dots, cax=figure.add_axes((0.86, 0.13, 0.03, 0.83)))
+    bar = figure.colorbar(dots, cax=figure.add_axes((0.79, 0.13, 0.03, 0.83)), format="%.3f")
     bar.set_label(f"accuracy on {results.split} images")
     bar.outline.set_edgecolor(MUTED)
     axes.set_xlabel(f"{fidelity.replace('_', ' ')}: left is nearer to the real images")

@@ -213,7 +213,7 @@ def comparison_rows(results: StudyResults) -> list[list[str]]:
             p_value(comparison.holm),
         ]
         for comparison in results.comparisons.values()
-        if comparison.simultaneous is not None
+        if comparison.bootstrap is not None
     ]
     return [titles, *rows] if rows else []
 
@@ -283,8 +283,8 @@ def p_value(value: float | None) -> str:
     return "<0.001" if value is not None and value < 0.001 else _number(value, ".3f")
 
 
-def _ends(interval: Interval) -> str:
-    return f"[{interval.low:+.3f}, {interval.high:+.3f}]"
+def _ends(interval: Interval | None) -> str:
+    return NOTHING if interval is None else f"[{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 def _number(value: float | None, form: str) -> str:

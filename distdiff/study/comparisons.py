@@ -18,7 +18,8 @@ class Comparison:
 
     `difference` has an interval that holds with 95 % by itself. `simultaneous` and `bootstrap` hold with 95 % together
     with those of all other comparisons of the study: a Student t interval, and one of the hierarchical bootstrap.
-    `holm` is Holm's adjusted p-value of the t test. Apart from the mean, all are None for a single data seed.
+    `holm` is Holm's adjusted p-value of the t test. Apart from the mean, all are None for a single data seed; what rests on
+    the t distribution is None too if all data seeds have the same difference.
     """
 
     method: str
@@ -34,7 +35,7 @@ class Comparison:
 
     @property
     def settled(self) -> bool:
-        """Whether the simultaneous interval excludes zero; False for a single data seed."""
+        """Whether the simultaneous interval excludes zero; False without one."""
         return self.simultaneous is not None and self.simultaneous.excludes_zero
 
     def as_dict(self) -> dict[str, Any]:

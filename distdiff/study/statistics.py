@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12  # differences of accuracies that are closer than this are the same
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The mean of the seed-by-seed differences and its Student t interval; the bounds are None for a single seed.
+    """The mean of the seed-by-seed differences and its Student t interval.
 
-    `p_value` is that of the two-sided t test that the mean is zero; it is None for a single seed too.
+    `p_value` is that of the two-sided t test that the mean is zero. It is None, as the bounds are, for a single seed, and
+    if all seeds have the same difference other than zero: few accuracies on few images may agree by chance, and a t test
+    would then be certain.
     """
 
     mean: float
@@ -40,7 +43,7 @@ class PairedDifference:
 
     @property
     def settled(self) -> bool:
-        """Whether the interval excludes zero; False for a single seed."""
+        """Whether the interval excludes zero; False without an interval."""
         return self.interval is not None and self.interval.excludes_zero
 
 
@@ -49,27 +52,32 @@ def paired_difference(
 ) -> PairedDifference:
     """Compares `values` with `baseline` seed by seed: the differences are values minus baseline.
 
-    >>> paired_difference([0.9, 0.8, 0.9], [0.8, 0.7, 0.8]).settled
+    >>> paired_difference([0.9, 0.8, 0.9], [0.8, 0.69, 0.81]).settled
     True
     """
     differences = np.asarray(values, dtype=float) - np.asarray(baseline, dtype=float)
     mean, count = float(differences.mean()), len(differences)
     if count < 2:
         return PairedDifference(mean, None, None)
+    if np.ptp(differences) < ROUNDING:
+        return PairedDifference(0.0, 0.0, 0.0, 1.0) if abs(mean) < ROUNDING else PairedDifference(mean, None, None)
     error = float(differences.std(ddof=1)) / math.sqrt(count)
-    half = float(stats.t.ppf(0.5 + confidence / 2, count - 1)) * error
-    return PairedDifference(mean, mean - half, mean + half, _p_value(mean, error, count - 1))
-
-
-def _p_value(mean: float, error: float, freedom: int) -> float:
-    if error == 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * stats.t.sf(abs(mean) / error, freedom))
+    interval = _t_interval(mean, error, count - 1, confidence)
+    return PairedDifference(mean, interval.low, interval.high, float(2 * stats.t.sf(abs(mean) / error, count - 1)))
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
     """The 95 % Student t interval of a mean; None for a single value."""
-    return paired_difference(values, [0.0] * len(values)).interval
+    count = len(values)
+    if count < 2:
+        return None
+    error = float(np.std(values, ddof=1)) / math.sqrt(count)
+    return _t_interval(float(np.mean(values)), error, count - 1, CONFIDENCE)
+
+
+def _t_interval(mean: float, error: float, freedom: int, confidence: float) -> Interval:
+    half = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * error
+    return Interval(mean - half, mean + half)
 
 
 def simultaneous(count: int) -> float:
@@ -81,16 +89,20 @@ def simultaneous(count: int) -> float:
     return 1 - (1 - CONFIDENCE) / max(1, count)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's adjusted p-values (Holm, 1979): a hypothesis is rejected at level α if its adjusted p-value is at most α.
 
     The smallest of m values is multiplied by m, the next one by m − 1, and so on; none is smaller than the one before.
+    A value that is not known (None) counts among the m, as the largest, and stays unknown.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
+    >>> holm([0.01, None])
+    [0.02, None]
     """
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+    adjusted, highest = [None] * len(p_values), 0.0
+    known = [index for index, value in enumerate(p_values) if value is not None]
+    for rank, index in enumerate(sorted(known, key=lambda index: p_values[index])):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted

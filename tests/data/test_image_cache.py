@@ -1,8 +1,10 @@
 """Decoded images are kept on disk: the same bit for bit, within their room, and a full disk ends nothing."""
 
 import errno
+import gc
 import json
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,3 +163,17 @@ def test_what_a_killed_process_left_is_removed_in_time(root: Path) -> None:
         os.utime(path, (1e9, 1e9))
     kept(images).squares(20, "crop")
     assert not left.exists()
+
+
+def test_a_file_of_images_is_closed_with_its_images(root: Path) -> None:
+    """Where nothing closes it, Python warns of it (`ResourceWarning`) in whatever code runs at that moment."""
+    images = kept(training_images(root))
+    list(batches(images))
+    (path,) = (root.parent / "cache/images").glob("*/pixels.npy")
+    stored = image_cache.StoredImages(path, *np.load(path).shape[:1], np.load(path).shape[1:])
+    stored.itself = stored  # a cycle, which only the garbage collector finds
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del stored
+        gc.collect()
+    assert [str(each.message) for each in caught if issubclass(each.category, ResourceWarning)] == []

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import compose_once
 from html_pages import Page
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from omegaconf import OmegaConf
 from study_results import results
 
@@ -15,7 +16,7 @@ from distdiff.report.dots import MOST, accuracy_figure, dashed_row, difference_f
 from distdiff.report.fidelity import MOST_NAMES, axes_of, fidelity_caption, fidelity_figure, points
 from distdiff.report.html import figures, limits, write_report
 from distdiff.report.samples import Samples
-from distdiff.report.table import print_results
+from distdiff.report.table import comparison_rows, print_results
 from distdiff.study.results import StudyResults
 from distdiff.study.statistics import mean_interval
 
@@ -130,7 +131,7 @@ def test_accuracies_are_dots_with_intervals_and_no_line_joins_two_rows() -> None
 
 
 def test_differences_are_forest_plots_with_simultaneous_intervals_one_for_each_baseline() -> None:
-    rows = NUMBERS | {"direct": [value + 0.1 for value in NUMBERS["original"]]}
+    rows = NUMBERS | {"direct": list(np.add(NUMBERS["original"], [0.1, 0.11, 0.1, 0.09]))}
     found = results(rows)
     shown = [(each.method, each.baseline) for of_baseline in groups(found).values() for each in of_baseline]
     assert shown == list(found.comparisons)
@@ -157,6 +158,25 @@ def test_a_study_of_one_row_has_no_differences_and_one_of_a_single_seed_no_inter
     single = results({"original": [0.5], "none": [0.6]}, "none")
     assert set(figures(single)) == {"accuracy", "differences"}
     assert "From a single data seed there is no interval, so nothing is settled." in written(single, tmp_path)
+
+
+def test_the_scale_of_accuracies_beside_the_fidelity_figure_is_inside_the_figure() -> None:
+    figure = fidelity_figure(measured(NUMBERS, "frechet_distance", "diversity"), "frechet_distance", "diversity")
+    FigureCanvasAgg(figure).draw()
+    assert all(axes.get_tightbbox().x1 <= figure.bbox.x1 for axes in figure.axes)
+
+
+def test_equal_differences_of_all_seeds_have_no_interval_and_are_not_settled(tmp_path: Path) -> None:
+    """A t test would be certain: its interval has no width and its p-value is 0."""
+    same = results({"original": [0.5, 0.625], "none": [0.75, 0.875]}, "none")
+    comparison = same.comparisons["none", "original"]
+    assert (comparison.mean, comparison.simultaneous, comparison.holm, comparison.settled) == (0.25, None, None, False)
+    assert comparison_rows(same)[1][1:3] == ["+0.250", "–"]
+    assert same.headline()[0].endswith(
+        "in each of 2 draws of the training images. Without spread there is no interval."
+    )
+    print_results(same)
+    written(same, tmp_path)
 
 
 def test_fidelity_and_diversity_are_the_best_known_measures_of_each() -> None:

@@ -21,7 +21,7 @@ from distdiff.report.sweep.choosing import choices
 from distdiff.report.sweep.ending import SweepPage
 from distdiff.report.sweep.figure import panels
 from distdiff.report.sweep.final_test import final_test
-from distdiff.report.sweep.page import write_sweep
+from distdiff.report.sweep.page import _settings, write_sweep
 from distdiff.report.sweep.scales import Scale
 from distdiff.report.sweep.settings import Sweep
 from distdiff.report.table import ARROWS
@@ -240,6 +240,23 @@ def test_where_unguided_expansion_is_chosen_its_line_is_marked_and_no_strength(t
         pytest.approx((zero, level)),
         pytest.approx((level, 1)),
     ]
+
+
+def test_unguided_expansion_has_a_line_of_its_own_in_the_table_unless_a_strength_is_the_same(tmp_path: Path) -> None:
+    worse = {0.1: np.subtract(SEEDS, [0.1, 0.2, 0.1]), 1: np.subtract(SEEDS, 0.2)}
+    for name, strengths in {"line": worse, "zero": {0: SEEDS} | worse}.items():
+        jobs_over(tmp_path / name, "guidance.rho", strengths, SEEDS)
+    titles = ["guidance.rho", "guided", "chosen"]
+    tables = {name: _settings(sweep := sweep_of(tmp_path / name), choices(sweep)) for name in ("line", "zero")}
+    assert [row[:3] for row in tables["zero"]] == [titles, ["0", "no", "yes"], ["0.1", "yes", ""], ["1", "yes", ""]]
+    assert [row[1:3] for row in tables["line"]] == [titles[1:], ["no", "yes"], ["yes", ""], ["yes", ""]]
+    for other in (2, 5):  # two settings that are the same: the line of unguided expansion stays
+        for rho in (0, 1):
+            rows = {"none": SEEDS, "direct": np.subtract(SEEDS, [rho / 10, rho / 5, rho / 10])}
+            study_job(tmp_path / "two", f"guidance.rho={rho} guidance.period={other}", rows)
+    two = _settings(sweep := sweep_of(tmp_path / "two"), choices(sweep))
+    assert len(two) == 6
+    assert [row[3] for row in two[1:]] == ["yes", "", "", "", ""]
 
 
 def test_where_unguided_expansion_is_chosen_of_several_the_point_of_its_setting_is_marked(tmp_path: Path) -> None:

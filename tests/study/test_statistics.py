@@ -27,7 +27,16 @@ def test_a_single_seed_and_equal_differences_have_no_division_by_zero() -> None:
     single = paired_difference([0.9], [0.8])
     assert (single.interval, single.p_value, single.settled) == (None, None, False)
     assert paired_difference([0.5, 0.5], [0.5, 0.5]).p_value == 1
-    assert paired_difference([0.75, 1.0], [0.5, 0.75]).p_value == 0
+    none = paired_difference([0.5, 0.5], [0.5, 0.5])
+    assert (none.mean, none.low, none.high, none.settled) == (0, 0, 0, False)
+    for first, second in (
+        ([0.75, 1.0], [0.5, 0.75]),
+        ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6]),
+    ):  # the second but for rounding
+        same = paired_difference(first, second)
+        assert same.mean == pytest.approx(first[0] - second[0])
+        assert (same.interval, same.p_value, same.settled) == (None, None, False)
+    assert (mean_interval([0.5, 0.5]).low, mean_interval([0.5, 0.5]).high) == (0.5, 0.5)
     assert mean_interval([0.9]) is None
 
 

@@ -9,6 +9,7 @@ processes share the array's pages in memory.
 import os
 import shutil
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,7 @@ class StoredImages:
         """Raises `OSError` if the file is missing, and `ValueError` if it does not hold `count` images of `shape`."""
         self.shape, self.size = shape, int(np.prod(shape))
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (the file is open as long as the object exists)
+        weakref.finalize(self, self._file.close)
         self._positioned = PositionedFile(self._file)
         version = np.lib.format.read_magic(self._file)
         header = np.lib.format.read_array_header_1_0(self._file)

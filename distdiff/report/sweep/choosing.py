@@ -74,6 +74,11 @@ class Choice:
         twins = [each for each in self.compared if self.unguided and not each.is_unguided and self.guides_not(each)]
         return len(self.compared) - len(twins)
 
+    def only_twin_of(self, unguided: Setting) -> Setting | None:
+        """The one setting that is the same as this candidate without guidance; None if there is none, or if there are more."""
+        twins = [each for each in unguided.sharing if _stands_for_unguided(each, self.units)]
+        return twins[0] if len(twins) == 1 else None
+
     @cached_property
     def twin(self) -> Setting | None:
         """The setting that is the same as the chosen unguided expansion, such as one with ρ = 0; None if there is none."""

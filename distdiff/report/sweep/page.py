@@ -81,31 +81,37 @@ def _ends(low: float, high: float) -> str:
 
 
 def _settings(sweep: Sweep, chosen: Sequence[Choice]) -> list[list[str]]:
-    """The titles of the table of settings, and a row for each setting."""
+    """The titles of the table of settings, and a row for each setting.
+
+    Unguided expansion has no row of its own where it is a setting of the sweep, such as the one with ρ = 0.
+    """
     gains = {id(gain.setting): gain.difference for choice in chosen for gain in choice.gains}
     within = {id(each): "no" for choice in chosen for each in choice.compared}
     within |= {id(each): "yes" for choice in chosen for each in choice.within}
     picked = {id(choice.chosen) for choice in chosen}
     has_error = any(choice.within for choice in chosen)
     unguided = [each for choice in chosen for each in choice.unguided]
+    twins = {id(twin): each for choice in chosen for each in choice.unguided if (twin := choice.only_twin_of(each))}
+    ahead = [each for each in unguided if all(each is not other for other in twins.values())]
     keys = list(sweep.keys) or ["setting"]
     titles = [*keys, *(["guided"] if unguided else []), *(["chosen"] if chosen else [])]
     titles += [value_title(sweep, name) for name in sweep.names[:1]]
     titles += [*(["vs unguided"] if gains else []), *(["within one standard error"] if has_error else [])]
     titles += [*(value_title(sweep, name) for name in sweep.names[1:]), "data seeds"]
     rows = []
-    for setting in (*unguided, *sweep.settings):
+    for setting in (*ahead, *sweep.settings):
+        judged = id(twins.get(id(setting), setting))
         cells = [setting.given[key] for key in sweep.keys] or [name_of(sweep, setting)]
         if unguided:
             cells.append("no" if any(choice.guides_not(setting) for choice in chosen) else "yes")
         if chosen:
-            cells.append("yes" if id(setting) in picked else "")
+            cells.append("yes" if judged in picked else "")
         cells += [_cell(setting.values, name) for name in sweep.names[:1]]
         if gains:
             gain = gains.get(id(setting))
             cells.append(NOTHING if gain is None else f"{gain.mean:+.3f} {ends(gain.interval)}".strip())
         if has_error:
-            cells.append(within.get(id(setting), NOTHING))
+            cells.append(within.get(judged, NOTHING))
         cells += [_cell(setting.values, name) for name in sweep.names[1:]]
         rows.append([*cells, str(max(map(len, setting.values.values()), default=0))])
     return [titles, *rows]
