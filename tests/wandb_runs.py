@@ -17,6 +17,8 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from distdiff.tracking.loggers import tracked
 
+WRITTEN = 20  # seconds within which W&B's service writes the end of a run
+
 
 @pytest.fixture
 def alone_with_wandb(monkeypatch, tmp_path: Path) -> Iterator[None]:
@@ -49,10 +51,20 @@ def track(run_dir: Path, *overrides: str, steps: tuple[int, ...] = (1,)) -> Wand
     return logger
 
 
-def records(folder: Path) -> Iterator[Record]:
-    """What an offline W&B run holds: LevelDB's log format, records in pieces within blocks of 32 KiB."""
+def records(folder: Path) -> list[Record]:
+    """What an offline W&B run holds, once it has ended; its service may write that a moment after the run was finished."""
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    data, at, record = path.read_bytes(), 7, b""
+    deadline = time.monotonic() + WRITTEN
+    while True:
+        found = list(_records(path.read_bytes()))
+        if time.monotonic() > deadline or any(record.HasField("exit") for record in found):
+            return found
+        time.sleep(0.05)
+
+
+def _records(data: bytes) -> Iterator[Record]:
+    """LevelDB's log format: records in pieces within blocks of 32 KiB."""
+    at, record = 7, b""
     while at + 7 <= len(data):
         left = 32768 - at % 32768
         if left < 7:
@@ -97,11 +109,5 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 
 def exit_code(folder: Path) -> int:
-    """With which status a W&B run ended; its service may write that a moment after the run was finished."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        codes = [record.exit.exit_code for record in records(folder) if record.HasField("exit")]
-        if codes:
-            return codes[0]
-        time.sleep(0.05)
-    raise AssertionError("the run has not ended")
+    """With which status a W&B run ended."""
+    return next(record.exit.exit_code for record in records(folder) if record.HasField("exit"))
