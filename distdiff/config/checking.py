@@ -5,6 +5,7 @@ A mistake is reported in one line with the key, its value and what is allowed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -252,9 +253,10 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
     """
     typed, groups = config[OPTIONS], {group.name: group for group in job.command.known_groups}
     wanted = dict(references_in(schema, config))
+    options_of = cache(job.search.options)  # asked dozens of times, and each time Hydra would list the folders
     for group in job.command.groups.values():
         if group.refers_to is not None:
-            found = group.refers_to(config, job.search.options)
+            found = group.refers_to(config, options_of)
             wanted |= dict.fromkeys(found, group.name)
     refuse_strangers(options_schema(wanted), typed, f"{OPTIONS}.")
     loaded = load_options(wanted, job.search) if wanted else OmegaConf.create({})

@@ -1,6 +1,6 @@
 """The hierarchical energy, against its definition."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import pytest
 import torch
 from bench import CLASS_WEIGHT, GROUP_WEIGHT, GROUPS, Bench
 from conftest import compose
+from torch import nn
 from torch.nn import functional as F
 
 from distdiff.caching.stages import StageCache
@@ -18,10 +19,11 @@ from distdiff.energy.base import Energy
 from distdiff.energy.config import needs_of
 from distdiff.energy.exemplar import ExemplarEnergy
 from distdiff.energy.hierarchical import HierarchicalEnergy
+from distdiff.energy.margin import MarginEnergy
 from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
 from distdiff.prototypes.exemplars import Exemplars
-from distdiff.prototypes.hierarchical import fit_prototypes
+from distdiff.prototypes.hierarchical import Prototypes, fit_prototypes
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,51 @@ def test_energy_at_a_prototype_is_zero_with_a_finite_gradient(bench: Bench) -> N
     value.sum().backward()
     assert value.item() == 0
     assert torch.isfinite(features.grad).all()
+
+
+@pytest.mark.parametrize("margin", [1e-12, 0.3])
+def test_the_margin_energy_is_the_triplet_loss_with_the_nearest_other_class(margin: float) -> None:
+    """Oracle: torch's triplet loss for each level, finite differences, and no gradient where the margin is kept."""
+    weights = {"class_weight": CLASS_WEIGHT, "group_weight": GROUP_WEIGHT}
+    generator, num, num_classes, dim = torch.Generator().manual_seed(1), 40, 4, 6
+    classes = F.normalize(torch.randn(num_classes, dim, generator=generator, dtype=torch.float64), dim=-1)
+    apart = torch.randn(num_classes, 3, dim, generator=generator, dtype=torch.float64)
+    groups = F.normalize(classes[:, None] + 0.3 * apart, dim=-1)
+    counts = torch.tensor([[2, 1, 0], [1, 1, 1], [3, 0, 0], [1, 2, 0]])
+    prototypes = Prototypes(classes, groups * (counts > 0)[..., None], counts)
+    energy = MarginEnergy(prototypes, **weights, margin=margin)
+    labels = torch.randint(num_classes, (num,), generator=generator)
+    features = classes[labels] + 0.5 * torch.randn(num, dim, generator=generator, dtype=torch.float64)
+    features = F.normalize(features, dim=-1).requires_grad_()
+    values = energy(features, labels)
+
+    def expected(image: torch.Tensor, label: int) -> torch.Tensor:
+        loss = nn.TripletMarginLoss(margin, eps=0)
+        found = 0.0
+        levels = [(CLASS_WEIGHT, [row[None] for row in prototypes.classes])]
+        levels += [
+            (GROUP_WEIGHT, [rows[kept] for rows, kept in zip(prototypes.groups, prototypes.present, strict=True)])
+        ]
+        for weight, of_class in levels:
+            others = torch.cat([rows for other, rows in enumerate(of_class) if other != label])
+            nearest = [rows[(rows - image).norm(dim=1).argmin()] for rows in (of_class[label], others)]
+            found += weight * loss(image, *nearest)
+        return found
+
+    wanted = torch.stack([expected(*each) for each in zip(features, labels.tolist(), strict=True)])
+    torch.testing.assert_close(values, wanted)
+    assert 0 < int((values == 0).sum()) < num  # images on both sides
+    (gradient,) = torch.autograd.grad(values.sum(), features)
+    assert (gradient[values == 0] == 0).all()
+    step, direction = 1e-7, torch.randn(features.shape, generator=generator, dtype=torch.float64)
+    moved = [energy(features + sign * step * direction, labels) for sign in (1, -1)]
+    torch.testing.assert_close((gradient * direction).sum(1), (moved[0] - moved[1]) / (2 * step), rtol=1e-5, atol=1e-6)
+
+
+def test_the_margin_energy_of_one_class_is_refused(bench: Bench) -> None:
+    one = replace(bench.prototypes, classes=bench.prototypes.classes[:1], groups=bench.prototypes.groups[:1])
+    with pytest.raises(UserError, match="only one"):
+        MarginEnergy(replace(one, counts=one.counts[:1]), class_weight=1.0, group_weight=1.0, margin=0.0)
 
 
 def real(labels: list[int], keys: list[str], dim: int = 6) -> Exemplars:
