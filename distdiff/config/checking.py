@@ -4,7 +4,7 @@ A mistake is reported in one line with the key, its value and what is allowed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ def _ignored(config: DictConfig, job: Job) -> list[Unread]:
 def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictConfig:
     """The job's configuration with `overrides` (of `<group>.rows.<name>`) added, but without the keys of `group`."""
     try:
-        varied = vary(job, overrides, group.name)
+        varied = replace(vary(job, overrides, group.name), inherited=_options_in(job.typed) - _options_in(overrides))
         own = {item.lstrip("+") for item in readable(overrides)}
         config, unread = complete(varied)
         for item in unread:
@@ -139,6 +139,12 @@ def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictCon
     OmegaConf.set_struct(config, False)
     del config[group.name]
     return config
+
+
+def _options_in(overrides: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """The (group, option) of which `overrides` set keys below `options`."""
+    places = [item.key_or_group.split(".") for item in parse(readable(overrides))]
+    return frozenset((place[1], place[2]) for place in places if place[0] == OPTIONS and len(place) > 2)
 
 
 def complete_option(group: Group, option: str, node: DictConfig, place: str | None = None) -> DictConfig:
@@ -258,6 +264,10 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
         if group.refers_to is not None:
             found = group.refers_to(config, options_of)
             wanted |= dict.fromkeys(found, group.name)
+    for name, option in job.inherited - wanted.keys():
+        typed.get(name, {}).pop(option, None)
+        if name in typed and not typed[name]:
+            del typed[name]
     refuse_strangers(options_schema(wanted), typed, f"{OPTIONS}.")
     loaded = load_options(wanted, job.search) if wanted else OmegaConf.create({})
     leftovers = []

@@ -37,6 +37,8 @@ class Job:
     `choices` maps each group to its chosen option. `typed` holds the job's overrides, except overrides of Hydra's own
     keys. `swept` is True for a job of a multirun. `sample` is True if the job stands for the jobs that a sweeper will
     choose as it goes, with some value for each swept key. `chdir` is True if Hydra runs the job in its run directory.
+    `inherited` are the (group, option) below `options` that the job has from another one, of which it is a variant and which
+    has checked them; the job ignores those to which it does not refer.
     """
 
     command: Command
@@ -47,6 +49,7 @@ class Job:
     swept: bool = False
     sample: bool = False
     chdir: bool = False
+    inherited: frozenset[tuple[str, str]] = frozenset()
 
     @classmethod
     def of(cls, command: Command, config: DictConfig, typed: Sequence[str], search: SearchPath, **more: Any) -> "Job":

@@ -213,6 +213,16 @@ def test_keys_of_options_that_are_referred_to_can_be_overridden() -> None:
     assert config.options.guidance.transform_official.epsilon == 0.2
 
 
+def test_further_rows_of_a_study_ignore_the_keys_of_options_to_which_only_other_rows_refer() -> None:
+    rows = "study.rows={weak: [guidance.rho=0.1]}"
+    config = compose("run", ["study.methods=[none,tfg]", rows, "options.guidance.tfg.rho=2"])
+    assert config.options.guidance.tfg.rho == 2
+    assert "guidance" not in config.options.rows.weak.options
+    assert config.options.rows.weak == compose("run", ["study.methods=[none,tfg]", rows]).options.rows.weak
+    with pytest.raises(UserError, match=r"options.guidance.tfg=.* is not allowed"):
+        compose("run", ["study.methods=[none]", rows, "options.guidance.tfg.rho=2"])
+
+
 def test_the_number_of_groups_may_be_a_number_or_auto() -> None:
     jobs = configure_jobs("expand", ["prototype.num_groups=1,7,auto"])
     assert [job.prototype.num_groups for job in jobs] == [1, 7, "auto"]
