@@ -34,8 +34,9 @@ from distdiff.classification.selecting import BestWeights
 from distdiff.classification.testing import Accuracies
 from distdiff.console.progress import StageProgress
 from distdiff.data.images import LabelledImages
+from distdiff.data.notes import say_once
 from distdiff.data.readable import checked, readable, say_unreadable
-from distdiff.data.splits.few_shot import draw_few_shot
+from distdiff.data.splits.few_shot import classes_with_fewer, draw_few_shot
 from distdiff.errors import Stopped, UserError, first_line
 from distdiff.keys import build, option_identity
 from distdiff.ranks.trainer import build_parallel_trainer, build_trainer, torch_flags_kept
@@ -80,6 +81,8 @@ def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -
             break
     images = replace(images, unreadable=lost)
     world().once(lambda: say_unreadable(images, "training"))
+    if (short := classes_with_fewer(images, per_class)) is not None:
+        say_once(images.name, short)
     return TrainingSet((images,), (identity,), config.dataset.fit)
 
 

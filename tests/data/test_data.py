@@ -5,6 +5,7 @@ import pytest
 from conftest import compose
 from PIL import Image
 
+from distdiff.classification.training import few_shot_training_set
 from distdiff.data.datasets import load_dataset, prompts
 from distdiff.data.reading.fit import fit_image
 from distdiff.data.sources import digits, font_digits
@@ -42,6 +43,23 @@ def test_a_few_shot_draw_is_balanced_and_depends_on_the_seed_alone() -> None:
     assert first.keys == again.keys
     assert first.keys != other.keys
     assert set(draw_few_shot(pool, 3, 0).keys) > set(first.keys)  # a larger draw contains the smaller one
+
+
+def test_classes_with_fewer_images_than_are_to_be_drawn_are_said_once(capsys) -> None:
+    pool = digits.load(**DIGITS).train  # 77 to 81 images a class
+    counts = np.bincount(pool.labels)
+    enough = compose("train", ["dataset.per_class=2"])
+    few_shot_training_set(enough, pool, 0)
+    assert "per_class" not in capsys.readouterr().out
+    many = compose("train", [f"dataset.per_class={counts.max()}"])
+    for seed in (0, 1):
+        few_shot_training_set(many, pool, seed)
+    said = " ".join(capsys.readouterr().out.split())
+    fewer, least = int((counts < counts.max()).sum()), int(counts.argmin())
+    assert said == (
+        f"dataset digits: dataset.per_class={counts.max()}: {fewer} of 10 classes have fewer images, and all of them are used "
+        f"(the fewest: {counts.min()} images of {least})"
+    )
 
 
 def test_font_digits_depend_on_their_index_alone_and_hold_no_scan() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distdiff.data.images import LabelledImages, Unreadable
+from distdiff.wording import counted, printable
 
 
 def draw_few_shot(
@@ -24,3 +25,18 @@ def draw_few_shot(
         order = [p for p in generator.permutation(positions) if (name, pool.keys[p]) not in without]
         chosen.extend(sorted(order[:per_class]))
     return pool.select(chosen)
+
+
+def classes_with_fewer(drawn: LabelledImages, per_class: int | None) -> str | None:
+    """A sentence on the classes of which fewer than `per_class` images were there to draw; None if there are none."""
+    if per_class is None:
+        return None
+    counts = np.bincount(drawn.labels, minlength=len(drawn.class_names))
+    if not (fewer := int((counts < per_class).sum())):
+        return None
+    least = int(counts.argmin())
+    example = f"{counted(int(counts[least]), 'image')} of {printable(drawn.class_names[least])}"
+    return (
+        f"dataset.per_class={per_class}: {fewer:,} of {counted(len(counts), 'class')} {'has' if fewer == 1 else 'have'} fewer "
+        f"images, and all of them are used (the fewest: {example})"
+    )
