@@ -91,6 +91,18 @@ def may_follow(environment: Mapping[str, str] = os.environ) -> bool:
     return by_slurm or by_torchrun or environment.get("NODE_RANK", "0") != "0"
 
 
+def require_gpu(accelerator: str) -> None:
+    """Raises `UserError` if a GPU is asked for and there is none. Imports torch, but only if a GPU is asked for."""
+    if accelerator not in ("gpu", "cuda"):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError(
+            f"trainer.accelerator={accelerator} is not allowed: there is no GPU here; trainer=cpu runs on the processor"
+        )
+
+
 def count_devices(trainer: DictConfig) -> int:
     """The number of devices per node. Lightning reads `trainer.devices` as a number, a list of indices, or `auto`."""
     indices = device_indices(trainer)

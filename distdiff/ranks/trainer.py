@@ -11,7 +11,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.errors import UserError, first_line
-from distdiff.ranks.arrangement import count_devices, device_indices
+from distdiff.ranks.arrangement import count_devices, device_indices, require_gpu
 from distdiff.ranks.config import OF_EVERY_STAGE
 from distdiff.ranks.world import world
 
@@ -82,9 +82,5 @@ def _trainer(arguments: dict[str, Any]) -> L.Trainer:
     try:
         return L.Trainer(**(quiet | arguments))
     except (L.fabric.utilities.exceptions.MisconfigurationException, ValueError, ModuleNotFoundError) as error:
-        wanted = arguments["accelerator"]
-        if wanted in ("gpu", "cuda") and not torch.cuda.is_available():
-            raise UserError(
-                f"trainer.accelerator={wanted} is not allowed: there is no GPU here; trainer=cpu runs on the processor"
-            ) from None
+        require_gpu(arguments["accelerator"])
         raise UserError(f"trainer: {first_line(error)}") from None
