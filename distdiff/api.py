@@ -48,7 +48,6 @@ from distdiff.guidance.real import RealFeatures, RealLatents
 from distdiff.keys import NAME, TARGET, build
 from distdiff.keys.suggesting import in_quotes
 from distdiff.methods.base import Method
-from distdiff.methods.real_guidance import RealGuidance
 from distdiff.methods.synthesis import Synthesizer
 from distdiff.option_files.search_path import OURS
 from distdiff.prototypes.exemplars import Exemplars
@@ -215,7 +214,7 @@ class ImageExpander:
         if images is None and self.method.num_sources:
             raise UserError("images are missing: this method makes new images from given ones")
         if strength is not None and not self.method.reads_strength:
-            own = f"; give ImageExpander strengths=[{strength}]" if isinstance(self.method, RealGuidance) else ""
+            own = f"; give ImageExpander strengths=[{strength}]" if hasattr(self.method, "strengths") else ""
             raise UserError(f"strength={strength} is not allowed: {type(self.method).__name__} does not read it{own}")
         strength = STRENGTH if strength is None else strength
         _check_call(len(classes) if images is None else len(images), len(classes), strength, copies, batch_size)
