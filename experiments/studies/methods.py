@@ -2,12 +2,15 @@
 
     python experiments/studies/methods.py methods
     python experiments/studies/methods.py control
+    python experiments/studies/methods.py spread
     python experiments/studies/methods.py methods --seeds 4 --processes 1
 
 Ten draws of two training images a class, five copies of each, published or documented strengths, accuracies on validation
 images, since test images are for final figures. `control` has `transform` from its random start, without (ρ = 0) and with
-(ρ = 10) its gradient step, for several ε. Both studies take their runs from `experiments/results/methods_digits.csv`, and the
-same command goes on after a stop. With all runs there, it writes a page, its figures and a grid of images beside the table.
+(ρ = 10) its gradient step, for several ε. `spread` follows what gained most in `methods`, guidance towards uncertain images and
+selection by coverage: with other strengths, with more candidates, and both together. All studies take their runs from
+`experiments/results/methods_digits.csv`, and the same command goes on after a stop. With all runs there, it writes a page, its
+figures and a grid of images beside the table.
 `selection=clip` is not among the rows: it needs CLIP's weights.
 """
 
@@ -48,9 +51,18 @@ CONTROL = {
     for epsilon in EPSILONS
     for rho in RHOS
 }
+SPREAD = {
+    "coverage_of_4": ["guidance=none", "selection=coverage", "selection.ratio=4"],
+    "feedback_coverage": ["guidance=feedback", "selection=coverage"],
+    "feedback_0.06": ["guidance=feedback", "guidance.rho=0.06"],
+    "feedback_0.1": ["guidance=feedback", "guidance.rho=0.1"],
+    "feedback_loss": ["guidance=feedback", "guidance.criterion=loss"],
+    "particles_coverage": ["guidance=particles", "selection=coverage"],
+}
 STUDIES = {
     "methods": ("Digits, 2 images a class: all methods, guidances and selections", ROWS, FURTHER),
     "control": ("Digits, 2 images a class: transform with and without its gradient step", [UNGUIDED], CONTROL),
+    "spread": ("Digits, 2 images a class: images that are spread out", [UNGUIDED, "feedback", "none+coverage"], SPREAD),
 }
 FIGURES = ("Accuracy of each row", "Differences in accuracy", "coloured by accuracy")  # of the report, by their titles
 COLUMNS = 8  # of the grid: images of different classes
@@ -98,7 +110,7 @@ def write_page(name: str, keys: Sequence[str], said: str, folder: Path) -> None:
     twins = (
         ["## With the gradient step, minus without it", "", *twin_table(results["rows"]), "", ""] if is_control else []
     )
-    left_out = "" if is_control else "\n`selection=clip` is not among the rows, since it needs CLIP's weights.\n"
+    left_out = "" if name != "methods" else "\n`selection=clip` is not among the rows, since it needs CLIP's weights.\n"
     text = f"""# {STUDIES[name][0]}
 
 `python experiments/studies/methods.py {name}`; every run is in [this table]({TABLE}). It is `experiments/run.py` with these keys

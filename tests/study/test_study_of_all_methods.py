@@ -44,6 +44,17 @@ def test_each_start_of_the_control_has_its_twin_with_a_gradient_step(methods) ->
     assert list(config.study.methods) == ["none"]
 
 
+def test_rows_that_spread_out_are_each_one_change_from_a_row_of_all_methods_or_two_of_them_together(methods) -> None:
+    config = compose("run", methods.keys_of("spread"))
+    assert list(config.study.methods) == ["none", "feedback", "none+coverage"]
+    rows = config.options.rows
+    assert (rows.coverage_of_4.selection.ratio, rows.coverage_of_4.guidance.name) == (4, "none")
+    assert (rows.feedback_coverage.guidance.rho, rows.feedback_coverage.selection.name) == (0.03, "coverage")
+    assert [rows[f"feedback_{rho}"].guidance.rho for rho in (0.06, 0.1)] == [0.06, 0.1]
+    assert rows.feedback_loss.guidance.criterion == "loss"
+    assert rows.particles_coverage.guidance.name == "particles"
+
+
 def test_the_cost_of_an_image_is_compared_with_that_of_the_same_draw(methods) -> None:
     runs = [
         *({"method": "none", "seed": seed, "images_per_second": rate} for seed, rate in (("0", "10"), ("1", "5"))),
