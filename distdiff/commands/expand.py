@@ -25,6 +25,7 @@ from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.energies import energy_table
 from distdiff.store.tables import read_table
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
+from distdiff.tuning.tuner import RECORD, Tuner
 
 
 def expand(config: DictConfig, run_dir: Path) -> Path:
@@ -38,7 +39,13 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     data = few_shot_training_set(config, splits.train, config.seed)
     leaks = tell_leaks(replace(splits, train=data.parts[0]))
     say_enlarged_images(config, data.parts[0])
+    tuning = None
+    if config.expansion.tune:
+        config, tuning = Tuner(config, data, cache).chosen()
+        if world().leads:
+            (run_dir / RECORD).write_text(json.dumps(tuning, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     job = Assembly(config, cache).job(data, config.seed)
+    job.notes = {} if tuning is None else {"tuning": tuning}
     job.claim()
     job.continue_run(run_dir)
     with tracked(config, run_dir, run_name(config), run_columns(config)) as logger:

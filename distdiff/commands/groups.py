@@ -25,6 +25,7 @@ from distdiff.selection.config import SELECTION
 from distdiff.store.config import EXPORT, check_condition
 from distdiff.study.config import STUDY
 from distdiff.tracking.config import DASHBOARD, LOGGER
+from distdiff.tuning.config import TUNE
 
 
 def check_dataset(config: DictConfig) -> None:
@@ -45,6 +46,7 @@ GROUPS = (
         METHOD,
         SELECTION,
         EXPANSION,
+        TUNE,
     ),
     *(CLASSIFIER, AUGMENTATION, OPTIMIZER, TRAIN, CALLBACKS, METRIC, MEASURE, STUDY),
     *(DESCRIBE, PREVIEW, BENCHMARK, PRETRAIN, EXPORT, TRAINER, LOGGER, DASHBOARD),

@@ -105,7 +105,7 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
             group.check(config)
     unread += _ignored(config, job)
     for group in job.command.groups.values():
-        if group.variants is not None and (found := group.variants(config)):
+        if group.variants is not None and (found := group.variants(config, job)):
             config[OPTIONS][ROWS] = {name: _variant(job, group, name, overrides) for name, overrides in found.items()}
     OmegaConf.set_struct(config, True)
     return config, unread

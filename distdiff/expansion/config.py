@@ -21,6 +21,7 @@ OF_ENERGY = ("guidance", "energy", "encoder", "prototype")  # groups that only s
 @dataclass
 class ExpansionKeys:
     factor: int = key(at_least=1, at_most=10**6)
+    tune: bool = False  # expand.py alone: chooses row, strength and ρ by accuracy on real images (the `tune` keys)
     balance: bool = False  # small classes get more copies, so that all classes have equally many images in total
     sources: str = key("all", choices=("all", "hard"))  # hard: copies are made only of the images the guide learnt last
     # The fraction of each class's images that counts as hard; TADA (Nguyen et al., 2025) has 30 to 40 %.
@@ -49,6 +50,10 @@ def check(config: DictConfig) -> None:
     Also refuses `expansion.sources=hard` unless the guide is trained in this run.
     """
     keys = config.expansion
+    if keys.tune and config.command != "expand":
+        raise UserError(
+            "expansion.tune=true is not allowed here: it is for experiments/expand.py; a study compares its rows"
+        )
     check_strengths(keys.strength)
     if keys.quality is not None and keys.image_format == "png":
         raise UserError(

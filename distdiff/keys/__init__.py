@@ -74,7 +74,7 @@ class Group:
       Overrides of these keys and groups are refused, except overrides of keys in `taken_everywhere`.
     - `refers_to(config, options_of)` gives further options that the job needs, as (group, option). These are put into
       `config.options`. `options_of(group)` lists the options of a group.
-    - `variants(config)` gives further configurations of the job, as a mapping from names to overrides. For each
+    - `variants(config, job)` gives further configurations of the job, as a mapping from names to overrides. For each
       name, the configuration with its overrides, but without this group, is put into `config.options.rows.<name>`.
     - `general_options`: the options that are not for one particular dataset. If a key is given to an option that does
       not read it, these options are suggested first.
@@ -96,7 +96,7 @@ class Group:
     warn: Callable[[DictConfig], Iterable[str]] | None = None
     unread: Callable[[DictConfig], Mapping[str, str]] | None = None
     refers_to: Callable[[DictConfig, Callable[[str], list[str]]], Iterable[tuple[str, str]]] | None = None
-    variants: Callable[[DictConfig], Mapping[str, list[str]]] | None = None
+    variants: Callable[[DictConfig, Any], Mapping[str, list[str]]] | None = None  # of a `config.composing.Job`
     general_options: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     hub_ids: tuple[str, ...] = ()

@@ -157,7 +157,7 @@ def unread(config: DictConfig) -> dict[str, str]:
     return found
 
 
-def variants(config: DictConfig) -> Mapping[str, list[str]]:
+def variants(config: DictConfig, _: object = None) -> Mapping[str, list[str]]:
     """The overrides of each row in `study.rows`.
 
     Raises `UserError` for a row that is not a list of overrides, or that changes a group which all rows share.

@@ -1,0 +1,165 @@
+"""`expansion.tune=true`: chooses guidance, selection, strength and ρ by the accuracy on real images that were set aside."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.caching.fingerprint import fingerprint
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import ClassifierTrainer, TrainingSet, training_set
+from distdiff.config.command import OPTIONS, ROWS
+from distdiff.console.progress import console
+from distdiff.data.images import LabelledImages
+from distdiff.data.readable import readable
+from distdiff.data.splits.folds import take_fold
+from distdiff.encoders.guide import guide_recipe
+from distdiff.errors import UserError
+from distdiff.expansion.assembly import Assembly
+from distdiff.expansion.generators import Generators
+from distdiff.expansion.naming import row_name
+from distdiff.ranks.world import world
+from distdiff.selection.config import ALL
+from distdiff.store.options import StorageOptions
+from distdiff.store.reading import read_expanded
+from distdiff.study.methods import UNGUIDED
+from distdiff.study.seeds import training_seed
+from distdiff.tuning.choosing import Choice, Unit, as_record, choose, num_evaluations
+from distdiff.wording import counted
+
+REVISION = 1  # increase when a change in this module changes accuracies
+STAGE, IMAGES, ACCURACY = "tuned", "tuning", "accuracy.json"
+RECORD = "tuning.json"
+
+
+class Tuner:
+    """Compares the candidates in `config.options.rows` by cross-validation on the real images `data`.
+
+    A unit is a fold in a repeat, each of which draws other folds. For a unit, a candidate expands the images outside the fold,
+    a classifier is trained on these and the new ones, and its accuracy in the fold counts. Accuracies are kept in the
+    cache; the images are removed. Raises `UserError` if a class has a single image.
+    """
+
+    def __init__(self, config: DictConfig, data: TrainingSet, cache: StageCache) -> None:
+        self.config, self.data, self.cache = config, data, cache
+        self.candidates: dict[str, DictConfig] = dict(config[OPTIONS][ROWS].items())
+        self.labels = {name: label_of(candidate, config) for name, candidate in self.candidates.items()}
+        generators = Generators()
+        self.assemblies = {name: Assembly(each, cache, generators) for name, each in self.candidates.items()}
+        self.trainer = ClassifierTrainer(guide_recipe(config.tune.recipe, config[OPTIONS]), config.trainer, cache)
+        counts = np.bincount(data.parts[0].labels, minlength=len(data.parts[0].class_names))
+        if (smallest := int(counts.min())) < 2:
+            name = data.parts[0].class_names[int(counts.argmin())]
+            raise UserError(
+                f"expansion.tune=true is not allowed: class {name} has {counted(smallest, 'image')}, and each class needs "
+                "two, one to expand and one to test on"
+            )
+        self.num_folds = min(config.tune.folds, smallest)
+        self._parted: dict[Unit, tuple[TrainingSet, LabelledImages]] = {}
+        self._count = 0
+
+    def chosen(self) -> tuple[DictConfig, dict[str, Any]]:
+        """The configuration of the chosen candidate, and a record of the choice, which is printed too."""
+        keys = self.config.tune
+        rounds = [[(repeat, fold) for fold in range(self.num_folds)] for repeat in range(keys.repeats)]
+        number = num_evaluations(len(self.candidates), [len(units) for units in rounds], keys.keep)
+        console.print(
+            f"tuning: {counted(len(self.candidates), 'candidate')}, {self.num_folds} folds, {counted(keys.repeats, 'round')}: "
+            f"about {counted(number, 'training')} of {keys.recipe.steps:,} steps, each after an expansion"
+        )
+        choice = choose(list(self.candidates), self._unguided(), rounds, keys.keep, self._accuracy)
+        record = as_record(choice, self.labels)
+        _say(choice, record)
+        chosen = self.candidates[choice.chosen].copy()
+        OmegaConf.set_struct(chosen, False)
+        for name in ("split", "total_split", "output_dir"):  # those of the job, which candidates do not have
+            chosen.expansion[name] = self.config.expansion[name]
+        return chosen, record
+
+    def _unguided(self) -> list[str]:
+        """The candidates with which the others are compared: unguided and, unless a selection was typed, without selection."""
+        unguided = {name: each for name, each in self.candidates.items() if each.guidance.name == UNGUIDED}
+        plain = [name for name, each in unguided.items() if each.selection.name == ALL]
+        return plain or list(unguided)
+
+    def _accuracy(self, name: str, unit: Unit) -> float:
+        """What a classifier that learnt from a candidate's images reaches in a unit's fold."""
+        self._count += 1
+        rest, fold = self._parts(unit)
+        repeat, config = unit[0], self.candidates[name]
+        seed = training_seed(self.config.seed, repeat)
+        ingredients = {
+            "revision": REVISION,
+            "expansion": self.assemblies[name].ingredients(rest, self.config.seed),
+            "factor": config.expansion.factor,
+            "encoding": asdict(StorageOptions.of(config).encoding),
+            "training": self.trainer.ingredients(rest, seed),
+            "fold": fold.identity,
+            "ranks": world().size,
+        }
+        title = f"tune {self._count}: {self.labels[name]}, fold {unit[1] + 1}"
+
+        def build(folder: Path | None) -> None:
+            accuracy = self._measured(
+                name, rest, fold, seed, self.cache.root / IMAGES / fingerprint(ingredients), title
+            )
+            if folder is not None:
+                (folder / ACCURACY).write_text(json.dumps(accuracy), encoding="utf-8")
+
+        folder = self.cache.get_together(STAGE, ingredients, build)
+        return world().once(lambda: json.loads((folder / ACCURACY).read_text(encoding="utf-8")))
+
+    def _measured(
+        self, name: str, rest: TrainingSet, fold: LabelledImages, seed: int, directory: Path, title: str
+    ) -> float:
+        """Expands `rest` into `directory`, which is removed in the end, trains on both, and tests on `fold`."""
+        config = self.candidates[name].copy()
+        OmegaConf.set_struct(config, False)
+        config.expansion.output_dir = str(directory)
+        job = Assembly(config, self.cache, self.assemblies[name].generators).job(rest, self.config.seed)
+        job.run(title)
+        images = read_expanded(job.path, rest.parts[0], job.contents)
+        classifier = self.trainer.train_together(rest.with_part(images, images.identity), seed, f"{title}: train")
+        accuracy = self.trainer.accuracy(classifier, fold, rest.fit)
+        world().once(lambda: shutil.rmtree(directory))
+        return accuracy
+
+    def _parts(self, unit: Unit) -> tuple[TrainingSet, LabelledImages]:
+        """The images outside a unit's fold, and those in it."""
+        if unit not in self._parted:
+            repeat, fold = unit
+            rest, held_out = take_fold(
+                self.data.parts[0], self.num_folds, fold, training_seed(self.config.seed, repeat)
+            )
+            self._parted[unit] = training_set(rest, self.data.fit), readable(held_out, "training")[0]
+        return self._parted[unit]
+
+
+def label_of(candidate: DictConfig, job: DictConfig) -> str:
+    """A candidate in words: its row, its strength, its ρ, and its scale if that is not the job's."""
+    words = [row_name(candidate), f"strength {candidate.expansion.strength}"]
+    if "rho" in candidate.guidance:
+        words.append(f"ρ {candidate.guidance.rho:g}")
+    if candidate.generator.cfg_scale != job.generator.cfg_scale:
+        words.append(f"scale {candidate.generator.cfg_scale:g}")
+    return ", ".join(words)
+
+
+def _say(choice: Choice, record: dict[str, Any]) -> None:
+    """Prints the candidates, and what is chosen and how sure that is."""
+    width = max(len(each["candidate"]) for each in record["candidates"])
+    console.print("tuning: mean accuracy in the folds")
+    for each in record["candidates"]:
+        console.print(f"  {each['candidate']:<{width}}  {each['accuracy']:.3f}  ({counted(each['units'], 'fold')})")
+    if choice.best_other is None:
+        console.print(f"chosen: {record['chosen']}")
+        return
+    error = "unknown" if record["standard_error"] is None else f"{record['standard_error']:.3f}"
+    console.print(
+        f"chosen: {record['chosen']}; {record['best_other']} minus {record['unguided']}: {choice.difference:+.3f}, standard "
+        f"error {error}"
+    )

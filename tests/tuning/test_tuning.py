@@ -1,0 +1,148 @@
+"""`expansion.tune=true`: which candidates there are, that they are judged on real images, and what is made of the choice."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import compose
+
+from distdiff.commands.expand import expand
+from distdiff.errors import UserError
+from distdiff.tuning.tuner import RECORD, Tuner
+
+SPACE = ["expansion.tune=true", "tune.strengths=[0.5,0.9]"]
+
+
+def candidates(*overrides: str) -> list[tuple]:
+    rows = compose("expand", [*SPACE, *overrides]).options.rows.values()
+    return [(row.guidance.name, row.selection.name, row.expansion.strength, row.guidance.get("rho")) for row in rows]
+
+
+def test_every_row_has_every_strength_and_guided_ones_every_rho() -> None:
+    assert candidates("tune.rhos=[1,3]") == [
+        *(("none", "all", 0.5, None), ("none", "all", 0.9, None)),
+        *(("direct", "all", 0.5, 1), ("direct", "all", 0.5, 3), ("direct", "all", 0.9, 1), ("direct", "all", 0.9, 3)),
+        *(("none", "coverage", 0.5, None), ("none", "coverage", 0.9, None)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        (
+            ["guidance=mpgd", "tune.rows=[none,direct]"],
+            [("none", "all", 0.5), ("none", "all", 0.9), ("mpgd", "all", 0.5), ("mpgd", "all", 0.9)],
+        ),
+        (["expansion.strength=0.6", "selection=energy"], [("none", "energy", 0.6), ("direct", "energy", 0.6)]),
+        (["guidance=none", "tune.rows=[none]"], [("none", "all", 0.5), ("none", "all", 0.9)]),
+    ],
+)
+def test_what_was_typed_is_not_searched(typed: list[str], found: list[tuple]) -> None:
+    assert [each[:3] for each in candidates(*typed)] == found
+
+
+def test_a_typed_strength_of_guidance_and_scale_are_those_of_all_candidates() -> None:
+    config = compose(
+        "expand", [*SPACE, "guidance.rho=2", "generator.cfg_scale=3", "tune.rhos=[1]", "tune.cfg_scales=[1,2]"]
+    )
+    rows = config.options.rows.values()
+    assert {row.guidance.rho for row in rows if row.guidance.name == "direct"} == {2}
+    assert {row.generator.cfg_scale for row in rows} == {3}
+    assert len(rows) == 6
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["tune.folds=3"], "tune.folds=3 is not allowed: expansion.tune=true"),
+        ([*SPACE, "tune.rows=[direct]"], "none, which is missing"),
+        ([*SPACE, "tune.rows=[none,dirct]"], "did you mean direct"),
+        ([*SPACE, "tune.rows=[none,none+cover]"], "did you mean coverage"),
+        ([*SPACE, "method=text2img"], "not allowed with method=text2img"),
+        (["expansion.tune=true", "tune.strengths=[]"], r"tune.strengths=\[\] is not allowed"),
+        (["expansion.tune=true", "tune.strengths=[2]"], "at most 1"),
+    ],
+)
+def test_mistakes_are_one_line(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        compose("expand", overrides)
+
+
+def test_only_expand_tunes() -> None:
+    with pytest.raises(UserError, match=r"expansion.tune=true is not allowed here: it is for experiments/expand.py"):
+        compose("run", ["expansion.tune=true"])
+
+
+def test_the_choice_is_made_on_images_that_candidates_did_not_see_and_expands_like_typed_keys(
+    small_run: list[str], tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """Whole, with three folds; the second time nothing is made, and the chosen keys give the same directory."""
+    seen = []
+
+    class Watched(Tuner):
+        def _measured(self, name, rest, fold, *more):
+            seen.append((name, {*rest.parts[0].keys}, {*fold.keys}))
+            return super()._measured(name, rest, fold, *more)
+
+    monkeypatch.setattr("distdiff.commands.expand.Tuner", Watched)
+    tuned = [*small_run, "dataset.per_class=3", "tune.rows=[none,direct]", "tune.recipe.steps=3", "tune.repeats=1"]
+    config = compose("expand", [*SPACE, *tuned])
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    made = expand(config, tmp_path / "first")
+    assert len(seen) == 4 * 3  # candidates and folds
+    for _, rest, fold in seen:
+        assert len(rest) == 20
+        assert len(fold) == 10
+        assert not rest & fold
+    assert len({frozenset(fold) for _, _, fold in seen}) == 3
+    record = json.loads((tmp_path / "first" / RECORD).read_text())
+    accuracies = {each["candidate"]: each["accuracy"] for each in record["candidates"]}
+    assert accuracies.keys() == {
+        f"{row}, strength {s}{rho}" for row, rho in (("none", ""), ("direct", ", ρ 0.3")) for s in (0.5, 0.9)
+    }
+    assert all(0 <= value <= 1 for value in accuracies.values())
+    assert json.loads((made / "manifest.json").read_text())["tuning"] == record
+    assert f"chosen: {record['chosen']}" in " ".join(capsys.readouterr().out.split())
+    assert not list((tmp_path / "outputs/cache/tuning").iterdir())  # images of candidates are gone
+    chosen = next(name for name, label in Tuner(config, *_parts(config)).labels.items() if label == record["chosen"])
+    row = config.options.rows[chosen]
+    given = [f"guidance={row.guidance.name}", f"expansion.strength={row.expansion.strength}"]
+    assert expand(config, tmp_path / "second") == made
+    assert len(seen) == 12
+    assert expand(compose("expand", [*small_run, "dataset.per_class=3", *given]), tmp_path / "second") == made
+
+
+def _parts(config):
+    from distdiff.caching.stages import StageCache
+    from distdiff.classification.training import few_shot_training_set
+    from distdiff.data.datasets import load_dataset
+
+    data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+    return data, StageCache(config.paths.cache_dir)
+
+
+def test_a_class_with_a_single_image_cannot_be_tested_on(small_run: list[str]) -> None:
+    config = compose("expand", [*SPACE, *small_run, "dataset.per_class=1", "tune.rows=[none]"])
+    with pytest.raises(UserError, match=r"class 0 has 1 image, and each class needs two"):
+        Tuner(config, *_parts(config))
+
+
+def test_a_better_candidate_is_expanded_although_it_is_not_the_jobs_own(
+    small_run: list[str], tmp_path: Path, monkeypatch
+) -> None:
+    """The folds are few, so their accuracies are given: `direct` at 0.9 is the best in all of them."""
+    rng = np.random.default_rng(0)
+
+    def measured(self: Tuner, name: str, *_: object) -> float:
+        row = self.candidates[name]
+        return 0.5 + 0.2 * (row.guidance.name == "direct" and row.expansion.strength == 0.9) + 0.01 * rng.random()
+
+    monkeypatch.setattr(Tuner, "_measured", measured)
+    config = compose("expand", [*SPACE, *small_run, "tune.rows=[none,direct]"])
+    made = expand(config, tmp_path)
+    assert made.name.startswith("digits-direct-")
+    record = json.loads((made / "manifest.json").read_text())["tuning"]
+    assert record["chosen"] == "direct, strength 0.9, ρ 0.3"
+    assert record["difference"] == pytest.approx(0.2, abs=0.01)
