@@ -182,7 +182,7 @@ classifier.name classifier.input_size augmentation.name
 prototype.name prototype.num_groups prototype.max_groups prototype.linkage prototype.max_clustered prototype.class_level
 prototype.group_level
 expansion.factor expansion.balance expansion.sources expansion.hard_fraction expansion.strength expansion.batch_size
-expansion.output_dir expansion.format
+expansion.output_dir expansion.format expansion.tune
 expansion.image_format expansion.quality expansion.save_size expansion.shard_size expansion.split expansion.total_split
 expansion.max_failures
 optimizer.name
