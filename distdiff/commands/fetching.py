@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from distdiff.caching.stages import StageCache
+from distdiff.config.command import OPTIONS, ROWS
 from distdiff.console.quiet import quiet_libraries
 from distdiff.data.datasets import load_dataset
 
@@ -33,8 +34,18 @@ def fetch(config: DictConfig, run_dir: Path) -> None:
     quiet_libraries()
     _report(fetch_generator(config.generator))
     _report(encoder_source(config, StageCache(config.paths.cache_dir)).fetch())
-    if "selection" in config:
-        _report(build(config.selection).fetch())
+    for selection in selections_of(config):
+        _report(build(selection).fetch())
+
+
+def selections_of(config: DictConfig) -> list[DictConfig]:
+    """The selections of the job and of all its rows or candidates, without repetition."""
+    if "selection" not in config:
+        return []
+    options = config[OPTIONS]
+    rows = [row.selection for row in options.get(ROWS, {}).values()]
+    found = [config.selection, *options.get("selection", {}).values(), *rows]
+    return list({OmegaConf.to_yaml(each): each for each in found}.values())
 
 
 def size_of(folder: Path) -> int:

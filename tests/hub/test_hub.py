@@ -27,6 +27,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from distdiff.caching.stages import StageCache
 from distdiff.cli.job import Tasks, leads, run_job
+from distdiff.commands.fetching import selections_of
 from distdiff.commands.launch import FETCH
 from distdiff.console.quiet import quiet_libraries
 from distdiff.encoders.base import Encoder
@@ -244,3 +245,16 @@ def test_every_command_fetches_and_does_nothing_else(
     run_job(Tasks(run=f"nowhere:{command}", fetch=FETCH), config, tmp_path)
     assert capsys.readouterr().out == "ready  dataset digits  1,797 images\n"
     assert {path.name for path in tmp_path.iterdir()} <= {"log.txt", "config.yaml"}
+
+
+def test_what_rows_and_candidates_select_with_is_fetched_too() -> None:
+    def names(command: str, *overrides: str) -> list[str]:
+        return [each.name for each in selections_of(compose(command, list(overrides)))]
+
+    rows = "study.rows={few: [selection=energy], more: [selection=energy, selection.ratio=3]}"
+    assert names("run", "study.methods=[none,none+coverage]", rows) == ["all", "coverage", "energy", "energy"]
+    assert names("expand", "expansion.tune=true", "tune.strengths=[0.5]", "tune.rows=[none,none+energy]") == [
+        "all",
+        "energy",
+    ]
+    assert names("describe") == []
