@@ -34,7 +34,7 @@ from distdiff.classification.selecting import BestWeights
 from distdiff.classification.testing import Accuracies
 from distdiff.console.progress import StageProgress
 from distdiff.data.images import LabelledImages
-from distdiff.data.notes import say_once
+from distdiff.data.notes import note
 from distdiff.data.readable import checked, readable, say_unreadable
 from distdiff.data.splits.few_shot import classes_with_fewer, draw_few_shot
 from distdiff.errors import Stopped, UserError, first_line
@@ -81,8 +81,10 @@ def few_shot_training_set(config: DictConfig, pool: LabelledImages, seed: int) -
             break
     images = replace(images, unreadable=lost)
     world().once(lambda: say_unreadable(images, "training"))
-    if (short := classes_with_fewer(images, per_class)) is not None:
-        say_once(images.name, short)
+    if (
+        seed == config.seed and (short := classes_with_fewer(images, per_class)) is not None
+    ):  # the first seed of a study
+        note(images.name, short)
     return TrainingSet((images,), (identity,), config.dataset.fit)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from distdiff.cli.performing import perform
+from distdiff.cli.performing import perform, require_device
 from distdiff.console.record import recording
-from distdiff.ranks.arrangement import Node, Rank, arrangement, require_gpu
+from distdiff.ranks.arrangement import Node, Rank, arrangement
 from distdiff.ranks.launcher import run_ranks
 
 MEMBER = "distdiff.cli.member"
@@ -36,10 +36,10 @@ def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> float | N
     """
     place = _place(config)
     with nullcontext() if run_dir is None else recording(config, run_dir):
-        if not config.fetch_only:
-            require_gpu(config.trainer.accelerator)  # before libraries are imported, which takes half a minute
         if isinstance(place, Node):
             return run_ranks(place, MEMBER, tasks.run, config, run_dir)
+        if place is None and not config.fetch_only:
+            require_device(config.trainer.accelerator)
         return perform(tasks.fetch if config.fetch_only else tasks.run, config, run_dir, place)
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from distdiff.console.output import LOG, console
 from distdiff.console.quiet import quiet_libraries
 from distdiff.console.working import Working
-from distdiff.ranks.arrangement import Rank
+from distdiff.ranks.arrangement import ON_GPU, Rank, require_gpu
 
 LOADING = "loading torch, lightning and other libraries"
 PATIENCE = 10.0  # seconds of loading after which a console that is no terminal says so
@@ -36,6 +36,12 @@ def perform(task: str, config: DictConfig, run_dir: Path | None, place: Rank | N
         figure = _figure(_imported(task)(config, run_dir))
     world.part()
     return figure
+
+
+def require_device(accelerator: str) -> None:
+    """Raises `UserError` if there is no GPU although one is asked for, before other libraries than torch are imported."""
+    with _loading("torch") if accelerator in ON_GPU else nullcontext():
+        require_gpu(accelerator)
 
 
 def was_rank() -> bool:

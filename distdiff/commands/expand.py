@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
@@ -14,6 +15,7 @@ from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
 from distdiff.data.leaks import leak_counts, tell_leaks
 from distdiff.expansion.assembly import Assembly
+from distdiff.expansion.generators import Generators
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.naming import run_columns, run_name
 from distdiff.links import link
@@ -39,14 +41,15 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     data = few_shot_training_set(config, splits.train, config.seed)
     leaks = tell_leaks(replace(splits, train=data.parts[0]))
     say_enlarged_images(config, data.parts[0])
-    tuning = None
+    tuning, generators = None, Generators()
     if config.expansion.tune:
-        config, tuning = Tuner(config, data, cache).chosen()
+        config, tuning = Tuner(config, data, cache, generators).chosen()
         if world().leads:
             (run_dir / RECORD).write_text(json.dumps(tuning, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    job = Assembly(config, cache).job(data, config.seed)
-    job.notes = {} if tuning is None else {"tuning": tuning}
+    job = Assembly(config, cache, generators).job(data, config.seed)
     job.claim()
+    if tuning is not None:
+        world().once(lambda: ExpandedDirectory(job.path).note(tuning=tuning))
     job.continue_run(run_dir)
     with tracked(config, run_dir, run_name(config), run_columns(config)) as logger:
         is_found = world().once(job.is_done)
@@ -57,13 +60,18 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
             )
             return job.path
         if world().leads:
-            _conclude(config, job, leak_counts(leaks), run_dir, logger)
+            _conclude(config, job, leak_counts(leaks), tuning, run_dir, logger)
             show_expansion(logger, job.path, data.parts[0], data.fit, made=not is_found)
     return job.path
 
 
 def _conclude(
-    config: DictConfig, job: ExpansionJob, leaks: dict[str, int], run_dir: Path, logger: Logger | None
+    config: DictConfig,
+    job: ExpansionJob,
+    leaks: dict[str, int],
+    tuning: dict[str, Any] | None,
+    run_dir: Path,
+    logger: Logger | None,
 ) -> None:
     path = job.path
     rows = read_table(path / METADATA).to_pylist()
@@ -72,5 +80,6 @@ def _conclude(
     link(run_dir / "expanded", path, config.paths.output_dir)
     results = {"dataset": config.dataset.name, "method": job.name, "expanded": str(path)}
     results |= {"images": len(rows), "images_per_second": rate, "leaks": leaks} | energies
+    results |= {} if tuning is None else {"tuning": tuning}
     (run_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     console.print(f"expanded {path}  ({len(rows):,} images{f', {rate:.1f} images/s' if rate else ''})")

@@ -135,7 +135,8 @@ def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictCon
             if varied.typed_for(item.full_name) in own:
                 raise UserError(_explain_unread(item, config, varied))
     except UserError as error:
-        raise UserError(f"{group.name}.{ROWS}.{name}: {error}") from None
+        has_rows = OmegaConf.is_dict(job.config[group.name].get(ROWS))
+        raise UserError(f"{group.name}{f'.{ROWS}.' if has_rows else ': '}{name}: {error}") from None
     OmegaConf.set_struct(config, False)
     del config[group.name]
     return config

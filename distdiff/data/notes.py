@@ -6,7 +6,6 @@ Neither is an error, but the user is always told.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
 from distdiff.console.progress import console
 from distdiff.wording import printable
@@ -56,12 +55,6 @@ def note(name: str, message: str, files: Sequence[str] = (), about: str | None =
         _kept[-1].append(made)
     else:
         _print(made)
-
-
-@cache
-def say_once(name: str, message: str) -> None:
-    """Makes a note, unless this process has already made the same one, as for another data seed."""
-    note(name, message)
 
 
 def _print(made: Note) -> None:

@@ -56,7 +56,7 @@ class ExpansionJob:
     labels progress bars. `method` plans the images. `choose_sources()` returns the positions of the sources that get
     copies; if `choose_sources` is None, all sources get copies. `adopts`: whether to copy images that a neighbouring
     directory already has, if they were made in the same way. `callbacks` are further callbacks of the Lightning trainer
-    that makes the images. `notes` go into the manifest.
+    that makes the images.
     """
 
     name: str
@@ -70,7 +70,6 @@ class ExpansionJob:
     choose_sources: Callable[[], np.ndarray] | None = None
     adopts: bool = False
     callbacks: Sequence[Callback] = ()
-    notes: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = field(init=False)
     limit: FailureLimit = field(init=False)
 
@@ -224,9 +223,9 @@ class ExpansionJob:
         ExpandedDirectory(self.path).claim(self.ingredients, self.sources.class_names, options, declared, self._notes)
 
     def _notes(self) -> dict[str, Any]:
-        """What the manifest says beyond fingerprints: `notes`, and which files of adapters were taken."""
+        """What the manifest says about the models beyond their fingerprints: which files of adapters were taken."""
         adapters = adapter_files(self.config.generator) if "generator" in self.ingredients else []
-        return dict(self.notes) | ({"adapters": adapters} if adapters else {})
+        return {"adapters": adapters} if adapters else {}
 
     def _settled(self, rows: Mapping[str, Row]) -> set[str]:
         """The file names of images that need not be made, because they have a metadata row or failed before.

@@ -10,6 +10,7 @@ from distdiff.errors import UserError
 
 TASKS = "SLURM_STEP_NUM_TASKS"
 INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs that Lightning, too, takes for interactive shells
+ON_GPU = ("gpu", "cuda")  # Lightning's `gpu` is also the graphics processor of an Apple machine
 TORCHRUN, WORLD = "TORCHELASTIC_RUN_ID", "WORLD_SIZE"
 
 
@@ -93,11 +94,11 @@ def may_follow(environment: Mapping[str, str] = os.environ) -> bool:
 
 def require_gpu(accelerator: str) -> None:
     """Raises `UserError` if a GPU is asked for and there is none. Imports torch, but only if a GPU is asked for."""
-    if accelerator not in ("gpu", "cuda"):
+    if accelerator not in ON_GPU:
         return
     import torch
 
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() and not (accelerator == "gpu" and torch.backends.mps.is_available()):
         raise UserError(
             f"trainer.accelerator={accelerator} is not allowed: there is no GPU here; trainer=cpu runs on the processor"
         )

@@ -125,7 +125,8 @@ def _differences(results: StudyResults) -> Markup:
         named = ", ".join(f"{each.method} minus {each.baseline} {each.mean:+.3f}" for each in settled[:MOST_TOLD])
         words += f": {named}" + (" and more" if len(settled) > MOST_TOLD else "")
     if not any(comparison.simultaneous for comparison in shown):
-        words = "Means without intervals"
+        single = all(comparison.difference.count == 1 for comparison in shown)
+        words = f"Means without intervals, since {'there is a single data seed' if single else 'nothing varies'}"
     return inline(difference_figure(results), "Differences in accuracy, paired by data seed", f"{words}.")
 
 

@@ -213,7 +213,7 @@ def comparison_rows(results: StudyResults) -> list[list[str]]:
             p_value(comparison.holm),
         ]
         for comparison in results.comparisons.values()
-        if comparison.bootstrap is not None
+        if comparison.difference.count > 1
     ]
     return [titles, *rows] if rows else []
 

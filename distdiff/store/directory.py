@@ -68,12 +68,7 @@ class ExpandedDirectory:
         dataset.
         """
         if self.manifest() is None:
-            if self.path.is_dir() and any(
-                entry.name not in BEGUN and not entry.name.startswith(LOCK) for entry in self.path.iterdir()
-            ):
-                raise UserError(
-                    f"{self.key}={self.path} is not allowed: it holds other files; give an empty or a new directory"
-                )
+            self.refuse_other_files()
             self.path.mkdir(parents=True, exist_ok=True)
             with self.locked():
                 if self.manifest() is None:  # another split may have written the manifest meanwhile
@@ -90,6 +85,21 @@ class ExpandedDirectory:
                 f"{self.key}={self.path} is not allowed: it was made with another configuration ({changed}); "
                 "give another directory, or use that configuration"
             )
+
+    def refuse_other_files(self) -> None:
+        """Raises `UserError` if the directory holds files but is no expanded dataset."""
+        if self.manifest() is not None or not self.path.is_dir():
+            return
+        if any(entry.name not in BEGUN and not entry.name.startswith(LOCK) for entry in self.path.iterdir()):
+            raise UserError(
+                f"{self.key}={self.path} is not allowed: it holds other files; give an empty or a new directory"
+            )
+
+    @on_disk
+    def note(self, **notes: Any) -> None:
+        """Adds `notes`, which identify nothing, to the manifest, in the place of earlier ones of the same names."""
+        with self.locked():
+            self._write_manifest(self.manifest() | notes)
 
     def check_names(self, contents: Contents) -> None:
         """Raises `UserError` if the file system does not tell apart the names of two of the images.

@@ -91,7 +91,7 @@ def _steps(row: MethodResult) -> str:
 def finding(subject: str, comparison: Comparison, baseline: str, words: str, num_differences: int) -> str:
     """One finding as a sentence. `words` are the study's `design`."""
     mean = f"{comparison.mean:+.3f}"
-    if comparison.simultaneous is None and comparison.bootstrap is not None:
+    if comparison.difference.lacks_spread:
         return f"{subject}: {mean} accuracy against {baseline} in each of {words}. Without spread there is no interval."
     if comparison.simultaneous is None:
         return f"{subject}: {mean} accuracy against {baseline}, from {words}, so nothing is settled."

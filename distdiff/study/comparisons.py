@@ -9,7 +9,7 @@ import numpy as np
 from distdiff.study.bootstrap import bootstrap_means, percentile_interval
 from distdiff.study.methods import BASELINES, at_factor
 from distdiff.study.runs import MethodResult
-from distdiff.study.statistics import Interval, PairedDifference, holm, paired_difference, simultaneous
+from distdiff.study.statistics import ROUNDING, Interval, PairedDifference, holm, paired_difference, simultaneous
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Comparison:
 
     `difference` has an interval that holds with 95 % by itself. `simultaneous` and `bootstrap` hold with 95 % together
     with those of all other comparisons of the study: a Student t interval, and one of the hierarchical bootstrap.
-    `holm` is Holm's adjusted p-value of the t test. Apart from the mean, all are None for a single data seed; what rests on
-    the t distribution is None too if all data seeds have the same difference.
+    `holm` is Holm's adjusted p-value of the t test. Apart from the mean, all are None for a single data seed, and
+    what has no spread is None too.
     """
 
     method: str
@@ -41,7 +41,8 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         intervals = {"simultaneous": self.simultaneous, "bootstrap": self.bootstrap}
         found = {name: None if value is None else asdict(value) for name, value in intervals.items()}
-        return asdict(self.difference) | found | {"holm_p_value": self.holm}
+        plain = {name: getattr(self.difference, name) for name in ("mean", "low", "high", "p_value")}
+        return plain | found | {"holm_p_value": self.holm}
 
 
 def best_baseline(rows: Sequence[MethodResult]) -> str | None:
@@ -88,11 +89,15 @@ def compare(rows: Sequence[MethodResult], wanted: Sequence[tuple[str, str]]) -> 
             *pair,
             plain[pair],
             paired_difference(*(accuracies[name] for name in pair), confidence).interval,
-            percentile_interval(resampled[pair[0]] - resampled[pair[1]], confidence),
+            _with_width(percentile_interval(resampled[pair[0]] - resampled[pair[1]], confidence)),
             p_value,
         )
         for pair, p_value in zip(wanted, adjusted, strict=True)
     }
+
+
+def _with_width(interval: Interval) -> Interval | None:
+    return interval if interval.high - interval.low > ROUNDING else None
 
 
 def _correct(rows: Sequence[MethodResult]) -> np.ndarray:

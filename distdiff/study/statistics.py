@@ -28,14 +28,20 @@ class PairedDifference:
     """The mean of the seed-by-seed differences and its Student t interval.
 
     `p_value` is that of the two-sided t test that the mean is zero. It is None, as the bounds are, for a single seed, and
-    if all seeds have the same difference other than zero: few accuracies on few images may agree by chance, and a t test
-    would then be certain.
+    if all `count` seeds have the same difference: accuracies on few images may agree by chance, and a t test would then be
+    certain.
     """
 
     mean: float
     low: float | None
     high: float | None
     p_value: float | None = None
+    count: int = 1
+
+    @property
+    def lacks_spread(self) -> bool:
+        """Whether several seeds have the same difference, so that there is no interval."""
+        return self.count > 1 and self.low is None
 
     @property
     def interval(self) -> Interval | None:
@@ -60,10 +66,11 @@ def paired_difference(
     if count < 2:
         return PairedDifference(mean, None, None)
     if np.ptp(differences) < ROUNDING:
-        return PairedDifference(0.0, 0.0, 0.0, 1.0) if abs(mean) < ROUNDING else PairedDifference(mean, None, None)
+        return PairedDifference(mean, None, None, count=count)
     error = float(differences.std(ddof=1)) / math.sqrt(count)
     interval = _t_interval(mean, error, count - 1, confidence)
-    return PairedDifference(mean, interval.low, interval.high, float(2 * stats.t.sf(abs(mean) / error, count - 1)))
+    p_value = float(2 * stats.t.sf(abs(mean) / error, count - 1))
+    return PairedDifference(mean, interval.low, interval.high, p_value, count)
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:

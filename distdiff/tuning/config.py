@@ -1,6 +1,6 @@
 """The `tune` keys, and the candidates that `expansion.tune=true` compares (no heavy imports)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -8,18 +8,20 @@ from typing import Any
 from omegaconf import DictConfig
 
 from distdiff.config.arguments import parse
+from distdiff.config.command import OPTIONS
 from distdiff.config.composing import Job
 from distdiff.encoders.config import GuideKeys
 from distdiff.errors import UserError
 from distdiff.expansion.naming import PLUS, row_name
-from distdiff.keys import Group, key
+from distdiff.keys import TARGET, Group, key
+from distdiff.keys.signatures import signature_of
 from distdiff.keys.suggesting import one_of
 from distdiff.methods.config import IMG2IMG
 from distdiff.selection.config import ALL
 from distdiff.study.methods import UNGUIDED
 
-# What a candidate must not take from the job: it makes all of its images, in a directory of its own.
-WHOLE = ("expansion.tune=false", "expansion.split=null", "expansion.total_split=1", "expansion.output_dir=null")
+# What a candidate does not take from the job's `expansion` keys: it makes all of its images, in a directory of its own.
+OWN = {"tune": False, "split": None, "total_split": 1, "output_dir": None, "format": "imagefolder"}
 
 
 @dataclass
@@ -52,6 +54,24 @@ def unread(config: DictConfig) -> dict[str, str]:
     return {} if config.expansion.tune else {"tune": "expansion.tune=true, which reads the tune keys, is not given"}
 
 
+def refers_to(config: DictConfig, options_of: Callable[[str], list[str]]) -> Iterator[tuple[str, str]]:
+    """Yields (group, option) for the guidance and the selection of each row that the job's keys do not choose.
+
+    Raises `UserError` for an unknown row, and if `none` is missing.
+    """
+    if not config.expansion.tune:
+        return
+    names = list(config.tune.rows)
+    if UNGUIDED not in names:
+        raise UserError(f"tune.rows={names} is not allowed: the others are compared with {UNGUIDED}, which is missing")
+    for name in names:
+        for group, option in _options(name).items():
+            if option not in (known := options_of(group)):
+                raise UserError(f"tune.rows={name} is not allowed: {one_of(option, known)}")
+            if config[group].name != option:
+                yield group, option
+
+
 def variants(config: DictConfig, job: Job) -> Mapping[str, list[str]]:
     """The overrides of each candidate: every row at every strength, with every ρ if it is guided.
 
@@ -61,35 +81,49 @@ def variants(config: DictConfig, job: Job) -> Mapping[str, list[str]]:
     if not config.expansion.tune:
         return {}
     keys, found = config.tune, {}
-    for guidance, selection in _rows(config, job):
-        chosen = [f"guidance={guidance}", f"selection={selection}"]
-        searched = [
-            _values(job, "expansion.strength", keys.strengths),
-            _values(job, "generator.cfg_scale", keys.cfg_scales),
-        ]
-        if guidance != UNGUIDED:
-            searched.append(_values(job, "guidance.rho", keys.rhos))
-        for values in product(*searched):
-            found[f"{len(found):03}"] = [*chosen, *filter(None, values), *WHOLE]
+    own = [f"expansion.{name}={'null' if value is None else value}" for name, value in OWN.items()]
+    for scale in _values(
+        job, "generator.cfg_scale", keys.cfg_scales
+    ):  # the outermost: each scale loads the generator again
+        for row in _rows(config, job):
+            chosen = [f"{group}={option}" for group, option in row.items()]
+            rhos = [None] if row["guidance"] == UNGUIDED else _values(job, "guidance.rho", keys.rhos)
+            for strength, rho in product(_values(job, "expansion.strength", keys.strengths), rhos):
+                searched = [*chosen, *(each for each in (strength, rho, scale) if each is not None)]
+                found[f"candidate {' '.join(searched)}"] = [*searched, *_typed_for(config, job, row), *own]
     return found
 
 
-def _rows(config: DictConfig, job: Job) -> Iterator[tuple[str, str]]:
+def _options(name: str) -> dict[str, str]:
+    """The guidance and the selection that a row names."""
+    guidance, _, selection = name.partition(PLUS)
+    return {"guidance": guidance, "selection": selection or ALL}
+
+
+def _typed_for(config: DictConfig, job: Job, row: Mapping[str, str]) -> Iterator[str]:
+    """The typed keys of a group that the row's option reads; those of the option that the job chooses apply by themselves."""
+    for group, option in row.items():
+        if config[group].name == option:
+            continue
+        known = signature_of(config[OPTIONS][group][option][TARGET]).keys
+        for typed in job.typed:
+            place = typed.lstrip("+").partition("=")[0]
+            if place.startswith(f"{group}.") and place.split(".")[1] in known:
+                yield typed
+
+
+def _rows(config: DictConfig, job: Job) -> list[dict[str, str]]:
     """The guidance and the selection of each row, without repetition."""
-    typed = {item.key_or_group for item in parse(job.typed)}
-    names = list(config.tune.rows)
-    if UNGUIDED not in names:
-        raise UserError(f"tune.rows={names} is not allowed: the others are compared with {UNGUIDED}, which is missing")
+    typed, names = {item.key_or_group for item in parse(job.typed)}, list(config.tune.rows)
     if "guidance" in typed:
-        names = [*(name for name in names if name.partition(PLUS)[0] == UNGUIDED), row_name(config)]
-    rows: dict[tuple[str, str], None] = {}
-    for name in names:
-        guidance, _, selection = name.partition(PLUS)
-        for group, option in (("guidance", guidance), ("selection", selection or ALL)):
-            if option not in (known := job.search.options(group)):
-                raise UserError(f"tune.rows={name} is not allowed: {one_of(option, known)}")
-        rows[guidance, config.selection.name if "selection" in typed else selection or ALL] = None
-    return iter(rows)
+        names = [*(name for name in names if _options(name)["guidance"] == UNGUIDED), row_name(config)]
+    rows: list[dict[str, str]] = []
+    for row in map(_options, names):
+        if "selection" in typed:
+            row["selection"] = config.selection.name
+        if row not in rows:
+            rows.append(row)
+    return rows
 
 
 def _values(job: Job, name: str, values: Any) -> list[str | None]:
@@ -99,4 +133,4 @@ def _values(job: Job, name: str, values: Any) -> list[str | None]:
     return [f"{name}={value}" for value in dict.fromkeys(values)]
 
 
-TUNE = Group("tune", TuneKeys, check=check, unread=unread, variants=variants)
+TUNE = Group("tune", TuneKeys, check=check, refers_to=refers_to, unread=unread, variants=variants)

@@ -24,11 +24,13 @@ from distdiff.expansion.generators import Generators
 from distdiff.expansion.naming import row_name
 from distdiff.ranks.world import world
 from distdiff.selection.config import ALL
+from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.options import StorageOptions
 from distdiff.store.reading import read_expanded
 from distdiff.study.methods import UNGUIDED
 from distdiff.study.seeds import training_seed
 from distdiff.tuning.choosing import Choice, Unit, as_record, choose, num_evaluations
+from distdiff.tuning.config import OWN
 from distdiff.wording import counted
 
 REVISION = 1  # increase when a change in this module changes accuracies
@@ -44,21 +46,15 @@ class Tuner:
     cache; the images are removed. Raises `UserError` if a class has a single image.
     """
 
-    def __init__(self, config: DictConfig, data: TrainingSet, cache: StageCache) -> None:
+    def __init__(self, config: DictConfig, data: TrainingSet, cache: StageCache, generators: Generators) -> None:
         self.config, self.data, self.cache = config, data, cache
+        if config.expansion.output_dir is not None:  # known to be refused before hours of search
+            world().once(ExpandedDirectory(Path(config.expansion.output_dir)).refuse_other_files)
+        self.num_folds = min(config.tune.folds, _smallest_class(data.parts[0]))
         self.candidates: dict[str, DictConfig] = dict(config[OPTIONS][ROWS].items())
         self.labels = {name: label_of(candidate, config) for name, candidate in self.candidates.items()}
-        generators = Generators()
         self.assemblies = {name: Assembly(each, cache, generators) for name, each in self.candidates.items()}
         self.trainer = ClassifierTrainer(guide_recipe(config.tune.recipe, config[OPTIONS]), config.trainer, cache)
-        counts = np.bincount(data.parts[0].labels, minlength=len(data.parts[0].class_names))
-        if (smallest := int(counts.min())) < 2:
-            name = data.parts[0].class_names[int(counts.argmin())]
-            raise UserError(
-                f"expansion.tune=true is not allowed: class {name} has {counted(smallest, 'image')}, and each class needs "
-                "two, one to expand and one to test on"
-            )
-        self.num_folds = min(config.tune.folds, smallest)
         self._parted: dict[Unit, tuple[TrainingSet, LabelledImages]] = {}
         self._count = 0
 
@@ -76,7 +72,7 @@ class Tuner:
         _say(choice, record)
         chosen = self.candidates[choice.chosen].copy()
         OmegaConf.set_struct(chosen, False)
-        for name in ("split", "total_split", "output_dir"):  # those of the job, which candidates do not have
+        for name in OWN.keys() - {"tune"}:
             chosen.expansion[name] = self.config.expansion[name]
         return chosen, record
 
@@ -99,34 +95,34 @@ class Tuner:
             "encoding": asdict(StorageOptions.of(config).encoding),
             "training": self.trainer.ingredients(rest, seed),
             "fold": fold.identity,
-            "ranks": world().size,
         }
         title = f"tune {self._count}: {self.labels[name]}, fold {unit[1] + 1}"
 
+        scratch = self.cache.root / IMAGES / fingerprint(ingredients)
+
         def build(folder: Path | None) -> None:
-            accuracy = self._measured(
-                name, rest, fold, seed, self.cache.root / IMAGES / fingerprint(ingredients), title
-            )
+            accuracy = self._measured(name, rest, fold, seed, scratch, title)
             if folder is not None:
                 (folder / ACCURACY).write_text(json.dumps(accuracy), encoding="utf-8")
 
         folder = self.cache.get_together(STAGE, ingredients, build)
+        world().once(lambda: shutil.rmtree(scratch, ignore_errors=True))
         return world().once(lambda: json.loads((folder / ACCURACY).read_text(encoding="utf-8")))
 
     def _measured(
         self, name: str, rest: TrainingSet, fold: LabelledImages, seed: int, directory: Path, title: str
     ) -> float:
-        """Expands `rest` into `directory`, which is removed in the end, trains on both, and tests on `fold`."""
+        """Expands `rest` into `directory`, trains on both, and tests on `fold`."""
         config = self.candidates[name].copy()
         OmegaConf.set_struct(config, False)
         config.expansion.output_dir = str(directory)
         job = Assembly(config, self.cache, self.assemblies[name].generators).job(rest, self.config.seed)
+        world().once(lambda: _remove_torn(job.path))
         job.run(title)
         images = read_expanded(job.path, rest.parts[0], job.contents)
-        classifier = self.trainer.train_together(rest.with_part(images, images.identity), seed, f"{title}: train")
-        accuracy = self.trainer.accuracy(classifier, fold, rest.fit)
-        world().once(lambda: shutil.rmtree(directory))
-        return accuracy
+        # As the guide, not on all ranks together: the choice, and so the images, must not depend on how many there are.
+        classifier = self.trainer.train(rest.with_part(images, images.identity), seed, f"{title}: train")
+        return self.trainer.accuracy(classifier, fold, rest.fit)
 
     def _parts(self, unit: Unit) -> tuple[TrainingSet, LabelledImages]:
         """The images outside a unit's fold, and those in it."""
@@ -137,6 +133,33 @@ class Tuner:
             )
             self._parted[unit] = training_set(rest, self.data.fit), readable(held_out, "training")[0]
         return self._parted[unit]
+
+
+def _smallest_class(images: LabelledImages) -> int:
+    """The number of sources of the smallest class: of images or, where images have groups that stay together, of groups.
+
+    Raises `UserError` if there is a single class, or if a class has fewer than two.
+    """
+    if len(images.class_names) < 2:
+        raise UserError(
+            f"expansion.tune=true is not allowed: dataset {images.name} has one class, and a classifier needs two; type the "
+            "settings"
+        )
+    first = np.arange(len(images)) if images.groups is None else np.unique(images.groups, return_index=True)[1]
+    counts = np.bincount(images.labels[first], minlength=len(images.class_names))
+    if (smallest := int(counts.min())) < 2:
+        number = counted(smallest, "image" if images.groups is None else "source")
+        raise UserError(
+            f"expansion.tune=true is not allowed: class {images.class_names[int(counts.argmin())]} has {number}, and each "
+            "class needs two, one to expand and one to test on"
+        )
+    return smallest
+
+
+def _remove_torn(directory: Path) -> None:
+    """Removes a directory of which a kill has left files but no manifest."""
+    if directory.is_dir() and ExpandedDirectory(directory).manifest() is None:
+        shutil.rmtree(directory)
 
 
 def label_of(candidate: DictConfig, job: DictConfig) -> str:
@@ -158,8 +181,13 @@ def _say(choice: Choice, record: dict[str, Any]) -> None:
     if choice.best_other is None:
         console.print(f"chosen: {record['chosen']}")
         return
+    where = (
+        "in the same folds that chose both, so that it is too high"
+        if choice.is_optimistic
+        else "in the last round alone"
+    )
     error = "unknown" if record["standard_error"] is None else f"{record['standard_error']:.3f}"
     console.print(
         f"chosen: {record['chosen']}; {record['best_other']} minus {record['unguided']}: {choice.difference:+.3f}, standard "
-        f"error {error}"
+        f"error {error}, {where}"
     )

@@ -45,7 +45,7 @@ def test_a_few_shot_draw_is_balanced_and_depends_on_the_seed_alone() -> None:
     assert set(draw_few_shot(pool, 3, 0).keys) > set(first.keys)  # a larger draw contains the smaller one
 
 
-def test_classes_with_fewer_images_than_are_to_be_drawn_are_said_once(capsys) -> None:
+def test_classes_with_fewer_images_than_are_to_be_drawn_are_said_once_in_a_study(capsys) -> None:
     pool = digits.load(**DIGITS).train  # 77 to 81 images a class
     counts = np.bincount(pool.labels)
     enough = compose("train", ["dataset.per_class=2"])

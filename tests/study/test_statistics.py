@@ -26,16 +26,12 @@ def test_the_paired_interval_and_its_p_value_are_those_of_scipy() -> None:
 def test_a_single_seed_and_equal_differences_have_no_division_by_zero() -> None:
     single = paired_difference([0.9], [0.8])
     assert (single.interval, single.p_value, single.settled) == (None, None, False)
-    assert paired_difference([0.5, 0.5], [0.5, 0.5]).p_value == 1
-    none = paired_difference([0.5, 0.5], [0.5, 0.5])
-    assert (none.mean, none.low, none.high, none.settled) == (0, 0, 0, False)
-    for first, second in (
-        ([0.75, 1.0], [0.5, 0.75]),
-        ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6]),
-    ):  # the second but for rounding
+    assert not single.lacks_spread
+    but_for_rounding = ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6])
+    for first, second in (([0.5, 0.5], [0.5, 0.5]), ([0.75, 1.0], [0.5, 0.75]), but_for_rounding):
         same = paired_difference(first, second)
         assert same.mean == pytest.approx(first[0] - second[0])
-        assert (same.interval, same.p_value, same.settled) == (None, None, False)
+        assert (same.interval, same.p_value, same.settled, same.lacks_spread) == (None, None, False, True)
     assert (mean_interval([0.5, 0.5]).low, mean_interval([0.5, 0.5]).high) == (0.5, 0.5)
     assert mean_interval([0.9]) is None
 

@@ -22,7 +22,7 @@ def test_each_round_leaves_the_best_and_the_best_unguided_candidate() -> None:
     choice = choose(list(LEVELS), UNGUIDED, ROUNDS, 0.4, accuracy)
     assert [sorted({name for name, unit in seen if unit[0] == repeat}) for repeat in range(3)] == [
         sorted(LEVELS),
-        ["none b", "y"],  # two of five are left, and the best unguided one is among them
+        ["none b", "y"],  # two of five go on, and the best unguided one is among them
         ["none b", "y"],
     ]
     assert len(seen) == len(set(seen)) == num_evaluations(len(LEVELS), [2, 2, 2], 0.4)
@@ -30,20 +30,29 @@ def test_each_round_leaves_the_best_and_the_best_unguided_candidate() -> None:
     assert choice.difference == pytest.approx(0.1)
     worse = {"none": 0.1, "x": 0.5, "y": 0.6, "z": 0.7}
     kept = choose(list(worse), ["none"], ROUNDS, 0.5, lambda name, unit: worse[name])
-    assert [len(kept.accuracies[name]) for name in worse] == [6, 2, 6, 6]  # beside the two that the round leaves
+    # The second round has the best unguided one beside the two that are left, and the last round it and the best of these.
+    assert [len(kept.accuracies[name]) for name in worse] == [6, 2, 4, 6]
+
+
+def test_the_last_round_alone_gives_the_difference_and_decides_nothing_before() -> None:
+    """In the first two rounds x seems far better than none; in the last it is not."""
+
+    def accuracy(name: str, unit: tuple[int, int]) -> float:
+        return 0.5 + (0.3 if name == "x" and unit[0] < 2 else 0.0) + (0.01 if name == "y" else 0.0)
+
+    choice = choose(["none", "x", "y"], ["none"], ROUNDS, 1.0, accuracy)
+    assert (choice.chosen, choice.best_other, choice.difference, choice.is_optimistic) == ("none", "x", 0.0, False)
+    assert choose(["none", "x", "y"], ["none"], ROUNDS[:1], 1.0, accuracy).is_optimistic
 
 
 @pytest.mark.parametrize(
     "gains", [(0.1, 0.1, -0.05, 0.1), (0.1, -0.1, 0.12, -0.1), (0, 0, 0, 0), (-0.1, -0.2, -0.1, 0.1)]
 )
 def test_another_candidate_is_chosen_only_if_it_is_better_by_more_than_the_standard_error(gains: tuple) -> None:
-    units = [[(0, 0), (0, 1)], [(1, 0), (1, 1)]]
-    order = [unit for of_round in units for unit in of_round]
-    values = {
-        "none": dict.fromkeys(order, 0.5),
-        "x": {unit: 0.5 + gain for unit, gain in zip(order, gains, strict=True)},
-    }
-    choice = choose(["none", "x"], ["none"], units, 1.0, lambda name, unit: values[name][unit])
+    order = [(1, fold) for fold in range(4)]
+    units = [[(0, 0), (0, 1)], order]
+    values = {"x": {unit: 0.5 + gain for unit, gain in zip(order, gains, strict=True)}, "none": {}}
+    choice = choose(["none", "x"], ["none"], units, 1.0, lambda name, unit: values[name].get(unit, 0.5))
     assert choice.error == pytest.approx(stats.sem(gains))
     assert choice.difference == pytest.approx(sum(gains) / 4)
     assert choice.chosen == ("x" if sum(gains) / 4 > max(stats.sem(gains), 1e-9) else "none")

@@ -1,6 +1,7 @@
 """`expansion.tune=true`: which candidates there are, that they are judged on real images, and what is made of the choice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,26 @@ def test_every_row_has_every_strength_and_guided_ones_every_rho() -> None:
 )
 def test_what_was_typed_is_not_searched(typed: list[str], found: list[tuple]) -> None:
     assert [each[:3] for each in candidates(*typed)] == found
+
+
+def test_typed_keys_of_an_option_that_only_some_candidates_have_are_theirs() -> None:
+    config = compose(
+        "expand", [*SPACE, "tune.rows=[none,transform,none+coverage]", "selection.ratio=3", "guidance.epsilon=0.1"]
+    )
+    rows = list(config.options.rows.values())
+    assert {row.selection.ratio for row in rows if row.selection.name == "coverage"} == {3}
+    assert {row.guidance.epsilon for row in rows if row.guidance.name == "transform"} == {0.1}
+    with pytest.raises(UserError, match=r"selection=all does not read selection.ratio"):
+        compose("expand", [*SPACE, "tune.rows=[none]", "selection.ratio=3"])
+
+
+def test_a_mistake_of_one_candidate_names_it() -> None:
+    """`tune.strengths` are defaults, so the message says at which of them the typed key is not allowed."""
+    message = (
+        r"^tune: candidate guidance=none selection=all expansion.strength=0.3: guidance.start_step=10 is not allowed"
+    )
+    with pytest.raises(UserError, match=message):
+        compose("expand", ["expansion.tune=true", "guidance.start_step=10"])
 
 
 def test_a_typed_strength_of_guidance_and_scale_are_those_of_all_candidates() -> None:
@@ -111,6 +132,7 @@ def test_the_choice_is_made_on_images_that_candidates_did_not_see_and_expands_li
     given = [f"guidance={row.guidance.name}", f"expansion.strength={row.expansion.strength}"]
     assert expand(config, tmp_path / "second") == made
     assert len(seen) == 12
+    assert json.loads((tmp_path / "second/results.json").read_text())["tuning"] == record
     assert expand(compose("expand", [*small_run, "dataset.per_class=3", *given]), tmp_path / "second") == made
 
 
@@ -118,9 +140,10 @@ def _parts(config):
     from distdiff.caching.stages import StageCache
     from distdiff.classification.training import few_shot_training_set
     from distdiff.data.datasets import load_dataset
+    from distdiff.expansion.generators import Generators
 
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
-    return data, StageCache(config.paths.cache_dir)
+    return data, StageCache(config.paths.cache_dir), Generators()
 
 
 def test_a_class_with_a_single_image_cannot_be_tested_on(small_run: list[str]) -> None:
@@ -146,3 +169,50 @@ def test_a_better_candidate_is_expanded_although_it_is_not_the_jobs_own(
     record = json.loads((made / "manifest.json").read_text())["tuning"]
     assert record["chosen"] == "direct, strength 0.9, ρ 0.3"
     assert record["difference"] == pytest.approx(0.2, abs=0.01)
+
+
+def test_the_choice_stands_in_the_manifest_of_a_directory_that_was_there(
+    small_run: list[str], tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(Tuner, "_measured", lambda *_: 0.5)
+    plain = expand(compose("expand", [*small_run, "guidance=none", "expansion.strength=0.5"]), tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in plain.glob("*/*.png")}
+    assert expand(compose("expand", [*SPACE, *small_run, "tune.rows=[none]"]), tmp_path) == plain
+    assert json.loads((plain / "manifest.json").read_text())["tuning"]["chosen"] == "none, strength 0.5"
+    assert {path: path.stat().st_mtime_ns for path in plain.glob("*/*.png")} == before
+
+
+def test_what_a_kill_has_left_does_not_stop_a_search(small_run: list[str], tmp_path: Path, monkeypatch) -> None:
+    """A candidate's directory that holds images without a manifest, and one of another format."""
+    given = [*SPACE, *small_run, "dataset.per_class=2", "tune.rows=[none]", "tune.recipe.steps=2", "tune.repeats=1"]
+    config = compose("expand", given)
+    monkeypatch.setattr("distdiff.tuning.tuner.shutil.rmtree", lambda *_, **__: None)  # killed before it is removed
+    Tuner(config, *_parts(config)).chosen()
+    monkeypatch.undo()
+    for number, folder in enumerate(sorted((tmp_path / "outputs/cache/tuning").iterdir())):
+        if number % 2:
+            (folder / "manifest.json").unlink()
+    for path in (tmp_path / "outputs/cache/tuned").glob("*/accuracy.json"):
+        path.unlink()
+        (path.parent / "ingredients.json").unlink()
+        path.parent.rmdir()
+    config = compose("expand", [*given, "expansion.format=webdataset"])
+    chosen, _ = Tuner(config, *_parts(config)).chosen()
+    assert chosen.expansion.format == "webdataset"
+    assert not list((tmp_path / "outputs/cache/tuning").iterdir())
+
+
+def test_a_directory_with_other_files_is_refused_before_the_search(small_run: list[str], tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/file").write_text("mine")
+    config = compose("expand", [*SPACE, *small_run, "tune.rows=[none]", f"expansion.output_dir={tmp_path}/taken"])
+    with pytest.raises(UserError, match="it holds other files"):
+        Tuner(config, *_parts(config))
+
+
+def test_one_class_cannot_be_told_apart(small_run: list[str]) -> None:
+    config = compose("expand", [*SPACE, *small_run, "tune.rows=[none]"])
+    data, *more = _parts(config)
+    alone = replace(data, parts=(replace(data.parts[0], class_names=("0",)),))
+    with pytest.raises(UserError, match="has one class, and a classifier needs two"):
+        Tuner(config, alone, *more)

@@ -244,6 +244,8 @@ def _left_out(sweep: Sweep, choice: Choice) -> list[str]:
 
 def _points(gain: Gain) -> str:
     """A difference with its interval."""
+    if gain.difference.lacks_spread:
+        return f"{gain.difference.mean:+.3f} in every data seed, and without spread there is no interval"
     return f"{gain.difference.mean:+.3f} {ends(gain.difference.interval)}".strip()
 
 
