@@ -14,7 +14,7 @@ PACKAGE = Path(distdiff.__file__).parent
 # From the top down. Rooms of one floor may import each other, in one direction.
 FLOORS = (
     ("__init__", "__main__", "api", "commands"),
-    ("report", "preview", "benchmark"),
+    ("report", "preview", "benchmark", "tuning"),
     ("study",),
     ("expansion", "pretraining", "description"),
     ("methods", "selection"),

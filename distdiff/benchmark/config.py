@@ -59,7 +59,7 @@ def warn(config: DictConfig) -> Iterator[str]:
         yield f"selection={config.selection.name} is not measured: a benchmark measures how images are made"
 
 
-def variants(config: DictConfig) -> Mapping[str, list[str]]:
+def variants(config: DictConfig, _: object = None) -> Mapping[str, list[str]]:
     """The overrides of each row.
 
     Raises `UserError` for a row that is not a list of overrides, and for an override of a group that all rows share.

@@ -1,7 +1,7 @@
 """The `tune` keys, and the candidates that `expansion.tune=true` compares (no heavy imports)."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any
 
@@ -51,7 +51,8 @@ def check(config: DictConfig) -> None:
 
 
 def unread(config: DictConfig) -> dict[str, str]:
-    return {} if config.expansion.tune else {"tune": "expansion.tune=true, which reads the tune keys, is not given"}
+    names = () if config.expansion.tune else [item.name for item in fields(TuneKeys)]
+    return {f"tune.{name}": "expansion.tune=true, which reads the tune keys, is not given" for name in names}
 
 
 def refers_to(config: DictConfig, options_of: Callable[[str], list[str]]) -> Iterator[tuple[str, str]]:
