@@ -59,7 +59,7 @@ def records(folder: Path) -> list[Record]:
         found = list(_records(path.read_bytes()))
         if time.monotonic() > deadline or any(record.HasField("exit") for record in found):
             return found
-        time.sleep(0.05)
+        time.sleep(0.05)  # the service gives no sign when it has written
 
 
 def _records(data: bytes) -> Iterator[Record]:

@@ -83,9 +83,8 @@ def variants(config: DictConfig, job: Job) -> Mapping[str, list[str]]:
         return {}
     keys, found = config.tune, {}
     own = [f"expansion.{name}={'null' if value is None else value}" for name, value in OWN.items()]
-    for scale in _values(
-        job, "generator.cfg_scale", keys.cfg_scales
-    ):  # the outermost: each scale loads the generator again
+    # Scales are the outermost, because the generator is loaded again for each.
+    for scale in _values(job, "generator.cfg_scale", keys.cfg_scales):
         for row in _rows(config, job):
             chosen = [f"{group}={option}" for group, option in row.items()]
             rhos = [None] if row["guidance"] == UNGUIDED else _values(job, "guidance.rho", keys.rhos)

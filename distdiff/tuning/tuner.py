@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.caching.fingerprint import fingerprint
@@ -16,7 +15,7 @@ from distdiff.config.command import OPTIONS, ROWS
 from distdiff.console.progress import console
 from distdiff.data.images import LabelledImages
 from distdiff.data.readable import readable
-from distdiff.data.splits.folds import take_fold
+from distdiff.data.splits.folds import class_sizes, take_fold
 from distdiff.encoders.guide import guide_recipe
 from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
@@ -145,8 +144,7 @@ def _smallest_class(images: LabelledImages) -> int:
             f"expansion.tune=true is not allowed: dataset {images.name} has one class, and a classifier needs two; type the "
             "settings"
         )
-    first = np.arange(len(images)) if images.groups is None else np.unique(images.groups, return_index=True)[1]
-    counts = np.bincount(images.labels[first], minlength=len(images.class_names))
+    counts = class_sizes(images)
     if (smallest := int(counts.min())) < 2:
         number = counted(smallest, "image" if images.groups is None else "source")
         raise UserError(

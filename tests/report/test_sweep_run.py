@@ -156,9 +156,8 @@ def test_the_run_of_a_sweep_has_its_jobs_mode_and_is_offline_where_that_cannot_b
     files: dict[str, str], project: str, group: str, monkeypatch, tmp_path: Path, capsys
 ) -> None:
     place = with_ids(tmp_path / "multirun/2026", **files)
-    monkeypatch.setattr(
-        HydraConfig.instance(), "cfg", None
-    )  # a test before may have run a job, which then answers ${hydra:...}
+    # A test before may have run a job, which would then answer ${hydra:...}.
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_PROJECT", "of-variable")

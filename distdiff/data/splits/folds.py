@@ -35,12 +35,10 @@ def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> t
     class with a single image is in no fold, so that the images outside the fold have every class. Raises `UserError` if
     every class has fewer images than there are folds.
     """
-    groups = np.arange(len(images)) if images.groups is None else images.groups
-    _, first = np.unique(groups, return_index=True)
-    counts = np.bincount(images.labels[first], minlength=len(images.class_names))
+    counts = class_sizes(images)
     _check(images, counts, num_folds)
     parted = np.flatnonzero(counts[images.labels] > 1)
-    together = None if images.groups is None else groups[parted]
+    together = None if images.groups is None else images.groups[parted]
     kind = StratifiedKFold if together is None else StratifiedGroupKFold
     splitter = kind(num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -48,6 +46,13 @@ def take_fold(images: LabelledImages, num_folds: int, fold: int, seed: int) -> t
         folds = list(splitter.split(parted, images.labels[parted], together))
     chosen = parted[folds[fold][1]]
     return apart(images.select(np.setdiff1d(np.arange(len(images)), chosen)), images.select(chosen))
+
+
+def class_sizes(images: LabelledImages) -> np.ndarray:
+    """The number (Y,) of what folds divide of each class: its images or, where these have groups, its groups."""
+    groups = np.arange(len(images)) if images.groups is None else images.groups
+    _, first = np.unique(groups, return_index=True)
+    return np.bincount(images.labels[first], minlength=len(images.class_names))
 
 
 def _check(images: LabelledImages, counts: np.ndarray, num_folds: int) -> None:
