@@ -1,16 +1,19 @@
-"""Every method, guidance and selection on the digits, at equal counts; and the control that DistDiff's paper lacks.
+"""Every method, guidance and selection on the digits, at equal counts; the control that DistDiff's paper lacks; an ablation.
 
     python experiments/studies/methods.py methods
     python experiments/studies/methods.py control
     python experiments/studies/methods.py spread
+    python experiments/studies/methods.py ablation
     python experiments/studies/methods.py methods --seeds 4 --processes 1
 
 Ten draws of two training images a class, five copies of each, published or documented strengths, accuracies on validation
 images, since test images are for final figures. `control` has `transform` from its random start, without (ρ = 0) and with
 (ρ = 10) its gradient step, for several ε. `spread` follows what gained most in `methods`, guidance towards uncertain images and
-selection by coverage: with other strengths, with more candidates, and both together. All studies take their runs from
-`experiments/results/methods_digits.csv`, and the same command goes on after a stop. With all runs there, it writes a page, its
-figures and a grid of images beside the table.
+selection by coverage: with other strengths, with more candidates, and both together; and, since candidates cost as much as
+images, with as many unguided images as candidates. `ablation` takes the default guidance apart, at a strength that has an
+effect: prototypes, energy, ρ and the guided steps, with five training images a class and two copies of each.
+The first three take their runs from `experiments/results/methods_digits.csv`, the last from `methods_digits_ablation.csv`, and
+the same command goes on after a stop. With all runs there, it writes a page, its figures and a grid of images beside the table.
 `selection=clip` is not among the rows: it needs CLIP's weights.
 """
 
@@ -19,6 +22,7 @@ import csv
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
@@ -31,7 +35,6 @@ from distdiff.grids import captioned, grid
 from distdiff.study.statistics import paired_difference, simultaneous
 
 FIRST_SEED = 1000  # draws that no figure on test images has
-TABLE = "methods_digits.csv"
 UNGUIDED, SPLIT = "none", ["study.split=validation"]
 PROTOCOL = ["dataset.per_class=2", "expansion.factor=5", "study.tune_steps=[200,600]"]
 GUIDANCES = (
@@ -40,7 +43,7 @@ GUIDANCES = (
 )
 METHODS = ("real_guidance", "interpolation", "text2img", "mix")
 SELECTIONS = ("covariance", "coverage", "nearest_real", "energy", "consistency")
-ROWS = ["original", "randaugment", *GUIDANCES, *METHODS, *(f"none+{name}" for name in SELECTIONS)]
+ROWS = ("original", "randaugment", *GUIDANCES, *METHODS, *(f"none+{name}" for name in SELECTIONS))
 FURTHER = {"hard": ["guidance=none", "expansion.sources=hard"]}
 EPSILONS, RHOS = (0.05, 0.1, 0.2, 0.4, 0.8), (0, 10)
 CONTROL = {
@@ -58,11 +61,53 @@ SPREAD = {
     "feedback_0.1": ["guidance=feedback", "guidance.rho=0.1"],
     "feedback_loss": ["guidance=feedback", "guidance.criterion=loss"],
     "particles_coverage": ["guidance=particles", "selection=coverage"],
+    "none_10_copies": ["guidance=none", "expansion.factor=10"],
+    "none_20_copies": ["guidance=none", "expansion.factor=20"],
 }
+STRONG = ["guidance=direct", "guidance.rho=1"]
+ABLATION = {  # the first row, and then what is changed in it
+    "strong": STRONG,
+    "class_only": [*STRONG, "prototype=class_only"],
+    "group_only": [*STRONG, "prototype=group_only"],
+    **{f"{number}_groups": [*STRONG, f"prototype.num_groups={number}"] for number in (1, 2, 5)},
+    **{f"energy_{name}": [*STRONG, f"energy={name}"] for name in ("exemplar", "margin")},
+    **{f"rho_{rho}": ["guidance=direct", f"guidance.rho={rho}"] for rho in (0.3, 3)},
+    **{f"P_{period}": [*STRONG, f"guidance.period={period}"] for period in (1, 10)},
+    **{f"M_{start}": [*STRONG, f"guidance.start_step={start}"] for start in (6, 24)},
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study compares: rows by their names in `study.methods`, and `further` ones by their overrides.
+
+    `protocol` are the keys of all its rows, and `seeds` is the number of draws. Studies with one `stem` share a table.
+    """
+
+    title: str
+    rows: Sequence[str]
+    further: Mapping[str, Sequence[str]]
+    stem: str = "methods_digits"
+    protocol: Sequence[str] = tuple(PROTOCOL)
+    seeds: int = 10
+
+
 STUDIES = {
-    "methods": ("Digits, 2 images a class: all methods, guidances and selections", ROWS, FURTHER),
-    "control": ("Digits, 2 images a class: transform with and without its gradient step", [UNGUIDED], CONTROL),
-    "spread": ("Digits, 2 images a class: images that are spread out", [UNGUIDED, "feedback", "none+coverage"], SPREAD),
+    "methods": Study("Digits, 2 images a class: all methods, guidances and selections", ROWS, FURTHER),
+    "control": Study(
+        "Digits, 2 images a class: transform with and without its gradient step", [UNGUIDED], CONTROL, seeds=5
+    ),
+    "spread": Study(
+        "Digits, 2 images a class: images that are spread out", [UNGUIDED, "feedback", "none+coverage"], SPREAD
+    ),
+    "ablation": Study(
+        "Digits, 5 images a class: what each part of the guidance does",
+        [UNGUIDED],
+        ABLATION,
+        "methods_digits_ablation",
+        ("dataset.per_class=5", "expansion.factor=2", "train.steps=600", "measure.features=[judge,guide]"),
+        seeds=5,
+    ),
 }
 FIGURES = ("Accuracy of each row", "Differences in accuracy", "coloured by accuracy")  # of the report, by their titles
 COLUMNS = 8  # of the grid: images of different classes
@@ -71,7 +116,9 @@ COLUMNS = 8  # of the grid: images of different classes
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", choices=STUDIES)
-    parser.add_argument("--seeds", type=int, default=10, help="draws of the training images")
+    parser.add_argument(
+        "--seeds", type=int, help="draws of the training images; by default as many as in the committed page"
+    )
     parser.add_argument("--processes", type=int, default=2, help="draws at a time, with a thread each")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs/methods")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table and the page are")
@@ -79,25 +126,27 @@ def main() -> None:
     parser.add_argument("--keys", nargs="+", default=[], help="further overrides, to try the script")
     options = parser.parse_args()
     keys = [*keys_of(options.study, options.rows), *options.keys]
-    seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
+    chosen = STUDIES[options.study]
+    seeds = range(FIRST_SEED, FIRST_SEED + (options.seeds or chosen.seeds))
     options.results.mkdir(parents=True, exist_ok=True)
-    table = options.results.resolve() / TABLE
+    table = options.results.resolve() / f"{chosen.stem}.csv"
     said = study(keys, table, seeds, options.out.resolve(), options.study, options.processes)
     write_page(options.study, keys, said, options.results)
 
 
 def keys_of(name: str, only: Sequence[str] | None = None) -> list[str]:
     """The keys of a study; with the rows `only`, or all."""
-    _, rows, further = STUDIES[name]
-    rows = [row for row in rows if only is None or row in only]
-    further = {row: keys for row, keys in further.items() if only is None or row in only}
+    chosen = STUDIES[name]
+    rows = [row for row in chosen.rows if only is None or row in only]
+    further = {row: keys for row, keys in chosen.further.items() if only is None or row in only}
     written = ", ".join(f"{row}: [{', '.join(keys)}]" for row, keys in further.items())
     named = [f"study.methods=[{','.join(rows)}]", *([f"study.rows={{{written}}}"] if written else [])]
-    return [*PROTOCOL, *SPLIT, *named]
+    return [*chosen.protocol, *SPLIT, *named]
 
 
 def write_page(name: str, keys: Sequence[str], said: str, folder: Path) -> None:
     """Writes what the study found to `folder`: a page, figures, and a grid of images."""
+    chosen = STUDIES[name]
     stem = "methods_digits" if name == "methods" else f"methods_digits_{name}"
     results = json.loads(place_of(said, "results").read_text(encoding="utf-8"))
     with open(place_of(said, "results").with_suffix(".csv"), newline="", encoding="utf-8") as file:
@@ -106,15 +155,16 @@ def write_page(name: str, keys: Sequence[str], said: str, folder: Path) -> None:
     if (sheet := sheet_of(results["rows"])) is not None:
         sheet.quantize(256).save(folder / f"{stem}.png", optimize=True)
         shown.append(f"![the first copy of the first source of each class, in each row]({stem}.png)")
-    is_control = name == "control"
-    twins = (
-        ["## With the gradient step, minus without it", "", *twin_table(results["rows"]), "", ""] if is_control else []
-    )
+    more: list[str] = []
+    if name == "control":
+        more = ["## With the gradient step, minus without it", "", *twin_table(results["rows"]), "", ""]
+    elif name == "ablation":
+        more = ["## What guides, and what does not", "", *two_features_table(results["rows"]), "", ""]
     left_out = "" if name != "methods" else "\n`selection=clip` is not among the rows, since it needs CLIP's weights.\n"
-    text = f"""# {STUDIES[name][0]}
+    text = f"""# {chosen.title}
 
-`python experiments/studies/methods.py {name}`; every run is in [this table]({TABLE}). It is `experiments/run.py` with these keys
-and the data seeds from {FIRST_SEED} on:
+`python experiments/studies/methods.py {name}`; every run is in [this table]({chosen.stem}.csv). It is `experiments/run.py`
+with these keys and the data seeds from {FIRST_SEED} on:
 
 ```
 {shlex.join(keys)}
@@ -125,7 +175,7 @@ and the data seeds from {FIRST_SEED} on:
 {chr(10).join(conclusions(said))}
 ```
 
-{chr(10).join(twins)}## Cost
+{chr(10).join(more)}## Cost
 
 Seconds are medians over the draws, with one thread on a machine with other work; the ratio is the median of the ratios to
 `none` in the same draw. What is done once and not for each image (training a guide, inverting the real images) is left out.
@@ -174,6 +224,21 @@ def twin_table(rows: Sequence[Mapping]) -> Iterator[str]:
         found = paired_difference(*values, simultaneous(len(twins)))
         ends = "–" if found.interval is None else f"[{found.low:+.3f}, {found.high:+.3f}]"
         yield f"| {epsilon} | {fmean(values[0]):.3f} | {fmean(values[1]):.3f} | {found.mean:+.3f} | {ends} |"
+
+
+def two_features_table(rows: Sequence[Mapping]) -> Iterator[str]:
+    """Values against the real images in the features that guide and in those of the judge, as means over the draws."""
+    columns = [(features, metric) for metric in ("kernel_distance", "diversity") for features in ("guide", "judge")]
+    yield (
+        "| row | accuracy | label consistency | "
+        + " | ".join(f"{name.replace('_', ' ')}, {of}" for of, name in columns)
+        + " |"
+    )
+    yield "|---" * (3 + len(columns)) + "|"
+    for row in rows:
+        values = [row["measures"][features]["training"]["values"] for features, _ in columns]
+        shown = [f"{of[name]:.3f}" for of, (_, name) in zip(values, columns, strict=True)]
+        yield f"| `{row['method']}` | {fmean(row['accuracy']):.3f} | {values[1]['label_consistency']:.3f} | {' | '.join(shown)} |"
 
 
 def sheet_of(rows: Sequence[Mapping]) -> Image.Image | None:

@@ -53,6 +53,29 @@ def test_rows_that_spread_out_are_each_one_change_from_a_row_of_all_methods_or_t
     assert [rows[f"feedback_{rho}"].guidance.rho for rho in (0.06, 0.1)] == [0.06, 0.1]
     assert rows.feedback_loss.guidance.criterion == "loss"
     assert rows.particles_coverage.guidance.name == "particles"
+    assert [rows[f"none_{copies}_copies"].expansion.factor for copies in (10, 20)] == [10, 20]
+
+
+def test_each_row_of_the_ablation_changes_one_thing_in_the_strong_guidance(methods) -> None:
+    config = compose("run", methods.keys_of("ablation"))
+    assert (config.dataset.per_class, list(config.measure.features)) == (5, ["judge", "guide"])
+    strong, *others = [list(keys) for keys in config.study.rows.values()]
+    assert strong == ["guidance=direct", "guidance.rho=1"]
+    for keys in others:
+        added = [key for key in keys if key not in strong]
+        assert len(added) == 1
+        assert len(keys) == (2 if added[0].startswith("guidance.rho=") else 3)
+
+
+def test_values_stand_in_the_features_that_guide_and_in_those_that_do_not(methods) -> None:
+    def values(shift: float) -> dict:
+        found = {"kernel_distance": 0.1 + shift, "diversity": 2 + shift, "label_consistency": 0.5 + shift}
+        return {"training": {"values": found}}
+
+    row = {"method": "strong", "accuracy": [0.7, 0.8], "measures": {"judge": values(0.25), "guide": values(0)}}
+    assert list(methods.two_features_table([row]))[2:] == [
+        "| `strong` | 0.750 | 0.750 | 0.100 | 0.350 | 2.000 | 2.250 |"
+    ]
 
 
 def test_the_cost_of_an_image_is_compared_with_that_of_the_same_draw(methods) -> None:
