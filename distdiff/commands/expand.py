@@ -27,6 +27,7 @@ from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.energies import energy_table
 from distdiff.store.tables import read_table
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
+from distdiff.tuning.choosing import figures
 from distdiff.tuning.tuner import RECORD, Tuner
 
 
@@ -76,7 +77,7 @@ def _conclude(
     path = job.path
     rows = read_table(path / METADATA).to_pylist()
     energies, rate = energy_table(rows), ExpandedDirectory(path).images_per_second()
-    summarize(logger, energies)
+    summarize(logger, energies | ({} if tuning is None else figures(tuning)))
     link(run_dir / "expanded", path, config.paths.output_dir)
     results = {"dataset": config.dataset.name, "method": job.name, "expanded": str(path)}
     results |= {"images": len(rows), "images_per_second": rate, "leaks": leaks} | energies

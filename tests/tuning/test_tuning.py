@@ -1,5 +1,6 @@
 """`expansion.tune=true`: which candidates there are, that they are judged on real images, and what is made of the choice."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -163,12 +164,16 @@ def test_a_better_candidate_is_expanded_although_it_is_not_the_jobs_own(
         return 0.5 + 0.2 * (row.guidance.name == "direct" and row.expansion.strength == 0.9) + 0.01 * rng.random()
 
     monkeypatch.setattr(Tuner, "_measured", measured)
-    config = compose("expand", [*SPACE, *small_run, "tune.rows=[none,direct]"])
+    config = compose("expand", [*SPACE, *small_run, "tune.rows=[none,direct]", "logger=csv"])
     made = expand(config, tmp_path)
     assert made.name.startswith("digits-direct-")
     record = json.loads((made / "manifest.json").read_text())["tuning"]
     assert record["chosen"] == "direct, strength 0.9, ρ 0.3"
     assert record["difference"] == pytest.approx(0.2, abs=0.01)
+    with open(tmp_path / "metrics/metrics.csv", newline="", encoding="utf-8") as file:
+        last = [row for row in csv.DictReader(file) if row["tuning_difference"]][-1]
+    assert float(last["tuning_difference"]) == pytest.approx(record["difference"])
+    assert float(last["tuning_standard_error"]) == pytest.approx(record["standard_error"])
 
 
 def test_the_choice_stands_in_the_manifest_of_a_directory_that_was_there(
