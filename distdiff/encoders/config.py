@@ -24,11 +24,8 @@ class EncoderKeys:
 
 
 @dataclass
-class GuideKeys:
-    """The training recipe of the guide.
-
-    The guide does not use the recipe of the downstream classifier, so changing that recipe never changes the images.
-    """
+class RecipeKeys:
+    """A training recipe that does not follow the downstream classifier's, so changing that one never changes the images."""
 
     classifier: str = key(option_of="classifier")
     augmentation: str = key(option_of="augmentation")
@@ -39,6 +36,13 @@ class GuideKeys:
     weight_decay: float = key(at_least=0, at_most=1e30)
 
 
+@dataclass
+class GuideKeys(RecipeKeys):
+    """The training recipe of the guide, and the generated images that it learns from besides the real ones."""
+
+    copies: int = key(at_least=0)  # of each real image, unguided
+
+
 def check(encoder: DictConfig) -> None:
     """Raises `UserError` if `model` has no value, a path does not exist or holds no weights, or a package is missing."""
     if not encoder[TARGET].startswith(OURS):
@@ -47,6 +51,10 @@ def check(encoder: DictConfig) -> None:
         check_pretrained(f"encoder={LITE0}")
     if encoder.get("checkpoint") is not None:
         checkpoint_path(encoder.checkpoint)
+        if encoder.get(GUIDE) is not None and encoder.guide.copies:
+            raise UserError(
+                f"encoder.guide.copies={encoder.guide.copies} is not allowed with encoder.checkpoint: the guide is not trained"
+            )
     if "model" in encoder:
         if OmegaConf.is_missing(encoder, "model") or encoder.model is None:
             raise UserError(f"{MODEL} has no value: give one, {MODEL}=...")

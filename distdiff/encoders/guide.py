@@ -17,9 +17,11 @@ from distdiff.classification.recipe import Recipe, adamw_one_cycle, classifier_i
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, trained_before
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.checkpoint import load_checkpoint
-from distdiff.encoders.config import GuideKeys
+from distdiff.encoders.config import GuideKeys, RecipeKeys
 from distdiff.encoders.location import checkpoint_path
-from distdiff.encoders.source import EncoderContext, EncoderSource, PretrainedSource
+from distdiff.encoders.source import EncoderContext, EncoderSource, FirstRound, PretrainedSource
+from distdiff.errors import UserError
+from distdiff.ranks.world import world
 
 
 class GuideEncoder(Encoder):
@@ -37,24 +39,45 @@ class GuideEncoder(Encoder):
 
 
 class TrainedGuide(EncoderSource):
-    """A classifier that is trained only on the real images, and used with the weights of the last training step."""
+    """A classifier that is trained on the real images, and used with the weights of the last training step.
+
+    If it learns from a first round of generated images (`uses_first_round`), the classifier is trained on these too.
+    """
 
     trains = True
 
-    def __init__(self, recipe: Recipe, context: EncoderContext) -> None:
+    def __init__(self, recipe: Recipe, context: EncoderContext, uses_first_round: bool) -> None:
         self.classifiers = ClassifierTrainer(recipe, context.trainer, context.cache)
+        self.uses_first_round = uses_first_round
+        self._first_round = context.first_round
 
     def identity(self, data: TrainingSet, seed: int) -> str:
-        return self.classifiers.fingerprint(data, seed)
+        return self.classifiers.fingerprint(self._planned(data, seed), seed)
 
     def encoder(self, data: TrainingSet, seed: int, title: str) -> GuideEncoder:
-        return GuideEncoder(self.classifiers.train(data, seed, title))
+        known = self._planned(data, seed)
+        if not world().once(lambda: self.classifiers.has(known, seed)):
+            known = self._made(data, seed, title)
+        return GuideEncoder(self.classifiers.train(known, seed, title))
 
     def is_ready(self, data: TrainingSet, seed: int) -> bool:
-        return self.classifiers.has(data, seed)
+        return self.classifiers.has(self._planned(data, seed), seed)
 
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
-        return self.classifiers.learning_order(data, seed, title)
+        return self.classifiers.learning_order(self._made(data, seed, title), seed, title)
+
+    @property
+    def first_round(self) -> FirstRound:
+        """What makes the images of the first round. Raises `UserError` if there is no generator to make them."""
+        if self._first_round is None:
+            raise UserError("encoder.guide.copies is not allowed here: there is no generator to make copies")
+        return self._first_round
+
+    def _planned(self, data: TrainingSet, seed: int) -> TrainingSet:
+        return self.first_round.planned(data, seed) if self.uses_first_round else data
+
+    def _made(self, data: TrainingSet, seed: int, title: str) -> TrainingSet:
+        return self.first_round.made(data, seed, title) if self.uses_first_round else data
 
 
 class GuideCheckpoint(PretrainedSource):
@@ -81,10 +104,12 @@ class GuideCheckpoint(PretrainedSource):
 def guide_source(context: EncoderContext, *, checkpoint: str | None, guide: GuideKeys) -> EncoderSource:
     """The classifier that `guide` describes, trained on the real images or read from `checkpoint`."""
     recipe = guide_recipe(guide, context.options)
-    return TrainedGuide(recipe, context) if checkpoint is None else GuideCheckpoint(checkpoint, recipe.classifier)
+    if checkpoint is not None:
+        return GuideCheckpoint(checkpoint, recipe.classifier)
+    return TrainedGuide(recipe, context, uses_first_round=guide.copies > 0)
 
 
-def guide_recipe(keys: GuideKeys, options: DictConfig) -> Recipe:
+def guide_recipe(keys: RecipeKeys, options: DictConfig) -> Recipe:
     """The recipe that `keys` describe; `options` holds the classifier and the augmentation that `keys` name."""
     classifier = plain(options.classifier[keys.classifier])
     if keys.input_size is not None:

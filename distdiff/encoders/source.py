@@ -19,6 +19,18 @@ from distdiff.keys import build
 REVISION = 1  # increase when a change here changes the features of pretrained encoders
 
 
+class FirstRound(ABC):
+    """Generated images that an encoder learns from besides the real ones, before it guides any."""
+
+    @abstractmethod
+    def planned(self, data: TrainingSet, seed: int) -> TrainingSet:
+        """The real images `data`, and the generated ones by their number, labels and identity, whether they are there or not."""
+
+    @abstractmethod
+    def made(self, data: TrainingSet, seed: int, title: str) -> TrainingSet:
+        """The same, with images that are there: those that are lacking are made. `title` names the progress bars."""
+
+
 @dataclass(frozen=True)
 class EncoderContext:
     """The context that every encoder option receives.
@@ -26,11 +38,13 @@ class EncoderContext:
     - `trainer`: the `trainer` keys, for an encoder that is trained.
     - `cache`: the cache that keeps trained encoders.
     - `options`: the options to which the configuration refers by name, for instance `options.classifier.small_cnn`.
+    - `first_round`: what makes generated images to learn from; None where nothing can make them.
     """
 
     trainer: DictConfig
     cache: StageCache
     options: DictConfig
+    first_round: FirstRound | None = None
 
 
 class EncoderSource(ABC):
@@ -68,9 +82,9 @@ class EncoderSource(ABC):
         return {}
 
 
-def encoder_source(config: DictConfig, cache: StageCache) -> EncoderSource:
+def encoder_source(config: DictConfig, cache: StageCache, first_round: FirstRound | None = None) -> EncoderSource:
     """The source that the `encoder` keys of a job's configuration describe."""
-    return build(config.encoder, EncoderContext(config.trainer, cache, config.options))
+    return build(config.encoder, EncoderContext(config.trainer, cache, config.options, first_round))
 
 
 class PretrainedSource(EncoderSource):

@@ -11,11 +11,12 @@ from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import TrainingSet
 from distdiff.data.datasets import sentences
-from distdiff.encoders.source import encoder_source
+from distdiff.encoders.source import FirstRound, encoder_source
 from distdiff.energy.config import PROTOTYPES
 from distdiff.energy.config import needs_of as energy_needs_of
 from distdiff.expansion.config import HARD
 from distdiff.expansion.examining import Examiner
+from distdiff.expansion.first_round import UnguidedRound, first_round_config
 from distdiff.expansion.generators import Generators
 from distdiff.expansion.hard import hardest
 from distdiff.expansion.job import ExpansionJob
@@ -50,8 +51,14 @@ class Assembly:
         self.is_idle = self.config.guidance.name != config.guidance.name
         self.chose_float32 = (config.generator.dtype, self.config.generator.dtype) == (AUTO, "float32")
         self.cache = cache
-        self.encoders = encoder_source(config, cache)
         self.generators = generators or Generators()
+        self.encoders = encoder_source(config, cache, self._first_round(config))
+
+    def _first_round(self, config: DictConfig) -> FirstRound | None:
+        """The unguided images that the guide learns from too, if it asks for some."""
+        if (unguided := first_round_config(config)) is None:
+            return None
+        return UnguidedRound(Assembly(unguided, self.cache, self.generators).job)
 
     def job(self, data: TrainingSet, seed: int, name: str | None = None, folder: str | None = None) -> ExpansionJob:
         """The job that expands `data` by the `method`, `selection` and `expansion` keys.

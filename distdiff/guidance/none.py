@@ -22,5 +22,10 @@ def in_place_of(option: DictConfig) -> DictConfig:
     idle = vars(get_object(option[TARGET])).get("idle_at_zero", ())
     if not idle or any(option[key] != 0 for key in idle):
         return option
+    return no_guidance(option.get("start_step"))
+
+
+def no_guidance(start_step: int | None = None) -> DictConfig:
+    """The `guidance` keys of no guidance, whose energy is measured at `start_step` (M)."""
     target = f"{Unguided.__module__}.{Unguided.__qualname__}"
-    return OmegaConf.create({TARGET: target, NAME: "none", "start_step": option.get("start_step")})
+    return OmegaConf.create({TARGET: target, NAME: "none", "start_step": start_step})

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from distdiff.config.arguments import parse
 from distdiff.config.command import OPTIONS
 from distdiff.config.composing import Job
-from distdiff.encoders.config import GuideKeys
+from distdiff.encoders.config import RecipeKeys
 from distdiff.errors import UserError
 from distdiff.expansion.naming import PLUS, row_name
 from distdiff.keys import TARGET, Group, key
@@ -33,7 +33,7 @@ class TuneKeys:
     folds: int = key(at_least=2)
     repeats: int = key(at_least=1)
     keep: float = key(above=0, at_most=1)
-    recipe: GuideKeys = key()
+    recipe: RecipeKeys = key()
 
 
 def check(config: DictConfig) -> None:

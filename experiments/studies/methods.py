@@ -3,6 +3,7 @@
     python experiments/studies/methods.py methods
     python experiments/studies/methods.py control
     python experiments/studies/methods.py spread
+    python experiments/studies/methods.py second_round
     python experiments/studies/methods.py ablation
     python experiments/studies/methods.py methods --seeds 4 --processes 1
 
@@ -10,9 +11,10 @@ Ten draws of two training images a class, five copies of each, published or docu
 images, since test images are for final figures. `control` has `transform` from its random start, without (ρ = 0) and with
 (ρ = 10) its gradient step, for several ε. `spread` follows what gained most in `methods`, guidance towards uncertain images and
 selection by coverage: with other strengths, with more candidates, and both together; and, since candidates cost as much as
-images, with as many unguided images as candidates. `ablation` takes the default guidance apart, at a strength that has an
+images, with as many unguided images as candidates. `second_round` has the same with a guide that has learnt from a first round of
+unguided images too. `ablation` takes the default guidance apart, at a strength that has an
 effect: prototypes, energy, ρ and the guided steps, with five training images a class and two copies of each.
-The first three take their runs from `experiments/results/methods_digits.csv`, the last from `methods_digits_ablation.csv`, and
+All but the last take their runs from `experiments/results/methods_digits.csv`, the last from `methods_digits_ablation.csv`, and
 the same command goes on after a stop. With all runs there, it writes a page, its figures and a grid of images beside the table.
 `selection=clip` is not among the rows: it needs CLIP's weights.
 """
@@ -64,6 +66,17 @@ SPREAD = {
     "none_10_copies": ["guidance=none", "expansion.factor=10"],
     "none_20_copies": ["guidance=none", "expansion.factor=20"],
 }
+BETTER_GUIDE = ["encoder.guide.copies=5", "encoder.guide.steps=600"]
+SECOND_ROUND = {
+    name: [*keys, *BETTER_GUIDE]
+    for name, keys in {
+        "second_direct": ["guidance=direct", "guidance.rho=1"],
+        "second_feedback": ["guidance=feedback"],
+        "second_coverage": ["guidance=none", "selection=coverage"],
+        "second_consistency": ["guidance=none", "selection=consistency"],
+        "second_feedback_coverage": ["guidance=feedback", "selection=coverage"],
+    }.items()
+}
 STRONG = ["guidance=direct", "guidance.rho=1"]
 ABLATION = {  # the first row, and then what is changed in it
     "strong": STRONG,
@@ -99,6 +112,11 @@ STUDIES = {
     ),
     "spread": Study(
         "Digits, 2 images a class: images that are spread out", [UNGUIDED, "feedback", "none+coverage"], SPREAD
+    ),
+    "second_round": Study(
+        "Digits, 2 images a class: a guide that has learnt from unguided images too",
+        [UNGUIDED, "feedback", "none+coverage", "none+consistency"],
+        SECOND_ROUND,
     ),
     "ablation": Study(
         "Digits, 5 images a class: what each part of the guidance does",

@@ -56,6 +56,12 @@ def test_rows_that_spread_out_are_each_one_change_from_a_row_of_all_methods_or_t
     assert [rows[f"none_{copies}_copies"].expansion.factor for copies in (10, 20)] == [10, 20]
 
 
+def test_rows_of_the_second_round_differ_from_others_in_their_guide(methods) -> None:
+    rows = compose("run", methods.keys_of("second_round")).options.rows
+    assert {(row.encoder.guide.copies, row.encoder.guide.steps) for row in rows.values()} == {(5, 600)}
+    assert (rows.second_feedback.guidance.rho, rows.second_consistency.selection.name) == (0.03, "consistency")
+
+
 def test_each_row_of_the_ablation_changes_one_thing_in_the_strong_guidance(methods) -> None:
     config = compose("run", methods.keys_of("ablation"))
     assert (config.dataset.per_class, list(config.measure.features)) == (5, ["judge", "guide"])

@@ -1,0 +1,90 @@
+"""The first round of images: unguided ones, from which a guide learns before it guides others (`encoder.guide.copies`)."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.caching.fingerprint import fingerprint
+from distdiff.classification.training import TrainingSet
+from distdiff.data.images import LabelledImages
+from distdiff.encoders.config import GUIDE
+from distdiff.encoders.source import FirstRound
+from distdiff.expansion.job import ExpansionJob
+from distdiff.guidance.none import no_guidance
+from distdiff.keys import NAME, TARGET
+from distdiff.locking import held
+from distdiff.ranks.world import world
+from distdiff.selection.all import All
+from distdiff.selection.config import ALL
+from distdiff.store.options import StorageOptions
+from distdiff.store.reading import read_expanded
+from distdiff.writing import writing_to
+
+STAGE = "first_round"
+OTHER_SEED = 1  # tells the seed of the first round from that of the second
+# The `expansion` keys of the first round that are not the job's.
+OWN = {
+    "sources": "all",
+    "output_dir": None,
+    "split": None,
+    "total_split": 1,
+    "format": "imagefolder",
+    "image_format": "png",
+    "quality": None,
+    "save_size": None,
+}
+
+
+class UnguidedRound(FirstRound):
+    """The images that `job(data, seed)` makes. Their seed is another one than that of the images which the guide will judge.
+
+    They are an expanded dataset in a directory of its own. A process that needs images which another one is making waits.
+    """
+
+    def __init__(self, job: Callable[[TrainingSet, int], ExpansionJob]) -> None:
+        self._job = job
+
+    def planned(self, data: TrainingSet, seed: int) -> TrainingSet:
+        job, real = self._job_of(data, seed), data.parts[0]
+        labels = job.plan.labels
+        images = LabelledImages(real.name, real.class_names, labels, (), None, np.arange(len(labels)))  # no names yet
+        encoding = asdict(StorageOptions.of(job.config).encoding)
+        return data.with_part(images, fingerprint([job.ingredients, job.config.expansion.factor, encoding]))
+
+    def made(self, data: TrainingSet, seed: int, title: str) -> TrainingSet:
+        job = self._job_of(data, seed)
+        with held(_lock_of(job)) if world().leads else nullcontext():
+            job.run(f"{title}: first round")
+        images = read_expanded(job.path, data.parts[0], job.contents)
+        return data.with_part(images, self.planned(data, seed).fingerprints[-1])
+
+    def _job_of(self, data: TrainingSet, seed: int) -> ExpansionJob:
+        return self._job(data, int(np.random.SeedSequence((seed, OTHER_SEED)).generate_state(1)[0]))
+
+
+def first_round_config(config: DictConfig) -> DictConfig | None:
+    """The configuration of the first round of a job; None if its guide learns from the real images alone.
+
+    It has the job's method without guidance and selection. Its energies are those of a guide that knows the real images alone.
+    """
+    guide = config.encoder.get(GUIDE)
+    if guide is None or not guide.copies:
+        return None
+    found = OmegaConf.to_container(config, resolve=True)
+    found["expansion"] |= {**OWN, "factor": guide.copies}
+    found["encoder"][GUIDE] |= {"copies": 0}
+    found["guidance"] = no_guidance()
+    found["selection"] = {TARGET: f"{All.__module__}.{All.__qualname__}", NAME: ALL}
+    return OmegaConf.create(found)
+
+
+def _lock_of(job: ExpansionJob) -> Path:
+    """The file in the cache that a process holds while it makes the images of `job`."""
+    folder = Path(job.config.paths.cache_dir) / STAGE
+    with writing_to(folder, "paths.cache_dir"):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{job.path.name}.lock"
