@@ -2,12 +2,16 @@
 
     python experiments/studies/yardstick.py digits_2
     python experiments/studies/yardstick.py digits_2 --seeds 4 --processes 1
+    python experiments/studies/yardstick.py digits_2_spread
     python experiments/studies/yardstick.py signs_class --data /work/tmp/sign_people --pipelines /work/tmp/sign_generators
 
 A study takes about an hour on two cores. Each finished run is a line of `experiments/results/yardstick_<study>.csv`, and the
 same command goes on after a stop. With all runs there, it writes `yardstick_<study>.md` and its figures beside the table. Every
 row is trained with the number of steps that is best for it on validation images; the rows that end in `_best` also choose their
 network and augmentation there. Accuracies are on test images.
+
+`digits_2_spread` and `digits_5_spread` have what was best on validation images (methods.py, `spread`): feedback guidance, a
+selection by coverage, and both. They share their table with the study of the same size.
 
 The studies on signs need the photos and generators that sign_digits_by_people.py makes. Their strength was chosen on validation
 images, with other draws of the training images (experiments/results/sign_digits_strength.md).
@@ -40,10 +44,23 @@ PROBE = [  # on features that are computed once, so that augmentations and other
     *("classifier=efficientnet_lite0", "classifier.freeze=linear_probe"),
     *("study.split=test", "study.training_seeds=3", "study.tune_steps=[200,600]"),
 ]
+SPREAD = [
+    "study.methods=[original,none,feedback,none+coverage,feedback+coverage]",
+    *("study.split=test", "study.training_seeds=3", "study.tune_steps=[200,600]"),
+]
+SPREAD_OUT = "_spread"  # at the end of a study's name: its table is that of the study without it
 STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "digits_2": ("Digits, 2 images a class", ["dataset.per_class=2", "expansion.factor=10", *PROTOCOL]),
     "digits_5": ("Digits, 5 images a class", ["dataset.per_class=5", "expansion.factor=4", *PROTOCOL]),
     "digits_10": ("Digits, 10 images a class", ["dataset.per_class=10", "expansion.factor=2", *PROTOCOL]),
+    "digits_2_spread": (
+        "Digits, 2 images a class, images that are spread out",
+        ["dataset.per_class=2", "expansion.factor=10", *SPREAD],
+    ),
+    "digits_5_spread": (
+        "Digits, 5 images a class, images that are spread out",
+        ["dataset.per_class=5", "expansion.factor=4", *SPREAD],
+    ),
     "digits_2_factors": (
         "Digits, 2 images a class, 1 to 50 copies",
         [
@@ -69,7 +86,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the folder of sign_digits_by_people.py split")
     parser.add_argument("--pipelines", type=Path, help="a folder with the pipelines class/pipeline and single/pipeline")
     options = parser.parse_args()
-    table = RESULTS / f"yardstick_{options.study}.csv"
+    table = table_of(options.study)
     keys = STUDIES[options.study][1]
     if options.study.startswith("signs"):
         if options.data is None or options.pipelines is None:
@@ -90,12 +107,18 @@ def sign_keys(prompts: str, data: Path, pipelines: Path) -> list[str]:
     ]
 
 
+def table_of(name: str) -> Path:
+    """The table of finished runs of a study; studies of the same images share one."""
+    return RESULTS / f"yardstick_{name.removesuffix(SPREAD_OUT)}.csv"
+
+
 def write_page(name: str, keys: Sequence[str], said: str) -> None:
     """Writes what the study printed at its end, and the first figures of its report, to `experiments/results/`."""
     shown = save_figures(said, RESULTS / f"yardstick_{name}", *FIGURES)
+    table = table_of(name).name
     text = f"""# {STUDIES[name][0]}: does expansion help, and does guidance?
 
-`python experiments/studies/yardstick.py {name}`; every run is in [this table](yardstick_{name}.csv). It is `experiments/run.py`
+`python experiments/studies/yardstick.py {name}`; every run is in [this table]({table}). It is `experiments/run.py`
 with these keys:
 
 ```

@@ -26,6 +26,7 @@ def test_every_row_has_every_strength_and_guided_ones_every_rho() -> None:
         *(("none", "all", 0.5, None), ("none", "all", 0.9, None)),
         *(("direct", "all", 0.5, 1), ("direct", "all", 0.5, 3), ("direct", "all", 0.9, 1), ("direct", "all", 0.9, 3)),
         *(("none", "coverage", 0.5, None), ("none", "coverage", 0.9, None)),
+        *(("feedback", "coverage", s, rho) for s in (0.5, 0.9) for rho in (1, 3)),
     ]
 
 
