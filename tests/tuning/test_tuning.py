@@ -37,7 +37,10 @@ def test_every_row_has_every_strength_and_guided_ones_every_rho() -> None:
             ["guidance=mpgd", "tune.rows=[none,direct]"],
             [("none", "all", 0.5), ("none", "all", 0.9), ("mpgd", "all", 0.5), ("mpgd", "all", 0.9)],
         ),
-        (["expansion.strength=0.6", "selection=energy"], [("none", "energy", 0.6), ("direct", "energy", 0.6)]),
+        (
+            ["expansion.strength=0.6", "selection=energy"],
+            [(name, "energy", 0.6) for name in ("none", "direct", "feedback")],
+        ),
         (["guidance=none", "tune.rows=[none]"], [("none", "all", 0.5), ("none", "all", 0.9)]),
     ],
 )
@@ -72,7 +75,7 @@ def test_a_typed_strength_of_guidance_and_scale_are_those_of_all_candidates() ->
     rows = config.options.rows.values()
     assert {row.guidance.rho for row in rows if row.guidance.name == "direct"} == {2}
     assert {row.generator.cfg_scale for row in rows} == {3}
-    assert len(rows) == 6
+    assert len(rows) == 8
 
 
 @pytest.mark.parametrize(
