@@ -11,7 +11,8 @@ row is trained with the number of steps that is best for it on validation images
 network and augmentation there. Accuracies are on test images.
 
 `digits_2_spread` and `digits_5_spread` have what was best on validation images (methods.py, `spread`): feedback guidance, a
-selection by coverage, and both. They share their table with the study of the same size.
+selection by coverage, and both. They share their table with the study of the same size. `digits_2_few_spread` has both with 2 and
+5 copies, where each image counts for more.
 
 The studies on signs need the photos and generators that sign_digits_by_people.py makes. Their strength was chosen on validation
 images, with other draws of the training images (experiments/results/sign_digits_strength.md).
@@ -60,6 +61,13 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "digits_5_spread": (
         "Digits, 5 images a class, images that are spread out",
         ["dataset.per_class=5", "expansion.factor=4", *SPREAD],
+    ),
+    "digits_2_few_spread": (
+        "Digits, 2 images a class, few copies that are spread out",
+        [
+            *("dataset.per_class=2", "study.methods=[none,feedback+coverage]", "study.factors=[2,5]"),
+            *("study.split=test", "study.training_seeds=3", "study.tune_steps=[200,600]"),
+        ],
     ),
     "digits_2_factors": (
         "Digits, 2 images a class, 1 to 50 copies",
