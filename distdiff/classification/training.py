@@ -43,6 +43,7 @@ from distdiff.ranks.trainer import build_parallel_trainer, build_trainer, torch_
 from distdiff.ranks.world import world
 
 STAGE, REVISION = "classifiers", 1  # increase REVISION when a change here changes trained weights
+LEARNING = "learning"
 WEIGHTS, ORDER = "model.safetensors", "order.safetensors"
 
 
@@ -180,8 +181,12 @@ class ClassifierTrainer:
             self._fit(trainer, data, seed)
             save_file({"order": record.order()}, folder / ORDER)
 
-        folder = self.cache.get("learning", self.ingredients(data, seed), fill)
+        folder = self.cache.get(LEARNING, self.ingredients(data, seed), fill)
         return load_file(folder / ORDER)["order"].numpy()
+
+    def knows_order(self, data: TrainingSet, seed: int) -> bool:
+        """Whether what `learning_order` returns is in the cache."""
+        return self.cache.has(LEARNING, self.ingredients(data, seed))
 
     def train_together(
         self, data: TrainingSet, seed: int, title: str, logger: Logger | bool = False

@@ -53,7 +53,7 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
         world().once(lambda: ExpandedDirectory(job.path).note(tuning=tuning))
     job.continue_run(run_dir)
     with tracked(config, run_dir, run_name(config), run_columns(config)) as logger:
-        is_found = world().once(job.is_done)
+        is_found = job.is_found_done()
         lacking = job.run(job.name, stage_logger(logger, "expand"), run_dir)
         if lacking:
             console.print(

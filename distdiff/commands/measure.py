@@ -26,6 +26,7 @@ from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.metrics.views import GuideView
 from distdiff.ranks.world import world
 from distdiff.report.table import print_measures
+from distdiff.store.directory import encoder_of
 from distdiff.store.filtering import RowFilter
 from distdiff.store.lineage import stored_dataset
 from distdiff.store.reading import finished_directory, read_expanded
@@ -135,5 +136,4 @@ def guide_of(config: DictConfig, cache: StageCache) -> Encoder:
 
 def _guide_identity(config: DictConfig) -> str | None:
     """The fingerprint of the encoder whose features guided the images or chose among them; None without one."""
-    ingredients = finished_directory(config.measure.expanded).manifest()["ingredients"]
-    return ingredients.get("encoder") or ingredients.get("selection", {}).get("encoder")
+    return encoder_of(finished_directory(config.measure.expanded).manifest()["ingredients"])

@@ -25,7 +25,7 @@ class EncoderKeys:
 
 @dataclass
 class RecipeKeys:
-    """A training recipe that does not follow the downstream classifier's, so changing that one never changes the images."""
+    """The recipe of a classifier other than the downstream one, whose recipe therefore changes no image."""
 
     classifier: str = key(option_of="classifier")
     augmentation: str = key(option_of="augmentation")
@@ -40,7 +40,7 @@ class RecipeKeys:
 class GuideKeys(RecipeKeys):
     """The training recipe of the guide, and the generated images that it learns from besides the real ones."""
 
-    copies: int = key(at_least=0)  # of each real image, unguided
+    copies: int = key(0, at_least=0, at_most=10**6)  # of each real image, unguided
 
 
 def check(encoder: DictConfig) -> None:

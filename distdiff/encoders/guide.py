@@ -1,6 +1,7 @@
 """The guide, an encoder φ whose features are those of a classifier.
 
-The classifier is trained on the real images or read from a checkpoint.
+The classifier is trained on the real images, and on a first round of generated ones if there is one, or read from a
+checkpoint.
 """
 
 from collections.abc import Mapping
@@ -64,7 +65,10 @@ class TrainedGuide(EncoderSource):
         return self.classifiers.has(self._planned(data, seed), seed)
 
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
-        return self.classifiers.learning_order(self._made(data, seed, title), seed, title)
+        known = self._planned(data, seed)
+        if not world().once(lambda: self.classifiers.knows_order(known, seed)):
+            known = self._made(data, seed, title)
+        return self.classifiers.learning_order(known, seed, title)
 
     @property
     def first_round(self) -> FirstRound:

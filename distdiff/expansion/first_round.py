@@ -1,7 +1,7 @@
 """The first round of images: unguided ones, from which a guide learns before it guides others (`encoder.guide.copies`)."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,13 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.classification.training import TrainingSet
+from distdiff.console.progress import announce
 from distdiff.data.images import LabelledImages
 from distdiff.encoders.config import GUIDE
 from distdiff.encoders.source import FirstRound
 from distdiff.expansion.job import ExpansionJob
 from distdiff.guidance.none import no_guidance
 from distdiff.keys import NAME, TARGET
-from distdiff.locking import held
+from distdiff.locking import Timeout, forget, held
 from distdiff.ranks.world import world
 from distdiff.selection.all import All
 from distdiff.selection.config import ALL
@@ -24,10 +25,10 @@ from distdiff.store.options import StorageOptions
 from distdiff.store.reading import read_expanded
 from distdiff.writing import writing_to
 
-STAGE = "first_round"
 OTHER_SEED = 1  # tells the seed of the first round from that of the second
 # The `expansion` keys of the first round that are not the job's.
 OWN = {
+    "balance": False,
     "sources": "all",
     "output_dir": None,
     "split": None,
@@ -42,7 +43,8 @@ OWN = {
 class UnguidedRound(FirstRound):
     """The images that `job(data, seed)` makes. Their seed is another one than that of the images which the guide will judge.
 
-    They are an expanded dataset in a directory of its own. A process that needs images which another one is making waits.
+    They are an expanded dataset in a directory of its own. A process that needs images which another one is making waits. Samples
+    that fail are missing in it, as in every expansion; they would fail again, so the guide is the same each time.
     """
 
     def __init__(self, job: Callable[[TrainingSet, int], ExpansionJob]) -> None:
@@ -57,8 +59,8 @@ class UnguidedRound(FirstRound):
 
     def made(self, data: TrainingSet, seed: int, title: str) -> TrainingSet:
         job = self._job_of(data, seed)
-        with held(_lock_of(job)) if world().leads else nullcontext():
-            job.run(f"{title}: first round")
+        with _only_here(job.path) if world().leads else nullcontext():
+            job.run(f"{title}: first round: images")
         images = read_expanded(job.path, data.parts[0], job.contents)
         return data.with_part(images, self.planned(data, seed).fingerprints[-1])
 
@@ -82,9 +84,24 @@ def first_round_config(config: DictConfig) -> DictConfig | None:
     return OmegaConf.create(found)
 
 
-def _lock_of(job: ExpansionJob) -> Path:
-    """The file in the cache that a process holds while it makes the images of `job`."""
-    folder = Path(job.config.paths.cache_dir) / STAGE
-    with writing_to(folder, "paths.cache_dir"):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{job.path.name}.lock"
+@contextmanager
+def _only_here(directory: Path) -> Iterator[None]:
+    """Inside the block, no other process is in such a block for the same directory; waits for one that is."""
+    with writing_to(directory.parent, "paths.expanded_dir"):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as holding:
+        lock = lock_of(directory)
+        try:
+            holding.enter_context(held(lock, timeout=0))
+        except Timeout:
+            announce(
+                f"another process makes the images of {directory.name}, from which the guide learns; waiting for it"
+            )
+            holding.enter_context(held(lock))
+        yield
+        forget(lock)
+
+
+def lock_of(directory: Path) -> Path:
+    """The file beside the directory of a first round that the process holds which makes its images."""
+    return directory.with_name(f".{directory.name}.lock")

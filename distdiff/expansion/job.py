@@ -140,7 +140,7 @@ class ExpansionJob:
         _ = self._chosen  # must be computed by all ranks together, and later one rank alone needs it
         ranks, share, num_lacking = world(), self.share, 0
         ranks.once(lambda: ExpandedDirectory(self.path).check_names(self.plan))
-        if not ranks.once(self.is_done):
+        if not self.is_found_done():
             with ExitStack() as holding:
                 # The leading rank takes its share first: if another process holds that share, all ranks stop.
                 ranks.once(lambda: holding.enter_context(working_on(self.path, share)))
@@ -155,6 +155,11 @@ class ExpansionJob:
     def is_done(self) -> bool:
         """Whether the directory is complete and has all images of the plan."""
         return ExpandedDirectory(self.path).holds(self.plan)
+
+    def is_found_done(self) -> bool:
+        """The answer of `is_done` that the leading rank finds, for all ranks, which call this together."""
+        _ = self._chosen  # computed by all ranks together, as the plan needs it
+        return world().once(self.is_done)
 
     def fill(self, share: Share, title: str, logger: Logger | bool) -> int:
         """Makes a share's images and returns how many images of other shares are missing.

@@ -111,9 +111,14 @@ class World:
             self._alone = before
 
     def counter(self) -> "Counter":
-        """A new counter that all ranks share. All ranks must create their counters in the same order."""
+        """A new counter that all ranks share. All ranks must create their counters in the same order.
+
+        One that a rank creates `alone` is its own.
+        """
+        if self.size == 1:
+            return Counter(None)
         self._counters += 1
-        return Counter(None if self.size == 1 else distributed.PrefixStore(f"counter{self._counters}", self._store))
+        return Counter(distributed.PrefixStore(f"counter{self._counters}", self._store))
 
     def part(self) -> None:
         """Every rank calls this at the job's end.

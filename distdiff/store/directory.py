@@ -281,6 +281,11 @@ class ExpandedDirectory:
         os.replace(aside, self.path / name)
 
 
+def encoder_of(ingredients: Mapping[str, Any]) -> str | None:
+    """The fingerprint of the encoder whose features guide the images of an expansion, or choose among them; None without one."""
+    return ingredients.get("encoder") or ingredients.get("selection", {}).get("encoder")
+
+
 def changed_keys(before: Any, now: Any, prefix: str = "") -> str:
     """Lists the differences between two nested mappings, such as `guidance.rho: 1 there, 3 here`.
 

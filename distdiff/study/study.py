@@ -29,6 +29,7 @@ from distdiff.metrics.measuring import Measurer, load_metrics
 from distdiff.metrics.views import GuideView
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
+from distdiff.store.directory import encoder_of
 from distdiff.study.expanding import Expanded, measured, read_made
 from distdiff.study.identity import RunIdentities, kept_measures, measured_by
 from distdiff.study.methods import BASELINES, ORIGINAL, at_factor
@@ -148,7 +149,7 @@ class Study:
             self.metrics, judge, plan.pool.parts[0], plan.held_out, keys.features, keys.bootstrap
         )
         for of_seed in plan.seeds:
-            if of_seed.lacking():
+            if self._reads_guide(of_seed):
                 self._train_guide(of_seed, whole)
             made: dict[str, Expanded] = {}
             for name, result in results.items():
@@ -163,6 +164,15 @@ class Study:
         with whole.step(TEST_JUDGE), self.timer("measure"):
             judge_accuracy = world().once(lambda: measurer.judge_accuracy(plan.held_out))
         return results, judge_accuracy
+
+    def _reads_guide(self, of_seed: SeedPlan) -> bool:
+        """Whether the guide of the job's own keys makes or chooses images of a row that lacks runs."""
+        rows = [self.rows[name] for name in of_seed.lacking() if self.rows[name].expands]
+        if not rows:
+            return False
+        guide = self.assembly.encoders.identity(of_seed.data, of_seed.seed)
+        found = [of_seed.jobs[row.images].ingredients for row in rows]
+        return any(guide in (encoder_of(each), each.get("sources", {}).get("guide")) for each in found)
 
     def _train_guide(self, of_seed: SeedPlan, whole: Whole) -> None:
         title = f"seed {of_seed.seed}: guide"
@@ -189,7 +199,7 @@ class Study:
         data, expanded = of_seed.data, None
         if lacking and row.expands and row.images not in made:
             made[row.images] = self._expanded(row, of_seed, made, title, measurer, whole, logger)
-        elif outdated and row.images not in made and world().once(of_seed.jobs[row.images].is_done):
+        elif outdated and row.images not in made and of_seed.jobs[row.images].is_found_done():
             made[row.images] = self._measured(row, of_seed, title, measurer, whole)
         expanded = made.get(row.images) if row.expands else None
         for run in outdated:
@@ -246,7 +256,7 @@ class Study:
         if job.path not in {other.path for other in made.values()}:
             with whole.step(f"{title}: expand"), self.timer(f"expand {row.folder}"):
                 maker = of_seed.maker(row, self.rows)
-                if not world().once(maker.is_done):
+                if not maker.is_found_done():
                     self.made.append(str(job.path))
                 maker.run(title, stage_logger(logger, f"expand/{row.folder}/seed{of_seed.seed}"))
         return self._measured(row, of_seed, title, measurer, whole)
@@ -266,7 +276,7 @@ class Study:
         yield judge_step(self.judges.is_ready(plan.pool))
         for of_seed in plan.seeds:
             lacking = of_seed.lacking()
-            if lacking and self.assembly.encoders.trains:
+            if self.assembly.encoders.trains and self._reads_guide(of_seed):
                 ready = self.assembly.encoders.is_ready(of_seed.data, of_seed.seed)
                 yield guide_step(f"seed {of_seed.seed}: guide", ready)
             made, paths = set(), set()

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from distdiff.config.arguments import parse
 from distdiff.config.command import OPTIONS
 from distdiff.config.composing import Job
-from distdiff.encoders.config import RecipeKeys
+from distdiff.encoders.config import GUIDE, RecipeKeys
 from distdiff.errors import UserError
 from distdiff.expansion.naming import PLUS, row_name
 from distdiff.keys import TARGET, Group, key
@@ -44,6 +44,11 @@ def check(config: DictConfig) -> None:
         raise UserError(
             f"expansion.tune=true is not allowed with method={config.method.name}: guidance, selection and strength of "
             f"method={IMG2IMG} are searched"
+        )
+    if config.encoder.get(GUIDE) is not None and config.encoder[GUIDE].get("copies"):
+        raise UserError(
+            f"expansion.tune=true is not allowed with encoder.guide.copies={config.encoder[GUIDE].copies}: each candidate would "
+            "make a first round of images in each fold"
         )
     for name in ("rows", "strengths", "rhos", "cfg_scales"):
         if config.tune[name] is not None and not config.tune[name]:

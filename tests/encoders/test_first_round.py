@@ -17,7 +17,7 @@ from distdiff.data.datasets import load_dataset
 from distdiff.encoders.guide import guide_recipe
 from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
-from distdiff.expansion.first_round import STAGE
+from distdiff.expansion.first_round import lock_of
 from distdiff.locking import held
 from distdiff.store.reading import read_expanded
 
@@ -83,20 +83,21 @@ def test_images_of_the_first_round_are_made_once_and_may_go_when_the_guide_is_th
     assert (cache.made, Assembly(config, cache).encoders.identity(data, 0)) == (made, identity)
 
 
-def test_a_process_waits_while_another_one_makes_the_first_round(small_run: list[str], tmp_path: Path) -> None:
+def test_a_process_waits_while_another_one_makes_the_first_round(small_run: list[str], tmp_path: Path, capsys) -> None:
     config = compose("expand", [*small_run, *TWO_COPIES])
     data, encoders = few(config), Assembly(config, StageCache(config.paths.cache_dir)).encoders
     encoders.encoder(data, 0, "guide")
-    (lock,) = (tmp_path / "outputs/cache" / STAGE).iterdir()
-    assert lock.stem == first_rounds(tmp_path / "outputs")[0].name
+    (made,) = first_rounds(tmp_path / "outputs")
+    assert not lock_of(made).exists()
     found = []
-    with held(lock):
+    with held(lock_of(made)):
         waiting = threading.Thread(target=lambda: found.append(len(encoders.first_round.made(data, 0, "guide"))))
         waiting.start()
         waiting.join(0.5)
         assert waiting.is_alive()
     waiting.join(60)
     assert found == [30]
+    assert "another process makes the images" in " ".join("".join(capsys.readouterr()).split())
 
 
 def test_images_depend_on_the_first_round(small_run: list[str], tmp_path: Path) -> None:

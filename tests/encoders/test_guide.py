@@ -60,7 +60,7 @@ def test_every_key_of_the_guides_recipe_has_a_value_in_its_yaml_file() -> None:
         == {item.name for item in fields(RecipeKeys)}
     )
     assert {*keys} == {item.name for item in fields(GuideKeys)}
-    assert all(item.default == MISSING for item in fields(GuideKeys))  # a default in one place
+    assert all(item.default == MISSING for item in fields(RecipeKeys))  # a default in one place
 
 
 def test_a_guide_of_the_downstream_recipe_is_the_classifier_of_the_original_images(few, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from distdiff.classification.training import ClassifierTrainer
 from distdiff.console.whole import Whole
 from distdiff.study.study import Study
 
-SMALL = ["study.methods=[original,randaugment]", "study.seeds=2", "measure.judge_steps=2", "train.steps=3"]
+SMALL = ["study.methods=[original,none]", "study.seeds=2", "measure.judge_steps=2", "train.steps=3"]
 
 
 def test_a_study_takes_the_stages_that_it_announces_and_knows_those_in_the_cache(
@@ -21,7 +21,7 @@ def test_a_study_takes_the_stages_that_it_announces_and_knows_those_in_the_cache
     steps = list(study._steps(plan))
     of_seeds = [
         [f"{seed}: guide", f"{seed}: original: train"]
-        + [f"{seed}: randaugment: {stage}" for stage in ("expand", "measure", "train")]
+        + [f"{seed}: none: {stage}" for stage in ("expand", "measure", "train")]
         for seed in ("seed 0", "seed 1")
     ]
     assert [step.name for step in steps] == ["judge", *of_seeds[0], *of_seeds[1], "test the judge"]
@@ -86,3 +86,15 @@ def test_rows_whose_sources_the_guide_decides_on_have_equal_steps_too(small_run:
     study = Study(compose("run", [*keys, "expansion.sources=hard"]), tmp_path)
     steps = study._steps(study.plan())
     assert [step.size for step in steps if step.name.endswith(": train")] == [2 * 6] * 2
+
+
+def test_a_guide_that_no_row_reads_is_no_stage(small_run: list[str], tmp_path: Path) -> None:
+    """It would take minutes, or hours with a first round of images (`encoder.guide.copies`)."""
+
+    def guides(*methods: str) -> int:
+        keys = [f"study.methods=[{','.join(methods)}]", "study.seeds=1", "encoder.guide.copies=1"]
+        study = Study(compose("run", [*small_run, *keys]), tmp_path)
+        return sum(step.name.endswith(": guide") for step in study._steps(study.plan()))
+
+    assert (guides("original", "randaugment"), guides("none"), guides("randaugment+energy")) == (0, 1, 0)
+    assert guides("original", "randaugment", "direct") == 1

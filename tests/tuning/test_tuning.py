@@ -83,6 +83,7 @@ def test_a_typed_strength_of_guidance_and_scale_are_those_of_all_candidates() ->
     [
         (["tune.folds=3"], "tune.folds=3 is not allowed: expansion.tune=true"),
         ([*SPACE, "tune.rows=[direct]"], "none, which is missing"),
+        ([*SPACE, "encoder.guide.copies=2"], "not allowed with encoder.guide.copies=2: each candidate"),
         ([*SPACE, "tune.rows=[none,dirct]"], "did you mean direct"),
         ([*SPACE, "tune.rows=[none,none+cover]"], "did you mean coverage"),
         ([*SPACE, "method=text2img"], "not allowed with method=text2img"),
