@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,6 +39,11 @@ def run(overrides: Sequence[str], log: Path) -> None:
     command = [sys.executable, "experiments/run.py", *overrides, "logger=none"]
     with open(log, "w", encoding="utf-8") as file:
         subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, check=True)
+
+
+def written(rows: Mapping[str, Sequence[str]]) -> str:
+    """Rows by their overrides as the value of `study.rows`."""
+    return "{" + ", ".join(f"{row}: [{', '.join(keys)}]" for row, keys in rows.items()) + "}"
 
 
 def place_of(said: str, what: str) -> Path:

@@ -29,7 +29,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 import pyarrow.parquet
-from draw_by_draw import RESULTS, ROOT, conclusions, place_of, save_figures, study
+from draw_by_draw import RESULTS, ROOT, conclusions, place_of, save_figures, study, written
 from PIL import Image
 
 from distdiff.expansion.naming import PLUS
@@ -157,8 +157,7 @@ def keys_of(name: str, only: Sequence[str] | None = None) -> list[str]:
     chosen = STUDIES[name]
     rows = [row for row in chosen.rows if only is None or row in only]
     further = {row: keys for row, keys in chosen.further.items() if only is None or row in only}
-    written = ", ".join(f"{row}: [{', '.join(keys)}]" for row, keys in further.items())
-    named = [f"study.methods=[{','.join(rows)}]", *([f"study.rows={{{written}}}"] if written else [])]
+    named = [f"study.methods=[{','.join(rows)}]", *([f"study.rows={written(further)}"] if further else [])]
     return [*chosen.protocol, *SPLIT, *named]
 
 
