@@ -4,9 +4,9 @@ A Hydra that is already active in this process, such as a notebook's, is neither
 """
 
 from collections.abc import Iterable, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,13 @@ class SearchPath:
         return self.loader().load_configuration(name, [*overrides, JOB_NAME], mode, from_shell=False)
 
     def compose_options(self, wanted: Iterable[tuple[str, str]]) -> DictConfig:
-        """`{group: {option: keys}}` for each (group, option) in `wanted`."""
+        """`{group: {option: keys}}` for each (group, option) in `wanted`.
+
+        The options of our `conf/` alone, which no process changes, are composed once and copied.
+        """
+        return self._composed_options(tuple(wanted)) if self.places else deepcopy(_our_options(tuple(wanted)))
+
+    def _composed_options(self, wanted: Sequence[tuple[str, str]]) -> DictConfig:
         overrides = [f"+{group}@{group}.{option}={option}" for group, option in wanted]
         refuse_broken(self.folders, CONFIG_DIR, overrides)
         loader = self.loader()
@@ -91,3 +97,8 @@ class SearchPath:
 
 
 OURS = SearchPath()
+
+
+@lru_cache(maxsize=256)
+def _our_options(wanted: tuple[tuple[str, str], ...]) -> DictConfig:
+    return OURS._composed_options(wanted)
