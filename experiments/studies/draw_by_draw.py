@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "experiments/results"
+VALIDATION, FIRST_SEED = "study.split=validation", 1000  # what is chosen is chosen with draws that no test figure has
 
 
 def study(keys: Sequence[str], table: Path, seeds: range, out: Path, name: str, processes: int) -> str:

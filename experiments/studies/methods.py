@@ -29,15 +29,14 @@ from pathlib import Path
 from statistics import fmean, median
 
 import pyarrow.parquet
-from draw_by_draw import RESULTS, ROOT, conclusions, place_of, save_figures, study, written
+from draw_by_draw import FIRST_SEED, RESULTS, ROOT, VALIDATION, conclusions, place_of, save_figures, study, written
 from PIL import Image
 
 from distdiff.expansion.naming import PLUS
 from distdiff.grids import captioned, grid
 from distdiff.study.statistics import paired_difference, simultaneous
 
-FIRST_SEED = 1000  # draws that no figure on test images has
-UNGUIDED, SPLIT = "none", ["study.split=validation"]
+UNGUIDED = "none"
 PROTOCOL = ["dataset.per_class=2", "expansion.factor=5", "study.tune_steps=[200,600]"]
 GUIDANCES = (
     *("none", "direct", "transform", "transform_official", "mpgd", "freedom", "tfg"),
@@ -158,7 +157,7 @@ def keys_of(name: str, only: Sequence[str] | None = None) -> list[str]:
     rows = [row for row in chosen.rows if only is None or row in only]
     further = {row: keys for row, keys in chosen.further.items() if only is None or row in only}
     named = [f"study.methods=[{','.join(rows)}]", *([f"study.rows={written(further)}"] if further else [])]
-    return [*chosen.protocol, *SPLIT, *named]
+    return [*chosen.protocol, VALIDATION, *named]
 
 
 def write_page(name: str, keys: Sequence[str], said: str, folder: Path) -> None:

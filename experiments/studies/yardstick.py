@@ -24,13 +24,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from draw_by_draw import RESULTS, ROOT, conclusions, save_figures, study, written
+from draw_by_draw import FIRST_SEED, RESULTS, ROOT, VALIDATION, conclusions, save_figures, study, written
 from sign_digits_by_people import prompt_keys
 
 ROWS = "original,original_best,randaugment,randaugment_best,none,transform,transform_official,direct"
+TEST = ("study.split=test", "study.training_seeds=3", "study.tune_steps=[200,600]")
 PROTOCOL = [
     f"study.methods=[{ROWS}]",
-    *("study.split=test", "study.training_seeds=3", "study.tune_steps=[200,600]"),
+    *TEST,
     "study.best.classifiers=[small_cnn,small_resnet]",
 ]
 SIGNS = [
@@ -44,11 +45,11 @@ SCRATCH = [
 PROBE = [  # on features that are computed once, so that augmentations and other networks have no rows
     "study.methods=[original,none,direct]",
     *("classifier=efficientnet_lite0", "classifier.freeze=linear_probe"),
-    *("study.split=test", "study.training_seeds=3", "study.tune_steps=[200,600]"),
+    *TEST,
 ]
 SPREAD = [
     "study.methods=[original,none,feedback,none+coverage,feedback+coverage]",
-    *("study.split=test", "study.training_seeds=3", "study.tune_steps=[200,600]"),
+    *TEST,
 ]
 # The energy is that of ImageNet's features, which know more of a hand than five photos of each sign or the generator say.
 MARGIN = {
@@ -61,7 +62,6 @@ MARGIN = {
         "direct_3": ["guidance=direct", "guidance.rho=3"],
     }.items()
 }
-VALIDATION, FIRST_SEED = "study.split=validation", 1000  # what is chosen is chosen with draws that no test figure has
 SPREAD_OUT = "_spread"  # at the end of a study's name: its table is that of the study without it
 STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "digits_2": ("Digits, 2 images a class", ["dataset.per_class=2", "expansion.factor=10", *PROTOCOL]),
@@ -79,7 +79,7 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
         "Digits, 2 images a class, few copies that are spread out",
         [
             *("dataset.per_class=2", "study.methods=[none,feedback+coverage]", "study.factors=[2,5]"),
-            *("study.split=test", "study.training_seeds=3", "study.tune_steps=[200,600]"),
+            *TEST,
         ],
     ),
     "digits_2_factors": (
