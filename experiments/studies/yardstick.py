@@ -54,12 +54,11 @@ SPREAD = [
 # The energy is that of ImageNet's features, which know more of a hand than five photos of each sign or the generator say.
 MARGIN = {
     f"{name}_{strength}": [*keys, f"expansion.strength={strength}"]
-    for strength in (0.4, 0.5, 0.6, 0.7)
+    for strength in (0.3, 0.4, 0.5)
     for name, keys in {
         "none": ["guidance=none"],
         "margin_3": ["guidance=direct", "energy=margin", "guidance.rho=3"],
         "margin_10": ["guidance=direct", "energy=margin", "guidance.rho=10"],
-        "direct_3": ["guidance=direct", "guidance.rho=3"],
     }.items()
 }
 SPREAD_OUT = "_spread"  # at the end of a study's name: its table is that of the study without it
