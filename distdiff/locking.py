@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
@@ -16,7 +16,7 @@ LEASE = ".lease"  # added to a lock's name if the file system has no locks; the 
 LEASE_SECONDS = 180.0  # a lease expires if not renewed for so long; its holder renews it every third of this time
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
-__all__ = ["LEASE", "LEASE_SECONDS", "Timeout", "forget", "held"]
+__all__ = ["LEASE", "LEASE_SECONDS", "Timeout", "forget", "held", "held_once_free"]
 
 
 @contextmanager
@@ -43,6 +43,18 @@ def held(path: Path | str, timeout: float = -1) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def held_once_free(path: Path | str, waiting: str) -> Iterator[None]:
+    """Holds the lock `path` inside the block. While another process keeps it, prints the line `waiting` and waits."""
+    with ExitStack() as holding:
+        try:
+            holding.enter_context(held(path, timeout=0))
+        except Timeout:
+            announce(waiting)
+            holding.enter_context(held(path))
+        yield
 
 
 def _lease(marker: Path, timeout: float) -> SoftFileLease:

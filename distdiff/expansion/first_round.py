@@ -10,14 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.classification.training import TrainingSet
-from distdiff.console.progress import announce
 from distdiff.data.images import LabelledImages
 from distdiff.encoders.config import GUIDE
 from distdiff.encoders.source import FirstRound
 from distdiff.expansion.job import ExpansionJob
 from distdiff.guidance.none import no_guidance
 from distdiff.keys import NAME, TARGET
-from distdiff.locking import Timeout, forget, held
+from distdiff.locking import forget, held_once_free
 from distdiff.ranks.world import world
 from distdiff.selection.all import All
 from distdiff.selection.config import ALL
@@ -87,17 +86,12 @@ def first_round_config(config: DictConfig) -> DictConfig | None:
 @contextmanager
 def _only_here(directory: Path) -> Iterator[None]:
     """Inside the block, no other process is in such a block for the same directory; waits for one that is."""
-    with writing_to(directory.parent, "paths.expanded_dir"):
-        directory.parent.mkdir(parents=True, exist_ok=True)
+    lock = lock_of(directory)
+    waiting = f"another process makes the images of {directory.name}, from which the guide learns; waiting for it"
     with ExitStack() as holding:
-        lock = lock_of(directory)
-        try:
-            holding.enter_context(held(lock, timeout=0))
-        except Timeout:
-            announce(
-                f"another process makes the images of {directory.name}, from which the guide learns; waiting for it"
-            )
-            holding.enter_context(held(lock))
+        with writing_to(directory.parent, "paths.expanded_dir"):
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            holding.enter_context(held_once_free(lock, waiting))
         yield
         forget(lock)
 

@@ -18,7 +18,7 @@ from distdiff.data.images import Unreadable
 from distdiff.expansion.examining import Examiner
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.plan import ExpansionPlan
-from distdiff.locking import Timeout, forget, held
+from distdiff.locking import forget, held_once_free
 from distdiff.ranks.world import world
 from distdiff.selection.all import All
 from distdiff.selection.base import Selection
@@ -124,11 +124,9 @@ class SelectingJob(ExpansionJob):
         """Takes the lock once it is free, then moves images chosen for another factor back to the candidates."""
         with writing_to(self.path, OUTPUT_DIR):
             lock = self.path / SELECTING
-            try:
-                selecting.enter_context(held(lock, timeout=0))
-            except Timeout:
-                console.print("another process selects images of this directory; waiting for it")
-                selecting.enter_context(held(lock))
+            selecting.enter_context(
+                held_once_free(lock, "another process selects images of this directory; waiting for it")
+            )
             if self.is_done():  # by another process, while this one waited
                 forget(lock)
                 forget_shares(self.path)

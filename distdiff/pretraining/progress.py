@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.console.progress import console
 from distdiff.errors import first_line
-from distdiff.locking import Timeout, held
+from distdiff.locking import held_once_free
 from distdiff.writing import writing_to
 
 FOLDER = "pretraining"
@@ -37,15 +37,11 @@ class Progress:
 
         They are kept if an error or a signal ends the block.
         """
-        lock = f"{self.folder}.lock"
-        with self._writing():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                with held(lock, timeout=0):
-                    pass
-            except Timeout:
-                console.print("another process trains the same pipeline; waiting for it")
-        with held(lock):
+        waiting = "another process trains the same pipeline; waiting for it"
+        with ExitStack() as holding:
+            with self._writing():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                holding.enter_context(held_once_free(f"{self.folder}.lock", waiting))
             yield
             shutil.rmtree(self.folder, ignore_errors=True)
 
