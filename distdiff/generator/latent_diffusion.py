@@ -115,6 +115,12 @@ class LatentDiffusion(nn.Module):
         return self.network.device
 
     @property
+    def own_resolution(self) -> int | None:
+        """The side in pixels of the images that the denoising network is made for, as its files say; None if they do not."""
+        side = getattr(self.network.config, "sample_size", None)
+        return side * self.family.pipeline.vae_scale_factor if isinstance(side, int) else None
+
+    @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of the latents at the generator's resolution."""
         side = self.resolution // self.family.pipeline.vae_scale_factor

@@ -175,3 +175,10 @@ def test_a_generator_that_cannot_be_loaded_is_one_line(model: str, words: str, p
         load_generator(config.generator)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("resolution", "is_said"), [(16, True), (20, False), (32, False), (60, False), (64, True)])
+def test_a_resolution_far_from_the_models_own_is_said(resolution: int, is_said: bool, pipeline_folder, capsys) -> None:
+    load(pipeline_folder, f"generator.resolution={resolution}")
+    said = f"generator.resolution={resolution}: this model is made for images of 32 pixels"
+    assert (said in capsys.readouterr().out) is is_said
