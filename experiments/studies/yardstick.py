@@ -53,13 +53,14 @@ SPREAD = [
 ]
 # The energy is that of ImageNet's features, which know more of a hand than five photos of each sign or the generator say.
 MARGIN = {
-    f"{name}_{strength}": [*keys, f"expansion.strength={strength}"]
-    for strength in (0.3, 0.4, 0.5)
-    for name, keys in {
-        "none": ["guidance=none"],
-        "margin_3": ["guidance=direct", "energy=margin", "guidance.rho=3"],
-        "margin_10": ["guidance=direct", "energy=margin", "guidance.rho=10"],
-    }.items()
+    **{f"none_{strength}": ["guidance=none", f"expansion.strength={strength}"] for strength in (0.4, 0.5)},
+    **{
+        f"margin_{rho}_{strength}": [
+            *("guidance=direct", "energy=margin", f"guidance.rho={rho}", f"expansion.strength={strength}")
+        ]
+        for strength, rhos in {0.3: (3, 10), 0.4: (3, 10), 0.5: (3, 10, 30), 0.6: (10, 30), 0.7: (30,)}.items()
+        for rho in rhos
+    },
 }
 SPREAD_OUT = "_spread"  # at the end of a study's name: its table is that of the study without it
 STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
