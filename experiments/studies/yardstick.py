@@ -123,7 +123,7 @@ def main() -> None:
         keys = [*keys, *sign_keys(options.study.split("_")[1], options.data, options.pipelines)]
     first = FIRST_SEED if VALIDATION in keys else 0
     said = study(keys, table, range(first, first + options.seeds), options.out, options.study, options.processes)
-    write_page(options.study, keys, said)
+    write_page(options.study, keys, said, options.seeds)
 
 
 def sign_keys(prompts: str, data: Path, pipelines: Path) -> list[str]:
@@ -142,13 +142,13 @@ def table_of(name: str) -> Path:
     return RESULTS / f"yardstick_{name.removesuffix(SPREAD_OUT)}.csv"
 
 
-def write_page(name: str, keys: Sequence[str], said: str) -> None:
+def write_page(name: str, keys: Sequence[str], said: str, draws: int) -> None:
     """Writes what the study printed at its end, and the first figures of its report, to `experiments/results/`."""
     shown = save_figures(said, RESULTS / f"yardstick_{name}", *FIGURES)
     table = table_of(name).name
     text = f"""# {STUDIES[name][0]}: does expansion help, and does guidance?
 
-`python experiments/studies/yardstick.py {name}`; every run is in [this table]({table}). It is `experiments/run.py`
+`python experiments/studies/yardstick.py {name} --seeds {draws}`; every run is in [this table]({table}). It is `experiments/run.py`
 with these keys:
 
 ```
