@@ -148,8 +148,8 @@ def write_page(name: str, keys: Sequence[str], said: str, draws: int) -> None:
     table = table_of(name).name
     text = f"""# {STUDIES[name][0]}: does expansion help, and does guidance?
 
-`python experiments/studies/yardstick.py {name} --seeds {draws}`; every run is in [this table]({table}). It is `experiments/run.py`
-with these keys:
+`python experiments/studies/yardstick.py {name} --seeds {draws}`; every run is in [this table]({table}). It is
+`experiments/run.py` with these keys:
 
 ```
 {shlex.join(keys)}
