@@ -59,8 +59,8 @@ MARGIN = {
         f"margin_{rho}_{strength}": [
             *("guidance=direct", "energy=margin", f"guidance.rho={rho}", f"expansion.strength={strength}")
         ]
-        for strength, rhos in {0.3: (3, 10), 0.4: (3, 10), 0.5: (3, 10, 30), 0.6: (10, 30), 0.7: (30,)}.items()
-        for rho in rhos
+        for strength in (0.3, 0.4, 0.5)
+        for rho in (3, 10)
     },
 }
 CHOSEN_MARGIN = {  # what was best of MARGIN, the same strength without guidance, and as many unguided images as cost as much
