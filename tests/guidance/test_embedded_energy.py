@@ -34,7 +34,7 @@ def final_energies(outputs: Path, seed: int, method: str, **options: object) -> 
     return np.array(synthesizer(items).columns["energy_after"])
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_guidance_lowers_the_final_energy(outputs: Path, seed: int) -> None:
     """At the default ρ of each; transform from the identity (its random start can raise the energy).
 
