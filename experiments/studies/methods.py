@@ -148,7 +148,7 @@ def main() -> None:
     options.results.mkdir(parents=True, exist_ok=True)
     table = options.results.resolve() / f"{chosen.stem}.csv"
     said = study(keys, table, seeds, options.out.resolve(), options.study, options.processes)
-    write_page(options.study, keys, said, options.results)
+    write_page(options.study, keys, said, options.results, len(seeds))
 
 
 def keys_of(name: str, only: Sequence[str] | None = None) -> list[str]:
@@ -160,7 +160,7 @@ def keys_of(name: str, only: Sequence[str] | None = None) -> list[str]:
     return [*chosen.protocol, VALIDATION, *named]
 
 
-def write_page(name: str, keys: Sequence[str], said: str, folder: Path) -> None:
+def write_page(name: str, keys: Sequence[str], said: str, folder: Path, draws: int) -> None:
     """Writes what the study found to `folder`: a page, figures, and a grid of images."""
     chosen = STUDIES[name]
     stem = "methods_digits" if name == "methods" else f"methods_digits_{name}"
@@ -176,10 +176,11 @@ def write_page(name: str, keys: Sequence[str], said: str, folder: Path) -> None:
         more = ["## With the gradient step, minus without it", "", *twin_table(results["rows"]), "", ""]
     elif name == "ablation":
         more = ["## What guides, and what does not", "", *two_features_table(results["rows"]), "", ""]
+    seeds = "" if draws == chosen.seeds else f" --seeds {draws}"
     left_out = "" if name != "methods" else "\n`selection=clip` is not among the rows, since it needs CLIP's weights.\n"
     text = f"""# {chosen.title}
 
-`python experiments/studies/methods.py {name}`; every run is in [this table]({chosen.stem}.csv). It is `experiments/run.py`
+`python experiments/studies/methods.py {name}{seeds}`; every run is in [this table]({chosen.stem}.csv). It is `experiments/run.py`
 with these keys and the data seeds from {FIRST_SEED} on:
 
 ```
