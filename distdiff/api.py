@@ -89,7 +89,10 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
     generator_keys.check(OmegaConf.create({"generator": config}))
     if config.dtype == AUTO and _device() == "cpu":
         console.print(ON_CPU)
-    return pipelines.load_generator(config, _device()).to(_device())
+    generator = pipelines.load_generator(config, _device()).to(_device())
+    for line in generator.check_resolution():
+        console.print(line)
+    return generator
 
 
 def load_encoder(model: str | None = None, kind: str = "hf", revision: str | None = None) -> Encoder:

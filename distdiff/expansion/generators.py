@@ -29,6 +29,7 @@ class Generators:
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = None  # freed first: two generators may not fit into memory
             self._loaded = name, pipelines.load_generator(keys, device)
+            self.say(self._loaded[1].check_resolution())
         return self._loaded[1].to(device)
 
     def identity(self, keys: DictConfig) -> dict[str, Any]:

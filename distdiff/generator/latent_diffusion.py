@@ -19,6 +19,7 @@ from distdiff.generator.schedulers import build_scheduler, odd_schedule, resolve
 from distdiff.generator.tokens import check_negative_prompt, check_prompts, check_words
 
 ENCODE_PIXELS = 16 * 256**2  # the most in a batch; takes 2.7 GB in Stable Diffusion's autoencoder in float32
+FAR = 2  # a resolution that differs by this factor from the one that a network is made for is said
 ENCODE_BATCH, EMBED_BATCH = 16, 16
 
 
@@ -114,11 +115,19 @@ class LatentDiffusion(nn.Module):
     def device(self) -> torch.device:
         return self.network.device
 
-    @property
-    def own_resolution(self) -> int | None:
-        """The side in pixels of the images that the denoising network is made for, as its files say; None if they do not."""
+    def check_resolution(self) -> list[str]:
+        """A sentence if `resolution` is far from that of the images which the denoising network is made for; else none.
+
+        Nothing is known, and said, of a network whose configuration has no single `sample_size`.
+        """
         side = getattr(self.network.config, "sample_size", None)
-        return side * self.family.pipeline.vae_scale_factor if isinstance(side, int) else None
+        own = side * self.family.pipeline.vae_scale_factor if isinstance(side, int) else 0
+        if not own or 1 / FAR < self.resolution / own < FAR:
+            return []
+        return [
+            f"generator.resolution={self.resolution}: this model is made for images of {own} pixels and may draw badly at so "
+            f"different a size; generator.resolution={own} is its own"
+        ]
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

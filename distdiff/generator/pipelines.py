@@ -23,7 +23,6 @@ from huggingface_hub.errors import (
 from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint_files, fingerprint_model
-from distdiff.console.output import console
 from distdiff.errors import UserError, first_line
 from distdiff.generator.adapter_files import (
     LEARNED_WORD,
@@ -50,7 +49,6 @@ from distdiff.generator.tokenizers import take_lengths
 from distdiff.hub import LOADING_ERRORS, cached_folder, hub_files, hub_or_cache, hub_reason, pinned
 
 T = TypeVar("T")
-FAR = 2  # a resolution that differs by this factor from the network's own is said
 HUB_ERRORS = (
     LocalEntryNotFoundError,
     RevisionResolutionError,
@@ -77,7 +75,7 @@ def load_generator(config: DictConfig, device: torch.device | str = "cpu") -> La
     take_lengths(pipeline)
     add_loras(pipeline, config.lora)
     learned_words = add_textual_inversions(pipeline, config.textual_inversion)
-    generator = LatentDiffusion(
+    return LatentDiffusion(
         pipeline,
         config.num_steps,
         config.cfg_scale,
@@ -89,18 +87,6 @@ def load_generator(config: DictConfig, device: torch.device | str = "cpu") -> La
         learned_words,
         config.model,
     )
-    _say_other_resolution(generator)
-    return generator
-
-
-def _say_other_resolution(generator: LatentDiffusion) -> None:
-    """Prints a line if the images are to be far larger or smaller than those that the network is made for."""
-    own = generator.own_resolution
-    if own is not None and not 1 / FAR < generator.resolution / own < FAR:
-        console.print(
-            f"generator.resolution={generator.resolution}: this model is made for images of {own} pixels and may draw badly at "
-            f"another size; its own is generator.resolution={own}"
-        )
 
 
 def fetch_generator(config: DictConfig) -> dict[str, Path]:
