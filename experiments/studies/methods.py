@@ -176,11 +176,11 @@ def write_page(name: str, keys: Sequence[str], said: str, folder: Path, draws: i
         more = ["## With the gradient step, minus without it", "", *twin_table(results["rows"]), "", ""]
     elif name == "ablation":
         more = ["## What guides, and what does not", "", *two_features_table(results["rows"]), "", ""]
-    seeds = "" if draws == chosen.seeds else f" --seeds {draws}"
+    given = "" if draws == chosen.seeds else f" --seeds {draws}"
     left_out = "" if name != "methods" else "\n`selection=clip` is not among the rows, since it needs CLIP's weights.\n"
     text = f"""# {chosen.title}
 
-`python experiments/studies/methods.py {name}{seeds}`; every run is in [this table]({chosen.stem}.csv). It is `experiments/run.py`
+`python experiments/studies/methods.py {name}{given}`; every run is in [this table]({chosen.stem}.csv). It is `experiments/run.py`
 with these keys and the data seeds from {FIRST_SEED} on:
 
 ```

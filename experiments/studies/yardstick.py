@@ -7,10 +7,10 @@
 
 A study takes about an hour on two cores. Each finished run is a line of `experiments/results/yardstick_<study>.csv`, and the
 same command goes on after a stop. With all runs there, it writes `yardstick_<study>.md` and its figures beside the table. Every
-row is trained with the number of steps that is best for it on validation images; the rows that end in `_best` also choose their
-network and augmentation there. Accuracies are on test images, except in `signs_single_margin`: it looks on validation images for
-a strength and a ρ with which guidance keeps the class where the generator does not know it. `signs_single_guided` has what was
-best there on test images.
+row is trained with the number of steps that is best for it on validation images, in `signs_single_margin` and
+`signs_single_guided` with 600; the rows that end in `_best` also choose their network and augmentation there. Accuracies are on
+test images, except in `signs_single_margin`: it looks on validation images for a strength and a ρ at which guidance brings
+back images that leave their class. `signs_single_guided` has the best of them on test images, and compares each two rows.
 
 `digits_2_spread` and `digits_5_spread` have what was best on validation images (methods.py, `spread`): feedback guidance, a
 selection by coverage, and both. They share their table with the study of the same size. `digits_2_few_spread` has both with 2 and
@@ -21,12 +21,16 @@ images, with other draws of the training images (experiments/results/sign_digits
 """
 
 import argparse
+import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
-from draw_by_draw import FIRST_SEED, RESULTS, ROOT, VALIDATION, conclusions, save_figures, study, written
+from draw_by_draw import FIRST_SEED, RESULTS, ROOT, VALIDATION, conclusions, place_of, save_figures, study, written
 from sign_digits_by_people import prompt_keys
+
+from distdiff.study.statistics import holm, paired_difference, simultaneous
 
 ROWS = "original,original_best,randaugment,randaugment_best,none,transform,transform_official,direct"
 TEST = ("study.split=test", "study.training_seeds=3", "study.tune_steps=[200,600]")
@@ -52,7 +56,7 @@ SPREAD = [
     "study.methods=[original,none,feedback,none+coverage,feedback+coverage]",
     *TEST,
 ]
-# The energy is that of ImageNet's features, which know more of a hand than five photos of each sign or the generator say.
+# Energies in features that were pretrained on ImageNet; the generator does not know the classes.
 MARGIN = {
     **{f"none_{strength}": ["guidance=none", f"expansion.strength={strength}"] for strength in (0.4, 0.5)},
     **{
@@ -98,7 +102,7 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "signs_class": ("Photos of signs, a prompt for each class, trained from scratch", [*SIGNS, *SCRATCH]),
     "signs_single": ("Photos of signs, one prompt for all classes, trained from scratch", [*SIGNS, *SCRATCH]),
     "signs_single_margin": (
-        "Photos of signs, one prompt for all classes: guidance that keeps the class, on validation images",
+        "Photos of signs, one prompt for all classes, guidance of images that leave their class, on validation images",
         [
             *SIGNS,
             *("encoder=efficientnet_lite0", "study.methods=[none]", f"study.rows={written(MARGIN)}"),
@@ -106,7 +110,7 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
         ],
     ),
     "signs_single_guided": (
-        "Photos of signs, one prompt for all classes: guidance that keeps the class",
+        "Photos of signs, one prompt for all classes, guidance of images that leave their class",
         [
             *SIGNS,
             *("encoder=efficientnet_lite0", "study.methods=[none]", f"study.rows={written(CHOSEN_MARGIN)}"),
@@ -117,13 +121,14 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "signs_single_probe": ("Photos of signs, one prompt for all classes, a pretrained classifier", [*SIGNS, *PROBE]),
 }
 STRENGTHS = {"class": 0.95, "single": 0.3}
+DRAWS = 10  # by default
 FIGURES = ("Accuracy of each row", "Differences in accuracy")  # of the report, by their titles
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("study", choices=STUDIES)
-    parser.add_argument("--seeds", type=int, default=10, help="draws of the training images")
+    parser.add_argument("--seeds", type=int, default=DRAWS, help="draws of the training images")
     parser.add_argument("--processes", type=int, default=2, help="draws at a time, with a thread each")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs/yardstick")
     parser.add_argument("--data", type=Path, help="the folder of sign_digits_by_people.py split")
@@ -160,9 +165,18 @@ def write_page(name: str, keys: Sequence[str], said: str, draws: int) -> None:
     """Writes what the study printed at its end, and the first figures of its report, to `experiments/results/`."""
     shown = save_figures(said, RESULTS / f"yardstick_{name}", *FIGURES)
     table = table_of(name).name
+    given = "" if draws == DRAWS else f" --seeds {draws}"
+    if name.startswith("signs"):
+        given += " --data <people> --pipelines <generators>"
+    more = ""
+    if name == "signs_single_guided":
+        rows = json.loads(place_of(said, "results").read_text(encoding="utf-8"))["rows"]
+        more = "\n".join(
+            ["## Each two rows", "", *pairs_table({row["method"]: row["accuracy"] for row in rows}), "", ""]
+        )
     text = f"""# {STUDIES[name][0]}: does expansion help, and does guidance?
 
-`python experiments/studies/yardstick.py {name} --seeds {draws}`; every run is in [this table]({table}). It is
+`python experiments/studies/yardstick.py {name}{given}`; every run is in [this table]({table}). It is
 `experiments/run.py` with these keys:
 
 ```
@@ -173,9 +187,20 @@ def write_page(name: str, keys: Sequence[str], said: str, draws: int) -> None:
 {chr(10).join(conclusions(said))}
 ```
 
-{chr(10).join(shown)}
+{more}{chr(10).join(shown)}
 """
     (RESULTS / f"yardstick_{name}.md").write_text(text, encoding="utf-8")
+
+
+def pairs_table(accuracies: Mapping[str, Sequence[float]]) -> Iterator[str]:
+    """The difference of each two rows, with intervals that hold together with 95 %, and Holm's adjusted p-values."""
+    pairs = list(combinations(accuracies, 2))
+    found = [paired_difference(accuracies[two], accuracies[one], simultaneous(len(pairs))) for one, two in pairs]
+    yield "| rows | difference | simultaneous 95 % interval | Holm's p |"
+    yield "|---|---|---|---|"
+    for (one, two), difference, p in zip(pairs, found, holm([each.p_value for each in found]), strict=True):
+        interval = f"[{difference.low:+.4f}, {difference.high:+.4f}]"
+        yield f"| `{two}` minus `{one}` | {difference.mean:+.4f} | {interval} | {p:.3f} |"
 
 
 if __name__ == "__main__":
