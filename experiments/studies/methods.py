@@ -254,7 +254,7 @@ def two_features_table(rows: Sequence[Mapping]) -> Iterator[str]:
     yield "|---" * (3 + len(columns)) + "|"
     for row in rows:
         values = [row["measures"][features]["training"]["values"] for features, _ in columns]
-        shown = [f"{of[name]:.3f}" for of, (_, name) in zip(values, columns, strict=True)]
+        shown = [f"{of[name]:.3g}" for of, (_, name) in zip(values, columns, strict=True)]
         yield f"| `{row['method']}` | {fmean(row['accuracy']):.3f} | {values[1]['label_consistency']:.3f} | {' | '.join(shown)} |"
 
 
