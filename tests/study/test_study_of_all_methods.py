@@ -80,7 +80,7 @@ def test_values_stand_in_the_features_that_guide_and_in_those_that_do_not(method
 
     row = {"method": "strong", "accuracy": [0.7, 0.8], "measures": {"judge": values(0.25), "guide": values(0)}}
     assert list(methods.two_features_table([row]))[2:] == [
-        "| `strong` | 0.750 | 0.750 | 0.100 | 0.350 | 2.000 | 2.250 |"
+        "| `strong` | 0.750 | 0.750 | 0.1 | 0.35 | 2 | 2.25 |"
     ]
 
 
