@@ -159,7 +159,7 @@ class ImageExpander:
         generator: LatentDiffusion,
         encoder: Encoder,
         prototypes: Prototypes,
-        guidance: str | Guidance = "direct",
+        guidance: str | Guidance = "none",
         prompt_template: str = DEFAULT_TEMPLATE,
         energy: str | Energy = "hierarchical",
         exemplars: Exemplars | None = None,

@@ -3,7 +3,7 @@
 A mistake is reported in one line with the key, its value and what is allowed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -83,7 +83,7 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
             _name(node, group, job.choices.get(name))
             _refuse_no_target(node, group, job.choices.get(name))
             _check_ignored(node, group, job)
-            unread += _take_out_unread(node, group)
+            unread += _take_out_unread(node, group, _ignored_by(group, job))
             _refuse_lists(node, group, job)
             schemas[name] = schema_of(group, node)
     schema = job.command.schema_with(schemas)
@@ -156,11 +156,12 @@ def complete_option(group: Group, option: str, node: DictConfig, place: str | No
     place = group.name if place is None else place
     _name(node, group, option)
     _refuse_no_target(node, group)
-    unread = _take_out_unread(node, group)
+    unread = _take_out_unread(node, group, ())
     schema = schema_of(group, node)
     for item in unread:
         known = [f"{place}.{each.name}" for each in fields(schema) if each.name not in (TARGET, NAME)]
-        raise UserError(no_such_key(f"{place}.{item.name}", item.value, known))
+        message = no_such_key(f"{place}.{item.name}", item.value, known)
+        raise UserError(f"{group.name}={option}: {message}" if place == group.name else message)
     try:
         typed = OmegaConf.merge(structured(schema), node)
     except OmegaConfBaseException as error:
@@ -207,15 +208,24 @@ def _refuse_no_target(node: DictConfig, group: Group, choice: str | None = None)
         )
 
 
-def _take_out_unread(node: DictConfig, group: Group) -> list[Unread]:
-    """Removes from `node` all keys that its option does not read, and returns the ones that may not be ignored."""
+def _ignored_by(group: Group, job: Job) -> list[str]:
+    """The keys of `taken_everywhere` that an option of the group may ignore in this job.
+
+    These are not the typed ones of a group whose option is only the default: who typed the key meant an option that reads it.
+    """
+    chosen = group.name in {override.key_or_group for override in parse(job.typed)}
+    return [name for name in group.taken_everywhere if chosen or job.typed_for(f"{group.name}.{name}") is None]
+
+
+def _take_out_unread(node: DictConfig, group: Group, ignored: Collection[str]) -> list[Unread]:
+    """Removes from `node` all keys that its option does not read, and returns those that are not `ignored`."""
     signature = signature_of_option(node)
     if signature.takes_any:
         return []
     known = {item.name for item in fields(group.keys)} | signature.keys.keys()
     found = []
     for name in [name for name in node if name not in known]:
-        if name not in group.taken_everywhere:
+        if name not in ignored:
             found.append(Unread(group, str(name), node._get_node(name)))
         del node[name]
     return found

@@ -6,7 +6,8 @@ from omegaconf import DictConfig
 
 from distdiff.errors import UserError
 from distdiff.guidance.config import check_steps
-from distdiff.keys import Group, key
+from distdiff.keys import NAME, Group, key, own_keys
+from distdiff.methods.config import needs_of
 
 
 @dataclass
@@ -25,4 +26,17 @@ def check(config: DictConfig) -> None:
         check_steps(config, strength, "preview.strengths")
 
 
-PREVIEW = Group("preview", PreviewKeys, check=check)
+def has_strengths_of_guidance(config: DictConfig) -> bool:
+    """Whether the job's images are guided, with a strength ρ."""
+    return "guidance" in needs_of(config.method) and "rho" in own_keys(config.guidance)
+
+
+def unread(config: DictConfig) -> dict[str, str]:
+    if has_strengths_of_guidance(config):
+        return {}
+    guided = "guidance" in needs_of(config.method)
+    lacking = f"guidance={config.guidance[NAME]} has no ρ" if guided else f"method={config.method[NAME]} is not guided"
+    return {"preview.rhos": f"{lacking}; guidance=direct has a strength ρ to preview"}
+
+
+PREVIEW = Group("preview", PreviewKeys, check=check, unread=unread)

@@ -14,12 +14,12 @@ from distdiff.expansion.batch_size import usual_batch_size
 from distdiff.expansion.materials import Materials
 from distdiff.expansion.plan import ExpansionPlan
 from distdiff.expansion.strengths import strengths_of
-from distdiff.keys import own_keys
 from distdiff.methods.base import Method
 from distdiff.methods.building import build_method
 from distdiff.methods.config import needs_of, reads_strength
 from distdiff.methods.item import WorkItem
 from distdiff.methods.synthesis import Synthesizer
+from distdiff.preview.config import has_strengths_of_guidance
 from distdiff.ranks.trainer import trainer_device
 
 STRENGTHS_APART, RHO_FACTORS = 0.2, (0.0, 0.3, 1.0, 3.0)
@@ -75,7 +75,7 @@ def rhos_to_show(config: DictConfig) -> list[float | None]:
 
     If the job uses no ρ, the list is `[None]`.
     """
-    if "guidance" not in needs_of(config.method) or "rho" not in own_keys(config.guidance):
+    if not has_strengths_of_guidance(config):
         return [None]
     return list(
         dict.fromkeys(config.preview.rhos or (float(f"{config.guidance.rho * factor:.3g}") for factor in RHO_FACTORS))

@@ -45,7 +45,7 @@ trap end EXIT
 for _ in $(seq 30); do sinfo -h -o %T 2> /dev/null | grep -q idle && break; sleep 1; done
 sinfo
 
-small="generator.num_steps=8 encoder.guide.steps=20 expansion.factor=4 logger=none paths.output_dir=${place}/outputs"
+small="guidance=direct generator.num_steps=8 encoder.guide.steps=20 expansion.factor=4 logger=none paths.output_dir=${place}/outputs"
 
 echo "== one process"
 "${PYTHON}" experiments/expand.py ${small} expansion.output_dir="${place}/whole"

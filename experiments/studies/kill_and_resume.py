@@ -80,7 +80,13 @@ def children(process: int) -> list[str]:
 
 def expand(target: Path, cache: Path, copies: int, ranks: int = 1) -> subprocess.Popen:
     command = [sys.executable, "experiments/expand.py", f"expansion.output_dir={target}", f"expansion.factor={copies}"]
-    command += ["expansion.batch_size=4", "generator.num_steps=10", "encoder.guide.steps=20", "logger=none"]
+    command += [
+        "guidance=direct",
+        "expansion.batch_size=4",
+        "generator.num_steps=10",
+        "encoder.guide.steps=20",
+        "logger=none",
+    ]
     command += [f"paths.output_dir={target.parent}/outputs", f"paths.cache_dir={cache}"]
     command += ["trainer=ddp_cpu", f"trainer.devices={ranks}"] if ranks > 1 else []
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

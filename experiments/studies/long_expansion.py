@@ -50,7 +50,7 @@ def expand(place: Path, name: str, images: int, steps: int) -> tuple[float, int]
     """The processor seconds and the peak of resident memory in bytes of an expansion into an empty directory."""
     command = [sys.executable, ROOT / "experiments/expand.py", f"dataset.per_class={SOURCES // 10}", "logger=none"]
     command += [f"expansion.factor={images // SOURCES}", f"generator.num_steps={steps}", "encoder.guide.steps=50"]
-    command += [f"paths.output_dir={place}/outputs", f"expansion.output_dir={place}/{name}", "guidance.start_step=null"]
+    command += [f"paths.output_dir={place}/outputs", f"expansion.output_dir={place}/{name}", "guidance=direct"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
     log = place / f"{name}.txt"
     with open(log, "w") as output:

@@ -60,7 +60,13 @@ def expand(place: Path, target: str, copies: int, *overrides: str) -> None:
 
 def start(place: Path, target: str, copies: int, *overrides: str) -> subprocess.Popen:
     command = [sys.executable, "experiments/expand.py", f"expansion.output_dir={place / target}", "logger=none"]
-    command += [f"expansion.factor={copies}", "encoder.guide.steps=50", f"paths.output_dir={place}", *overrides]
+    command += [
+        "guidance=direct",
+        f"expansion.factor={copies}",
+        "encoder.guide.steps=50",
+        f"paths.output_dir={place}",
+        *overrides,
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
 

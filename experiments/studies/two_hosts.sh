@@ -19,7 +19,7 @@ for host in 0 1; do
     ip -n "distdiff${host}" link set lo up
 done
 
-small="generator.num_steps=8 encoder.guide.steps=20 expansion.factor=4 logger=none paths.output_dir=${place}/outputs"
+small="guidance=direct generator.num_steps=8 encoder.guide.steps=20 expansion.factor=4 logger=none paths.output_dir=${place}/outputs"
 export OMP_NUM_THREADS=1 MASTER_ADDR=10.77.0.1 MASTER_PORT=29511
 for host in 1 0; do
     NODE_RANK=${host} GLOO_SOCKET_IFNAME=cable${host} ip netns exec "distdiff${host}" "${python}" experiments/expand.py \
