@@ -15,7 +15,7 @@ from distdiff.expansion.job import ExpansionJob
 
 
 def small_jobs(small_run: list[str], image_folder: Path, tmp_path: Path) -> Callable[..., ExpansionJob]:
-    """An expansion of the small image folder, with some overrides."""
+    """An expansion of the small image folder, with some overrides; guided unless these choose a method or guidance."""
 
     def make(*overrides: str) -> ExpansionJob:
         given = [
@@ -24,6 +24,8 @@ def small_jobs(small_run: list[str], image_folder: Path, tmp_path: Path) -> Call
             f"dataset.root='{image_folder}'",
             f"expansion.output_dir={tmp_path}/expanded",
         ]
+        if not any(item.startswith("method=") for item in overrides):
+            given.append("guidance=direct")
         if {"method=mix", "method=augmentation"} & set(overrides):  # which ask no guide
             given = [item for item in given if not item.startswith("encoder.guide.")]
         config = compose("expand", [*given, *overrides])

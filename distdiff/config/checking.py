@@ -103,7 +103,7 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
     for group in job.command.groups.values():
         if group.check is not None:
             group.check(config)
-    unread += _ignored(config, job)
+    unread = _with_reasons(unread, config, job)
     for group in job.command.groups.values():
         if group.variants is not None and (found := group.variants(config, job)):
             config[OPTIONS][ROWS] = {name: _variant(job, group, name, overrides) for name, overrides in found.items()}
@@ -111,18 +111,24 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
     return config, unread
 
 
-def _ignored(config: DictConfig, job: Job) -> list[Unread]:
-    """The overridden keys that nothing in this configuration reads, whichever options are chosen."""
+def _with_reasons(unread: list[Unread], config: DictConfig, job: Job) -> list[Unread]:
+    """Adds the overridden keys that nothing in this configuration reads, whichever options are chosen, in front of `unread`.
+
+    Leaves out the keys that may be ignored (`taken_everywhere`) of groups that nothing reads.
+    """
     found: list[Unread] = []
-    groups = job.command.groups
-    reasons = [group.unread(config) for group in groups.values() if group.unread is not None]
-    for place, reason in ((place, reason) for own in reasons for place, reason in own.items()):
+    groups, reasons = job.command.groups, {}
+    for group in groups.values():
+        if group.unread is not None:
+            reasons |= group.unread(config)
+    for place, reason in reasons.items():
         for typed in job.typed:
             name, _, value = typed.lstrip("+").partition("=")
             group, _, key = name.partition(".")
             if (name == place or name.startswith(f"{place}.")) and key not in groups[group].taken_everywhere:
                 found.append(Unread(groups[group], key, value, reason))
-    return found
+    kept = [item for item in unread if item.group.name not in reasons or item.name not in item.group.taken_everywhere]
+    return [*found, *kept]
 
 
 def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictConfig:

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from distdiff.errors import UserError
 from distdiff.guidance.config import check_steps
-from distdiff.keys import NAME, Group, key, own_keys
+from distdiff.keys import NAME, Group, key
 from distdiff.methods.config import needs_of
 
 
@@ -28,7 +28,7 @@ def check(config: DictConfig) -> None:
 
 def has_strengths_of_guidance(config: DictConfig) -> bool:
     """Whether the job's images are guided, with a strength ρ."""
-    return "guidance" in needs_of(config.method) and "rho" in own_keys(config.guidance)
+    return "guidance" in needs_of(config.method) and "rho" in config.guidance
 
 
 def unread(config: DictConfig) -> dict[str, str]:

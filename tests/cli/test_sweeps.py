@@ -258,7 +258,7 @@ def test_a_hydra_that_is_active_is_neither_used_nor_changed(tmp_path: Path) -> N
     before = HydraConfig.instance().cfg
     with initialize_config_dir(str(tmp_path), version_base="1.3", job_name="theirs"):
         theirs = GlobalHydra.instance().hydra
-        assert compose("expand", ["guidance.rho=2"]).guidance.rho == 2
+        assert compose("expand", ["guidance=direct", "guidance.rho=2"]).guidance.rho == 2
         assert OURS.options("trainer")
         assert GlobalHydra.instance().hydra is theirs
         config = compose_theirs("theirs", return_hydra_config=True)

@@ -131,7 +131,7 @@ assert before[0] == (True, True)
             lambda make: make()([picture(0)], ["cat"], batch_size=0),
             "batch_size=0 is not allowed: an integer at least 1",
         ),
-        (lambda make: make(rho=-1), "guidance.rho=-1.0 is not allowed: a number at least 0"),
+        (lambda make: make(guidance="direct", rho=-1), "guidance.rho=-1.0 is not allowed: a number at least 0"),
         (
             lambda make: make(guidance=Direct(rho=0.3), rho=3),
             "rho: give a guidance of your own its keys when you make it",

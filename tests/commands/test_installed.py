@@ -66,7 +66,7 @@ def test_every_script_is_a_subcommand_and_every_subcommand_a_script(python) -> N
     assert abouts().keys() == scripts
     listed = python("-m", "distdiff", "--help")
     assert all(f"\n  {name} " in listed for name in scripts)
-    shown = yaml.safe_load(python("-m", "distdiff", "expand", "--cfg", "job", "guidance.rho=7"))
+    shown = yaml.safe_load(python("-m", "distdiff", "expand", "--cfg", "job", "guidance=direct", "guidance.rho=7"))
     assert (shown["command"], shown["guidance"]["rho"]) == ("expand", 7.0)
 
 

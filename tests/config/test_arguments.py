@@ -84,7 +84,7 @@ def test_what_a_wandb_agent_types_means_what_it_says(spelling: str) -> None:
     from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
     arguments = create_sweep_command_args({"args": {key: {"value": value} for key, value in SWEPT.items()}})[spelling]
-    config = compose("expand", arguments)
+    config = compose("run", arguments)
     for key, value in SWEPT.items():
         found = OmegaConf.select(config, key)
         if key == "encoder.guide":

@@ -189,6 +189,20 @@ def test_rho_is_taken_by_every_guidance_so_that_sweeps_mix() -> None:
     assert "rho" not in compose("expand", ["guidance=none", "guidance.rho=3"]).guidance
 
 
+@pytest.mark.parametrize("typed", ["guidance.rho=3", "guidance.rho=1,3"])
+def test_rho_is_refused_where_nobody_chose_the_guidance_that_ignores_it(typed: str) -> None:
+    told = "not allowed: guidance=none does not read guidance.rho; did you mean guidance=direct guidance.rho="
+    with pytest.raises(UserError, match=told):
+        configure_jobs("expand", [typed])
+    assert compose("run", ["guidance.rho=3"]).guidance.rho == 3
+
+
+def test_rho_goes_to_the_guided_rows_of_a_search_without_a_chosen_guidance() -> None:
+    search = ["expansion.tune=true", "guidance.rho=3", "tune.rows=[none,direct]", "tune.strengths=[0.5]"]
+    rows = compose("expand", search).options.rows.values()
+    assert [row.guidance.get("rho") for row in rows] == [None, 3.0]
+
+
 def test_a_key_that_some_jobs_of_a_multirun_read_is_taken_by_all() -> None:
     jobs = configure_jobs("expand", ["guidance=direct,transform", "guidance.epsilon=0.1"])
     assert [job.guidance.get("epsilon") for job in jobs] == [None, 0.1]

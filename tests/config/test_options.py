@@ -108,13 +108,13 @@ def test_a_search_path_is_for_one_composition_alone(tmp_path) -> None:
 
 def test_no_composition_changes_what_the_next_one_starts_from() -> None:
     """Schemas and their defaults are made once in a process and copied for each configuration."""
-    first = compose("expand", [])
+    first = compose("run", [])
     unchanged = copy.deepcopy(first)
     first.seed, first.guidance.rho = 5, 0.5
     first.generator.lora.append("added")
     OmegaConf.update(first, "options.added", 1, force_add=True)
     assert first != unchanged
-    assert compose("expand", []) == unchanged
+    assert compose("run", []) == unchanged
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

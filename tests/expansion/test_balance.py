@@ -200,7 +200,7 @@ def test_balance_has_its_own_directory_of_the_same_images(digits_folder: Path, t
     with pytest.raises(UserError, match=r"another configuration \(balance: None there, True here\)"):
         expand(compose("expand", [*keys, "expansion.balance=true", f"expansion.output_dir={plain}"]), tmp_path / "run")
     (tmp_path / "preview").mkdir()
-    sheets = ["preview.sources=1", "preview.strengths=[0.5]", "preview.rhos=[0]"]
+    sheets = ["preview.sources=1", "preview.strengths=[0.5]"]
     preview(compose("preview", [*keys, "expansion.balance=true", *sheets]), tmp_path / "preview")
     assert json.loads((tmp_path / "preview/preview.json").read_text())["estimate"]["images"] == 8
 

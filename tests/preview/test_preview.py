@@ -159,6 +159,7 @@ def test_sources_are_spread_over_classes() -> None:
         ("preview.strengths=[0.5,2]", "preview.strengths[1]=2.0 is not allowed: a number above 0, at most 1"),
         ("preview.rhos=[]", "preview.rhos=[] is not allowed: a list of numbers, or null"),
         ("preview.rhos=[-1]", "preview.rhos[0]=-1.0 is not allowed: a number at least 0"),
+        ("preview.rhos=[0,1]", "preview.rhos=[0,1] is not allowed: guidance=none has no ρ; guidance=direct has"),
         ("preview.sources=0", "preview.sources=0 is not allowed: a number at least 1"),
     ],
 )

@@ -168,7 +168,8 @@ def test_keys_that_a_method_does_not_read_are_refused(overrides: list[str], word
 
 def test_a_sweep_over_methods_takes_the_keys_of_each() -> None:
     jobs = configure_jobs(
-        "expand", ["method=img2img,mix", "guidance.period=3", "expansion.strength=0.7", "guidance.rho=1"]
+        "expand",
+        ["method=img2img,mix", "guidance=direct", "guidance.period=3", "expansion.strength=0.7", "guidance.rho=1"],
     )
     assert [job.method.name for job in jobs] == ["img2img", "mix"]
     assert compose("expand", ["method=mix", "guidance.rho=3"]).method.name == "mix"

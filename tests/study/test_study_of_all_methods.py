@@ -79,9 +79,7 @@ def test_values_stand_in_the_features_that_guide_and_in_those_that_do_not(method
         return {"training": {"values": found}}
 
     row = {"method": "strong", "accuracy": [0.7, 0.8], "measures": {"judge": values(0.25), "guide": values(0)}}
-    assert list(methods.two_features_table([row]))[2:] == [
-        "| `strong` | 0.750 | 0.750 | 0.1 | 0.35 | 2 | 2.25 |"
-    ]
+    assert list(methods.two_features_table([row]))[2:] == ["| `strong` | 0.750 | 0.750 | 0.1 | 0.35 | 2 | 2.25 |"]
 
 
 def test_the_cost_of_an_image_is_compared_with_that_of_the_same_draw(methods) -> None:

@@ -164,7 +164,9 @@ def test_a_wandb_run_ends_as_failed_where_its_job_is_stopped_or_fails(given, mon
 
 def test_a_sweep_is_one_group_with_a_run_a_job_that_holds_its_configuration(given, tmp_path: Path) -> None:
     sweep = tmp_path / "outputs/expand/multirun/2026-01-01_00-00-00"
-    for number, config in enumerate(configure_jobs("expand", [*given, "logger=wandb", "guidance.rho=1,3"])):
+    for number, config in enumerate(
+        configure_jobs("expand", [*given, "logger=wandb", "guidance=direct", "guidance.rho=1,3"])
+    ):
         (sweep / str(number)).mkdir(parents=True)
         expand(config, sweep / str(number))
     assert [exit_code(sweep / job) for job in ("0", "1")] == [0, 0]
