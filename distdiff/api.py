@@ -148,7 +148,7 @@ def fit_exemplars(images: LabelledImages, encoder: Encoder, resolution: int) -> 
 
 
 class ImageExpander:
-    """Makes new images from PIL images.
+    """Makes new images from PIL images, unguided unless `guidance` says otherwise.
 
     `guidance`, `energy` and `method` are names of options of `conf/guidance`, `conf/energy` and `conf/method`, or objects of
     your own. `keys` are keys of the options that are given by name.

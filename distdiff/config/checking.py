@@ -3,8 +3,9 @@
 A mistake is reported in one line with the key, its value and what is allowed.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ class Unread:
     name: str
     value: Any
     reason: str | None = None  # why nothing in this configuration reads the key, whichever option is chosen
+    refused: bool = (
+        True  # if no job reads it; False for a key of `taken_everywhere` whose group nothing in this job reads
+    )
 
     @property
     def full_name(self) -> str:
@@ -63,7 +67,7 @@ def validate_jobs(jobs: Sequence[Job]) -> list[DictConfig]:
     by_nobody = set.intersection(*({item.full_name for item in unread} for _, unread in completed))
     for job, (config, unread) in zip(jobs, completed, strict=True):
         for item in unread:
-            if item.full_name in by_nobody and not (job.sample and _readers(item, job)):
+            if item.refused and item.full_name in by_nobody and not (job.sample and _readers(item, job)):
                 raise UserError(_explain_unread(item, config, job))
     return [config for config, _ in completed]
 
@@ -114,7 +118,7 @@ def complete(job: Job) -> tuple[DictConfig, list[Unread]]:
 def _with_reasons(unread: list[Unread], config: DictConfig, job: Job) -> list[Unread]:
     """Adds the overridden keys that nothing in this configuration reads, whichever options are chosen, in front of `unread`.
 
-    Leaves out the keys that may be ignored (`taken_everywhere`) of groups that nothing reads.
+    Of a group that nothing reads, keys in `taken_everywhere` are not refused.
     """
     found: list[Unread] = []
     groups, reasons = job.command.groups, {}
@@ -127,8 +131,13 @@ def _with_reasons(unread: list[Unread], config: DictConfig, job: Job) -> list[Un
             group, _, key = name.partition(".")
             if (name == place or name.startswith(f"{place}.")) and key not in groups[group].taken_everywhere:
                 found.append(Unread(groups[group], key, value, reason))
-    kept = [item for item in unread if item.group.name not in reasons or item.name not in item.group.taken_everywhere]
-    return [*found, *kept]
+    return [
+        *found,
+        *(
+            replace(item, refused=item.group.name not in reasons or item.name not in item.group.taken_everywhere)
+            for item in unread
+        ),
+    ]
 
 
 def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictConfig:
@@ -138,7 +147,7 @@ def _variant(job: Job, group: Group, name: str, overrides: list[str]) -> DictCon
         own = {item.lstrip("+") for item in readable(overrides)}
         config, unread = complete(varied)
         for item in unread:
-            if varied.typed_for(item.full_name) in own:
+            if item.refused and varied.typed_for(item.full_name) in own:
                 raise UserError(_explain_unread(item, config, varied))
     except UserError as error:
         has_rows = OmegaConf.is_dict(job.config[group.name].get(ROWS))
@@ -214,16 +223,17 @@ def _refuse_no_target(node: DictConfig, group: Group, choice: str | None = None)
         )
 
 
-def _ignored_by(group: Group, job: Job) -> list[str]:
-    """The keys of `taken_everywhere` that an option of the group may ignore in this job.
+def _ignored_by(group: Group, job: Job) -> Sequence[str]:
+    """The keys that an option of the group may ignore in this job: none if it is only the default.
 
-    These are not the typed ones of a group whose option is only the default: who typed the key meant an option that reads it.
+    Whoever sets such a key without choosing the option means one that reads it.
     """
-    chosen = group.name in {override.key_or_group for override in parse(job.typed)}
-    return [name for name in group.taken_everywhere if chosen or job.typed_for(f"{group.name}.{name}") is None]
+    if not group.taken_everywhere or group.name not in {override.key_or_group for override in parse(job.typed)}:
+        return ()
+    return group.taken_everywhere
 
 
-def _take_out_unread(node: DictConfig, group: Group, ignored: Collection[str]) -> list[Unread]:
+def _take_out_unread(node: DictConfig, group: Group, ignored: Sequence[str]) -> list[Unread]:
     """Removes from `node` all keys that its option does not read, and returns those that are not `ignored`."""
     signature = signature_of_option(node)
     if signature.takes_any:
@@ -319,8 +329,11 @@ def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
         return f"{item.group.name}={option} has a key {item.name} that its _target_ does not take"
     readers = _readers(item, job)
     if not readers:
-        value = told.partition("=")[2]
-        return no_such_key(item.full_name, value, list(all_keys(config)), job.command.groups.values())
+        value, targets = told.partition("=")[2], targets_of(item.group.name, job.search).values()
+        others = sorted({name for target in targets for name in signature_of(target).keys})
+        close = [f"{item.group.name}.{name}" for name in get_close_matches(item.name, others, n=1)]
+        known = [*all_keys(config), *close]
+        return no_such_key(item.full_name, value, known, job.command.groups.values())
     hint = f"it is for {item.group.name}={', '.join(readers)}"
     if general := [name for name in item.group.general_options if name in readers]:
         if OmegaConf.is_list(item.value):  # prefer an option that takes a list

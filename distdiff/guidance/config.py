@@ -64,7 +64,6 @@ GUIDANCE = Group(
     options_have_keys=True,
     check=check,
     taken_everywhere=("rho",),
-    general_options=("direct",),
     also_called={
         "guidance_step": "guidance.start_step",
         "guidance_period": "guidance.period",

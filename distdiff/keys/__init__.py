@@ -67,7 +67,7 @@ class Group:
     """A configuration group: the keys that all its options have, and the checks of keys before anything is loaded.
 
     - `options_have_keys`: each option has keys of its own, from the signature of its `_target_`.
-    - `taken_everywhere`: keys that an option that was chosen ignores if it has no use for them, so that sweeps may mix options.
+    - `taken_everywhere`: keys that an option ignores if it was chosen and has no use for them, so that sweeps may mix options.
     - `check(config)` gets the whole configuration of a job, and raises `UserError` if something in it is not allowed.
     - `warn(config)` gives a sentence for each setting that is allowed but that the user may not have meant.
     - `unread(config)` gives the keys and groups that nothing reads in this configuration, each mapped to the reason.
@@ -76,8 +76,8 @@ class Group:
       `config.options`. `options_of(group)` lists the options of a group.
     - `variants(config, job)` gives further configurations of the job, as a mapping from names to overrides. For each
       name, the configuration with its overrides, but without this group, is put into `config.options.rows.<name>`.
-    - `general_options`: the options that are suggested first if a key is given to an option that does not read it, such as
-      those that are not for one particular dataset.
+    - `general_options`: the options that are not for one particular dataset. If a key is given to an option that does
+      not read it, these options are suggested first.
     - `paths`: the keys whose values are paths, in which `~` stands for the home directory. With `hydra.job.chdir=true`,
       relative paths are taken from the directory in which the command was started. `hub_ids` are those of them that may
       also name something that is no path, such as a hub id.

@@ -35,8 +35,8 @@ def unread(config: DictConfig) -> dict[str, str]:
     if has_strengths_of_guidance(config):
         return {}
     guided = "guidance" in needs_of(config.method)
-    lacking = f"guidance={config.guidance[NAME]} has no ρ" if guided else f"method={config.method[NAME]} is not guided"
-    return {"preview.rhos": f"{lacking}; guidance=direct has a strength ρ to preview"}
+    lacking = f"guidance={config.guidance[NAME]}" if guided else f"method={config.method[NAME]}"
+    return {"preview.rhos": f"{lacking} has no guidance strength ρ; method=img2img guidance=direct has one"}
 
 
 PREVIEW = Group("preview", PreviewKeys, check=check, unread=unread)

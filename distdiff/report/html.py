@@ -14,6 +14,7 @@ from distdiff.report.figures import inline
 from distdiff.report.page import write_page
 from distdiff.report.samples import Samples
 from distdiff.report.table import accuracy_rows, comparison_rows, measure_notes, measure_rows
+from distdiff.study.methods import ORIGINAL, UNGUIDED
 from distdiff.study.results import StudyResults
 from distdiff.study.runs import MethodResult
 from distdiff.wording import counted
@@ -38,6 +39,7 @@ def write_report(results: StudyResults, config: DictConfig, samples: Samples | N
         path,
         results=results,
         limits=limits(results),
+        rows_in_words=rows_in_words(results, config),
         accuracies=accuracy_rows(results),
         comparisons=comparison_rows(results),
         measures=measure_rows(results),
@@ -66,8 +68,8 @@ def limits(results: StudyResults) -> list[str]:
         least, most = f"{min(halves):.3f}", f"{max(halves):.3f}"
         between = least if least == most else f"{least} to {most}"
         lines.append(
-            f"From {results.design}: each interval of a difference reaches {between} to either side of its mean, and a "
-            "difference smaller than that cannot be told from chance."
+            f"From {results.design}: intervals of differences reach {between} to either side of the mean. A difference "
+            "smaller than that of its own interval cannot be told from chance."
         )
     elif results.comparisons:
         lines.append(f"From {results.design}: nothing is known of how much a repetition would differ.")
@@ -81,6 +83,18 @@ def limits(results: StudyResults) -> list[str]:
     if results.leak_sentence():
         lines.append(f"Leaks: {results.leak_sentence()}.")
     return lines
+
+
+def rows_in_words(results: StudyResults, config: DictConfig) -> str:
+    """What the rows of the real images, of unguided ones and of the chosen guidance train on; empty without the first."""
+    words = {ORIGINAL: "trains on the real images alone", UNGUIDED: "on these and on unguided images"}
+    guidance = OmegaConf.select(config, "guidance") or {}
+    if results.chosen == guidance.get("name") != UNGUIDED:
+        strength = f" (guidance.rho={guidance.rho:g})" if "rho" in guidance else ""
+        words[results.chosen] = f"on these and on images that it guides{strength}"
+    if results.row(ORIGINAL) is None:
+        return ""
+    return f"Row {', '.join(f'{name!r} {what}' for name, what in words.items() if results.row(name) is not None)}."
 
 
 def figures(results: StudyResults) -> dict[str, Markup]:

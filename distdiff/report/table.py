@@ -147,17 +147,17 @@ def _cell(found: Compared | None, name: str) -> str:
 
 
 def _noted_number(value: float | None, has_remark: bool) -> str:
-    return marked(_number(value, FINE), has_remark)
+    return marked(shown_number(value, FINE), has_remark)
 
 
 def _pair(ends: tuple[float, float] | None) -> str:
-    return NOTHING if ends is None else " to ".join(_number(end, FINE) for end in ends)
+    return NOTHING if ends is None else " to ".join(shown_number(end, FINE) for end in ends)
 
 
 def _span(values: Sequence[float | None]) -> str:
     """The least and the greatest of the values of classes."""
     known = [value for value in values if value is not None]
-    return f"{_number(min(known), '.3f')} to {_number(max(known), '.3f')}" if known else NOTHING
+    return f"{shown_number(min(known), '.3f')} to {shown_number(max(known), '.3f')}" if known else NOTHING
 
 
 def marked(text: str, has_remark: bool) -> str:
@@ -241,7 +241,7 @@ def measure_notes(results: StudyResults) -> list[str]:
 
 
 def _noted(row: MethodResult, name: str, column_has_marks: bool) -> str:
-    text = _number(row.mean(name), ".3f")
+    text = shown_number(row.mean(name), ".3f")
     return marked(text, name in row.remarks) if column_has_marks else text
 
 
@@ -280,17 +280,17 @@ def p_value(value: float | None) -> str:
     >>> p_value(0.0312), p_value(0.0004), p_value(None)
     ('0.031', '<0.001', '–')
     """
-    return "<0.001" if value is not None and value < 0.001 else _number(value, ".3f")
+    return "<0.001" if value is not None and value < 0.001 else shown_number(value, ".3f")
 
 
 def _ends(interval: Interval | None) -> str:
     return NOTHING if interval is None else f"[{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
-def _number(value: float | None, form: str) -> str:
+def shown_number(value: float | None, form: str = ".3f") -> str:
     """The number in the given form, or in two digits and a power of ten if the form would hide it.
 
-    >>> _number(0.25, ".3f"), _number(-0.00042, ".3f"), _number(0.0, ".3f"), _number(None, ".3f")
+    >>> shown_number(0.25, ".3f"), shown_number(-0.00042, ".3f"), shown_number(0.0, ".3f"), shown_number(None, ".3f")
     ('0.250', '-4.2e-04', '0.000', '–')
     """
     if value is None:

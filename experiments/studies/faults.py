@@ -109,6 +109,7 @@ def run(target: Path, place: Path, data: Path, fault: Callable | None = None) ->
         "encoder.guide.steps=20",
         "logger=none",
         "expansion.factor=3",
+        "guidance=direct",
     ]
     command += [f"expansion.output_dir={target}", "expansion.batch_size=4", f"paths.output_dir={place}/outputs"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

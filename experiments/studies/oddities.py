@@ -33,6 +33,7 @@ SMALL = [
     "generator.num_steps=6",
     "encoder.guide.steps=20",
     "expansion.factor=2",
+    "guidance=direct",
     "logger=none",
 ]
 ODD_CLASS, ESCAPING, MARKUP = "Odd ones", "a\\..\\..\\evil", "<b>bold[red] & café 猫🐱"

@@ -201,7 +201,7 @@ def test_an_expander_leaves_the_encoder_as_it_was(pipeline_folder: Path, image_f
     encoder = distdiff.train_guide(images, steps=1)
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     prototypes = distdiff.fit_prototypes(images, encoder, 32)
-    expander = distdiff.ImageExpander(generator, encoder, prototypes)
+    expander = distdiff.ImageExpander(generator, encoder, prototypes, guidance="direct")
     expander([picture(0)], ["cat"])
     assert next(expander.energy.encoder.parameters()).dtype == torch.float64
     for name, tensor in encoder.state_dict().items():

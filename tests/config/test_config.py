@@ -191,9 +191,11 @@ def test_rho_is_taken_by_every_guidance_so_that_sweeps_mix() -> None:
 
 @pytest.mark.parametrize("typed", ["guidance.rho=3", "guidance.rho=1,3"])
 def test_rho_is_refused_where_nobody_chose_the_guidance_that_ignores_it(typed: str) -> None:
-    told = "not allowed: guidance=none does not read guidance.rho; did you mean guidance=direct guidance.rho="
+    told = "not allowed: guidance=none does not read guidance.rho; it is for guidance=chamfer, deviation, direct"
     with pytest.raises(UserError, match=told):
         configure_jobs("expand", [typed])
+    with pytest.raises(UserError, match=told):  # no job is guided, though one's method is never guided
+        configure_jobs("expand", ["method=img2img,mix", typed])
     assert compose("run", ["guidance.rho=3"]).guidance.rho == 3
 
 

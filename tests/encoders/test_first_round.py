@@ -102,7 +102,7 @@ def test_a_process_waits_while_another_one_makes_the_first_round(small_run: list
 
 def test_images_depend_on_the_first_round(small_run: list[str], tmp_path: Path) -> None:
     def path(*overrides: str) -> Path:
-        config = compose("expand", [*small_run, *overrides])
+        config = compose("expand", [*small_run, "guidance=direct", *overrides])
         return Assembly(config, StageCache(config.paths.cache_dir)).job(few(config), 0).path
 
     paths = [path(), path("encoder.guide.copies=1"), path("encoder.guide.copies=2")]

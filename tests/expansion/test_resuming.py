@@ -88,7 +88,7 @@ def test_an_expansion_killed_twice_ends_as_if_it_had_not_been(
         "dataset=imagefolder",
         f"dataset.root={image_folder}",
     ]
-    command += [f"expansion.output_dir={target}", "expansion.factor=6", "expansion.batch_size=1"]
+    command += [f"expansion.output_dir={target}", "expansion.factor=6", "expansion.batch_size=1", "guidance=direct"]
     written: dict[str, int] = {}
     for images in (3, 10, 10**9):
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
@@ -148,7 +148,7 @@ def test_two_splits_at_once_make_what_one_process_makes(
         "dataset=imagefolder",
         f"dataset.root={image_folder}",
     ]
-    command += [f"expansion.output_dir={tmp_path}/splits", "expansion.total_split=2"]
+    command += [f"expansion.output_dir={tmp_path}/splits", "expansion.total_split=2", "guidance=direct"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen([*command, f"expansion.split={split}"], cwd=ROOT, env=environment, text=True, stderr=-1)

@@ -128,7 +128,13 @@ def test_what_is_fetched_is_all_that_a_node_without_a_network_needs(
     hub.pauses["tests/small-lora"] = 1.5
     with served(hub):
         status, out, err = expand(
-            tmp_path, hub.url, *everything, "fetch_only=true", "trainer.devices=2", HF_HUB_ETAG_TIMEOUT="1"
+            tmp_path,
+            hub.url,
+            *everything,
+            "guidance=direct",
+            "fetch_only=true",
+            "trainer.devices=2",
+            HF_HUB_ETAG_TIMEOUT="1",
         )
     assert (status, err) == (0, [])
     ready = [line.removeprefix("ready  ").split("  ") for line in out if line.startswith("ready  ")]

@@ -86,6 +86,7 @@ def test_a_preview_shows_what_the_expansion_makes(given, tmp_path: Path, image_f
 
 
 def test_a_preview_encodes_only_what_it_shows_and_takes_what_is_cached(given, encoded, tmp_path: Path) -> None:
+    given = [*given, "guidance=direct"]
     few = ["preview.sources=2", "preview.strengths=[0.5]"]
     first = run(tmp_path / "a", given, *few)
     assert encoded == [2]
@@ -159,7 +160,7 @@ def test_sources_are_spread_over_classes() -> None:
         ("preview.strengths=[0.5,2]", "preview.strengths[1]=2.0 is not allowed: a number above 0, at most 1"),
         ("preview.rhos=[]", "preview.rhos=[] is not allowed: a list of numbers, or null"),
         ("preview.rhos=[-1]", "preview.rhos[0]=-1.0 is not allowed: a number at least 0"),
-        ("preview.rhos=[0,1]", "preview.rhos=[0,1] is not allowed: guidance=none has no ρ; guidance=direct has"),
+        ("preview.rhos=[0,1]", "preview.rhos=[0,1] is not allowed: guidance=none has no guidance strength ρ; method="),
         ("preview.sources=0", "preview.sources=0 is not allowed: a number at least 1"),
     ],
 )

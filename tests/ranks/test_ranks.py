@@ -161,7 +161,7 @@ def command(pipeline_folder: Path, image_folder: Path, tmp_path_factory: pytest.
     """Makes 36 images."""
     small_run = small_overrides(pipeline_folder, tmp_path_factory.mktemp("ranks"))
     script = [sys.executable, "experiments/expand.py", *small_run, "dataset=imagefolder"]
-    return [*script, f"dataset.root={image_folder}", "expansion.factor=6"]
+    return [*script, f"dataset.root={image_folder}", "expansion.factor=6", "guidance=direct"]
 
 
 @pytest.fixture(scope="module")

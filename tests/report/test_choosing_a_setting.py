@@ -89,7 +89,7 @@ def test_where_no_strength_can_be_told_from_unguided_the_page_chooses_no_guidanc
     assert "Measurably" not in said(sweep)
     assert head(sweep).startswith("Use unguided expansion (guidance=none): ")
     assert "This is not sure: " in head(sweep)
-    assert "so guidance may help or harm." in head(sweep)
+    assert "so this strength may help or harm." in head(sweep)
 
 
 def test_unguided_expansion_is_chosen_where_it_is_better_than_every_strength(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_all_measures_of_many_rows_have_room_on_a_console(capsys: pytest.Capture
 def test_limits_say_how_small_a_difference_the_study_can_tell_from_chance() -> None:
     found = results(NUMBERS)
     halves = [(each.simultaneous.high - each.simultaneous.low) / 2 for each in found.comparisons.values()]
-    assert f"reaches {min(halves):.3f} to {max(halves):.3f} to either side" in limits(found)[1]
+    assert f"reach {min(halves):.3f} to {max(halves):.3f} to either side" in limits(found)[1]
     assert "From 4 draws of the training images" in limits(found)[1]
     single = results({"original": [0.5], "none": [0.6]}, "none")
     assert limits(single)[1].startswith("From 1 draw of the training images: nothing is known of how much")

@@ -65,6 +65,6 @@ def test_in_an_empty_cache_more_strengths_make_only_their_own_images_and_classif
     assert ended.out.rstrip().endswith(f"page     {tmp_path}/sweep/sweep.html")
     assert (tmp_path / "sweep/sweep.svg").is_file()
     head = page[page.index('<table class="pictures">') :].split("</thead>")[0]
-    columns = ["class (file)", "source", "unguided", "ρ = 0", "ρ = 0.1", "ρ = 1"]
+    columns = ["class (file)", "source", "unguided, ρ = 0", "ρ = 0.1", "ρ = 1"]
     assert [head.index(f">{name}<") for name in columns] == sorted(head.index(f">{name}<") for name in columns)
     assert page.count("data:image/png;base64,") == 6 * (len(columns) - 1)

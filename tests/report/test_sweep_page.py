@@ -50,8 +50,8 @@ def test_the_page_shows_accuracy_and_measures_against_the_strength_with_their_va
         *("accuracy ↑ (validation)", "accuracy − unguided, paired", "frechet distance ↓", "label consistency ↑"),
         *("coverage ↑", "diversity ↑"),
     ]
-    assert "guidance.rho 10: 0.8 (" in page
-    assert "unguided: 0.7 (" in page
+    assert "guidance.rho 10: 0.800 (" in page
+    assert "unguided: 0.700 (" in page
     assert "Unguided expansion: accuracy 0.700 [" in page
     assert "The accuracy of the best of 3 settings" in page  # unguided expansion is that of strength 0
     assert page.count("<svg") == len(titles)
@@ -72,7 +72,7 @@ def test_other_commands_end_with_a_page_of_what_they_have(command: str, tmp_path
         plain_job(tmp_path, f"seed={number} x=b", {"coverage": 0.5, "remarks": {}, "seed": number, "images": 5})
     page = page_of(tmp_path, command)
     assert "coverage ↑ by setting" in page
-    assert "a: 0.1 (-0.1484 to 0.3484); b: 0.5" in page
+    assert "a: 0.100 (-0.148 to 0.348); b: 0.500" in page
     assert f"The jobs of {command} have no accuracy" in page
 
 

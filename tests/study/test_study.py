@@ -98,7 +98,7 @@ def test_the_whole_study_and_a_sweep_that_reuses_it(small_run: list[str], run_in
 
 
 def test_expand_then_measure_then_train(small_run: list[str], run_in_process, tmp_path: Path) -> None:
-    run("expand", *small_run)
+    run("expand", *small_run, "guidance=direct")
     (run_dir,) = (tmp_path / "outputs" / "expand").iterdir()
     expanded = run_dir / "expanded"
     assert expanded.is_symlink()

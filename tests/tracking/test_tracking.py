@@ -46,7 +46,7 @@ def run(given: list[str], folder: Path, *overrides: str) -> Path:
 def test_an_expansion_is_charted_as_it_goes(given, monkeypatch, tmp_path: Path) -> None:
     """Oracle: the expanded dataset's own metadata. Every batch is logged here; by default every 15 seconds."""
     monkeypatch.setattr(TrackExpansion.__init__, "__defaults__", (lambda: 0, 0.0, 0.0))
-    directory = run(given, tmp_path / "run", "logger=csv")
+    directory = run(given, tmp_path / "run", "logger=csv", "guidance=direct")
     with open(tmp_path / "run/metrics/expand/metrics.csv", newline="") as file:
         logged = list(csv.DictReader(file))
     rows = pyarrow.parquet.read_table(directory / "metadata.parquet").to_pylist()

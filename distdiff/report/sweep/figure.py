@@ -16,7 +16,7 @@ from distdiff.report.sweep.choosing import Choice
 from distdiff.report.sweep.jobs import Values
 from distdiff.report.sweep.scales import Scale
 from distdiff.report.sweep.settings import RHO, Setting, Sweep, interval
-from distdiff.report.table import title
+from distdiff.report.table import shown_number, title
 from distdiff.study.measures import ACCURACY
 from distdiff.study.statistics import Interval
 
@@ -50,8 +50,9 @@ class Estimate:
         return 0.0 if self.interval is None else (self.interval.high - self.interval.low) / 2
 
     def __str__(self) -> str:
-        ends = "" if self.interval is None else f" ({self.interval.low:.4g} to {self.interval.high:.4g})"
-        return f"{self.mean:.4g}{ends}"
+        if self.interval is None:
+            return shown_number(self.mean)
+        return f"{shown_number(self.mean)} ({shown_number(self.interval.low)} to {shown_number(self.interval.high)})"
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,10 @@ def _use(sweep: Sweep, choice: Choice) -> str:
     """The first sentence: what to use, and why."""
     used, accuracy = _full_name(sweep, choice), f"{choice.mean(choice.chosen):.3f}"
     if choice.chosen is choice.best:
+        same = (choice.chosen, choice.twin)
+        others = [each for each in choice.compared if not any(each is one for one in same)]
+        if accuracy in (f"{choice.mean(each):.3f}" for each in others):
+            return f"Use {used}: no other {_noun(sweep)} has a higher mean accuracy than {accuracy}."
         return f"Use {used}: it has the highest mean accuracy, {accuracy}."
     best = f"{name_of(sweep, choice.best)} ({choice.mean(choice.best):.3f})"
     if choice.guides_not(choice.chosen):
@@ -141,7 +145,7 @@ def _sure_of_unguided(sweep: Sweep, choice: Choice) -> str:
     name = f"{name_of(sweep, gain.setting)}, the best {_noun(sweep)} with guidance,"
     if gain.difference.settled:
         return f"This is quite sure: {name} is measurably less accurate ({_points(gain)})."
-    return f"This is not sure: {name} differs from it by {_points(gain)}, so guidance may help or harm."
+    return f"This is not sure: {name} differs from it by {_points(gain)}, so this {_noun(sweep)} may help or harm."
 
 
 def _sure_of_guidance(sweep: Sweep, choice: Choice) -> str:
@@ -199,7 +203,7 @@ def _differences(sweep: Sweep, choice: Choice) -> list[str]:
         return []
     noun = _noun(sweep)
     found = [
-        f"Differences to unguided expansion are paired over {_repeats(choice)}. "
+        f"Differences from unguided expansion are paired over {_repeats(choice)}. "
         f"Their {SURE} intervals hold together for {counted(len(choice.gains), noun)}."
     ]
     for word, sign in (("more", 1), ("less", -1)):
@@ -208,6 +212,8 @@ def _differences(sweep: Sweep, choice: Choice) -> list[str]:
             found.append(f"Measurably {word} accurate than unguided expansion: {some(names)}.")
     if not choice.settled:
         found.append(f"No {noun} is distinguishable from unguided expansion here.")
+    elif unsettled := [name_of(sweep, gain.setting) for gain in choice.gains if not gain.difference.settled]:
+        found.append(f"The intervals of {some(unsettled)} include zero.")
     return found
 
 
@@ -226,7 +232,7 @@ def _rule(sweep: Sweep, choice: Choice) -> str:
     if has_strength and others:
         verb, whose = ("keeps", "its value") if len(others) == 1 else ("keep", "their values")
         rule += f" {some(others)} {verb} {whose} in the best setting, because only smaller strengths are simpler."
-    return rule
+    return f"{rule} The standard error is that of the paired difference from the best."
 
 
 def _left_out(sweep: Sweep, choice: Choice) -> list[str]:
@@ -261,7 +267,11 @@ def _repeats(choice: Choice) -> str:
 
 
 def _about_accuracy(sweep: Sweep) -> str:
-    of_row = "of the row that the job's keys choose" if sweep.command == "run" else "of the job's classifier"
+    of_row = (
+        "of classifiers trained on the real images and those that a job's settings make"
+        if sweep.command == "run"
+        else "of the job's classifier"
+    )
     if sweep.split == "test":
         return (
             f"Accuracy is that {of_row}, on test images. Choosing on them makes them unfit for the final test: sweep on "
@@ -279,4 +289,8 @@ def _about_intervals(sweep: Sweep) -> str:
         )
     several = len({fold for fold, _ in sweep.units}) > 1
     folds = " Folds share training images, so their intervals are too narrow." if several else ""
-    return f"Intervals are {SURE} Student t intervals of means over data seeds, each by itself unless said otherwise.{folds}"
+    return (
+        f"Intervals are {SURE} Student t intervals of means over data seeds, each by itself; those of differences from unguided "
+        "expansion hold together. Small dots are single data seeds, and a grey band is the interval of unguided expansion."
+        f"{folds}"
+    )

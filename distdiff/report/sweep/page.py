@@ -14,6 +14,7 @@ from distdiff.report.sweep.findings import details, ends, headline, name_of, not
 from distdiff.report.sweep.jobs import Row, Values
 from distdiff.report.sweep.pictures import pictures
 from distdiff.report.sweep.settings import Sweep, interval
+from distdiff.report.table import shown_number
 from distdiff.study.measures import ACCURACY
 from distdiff.tracking.sweep import SweptJob
 
@@ -72,12 +73,8 @@ def _levels(sweep: Sweep) -> list[str]:
 
 
 def _shown(values: Values) -> str:
-    found = interval(values)
-    return f"{fmean(values.values()):.3f}" + (f" {_ends(found.low, found.high)}" if found else "")
-
-
-def _ends(low: float, high: float) -> str:
-    return f"[{low:.3f}, {high:.3f}]"
+    found, mean = interval(values), shown_number(fmean(values.values()))
+    return mean if found is None else f"{mean} [{shown_number(found.low)}, {shown_number(found.high)}]"
 
 
 def _settings(sweep: Sweep, chosen: Sequence[Choice]) -> list[list[str]]:
@@ -118,10 +115,7 @@ def _settings(sweep: Sweep, chosen: Sequence[Choice]) -> list[list[str]]:
 
 
 def _cell(row: Row, name: str) -> str:
-    if not row.get(name):
-        return NOTHING
-    values, found = row[name], interval(row[name])
-    return f"{fmean(values.values()):.4g}" + (f" [{found.low:.4g}, {found.high:.4g}]" if found else "")
+    return _shown(row[name]) if row.get(name) else NOTHING
 
 
 def _jobs(sweep: Sweep) -> list[list[str]]:

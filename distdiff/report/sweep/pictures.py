@@ -57,11 +57,14 @@ def pictures(sweep: Sweep, chosen: Sequence[Choice]) -> Pictures | None:
     unit = next((unit for unit in sweep.units if sum(unit in setting.images for setting in shown) > 0), None)
     if unit is None:
         return None
+    of_settings = {_name(sweep, setting): setting.images[unit] for setting in shown if unit in setting.images}
     wanted: dict[str, Path] = {}
     unguided = next((each.unguided_images[unit] for each in shown if unit in each.unguided_images), None)
     if unguided is not None:
-        wanted["unguided"] = unguided
-    wanted |= {_name(sweep, setting): setting.images[unit] for setting in shown if unit in setting.images}
+        same = [name for name, path in of_settings.items() if path.resolve() == unguided.resolve()]
+        wanted[", ".join(["unguided", *same])] = unguided  # ρ = 0 may be the very dataset of the row `none`
+        of_settings = {name: path for name, path in of_settings.items() if name not in same}
+    wanted |= of_settings
     tables = {name: rows for name, path in wanted.items() if (rows := _rows(path))}
     common = set.intersection(*map(set, tables.values())) if tables else set()
     keys = _spread(common)
