@@ -55,7 +55,7 @@ def notes(sweep: Sweep, chosen: Sequence[Choice]) -> list[str]:
     found = []
     if any(setting.of(ACCURACY) for setting in sweep.settings):
         found.append(_about_accuracy(sweep))
-    found.append(_about_intervals(sweep))
+    found.append(_about_intervals(sweep, has_differences=any(choice.gains for choice in chosen)))
     if sweep.only_means:
         found.append(
             "Jobs that share a directory leave only the files of the last job, so only means are known of them."
@@ -280,7 +280,7 @@ def _about_accuracy(sweep: Sweep) -> str:
     return f"Accuracy is that {of_row}{f', on {sweep.split} images' if sweep.split else ''}."
 
 
-def _about_intervals(sweep: Sweep) -> str:
+def _about_intervals(sweep: Sweep, has_differences: bool) -> str:
     if len(sweep.units) < 2:
         return (
             "There is one data seed, so there are no intervals. study.seeds=5 gives them."
@@ -289,8 +289,10 @@ def _about_intervals(sweep: Sweep) -> str:
         )
     several = len({fold for fold, _ in sweep.units}) > 1
     folds = " Folds share training images, so their intervals are too narrow." if several else ""
-    return (
-        f"Intervals are {SURE} Student t intervals of means over data seeds, each by itself; those of differences from unguided "
-        "expansion hold together. Small dots are single data seeds, and a grey band is the interval of unguided expansion."
-        f"{folds}"
-    )
+    more = ""
+    if has_differences:
+        more = (
+            "; those of differences from unguided expansion hold together. Small dots are single data seeds, and a grey band is "
+            "the interval of unguided expansion"
+        )
+    return f"Intervals are {SURE} Student t intervals of means over data seeds, each by itself{more}.{folds}"
