@@ -340,6 +340,25 @@ def test_the_embedded_generator_says_that_it_draws_digits_alone(monkeypatch) -> 
         assert said not in warnings_about(Command("expand", GROUPS), compose("expand", allowed))
 
 
+def test_a_small_guide_for_photos_is_said_where_it_shapes_images(monkeypatch) -> None:
+    monkeypatch.setattr("distdiff.data.config.check_root_is_there", lambda dataset: None)
+
+    def says(command: str, *overrides: str) -> bool:
+        photos = compose(command, ["dataset=imagefolder", "dataset.root=/data/photos", "generator=sd15", *overrides])
+        return any(
+            "encoder=guide sees images of 512" in said for said in warnings_about(Command(command, GROUPS), photos)
+        )
+
+    commands = ("expand", "preview")
+    for steering in ("guidance=direct", "selection=coverage", "expansion.sources=hard"):
+        assert all(says(command, steering) for command in commands)
+        assert not says("expand", steering, "encoder.guide.classifier=resnet50")
+    assert all(says(command) for command in ("run", "benchmark"))
+    assert says("expand", "expansion.tune=true")
+    assert not any(says(command) for command in commands)
+    assert not says("expand", "method=text2img")
+
+
 def test_help_into_a_pipe_that_closes_ends_quietly() -> None:
     script = f"set -o pipefail; {sys.executable} experiments/export.py --help | true"
     result = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
