@@ -3,7 +3,7 @@
 A mistake is reported in one line with the key, its value and what is allowed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
@@ -30,6 +30,7 @@ from distdiff.keys.schema import (
 )
 from distdiff.keys.signatures import signature_of
 from distdiff.keys.suggesting import all_keys, for_shell, no_such_key
+from distdiff.option_files.search_path import OURS, SearchPath
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def validate_jobs(jobs: Sequence[Job]) -> list[DictConfig]:
     by_nobody = set.intersection(*({item.full_name for item in unread} for _, unread in completed))
     for job, (config, unread) in zip(jobs, completed, strict=True):
         for item in unread:
-            if item.refused and item.full_name in by_nobody and not (job.sample and _readers(item, job)):
+            if item.refused and item.full_name in by_nobody and not (job.sample and _readers(item, job.search)):
                 raise UserError(_explain_unread(item, config, job))
     return [config for config, _ in completed]
 
@@ -174,6 +175,8 @@ def complete_option(group: Group, option: str, node: DictConfig, place: str | No
     unread = _take_out_unread(node, group, ())
     schema = schema_of(group, node)
     for item in unread:
+        if place == group.name and (readers := _readers(item, OURS)):
+            raise UserError(_not_read(f"{item.full_name}={item.value}", item, option, _only_for(item, readers)))
         known = [f"{place}.{each.name}" for each in fields(schema) if each.name not in (TARGET, NAME)]
         message = no_such_key(f"{place}.{item.name}", item.value, known)
         raise UserError(f"{group.name}={option}: {message}" if place == group.name else message)
@@ -327,22 +330,30 @@ def _explain_unread(item: Unread, config: DictConfig, job: Job) -> str:
     option = job.choices.get(item.group.name, config[item.group.name].get(NAME))
     if told is None:
         return f"{item.group.name}={option} has a key {item.name} that its _target_ does not take"
-    readers = _readers(item, job)
+    readers = _readers(item, job.search)
     if not readers:
         value, targets = told.partition("=")[2], targets_of(item.group.name, job.search).values()
         others = sorted({name for target in targets for name in signature_of(target).keys})
         close = [f"{item.group.name}.{name}" for name in get_close_matches(item.name, others, n=1)]
         known = [*all_keys(config), *close]
         return no_such_key(item.full_name, value, known, job.command.groups.values())
-    hint = f"it is for {item.group.name}={', '.join(readers)}"
+    hint = _only_for(item, readers)
     if general := [name for name in item.group.general_options if name in readers]:
         if OmegaConf.is_list(item.value):  # prefer an option that takes a list
             general = [name for name in general if _takes_list(readers[name], item.name)] or general
         hint = f"did you mean {item.group.name}={general[0]} {for_shell(told)}?"
+    return _not_read(told, item, option, hint)
+
+
+def _not_read(told: str, item: Unread, option: str, hint: str) -> str:
     return f"{told} is not allowed: {item.group.name}={option} does not read {item.full_name}; {hint}"
 
 
-def _readers(item: Unread, job: Job) -> dict[str, str]:
+def _only_for(item: Unread, readers: Iterable[str]) -> str:
+    return f"it is for {item.group.name}={', '.join(readers)}"
+
+
+def _readers(item: Unread, search: SearchPath) -> dict[str, str]:
     """The options of the group that read a key, with their `_target_`."""
-    targets = targets_of(item.group.name, job.search)
+    targets = targets_of(item.group.name, search)
     return {name: target for name, target in targets.items() if item.name in signature_of(target).keys}

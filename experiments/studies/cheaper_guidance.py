@@ -2,7 +2,7 @@
 
     python experiments/studies/cheaper_guidance.py --seeds 3
 
-Each row makes the default guidance cheaper in one way that changes images: no backward pass through the network (`mpgd`), a small
+Each row makes `guidance=direct` cheaper in one way that changes images: no backward pass through the network (`mpgd`), a small
 decoder for the energy, every second step only, bfloat16. The small decoder is an AutoencoderTiny that this script trains to
 decode as the embedded generator's own decoder does, on digits drawn from fonts. Data seeds and split are not those of the
 published figures. Speeds come from `distdiff benchmark`, and nothing else may run on the machine meanwhile.

@@ -12,7 +12,7 @@ images, since test images are for final figures. `control` has `transform` from 
 (ρ = 10) its gradient step, for several ε. `spread` follows what gained most in `methods`, guidance towards uncertain images and
 selection by coverage: with other strengths, with more candidates, and both together; and, since candidates cost as much as
 images, with as many unguided images as candidates. `second_round` has the same with a guide that has learnt from a first round of
-unguided images too. `ablation` takes the default guidance apart, at a strength that has an
+unguided images too. `ablation` takes `guidance=direct` apart, at a strength that has an
 effect: prototypes, energy, ρ and the guided steps, with five training images a class and two copies of each.
 All but the last take their runs from `experiments/results/methods_digits.csv`, the last from `methods_digits_ablation.csv`, and
 the same command goes on after a stop. With all runs there, it writes a page, its figures and a grid of images beside the table.

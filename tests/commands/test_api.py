@@ -133,6 +133,14 @@ assert before[0] == (True, True)
         ),
         (lambda make: make(guidance="direct", rho=-1), "guidance.rho=-1.0 is not allowed: a number at least 0"),
         (
+            lambda make: make(rho=0.3),
+            "guidance.rho=0.3 is not allowed: guidance=none does not read guidance.rho; it is for guidance=chamfer, ",
+        ),
+        (
+            lambda make: make(guidance="direct", roh=1),
+            "guidance.roh=1 is not allowed: there is no such key; did you mean",
+        ),
+        (
             lambda make: make(guidance=Direct(rho=0.3), rho=3),
             "rho: give a guidance of your own its keys when you make it",
         ),
