@@ -30,6 +30,7 @@ class TuneKeys:
     strengths: list[float] | None = key(above=0, at_most=1)
     rhos: list[float] | None = key(at_least=0)
     cfg_scales: list[float] | None = key(at_least=0)
+    factors: list[int] | None = key(at_least=1, at_most=10**6)
     folds: int = key(at_least=2)
     repeats: int = key(at_least=1)
     keep: float = key(above=0, at_most=1)
@@ -50,7 +51,7 @@ def check(config: DictConfig) -> None:
             f"expansion.tune=true is not allowed with encoder.guide.copies={config.encoder[GUIDE].copies}: each candidate would "
             "make a first round of images in each fold"
         )
-    for name in ("rows", "strengths", "rhos", "cfg_scales"):
+    for name in ("rows", "strengths", "rhos", "cfg_scales", "factors"):
         if config.tune[name] is not None and not config.tune[name]:
             raise UserError(f"tune.{name}=[] is not allowed: one or more values{'' if name == 'rows' else ', or null'}")
 
@@ -79,10 +80,10 @@ def refers_to(config: DictConfig, options_of: Callable[[str], list[str]]) -> Ite
 
 
 def variants(config: DictConfig, job: Job) -> Mapping[str, list[str]]:
-    """The overrides of each candidate: every row at every strength, with every ρ if it is guided.
+    """The overrides of each candidate: every row at every strength and factor, with every ρ if it is guided.
 
     Only `none` is left of a row's guidance, and the chosen one, if `guidance` was typed; a typed `selection` stands in the
-    place of every row's. A strength, ρ or scale that was typed is the only one.
+    place of every row's. A strength, ρ, scale or factor that was typed is the only one.
     """
     if not config.expansion.tune:
         return {}
@@ -93,8 +94,10 @@ def variants(config: DictConfig, job: Job) -> Mapping[str, list[str]]:
         for row in _rows(config, job):
             chosen = [f"{group}={option}" for group, option in row.items()]
             rhos = [None] if row["guidance"] == UNGUIDED else _values(job, "guidance.rho", keys.rhos)
-            for strength, rho in product(_values(job, "expansion.strength", keys.strengths), rhos):
-                searched = [*chosen, *(each for each in (strength, rho, scale) if each is not None)]
+            strengths = _values(job, "expansion.strength", keys.strengths)
+            factors = _values(job, "expansion.factor", keys.factors)
+            for strength, rho, factor in product(strengths, rhos, factors):
+                searched = [*chosen, *(each for each in (strength, rho, scale, factor) if each is not None)]
                 found[f"candidate {' '.join(searched)}"] = [*searched, *_typed_for(config, job, row), *own]
     return found
 

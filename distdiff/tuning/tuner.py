@@ -1,4 +1,4 @@
-"""`expansion.tune=true`: chooses guidance, selection, strength and ρ by the accuracy on real images that were set aside."""
+"""`expansion.tune=true`: chooses guidance, selection, strength, ρ and factor by accuracy on real images that were set aside."""
 
 import json
 import shutil
@@ -161,12 +161,14 @@ def _remove_torn(directory: Path) -> None:
 
 
 def label_of(candidate: DictConfig, job: DictConfig) -> str:
-    """A candidate in words: its row, its strength, its ρ, and its scale if that is not the job's."""
+    """A candidate in words: its row, its strength, its ρ, and its scale and factor if they are not the job's."""
     words = [row_name(candidate), f"strength {candidate.expansion.strength}"]
     if "rho" in candidate.guidance:
         words.append(f"ρ {candidate.guidance.rho:g}")
     if candidate.generator.cfg_scale != job.generator.cfg_scale:
         words.append(f"scale {candidate.generator.cfg_scale:g}")
+    if candidate.expansion.factor != job.expansion.factor:
+        words.append(f"factor {candidate.expansion.factor}")
     return ", ".join(words)
 
 

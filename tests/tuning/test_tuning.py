@@ -11,7 +11,7 @@ from conftest import compose
 
 from distdiff.commands.expand import expand
 from distdiff.errors import UserError
-from distdiff.tuning.tuner import RECORD, Tuner
+from distdiff.tuning.tuner import RECORD, Tuner, label_of
 
 SPACE = ["expansion.tune=true", "tune.strengths=[0.5,0.9]"]
 
@@ -66,6 +66,17 @@ def test_a_mistake_of_one_candidate_names_it() -> None:
     )
     with pytest.raises(UserError, match=message):
         compose("expand", ["expansion.tune=true", "guidance.start_step=10"])
+
+
+def test_factors_are_searched_where_they_are_listed_and_not_typed() -> None:
+    listed = [*SPACE, "tune.rows=[none]", "tune.factors=[2,4]"]
+    rows = compose("expand", listed).options.rows.values()
+    assert [(row.expansion.strength, row.expansion.factor) for row in rows] == [(0.5, 2), (0.5, 4), (0.9, 2), (0.9, 4)]
+    config = compose("expand", [*listed, "expansion.factor=3"])
+    assert {row.expansion.factor for row in config.options.rows.values()} == {3}
+    job = compose("expand", listed)
+    labels = [label_of(row, job) for row in job.options.rows.values()]
+    assert labels[:2] == ["none, strength 0.5, factor 2", "none, strength 0.5, factor 4"]
 
 
 def test_a_typed_strength_of_guidance_and_scale_are_those_of_all_candidates() -> None:
