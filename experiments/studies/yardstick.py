@@ -13,8 +13,9 @@ test images, except in `signs_single_margin`: it looks on validation images for 
 back images that leave their class. `signs_single_guided` has the best of them on test images, and compares each two rows.
 
 `digits_2_spread` and `digits_5_spread` have what was best on validation images (methods.py, `spread`): feedback guidance, a
-selection by coverage, and both. They share their table with the study of the same size. `digits_2_few_spread` has both with 2 and
-5 copies, where each image counts for more.
+selection by coverage, and both. `digits_2_few_spread` has both with 2 and 5 copies, where each image counts for more.
+In `digits_2_best` and `signs_class_best`, unguided copies too have the network, augmentation and steps that are best for them.
+Each of these shares its table with the study of the same name without `_spread` or `_best`.
 
 The studies on signs need the photos and generators that sign_digits_by_people.py makes. Their strength was chosen on validation
 images, with other draws of the training images (experiments/results/sign_digits_strength.md).
@@ -72,7 +73,11 @@ CHOSEN_MARGIN = {  # what was best of MARGIN, the same strength without guidance
     "none_0.5": MARGIN["none_0.5"],
     "none_25_copies": ["guidance=none", "expansion.factor=25"],
 }
-SPREAD_OUT = "_spread"  # at the end of a study's name: its table is that of the study without it
+BEST = [
+    "study.methods=[original_best,randaugment_best,none,none_best]",
+    *PROTOCOL[1:],
+]
+ENDS = ("_spread", "_best")  # of the names of studies that share the table of the study without it
 STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "digits_2": ("Digits, 2 images a class", ["dataset.per_class=2", "expansion.factor=10", *PROTOCOL]),
     "digits_5": ("Digits, 5 images a class", ["dataset.per_class=5", "expansion.factor=4", *PROTOCOL]),
@@ -84,6 +89,10 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "digits_5_spread": (
         "Digits, 5 images a class, images that are spread out",
         ["dataset.per_class=5", "expansion.factor=4", *SPREAD],
+    ),
+    "digits_2_best": (
+        "Digits, 2 images a class, the best training for each row",
+        ["dataset.per_class=2", "expansion.factor=10", *BEST],
     ),
     "digits_2_few_spread": (
         "Digits, 2 images a class, few copies that are spread out",
@@ -100,6 +109,7 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
         ],
     ),
     "signs_class": ("Photos of signs, a prompt for each class, trained from scratch", [*SIGNS, *SCRATCH]),
+    "signs_class_best": ("Photos of signs, a prompt for each class, the best training for each row", [*SIGNS, *BEST]),
     "signs_single": ("Photos of signs, one prompt for all classes, trained from scratch", [*SIGNS, *SCRATCH]),
     "signs_single_margin": (
         "Photos of signs, one prompt for all classes, guidance of images that leave their class, on validation images",
@@ -158,7 +168,9 @@ def sign_keys(prompts: str, data: Path, pipelines: Path) -> list[str]:
 
 def table_of(name: str) -> Path:
     """The table of finished runs of a study; studies of the same images share one."""
-    return RESULTS / f"yardstick_{name.removesuffix(SPREAD_OUT)}.csv"
+    for end in ENDS:
+        name = name.removesuffix(end)
+    return RESULTS / f"yardstick_{name}.csv"
 
 
 def write_page(name: str, keys: Sequence[str], said: str, draws: int) -> None:
