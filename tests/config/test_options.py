@@ -33,6 +33,7 @@ from distdiff.prototypes.exemplars import Exemplars
 from distdiff.selection.base import Selection
 
 COMMANDS = sorted(path.stem for path in CONFIG_DIR.glob("*.yaml") if path.stem not in NOT_COMMANDS)
+FIRST = ["expand", *(command for command in COMMANDS if command != "expand")]
 BY_NAME = {group.name: group for group in GROUPS}
 OPTIONS = [(group.name, option) for group in GROUPS if group.options_have_keys for option in OURS.options(group.name)]
 GIVEN = {
@@ -46,13 +47,12 @@ IS_THERE = "distdiff.data.config.check_root_is_there"
 def test_every_option_of_every_group_composes_and_validates(command: str, monkeypatch) -> None:
     monkeypatch.setattr(IS_THERE, lambda dataset: None)
     monkeypatch.setattr("distdiff.classification.config.find_spec", lambda name: name)  # as if all were installed
-    # What `expand` reads is the same to `preview` and `benchmark`, and a dataset to every command; both are many.
-    known = Command("expand", GROUPS).groups if command in ("preview", "benchmark") else {}
-    for group in Command(command, GROUPS).groups.keys() - known.keys():
-        for option in ("digits", "imagefolder") if group == "dataset" and command != "train" else OURS.options(group):
-            if (command, group) == ("pretrain", "trainer") and option.startswith("ddp"):
-                continue  # trains on one device
-            alone = ["benchmark.rows={}"] if command == "benchmark" else []  # each row is a configuration of its own
+    # The options of a group are the same to every command, and many: they are tried with the first command that reads them.
+    before = {name for other in FIRST[: FIRST.index(command)] for name in Command(other, GROUPS).groups}
+    alone = ["benchmark.rows={}"] if command == "benchmark" else []  # each row is a configuration of its own
+    compose(command, alone)
+    for group in Command(command, GROUPS).groups.keys() - before:
+        for option in OURS.options(group):
             compose(command, [f"{group}={option}", *GIVEN.get(f"{group}={option}", []), *alone])
 
 

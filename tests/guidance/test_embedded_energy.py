@@ -20,32 +20,29 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("study")
 
 
-def final_energies(outputs: Path, seed: int, method: str, **options: object) -> np.ndarray:
-    """E of the final images, (40,): 2 real digits a class, drawn by `seed` as everything else, 2 copies each."""
+def final_energies(outputs: Path, method: str, **options: object) -> np.ndarray:
+    """E of the final images, (40,): 2 real digits a class, 2 copies each."""
     keys = [f"guidance.{key}={value}" for key, value in options.items()]
-    config = compose(
-        "expand", [f"paths.output_dir={outputs}", "logger=none", f"seed={seed}", f"guidance={method}", *keys]
-    )
-    data = few_shot_training_set(config, load_dataset(config.dataset).train, seed)
-    job = Assembly(config, StageCache(config.paths.cache_dir)).job(data, seed)
+    config = compose("expand", [f"paths.output_dir={outputs}", "logger=none", f"guidance={method}", *keys])
+    data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+    job = Assembly(config, StageCache(config.paths.cache_dir)).job(data, config.seed)
     synthesizer = job.synthesizer(f"{method}: expand")
-    items = ExpansionPlan(data.parts[0], IMAGES // len(data.parts[0]), config.expansion.strength, seed)
+    items = ExpansionPlan(data.parts[0], IMAGES // len(data.parts[0]), config.expansion.strength, config.seed)
     assert len(items) == IMAGES
     return np.array(synthesizer(items).columns["energy_after"])
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_guidance_lowers_the_final_energy(outputs: Path, seed: int) -> None:
+def test_guidance_lowers_the_final_energy(outputs: Path) -> None:
     """At the default ρ of each; transform from the identity (its random start can raise the energy).
 
     Over seeds 0 to 3 and 60 images each, `direct` lowered the mean by 0.036 to 0.055 and the energy of every image,
     `transform` by 0.16 to 0.23 and of 93 % of the images or more; energies are around 1.1.
     """
-    unguided = final_energies(outputs, seed, "none")
-    direct = unguided - final_energies(outputs, seed, "direct")
+    unguided = final_energies(outputs, "none")
+    direct = unguided - final_energies(outputs, "direct")
     assert direct.mean() > 0.02
     assert (direct > 0).mean() > 0.9
-    transform = unguided - final_energies(outputs, seed, "transform", init="identity")
+    transform = unguided - final_energies(outputs, "transform", init="identity")
     assert transform.mean() > 0.08
     assert (transform > 0).mean() > 0.8
     assert min(np.median(direct), np.median(transform)) > 0.01

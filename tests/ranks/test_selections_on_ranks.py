@@ -30,7 +30,7 @@ def small(pipeline_folder: Path, image_folder: Path, tmp_path: Path) -> list[str
 
 
 def test_two_ranks_keep_what_one_process_keeps(small: list[str], tmp_path: Path) -> None:
-    """The sources and the images that the guide learns from are agreed on before."""
+    """The hard sources and the images that the guide learns from are agreed on before."""
     selection = ["selection=consistency", "selection.ratio=1", "selection.max_ratio=3"]
     given = [*small, *selection, "encoder.guide.copies=1"]
     whole = expand(compose("expand", [*given, f"expansion.output_dir={tmp_path}/whole"]), tmp_path)
@@ -38,10 +38,4 @@ def test_two_ranks_keep_what_one_process_keeps(small: list[str], tmp_path: Path)
     began = time.monotonic()
     assert "more candidates for" in made_by_two(given, tmp_path / "made")
     assert time.monotonic() - began < PARTING  # no rank waits in vain for another one at the end
-    assert content_differences(whole, tmp_path / "made") == []
-
-
-def test_two_ranks_copy_the_same_hard_sources_as_one_process(small: list[str], tmp_path: Path) -> None:
-    whole = expand(compose("expand", [*small, f"expansion.output_dir={tmp_path}/whole"]), tmp_path)
-    made_by_two(small, tmp_path / "made")
     assert content_differences(whole, tmp_path / "made") == []

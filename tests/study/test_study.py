@@ -32,7 +32,7 @@ def run(script: str, *arguments: str, expect: int = 0) -> str:
 
 @pytest.fixture
 def run_in_process(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """As `run`, in this process: for commands that a process of its own has done before in the same test, or elsewhere."""
+    """As `run`, in this process: for commands that a process of their own runs elsewhere."""
 
     def run(script: str, *arguments: str, expect: int = 0) -> str:
         ended = run_here(script, list(arguments), capsys)
@@ -103,9 +103,11 @@ def test_expand_then_measure_then_train(small_run: list[str], run_in_process, tm
     expanded = run_dir / "expanded"
     assert expanded.is_symlink()
     outputs = f"paths.output_dir={tmp_path}/outputs"
-    assert "label consistency ↑" in run("measure", f"measure.expanded={expanded}", "measure.judge_steps=3", outputs)
+    assert "label consistency ↑" in run_in_process(
+        "measure", f"measure.expanded={expanded}", "measure.judge_steps=3", outputs
+    )
     training = ["train.steps=3", "logger=none", outputs]
-    assert "trained on 20" in run("train", *training)
+    assert "trained on 20" in run_in_process("train", *training)
     assert "trained on 60" in run_in_process("train", f"train.expanded={expanded}", *training)
     assert "trained on 100" in run_in_process("train", f"train.expanded=[{expanded},{expanded}]", *training)
     assert "no expanded dataset" in run_in_process("train", f"train.expanded={tmp_path}", *training, expect=2)
