@@ -5,6 +5,9 @@
     python experiments/studies/methods.py spread
     python experiments/studies/methods.py second_round
     python experiments/studies/methods.py ablation
+    python experiments/studies/methods.py ink --folder /work/tmp/regions
+    python experiments/studies/methods.py weak_generator --folder /work/tmp/regions
+    python experiments/studies/methods.py shots_10
     python experiments/studies/methods.py methods --seeds 4 --processes 1
 
 Ten draws of two training images a class, five copies of each, published or documented strengths, accuracies on validation
@@ -14,7 +17,9 @@ selection by coverage: with other strengths, with more candidates, and both toge
 images, with as many unguided images as candidates. `second_round` has the same with a guide that has learnt from a first round of
 unguided images too. `ablation` takes `guidance=direct` apart, at a strength that has an
 effect: prototypes, energy, ρ and the guided steps, with five training images a class and two copies of each.
-All but the last take their runs from `experiments/results/methods_digits.csv`, the last from `methods_digits_ablation.csv`, and
+`ink`, `weak_generator`, `shots_10` and `shots_50` ask where guidance may pay: the same rows where the style of the images is
+not the generator's, where the generator has learnt less (regions_data.py makes both), and with more images a class.
+`ablation` and these take their runs from a table of their own, all others from `experiments/results/methods_digits.csv`, and
 the same command goes on after a stop. With all runs there, it writes a page, its figures and a grid of images beside the table.
 `selection=clip` is not among the rows: it needs CLIP's weights.
 """
@@ -87,6 +92,12 @@ ABLATION = {  # the first row, and then what is changed in it
     **{f"P_{period}": [*STRONG, f"guidance.period={period}"] for period in (1, 10)},
     **{f"M_{start}": [*STRONG, f"guidance.start_step={start}"] for start in (6, 24)},
 }
+FOLDER = "<folder>"  # in keys: the folder of regions_data.py
+REGION_ROWS = ("original", "none", "direct", "feedback", "none+coverage", "feedback+coverage")
+REGION = {  # unguided images nearer to their sources, a stronger pull, and as many unguided images as candidates of a selection
+    **{f"none_{strength}": ["guidance=none", f"expansion.strength={strength}"] for strength in (0.5, 0.7)},
+    "direct_1": ["guidance=direct", "guidance.rho=1"],
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,13 @@ class Study:
     stem: str = "methods_digits"
     protocol: Sequence[str] = tuple(PROTOCOL)
     seeds: int = 10
+
+
+def region(title: str, name: str, *protocol: str, copies: int = 5, steps: str = "[200,600]") -> Study:
+    """A study of the same rows elsewhere, with a table of its own."""
+    more = {f"none_{2 * copies}_copies": ["guidance=none", f"expansion.factor={2 * copies}"]}
+    keys = (*protocol, f"expansion.factor={copies}", f"study.tune_steps={steps}")
+    return Study(title, REGION_ROWS, REGION | more, f"methods_digits_{name}", keys)
 
 
 STUDIES = {
@@ -125,6 +143,24 @@ STUDIES = {
         ("dataset.per_class=5", "expansion.factor=2", "train.steps=600", "measure.features=[judge,guide]"),
         seeds=5,
     ),
+    "ink": region(
+        "Digits in blue ink on cream paper, 2 images a class",
+        "ink",
+        *(
+            "dataset=imagefolder",
+            f"dataset.root='{FOLDER}/ink'",
+            "dataset.image_size=32",
+            "dataset.horizontal_flip=false",
+        ),
+        *("dataset.prompt_template='a photo of the digit {}.'", "dataset.subject=digits", "dataset.per_class=2"),
+    ),
+    "weak_generator": region(
+        "Digits, 2 images a class, and a generator of a tenth of the training",
+        "weak_generator",
+        *(f"generator.model='{FOLDER}/weak_generator/pipeline'", "dataset.per_class=2"),
+    ),
+    "shots_10": region("Digits, 10 images a class", "shots_10", "dataset.per_class=10", copies=2, steps="[600,2000]"),
+    "shots_50": region("Digits, 50 images a class", "shots_50", "dataset.per_class=50", copies=1, steps="[600,2000]"),
 }
 FIGURES = ("Accuracy of each row", "Differences in accuracy", "coloured by accuracy")  # of the report, by their titles
 COLUMNS = 8  # of the grid: images of different classes
@@ -139,15 +175,19 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="draws at a time, with a thread each")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs/methods")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table and the page are")
+    parser.add_argument("--folder", type=Path, help="the folder of regions_data.py")
     parser.add_argument("--rows", nargs="+", help="only these rows, to try the script")
     parser.add_argument("--keys", nargs="+", default=[], help="further overrides, to try the script")
     options = parser.parse_args()
     keys = [*keys_of(options.study, options.rows), *options.keys]
+    if any(FOLDER in key for key in keys) and options.folder is None:
+        parser.error(f"{options.study} needs --folder")
     chosen = STUDIES[options.study]
     seeds = range(FIRST_SEED, FIRST_SEED + (options.seeds or chosen.seeds))
     options.results.mkdir(parents=True, exist_ok=True)
     table = options.results.resolve() / f"{chosen.stem}.csv"
-    said = study(keys, table, seeds, options.out.resolve(), options.study, options.processes)
+    placed = [key.replace(FOLDER, str(options.folder and options.folder.resolve())) for key in keys]
+    said = study(placed, table, seeds, options.out.resolve(), options.study, options.processes)
     write_page(options.study, keys, said, options.results, len(seeds))
 
 
@@ -177,6 +217,7 @@ def write_page(name: str, keys: Sequence[str], said: str, folder: Path, draws: i
     elif name == "ablation":
         more = ["## What guides, and what does not", "", *two_features_table(results["rows"]), "", ""]
     given = "" if draws == chosen.seeds else f" --seeds {draws}"
+    given += f" --folder {FOLDER}" if any(FOLDER in key for key in keys) else ""
     left_out = "" if name != "methods" else "\n`selection=clip` is not among the rows, since it needs CLIP's weights.\n"
     text = f"""# {chosen.title}
 

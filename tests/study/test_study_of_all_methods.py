@@ -73,6 +73,20 @@ def test_each_row_of_the_ablation_changes_one_thing_in_the_strong_guidance(metho
         assert len(keys) == (2 if added[0].startswith("guidance.rho=") else 3)
 
 
+@pytest.mark.parametrize("name", ["ink", "weak_generator", "shots_10", "shots_50"])
+def test_studies_elsewhere_have_the_same_rows_and_as_many_unguided_images_as_candidates(
+    methods, name, monkeypatch
+) -> None:
+    monkeypatch.setattr("distdiff.data.config.check_root_is_there", lambda dataset: None)
+    assets = str(ROOT / "distdiff/assets/tiny_digits")
+    keys = [key.replace(f"{methods.FOLDER}/weak_generator/pipeline", assets) for key in methods.keys_of(name)]
+    config = compose("run", keys)
+    assert list(config.study.methods) == list(methods.REGION_ROWS)
+    (more,) = config.study.rows.keys() - methods.REGION.keys()
+    assert config.options.rows[more].expansion.factor == 2 * config.expansion.factor  # `selection.ratio`
+    assert config.dataset.prompt_template == "a photo of the digit {}."
+
+
 def test_values_stand_in_the_features_that_guide_and_in_those_that_do_not(methods) -> None:
     def values(shift: float) -> dict:
         found = {"kernel_distance": 0.1 + shift, "diversity": 2 + shift, "label_consistency": 0.5 + shift}
