@@ -28,16 +28,17 @@ DIRECTIONS = {name: metric.higher_is_better for name, metric in METRICS.items()}
 def study_job(place: Path, overrides: str, rows: Mapping[str, Accuracies], **more: Any) -> SweptJob:
     """A job of `run` that has ended: its results are those of a study with these rows, of which `direct` is chosen.
 
-    `more` are fields of `StudyResults`, and `measures`: the value of each measure of the row `direct`.
+    `more` are fields of `StudyResults`, and `measures` and `of_none`: the value of each measure of the rows `direct` and
+    `none`, to which each seed adds a hundredth of its own.
     """
-    measures = more.pop("measures", {})
+    measures, of_none = more.pop("measures", {}), more.pop("of_none", {})
     found = results(dict(rows))
     for name, value in ({"split": "validation"} | more).items():
         setattr(found, name, value)
     for row in found.rows:
-        if row.method == found.chosen:
-            for run in row.runs:
-                run.measures = {name: value + run.seed / 100 for name, value in measures.items()}
+        for run in row.runs:
+            known = measures if row.method == found.chosen else of_none if row.method == "none" else {}
+            run.measures = {name: value + run.seed / 100 for name, value in known.items()}
     found.measures = {name: DIRECTIONS.get(name) for name in measures}
     directory = _folder(place)
     found.write(directory)

@@ -1,6 +1,5 @@
 """The `encoder` keys, and the checks that are made before an encoder is loaded (no heavy imports)."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -8,16 +7,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from distdiff.classification.config import check_classifiers, check_pretrained
 from distdiff.encoders.location import MODEL, checkpoint_path, vision_model_path
 from distdiff.errors import UserError
-from distdiff.expansion.config import HARD
 from distdiff.keys import TARGET, Group, key
-from distdiff.methods.config import needs_of
-from distdiff.selection.config import ALL
-from distdiff.study.methods import UNGUIDED
 
 GUIDE = "guide"
-OF_ONE_ROW = ("expand", "preview")  # the other commands compare rows, of which some read the encoder
-OF_ANY_KIND = ("distdiff.data.sources.imagefolder.load", "distdiff.data.sources.tables.load")
-LARGER = 4  # times; from here on, a guide misses most of what an image shows
 LITE0 = "efficientnet_lite0"
 OURS = "distdiff.encoders."  # `model` and `checkpoint` are checked only for encoders of this package
 
@@ -71,37 +63,11 @@ def _check(config: DictConfig) -> None:
     check_classifiers(config)
 
 
-def warn(config: DictConfig) -> Iterator[str]:
-    """Says which encoders there are for photos, where a small network would guide or choose much larger images of any kind.
-
-    Presets of known datasets choose the encoder themselves.
-    """
-    guide = config.encoder.get(GUIDE)  # the guide's recipe; other encoders have none
-    if config.command in OF_ONE_ROW and not _shapes_images(config):
-        return
-    if guide is None or config.encoder.get("checkpoint") is not None or config.dataset[TARGET] not in OF_ANY_KIND:
-        return
-    seen = guide.input_size or config.options.classifier[guide.classifier].input_size
-    if config.generator.resolution > LARGER * seen:
-        yield (
-            f"encoder=guide sees images of {config.generator.resolution} pixels at {seen}, and learns from them alone; for "
-            "photos, try encoder=hf (facebook/dinov2-small), encoder=efficientnet_lite0 or encoder.guide.classifier=resnet50"
-        )
-
-
-def _shapes_images(config: DictConfig) -> bool:
-    """Whether images depend on the encoder's features, which otherwise only measure the energies in their metadata."""
-    keys = config.expansion
-    guided = "guidance" in needs_of(config.method) and config.guidance.name != UNGUIDED
-    return guided or config.selection.name != ALL or keys.sources == HARD or keys.tune
-
-
 ENCODER = Group(
     "encoder",
     EncoderKeys,
     options_have_keys=True,
     check=_check,
-    warn=warn,
     paths=("model", "checkpoint"),
     hub_ids=("model",),
 )

@@ -1,5 +1,6 @@
 """The `expansion` keys, and the checks on them that can run before anything loads."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,20 +9,23 @@ from omegaconf import DictConfig, OmegaConf
 from distdiff.errors import UserError
 from distdiff.expansion.naming import row_name
 from distdiff.expansion.strengths import strengths_of
-from distdiff.guidance.config import check_steps
-from distdiff.keys import LARGEST_SIDE, Group, key
-from distdiff.methods.config import groups_read, reads_strength
-from distdiff.selection.config import ALL
+from distdiff.guidance.config import UNGUIDED, check_steps
+from distdiff.keys import LARGEST_SIDE, TARGET, Group, key
+from distdiff.methods.config import groups_read, needs_of, reads_strength
+from distdiff.selection.config import ALL, CLIP
 
 HARD = "hard"
 AUTO = "auto"
+OF_ONE_JOB = ("expand", "preview")  # the other commands usually compare guided images with others
+OF_ANY_KIND = ("distdiff.data.sources.imagefolder.load", "distdiff.data.sources.tables.load")
+LARGER = 4  # times; from here on, a guide misses most of what an image shows
 OF_ENERGY = ("guidance", "energy", "encoder", "prototype")  # groups that only some methods read
 
 
 @dataclass
 class ExpansionKeys:
     factor: int = key(at_least=1, at_most=10**6)
-    tune: bool = False  # expand.py alone: chooses row, strength and ρ by accuracy on real images (the `tune` keys)
+    tune: bool = False  # expand.py alone: chooses settings by accuracy on real images (the `tune` keys)
     balance: bool = False  # small classes get more copies, so that all classes have equally many images in total
     sources: str = key("all", choices=("all", "hard"))  # hard: copies are made only of the images the guide learnt last
     # The fraction of each class's images that counts as hard; TADA (Nguyen et al., 2025) has 30 to 40 %.
@@ -94,6 +98,31 @@ def unread(config: DictConfig) -> dict[str, str]:
     return found
 
 
+def warn(config: DictConfig) -> Iterator[str]:
+    """Warns that a small guide, trained on these images alone, sees large photos at a low resolution; names other encoders.
+
+    Presets of known datasets choose the encoder themselves.
+    """
+    encoder = config.encoder
+    if encoder.name != "guide" or encoder.get("checkpoint") is not None or config.dataset[TARGET] not in OF_ANY_KIND:
+        return
+    if config.command in OF_ONE_JOB and not _reads_features(config):
+        return
+    seen = encoder.guide.input_size or config.options.classifier[encoder.guide.classifier].input_size
+    if config.generator.resolution > LARGER * seen:
+        yield (
+            f"encoder=guide sees images of {config.generator.resolution} pixels at {seen}, and learns from them alone; for "
+            "photos, try encoder=hf (facebook/dinov2-small), encoder=efficientnet_lite0 or encoder.guide.classifier=resnet50"
+        )
+
+
+def _reads_features(config: DictConfig) -> bool:
+    """Whether images depend on the encoder's features, which otherwise only measure the energies in their metadata."""
+    keys, selection = config.expansion, config.selection
+    guided = "guidance" in needs_of(config.method) and config.guidance.name != UNGUIDED
+    return guided or (selection[TARGET] != CLIP and selection.name != ALL) or keys.sources == HARD or keys.tune
+
+
 def check_strengths(strength: Any) -> None:
     """Refuses a strength that is neither a number, nor a list of numbers, nor a `{low, high}` range."""
     form = "a number above 0 and at most 1, a list of them, or {low: , high: }"
@@ -128,6 +157,7 @@ EXPANSION = Group(
     ExpansionKeys,
     check=check,
     unread=unread,
+    warn=warn,
     paths=("output_dir",),
     also_called={"batch_size": "expansion.batch_size", "num_images_per_prompt": "expansion.factor"},
 )

@@ -12,6 +12,7 @@ from distdiff.guidance.schedule import StepSchedule
 from distdiff.keys import NAME, TARGET, Group
 from distdiff.keys.signatures import signature_of
 
+UNGUIDED = "none"  # the option that guides nothing
 REAL_FEATURES, REAL_LATENTS = "real_features", "real_latents"  # what a method may need (`guidance.real`)
 REAL = (REAL_FEATURES, REAL_LATENTS)
 UNTIL = "until"  # a key of the methods that begin with the first step that runs (`guidance.window`)

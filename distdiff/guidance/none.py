@@ -4,6 +4,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.guidance.base import OneStep
+from distdiff.guidance.config import UNGUIDED
 from distdiff.keys import NAME, TARGET, PositiveInt
 
 
@@ -28,4 +29,4 @@ def in_place_of(option: DictConfig) -> DictConfig:
 def no_guidance(start_step: int | None = None) -> DictConfig:
     """The `guidance` keys of no guidance, whose energy is measured at `start_step` (M)."""
     target = f"{Unguided.__module__}.{Unguided.__qualname__}"
-    return OmegaConf.create({TARGET: target, NAME: "none", "start_step": start_step})
+    return OmegaConf.create({TARGET: target, NAME: UNGUIDED, "start_step": start_step})

@@ -292,7 +292,10 @@ def shown_number(value: float | None, form: str = ".3f") -> str:
 
     >>> shown_number(0.25, ".3f"), shown_number(-0.00042, ".3f"), shown_number(0.0, ".3f"), shown_number(None, ".3f")
     ('0.250', '-4.2e-04', '0.000', '–')
+    >>> shown_number(0.25, "+.3f"), shown_number(0.00042, "+.3f")
+    ('+0.250', '+4.2e-04')
     """
     if value is None:
         return NOTHING
-    return format(value, ".1e" if 0 < abs(value) < 10 ** -int(form[1]) else form)
+    sign, _, digits = form.removesuffix("f").partition(".")
+    return format(value, f"{sign}.1e" if 0 < abs(value) < 10 ** -int(digits) else form)

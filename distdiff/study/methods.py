@@ -1,6 +1,8 @@
 """The names of a study's rows that the code treats specially."""
 
-ORIGINAL, UNGUIDED = "original", "none"
+from distdiff.guidance.config import UNGUIDED as UNGUIDED  # also the name of the row without guidance
+
+ORIGINAL = "original"
 CHOSEN = "chosen"  # in `study.methods`: stands for the row that the `method`, `guidance` and `selection` keys choose
 BEST = "_best"  # ends the name of a row that trains on another row's images with the settings that are best for them
 AT = "@"  # stands before the factor in the name of a row of a study with `study.factors`

@@ -356,7 +356,7 @@ def test_a_small_guide_for_photos_is_said_where_it_shapes_images(monkeypatch) ->
     assert all(says(command) for command in ("run", "benchmark"))
     assert says("expand", "expansion.tune=true")
     assert not any(says(command) for command in commands)
-    assert not says("expand", "method=text2img")
+    assert not says("expand", "selection=clip")
 
 
 def test_help_into_a_pipe_that_closes_ends_quietly() -> None:

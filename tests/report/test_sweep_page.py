@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT, compose_once
-from scipy import stats
 from study_results import results
 from sweeps import failed_job, jobs_over, plain_job, study_job
 
@@ -24,8 +23,8 @@ from distdiff.report.sweep.figure import panels
 from distdiff.report.sweep.final_test import final_test
 from distdiff.report.sweep.page import write_sweep
 from distdiff.report.sweep.scales import Scale
-from distdiff.report.sweep.settings import Setting, Sweep
-from distdiff.report.sweep.tables import measures_table, settings_table
+from distdiff.report.sweep.settings import Sweep
+from distdiff.report.sweep.tables import settings_table
 from distdiff.report.table import ARROWS
 from distdiff.study.results import measures_of
 from distdiff.tracking.sweep import SweptJobs
@@ -259,25 +258,6 @@ def test_unguided_expansion_has_a_line_of_its_own_in_the_table_unless_a_strength
     two = settings_table(sweep := sweep_of(tmp_path / "two"), choices(sweep))
     assert len(two) == 6
     assert [row[3] for row in two[1:]] == ["yes", "", "", "", ""]
-
-
-def test_measures_stand_with_their_paired_differences_from_unguided_expansion(tmp_path: Path) -> None:
-    """The half width is that of scipy's interval of the mean difference; without unguided values there is no difference."""
-    unguided = {("", 0): 10.0, ("", 1): 14.0, ("", 2): 12.0}
-    values = {("", 0): 9.5, ("", 1): 13.2, ("", 2): 11.3}
-    settings = tuple(
-        Setting({"guidance.rho": str(rho)}, (), {"accuracy": unguided, "frechet_distance": found}, of_none, {})
-        for rho, found, of_none in (
-            (0, unguided, {"frechet_distance": unguided}),
-            (1, values, {"frechet_distance": unguided}),
-            (3, values, {}),
-        )
-    )
-    table = measures_table(Sweep("run", tmp_path, (), settings, ("guidance.rho",)), [])
-    differences = [-0.5, -0.8, -0.7]
-    half = stats.t.interval(0.95, 2, np.mean(differences), stats.sem(differences))[1] - np.mean(differences)
-    assert table[0] == ["guidance.rho", "frechet distance"]
-    assert table[1:] == [["0", "12.000"], ["1", f"11.333 (-0.667 ± {half:.3f})"], ["3", "11.333"]]
 
 
 def test_where_unguided_expansion_is_chosen_of_several_the_point_of_its_setting_is_marked(tmp_path: Path) -> None:

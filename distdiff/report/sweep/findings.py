@@ -292,7 +292,7 @@ def _about_intervals(sweep: Sweep, has_differences: bool) -> str:
     more = ""
     if has_differences:
         more = (
-            "; those of differences from unguided expansion hold together. Small dots are single data seeds, and a grey band is "
-            "the interval of unguided expansion"
+            "; those of differences in accuracy from unguided expansion hold together. Small dots are single data seeds, and a "
+            "grey band is the interval of unguided expansion"
         )
     return f"Intervals are {SURE} Student t intervals of means over data seeds, each by itself{more}.{folds}"

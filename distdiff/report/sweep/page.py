@@ -11,7 +11,8 @@ from distdiff.report.sweep.final_test import final_test
 from distdiff.report.sweep.findings import details, headline, notes, without_choice
 from distdiff.report.sweep.pictures import pictures
 from distdiff.report.sweep.settings import Sweep
-from distdiff.report.sweep.tables import NOTHING, jobs_table, measures_table, settings_table, shown
+from distdiff.report.sweep.tables import jobs_table, measures_table, settings_table, shown
+from distdiff.report.table import NOTHING
 from distdiff.study.measures import ACCURACY
 from distdiff.tracking.sweep import SweptJob
 
@@ -22,7 +23,7 @@ def write_sweep(command: str, directory: Path, jobs: Sequence[SweptJob]) -> Path
     """Writes the page on these jobs, and its figure as a file of its own if there is one. Returns the page's file."""
     sweep = Sweep.of(command, directory, jobs)
     chosen = choices(sweep)
-    drawn = panels(sweep, chosen)
+    drawn, (measures, about_measures) = panels(sweep, chosen), measures_table(sweep, chosen)
     if drawn:
         whole_figure(sweep, chosen).savefig(directory / FIGURE)
     write_page(
@@ -37,8 +38,8 @@ def write_sweep(command: str, directory: Path, jobs: Sequence[SweptJob]) -> Path
         levels=_levels(sweep),
         pictures=pictures(sweep, chosen),
         settings=settings_table(sweep, chosen),
-        measures=measures_table(sweep, chosen),
-        measures_are_compared=any(setting.unguided for setting in sweep.settings),
+        measures=measures,
+        about_measures=about_measures,
         jobs=jobs_table(sweep),
         notes=notes(sweep, chosen),
     )

@@ -6,17 +6,16 @@ from statistics import fmean
 
 from distdiff.report.sweep.choosing import Choice
 from distdiff.report.sweep.figure import value_title
-from distdiff.report.sweep.findings import ends, name_of
+from distdiff.report.sweep.findings import SURE, ends, name_of
 from distdiff.report.sweep.jobs import Row, Values
 from distdiff.report.sweep.settings import Setting, Sweep, interval
-from distdiff.report.table import shown_number
-from distdiff.study.statistics import paired_difference
-
-NOTHING = "–"
+from distdiff.report.table import NOTHING, shown_number
+from distdiff.study.measures import ACCURACY
+from distdiff.study.statistics import PairedDifference, paired_difference
 
 
 def settings_table(sweep: Sweep, chosen: Sequence[Choice]) -> list[list[str]]:
-    """The titles of the table of settings, and a row for each setting: what the choice rests on.
+    """The titles of the table of settings, and a row for each: what the choice rests on, or all values if there is no accuracy.
 
     Unguided expansion has no row of its own where it is a setting of the sweep, such as the one with ρ = 0.
     """
@@ -28,7 +27,8 @@ def settings_table(sweep: Sweep, chosen: Sequence[Choice]) -> list[list[str]]:
     has_unguided = any(choice.unguided for choice in chosen)
     twins = _twins(chosen)
     titles = [*_keys(sweep), *(["guided"] if has_unguided else []), *(["chosen"] if chosen else [])]
-    titles += [value_title(sweep, name) for name in sweep.names[:1]]
+    names = [ACCURACY] if ACCURACY in sweep.names else sweep.names
+    titles += [value_title(sweep, name) for name in names]
     titles += [*(["vs unguided"] if gains else []), *(["within one standard error"] if has_error else []), "data seeds"]
     rows = []
     for setting in _rows(sweep, chosen):
@@ -38,7 +38,7 @@ def settings_table(sweep: Sweep, chosen: Sequence[Choice]) -> list[list[str]]:
             cells.append("no" if any(choice.guides_not(setting) for choice in chosen) else "yes")
         if chosen:
             cells.append("yes" if judged in picked else "")
-        cells += [_cell(setting.values, name) for name in sweep.names[:1]]
+        cells += [_cell(setting.values, name) for name in names]
         if gains:
             gain = gains.get(id(setting))
             cells.append(NOTHING if gain is None else f"{gain.mean:+.3f} {ends(gain.interval)}".strip())
@@ -48,22 +48,26 @@ def settings_table(sweep: Sweep, chosen: Sequence[Choice]) -> list[list[str]]:
     return [titles, *rows]
 
 
-def measures_table(sweep: Sweep, chosen: Sequence[Choice]) -> list[list[str]]:
-    """The titles of the table of all other measures, and a row for each setting; empty if there are none.
+def measures_table(sweep: Sweep, chosen: Sequence[Choice]) -> tuple[list[list[str]], str]:
+    """The titles of the table of all values but accuracy, with a row for each setting, and what the numbers are.
 
-    A value is followed by its difference from unguided expansion, paired by data seed, where this is known.
+    A value is followed by its difference from unguided expansion where this is known, and else by its interval. Both are
+    empty for a sweep without accuracies, or with nothing else.
     """
-    names = sweep.names[1:]
-    if not names:
-        return []
+    names = [name for name in sweep.names if name != ACCURACY]
+    if not names or len(names) == len(sweep.names):
+        return [], ""
     titles = [*_keys(sweep), *(value_title(sweep, name) for name in names)]
-    return [
-        titles,
-        *(
-            [*_given(sweep, each), *(_compared(each.of(name), each.unguided.get(name, {})) for name in names)]
-            for each in _rows(sweep, chosen)
-        ),
-    ]
+    rows, found = [], []
+    for setting in _rows(sweep, chosen):
+        differences = {name: _difference(setting.of(name), setting.unguided.get(name, {})) for name in names}
+        found += [each for each in differences.values() if each is not None]
+        cells = (
+            _cell(setting.values, name) if each is None else f"{shown_number(setting.mean(name))} ({_told(each)})"
+            for name, each in differences.items()
+        )
+        rows.append([*_given(sweep, setting), *cells])
+    return [titles, *rows], _about(found, len(sweep.units) > 1)
 
 
 def jobs_table(sweep: Sweep) -> list[list[str]]:
@@ -108,14 +112,27 @@ def _cell(row: Row, name: str) -> str:
     return shown(row[name]) if row.get(name) else NOTHING
 
 
-def _compared(values: Values, unguided: Values) -> str:
-    """The mean, and in parentheses the mean difference from unguided expansion ± half of its 95 % interval."""
-    if not values:
-        return NOTHING
+def _difference(values: Values, unguided: Values) -> PairedDifference | None:
+    """The difference from unguided expansion over their common data seeds; None without any, and for unguided expansion."""
     units = [unit for unit in values if unit in unguided]
-    mean = shown_number(fmean(values.values()))
     if not units or values == unguided:
-        return mean
-    found = paired_difference([values[unit] for unit in units], [unguided[unit] for unit in units])
-    half = "" if found.interval is None else f" ± {found.high - found.mean:.3f}"
-    return f"{mean} ({found.mean:+.3f}{half})"
+        return None
+    return paired_difference([values[unit] for unit in units], [unguided[unit] for unit in units])
+
+
+def _told(difference: PairedDifference) -> str:
+    half = "" if difference.interval is None else f" ± {shown_number(difference.high - difference.mean)}"
+    return f"{shown_number(difference.mean, '+.3f')}{half}"
+
+
+def _about(differences: Sequence[PairedDifference], has_seeds: bool) -> str:
+    """What the numbers of the table of measures are."""
+    if not differences:
+        return f"Means over data seeds, with {SURE} Student t intervals, each by itself." if has_seeds else ""
+    if not has_seeds:
+        return "In parentheses: the difference from unguided expansion."
+    half = ", ± half of its interval" if any(each.interval for each in differences) else ""
+    return (
+        f"Means over data seeds. In brackets: their {SURE} Student t intervals. In parentheses: the difference from unguided "
+        f"expansion, paired by data seed{half}. Each interval is by itself."
+    )
