@@ -20,7 +20,7 @@ def page_of(place: Path, command: str = "run") -> str:
 
 
 def test_measures_stand_with_their_paired_differences_from_unguided_expansion(tmp_path: Path) -> None:
-    """The half width is that of scipy's interval of the mean difference; without unguided values there is no difference."""
+    """The half width is that of scipy's interval of the mean difference; without unguided values there is only an interval."""
     unguided = {("", 0): 10.0, ("", 1): 14.0, ("", 2): 12.0}
     values = {("", 0): 9.5, ("", 1): 13.2, ("", 2): 11.3}
     settings = tuple(
@@ -35,10 +35,10 @@ def test_measures_stand_with_their_paired_differences_from_unguided_expansion(tm
     differences = [-0.5, -0.8, -0.7]
     half = stats.t.interval(0.95, 2, np.mean(differences), stats.sem(differences))[1] - np.mean(differences)
     assert table[0] == ["guidance.rho", "frechet distance"]
-    assert table[1:] == [["0", "12.000"], ["1", f"11.333 (-0.667 ± {half:.3f})"], ["3", "11.333"]]
-    assert about.startswith(
-        f"Means over data seeds. {PAIRED}, paired by data seed, ± half of its 95% Student t interval"
-    )
+    low, high = stats.t.interval(0.95, 2, np.mean(list(values.values())), stats.sem(list(values.values())))
+    three = ["3", f"11.333 [{low:.3f}, {high:.3f}]"]
+    assert table[1:] == [["0", "12.000 [7.032, 16.968]"], ["1", f"11.333 (-0.667 ± {half:.3f})"], three]
+    assert f"{PAIRED}, paired by data seed, ± half of its interval. Each interval is by itself." in about
 
 
 def test_small_values_keep_their_digits(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_the_page_has_measures_of_unguided_expansion_and_of_each_strength(seeds:
     assert f"{weak} (-0.250" in page
     assert f"{strong} (-0.750" in page
     assert f"{PAIRED}{'.' if seeds == 1 else ', paired by data seed'}" in page
-    assert "Student" not in page  # each difference is the same in all seeds
+    assert "± half" not in page  # each difference is the same in all seeds
 
 
 def test_a_sweep_without_accuracies_has_one_table_of_values(tmp_path: Path) -> None:
