@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class Tuner:
             world().once(ExpandedDirectory(Path(config.expansion.output_dir)).refuse_other_files)
         self.num_folds = min(config.tune.folds, _smallest_class(data.parts[0]))
         self.candidates: dict[str, DictConfig] = dict(config[OPTIONS][ROWS].items())
-        self.labels = {name: label_of(candidate, config) for name, candidate in self.candidates.items()}
+        self.labels = labels_of(self.candidates)
         self.assemblies = {name: Assembly(each, cache, generators) for name, each in self.candidates.items()}
         self.trainer = ClassifierTrainer(guide_recipe(config.tune.recipe, config[OPTIONS]), config.trainer, cache)
         self._parted: dict[Unit, tuple[TrainingSet, LabelledImages]] = {}
@@ -160,16 +161,18 @@ def _remove_torn(directory: Path) -> None:
         shutil.rmtree(directory)
 
 
-def label_of(candidate: DictConfig, job: DictConfig) -> str:
-    """A candidate in words: its row, its strength, its ρ, and its scale and factor if they are not the job's."""
-    words = [row_name(candidate), f"strength {candidate.expansion.strength}"]
-    if "rho" in candidate.guidance:
-        words.append(f"ρ {candidate.guidance.rho:g}")
-    if candidate.generator.cfg_scale != job.generator.cfg_scale:
-        words.append(f"scale {candidate.generator.cfg_scale:g}")
-    if candidate.expansion.factor != job.expansion.factor:
-        words.append(f"factor {candidate.expansion.factor}")
-    return ", ".join(words)
+def labels_of(candidates: Mapping[str, DictConfig]) -> dict[str, str]:
+    """The candidates in words: row, strength, ρ, and scale and factor if candidates differ in them."""
+    scales = {each.generator.cfg_scale for each in candidates.values()}
+    factors = {each.expansion.factor for each in candidates.values()}
+    labels = {}
+    for name, each in candidates.items():
+        words = [row_name(each), f"strength {each.expansion.strength}"]
+        words += [f"ρ {each.guidance.rho:g}"] if "rho" in each.guidance else []
+        words += [f"scale {each.generator.cfg_scale:g}"] if len(scales) > 1 else []
+        words += [f"factor {each.expansion.factor}"] if len(factors) > 1 else []
+        labels[name] = ", ".join(words)
+    return labels
 
 
 def _say(choice: Choice, record: dict[str, Any]) -> None:

@@ -5,8 +5,8 @@
     python experiments/studies/methods.py spread
     python experiments/studies/methods.py second_round
     python experiments/studies/methods.py ablation
-    python experiments/studies/methods.py ink --folder /work/tmp/regions
-    python experiments/studies/methods.py weak_generator --folder /work/tmp/regions
+    python experiments/studies/methods.py ink --folder /work/tmp/conditions
+    python experiments/studies/methods.py weak_generator --folder /work/tmp/conditions
     python experiments/studies/methods.py shots_10
     python experiments/studies/methods.py methods --seeds 4 --processes 1
 
@@ -17,10 +17,13 @@ selection by coverage: with other strengths, with more candidates, and both toge
 images, with as many unguided images as candidates. `second_round` has the same with a guide that has learnt from a first round of
 unguided images too. `ablation` takes `guidance=direct` apart, at a strength that has an
 effect: prototypes, energy, ρ and the guided steps, with five training images a class and two copies of each.
-`ink`, `weak_generator`, `shots_10` and `shots_50` ask where guidance may pay: the same rows where the style of the images is
-not the generator's, where the generator has learnt less (regions_data.py makes both), and with more images a class.
-`ablation` and these take their runs from a table of their own, all others from `experiments/results/methods_digits.csv`, and
-the same command goes on after a stop. With all runs there, it writes a page, its figures and a grid of images beside the table.
+`ink`, `weak_generator`, `shots_10` and `shots_50` ask whether guidance or selection pays under other conditions: where the style
+of the images is not the generator's, where its denoiser has learnt less (other_conditions.py makes both), and with 10 or 50
+training images a class, of which 2 copies and 1 are made. Two draws of 50 images a class share most of their images, so the
+intervals of `shots_50` are too narrow.
+`ablation` and these four each have a table of their own, all others take their runs from
+`experiments/results/methods_digits.csv`, and the same command goes on after a stop. With all runs there, it writes a page, its
+figures and a grid of images beside the table.
 `selection=clip` is not among the rows: it needs CLIP's weights.
 """
 
@@ -92,9 +95,9 @@ ABLATION = {  # the first row, and then what is changed in it
     **{f"P_{period}": [*STRONG, f"guidance.period={period}"] for period in (1, 10)},
     **{f"M_{start}": [*STRONG, f"guidance.start_step={start}"] for start in (6, 24)},
 }
-FOLDER = "<folder>"  # in keys: the folder of regions_data.py
-REGION_ROWS = ("original", "none", "direct", "feedback", "none+coverage", "feedback+coverage")
-REGION = {  # unguided images nearer to their sources, a stronger pull, and as many unguided images as candidates of a selection
+FOLDER = "<folder>"  # in keys: the folder of other_conditions.py
+CONDITION_ROWS = ("original", "none", "direct", "feedback", "none+coverage", "feedback+coverage")
+CONDITION_MORE = {  # unguided images nearer to their sources, and a stronger pull
     **{f"none_{strength}": ["guidance=none", f"expansion.strength={strength}"] for strength in (0.5, 0.7)},
     "direct_1": ["guidance=direct", "guidance.rho=1"],
 }
@@ -115,11 +118,11 @@ class Study:
     seeds: int = 10
 
 
-def region(title: str, name: str, *protocol: str, copies: int = 5, steps: str = "[200,600]") -> Study:
-    """A study of the same rows elsewhere, with a table of its own."""
+def under_conditions(title: str, name: str, *protocol: str, copies: int = 5, steps: str = "[200,600]") -> Study:
+    """A study of the same rows under other conditions. One more row has as many unguided images as a selection has candidates."""
     more = {f"none_{2 * copies}_copies": ["guidance=none", f"expansion.factor={2 * copies}"]}
     keys = (*protocol, f"expansion.factor={copies}", f"study.tune_steps={steps}")
-    return Study(title, REGION_ROWS, REGION | more, f"methods_digits_{name}", keys)
+    return Study(title, CONDITION_ROWS, CONDITION_MORE | more, f"methods_digits_{name}", keys)
 
 
 STUDIES = {
@@ -143,7 +146,7 @@ STUDIES = {
         ("dataset.per_class=5", "expansion.factor=2", "train.steps=600", "measure.features=[judge,guide]"),
         seeds=5,
     ),
-    "ink": region(
+    "ink": under_conditions(
         "Digits in blue ink on cream paper, 2 images a class",
         "ink",
         *(
@@ -154,13 +157,17 @@ STUDIES = {
         ),
         *("dataset.prompt_template='a photo of the digit {}.'", "dataset.subject=digits", "dataset.per_class=2"),
     ),
-    "weak_generator": region(
-        "Digits, 2 images a class, and a generator of a tenth of the training",
+    "weak_generator": under_conditions(
+        "Digits, 2 images a class, and a denoiser with a tenth of the training steps",
         "weak_generator",
         *(f"generator.model='{FOLDER}/weak_generator/pipeline'", "dataset.per_class=2"),
     ),
-    "shots_10": region("Digits, 10 images a class", "shots_10", "dataset.per_class=10", copies=2, steps="[600,2000]"),
-    "shots_50": region("Digits, 50 images a class", "shots_50", "dataset.per_class=50", copies=1, steps="[600,2000]"),
+    "shots_10": under_conditions(
+        "Digits, 10 images a class", "shots_10", "dataset.per_class=10", copies=2, steps="[600,2000]"
+    ),
+    "shots_50": under_conditions(
+        "Digits, 50 images a class", "shots_50", "dataset.per_class=50", copies=1, steps="[600,2000]"
+    ),
 }
 FIGURES = ("Accuracy of each row", "Differences in accuracy", "coloured by accuracy")  # of the report, by their titles
 COLUMNS = 8  # of the grid: images of different classes
@@ -175,18 +182,19 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="draws at a time, with a thread each")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs/methods")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table and the page are")
-    parser.add_argument("--folder", type=Path, help="the folder of regions_data.py")
+    parser.add_argument("--folder", type=Path, help="the folder of other_conditions.py")
     parser.add_argument("--rows", nargs="+", help="only these rows, to try the script")
     parser.add_argument("--keys", nargs="+", default=[], help="further overrides, to try the script")
     options = parser.parse_args()
     keys = [*keys_of(options.study, options.rows), *options.keys]
-    if any(FOLDER in key for key in keys) and options.folder is None:
+    folder = None if options.folder is None else options.folder.resolve()
+    if folder is None and any(FOLDER in key for key in keys):
         parser.error(f"{options.study} needs --folder")
     chosen = STUDIES[options.study]
     seeds = range(FIRST_SEED, FIRST_SEED + (options.seeds or chosen.seeds))
     options.results.mkdir(parents=True, exist_ok=True)
     table = options.results.resolve() / f"{chosen.stem}.csv"
-    placed = [key.replace(FOLDER, str(options.folder and options.folder.resolve())) for key in keys]
+    placed = [key.replace(FOLDER, str(folder)) for key in keys]
     said = study(placed, table, seeds, options.out.resolve(), options.study, options.processes)
     write_page(options.study, keys, said, options.results, len(seeds))
 

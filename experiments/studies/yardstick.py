@@ -15,7 +15,7 @@ back images that leave their class. `signs_single_guided` has the best of them o
 `digits_2_spread` and `digits_5_spread` have what was best on validation images (methods.py, `spread`): feedback guidance, a
 selection by coverage, and both. `digits_2_few_spread` has both with 2 and 5 copies, where each image counts for more.
 In `digits_2_best` and `signs_class_best`, unguided copies too have the network, augmentation and steps that are best for them.
-Each of these shares its table with the study of the same name without `_spread` or `_best`.
+Where there is a study of the same name without `_spread` or `_best`, they share its table.
 
 The studies on signs need the photos and generators that sign_digits_by_people.py makes. Their strength was chosen on validation
 images, with other draws of the training images (experiments/results/sign_digits_strength.md).

@@ -103,9 +103,7 @@ def test_expand_then_measure_then_train(small_run: list[str], run_in_process, tm
     expanded = run_dir / "expanded"
     assert expanded.is_symlink()
     outputs = f"paths.output_dir={tmp_path}/outputs"
-    assert "label consistency ↑" in run_in_process(
-        "measure", f"measure.expanded={expanded}", "measure.judge_steps=3", outputs
-    )
+    assert "label consistency ↑" in run("measure", f"measure.expanded={expanded}", "measure.judge_steps=3", outputs)
     training = ["train.steps=3", "logger=none", outputs]
     assert "trained on 20" in run_in_process("train", *training)
     assert "trained on 60" in run_in_process("train", f"train.expanded={expanded}", *training)

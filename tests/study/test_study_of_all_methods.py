@@ -5,6 +5,7 @@ import sys
 import pytest
 from conftest import ROOT, compose
 
+from distdiff.commands.configuration import load_option
 from distdiff.option_files.search_path import OURS
 
 NOT_ROWS = {  # options that are no row of their own, or not one that can be had without weights
@@ -74,16 +75,17 @@ def test_each_row_of_the_ablation_changes_one_thing_in_the_strong_guidance(metho
 
 
 @pytest.mark.parametrize("name", ["ink", "weak_generator", "shots_10", "shots_50"])
-def test_studies_elsewhere_have_the_same_rows_and_as_many_unguided_images_as_candidates(
+def test_studies_under_other_conditions_have_a_row_with_as_many_unguided_images_as_candidates(
     methods, name, monkeypatch
 ) -> None:
     monkeypatch.setattr("distdiff.data.config.check_root_is_there", lambda dataset: None)
     assets = str(ROOT / "distdiff/assets/tiny_digits")
     keys = [key.replace(f"{methods.FOLDER}/weak_generator/pipeline", assets) for key in methods.keys_of(name)]
     config = compose("run", keys)
-    assert list(config.study.methods) == list(methods.REGION_ROWS)
-    (more,) = config.study.rows.keys() - methods.REGION.keys()
-    assert config.options.rows[more].expansion.factor == 2 * config.expansion.factor  # `selection.ratio`
+    assert list(config.study.methods) == list(methods.CONDITION_ROWS)
+    (more,) = config.study.rows.keys() - methods.CONDITION_MORE.keys()
+    ratio = load_option("selection", "coverage").ratio
+    assert config.options.rows[more].expansion.factor == ratio * config.expansion.factor
     assert config.dataset.prompt_template == "a photo of the digit {}."
 
 

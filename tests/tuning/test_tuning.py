@@ -11,7 +11,7 @@ from conftest import compose
 
 from distdiff.commands.expand import expand
 from distdiff.errors import UserError
-from distdiff.tuning.tuner import RECORD, Tuner, label_of
+from distdiff.tuning.tuner import RECORD, Tuner, labels_of
 
 SPACE = ["expansion.tune=true", "tune.strengths=[0.5,0.9]"]
 
@@ -74,9 +74,12 @@ def test_factors_are_searched_where_they_are_listed_and_not_typed() -> None:
     assert [(row.expansion.strength, row.expansion.factor) for row in rows] == [(0.5, 2), (0.5, 4), (0.9, 2), (0.9, 4)]
     config = compose("expand", [*listed, "expansion.factor=3"])
     assert {row.expansion.factor for row in config.options.rows.values()} == {3}
-    job = compose("expand", listed)
-    labels = [label_of(row, job) for row in job.options.rows.values()]
-    assert labels[:2] == ["none, strength 0.5, factor 2", "none, strength 0.5, factor 4"]
+    default = compose("expand", [*listed, "tune.factors=[2,10]", "tune.cfg_scales=[2,3]"])  # each with its own default
+    assert list(labels_of(default.options.rows).values())[:3] == [
+        "none, strength 0.5, scale 2, factor 2",
+        "none, strength 0.5, scale 2, factor 10",
+        "none, strength 0.9, scale 2, factor 2",
+    ]
 
 
 def test_a_typed_strength_of_guidance_and_scale_are_those_of_all_candidates() -> None:

@@ -1,7 +1,7 @@
-"""Makes what the studies `ink` and `weak_generator` of methods.py need: digits in another style, and a less trained generator.
+"""Makes what the studies `ink` and `weak_generator` of methods.py need: digits in another style, and a denoiser of less training.
 
-    python experiments/studies/regions_data.py ink /work/tmp/regions
-    python experiments/studies/regions_data.py weak_generator /work/tmp/regions [key=value ...]
+    python experiments/studies/other_conditions.py ink /work/tmp/conditions
+    python experiments/studies/other_conditions.py weak_generator /work/tmp/conditions [key=value ...]
 
 `ink` writes scikit-learn's digits in blue ink on cream paper to `<folder>/ink/{train,validation,test}/<class>/`. The embedded
 generator has learnt digits in many colours, and draws this style only now and then. `weak_generator` runs
@@ -10,7 +10,6 @@ was made, and writes `<folder>/weak_generator/pipeline`. It goes on from where i
 """
 
 import argparse
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,8 @@ from distdiff.data.datasets import load_dataset
 from distdiff.data.images import LabelledImages
 
 INK, PAPER = np.array([25, 45, 140]), np.array([250, 244, 224])
-STEPS = 450
+# A tenth of the default steps; the average over steps remembers a tenth as many, so that it does not hold the first weights.
+LESS = ("pretrain.denoiser_steps=450", "pretrain.ema_decay=0.99")
 
 
 def main() -> None:
@@ -32,13 +32,14 @@ def main() -> None:
     parser.add_argument("what", choices=["ink", "weak_generator"])
     parser.add_argument("folder", type=Path, help="a folder outside the repository")
     options, more = parser.parse_known_args()
-    if options.folder.resolve().is_relative_to(ROOT):
+    folder = options.folder.resolve()
+    if folder.is_relative_to(ROOT):
         sys.exit(f"{options.folder} lies in the repository, which is no place for data")
     if options.what == "weak_generator":
-        sys.exit(pretrain(options.folder / "weak_generator", more))
+        sys.exit(pretrain(folder / "weak_generator", more))
     if more:
         parser.error(f"unknown arguments: {' '.join(more)}")
-    write_ink(options.folder / "ink")
+    write_ink(folder / "ink")
 
 
 def write_ink(folder: Path) -> None:
@@ -61,15 +62,10 @@ def in_ink(digit: Image.Image) -> Image.Image:
 
 
 def pretrain(folder: Path, more: list[str]) -> int:
-    """Pretrains a generator on the fonts' digits as the embedded one, in fewer steps; returns the exit status."""
-    command = [sys.executable, "experiments/pretrain.py", f"pretrain.denoiser_steps={STEPS}"]
-    command += [
-        f"pretrain.output_dir='{folder}/pipeline'",
-        f"paths.output_dir='{folder}/outputs'",
-        "logger=none",
-        *more,
-    ]
-    return subprocess.run(command, cwd=ROOT, env=os.environ, check=False).returncode
+    """Pretrains a generator as the embedded one was, with fewer steps of the denoiser; returns the exit status."""
+    places = [f"pretrain.output_dir='{folder}/pipeline'", f"paths.output_dir='{folder}/outputs'"]
+    command = [sys.executable, "experiments/pretrain.py", *LESS, *places, "logger=none", *more]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":
