@@ -78,6 +78,7 @@ BEST = [
     *PROTOCOL[1:],
 ]
 ENDS = ("_spread", "_best")  # of the names of studies that share the table of the study without it
+UNGUIDED = ("_factors", "_best")  # ends of the names of studies without guided rows
 STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "digits_2": ("Digits, 2 images a class", ["dataset.per_class=2", "expansion.factor=10", *PROTOCOL]),
     "digits_5": ("Digits, 5 images a class", ["dataset.per_class=5", "expansion.factor=4", *PROTOCOL]),
@@ -132,7 +133,7 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
 }
 STRENGTHS = {"class": 0.95, "single": 0.3}
 DRAWS = 10  # by default
-FIGURES = ("Accuracy of each row", "Differences in accuracy")  # of the report, by their titles
+FIGURES = ("Accuracy of each row", "Differences in accuracy", "number of copies")  # of the report, by their titles
 
 
 def main() -> None:
@@ -186,7 +187,8 @@ def write_page(name: str, keys: Sequence[str], said: str, draws: int) -> None:
         more = "\n".join(
             ["## Each two rows", "", *pairs_table({row["method"]: row["accuracy"] for row in rows}), "", ""]
         )
-    text = f"""# {STUDIES[name][0]}: does expansion help, and does guidance?
+    question = "does expansion help?" if name.endswith(UNGUIDED) else "does expansion help, and does guidance?"
+    text = f"""# {STUDIES[name][0]}: {question}
 
 `python experiments/studies/yardstick.py {name}{given}`; every run is in [this table]({table}). It is
 `experiments/run.py` with these keys:
