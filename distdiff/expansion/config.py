@@ -103,12 +103,12 @@ def warn(config: DictConfig) -> Iterator[str]:
 
     Presets of known datasets choose the encoder themselves.
     """
-    encoder = config.encoder
-    if encoder.name != "guide" or encoder.get("checkpoint") is not None or config.dataset[TARGET] not in OF_ANY_KIND:
+    guide = config.encoder.get("guide")  # the guide's recipe; other encoders have none
+    if guide is None or config.encoder.get("checkpoint") is not None or config.dataset[TARGET] not in OF_ANY_KIND:
         return
     if config.command in OF_ONE_JOB and not _reads_features(config):
         return
-    seen = encoder.guide.input_size or config.options.classifier[encoder.guide.classifier].input_size
+    seen = guide.input_size or config.options.classifier[guide.classifier].input_size
     if config.generator.resolution > LARGER * seen:
         yield (
             f"encoder=guide sees images of {config.generator.resolution} pixels at {seen}, and learns from them alone; for "

@@ -5,7 +5,7 @@ from conftest import compose
 from hydra.errors import HydraException
 
 from distdiff.config.composing import load_options
-from distdiff.encoders.config import ENCODER
+from distdiff.expansion.config import EXPANSION
 from distdiff.option_files.search_path import OURS, SearchPath
 
 IS_THERE = "distdiff.data.config.check_root_is_there"
@@ -81,7 +81,9 @@ def test_a_dataset_of_ones_own_says_its_default_in_the_same_way(tmp_path) -> Non
     ],
 )
 def test_large_images_of_an_unknown_kind_are_given_advice(image_folder, given: list[str], said: bool) -> None:
-    config = compose("expand", ["dataset=imagefolder", f"dataset.root='{image_folder}'", "generator=sd15", *given])
-    lines = list(ENCODER.warn(config))
+    config = compose(
+        "expand", ["dataset=imagefolder", f"dataset.root='{image_folder}'", "generator=sd15", "guidance=direct", *given]
+    )
+    lines = list(EXPANSION.warn(config))
     assert len(lines) == said
     assert all("512 pixels at 32" in line and "encoder=efficientnet_lite0" in line for line in lines)
