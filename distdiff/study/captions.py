@@ -1,10 +1,10 @@
 """What a study has found, and what its numbers are, in sentences."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from distdiff.study.comparisons import Comparison
-from distdiff.study.methods import BASELINES, ORIGINAL
+from distdiff.study.methods import BASELINES, BEST, ORIGINAL, UNGUIDED, best_of
 from distdiff.study.runs import MethodResult
 from distdiff.wording import counted
 
@@ -44,6 +44,13 @@ def accuracy_captions(rows: Sequence[MethodResult], are_drawn: bool, num_differe
             f"95 % simultaneous over {counted(num_differences, 'difference')} (Bonferroni). p: Holm's adjusted p-value."
         )
     return lines
+
+
+def baseline_captions(comparisons: Iterable[Comparison]) -> list[str]:
+    """A sentence where the column of differences from `UNGUIDED` has some from `none_best`."""
+    if not any(comparison.baseline.startswith(best_of(UNGUIDED)) for comparison in comparisons):
+        return []
+    return [f"vs {UNGUIDED}: rows that end in {BEST} are compared with {best_of(UNGUIDED)}, which trains like them."]
 
 
 def training_captions(

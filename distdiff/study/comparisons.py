@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distdiff.study.bootstrap import bootstrap_means, percentile_interval
-from distdiff.study.methods import BASELINES, at_factor
+from distdiff.study.methods import BASELINES, UNGUIDED, at_factor, best_of, is_best
 from distdiff.study.runs import MethodResult
 from distdiff.study.statistics import ROUNDING, Interval, PairedDifference, holm, paired_difference, simultaneous
 
@@ -57,9 +57,12 @@ def best_baseline(rows: Sequence[MethodResult]) -> str | None:
 def counterpart(row: MethodResult, baseline: str, names: Container[str]) -> str | None:
     """The row among `names` with which `row` is compared: `baseline` with the row's factor if there is one, or else itself.
 
-    None if neither is there.
+    Instead of `UNGUIDED`, a row that ends in `_best` has `none_best` if that is there: both are trained as is best for
+    them. None if there is no such row, or none but `row` itself.
     """
-    return next((name for name in (at_factor(baseline, row.factor), baseline) if name in names), None)
+    alike = [best_of(baseline)] if baseline == UNGUIDED and is_best(row.method) else []
+    wanted = [at_factor(base, factor) for base in (*alike, baseline) for factor in (row.factor, None)]
+    return next((name for name in wanted if name in names and name != row.method), None)
 
 
 def pairs(rows: Sequence[MethodResult], baselines: Sequence[str]) -> list[tuple[str, str]]:
@@ -69,7 +72,7 @@ def pairs(rows: Sequence[MethodResult], baselines: Sequence[str]) -> list[tuple[
     for baseline in baselines:
         for row in rows:
             other = counterpart(row, baseline, names)
-            if other not in (None, row.method) and (other, row.method) not in found:
+            if other is not None and (other, row.method) not in found:
                 found.append((row.method, other))
     return found
 

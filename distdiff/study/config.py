@@ -14,8 +14,8 @@ from distdiff.keys.suggesting import one_of
 from distdiff.methods.config import IMG2IMG
 from distdiff.selection.config import ALL
 from distdiff.study.measures import ACCURACY, OF_EVERY_EXPANSION
-from distdiff.study.methods import BASELINES, BEST, CHOSEN
-from distdiff.study.rows import CHANGEABLE, further_rows, is_best, references, row_names, without_best
+from distdiff.study.methods import BASELINES, BEST, CHOSEN, best_of
+from distdiff.study.rows import CHANGEABLE, further_rows, is_best, methods_of, references, row_names, without_best
 
 OptionsOf = Callable[[str], list[str]]
 SETTINGS = {"classifiers": "classifier", "augmentations": "augmentation"}  # keys of `study.best`, and their groups
@@ -67,8 +67,7 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
     for name in further_rows(config):
         if not isinstance(name, str):
             raise UserError(f"study.rows.{name} is not allowed: a row's name is text that is no number, {FORM}")
-        others = {row_name(config) if method == CHOSEN else method for method in study.methods}
-        if name in others | {*BASELINES, CHOSEN} or PLUS in name:
+        if name in {*methods_of(config), *BASELINES, CHOSEN, best_of(CHOSEN)} or PLUS in name:
             raise UserError(f"study.rows.{name} is not allowed: another row has this name, or it has a plus; rename it")
     if any(name not in further_rows(config) and without_best(name, options_of) != name for name in row_names(config)):
         found += _settings(config, options_of)
@@ -114,7 +113,7 @@ def check(config: DictConfig) -> None:
         config.expansion.factor = max(config.study.factors)
     chosen = row_name(config)
     unusual = config.method.name != IMG2IMG or config.selection.name != ALL
-    if unusual and chosen not in names:
+    if unusual and not {chosen, best_of(chosen)}.intersection(names):
         raise UserError(
             f"method={config.method.name} selection={config.selection.name} is not read: no row of study.methods is "
             f"{chosen}; add it, or `chosen`"

@@ -18,3 +18,22 @@ def at_factor(base: str, factor: int | None) -> str:
     ('none@5', 'none')
     """
     return base if factor is None else f"{base}{AT}{factor}"
+
+
+def best_of(name: str) -> str:
+    """The name of the row that trains on the images of the row `name` with the settings that are best for them.
+
+    >>> best_of("none"), best_of("none@5")
+    ('none_best', 'none_best@5')
+    """
+    base, at, factor = name.partition(AT)
+    return f"{base}{BEST}{at}{factor}"
+
+
+def is_best(name: str) -> bool:
+    """Whether a row is called as those are that train with the settings that are best for their images.
+
+    >>> is_best("none_best@5"), is_best("none@5")
+    (True, False)
+    """
+    return name.partition(AT)[0].endswith(BEST)

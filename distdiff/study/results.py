@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,11 @@ from distdiff.data.images import Leak
 from distdiff.data.leaks import leak_counts, sentence
 from distdiff.errors import UserError
 from distdiff.metrics.base import Metric
-from distdiff.study.captions import IN_WORDS, accuracy_captions, design, finding, training_captions
+from distdiff.study.captions import IN_WORDS, accuracy_captions, baseline_captions, design, finding, training_captions
 from distdiff.study.comparisons import Comparison, best_baseline, compare, counterpart, pairs
 from distdiff.study.measures import ACCURACY, BETTER, DIRECTIONS, OF_EVERY_EXPANSION, SCORES
-from distdiff.study.methods import BASELINES, BEST, ORIGINAL, UNGUIDED, at_factor
-from distdiff.study.runs import MethodResult, RunResult
+from distdiff.study.methods import BASELINES, BEST, ORIGINAL, UNGUIDED, at_factor, best_of, is_best
+from distdiff.study.runs import MethodResult, RunResult, trained_otherwise
 from distdiff.study.statistics import paired_difference
 from distdiff.wording import some
 
@@ -120,22 +120,58 @@ class StudyResults:
     def captions(self) -> list[str]:
         """What the numbers in the table of accuracies are, one sentence each."""
         averaged = accuracy_captions(self.rows, self.are_drawn, len(self.comparisons))
+        averaged += baseline_captions(self.comparisons.values())
         return [*averaged, *training_captions(self.rows, self.searched, self.split, self.epochs, self.may_end_early)]
 
     def headline(self) -> list[str]:
-        """The findings, one sentence each: expansion against the best baseline, and guidance against no guidance."""
-        unguided = at_factor(UNGUIDED, max(self.factors, default=None))
-        expanded, found = self.chosen if self.row(self.chosen) else unguided, []
-        baseline = best_baseline(self.rows)
-        if (comparison := self.comparisons.get((expanded, baseline))) is not None:
-            found.append((f"Expansion with {expanded!r}", comparison, self._in_words(baseline)))
-        if self.chosen != unguided and (comparison := self.comparisons.get((self.chosen, unguided))) is not None:
-            found.append((f"Guidance {self.chosen!r}", comparison, "unguided expansion"))
-        findings = [finding(*each, self.design, len(self.comparisons)) for each in found]
+        """The findings, one sentence each: expansion against the best baseline, and guidance against no guidance.
+
+        Where rows that end in `_best` allow it, the rows of each difference are all trained as is best for them.
+        """
+        findings = [*self._about_expansion(), *self._about_guidance()]
         if not self.best_on_test:
             return findings
         of_all = len(self.best_on_test) == len(self.rows)
         return [f"Accuracies {'' if of_all else f'of {some(self.best_on_test)} '}{OPTIMISTIC}", *findings]
+
+    def _about_expansion(self) -> Iterator[str]:
+        baseline = self.row(best_baseline(self.rows))
+        if baseline is None:
+            return
+        rows = [self._of_headline, best_of(self._of_headline)]
+        if is_best(baseline.method):
+            rows.reverse()
+        if (compared := self._first((row, baseline.method) for row in rows)) is None:
+            return
+        words = self._in_words(baseline.method)
+        yield finding(f"Expansion with {compared.method!r}", compared, words, self.design, len(self.comparisons))
+        row = self.row(compared.method)
+        if is_best(baseline.method) and not is_best(row.method) and trained_otherwise(row, baseline):
+            yield (
+                f"Network and augmentation were chosen for {baseline.method} on validation images, but not for {row.method}; "
+                f"study.methods with {best_of(row.base)} compares expansion on equal terms."
+            )
+
+    def _about_guidance(self) -> Iterator[str]:
+        unguided = self._unguided
+        pairs_of_rows = [(best_of(self._of_headline), best_of(unguided)), (self._of_headline, unguided)]
+        if self._of_headline != unguided and (compared := self._first(pairs_of_rows)) is not None:
+            words = "unguided expansion"
+            if is_best(compared.baseline):
+                words += f" trained as is best for it ({compared.baseline})"
+            yield finding(f"Guidance {compared.method!r}", compared, words, self.design, len(self.comparisons))
+
+    @property
+    def _unguided(self) -> str:
+        return at_factor(UNGUIDED, max(self.factors, default=None))
+
+    @property
+    def _of_headline(self) -> str:
+        """The row that the findings are about: that of the job's keys or, if it is not there, the unguided one."""
+        return self.chosen if self.row(self.chosen) or self.row(best_of(self.chosen)) else self._unguided
+
+    def _first(self, wanted: Iterable[tuple[str, str]]) -> Comparison | None:
+        return next((self.comparisons[pair] for pair in wanted if pair in self.comparisons), None)
 
     def _in_words(self, baseline: str) -> str:
         present = [row.method for name in BASELINES for row in self.rows if row.base == name]

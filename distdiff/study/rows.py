@@ -20,7 +20,7 @@ from distdiff.expansion.naming import PLUS, row_name
 from distdiff.keys.suggesting import one_of
 from distdiff.methods.config import AUGMENTATION, IMG2IMG, NO_COPIES, POLICY
 from distdiff.selection.config import ALL
-from distdiff.study.methods import BEST, CHOSEN, ORIGINAL, at_factor
+from distdiff.study.methods import BEST, CHOSEN, ORIGINAL, at_factor, best_of
 
 OptionsOf = Callable[[str], list[str]]
 # The groups that the overrides of `study.rows` may change: how images are made, and how the row's classifier is trained.
@@ -113,8 +113,14 @@ def known_rows(options_of: OptionsOf) -> dict[str, str]:
 
 def row_names(config: DictConfig) -> list[str]:
     """The names of all rows without repetition: those in `study.methods`, then those in `study.rows`."""
-    methods = [row_name(config) if name == CHOSEN else name for name in config.study.methods]
-    return list(dict.fromkeys([*methods, *further_rows(config)]))
+    return list(dict.fromkeys([*methods_of(config), *further_rows(config)]))
+
+
+def methods_of(config: DictConfig) -> list[str]:
+    """The names in `study.methods`, with the row of the job's keys in the place of `chosen`, and `chosen_best` too."""
+    of_keys = row_name(config)
+    meant = {CHOSEN: of_keys, best_of(CHOSEN): best_of(of_keys)}
+    return [meant.get(name, name) for name in config.study.methods]
 
 
 def further_rows(config: DictConfig) -> Mapping[str, Any]:

@@ -127,6 +127,12 @@ class MethodResult:
         return np.array([[run.correct for run in of_seed] for of_seed in runs])
 
 
+def trained_otherwise(row: MethodResult, other: MethodResult) -> bool:
+    """Whether two rows were trained with different networks or augmentations under any data seed, as far as is known."""
+    one, two = ([(run.seed, run.classifier, run.augmentation) for run in each.runs] for each in (row, other))
+    return one != two
+
+
 def mean_of(values: list[Any]) -> Any:
     """The mean of numbers, of each entry of lists and, by name, of mappings; the last of texts. None is left out.
 

@@ -176,6 +176,65 @@ def test_expansion_is_compared_with_the_best_baseline_on_validation_images_not_o
     assert f"vs {name}" in accuracy_rows(found)[0]
 
 
+def trained_as(found: StudyResults, **networks: str) -> StudyResults:
+    """The same results, of rows that were trained with `small_cnn` or the network that is named, and validated by it."""
+    for row in found.rows:
+        for run in row.runs:
+            run.classifier = networks.get(row.base, "small_cnn")
+            run.validation_accuracy = run.accuracy
+    return found
+
+
+FAIR = {
+    "original": [0.50, 0.52, 0.51],
+    "original_best": [0.80, 0.82, 0.81],
+    "none": [0.75, 0.77, 0.77],
+    "direct": [0.76, 0.77, 0.77],
+}
+FAIRER = FAIR | {"none_best": [0.90, 0.92, 0.92], "direct_best": [0.95, 0.96, 0.97]}
+
+
+def test_rows_that_train_as_is_best_for_them_are_compared_with_each_other() -> None:
+    found = trained_as(results(FAIRER), original_best="small_resnet")
+    against_unguided = {method: baseline for method, baseline in found.comparisons if baseline.startswith("none")}
+    assert against_unguided == {
+        "original": "none",
+        "direct": "none",
+        "none_best": "none",
+        "direct_best": "none_best",
+    }
+    assert found.comparisons["none_best", "original_best"].mean == pytest.approx(
+        found.row("none_best").mean("accuracy") - 0.81
+    )
+    assert "vs none: rows that end in _best are compared with none_best, which trains like them." in found.captions()
+    expansion, guidance = found.headline()
+    assert expansion.startswith("Expansion with 'direct_best' helped: +0.150 [")
+    assert guidance.startswith("Guidance 'direct_best' helped: +0.047 [+0.002")
+    assert "accuracy against unguided expansion trained as is best for it (none_best) (3 draws" in guidance
+
+
+def test_a_row_without_a_search_is_compared_with_one_that_had_it_only_under_protest() -> None:
+    found = trained_as(results(FAIR), original_best="small_resnet")
+    expansion, protest, guidance = found.headline()
+    assert expansion.startswith("Expansion with 'direct' hurt: -0.04")
+    assert protest == (
+        "Network and augmentation were chosen for original_best on validation images, but not for direct; "
+        "study.methods with direct_best compares expansion on equal terms."
+    )
+    assert guidance.startswith("Guidance 'direct' did not measurably help here: +0.003 [")
+    assert not any("vs none:" in caption for caption in found.captions())
+    assert len(trained_as(results(FAIR)).headline()) == 2  # the search took what the other rows train with
+
+
+def test_only_rows_with_a_search_are_enough_for_a_headline() -> None:
+    rows = {name: values for name, values in FAIRER.items() if name in ("original_best", "none_best")}
+    (line,) = trained_as(results(rows, "none"), original_best="small_resnet").headline()
+    assert line.startswith("Expansion with 'none_best' helped: +0.103 [")
+    assert "the original images alone, trained on as is best for them" in line
+    without = {"original": FAIR["original"], "none": FAIR["none"], "none_best": FAIRER["none_best"]}
+    assert results(without, "none").headline()[0].startswith("Expansion with 'none' helped: +0.25")
+
+
 def test_images_that_two_rows_train_on_are_shown_once() -> None:
     found = results({"original": [0.5] * 2, "randaugment": [0.6] * 2, "randaugment_best": [0.7] * 2})
     found.measures = {"coverage": True}

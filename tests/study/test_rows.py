@@ -87,6 +87,9 @@ def test_what_the_keys_choose_is_the_chosen_row() -> None:
     found = rows("study.methods=[none,chosen]", "method=mix", "method.alpha=3")
     assert list(found) == ["none", "mix"]
     assert found["mix"].config.method.alpha == 3
+    best = rows("study.methods=[original_best,chosen_best]", "selection=energy")["direct+energy_best"]
+    assert best.best
+    assert best.images == "direct+energy"
     ratio = rows("study.methods=[none+energy]", "options.selection.energy.ratio=5")["none+energy"]
     assert ratio.config.selection.ratio == 5
 
