@@ -1,11 +1,10 @@
 """An option of the user's own is one Python file and one YAML file, found through `--config-dir`; nothing else is touched."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -232,15 +231,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return run_here(command, typed(overrides), capsys)
 
     def start(command: str, *overrides: str) -> Ended:
-        done = subprocess.run(
-            [sys.executable, ROOT / "experiments" / f"{command}.py", *typed(overrides)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            check=False,
-        )
+        done = forked.run([sys.executable, f"{ROOT}/experiments/{command}.py", *typed(overrides)], tmp_path)
         return Ended(done.returncode, done.stdout, done.stderr)
 
     write.run, write.start = run, start

@@ -3,16 +3,15 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import numpy as np
 import pyarrow.parquet
 import pytest
-from conftest import ROOT
 from small_expansion import contents, pixels, small_jobs
 
 from distdiff.errors import Stopped, UserError
@@ -91,7 +90,7 @@ def test_an_expansion_killed_twice_ends_as_if_it_had_not_been(
     command += [f"expansion.output_dir={target}", "expansion.factor=6", "expansion.batch_size=1", "guidance=direct"]
     written: dict[str, int] = {}
     for images in (3, 10, 10**9):
-        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+        process = forked.Started(command)
         while process.poll() is None and len(list(target.glob("[!.]*/*.png"))) < images:
             time.sleep(0.002)
         if process.poll() is None:
@@ -150,10 +149,7 @@ def test_two_splits_at_once_make_what_one_process_makes(
     ]
     command += [f"expansion.output_dir={tmp_path}/splits", "expansion.total_split=2", "guidance=direct"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen([*command, f"expansion.split={split}"], cwd=ROOT, env=environment, text=True, stderr=-1)
-        for split in (0, 1)
-    ]
+    processes = [forked.Started([*command, f"expansion.split={split}"], env=environment) for split in (0, 1)]
     for process in processes:
         _, errors = process.communicate(timeout=180)
         assert process.returncode == 0, errors

@@ -2,13 +2,13 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
-from conftest import ROOT, compose
+from conftest import compose
 
 from distdiff.console.progress import StageProgress
 from distdiff.errors import Stopped
@@ -108,7 +108,7 @@ def test_the_command_ends_as_others_do_after_a_signal(tmp_path: Path) -> None:
     """Exit status 143 and one line; the same command then goes on."""
     command = [sys.executable, "experiments/pretrain.py", *SMALL, "pretrain.denoiser_steps=100000"]
     command += [f"paths.output_dir={tmp_path}", "pretrain.grid_every=100000"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = forked.Started(command)
     deadline = time.monotonic() + 120
     while process.poll() is None and not list(tmp_path.rglob("autoencoder.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,11 +1,11 @@
 """Weights are chosen on two processes by what the leading one measures, and are its own."""
 
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import torch
-from conftest import ROOT, compose
+from conftest import compose
 from safetensors.torch import load_file
 
 from distdiff.caching.stages import StageCache
@@ -28,7 +28,7 @@ def test_two_processes_keep_the_best_weights_of_the_leading_one(tmp_path: Path) 
         f"paths.output_dir={tmp_path}",
     ]
     command = [sys.executable, "experiments/train.py", *overrides]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    ended = forked.run(command)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     config = compose("train", quick)
     classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(tmp_path / "none"))

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 from conftest import ROOT
 
 
 def test_a_multirun_of_two_ranks_a_job_trains_a_classifier_in_each(tmp_path: Path) -> None:
     command = [sys.executable, "experiments/train.py", "-m", "trainer=ddp_cpu", "train.steps=60", "seed=0,1"]
     command += ["logger=none", f"paths.output_dir={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = forked.run(command)
     assert done.returncode == 0, done.stderr
     (sweep,) = (tmp_path / "train/multirun").iterdir()
     results = [json.loads((sweep / str(job) / "results.json").read_text()) for job in range(2)]
@@ -26,7 +27,9 @@ def test_jobs_in_a_launchers_processes_have_their_directories_and_their_failures
     """Hydra's joblib launcher: two jobs at once, of which the second trains on what is not there."""
     command = [sys.executable, "experiments/train.py", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     command += ["train.expanded=null,missing", "train.steps=3", "logger=none", f"paths.output_dir={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True
+    )  # joblib cannot start its processes in a fork
     assert done.returncode == 1
     assert done.stderr.strip() == "distdiff: missing is no expanded dataset: it has no manifest.json"
     (sweep,) = (tmp_path / "train/multirun").iterdir()

@@ -3,16 +3,16 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
-from conftest import ROOT, compose, small_overrides
+from conftest import compose, small_overrides
 
 from distdiff.classification.data import BatchShards
 from distdiff.commands.expand import expand
@@ -177,7 +177,7 @@ def test_two_ranks_make_what_one_process_makes_and_survive_the_death_of_one(
     """Rank 1 is killed on the way: the other ends, the command says why, and again it goes on."""
     made = tmp_path / "made"
     command = [*command, "trainer=ddp_cpu", f"expansion.output_dir={made}", "expansion.batch_size=1"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = forked.Started(command)
     while process.poll() is None and len(list(made.glob("[!.]*/*.png"))) < 4:
         time.sleep(0.002)
     holder = json.loads((made / ".share-0-of-1-rank-1-of-2.lock.holder").read_text())
@@ -187,7 +187,7 @@ def test_two_ranks_make_what_one_process_makes_and_survive_the_death_of_one(
     assert errors.startswith("distdiff: rank 1 of 2 was killed by SIGKILL; what is finished is kept")
     finished = {path: path.stat().st_mtime_ns for path in made.glob("[!.]*/*.png")}
     assert 4 <= len(finished) < 36
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = forked.run(command)
     assert done.returncode == 0, done.stderr
     assert f"{36 - len(finished)}/{36 - len(finished)}" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
@@ -208,10 +208,7 @@ def test_ranks_that_others_started_are_one_run(starter: str, command: list[str],
         command += ["trainer.devices=1", "trainer.num_nodes=2"]
         port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
         environments = [port | {"NODE_RANK": str(node)} for node in range(2)]
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=-1, stderr=-1, text=True)
-        for environment in environments
-    ]
+    processes = [forked.Started(command, env=os.environ | environment) for environment in environments]
     outputs_of = [process.communicate(timeout=180) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs_of
     assert outputs_of[1] == ("", "")

@@ -1,13 +1,13 @@
 """Two ranks select what one process selects, also where more candidates are asked for on the way."""
 
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
-from conftest import ROOT, compose, small_overrides
+from conftest import compose, small_overrides
 
 from distdiff.commands.expand import expand
 from distdiff.ranks.world import PARTING
@@ -18,7 +18,7 @@ def made_by_two(given: list[str], place: Path) -> str:
     """Expands into `place` with two ranks; returns what they print."""
     ranks = ["trainer=ddp_cpu", f"expansion.output_dir={place}", "expansion.batch_size=3"]
     command = [sys.executable, "experiments/expand.py", *given, *ranks]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = forked.run(command)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

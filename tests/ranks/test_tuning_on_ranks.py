@@ -1,11 +1,11 @@
 """Two ranks search settings together, and choose what one process chooses."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT, compose, small_overrides
+import forked
+from conftest import compose, small_overrides
 
 from distdiff.commands.expand import expand
 from distdiff.store.comparison import content_differences
@@ -24,7 +24,7 @@ def test_two_ranks_choose_what_one_process_chooses(pipeline_folder: Path, image_
     whole = expand(compose("expand", [*small_overrides(pipeline_folder, one), *dataset, *SEARCH]), one)
     command = [sys.executable, "experiments/expand.py", *small_overrides(pipeline_folder, two), *dataset, *SEARCH]
     command += ["trainer=ddp_cpu", f"hydra.run.dir={two}/run"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = forked.run(command)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("tuning: mean accuracy in the folds") == 1
     found, made = (json.loads(path.read_text()) for path in (one / "results.json", two / "run/results.json"))

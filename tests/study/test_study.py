@@ -98,12 +98,13 @@ def test_the_whole_study_and_a_sweep_that_reuses_it(small_run: list[str], run_in
 
 
 def test_expand_then_measure_then_train(small_run: list[str], run_in_process, tmp_path: Path) -> None:
-    run("expand", *small_run, "guidance=direct")
+    run_in_process("expand", *small_run, "guidance=direct")
     (run_dir,) = (tmp_path / "outputs" / "expand").iterdir()
     expanded = run_dir / "expanded"
     assert expanded.is_symlink()
     outputs = f"paths.output_dir={tmp_path}/outputs"
-    assert "label consistency ↑" in run("measure", f"measure.expanded={expanded}", "measure.judge_steps=3", outputs)
+    measured = run_in_process("measure", f"measure.expanded={expanded}", "measure.judge_steps=3", outputs)
+    assert "label consistency ↑" in measured
     training = ["train.steps=3", "logger=none", outputs]
     assert "trained on 20" in run_in_process("train", *training)
     assert "trained on 60" in run_in_process("train", f"train.expanded={expanded}", *training)
