@@ -13,9 +13,13 @@ test images, except in `signs_single_margin`: it looks on validation images for 
 back images that leave their class. `signs_single_guided` has the best of them on test images, and compares each two rows.
 
 `digits_2_spread` and `digits_5_spread` have what was best on validation images (methods.py, `spread`): feedback guidance, a
-selection by coverage, and both. `digits_2_few_spread` has both with 2 and 5 copies, where each image counts for more.
-In `digits_2_best` and `signs_class_best`, unguided copies too have the network, augmentation and steps that are best for them.
-Where there is a study of the same name without `_spread` or `_best`, they share its table.
+selection by coverage, and both. `digits_2_few_spread` has both with 2 and 5 copies, where each image counts for more. In
+`digits_2_best` and `signs_class_best`, unguided copies too have the network, augmentation and steps that are best for them.
+`signs_class_strong` trains all rows as was best in `signs_class_best`, and has guidances and selections among them. Studies
+of the same images share a table. Those of `signs_class_best` and `signs_class_strong` are by a generator that was pretrained
+anew, on another machine, and differ from those of `signs_class`. In the tables of `signs_class_best` and of the studies on
+one prompt for all classes, the runs on real images alone were copied from the table of the study with a prompt for each
+class, since they are the same.
 
 The studies on signs need the photos and generators that sign_digits_by_people.py makes. Their strength was chosen on validation
 images, with other draws of the training images (experiments/results/sign_digits_strength.md).
@@ -77,7 +81,18 @@ BEST = [
     "study.methods=[original_best,randaugment_best,none,none_best]",
     *PROTOCOL[1:],
 ]
-ENDS = ("_spread", "_best")  # of the names of studies that share the table of the study without it
+STRONG = [  # as nearly every row of `signs_class_best` is trained
+    "study.methods=[original,none,direct,feedback,none+coverage,feedback+coverage]",
+    *("classifier=small_resnet", "augmentation=affine", "train.steps=600"),
+    *("study.split=test", "study.training_seeds=3"),
+]
+TABLES = {  # of studies that share the table of another one
+    "digits_2_spread": "digits_2",
+    "digits_5_spread": "digits_5",
+    "digits_2_best": "digits_2",
+    "digits_2_few_spread": "digits_2_few",
+    "signs_class_strong": "signs_class_best",
+}
 UNGUIDED = ("_factors", "_best")  # ends of the names of studies without guided rows
 STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "digits_2": ("Digits, 2 images a class", ["dataset.per_class=2", "expansion.factor=10", *PROTOCOL]),
@@ -111,6 +126,10 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     ),
     "signs_class": ("Photos of signs, a prompt for each class, trained from scratch", [*SIGNS, *SCRATCH]),
     "signs_class_best": ("Photos of signs, a prompt for each class, the best training for each row", [*SIGNS, *BEST]),
+    "signs_class_strong": (
+        "Photos of signs, a prompt for each class, the best training for all rows",
+        [*SIGNS, *STRONG],
+    ),
     "signs_single": ("Photos of signs, one prompt for all classes, trained from scratch", [*SIGNS, *SCRATCH]),
     "signs_single_margin": (
         "Photos of signs, one prompt for all classes, guidance of images that leave their class, on validation images",
@@ -169,9 +188,7 @@ def sign_keys(prompts: str, data: Path, pipelines: Path) -> list[str]:
 
 def table_of(name: str) -> Path:
     """The table of finished runs of a study; studies of the same images share one."""
-    for end in ENDS:
-        name = name.removesuffix(end)
-    return RESULTS / f"yardstick_{name}.csv"
+    return RESULTS / f"yardstick_{TABLES.get(name, name)}.csv"
 
 
 def write_page(name: str, keys: Sequence[str], said: str, draws: int) -> None:
