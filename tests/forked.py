@@ -1,9 +1,12 @@
 """Commands in processes of their own that are forked from one which has imported the heavy libraries.
 
-Importing them takes ten seconds of a processor, and dozens of tests need a process that can be killed, that is a rank or that
-runs beside another one. What a command does before and while it imports is tested on `sys.executable`.
+Importing them takes ten seconds of a processor, and many tests need a process that can be killed, that is a rank or that
+runs beside another one. Such a process differs from `python <script>`: it has the environment of its command, but what
+libraries and OpenMP read when they are imported is that of the first command, and functions registered with `atexit` are
+not called. What depends on either is tested with `sys.executable`.
 """
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -12,29 +15,31 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from unittest.mock import patch
 
-from conftest import ROOT
+import pytest
 
-HEAVY = ["distdiff.study.study", "distdiff.commands.expand", "distdiff.commands.train", "distdiff.tracking"]
-QUIET = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}  # as for the commands themselves
+from distdiff.console.quiet import QUIET
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ["distdiff.study.study", "distdiff.commands.expand", "distdiff.commands.train", "distdiff.tracking.wandb_run"]
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(HEAVY)
 
 
 class Started:
     """A running command. Its methods are called as those of `subprocess.Popen`."""
 
     def __init__(self, command: Sequence[str], cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="distdiff-tests-")
+        self._folder = tempfile.TemporaryDirectory(prefix="distdiff-console-")
         self._console = [Path(self._folder.name) / name for name in ("out", "err")]
         self._command = list(command)
-        given = (self._command[1:], str(cwd), dict(env or os.environ), [str(path) for path in self._console])
+        environment = dict(os.environ if env is None else env)
+        given = (self._command[1:], str(cwd), environment, [str(path) for path in self._console])
         self._process = CONTEXT.Process(target=_run, args=given)
-        with patch.dict(os.environ, QUIET):
-            self._process.start()  # the first one starts the process that the others are forked from
+        _start(self._process)
         self.pid: int = self._process.pid
+        atexit.register(self.kill)  # a failed test may leave it running, and multiprocessing would wait for it
 
     @property
     def returncode(self) -> int | None:
@@ -44,18 +49,28 @@ class Started:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Also ends the processes that the command has started."""
+        if self.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
+            self._process.join()
 
     def wait(self, timeout: float = 300) -> int:
         self._process.join(timeout)
         if self.returncode is None:
-            self.send_signal(signal.SIGKILL)
-            raise subprocess.TimeoutExpired(self._command, timeout)
+            self.kill()
+            raise subprocess.TimeoutExpired(self._command, timeout, *self._said())
         return self.returncode
 
     def communicate(self, timeout: float = 300) -> tuple[str, str]:
         self.wait(timeout)
-        out, err = (path.read_text(encoding="utf-8") for path in self._console)
+        return self._said()
+
+    def _said(self) -> tuple[str, str]:
+        out, err = (path.read_text(encoding="utf-8") if path.exists() else "" for path in self._console)
         return out, err
 
 
@@ -68,8 +83,19 @@ def run(
     return subprocess.CompletedProcess(command, started.returncode, out, err)
 
 
+def _start(process: multiprocessing.Process) -> None:
+    """Forks the process. The first one starts the one that all are forked from, which imports `HEAVY`."""
+    missing = [name for name in HEAVY if find_spec(name) is None]
+    assert not missing, f"{missing} cannot be imported; multiprocessing would leave them out in silence"
+    CONTEXT.set_forkserver_preload(HEAVY)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in QUIET.keys() - os.environ.keys():
+            patch.setenv(name, QUIET[name])
+        process.start()
+
+
 def _run(typed: list[str], cwd: str, environment: dict[str, str], console: list[str]) -> None:
-    """In the new process: becomes the leader of a process group, and runs the script as `python <script> ...` does."""
+    """In the new process: becomes the leader of a process group, and runs the script."""
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)

@@ -12,7 +12,7 @@ Accuracies = Sequence[float | Sequence[float]]
 def results(rows: dict[str, Accuracies], chosen: str = "direct", **more: Any) -> StudyResults:
     """A study's results: for each row the accuracy of each data seed, or a list of those of its training seeds.
 
-    A name may end in a factor, as in `none@5`.
+    A name may end in a factor, as in `none@5`. Before it, `_best` says that the row's settings are the best for it.
     """
     found = [
         MethodResult(
@@ -23,6 +23,7 @@ def results(rows: dict[str, Accuracies], chosen: str = "direct", **more: Any) ->
                 for number, accuracy in enumerate(of_seed if isinstance(of_seed, Sequence) else [of_seed])
             ],
             factor=int(name.partition("@")[2]) if "@" in name else None,
+            best=name.partition("@")[0].endswith("_best"),
         )
         for name, accuracies in rows.items()
     ]

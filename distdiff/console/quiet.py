@@ -8,6 +8,23 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Mapping
+
+QUIET: Mapping[str, str] = {  # environment variables, where the user has not set them
+    # Idle OpenMP threads must sleep: processes that share cores are a hundred times slower if their threads spin. But a
+    # short spin before sleeping makes small models 1.5 times faster (experiments/results/threads.md).
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "2000",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_VERBOSITY": "error",
+    "DATASETS_VERBOSITY": "error",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "WANDB_SILENT": "true",
+}
 
 
 def quiet_environment() -> None:
@@ -17,19 +34,8 @@ def quiet_environment() -> None:
     process print characters that its console lacks.
     """
     escape_what_a_console_lacks()
-    # Idle OpenMP threads must sleep: processes that share cores are a hundred times slower if their threads spin. But a
-    # short spin before sleeping makes small models 1.5 times faster (experiments/results/threads.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    os.environ.setdefault("DATASETS_VERBOSITY", "error")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("WANDB_SILENT", "true")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore")
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from distdiff.report.figures import label, styled
 from distdiff.report.palette import GROUND, INK, MUTED, SERIES
 from distdiff.study.comparisons import Comparison
+from distdiff.study.methods import BEST
 from distdiff.study.results import StudyResults
 from distdiff.study.runs import MethodResult
 from distdiff.study.statistics import Interval, mean_interval
@@ -60,7 +61,7 @@ def accuracy_figure(results: StudyResults) -> Figure:
 
 
 def groups(results: StudyResults) -> dict[str, list[Comparison]]:
-    """The differences of the rows that figures show, by the row of `results.baselines` that is subtracted."""
+    """The differences of the rows that figures show, by the row of `results.baselines` that they are about."""
     found: dict[str, list[Comparison]] = {}
     seen: set[tuple[str, str]] = set()
     for baseline in results.baselines:
@@ -88,10 +89,17 @@ def difference_figure(results: StudyResults) -> Figure:
             _dot(axes, place, comparison.mean, comparison.simultaneous, comparison.settled)
         axes.axvline(0, color=MUTED, linewidth=1, zorder=0)
         _lines(axes, [comparison.method for comparison in comparisons])
-        same = all(comparison.baseline == baseline for comparison in comparisons)
-        axes.set_title(f"minus {label(baseline)}{'' if same else ' with as many copies'}", loc="left", fontsize=9.5)
+        axes.set_title(f"minus {label(baseline)}{_also(results, baseline, comparisons)}", loc="left", fontsize=9.5)
     rows[-1][0].set_xlabel("difference in accuracy: right of zero is better")
     return figure
+
+
+def _also(results: StudyResults, baseline: str, comparisons: Sequence[Comparison]) -> str:
+    """What else than the row `baseline` is subtracted, in words: its rows of other factors, or the one with `_best`."""
+    others = [results.row(comparison.baseline) for comparison in comparisons if comparison.baseline != baseline]
+    copies = " with as many copies" if any(row.factor is not None for row in others) else ""
+    best = next((row.base for row in others if row.best and row.base != baseline), None)
+    return copies + (f", other rows in {BEST} minus {best}" if best else "")
 
 
 def _dot(axes: Axes, place: int, mean: float, interval: Interval | None, filled: bool) -> None:

@@ -1,18 +1,16 @@
-"""What a study has found, and what its numbers are, in sentences."""
+"""What the numbers of a study are, in sentences."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from distdiff.study.comparisons import Comparison
-from distdiff.study.methods import BASELINES, BEST, ORIGINAL, UNGUIDED, best_of
+from distdiff.study.methods import BEST, UNGUIDED, best_of
 from distdiff.study.runs import MethodResult
 from distdiff.wording import counted
 
-IN_WORDS = {
-    ORIGINAL: "the original images alone",
-    BASELINES[1]: "the original images alone, trained on as is best for them",
-    BASELINES[2]: "the original images with RandAugment copies, trained on as is best for them",
-}
+COMPARED_WITH_BEST = (
+    f"vs {UNGUIDED}: other rows that end in {BEST} are compared with {best_of(UNGUIDED)}, whose settings were chosen in the "
+    "same way."
+)
 
 
 def design(rows: Sequence[MethodResult], are_drawn: bool) -> str:
@@ -44,13 +42,6 @@ def accuracy_captions(rows: Sequence[MethodResult], are_drawn: bool, num_differe
             f"95 % simultaneous over {counted(num_differences, 'difference')} (Bonferroni). p: Holm's adjusted p-value."
         )
     return lines
-
-
-def baseline_captions(comparisons: Iterable[Comparison]) -> list[str]:
-    """A sentence where the column of differences from `UNGUIDED` has some from `none_best`."""
-    if not any(comparison.baseline.startswith(best_of(UNGUIDED)) for comparison in comparisons):
-        return []
-    return [f"vs {UNGUIDED}: rows that end in {BEST} are compared with {best_of(UNGUIDED)}, which trains like them."]
 
 
 def training_captions(
@@ -93,17 +84,3 @@ def training_captions(
 
 def _steps(row: MethodResult) -> str:
     return " or ".join(f"{steps:,}" for steps in sorted({run.steps for run in row.runs}))
-
-
-def finding(subject: str, comparison: Comparison, baseline: str, words: str, num_differences: int) -> str:
-    """One finding as a sentence. `words` are the study's `design`."""
-    mean = f"{comparison.mean:+.3f}"
-    if comparison.difference.lacks_spread:
-        return f"{subject}: {mean} accuracy against {baseline} in each of {words}. Without spread there is no interval."
-    if comparison.simultaneous is None:
-        return f"{subject}: {mean} accuracy against {baseline}, from {words}, so nothing is settled."
-    interval = f"{mean} [{comparison.simultaneous.low:+.3f}, {comparison.simultaneous.high:+.3f}]"
-    settled = "helped" if comparison.mean > 0 else "hurt"
-    verb = settled if comparison.settled else "did not measurably help here"
-    together = f"95 % simultaneous over {counted(num_differences, 'difference')}"
-    return f"{subject} {verb}: {interval} accuracy against {baseline} ({words}; {together})."

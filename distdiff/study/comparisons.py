@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distdiff.study.bootstrap import bootstrap_means, percentile_interval
-from distdiff.study.methods import BASELINES, UNGUIDED, at_factor, best_of, is_best
+from distdiff.study.methods import BASELINES, UNGUIDED, at_factor, best_of
 from distdiff.study.runs import MethodResult
 from distdiff.study.statistics import ROUNDING, Interval, PairedDifference, holm, paired_difference, simultaneous
 
@@ -57,10 +57,10 @@ def best_baseline(rows: Sequence[MethodResult]) -> str | None:
 def counterpart(row: MethodResult, baseline: str, names: Container[str]) -> str | None:
     """The row among `names` with which `row` is compared: `baseline` with the row's factor if there is one, or else itself.
 
-    Instead of `UNGUIDED`, a row that ends in `_best` has `none_best` if that is there: both are trained as is best for
-    them. None if there is no such row, or none but `row` itself.
+    A row that is trained with the best settings for its images has, instead of `none`, the row `none_best` if there is
+    one. None if there is no such row, or none but `row` itself.
     """
-    alike = [best_of(baseline)] if baseline == UNGUIDED and is_best(row.method) else []
+    alike = [best_of(baseline)] if baseline == UNGUIDED and row.best else []
     wanted = [at_factor(base, factor) for base in (*alike, baseline) for factor in (row.factor, None)]
     return next((name for name in wanted if name in names and name != row.method), None)
 

@@ -68,7 +68,9 @@ def refers_to(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
         if not isinstance(name, str):
             raise UserError(f"study.rows.{name} is not allowed: a row's name is text that is no number, {FORM}")
         if name in {*methods_of(config), *BASELINES, CHOSEN, best_of(CHOSEN)} or PLUS in name:
-            raise UserError(f"study.rows.{name} is not allowed: another row has this name, or it has a plus; rename it")
+            raise UserError(
+                f"study.rows.{name} is not allowed: another row has this name, it is reserved, or it has a plus; rename it"
+            )
     if any(name not in further_rows(config) and without_best(name, options_of) != name for name in row_names(config)):
         found += _settings(config, options_of)
     return iter(found)
@@ -85,7 +87,7 @@ def _settings(config: DictConfig, options_of: OptionsOf) -> Iterator[tuple[str, 
 
 
 def check(config: DictConfig) -> None:
-    """Replaces `chosen` in `study.methods` by the name of the row that it stands for.
+    """Replaces `chosen` and `chosen_best` in `study.methods` by the names of the rows that they stand for.
 
     Raises `UserError` if `train.expanded` is set, if `study.objective` is not measured, or if a seed of the study would
     be too large. Also raises it if the job's keys choose a `method` or `selection` other than the default, but no row of

@@ -28,12 +28,3 @@ def best_of(name: str) -> str:
     """
     base, at, factor = name.partition(AT)
     return f"{base}{BEST}{at}{factor}"
-
-
-def is_best(name: str) -> bool:
-    """Whether a row is called as those are that train with the settings that are best for their images.
-
-    >>> is_best("none_best@5"), is_best("none@5")
-    (True, False)
-    """
-    return name.partition(AT)[0].endswith(BEST)

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,12 @@ from distdiff.data.images import Leak
 from distdiff.data.leaks import leak_counts, sentence
 from distdiff.errors import UserError
 from distdiff.metrics.base import Metric
-from distdiff.study.captions import IN_WORDS, accuracy_captions, baseline_captions, design, finding, training_captions
+from distdiff.study.captions import COMPARED_WITH_BEST, accuracy_captions, design, training_captions
 from distdiff.study.comparisons import Comparison, best_baseline, compare, counterpart, pairs
+from distdiff.study.findings import OPTIMISTIC, Findings
 from distdiff.study.measures import ACCURACY, BETTER, DIRECTIONS, OF_EVERY_EXPANSION, SCORES
-from distdiff.study.methods import BASELINES, BEST, ORIGINAL, UNGUIDED, at_factor, best_of, is_best
-from distdiff.study.runs import MethodResult, RunResult, trained_otherwise
+from distdiff.study.methods import ORIGINAL, UNGUIDED, at_factor, best_of
+from distdiff.study.runs import MethodResult, RunResult
 from distdiff.study.statistics import paired_difference
 from distdiff.wording import some
 
@@ -27,10 +28,6 @@ OF_A_RUN = ("seed", "training_seed", "accuracy", "validation_accuracy", "steps",
 # The columns of a row in results.json and results.csv besides the measures.
 OF_A_ROW = ("factor", "accuracy_mean", "accuracy_std", "runs", "seeds", "judge_accuracy")
 ROW = {*COLUMNS, *SCORES, *NOT_COLUMNS, *OF_A_ROW}
-OPTIMISTIC = (
-    "are those of the best check on these very images (train.selection=best_on_test), as in published protocols: "
-    "too high an estimate for new images."
-)
 
 
 def measures_of(metrics: Mapping[str, Metric]) -> dict[str, bool | None]:
@@ -90,10 +87,12 @@ class StudyResults:
     def baselines(self) -> list[str]:
         """The rows with which the table compares all others: the best one without generated images, and `UNGUIDED`.
 
-        With `study.factors`, `UNGUIDED` stands for the row of each factor.
+        `UNGUIDED` stands for the row of each factor of `study.factors`, and for `none_best` where that is compared
+        (`counterpart`). If only `none_best` is a row, it takes its place.
         """
-        found = [best_baseline(self.rows), UNGUIDED if any(row.base == UNGUIDED for row in self.rows) else None]
-        return [name for name in found if name is not None]
+        bases = {row.base for row in self.rows}
+        unguided = next((name for name in (UNGUIDED, best_of(UNGUIDED)) if name in bases), None)
+        return [name for name in (best_baseline(self.rows), unguided) if name is not None]
 
     @property
     def factors(self) -> list[int]:
@@ -120,68 +119,28 @@ class StudyResults:
     def captions(self) -> list[str]:
         """What the numbers in the table of accuracies are, one sentence each."""
         averaged = accuracy_captions(self.rows, self.are_drawn, len(self.comparisons))
-        averaged += baseline_captions(self.comparisons.values())
+        if UNGUIDED in self.baselines and any(
+            self._is_best_unguided(each.baseline) for each in self.comparisons.values()
+        ):
+            averaged.append(COMPARED_WITH_BEST)
         return [*averaged, *training_captions(self.rows, self.searched, self.split, self.epochs, self.may_end_early)]
 
-    def headline(self) -> list[str]:
-        """The findings, one sentence each: expansion against the best baseline, and guidance against no guidance.
+    def _is_best_unguided(self, name: str) -> bool:
+        return self.row(name).base == best_of(UNGUIDED)
 
-        Where rows that end in `_best` allow it, the rows of each difference are all trained as is best for them.
-        """
-        findings = [*self._about_expansion(), *self._about_guidance()]
+    def headline(self) -> list[str]:
+        """The findings, one sentence each: expansion against the best baseline, and guidance against no guidance."""
+        rows = {row.method: row for row in self.rows}
+        unguided = at_factor(UNGUIDED, max(self.factors, default=None))
+        findings = list(Findings(rows, self.comparisons, self.chosen, unguided, self.searched, self.design))
         if not self.best_on_test:
             return findings
         of_all = len(self.best_on_test) == len(self.rows)
         return [f"Accuracies {'' if of_all else f'of {some(self.best_on_test)} '}{OPTIMISTIC}", *findings]
 
-    def _about_expansion(self) -> Iterator[str]:
-        baseline = self.row(best_baseline(self.rows))
-        if baseline is None:
-            return
-        rows = [self._of_headline, best_of(self._of_headline)]
-        if is_best(baseline.method):
-            rows.reverse()
-        if (compared := self._first((row, baseline.method) for row in rows)) is None:
-            return
-        words = self._in_words(baseline.method)
-        yield finding(f"Expansion with {compared.method!r}", compared, words, self.design, len(self.comparisons))
-        row = self.row(compared.method)
-        if is_best(baseline.method) and not is_best(row.method) and trained_otherwise(row, baseline):
-            yield (
-                f"Network and augmentation were chosen for {baseline.method} on validation images, but not for {row.method}; "
-                f"study.methods with {best_of(row.base)} compares expansion on equal terms."
-            )
-
-    def _about_guidance(self) -> Iterator[str]:
-        unguided = self._unguided
-        pairs_of_rows = [(best_of(self._of_headline), best_of(unguided)), (self._of_headline, unguided)]
-        if self._of_headline != unguided and (compared := self._first(pairs_of_rows)) is not None:
-            words = "unguided expansion"
-            if is_best(compared.baseline):
-                words += f" trained as is best for it ({compared.baseline})"
-            yield finding(f"Guidance {compared.method!r}", compared, words, self.design, len(self.comparisons))
-
-    @property
-    def _unguided(self) -> str:
-        return at_factor(UNGUIDED, max(self.factors, default=None))
-
-    @property
-    def _of_headline(self) -> str:
-        """The row that the findings are about: that of the job's keys or, if it is not there, the unguided one."""
-        return self.chosen if self.row(self.chosen) or self.row(best_of(self.chosen)) else self._unguided
-
-    def _first(self, wanted: Iterable[tuple[str, str]]) -> Comparison | None:
-        return next((self.comparisons[pair] for pair in wanted if pair in self.comparisons), None)
-
-    def _in_words(self, baseline: str) -> str:
-        present = [row.method for name in BASELINES for row in self.rows if row.base == name]
-        if len(present) == 1:
-            return IN_WORDS[self.row(baseline).base]
-        return f"{baseline}, on validation images the best of {some(present)}"
-
     def repeats(self, row: MethodResult) -> bool:
         """Whether the row trains on the images of another row, whose measures are then the same."""
-        other = self.row(at_factor(row.base.removesuffix(BEST), row.factor)) if row.base.endswith(BEST) else None
+        other = self.row(row.images) if row.best else None
         return other is not None and [run.measures for run in other.runs] == [run.measures for run in row.runs]
 
     def objective(self, name: str) -> float | None:

@@ -7,7 +7,7 @@ best for them on validation images. Further rows are defined by overrides in `st
 a row for each factor in the place of each row that adds images, as in `none@5`. This module imports nothing heavy.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -121,6 +121,15 @@ def methods_of(config: DictConfig) -> list[str]:
     of_keys = row_name(config)
     meant = {CHOSEN: of_keys, best_of(CHOSEN): best_of(of_keys)}
     return [meant.get(name, name) for name in config.study.methods]
+
+
+def chosen_row(config: DictConfig, rows: Container[str]) -> str:
+    """The name of the row that the job's keys choose, with the largest of `study.factors`; `rows` are the names of all.
+
+    If only the row of this name with `_best` is there, it is that one.
+    """
+    chosen = at_factor(row_name(config), max(config.study.factors or [None]))
+    return best_of(chosen) if chosen not in rows and best_of(chosen) in rows else chosen
 
 
 def further_rows(config: DictConfig) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """The result of a single classifier of a study, and of all classifiers of a row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from statistics import fmean, stdev
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distdiff.study.methods import AT
+from distdiff.study.methods import AT, BEST, at_factor
 
 
 @dataclass
@@ -48,17 +49,24 @@ class RunResult:
 class MethodResult:
     """The results of one row under all data seeds. The runs of a data seed follow each other.
 
-    `factor` is the row's factor of `study.factors`, None without these; it ends the name `method`.
+    `factor` is the row's factor of `study.factors`, None without these; it ends the name `method`. `best` is True if the
+    row is trained with the settings that are best for its images.
     """
 
     method: str
     runs: list[RunResult] = field(default_factory=list)
     factor: int | None = None
+    best: bool = False
 
     @property
     def base(self) -> str:
         """The row's name without the factor."""
         return self.method if self.factor is None else self.method.removesuffix(f"{AT}{self.factor}")
+
+    @property
+    def images(self) -> str:
+        """The name of the row whose images this row trains on: its own, without `_best`."""
+        return at_factor(self.base.removesuffix(BEST), self.factor) if self.best else self.method
 
     def of_seeds(self) -> list[list[RunResult]]:
         """The runs of each data seed."""
@@ -127,10 +135,13 @@ class MethodResult:
         return np.array([[run.correct for run in of_seed] for of_seed in runs])
 
 
-def trained_otherwise(row: MethodResult, other: MethodResult) -> bool:
-    """Whether two rows were trained with different networks or augmentations under any data seed, as far as is known."""
-    one, two = ([(run.seed, run.classifier, run.augmentation) for run in each.runs] for each in (row, other))
-    return one != two
+def differ(row: MethodResult, other: MethodResult, settings: Sequence[str]) -> bool:
+    """Whether two rows were trained with different `settings`, such as `classifier`, in any run for which both are known."""
+    for one, two in zip(row.runs, other.runs, strict=True):
+        values = [(getattr(one, name), getattr(two, name)) for name in settings]
+        if any(None not in pair and pair[0] != pair[1] for pair in values):
+            return True
+    return False
 
 
 def mean_of(values: list[Any]) -> Any:

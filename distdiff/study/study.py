@@ -22,7 +22,6 @@ from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
 from distdiff.expansion.job import ExpansionJob
-from distdiff.expansion.naming import row_name
 from distdiff.metrics.config import GUIDE
 from distdiff.metrics.judge import JudgeTrainer
 from distdiff.metrics.measuring import Measurer, load_metrics
@@ -32,10 +31,10 @@ from distdiff.ranks.world import world
 from distdiff.store.directory import encoder_of
 from distdiff.study.expanding import Expanded, measured, read_made
 from distdiff.study.identity import RunIdentities, kept_measures, measured_by
-from distdiff.study.methods import BASELINES, ORIGINAL, at_factor
+from distdiff.study.methods import BASELINES, ORIGINAL
 from distdiff.study.plan import SeedPlan, StudyPlan, load_images
 from distdiff.study.results import StudyResults, measures_of
-from distdiff.study.rows import Row, rows_of
+from distdiff.study.rows import Row, chosen_row, rows_of
 from distdiff.study.runs import MethodResult, RunResult
 from distdiff.study.search import recipes_of
 from distdiff.study.steps import (
@@ -118,7 +117,7 @@ class Study:
         found = StudyResults(
             dataset=self.config.dataset.name,
             split=self.config.study.split,
-            chosen=at_factor(row_name(self.config), max(self.config.study.factors or [None])),
+            chosen=chosen_row(self.config, self.rows),
             rows=list(results.values()),
             timing=self.timer.seconds,
             found=self._found(plan.seeds[0]),
@@ -141,7 +140,7 @@ class Study:
         self, plan: StudyPlan, whole: Whole, logger: Logger | None
     ) -> tuple[dict[str, MethodResult], float | None]:
         """The results of all rows by name, and the judge's accuracy on the held-out images."""
-        results = {name: MethodResult(name, factor=row.factor) for name, row in self.rows.items()}
+        results = {name: MethodResult(name, factor=row.factor, best=row.best) for name, row in self.rows.items()}
         with whole.step("judge"), self.timer("judge"):
             judge = self.judges.train(plan.pool)
         keys = self.config.measure

@@ -148,8 +148,7 @@ def test_two_splits_at_once_make_what_one_process_makes(
         f"dataset.root={image_folder}",
     ]
     command += [f"expansion.output_dir={tmp_path}/splits", "expansion.total_split=2", "guidance=direct"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    processes = [forked.Started([*command, f"expansion.split={split}"], env=environment) for split in (0, 1)]
+    processes = [forked.Started([*command, f"expansion.split={split}"]) for split in (0, 1)]
     for process in processes:
         _, errors = process.communicate(timeout=180)
         assert process.returncode == 0, errors

@@ -3,16 +3,18 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import forked
 import numpy as np
 import pytest
-from conftest import compose, small_overrides
+from conftest import ROOT, compose, small_overrides
 
 from distdiff.classification.data import BatchShards
 from distdiff.commands.expand import expand
@@ -208,7 +210,11 @@ def test_ranks_that_others_started_are_one_run(starter: str, command: list[str],
         command += ["trainer.devices=1", "trainer.num_nodes=2"]
         port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
         environments = [port | {"NODE_RANK": str(node)} for node in range(2)]
-    processes = [forked.Started(command, env=os.environ | environment) for environment in environments]
+    # What libraries read of SLURM's environment when they are imported is read in processes of its own only.
+    start = (
+        forked.Started if starter == "by hand" else partial(subprocess.Popen, cwd=ROOT, stdout=-1, stderr=-1, text=True)
+    )
+    processes = [start(command, env=os.environ | environment) for environment in environments]
     outputs_of = [process.communicate(timeout=180) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs_of
     assert outputs_of[1] == ("", "")

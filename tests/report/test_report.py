@@ -149,6 +149,20 @@ def test_differences_are_forest_plots_with_simultaneous_intervals_one_for_each_b
     assert panels[0].get_xlim() == panels[1].get_xlim()
 
 
+def test_a_forest_plot_says_what_else_than_its_baseline_is_subtracted() -> None:
+    def titles(*names: str) -> list[str]:
+        found = results({name: [0.5 + place / 50, 0.6] for place, name in enumerate(names)}, "none")
+        return [axes.get_title(loc="left") for axes in difference_figure(found).axes]
+
+    best = ("none", "none_best", "direct", "direct_best")
+    assert titles("original_best", *best) == ["minus original_best", "minus none, other rows in _best minus none_best"]
+    assert titles("original_best", "none_best", "direct_best") == ["minus original_best", "minus none_best"]
+    each = [f"{name}@{factor}" for name in ("none", "direct") for factor in (1, 5)]
+    assert titles("original", *each) == ["minus original", "minus none with as many copies"]
+    each = [f"{name}@{factor}" for name in best for factor in (1, 5)]
+    assert titles(*each) == ["minus none with as many copies, other rows in _best minus none_best"]
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_study_of_one_row_has_no_differences_and_one_of_a_single_seed_no_intervals(tmp_path: Path) -> None:
     assert set(figures(results({"original": [0.5, 0.6]}))) == {"accuracy"}

@@ -77,6 +77,19 @@ def test_a_sweep_over_a_number_is_charted_with_intervals_and_the_unguided_level(
     assert capsys.readouterr().out.startswith("W&B      offline, to upload it: wandb sync ")
 
 
+def test_a_chosen_row_with_the_best_settings_is_compared_with_unguided_images_that_have_them_too(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "multirun/2026"
+    for rho in (1, 3):
+        rows = {"none": [0.4, 0.42], "none_best": [0.6, 0.62], "direct_best": [0.7, 0.7 + rho / 100]}
+        study_job(place, f"guidance.rho={rho} seed=1000", rows, chosen="direct_best")
+    conclude(tracked(place))
+    lines = lines_of(place, "accuracy_by_setting")
+    assert [value for _, value in lines["unguided"]] == pytest.approx([0.61] * 2)
+    assert dict(lines["accuracy"]) == pytest.approx({1: 0.705, 3: 0.715})
+
+
 def test_a_sweep_over_names_has_bars_and_one_over_two_numbers_a_line_for_each_of_the_second(tmp_path: Path) -> None:
     names, numbers = tmp_path / "multirun/names", tmp_path / "multirun/numbers"
     jobs_over(names, "guidance", {"direct": [0.7, 0.8], "tfg": [0.6, 0.7]})

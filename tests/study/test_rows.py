@@ -10,7 +10,7 @@ from distdiff.errors import UserError
 from distdiff.expansion.naming import row_name
 from distdiff.option_files.search_path import OURS
 from distdiff.study.methods import CHOSEN, ORIGINAL
-from distdiff.study.rows import known_rows, rows_of
+from distdiff.study.rows import chosen_row, known_rows, rows_of
 
 CONTROL = "study.rows={control: [guidance=transform, guidance.init=random, guidance.rho=0]}"
 
@@ -90,6 +90,9 @@ def test_what_the_keys_choose_is_the_chosen_row() -> None:
     best = rows("study.methods=[original_best,chosen_best]", "selection=energy")["direct+energy_best"]
     assert best.best
     assert best.images == "direct+energy"
+    config = compose("run", ["study.methods=[none,chosen_best]", "study.factors=[1,5]"])
+    assert chosen_row(config, {"none@5", "direct_best@5"}) == "direct_best@5"
+    assert chosen_row(config, {"direct@5", "direct_best@5"}) == chosen_row(config, {"none@5"}) == "direct@5"
     ratio = rows("study.methods=[none+energy]", "options.selection.energy.ratio=5")["none+energy"]
     assert ratio.config.selection.ratio == 5
 

@@ -25,9 +25,13 @@ def run(script: str, *arguments: str, expect: int = 0) -> str:
         check=False,
     )
     assert result.returncode == expect, result.stdout + result.stderr
+    return without_noise(result.stdout + result.stderr)
+
+
+def without_noise(said: str) -> str:
     for noise in ("Warning", "warn", "Traceback", "deprecat"):
-        assert noise not in result.stdout + result.stderr, result.stdout + result.stderr
-    return result.stdout + result.stderr
+        assert noise not in said, said
+    return said
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def run_in_process(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def run(script: str, *arguments: str, expect: int = 0) -> str:
         ended = run_here(script, list(arguments), capsys)
         assert ended.status == expect, ended.out + ended.err
-        return ended.out + ended.err
+        return without_noise(ended.out + ended.err)
 
     return run
 

@@ -3,14 +3,14 @@
 import csv
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from distdiff.study.measures import BETTER
-from distdiff.study.methods import AT, ORIGINAL, UNGUIDED, at_factor
+from distdiff.study.methods import AT, BEST, ORIGINAL, UNGUIDED, best_of
 from distdiff.tracking.sweep import FOLD, RESULTS, SweptJob, contents_of
 
 LINES = "results.csv"
@@ -61,7 +61,7 @@ def _read(job: SweptJob) -> JobResults:
     if not lines:
         return _figures_of(job, found, results)
     chosen = str(results.get("chosen") or lines[-1]["method"])
-    unguided = at_factor(UNGUIDED, _whole(chosen.rpartition(AT)[2]))
+    unguided = _unguided(chosen, {line["method"] for line in lines})
     names = {"chosen": chosen, "unguided": unguided, "original": ORIGINAL}
     return JobResults(
         job,
@@ -137,6 +137,13 @@ def number(text: object) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def _unguided(chosen: str, rows: Container[str]) -> str:
+    """The row with which the row `chosen` is compared: that of the same factor and, if it ends in `_best`, `none_best`."""
+    base, at, factor = chosen.partition(AT)
+    unguided = f"{UNGUIDED}{at}{factor}"
+    return best_of(unguided) if base.endswith(BEST) and best_of(unguided) in rows else unguided
 
 
 def _whole(text: object) -> int | None:
