@@ -15,8 +15,8 @@ back images that leave their class. `signs_single_guided` has the best of them o
 `digits_2_spread` and `digits_5_spread` have what was best on validation images (methods.py, `spread`): feedback guidance, a
 selection by coverage, and both. `digits_2_few_spread` has both with 2 and 5 copies, where each image counts for more. In
 `digits_2_best` and `signs_class_best`, unguided copies too have the network, augmentation and steps that are best for them.
-`signs_class_strong` trains all rows as was best in `signs_class_best`, and has guidances and selections among them. Studies
-of the same images share a table. Those of `signs_class_best` and `signs_class_strong` are by a generator that was pretrained
+`signs_class_strong` and `signs_single_strong` train all rows as was best in `signs_class_best`; the first has guidances and
+selections among them. Studies of the same images share a table. Those of `signs_class_best` and `signs_class_strong` are by a generator that was pretrained
 anew, on another machine, and differ from those of `signs_class`. In the tables of `signs_class_best` and of the studies on
 one prompt for all classes, the runs on real images alone were copied from the table of the study with a prompt for each
 class, since they are the same.
@@ -82,7 +82,6 @@ BEST = [
     *PROTOCOL[1:],
 ]
 STRONG = [  # as nearly every row of `signs_class_best` is trained
-    "study.methods=[original,none,direct,feedback,none+coverage,feedback+coverage]",
     *("classifier=small_resnet", "augmentation=affine", "train.steps=600"),
     *("study.split=test", "study.training_seeds=3"),
 ]
@@ -92,6 +91,7 @@ TABLES = {  # of studies that share the table of another one
     "digits_2_best": "digits_2",
     "digits_2_few_spread": "digits_2_few",
     "signs_class_strong": "signs_class_best",
+    "signs_single_strong": "signs_single",
 }
 UNGUIDED = ("_factors", "_best")  # ends of the names of studies without guided rows
 STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
@@ -128,9 +128,13 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "signs_class_best": ("Photos of signs, a prompt for each class, the best training for each row", [*SIGNS, *BEST]),
     "signs_class_strong": (
         "Photos of signs, a prompt for each class, the best training for all rows",
-        [*SIGNS, *STRONG],
+        [*SIGNS, "study.methods=[original,none,direct,feedback,none+coverage,feedback+coverage]", *STRONG],
     ),
     "signs_single": ("Photos of signs, one prompt for all classes, trained from scratch", [*SIGNS, *SCRATCH]),
+    "signs_single_strong": (
+        "Photos of signs, one prompt for all classes, the best training for all rows",
+        [*SIGNS, "study.methods=[original,none,direct]", *STRONG],
+    ),
     "signs_single_margin": (
         "Photos of signs, one prompt for all classes, guidance of images that leave their class, on validation images",
         [

@@ -18,7 +18,7 @@ NAMES = [
         "digits_2_few_spread",
     ),
     *("digits_2_factors", "signs_class", "signs_class_best", "signs_class_strong", "signs_class_probe"),
-    *("signs_single", "signs_single_margin", "signs_single_guided", "signs_single_probe"),
+    *("signs_single", "signs_single_strong", "signs_single_margin", "signs_single_guided", "signs_single_probe"),
 ]
 
 
