@@ -16,10 +16,10 @@ back images that leave their class. `signs_single_guided` has the best of them o
 selection by coverage, and both. `digits_2_few_spread` has both with 2 and 5 copies, where each image counts for more. In
 `digits_2_best` and `signs_class_best`, unguided copies too have the network, augmentation and steps that are best for them.
 `signs_class_strong` and `signs_single_strong` train all rows as was best in `signs_class_best`; the first has guidances and
-selections among them. Studies of the same images share a table. Those of `signs_class_best` and `signs_class_strong` are by a generator that was pretrained
-anew, on another machine, and differ from those of `signs_class`. In the tables of `signs_class_best` and of the studies on
-one prompt for all classes, the runs on real images alone were copied from the table of the study with a prompt for each
-class, since they are the same.
+selections among them. Studies of the same images share a table. Those of `signs_class_best` and `signs_class_strong` are by a
+generator that was pretrained anew, on another machine, and differ from those of `signs_class`. In the tables of
+`signs_class_best` and of the studies on one prompt for all classes, the runs on real images alone were copied from the table
+of the study with a prompt for each class, since they are the same.
 
 The studies on signs need the photos and generators that sign_digits_by_people.py makes. Their strength was chosen on validation
 images, with other draws of the training images (experiments/results/sign_digits_strength.md).
