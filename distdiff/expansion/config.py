@@ -16,7 +16,7 @@ from distdiff.selection.config import ALL, CLIP
 
 HARD = "hard"
 AUTO = "auto"
-OF_ONE_JOB = ("expand", "preview")  # the other commands usually compare guided images with others
+OF_ONE_JOB, STUDY = ("expand", "preview"), "run"  # commands; the others compare guided images with others
 OF_ANY_KIND = ("distdiff.data.sources.imagefolder.load", "distdiff.data.sources.tables.load")
 LARGER = 4  # times; from here on, a guide misses most of what an image shows
 OF_ENERGY = ("guidance", "energy", "encoder", "prototype")  # groups that only some methods read
@@ -99,14 +99,18 @@ def unread(config: DictConfig) -> dict[str, str]:
 
 
 def warn(config: DictConfig) -> Iterator[str]:
+    """Yields what `small_guide` says, where features shape images. A study asks for each of its rows."""
+    if config.command != STUDY and (config.command not in OF_ONE_JOB or reads_features(config)):
+        yield from small_guide(config)
+
+
+def small_guide(config: DictConfig) -> Iterator[str]:
     """Warns that a small guide, trained on these images alone, sees large photos at a low resolution; names other encoders.
 
     Presets of known datasets choose the encoder themselves.
     """
     guide = config.encoder.get("guide")  # the guide's recipe; other encoders have none
     if guide is None or config.encoder.get("checkpoint") is not None or config.dataset[TARGET] not in OF_ANY_KIND:
-        return
-    if config.command in OF_ONE_JOB and not _reads_features(config):
         return
     seen = guide.input_size or config.options.classifier[guide.classifier].input_size
     if config.generator.resolution > LARGER * seen:
@@ -116,7 +120,7 @@ def warn(config: DictConfig) -> Iterator[str]:
         )
 
 
-def _reads_features(config: DictConfig) -> bool:
+def reads_features(config: DictConfig) -> bool:
     """Whether images depend on the encoder's features, which otherwise only measure the energies in their metadata."""
     keys, selection = config.expansion, config.selection
     guided = "guidance" in needs_of(config.method) and config.guidance.name != UNGUIDED

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.config.arguments import refuse_shared
 from distdiff.errors import UserError
+from distdiff.expansion.config import reads_features, small_guide
 from distdiff.expansion.naming import PLUS, row_name
 from distdiff.keys import Group, key
 from distdiff.keys.suggesting import one_of
@@ -15,7 +17,16 @@ from distdiff.methods.config import IMG2IMG
 from distdiff.selection.config import ALL
 from distdiff.study.measures import ACCURACY, OF_EVERY_EXPANSION
 from distdiff.study.methods import BASELINES, BEST, CHOSEN, best_of
-from distdiff.study.rows import CHANGEABLE, further_rows, is_best, methods_of, references, row_names, without_best
+from distdiff.study.rows import (
+    CHANGEABLE,
+    further_rows,
+    is_best,
+    methods_of,
+    references,
+    row_names,
+    rows_of,
+    without_best,
+)
 
 OptionsOf = Callable[[str], list[str]]
 SETTINGS = {"classifiers": "classifier", "augmentations": "augmentation"}  # keys of `study.best`, and their groups
@@ -158,6 +169,12 @@ def unread(config: DictConfig) -> dict[str, str]:
     return found
 
 
+def warn(config: DictConfig) -> Iterator[str]:
+    """Yields what `small_guide` says of the first row whose images are shaped by features of the guide."""
+    reading = (row.config for row in rows_of(config) if row.expands and reads_features(row.config))
+    yield from islice((words for of_row in reading for words in small_guide(of_row)), 1)
+
+
 def variants(config: DictConfig, _: object = None) -> Mapping[str, list[str]]:
     """The overrides of each row in `study.rows`.
 
@@ -180,6 +197,7 @@ STUDY = Group(
     "study",
     StudyKeys,
     check=check,
+    warn=warn,
     refers_to=refers_to,
     unread=unread,
     variants=variants,

@@ -355,6 +355,10 @@ def test_a_small_guide_for_photos_is_said_where_it_shapes_images(monkeypatch) ->
         assert not says("expand", steering, "encoder.guide.classifier=resnet50")
     assert all(says(command) for command in ("run", "benchmark"))
     assert says("expand", "expansion.tune=true")
+    assert not says("run", "study.methods=[original,randaugment,none,none_best]")
+    assert says("run", "study.methods=[original,none,none+coverage]")
+    assert says("run", "study.methods=[none]", "study.rows={strong: [guidance=direct]}")
+    assert not says("run", "study.methods=[none]", "study.rows={strong: [guidance=direct, encoder=efficientnet_lite0]}")
     assert not any(says(command) for command in commands)
     assert not says("expand", "selection=clip")
 
