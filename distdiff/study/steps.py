@@ -61,8 +61,9 @@ def training_steps(
     if len(trainers) > 1:
         steps = sum(steps_of(trainer) for trainer in trainers if lacks(trainer, 0))
         yield Step(f"{title}: {SEARCH}", ((SEARCH, row.name), (SEARCH,)), steps)
-        left = None if [number for number in numbers if number] else 0  # the search has trained the first classifier
-        yield Step(f"{title}: train", (("train", row.name),), left)
+        left = sum(number > 0 for number in numbers)  # the search has trained the first classifier
+        most = max(map(steps_of, trainers))  # the recipe that will be chosen may have fewer
+        yield Step(f"{title}: train", (("train", row.name), (SEARCH, row.name), (SEARCH,)), left * most)
         return
     (trainer,) = trainers
     steps = steps_of(trainer) * sum(lacks(trainer, number) for number in numbers)

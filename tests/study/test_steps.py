@@ -1,6 +1,7 @@
 """The stages that a study announces are those that it takes, and what is in the cache counts as done."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import compose
@@ -43,6 +44,20 @@ def test_a_study_takes_the_stages_that_it_announces_and_knows_those_in_the_cache
     known = {step.name for step in again._steps(again.plan()) if step.size == 0}
     found = ("judge", "guide", "original: train", "expand")
     assert known == {step.name for step in steps if step.name.endswith(found)} - {"test the judge"}
+
+
+def test_the_time_of_trainings_after_a_search_is_told_by_the_search(small_run: list[str], tmp_path: Path) -> None:
+    """At most: the recipe that is chosen may have fewer steps than the longest."""
+    best = ["study.methods=[original_best]", "study.best.steps=[2,7]", "study.training_seeds=3", "study.seeds=1"]
+    study = Study(compose("run", [*small_run, *best, "measure.judge_steps=2"]), tmp_path)
+    search, train = (step for step in study._steps(study.plan()) if "original_best" in step.name)
+    assert (search.size, train.size) == (3 * (2 + 7), 2 * 7)  # three augmentations; two training seeds are left
+    now = [0.0]
+    whole = Whole([search, train], lambda: now[0])
+    with whole.step(search.name):
+        whole.count(SimpleNamespace(done=27, elapsed=54.0))
+        now[0] = 54.0
+    assert whole.remaining() == pytest.approx(2 * 14)
 
 
 # 20 real images and, in the second row, 40 copies of them, in batches of 32; the third row has 20 copies and batches of 8.
