@@ -63,7 +63,7 @@ def records(folder: Path) -> list[Record]:
 
 
 def _records(data: bytes) -> Iterator[Record]:
-    """LevelDB's log format: records in pieces within blocks of 32 KiB."""
+    """Those that are there whole, in LevelDB's log format: records in pieces within blocks of 32 KiB."""
     at, record = 7, b""
     while at + 7 <= len(data):
         left = 32768 - at % 32768
@@ -71,6 +71,8 @@ def _records(data: bytes) -> Iterator[Record]:
             at += left
             continue
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + length > len(data):  # being written
+            return
         record += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or the last piece

@@ -11,7 +11,7 @@ def weighted_deviations(points: np.ndarray, counts: np.ndarray) -> tuple[torch.T
 
     >>> points, counts = np.array([[0.0], [2.0], [9.0]]), np.array([1, 2, 0])
     >>> mean, root = weighted_deviations(points, counts)
-    >>> (root.T @ root).item() == np.cov([0.0, 2.0, 2.0]).item()
+    >>> np.isclose(root.T @ root, np.cov([0.0, 2.0, 2.0])).item()
     True
     """
     chosen = np.flatnonzero(counts)
