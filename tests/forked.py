@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,28 @@ def run(
     started = Started(command, cwd, env)
     out, err = started.communicate()
     return subprocess.CompletedProcess(command, started.returncode, out, err)
+
+
+def run_two_ranks(command: Sequence[str], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Runs a command as two ranks that torchrun has started. Returns what the leading one ends with.
+
+    Ranks that the command starts itself import the libraries anew.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1] - 1  # the ranks meet at the next one
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": str(port), "WORLD_SIZE": "2"}
+    ranks = [
+        Started(
+            [*command, "trainer=ddp_cpu"],
+            cwd,
+            os.environ | place | {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": "0"},
+        )
+        for rank in ("0", "1")
+    ]
+    out, err = ranks[0].communicate()
+    assert ranks[1].wait() == ranks[0].returncode, (err, ranks[1].communicate())
+    return subprocess.CompletedProcess(command, ranks[0].returncode, out, err)
 
 
 def _start(process: multiprocessing.Process) -> None:

@@ -18,7 +18,7 @@ from distdiff.keys import build
 def test_two_processes_keep_the_best_weights_of_the_leading_one(tmp_path: Path) -> None:
     """Also with RandAugment, whose module has parameters of its own."""
     quick = ["classifier.input_size=8", "train.steps=6", "augmentation=randaugment", "logger=none"]
-    chosen = ["trainer=ddp_cpu", "train.selection=validation", "callbacks=checkpoint", "optimizer.learning_rate=0.05"]
+    chosen = ["train.selection=validation", "callbacks=checkpoint", "optimizer.learning_rate=0.05"]
     every = ["callbacks.checkpoint.every_n_train_steps=1", "callbacks.checkpoint.save_top_k=-1"]
     overrides = [
         *quick,
@@ -28,7 +28,7 @@ def test_two_processes_keep_the_best_weights_of_the_leading_one(tmp_path: Path) 
         f"paths.output_dir={tmp_path}",
     ]
     command = [sys.executable, "experiments/train.py", *overrides]
-    ended = forked.run(command)
+    ended = forked.run_two_ranks(command)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     config = compose("train", quick)
     classifiers = ClassifierTrainer(Recipe.of(config), config.trainer, StageCache(tmp_path / "none"))

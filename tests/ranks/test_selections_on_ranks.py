@@ -16,9 +16,9 @@ from distdiff.store.comparison import content_differences
 
 def made_by_two(given: list[str], place: Path) -> str:
     """Expands into `place` with two ranks; returns what they print."""
-    ranks = ["trainer=ddp_cpu", f"expansion.output_dir={place}", "expansion.batch_size=3"]
-    command = [sys.executable, "experiments/expand.py", *given, *ranks]
-    done = forked.run(command)
+    more = [f"expansion.output_dir={place}", "expansion.batch_size=3"]
+    command = [sys.executable, "experiments/expand.py", *given, *more]
+    done = forked.run_two_ranks(command)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

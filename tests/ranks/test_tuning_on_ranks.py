@@ -23,8 +23,7 @@ def test_two_ranks_choose_what_one_process_chooses(pipeline_folder: Path, image_
     one.mkdir()
     whole = expand(compose("expand", [*small_overrides(pipeline_folder, one), *dataset, *SEARCH]), one)
     command = [sys.executable, "experiments/expand.py", *small_overrides(pipeline_folder, two), *dataset, *SEARCH]
-    command += ["trainer=ddp_cpu", f"hydra.run.dir={two}/run"]
-    done = forked.run(command)
+    done = forked.run_two_ranks([*command, f"hydra.run.dir={two}/run"])
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("tuning: mean accuracy in the folds") == 1
     found, made = (json.loads(path.read_text()) for path in (one / "results.json", two / "run/results.json"))
