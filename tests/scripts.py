@@ -1,12 +1,21 @@
-"""The scripts of `experiments/`, run in this process: all that a command does but for its start, which takes seconds."""
+"""The scripts of `experiments/` in this process: commands, all that they do but for their start of some seconds, and studies."""
 
 import os
 import runpy
 import sys
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 
 import pytest
 from conftest import ROOT
+
+
+def study_script(name: str) -> ModuleType:
+    """A script of `experiments/studies/` as a module; scripts import each other by name, as when they are run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(ROOT / "experiments/studies"), *sys.path])
+        return import_module(name)
 
 
 @dataclass(frozen=True)

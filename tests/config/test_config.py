@@ -350,9 +350,9 @@ def test_a_small_guide_for_photos_is_said_where_it_shapes_images(monkeypatch) ->
         )
 
     commands = ("expand", "preview")
-    assert all(says(command, "guidance=direct") for command in commands)
-    assert all(says("expand", steering) for steering in ("selection=coverage", "expansion.sources=hard"))
-    assert not says("expand", "guidance=direct", "encoder.guide.classifier=resnet50")
+    for steering in ("guidance=direct", "selection=coverage", "expansion.sources=hard"):
+        assert all(says(command, steering) for command in commands)
+        assert not says("expand", steering, "encoder.guide.classifier=resnet50")
     assert all(says(command) for command in ("run", "benchmark"))
     assert says("expand", "expansion.tune=true")
     assert not says("run", "study.methods=[original,randaugment,none,none_best]")

@@ -1,9 +1,8 @@
 """The study of all methods has every method, guidance and selection of the package, and its page says what was found."""
 
-import sys
-
 import pytest
 from conftest import ROOT, compose
+from scripts import study_script
 
 from distdiff.commands.configuration import load_option
 from distdiff.option_files.search_path import OURS
@@ -17,11 +16,7 @@ NOT_ROWS = {  # options that are no row of their own, or not one that can be had
 
 @pytest.fixture(scope="module")
 def methods():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(ROOT / "experiments/studies"), *sys.path])
-        import methods
-
-        return methods
+    return study_script("methods")
 
 
 def test_no_option_of_the_package_is_missing_in_the_study_of_all_methods(methods) -> None:

@@ -1,10 +1,10 @@
 """The studies behind the README's figures compose, report on the split that their pages name, and share tables as they say."""
 
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, compose
+from conftest import compose
+from scripts import study_script
 
 ON_VALIDATION = {"signs_single_margin"}
 NAMES = [
@@ -24,11 +24,7 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def yardstick():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(ROOT / "experiments/studies"), *sys.path])
-        import yardstick
-
-        return yardstick
+    return study_script("yardstick")
 
 
 def test_every_study_is_tested_here(yardstick) -> None:
