@@ -6,7 +6,8 @@ The image may have a soft label. To add a method, write a subclass of `Method` i
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,12 @@ from distdiff.methods.config import LATENTS, SHOTS
 from distdiff.methods.item import WorkItem
 from distdiff.methods.sources import Sources
 from distdiff.methods.synthesis import Synthesizer
+
+
+@cache  # asked of every image of a plan
+def _depends_on_shots(strength: Callable[..., float | None]) -> bool:
+    """Whether a method's `strength` takes `shots`."""
+    return SHOTS in inspect.signature(strength).parameters
 
 
 class Method(ABC):
@@ -55,13 +62,13 @@ class Method(ABC):
 
     def strength_for(self, planned: float, shots: int) -> float | None:
         """What `strength` returns for an image whose class has `shots` real images."""
-        return self.strength(shots if SHOTS in inspect.signature(self.strength).parameters else planned)
+        return self.strength(shots if _depends_on_shots(type(self).strength) else planned)
 
     @property
     def reads_strength(self) -> bool:
         """Whether the planned strength can change the images (`methods.config.reads_strength`, for a built method)."""
         starts_from_source = LATENTS in inspect.signature(self.synthesizer).parameters
-        return starts_from_source and SHOTS not in inspect.signature(self.strength).parameters
+        return starts_from_source and not _depends_on_shots(type(self).strength)
 
     def check(self, shots: Iterable[int], num_steps: int, counting: str) -> None:  # noqa: B027 (nothing is the default)
         """Raises `UserError` if the method cannot make images of classes with these numbers of real images.

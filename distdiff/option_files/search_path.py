@@ -14,10 +14,11 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathElement
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement
 from hydra.core.object_type import ObjectType
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -36,10 +37,32 @@ class _Repository(ConfigRepository):
     """Hydra's repository, which Hydra copies for each composition so that the copy may have other sources.
 
     The sources themselves are the same in each copy: a deep copy of all registered schemas takes longer than composing.
+    With `keeps_files`, each YAML file is read once, for all copies; it is for files that no process changes.
     """
 
+    _kept: dict[str, ConfigResult] | None
+
+    def __init__(self, path: ConfigSearchPath, keeps_files: bool) -> None:
+        super().__init__(path)
+        if keeps_files:
+            self._kept = {}
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Repository":
-        return copy(self)  # `initialize_sources` gives the copy a list of its own
+        return copy(self)
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        super().initialize_sources(config_search_path)  # a list of its own for the copy
+        self._kept = None
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        if self._kept is None:
+            return super().load_config(config_path)
+        if config_path not in self._kept:
+            found = super().load_config(config_path)
+            if found is None or not found.path.startswith(("file://", "pkg://")):  # schemas are registered anew
+                return found
+            self._kept[config_path] = found
+        return deepcopy(self._kept[config_path])  # Hydra merges the schema into it
 
 
 @dataclass(frozen=True)
@@ -61,7 +84,7 @@ class SearchPath:
         for place in self.places:  # the place of Hydra's own schemas stays last
             path.get_path().insert(-1, SearchPathElement("command-line", place))
         loader = ConfigLoaderImpl(path)
-        loader.repository = _Repository(path)
+        loader.repository = _Repository(path, keeps_files=not self.places)
         return loader
 
     def compose(self, name: str | None, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
