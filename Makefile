@@ -26,9 +26,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 run: .venv  ## the whole study: guide, prototypes, expand, measure, train, report
 	@$(BIN)/python experiments/run.py
 
-test: .venv lint  ## lint, then every test, two files at a time
+test: .venv lint  ## lint, then every test, three files at a time
+	@# -n 3: two cores suffice, since many tests wait for a process that they have started
 	@# --max-worker-restart 0: a worker that dies is named and ends the run, which would wait for it forever otherwise
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: .venv  ## check style
 	@$(BIN)/ruff check .

@@ -2,12 +2,13 @@
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import forked
-from conftest import ROOT
+import pytest
+from joblib.externals.loky import get_reusable_executor
+from scripts import run_here
 
 
 def test_a_multirun_of_two_ranks_a_job_trains_a_classifier_in_each(tmp_path: Path) -> None:
@@ -23,14 +24,17 @@ def test_a_multirun_of_two_ranks_a_job_trains_a_classifier_in_each(tmp_path: Pat
     assert [stage["ranks"] for stage in stages] == [2, 2]
 
 
-def test_jobs_in_a_launchers_processes_have_their_directories_and_their_failures_are_known(tmp_path: Path) -> None:
+def test_jobs_in_a_launchers_processes_have_their_directories_and_their_failures_are_known(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """Hydra's joblib launcher: two jobs at once, of which the second trains on what is not there."""
-    command = [sys.executable, "experiments/train.py", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    command += ["train.expanded=null,missing", "train.steps=3", "logger=none", f"paths.output_dir={tmp_path}"]
-    # joblib cannot start processes of its own in one that is forked.
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.strip() == "distdiff: missing is no expanded dataset: it has no manifest.json"
+    typed = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "train.expanded=null,missing", "train.steps=3"]
+    try:
+        done = run_here("train", [*typed, "logger=none", f"paths.output_dir={tmp_path}"], capfd)
+    finally:
+        get_reusable_executor().shutdown()
+    assert done.status == 1
+    assert done.err.strip() == "distdiff: missing is no expanded dataset: it has no manifest.json"
     (sweep,) = (tmp_path / "train/multirun").iterdir()
     assert (sweep / "0/results.json").is_file()
     assert "missing is no expanded dataset" in (sweep / "1/log.txt").read_text()
