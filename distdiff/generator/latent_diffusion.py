@@ -260,15 +260,15 @@ class LatentDiffusion(nn.Module):
 
         If `prompts.negative` is not None, the output has classifier-free guidance applied (Ho & Salimans, 2022).
         """
-        family = self.family
+        family, dtype = self.family, self.dtype  # finding the dtype goes through all modules of the network
         if prompts.negative is None:
-            return lambda latents, timestep: family.output(latents.to(self.dtype), timestep, prompts.positive).to(
+            return lambda latents, timestep: family.output(latents.to(dtype), timestep, prompts.positive).to(
                 latents.dtype
             )
         both = prompts.negative.expand(len(prompts.positive)).followed_by(prompts.positive)
 
         def model(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-            twice = torch.cat([latents, latents]).to(self.dtype)
+            twice = torch.cat([latents, latents]).to(dtype)
             unconditional, conditional = family.output(twice, timestep, both).to(latents.dtype).chunk(2)
             return unconditional + self.cfg_scale * (conditional - unconditional)
 
