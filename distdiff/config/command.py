@@ -5,11 +5,10 @@ from dataclasses import dataclass, field, make_dataclass
 from functools import cache, cached_property
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.keys import Group, key
-from distdiff.option_files.search_path import CONFIG_DIR
+from distdiff.option_files.search_path import CONFIG_DIR, register
 
 OPTIONS = "options"  # the key that holds the options to which the configuration refers by name
 ROWS = "rows"  # the key below `options` that holds further configurations of the job
@@ -48,7 +47,7 @@ class Command:
 
         A group whose options have keys of their own accepts any key here. `config/checking.py` checks these keys later.
         """
-        ConfigStore.instance().store(f"{self.name}_schema", _schema_for_hydra(self, takes_more))
+        register(self.name, _schema_for_hydra(self, takes_more))
 
     def others(self) -> list["Command"]:
         """All other commands."""

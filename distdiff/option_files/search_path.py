@@ -4,18 +4,22 @@ A Hydra that is already active in this process, such as a notebook's, is neither
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement
+from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
@@ -90,7 +94,34 @@ class SearchPath:
     def compose(self, name: str | None, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
         """The composed configuration, including Hydra's own part."""
         refuse_broken(self.folders, CONFIG_DIR, overrides)
-        return self.loader().load_configuration(name, [*overrides, JOB_NAME], mode, from_shell=False)
+        overrides = [*overrides, JOB_NAME]
+        if not self.places and mode == RunMode.RUN:
+            with suppress(*COMPOSING_ERRORS):  # of which Hydra itself tells below
+                return self._compose_from_choices(name, overrides)
+        return self.loader().load_configuration(name, overrides, mode, from_shell=False)
+
+    def _compose_from_choices(self, name: str | None, overrides: Sequence[str]) -> DictConfig:
+        """What Hydra composes of our `conf/` alone, made from a copy of what it composed of the same options before.
+
+        Hydra sets the values of keys last. The jobs of a sweep and the rows of a study mostly differ in these alone.
+        """
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        own = [item for item in parsed if not item.is_hydra_override()]
+        values = [item for item in own if self._sets_value(item)]
+        choices = tuple(item.input_line for item in parsed if item not in values)
+        config = deepcopy(_our_choices(name, choices, _registered(name)))
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        hydra = config.hydra
+        hydra.overrides.task = [item.input_line for item in own]
+        hydra.job.override_dirname = get_overrides_dirname(own, **hydra.job.config.override_dirname)
+        hydra.runtime.cwd = str(Path.cwd())
+        return config
+
+    def _sets_value(self, override: Override) -> bool:
+        """Whether the override sets a key, and neither chooses an option nor sweeps."""
+        if override.is_sweep_override():
+            return False
+        return isinstance(override.value(), dict) or not self.loader().repository.group_exists(override.key_or_group)
 
     def compose_options(self, wanted: Iterable[tuple[str, str]]) -> DictConfig:
         """`{group: {option: keys}}` for each (group, option) in `wanted`.
@@ -115,11 +146,41 @@ class SearchPath:
 
     def options(self, group: str) -> list[str]:
         """The names of a group's options, as `group=option` accepts them."""
+        return self._options(group) if self.places else list(_our_names(group))
+
+    def _options(self, group: str) -> list[str]:
         names = self.loader().repository.get_group_options(group, ObjectType.CONFIG)
         return [name for name in names if not name.startswith("_")]
 
 
 OURS = SearchPath()
+
+
+def register(command: str, schema: DictConfig) -> None:
+    """Registers the schema of a command's configuration with Hydra."""
+    if _registered(command) != _kind(schema):
+        ConfigStore.instance().store(f"{command}_schema", schema)
+
+
+def _registered(command: str | None) -> tuple[Any, ...]:
+    """Which schema is registered for a command; empty if there is none."""
+    stored = ConfigStore.instance().repo.get(f"{command}_schema.yaml")
+    return () if stored is None else _kind(stored.node)
+
+
+def _kind(schema: DictConfig) -> tuple[Any, ...]:
+    """What tells a schema from others."""
+    return OmegaConf.get_type(schema), OmegaConf.is_struct(schema)
+
+
+@lru_cache(maxsize=32)
+def _our_choices(name: str | None, choices: tuple[str, ...], registered: tuple[Any, ...]) -> DictConfig:
+    return OURS.loader().load_configuration(name, list(choices), RunMode.RUN, from_shell=False)
+
+
+@cache
+def _our_names(group: str) -> tuple[str, ...]:
+    return tuple(OURS._options(group))
 
 
 @lru_cache(maxsize=256)

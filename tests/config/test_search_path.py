@@ -1,37 +1,77 @@
-"""Of the YAML files that Hydra composes, those that no process changes are read once."""
+"""Composing does not repeat what cannot have changed, and gives what Hydra gives."""
 
 from pathlib import Path
 
+import pytest
 from conftest import compose
 from counting import calls_of
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
-from distdiff.option_files.search_path import OURS, SearchPath
+from distdiff.option_files.search_path import JOB_NAME, OURS, SearchPath
 
-READ = "FileConfigSource.load_config"
+READ, CHOOSE = "FileConfigSource.load_config", "create_defaults_list"
 TYPED = ["guidance=direct", "guidance.rho=3", "dataset.per_class=7"]
 
 
-def test_our_own_files_are_read_once_however_often_they_are_composed() -> None:
-    SearchPath.loader.cache_clear()
-    assert calls_of(lambda: compose("expand", TYPED))[READ] > 0
-    assert calls_of(lambda: compose("expand", TYPED))[READ] == 0
-    assert calls_of(lambda: OURS.compose("expand", TYPED))[READ] == 0
+def composed_by_hydra(command: str, overrides: list[str]) -> object:
+    """What Hydra's own function gives, with a loader that has kept nothing."""
+    loader = SearchPath.loader.__wrapped__(OURS)
+    config = loader.load_configuration(command, [*overrides, JOB_NAME], RunMode.RUN, from_shell=False)
+    return OmegaConf.to_container(config, resolve=False)
 
 
-def test_what_is_composed_of_kept_files_is_what_is_composed_of_files() -> None:
-    """Neither the overrides of a composition nor a change of its result are seen by the next one."""
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        TYPED,
+        ["guidance.rho=3", "guidance=transform", "guidance.rho=4"],
+        ["+guidance.added=1", "++guidance.rho=2", "++dataset.added={a: [1, b]}"],
+        ["~guidance.rho", "expansion.strength={low: 0.3, high: 0.5}", "expansion.strength.low=0.4"],
+        ["dataset={per_class: 3}", "generator.lora=[a, b]", "study.methods=[original,'none']", "seed='7'"],
+        ["hydra.job.chdir=true", "hydra.job.config.override_dirname.exclude_keys=[seed]", "seed=5", "guidance.rho=1"],
+        ["experiment=published", "dataset=imagefolder", "dataset.root=${paths.output_dir}/images"],
+        ["~logger", "hydra.run.dir=here"],
+    ],
+)
+def test_a_configuration_is_the_one_that_hydra_composes(overrides: list[str], monkeypatch, tmp_path: Path) -> None:
+    compose("run", [])  # registers the schema
+    OURS.compose("run", overrides)
+    monkeypatch.chdir(tmp_path)  # which Hydra notes
+    assert OmegaConf.to_container(OURS.compose("run", overrides), resolve=False) == composed_by_hydra("run", overrides)
 
-    def composed() -> dict[str, object]:
-        config = OURS.compose("expand", ["guidance=direct"])
-        return {name: config._get_node(name) for name in config if name != "hydra"}
 
+@pytest.mark.parametrize(
+    "override",
+    ["guidance=nobody", "~guidance.none", "seed=1,2", "+seed=3", "study.seeds=[", "other=3"],
+)
+def test_a_mistake_is_the_one_that_hydra_reports(override: str) -> None:
+    compose("run", [])
+    for overrides in ([override], [*TYPED, override]):
+        with pytest.raises(HydraException) as ours:
+            OURS.compose("run", overrides)
+        with pytest.raises(type(ours.value)) as theirs:
+            composed_by_hydra("run", overrides)
+        assert str(ours.value) == str(theirs.value)
+
+
+def test_options_are_read_once_and_chosen_once_for_all_values_of_keys() -> None:
+    compose("expand", TYPED)
+    again = calls_of(lambda: compose("expand", ["guidance=direct", "guidance.rho=4", "dataset.per_class=8"]))
+    assert again[CHOOSE] == again[READ] == 0
+    other = calls_of(lambda: OURS.compose("expand", ["guidance=direct", "generator=sd15", "encoder=hf"]))
+    assert other[CHOOSE] == 1
+    assert other[READ] <= 2
+
+
+def test_a_configuration_that_is_changed_changes_no_other() -> None:
+    untouched = composed_by_hydra("expand", TYPED)
     changed = compose("expand", TYPED)
     changed.guidance.rho, changed.dataset.per_class = 4, 8
-    once_more = OURS.compose("expand", TYPED)
-    once_more.generator.lora.append("added")
-    kept = composed()
-    SearchPath.loader.cache_clear()
-    assert kept == composed()
+    OURS.compose("expand", TYPED).generator.lora.append("added")
+    assert OmegaConf.to_container(OURS.compose("expand", TYPED), resolve=False) == untouched
 
 
 def test_files_of_other_folders_are_read_whenever_they_are_composed(tmp_path: Path) -> None:
