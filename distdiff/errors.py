@@ -39,6 +39,11 @@ class Stopped(BaseException):
         self.exit_status = 128 + number
 
 
+def onward(stop: Stopped | KeyboardInterrupt) -> str:
+    """Which signal ended the work, and what becomes of it: `ONWARD`, or what a command has set as the attribute `onward`."""
+    return f"{stop if isinstance(stop, Stopped) else 'interrupted'}; {getattr(stop, 'onward', ONWARD)}"
+
+
 def first_line(error: Exception) -> str:
     """The first non-empty line of an error's message; the name of the error's type if the message is empty.
 

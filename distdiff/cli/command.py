@@ -26,7 +26,7 @@ from distdiff.config.command import Command
 from distdiff.config.composing import Job, compose_jobs, search_path_of
 from distdiff.console.quiet import quiet_environment
 from distdiff.console.working import Working
-from distdiff.errors import ONWARD, Stopped, UserError
+from distdiff.errors import Stopped, UserError, onward
 from distdiff.keys import Group
 from distdiff.option_files.search_path import CONFIG_DIR, OURS, SearchPath
 from distdiff.ranks.arrangement import may_follow
@@ -62,10 +62,10 @@ def launched(name: str, tasks: Tasks, groups: tuple[Group, ...], about: str) -> 
             say(mistake)
             sys.exit(mistake.exit_status)
         except Stopped as stop:
-            say(f"{stop}; {ONWARD}")
+            say(onward(stop))
             sys.exit(stop.exit_status)
-        except KeyboardInterrupt:
-            say(f"interrupted; {ONWARD}")
+        except KeyboardInterrupt as stop:
+            say(onward(stop))
             sys.exit(INTERRUPTED)
         if was_rank():
             end_now(status)
@@ -124,9 +124,9 @@ class Launch:
             _check_sweeper(jobs[0])
         if not all(map(leads, configs)):
             return _follow(self.tasks, configs, chosen_as_it_goes=jobs[0].sample)
-        warnings = [warning for config in configs for warning in warnings_about(self.command, config)]
+        warnings = [warning for config in configs for warning in self.command.warnings(config)]
         for warning in dict.fromkeys(warnings):
-            say(warning)
+            say(f"warning: {warning}")
         Endings.latest, Endings.ours = None, True
         try:
             with checking.shown():  # until the first job begins
@@ -166,13 +166,6 @@ def _hydra_raises() -> Iterator[None]:
             del os.environ[HYDRA_RAISES]
         else:
             os.environ[HYDRA_RAISES] = before
-
-
-def warnings_about(command: Command, config: DictConfig) -> Iterator[str]:
-    """Yields a sentence for each setting that is allowed but that the user may not have meant."""
-    for group in command.groups.values():
-        if group.warn is not None:
-            yield from group.warn(config)
 
 
 def _reason(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Runs one job: in this process alone, or in several processes."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +28,16 @@ class Tasks:
     returns_figure: bool = True
 
 
-def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None) -> float | None:
+def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None, warnings: Sequence[str] = ()) -> float | None:
     """Runs a job in as many processes as the job's `trainer` keys ask for. Returns the number that the task returned.
 
     In a process that does not lead the job, `run_dir` is None: the leading process sends the directory to the others.
+    `warnings` were printed before the first job began, and are added to the job's log.
     If `fetch_only` is set, the job is not run. This process alone then downloads what the job needs, even if the job
     asks for several devices.
     """
     place = _place(config)
-    with nullcontext() if run_dir is None else recording(config, run_dir):
+    with nullcontext() if run_dir is None else recording(config, run_dir, warnings):
         if isinstance(place, Node):
             return run_ranks(place, MEMBER, tasks.run, config, run_dir)
         if place is None and not config.fetch_only:

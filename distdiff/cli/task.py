@@ -62,7 +62,7 @@ class HydraTask:
                 # In a multirun, a key that this job does not read may be for another job. The command has checked every key.
                 checked = complete(job)[0] if swept else validate(job)
             share_gpus(checked, hydra)
-            figure = run_job(self.tasks, checked, run_dir)
+            figure = run_job(self.tasks, checked, run_dir, list(self.command.warnings(checked)))
         except UserError as error:
             if not swept and not any(item.startswith("hydra.run.dir=") for item in hydra.overrides.hydra):
                 discard_empty(run_dir)

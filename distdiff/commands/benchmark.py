@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.config.command import OPTIONS, ROWS
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
+from distdiff.errors import Stopped
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
 from distdiff.expansion.naming import row_name, run_columns, run_name
@@ -41,7 +43,13 @@ def benchmark(config: DictConfig, run_dir: Path) -> None:
         for name, row in configs.items():
             job = Assembly(row, cache, generators).job(data, config.seed, name)
             contenders.append(Contender(name, overrides[name], row, job, keys.images, run_dir / "images"))
-        measure(contenders, keys.repeats, keys.parts, console.print)
+        try:
+            measure(contenders, keys.repeats, keys.parts, console.print)
+        except (Stopped, KeyboardInterrupt) as stop:
+            if world().leads:
+                shutil.rmtree(run_dir / "images", ignore_errors=True)
+            stop.onward = "no measurement is kept, and the same command begins anew"
+            raise
         if not world().leads:
             return
         results = BenchmarkResults(

@@ -1,6 +1,6 @@
 """The configuration of a command: its own keys, and its groups."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -48,6 +48,12 @@ class Command:
         A group whose options have keys of their own accepts any key here. `config/checking.py` checks these keys later.
         """
         register(self.name, _schema_for_hydra(self, takes_more))
+
+    def warnings(self, config: DictConfig) -> Iterator[str]:
+        """Yields a sentence for each setting that is allowed but that the user may not have meant."""
+        for group in self.groups.values():
+            if group.warn is not None:
+                yield from group.warn(config)
 
     def others(self) -> list["Command"]:
         """All other commands."""

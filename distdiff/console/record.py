@@ -3,13 +3,13 @@
 import contextlib
 import shutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.console.output import LOG
-from distdiff.errors import ONWARD, Stopped, UserError
+from distdiff.errors import Stopped, UserError, onward
 
 CONFIG = "config.yaml"
 OURS = "# The resolved configuration of this run of distdiff.\n"
@@ -17,20 +17,22 @@ HYDRA = ".hydra"  # the folder in which Hydra keeps the composed configuration a
 
 
 @contextlib.contextmanager
-def recording(config: DictConfig, run_dir: Path) -> Iterator[None]:
-    """Writes `config.yaml`, but not over a user's own file. If an error ends the block, it is added to the log."""
+def recording(config: DictConfig, run_dir: Path, warnings: Sequence[str] = ()) -> Iterator[None]:
+    """Writes `config.yaml`, but not over a user's own file, and adds `warnings` and an error that ends the block to the log."""
     try:
         if is_ours(run_dir / CONFIG):
             (run_dir / CONFIG).write_text(OURS + OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{run_dir}: cannot write there ({error.strerror})") from None
+    for warning in warnings:
+        _add(run_dir, f"distdiff: warning: {warning}\n")
     try:
         yield
     except UserError as error:
         _add(run_dir, f"distdiff: {error}\n")
         raise
     except (Stopped, KeyboardInterrupt) as stop:
-        _add(run_dir, f"distdiff: {stop if isinstance(stop, Stopped) else 'interrupted'}; {ONWARD}\n")
+        _add(run_dir, f"distdiff: {onward(stop)}\n")
         raise
     except Exception:  # a bug of DistDiff, whose traceback goes to the log too
         _add(run_dir, traceback.format_exc())

@@ -70,7 +70,12 @@ def subjects(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
         False,
     )
     if summary["per_class"] is not None:
-        yield "few-shot", f"each study seed draws {summary['per_class']} of these a class (dataset.per_class)", False
+        fewer = ", or all of a class that has fewer" if low["images"] < summary["per_class"] else ""
+        yield (
+            "few-shot",
+            f"each study seed draws {summary['per_class']} of these a class{fewer} (dataset.per_class)",
+            False,
+        )
     yield "sizes", _sizes(summary["sizes"]), False
     if (files := summary["files"]) is not None:
         turned = f"; {files['rotated']:,} turned upright by their EXIF orientation" if files["rotated"] else ""

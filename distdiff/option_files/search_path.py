@@ -169,8 +169,8 @@ def _registered(command: str | None) -> tuple[Any, ...]:
 
 
 def _kind(schema: DictConfig) -> tuple[Any, ...]:
-    """What tells a schema from others."""
-    return OmegaConf.get_type(schema), OmegaConf.is_struct(schema)
+    """What tells a schema from others: its type, and whether it takes further keys."""
+    return OmegaConf.get_type(schema), schema._get_flag("struct")
 
 
 @lru_cache(maxsize=32)

@@ -87,7 +87,8 @@ def finished_directory(path: Path | str) -> ExpandedDirectory:
     directory = ExpandedDirectory(followed(Path(path).expanduser()))
     manifest = directory.manifest()
     if manifest is None:
-        raise UserError(f"{path} is no expanded dataset: it has no {MANIFEST}")
+        reason = f"it has no {MANIFEST}" if directory.path.is_dir() else "there is no such folder"
+        raise UserError(f"{path} is no expanded dataset: {reason}")
     if not manifest["complete"]:
         raise UserError(f"{path} is not complete: repeat the command that made it, to make the rest")
     return directory

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, compose
 
-from distdiff.cli.command import warnings_about
 from distdiff.commands.configuration import configure_jobs
 from distdiff.commands.groups import GROUPS
 from distdiff.config.command import NOT_COMMANDS, Command
@@ -335,9 +334,9 @@ def test_the_embedded_generator_says_that_it_draws_digits_alone(monkeypatch) -> 
     monkeypatch.setattr("distdiff.data.config.check_root_is_there", lambda dataset: None)
     photos = ["dataset=imagefolder", "dataset.root=/data/photos"]
     said = "generator=tiny_digits draws nothing but digits: choose another, such as generator=sd15, for dataset photos"
-    assert said in warnings_about(Command("preview", GROUPS), compose("preview", photos))
+    assert said in Command("preview", GROUPS).warnings(compose("preview", photos))
     for allowed in ([], ["dataset=font_digits"], [*photos, "generator=sd15"], [*photos, "dataset.subject=digits"]):
-        assert said not in warnings_about(Command("expand", GROUPS), compose("expand", allowed))
+        assert said not in Command("expand", GROUPS).warnings(compose("expand", allowed))
 
 
 def test_a_small_guide_for_photos_is_said_where_it_shapes_images(monkeypatch) -> None:
@@ -345,9 +344,7 @@ def test_a_small_guide_for_photos_is_said_where_it_shapes_images(monkeypatch) ->
 
     def says(command: str, *overrides: str) -> bool:
         photos = compose(command, ["dataset=imagefolder", "dataset.root=/data/photos", "generator=sd15", *overrides])
-        return any(
-            "encoder=guide sees images of 512" in said for said in warnings_about(Command(command, GROUPS), photos)
-        )
+        return any("encoder=guide sees images of 512" in said for said in Command(command, GROUPS).warnings(photos))
 
     commands = ("expand", "preview")
     for steering in ("guidance=direct", "selection=coverage", "expansion.sources=hard"):

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 from conftest import compose
 from counting import calls_of
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from distdiff.commands.configuration import register_configs
 from distdiff.option_files.search_path import JOB_NAME, OURS, SearchPath
 
 READ, CHOOSE = "FileConfigSource.load_config", "create_defaults_list"
@@ -82,3 +84,19 @@ def test_files_of_other_folders_are_read_whenever_they_are_composed(tmp_path: Pa
         option.write_text(f"defaults: [direct]\nrho: {rho}\n", encoding="utf-8")
         assert compose("expand", typed).guidance.rho == rho
     assert compose("expand", ["guidance=direct"]).guidance.rho not in (1.0, 2.0)
+
+
+def test_a_schema_is_registered_again_only_if_another_one_is() -> None:
+    def registered() -> DictConfig:
+        return ConfigStore.instance().repo["train_schema.yaml"].node
+
+    compose("train", [])
+    ours = registered()
+    compose("train", ["seed=3"])
+    assert registered() is ours
+    register_configs()  # for other applications, which may add keys
+    theirs = registered()
+    assert (ours._get_flag("struct"), theirs._get_flag("struct")) == (None, False)
+    compose("train", [])
+    assert registered() == ours
+    assert registered()._get_flag("struct") is None

@@ -34,7 +34,7 @@ def test_jobs_in_a_launchers_processes_have_their_directories_and_their_failures
     finally:
         get_reusable_executor().shutdown()
     assert done.status == 1
-    assert done.err.strip() == "distdiff: missing is no expanded dataset: it has no manifest.json"
+    assert done.err.strip() == "distdiff: missing is no expanded dataset: there is no such folder"
     (sweep,) = (tmp_path / "train/multirun").iterdir()
     assert (sweep / "0/results.json").is_file()
     assert "missing is no expanded dataset" in (sweep / "1/log.txt").read_text()
@@ -42,4 +42,4 @@ def test_jobs_in_a_launchers_processes_have_their_directories_and_their_failures
         first, second = csv.DictReader(file)
     assert float(first["accuracy"]) == json.loads((sweep / "0/results.json").read_text())["accuracy"]
     assert (second["train.expanded"], second["accuracy"]) == ("missing", "")
-    assert second["error"] == "missing is no expanded dataset: it has no manifest.json"
+    assert second["error"] == "missing is no expanded dataset: there is no such folder"

@@ -36,8 +36,11 @@ def final_test(sweep: Sweep, choice: Choice) -> str | None:
     if sweep.command == "train":
         return _line(sweep.command, [*kept, split, f"{SEED}={_unused(used, 1)}"])
     given = next((item for item in kept if key_and_value(item)[0] == METHODS), None)
-    if given is not None and any(name not in given for name in (ORIGINAL, UNGUIDED)):
-        kept[kept.index(given)] = f"{METHODS}=[{','.join(rows)}]"
+    methods = f"{METHODS}=[{','.join(rows)}]"
+    if given is None:  # the default has rows that nobody chose
+        kept.append(methods)
+    elif any(name not in given for name in (ORIGINAL, UNGUIDED)):
+        kept[kept.index(given)] = methods
     seeds = max(LEAST_SEEDS, len({seed for _, seed in choice.units}))
     return _line(sweep.command, [*kept, split, f"{SEEDS}={seeds}", f"{SEED}={_unused(used, seeds)}"])
 
