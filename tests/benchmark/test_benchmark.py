@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from distdiff.benchmark.measuring import Contender, RowSpeed, measure
 from distdiff.benchmark.page import benchmark_page
 from distdiff.benchmark.results import BenchmarkResults
 from distdiff.commands.benchmark import benchmark
-from distdiff.errors import UserError
+from distdiff.errors import Stopped, UserError, onward
 from distdiff.methods.img2img import Img2ImgSampler
 
 ROWS = "benchmark.rows={none: [guidance=none], guided: [], alone: [expansion.batch_size=1]}"
@@ -71,6 +72,20 @@ def test_without_rows_the_jobs_own_settings_are_measured(given, tmp_path: Path) 
     (row,) = json.loads((tmp_path / "run/benchmark.json").read_text())["rows"]
     assert (row["name"], row["times_floor"], row["seconds_per_image"]) == ("mpgd", None, {})
     assert row["times_baseline"] == {"mean": 1, "low": None, "high": None}
+
+
+def test_a_stopped_benchmark_keeps_no_image_and_says_that_it_begins_anew(given, tmp_path: Path, monkeypatch) -> None:
+    def stopped(contender: Contender) -> None:
+        contender.place.mkdir()
+        contender.place.joinpath("image.png").touch()
+        raise Stopped(signal.SIGTERM)
+
+    tmp_path.joinpath("run").mkdir()
+    monkeypatch.setattr(Contender, "warm_up", stopped)
+    with pytest.raises(Stopped) as ended:
+        benchmark(compose("benchmark", [*given, "benchmark.rows={}"]), tmp_path / "run")
+    assert onward(ended.value) == "stopped by SIGTERM; no measurement is kept, and the same command begins anew"
+    assert not any((tmp_path / "run").iterdir())
 
 
 @pytest.mark.parametrize(

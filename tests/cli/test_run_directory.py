@@ -50,6 +50,14 @@ def test_a_runs_log_says_what_the_console_says_without_its_progress_bars(start, 
     assert "seed 0" in (tmp_path / "given/log.txt").read_text()
 
 
+def test_a_warning_is_on_the_console_and_in_the_log(start, monkeypatch, capsys, tmp_path: Path) -> None:
+    monkeypatch.setattr("distdiff.config.command.Command.warnings", lambda self, config: iter(["mind the seed"]))
+    assert start("talk", "seed=7") == 0
+    assert capsys.readouterr().err.splitlines() == ["distdiff: warning: mind the seed"]
+    (run_dir,) = (tmp_path / "out/train").iterdir()
+    assert (run_dir / "log.txt").read_text().splitlines()[0] == "distdiff: warning: mind the seed"
+
+
 def test_a_run_directory_holds_the_resolved_configuration(tmp_path: Path) -> None:
     expected = compose("train", [*QUIET, f"paths.output_dir={tmp_path}/out", "seed=3"])
     with recording(expected, tmp_path):

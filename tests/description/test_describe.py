@@ -227,6 +227,14 @@ def test_a_set_without_files_has_sizes_but_no_modes(tmp_path) -> None:
     assert len(list((place / "classes").iterdir())) == 10
 
 
+@pytest.mark.parametrize(("number", "more"), [(2, ""), (200, ", or all of a class that has fewer")])
+def test_the_number_that_a_study_draws_may_be_more_than_there_is(number: int, more: str, tmp_path, capsys) -> None:
+    drawn = [f"paths.output_dir={tmp_path}", "describe.images_per_class=2", f"dataset.per_class={number}"]
+    describe(compose("describe", drawn), tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"each study seed draws {number} of these a class{more} (dataset.per_class)" in said
+
+
 def test_images_in_parquet_files_have_modes(tmp_path) -> None:
     def encoded(seed: int) -> dict:
         stream = io.BytesIO()

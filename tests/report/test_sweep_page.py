@@ -329,6 +329,14 @@ def test_the_command_of_the_final_test_composes_and_has_other_images_and_seeds(t
         assert config.study.methods == ["original", "none", "direct"]
 
 
+def test_the_final_test_has_no_rows_that_nobody_chose(tmp_path: Path) -> None:
+    for rho in (0.1, 1):
+        study_job(tmp_path, f"guidance.rho={rho}", {"none": SEEDS, "direct": np.add(SEEDS, rho / 10)})
+    sweep = sweep_of(tmp_path)
+    _, _, *overrides = shlex.split(final_test(sweep, choices(sweep)[0]))
+    assert compose_once("run", overrides).study.methods == ["original", "none", "direct"]
+
+
 @pytest.mark.parametrize("prefix", ["", "++"])
 def test_the_final_test_of_unguided_expansion_has_no_guidance(prefix: str, tmp_path: Path) -> None:
     for rho in (0.1, 1):
