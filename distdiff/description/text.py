@@ -1,5 +1,6 @@
 """The summary of a dataset on the console."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -59,6 +60,7 @@ def subjects(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """
     if len(summary["classes"]) == 1:
         yield "classes", "one: nothing to tell apart; a classifier, and so the guide, needs two", True
+    yield from _missing(summary)
     ends = summary["balance"]
     low, high = ends["smallest"], ends["largest"]
     ratio = f", {high['images'] / low['images']:.1f} times as many" if low["images"] else ""
@@ -92,6 +94,17 @@ def subjects(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     yield from _duplicates(summary)
     for leak in summary["leaks"]:
         yield f"leaks {leak['in']} > {leak['split']}", _leak(leak, summary), bool(leak["exact"] + leak["near"])
+
+
+def _missing(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """The classes without an image that can be read in a split that has images of others: commands refuse such a dataset."""
+    broken = Counter((image["split"], image["class"]) for image in summary["unreadable"])
+    for split, what in {TRAIN: "training", VALIDATION: "accuracy on validation images", TEST: "accuracy"}.items():
+        readable = {row["name"]: row["images"][split] - broken[split, row["name"]] for row in summary["classes"]}
+        lacking = [name for name, number in readable.items() if not number]
+        if lacking and any(readable.values()):
+            text = f"{counted(len(lacking), 'class')} without an image that can be read; {what} needs one of each class"
+            yield f"{split} images", _listed(text, lacking), True
 
 
 def _sizes(sizes: Mapping[str, Any]) -> str:

@@ -227,6 +227,25 @@ def test_a_set_without_files_has_sizes_but_no_modes(tmp_path) -> None:
     assert len(list((place / "classes").iterdir())) == 10
 
 
+def test_a_class_that_commands_would_refuse_is_a_problem(tmp_path, capsys) -> None:
+    for name, count in {"many": 9, "one": 1, "broken": 8}.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(count):
+            file = tmp_path / "data" / name / f"{number}.png"
+            picture(10 * count + number).save(file)
+            if name == "broken":
+                file.write_bytes(file.read_bytes()[:40])
+    described(tmp_path / "data", tmp_path / "run")
+    said = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    lines = [line for line in said if line.startswith(("! train images", "! validation images", "! test images"))]
+    of_all = "without an image that can be read;"
+    assert lines == [
+        f"! train images 1 class {of_all} training needs one of each class: broken",
+        f"! validation images 2 classes {of_all} accuracy on validation images needs one of each class: broken; one",
+        f"! test images 2 classes {of_all} accuracy needs one of each class: broken; one",
+    ]
+
+
 @pytest.mark.parametrize(("number", "more"), [(2, ""), (200, ", or all of a class that has fewer")])
 def test_the_number_that_a_study_draws_may_be_more_than_there_is(number: int, more: str, tmp_path, capsys) -> None:
     drawn = [f"paths.output_dir={tmp_path}", "describe.images_per_class=2", f"dataset.per_class={number}"]
