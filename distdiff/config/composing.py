@@ -23,9 +23,8 @@ from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
 from distdiff.keys.suggesting import one_of
 from distdiff.keys.unmeant import refuse_unmeant
-from distdiff.option_files.search_path import COMPOSING_ERRORS, OURS, SearchPath
+from distdiff.option_files.search_path import COMPOSING_ERRORS, OURS, SEARCHPATH, SearchPath
 
-SEARCHPATH = "hydra.searchpath"
 HYDRA = ("hydra/launcher", "hydra/sweeper")
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
 

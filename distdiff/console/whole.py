@@ -104,7 +104,7 @@ class Whole:
         left = self.remaining()
         if left is None:
             return "time left unknown"
-        return "nearly done" if left < 1 else f"about {duration(round(left), 2)} left for all"
+        return "nearly done" if left < 1 else f"about {duration(round(left), 2)} left for all stages"
 
     def _left_of_current(self) -> float | None:
         if self.current is None or self.current.size == 0:

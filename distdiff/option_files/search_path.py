@@ -34,6 +34,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # An installed package holds `conf/`; in a checkout it lies beside the package.
 CONFIG_DIR = next(place / "conf" for place in (PACKAGE, PACKAGE.parent) if (place / "conf/settings.yaml").is_file())
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
+SEARCHPATH = "hydra.searchpath"
 JOB_NAME = "hydra.job.name=distdiff"  # Hydra would ask the application that is active in this process for its name
 
 
@@ -95,7 +96,8 @@ class SearchPath:
         """The composed configuration, including Hydra's own part."""
         refuse_broken(self.folders, CONFIG_DIR, overrides)
         overrides = [*overrides, JOB_NAME]
-        if not self.places and mode == RunMode.RUN:
+        only_ours = not self.places and not any(SEARCHPATH in item for item in overrides)
+        if only_ours and mode == RunMode.RUN:
             with suppress(*COMPOSING_ERRORS):  # of which Hydra itself tells below
                 return self._compose_from_choices(name, overrides)
         return self.loader().load_configuration(name, overrides, mode, from_shell=False)

@@ -86,6 +86,14 @@ def test_files_of_other_folders_are_read_whenever_they_are_composed(tmp_path: Pa
     assert compose("expand", ["guidance=direct"]).guidance.rho not in (1.0, 2.0)
 
 
+def test_a_folder_on_the_command_line_is_looked_into_each_time(tmp_path: Path) -> None:
+    option = tmp_path / "own/mine.yaml"
+    option.parent.mkdir()
+    for number in (1, 2):
+        option.write_text(f"number: {number}\n", encoding="utf-8")
+        assert OURS.compose(None, [f"hydra.searchpath=['file://{tmp_path}']", "+own=mine"]).own.number == number
+
+
 def test_a_schema_is_registered_again_only_if_another_one_is() -> None:
     def registered() -> DictConfig:
         return ConfigStore.instance().repo["train_schema.yaml"].node

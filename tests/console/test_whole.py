@@ -45,7 +45,7 @@ def test_a_row_of_as_many_images_costs_what_the_last_one_cost(clock: Clock) -> N
     assert whole.remaining() is None
     take(whole, clock, "0: none", seconds=50, items=100, before=10)
     assert whole.remaining() == pytest.approx(60 + 10 + 100)
-    assert whole.words() == "stage 1 of 3, 0:01:00 so far, about 2.8 minutes left for all"
+    assert whole.words() == "stage 1 of 3, 0:01:00 so far, about 2.8 minutes left for all stages"
     take(whole, clock, "0: direct", seconds=80, items=100)
     assert whole.remaining() == pytest.approx(160)  # of the latest, not of a mean
 
