@@ -13,8 +13,8 @@ test images, except in `signs_single_margin`: it looks on validation images for 
 back images that leave their class. `signs_single_guided` has the best of them on test images, and compares each two rows.
 
 `digits_2_spread` and `digits_5_spread` have what was best on validation images (methods.py, `spread`): feedback guidance, a
-selection by coverage, and both. `digits_2_few_spread` has both with 2 and 5 copies, where each image counts for more. In
-`digits_2_best` and `signs_class_best`, unguided copies too have the network, augmentation and steps that are best for them.
+selection by coverage, and both. `digits_2_few_spread` has both with 2 and 5 copies, where each image counts for more. In the
+studies whose names end in `_best`, unguided copies too have the network, augmentation and steps that are best for them.
 `signs_class_strong` and `signs_single_strong` train all rows as was best in `signs_class_best`; the first has guidances and
 selections among them. Studies of the same images share a table. Those of `signs_class_best` and `signs_class_strong` are by a
 generator that was pretrained anew, on another machine, and differ from those of `signs_class`. In the tables of
@@ -89,6 +89,8 @@ TABLES = {  # of studies that share the table of another one
     "digits_2_spread": "digits_2",
     "digits_5_spread": "digits_5",
     "digits_2_best": "digits_2",
+    "digits_5_best": "digits_5",
+    "digits_10_best": "digits_10",
     "digits_2_few_spread": "digits_2_few",
     "signs_class_strong": "signs_class_best",
     "signs_single_strong": "signs_single",
@@ -109,6 +111,14 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
     "digits_2_best": (
         "Digits, 2 images a class, the best training for each row",
         ["dataset.per_class=2", "expansion.factor=10", *BEST],
+    ),
+    "digits_5_best": (
+        "Digits, 5 images a class, the best training for each row",
+        ["dataset.per_class=5", "expansion.factor=4", *BEST],
+    ),
+    "digits_10_best": (
+        "Digits, 10 images a class, the best training for each row",
+        ["dataset.per_class=10", "expansion.factor=2", *BEST],
     ),
     "digits_2_few_spread": (
         "Digits, 2 images a class, few copies that are spread out",

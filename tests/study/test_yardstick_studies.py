@@ -15,6 +15,8 @@ NAMES = [
         "digits_2_spread",
         "digits_5_spread",
         "digits_2_best",
+        "digits_5_best",
+        "digits_10_best",
         "digits_2_few_spread",
     ),
     *("digits_2_factors", "signs_class", "signs_class_best", "signs_class_strong", "signs_class_probe"),
