@@ -96,10 +96,15 @@ TABLES = {  # of studies that share the table of another one
     "signs_single_strong": "signs_single",
 }
 UNGUIDED = ("_factors", "_best")  # ends of the names of studies without guided rows
-STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
-    "digits_2": ("Digits, 2 images a class", ["dataset.per_class=2", "expansion.factor=10", *PROTOCOL]),
-    "digits_5": ("Digits, 5 images a class", ["dataset.per_class=5", "expansion.factor=4", *PROTOCOL]),
-    "digits_10": ("Digits, 10 images a class", ["dataset.per_class=10", "expansion.factor=2", *PROTOCOL]),
+COPIES = {2: 10, 5: 4, 10: 2}  # by the images a class: 200 images a row and data seed
+STUDIES = {
+    **{
+        f"digits_{shots}": (
+            f"Digits, {shots} images a class",
+            [f"dataset.per_class={shots}", f"expansion.factor={copies}", *PROTOCOL],
+        )
+        for shots, copies in COPIES.items()
+    },
     "digits_2_spread": (
         "Digits, 2 images a class, images that are spread out",
         ["dataset.per_class=2", "expansion.factor=10", *SPREAD],
@@ -108,18 +113,13 @@ STUDIES = {  # those of digits_2, _5 and _10 have 200 images a row and data seed
         "Digits, 5 images a class, images that are spread out",
         ["dataset.per_class=5", "expansion.factor=4", *SPREAD],
     ),
-    "digits_2_best": (
-        "Digits, 2 images a class, the best training for each row",
-        ["dataset.per_class=2", "expansion.factor=10", *BEST],
-    ),
-    "digits_5_best": (
-        "Digits, 5 images a class, the best training for each row",
-        ["dataset.per_class=5", "expansion.factor=4", *BEST],
-    ),
-    "digits_10_best": (
-        "Digits, 10 images a class, the best training for each row",
-        ["dataset.per_class=10", "expansion.factor=2", *BEST],
-    ),
+    **{
+        f"digits_{shots}_best": (
+            f"Digits, {shots} images a class, the best training for each row",
+            [f"dataset.per_class={shots}", f"expansion.factor={copies}", *BEST],
+        )
+        for shots, copies in COPIES.items()
+    },
     "digits_2_few_spread": (
         "Digits, 2 images a class, few copies that are spread out",
         [

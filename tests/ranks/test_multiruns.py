@@ -27,8 +27,8 @@ def test_jobs_in_a_launchers_processes_have_their_directories_and_their_failures
     """Hydra's joblib launcher: two jobs at once, of which the second trains on what is not there."""
     command = [sys.executable, "experiments/train.py", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     command += ["train.expanded=null,missing", "train.steps=3", "logger=none", f"paths.output_dir={tmp_path}"]
-    # joblib cannot start processes of its own in one that is forked, and what comes back from them replaces attributes of the
-    # dataclasses of this one (cloudpickle), so that it could compose nothing more.
+    # joblib cannot start processes in a forked one. In this one it would leave damage behind: reading what its processes
+    # return, cloudpickle overwrites our dataclasses, after which no configuration can be composed.
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.strip() == "distdiff: missing is no expanded dataset: there is no such folder"
