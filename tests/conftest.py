@@ -7,6 +7,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as `make test` has it; with more, a study would start further processes
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ["WANDB_MODE"] = "offline"

@@ -23,7 +23,7 @@ def main() -> None:
     The figure that the job returns, or the reason why it ended early, is written to a file in `<folder>`.
     """
     folder, place = Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))
-    threading.Thread(target=_end_with_the_launcher, daemon=True).start()
+    end_with_the_launcher()
     quiet_environment()
     import_as_told()
     outcome = {}
@@ -44,13 +44,17 @@ def main() -> None:
     end_now(outcome.get("status", 0))
 
 
-def _end_with_the_launcher() -> None:
+def end_with_the_launcher() -> None:
     """Ends this process once the launcher has ended, even if the launcher was killed by SIGKILL.
 
     Finished work is not lost, because it is already on disk.
     """
-    os.read(sys.stdin.fileno(), 1)  # this read is unbuffered, so that no lock of sys.stdin is held at exit
-    os._exit(1)
+
+    def watch() -> None:
+        os.read(sys.stdin.fileno(), 1)  # this read is unbuffered, so that no lock of sys.stdin is held at exit
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from distdiff.study.results import StudyResults
 from distdiff.study.study import Study
 from distdiff.tracking.loggers import log_image, tracked
 
+WORK = "distdiff.study.working:work"  # what the further processes of a study do
+
 
 def run(config: DictConfig, run_dir: Path) -> float | None:
     """Runs the study, prints and logs its results, and writes results, report and sample grid into `run_dir`.
@@ -28,7 +30,7 @@ def run(config: DictConfig, run_dir: Path) -> float | None:
     plan = study.plan()
     say_enlarged_images(config, plan.pool.parts[0])
     with tracked(config, run_dir, run_name(config), run_columns(config)) as logger:
-        results = study.run(plan, logger)
+        results = study.run(plan, logger, WORK)
         if world().leads:
             samples = collect(
                 results, plan.seeds[0].data.parts[0], config.generator.resolution, config.dataset.fit, study.measurer

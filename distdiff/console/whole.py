@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -50,7 +50,10 @@ class Cost:
 
 
 class Whole:
-    """The stages of a whole, of which one at a time is in progress."""
+    """The stages of a whole, of which one at a time is in progress in this process.
+
+    `processes` says how many work on the stages after it.
+    """
 
     def __init__(self, steps: Iterable[Step], clock: Callable[[], float] = time.monotonic) -> None:
         self.steps = list(steps)
@@ -58,6 +61,7 @@ class Whole:
         self.began = clock()
         self.current: Step | None = None
         self.bar: Counting | None = None  # the bar that counts the items of the current step
+        self.processes = 1
         self._place = -1  # of the latest step in `steps`
         self._step_began = self.began
         self._made = self._making = 0.0  # items of the current step's finished bars, and seconds that they took
@@ -79,6 +83,12 @@ class Whole:
         finally:
             self.current = self.bar = None
 
+    def settle(self, beginning: str) -> None:
+        """The items of all steps whose name has this `beginning` are there: another process has made them."""
+        self.steps = [
+            replace(step, size=0) if step.counted and step.name.startswith(beginning) else step for step in self.steps
+        ]
+
     @property
     def seconds_in_step(self) -> float:
         return self.clock() - self._step_began
@@ -91,8 +101,8 @@ class Whole:
 
     def remaining(self) -> float | None:
         """The seconds that the rest will take; None if a step is left of whose kind none has been done."""
-        left = [self._left_of_current(), *map(self._estimate, self.steps[self._place + 1 :])]
-        return None if None in left else sum(left)
+        current, *later = self._left_of_current(), *map(self._estimate, self.steps[self._place + 1 :])
+        return None if None in (current, *later) else max(current, (current + sum(later)) / self.processes)
 
     def words(self) -> str:
         """Which stage it is, how long the whole has lasted and how long it will last."""

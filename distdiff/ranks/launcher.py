@@ -7,10 +7,8 @@ launchers.
 """
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from distdiff.errors import ONWARD, STOPPING, RankLost, Stopped, UserError
 from distdiff.ranks.arrangement import Node
+from distdiff.ranks.processes import GRACE, cores, forward, kill, start
 
-GRACE = 300  # seconds that ranks have to finish their batch after a signal or once another rank is lost
 JOB, OUTCOME = "job.json", "outcome-{}.json"
 
 
@@ -71,18 +69,7 @@ def run_ranks(node: Node, member: str, task: str, config: DictConfig, run_dir: P
 
 def _start(node: Node, member: str, local_rank: int, place: Path) -> subprocess.Popen:
     rank = node.rank(local_rank, node.rendezvous or str(place / "rendezvous"))
-    threads = max(
-        1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) // node.devices
-    )
-    # Without -P, modules in the working directory would hide Python's own.
-    command = [sys.executable, "-P", "-m", member, str(place), json.dumps(asdict(rank))]
-    return subprocess.Popen(
-        command,
-        env={"OMP_NUM_THREADS": str(threads)} | os.environ,
-        stdin=subprocess.PIPE,  # this pipe closes when this process ends in any way, which tells the rank to end too
-        start_new_session=True,  # Ctrl-C reaches only this process, which forwards it once to each rank
-        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
-    )
+    return start(member, [str(place), json.dumps(asdict(rank))], max(1, len(cores()) // node.devices))
 
 
 @contextmanager
@@ -93,11 +80,11 @@ def _forwarding(ranks: list[subprocess.Popen]) -> Iterator[list[int]]:
     """
     received: list[int] = []
 
-    def forward(number: int, _: object) -> None:
+    def note(number: int, _: object) -> None:
         received.append(number)
-        _signal(ranks, number)
+        forward(number, ranks)
 
-    before = {number: signal.signal(number, forward) for number in STOPPING}
+    before = {number: signal.signal(number, note) for number in STOPPING}
     try:
         yield received
     finally:
@@ -117,27 +104,16 @@ def _watch(ranks: list[subprocess.Popen], received: list[int]) -> int | None:
             if lost is None:
                 lost = next((number for number, rank in enumerate(ranks) if rank.poll()), None)
                 if lost is not None:
-                    _signal(ranks, signal.SIGTERM)
+                    forward(signal.SIGTERM, ranks)
             if (received or lost is not None) and deadline == float("inf"):
                 deadline = time.monotonic() + GRACE
             if time.monotonic() > deadline:
-                _kill(ranks)
+                kill(ranks)
             time.sleep(0.05)
     except BaseException:
-        _kill(ranks)
+        kill(ranks)
         raise
     return lost if lost is not None else next((number for number, rank in enumerate(ranks) if rank.returncode), None)
-
-
-def _signal(ranks: list[subprocess.Popen], number: int) -> None:
-    for rank in ranks:
-        if rank.poll() is None:
-            rank.send_signal(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else number)
-
-
-def _kill(ranks: list[subprocess.Popen]) -> None:
-    for rank in ranks:
-        rank.kill()  # does nothing to a rank that has ended
 
 
 def _silent(lost: int, ranks: list[subprocess.Popen], outcomes: list[dict]) -> int | None:

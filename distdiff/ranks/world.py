@@ -20,6 +20,7 @@ from torch import distributed
 
 from distdiff.errors import RankLost, UserError, first_line
 from distdiff.ranks.arrangement import Rank
+from distdiff.ranks.processes import cores
 from distdiff.wording import some
 
 T = TypeVar("T")
@@ -42,8 +43,8 @@ class World:
         if place is not None:
             self._store = _store(place)
             self._group = _group(place, distributed.PrefixStore("ranks", self._store))
-            cores = hashlib.sha256(repr(_cores()).encode()).hexdigest()[:16]
-            self._neighbours = Counter(distributed.PrefixStore(f"cores{place.node}-{cores}", self._store))
+            shared = hashlib.sha256(repr(cores()).encode()).hexdigest()[:16]
+            self._neighbours = Counter(distributed.PrefixStore(f"cores{place.node}-{shared}", self._store))
             self._neighbours.add(1)
 
     @property
@@ -64,7 +65,7 @@ class World:
 
     def fair_share(self) -> int:
         """How many threads this process may keep busy: its cores divided by the number of ranks on these cores."""
-        return max(1, len(_cores()) // (1 if self._alone else self._neighbours.add(0)))
+        return max(1, len(cores()) // (1 if self._alone else self._neighbours.add(0)))
 
     def barrier(self) -> None:
         """Returns when every rank has called this method."""
@@ -194,11 +195,6 @@ def join(place: Rank) -> World:
     _world = World(place)
     _world.barrier()
     return _world
-
-
-def _cores() -> list[int]:
-    """The cores that this process may run on."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def _store(place: Rank) -> "distributed.Store":

@@ -11,8 +11,9 @@ from distdiff.selection.config import ALL
 from distdiff.study.plan import SeedPlan
 from distdiff.study.rows import Row
 from distdiff.study.seeds import training_seed
+from distdiff.study.training import SEARCH, TRAIN
 
-MEASURE, SEARCH = "measure", "search"
+MAKE, MEASURE = "expand", "measure"
 
 
 def judge_step(ready: bool) -> Step:
@@ -35,7 +36,7 @@ def making_step(title: str, row: Row, job: ExpansionJob) -> Step:
     making = job.size if row.config.selection.name == ALL else None  # how many candidates it takes is not known
     if job.size is not None and job.is_done():
         making = 0
-    return Step(f"{title}: expand", (("expand", row.images), ("expand", _making(row))), making)
+    return Step(f"{title}: {MAKE}", (("expand", row.images), ("expand", _making(row))), making)
 
 
 def measuring_step(title: str, job: ExpansionJob) -> Step:
@@ -63,11 +64,11 @@ def training_steps(
         yield Step(f"{title}: {SEARCH}", ((SEARCH, row.name), (SEARCH,)), steps)
         left = sum(number > 0 for number in numbers)  # the search has trained the first classifier
         most = max(map(steps_of, trainers))  # the recipe that will be chosen may have fewer
-        yield Step(f"{title}: train", (("train", row.name), (SEARCH, row.name), (SEARCH,)), left * most)
+        yield Step(f"{title}: {TRAIN}", (("train", row.name), (SEARCH, row.name), (SEARCH,)), left * most)
         return
     (trainer,) = trainers
     steps = steps_of(trainer) * sum(lacks(trainer, number) for number in numbers)
-    yield Step(f"{title}: train", (("train", row.name), _alike(trainer)), steps)
+    yield Step(f"{title}: {TRAIN}", (("train", row.name), _alike(trainer)), steps)
 
 
 def _alike(classifiers: ClassifierTrainer) -> Hashable:

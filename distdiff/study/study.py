@@ -1,6 +1,6 @@
 """The whole study: expands, measures, trains and tests for every seed and row, then compares."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from distdiff.console.progress import console
 from distdiff.console.stages import display
 from distdiff.console.whole import Step, Whole
 from distdiff.data.datasets import load_dataset
+from distdiff.data.images import LabelledImages
 from distdiff.data.leaks import tell_leaks
 from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
@@ -29,17 +30,19 @@ from distdiff.metrics.views import GuideView
 from distdiff.ranks.trainer import build_trainer
 from distdiff.ranks.world import world
 from distdiff.store.directory import encoder_of
+from distdiff.store.reading import read_expanded
 from distdiff.study.expanding import Expanded, measured, read_made
 from distdiff.study.identity import RunIdentities, kept_measures, measured_by
 from distdiff.study.methods import BASELINES, ORIGINAL
 from distdiff.study.plan import SeedPlan, StudyPlan, load_images
+from distdiff.study.portions import Portion, portions_of
 from distdiff.study.results import StudyResults, measures_of
 from distdiff.study.rows import Row, chosen_row, rows_of
 from distdiff.study.runs import MethodResult, RunResult
 from distdiff.study.search import recipes_of
 from distdiff.study.steps import (
+    MAKE,
     MEASURE,
-    SEARCH,
     guide_step,
     judge_step,
     judging_step,
@@ -49,7 +52,8 @@ from distdiff.study.steps import (
 )
 from distdiff.study.table import RunsTable
 from distdiff.study.timing import StageTimer
-from distdiff.study.training import RowTraining
+from distdiff.study.training import SEARCH, TRAIN, RowTraining
+from distdiff.study.workers import Workers, merge
 from distdiff.tracking.loggers import log_row, stage_logger
 from distdiff.wording import counted
 
@@ -110,10 +114,16 @@ class Study:
             planned = [self._planned(of_seed, identities) for of_seed in plan.seeds]
             return replace(plan, seeds=planned, leaks=leaks)
 
-    def run(self, plan: StudyPlan, logger: Logger | None = None) -> StudyResults:
-        """Carries out `plan` and writes `results.json` and `results.csv` into the run's directory. Logs to `logger`."""
+    def run(self, plan: StudyPlan, logger: Logger | None = None, task: str | None = None) -> StudyResults:
+        """Carries out `plan` and writes `results.json` and `results.csv` into the run's directory. Logs to `logger`.
+
+        `task` is the function, `module:function`, that further processes run (`Workers`); None if there are to be none.
+        """
         with display.whole(self._steps(plan) if world().leads else []) as whole:
-            results, judge_accuracy = self._carried_out(plan, whole, logger)
+            portions = [portion for of_seed in plan.seeds for portion in portions_of(of_seed, self.rows)]
+            with Workers(self.config, self.run_dir, portions, whole, task) as workers:
+                results, judge_accuracy = self._carried_out(plan, workers, logger)
+                merge(workers.reports(), self.timer, self.made)
         found = StudyResults(
             dataset=self.config.dataset.name,
             split=self.config.study.split,
@@ -136,11 +146,35 @@ class Study:
             found.write(self.run_dir)
         return found
 
+    def make(self, portion: Portion, plan: StudyPlan, logger: Logger | None = None) -> None:
+        """Makes the images of a portion's rows and trains their classifiers, which another process then finds.
+
+        Logs to `logger`.
+        """
+        of_seed, whole = portion.of_seed, Whole(())  # whose progress nobody sees
+        if self._reads_guide(of_seed, portion.rows):
+            self._train_guide(of_seed, whole)
+        for name in portion.rows:
+            row, images = self.rows[name], None
+            title = f"seed {of_seed.seed}: {name}"
+            if row.expands:
+                self._make_images(row, of_seed, title, whole, logger)
+                job = of_seed.jobs[row.images]
+                images = read_expanded(job.path, plan.pool.parts[0], job.contents)
+            training = self._training(row, plan, of_seed, images, title, logger)
+            trainer = self._trainer(training, of_seed.finished[name], whole)
+            for number in of_seed.lacking()[name]:
+                with self.timer(f"train {name}"):
+                    training.train(trainer, number)
+
     def _carried_out(
-        self, plan: StudyPlan, whole: Whole, logger: Logger | None
+        self, plan: StudyPlan, workers: Workers, logger: Logger | None
     ) -> tuple[dict[str, MethodResult], float | None]:
         """The results of all rows by name, and the judge's accuracy on the held-out images."""
         results = {name: MethodResult(name, factor=row.factor, best=row.best) for name, row in self.rows.items()}
+        whole = workers.whole
+        if not self.judges.is_ready(plan.pool):
+            workers.begin()
         with whole.step("judge"), self.timer("judge"):
             judge = self.judges.train(plan.pool)
         keys = self.config.measure
@@ -148,13 +182,17 @@ class Study:
             self.metrics, judge, plan.pool.parts[0], plan.held_out, keys.features, keys.bootstrap
         )
         for of_seed in plan.seeds:
-            if self._reads_guide(of_seed):
+            if self._reads_guide(of_seed, of_seed.lacking()):
+                if not self.assembly.encoders.is_ready(of_seed.data, of_seed.seed):
+                    workers.begin()
                 self._train_guide(of_seed, whole)
             made: dict[str, Expanded] = {}
             for name, result in results.items():
-                for run in self._runs(self.rows[name], plan, of_seed, made, measurer, whole, logger):
+                workers.take(of_seed.seed, name, logger)
+                for run in self._runs(self.rows[name], plan, of_seed, made, measurer, workers, logger):
                     result.runs.append(run)
                     log_row(logger, name, run.figures(), {"seed": run.seed, "training_seed": run.training_seed})
+            workers.done(of_seed.seed)
         if self.unmeasured and world().leads:
             console.print(
                 f"{counted(self.unmeasured, 'run')} of {self.table.path} lack some measures of now, and their images are "
@@ -164,9 +202,9 @@ class Study:
             judge_accuracy = world().once(lambda: measurer.judge_accuracy(plan.held_out))
         return results, judge_accuracy
 
-    def _reads_guide(self, of_seed: SeedPlan) -> bool:
-        """Whether the guide of the job's own keys makes or chooses images of a row that lacks runs."""
-        rows = [self.rows[name] for name in of_seed.lacking() if self.rows[name].expands]
+    def _reads_guide(self, of_seed: SeedPlan, names: Iterable[str]) -> bool:
+        """Whether the guide of the job's own keys makes or chooses images of a row with one of these `names`."""
+        rows = [self.rows[name] for name in names if self.rows[name].expands]
         if not rows:
             return False
         guide = self.assembly.encoders.identity(of_seed.data, of_seed.seed)
@@ -185,7 +223,7 @@ class Study:
         of_seed: SeedPlan,
         made: dict[str, Expanded],
         measurer: Measurer,
-        whole: Whole,
+        workers: Workers,
         logger: Logger | None,
     ) -> list[RunResult]:
         """The runs of a row under one data seed, one for each training seed; `made` holds the seed's expansions so far."""
@@ -194,10 +232,9 @@ class Study:
         finished = [run or now for run, now in zip(of_seed.finished[row.name], finished, strict=True)]
         lacking = [number for number, run in enumerate(finished) if run is None]
         outdated = [run for run in finished if row.expands and run is not None and run.measured_by != self.measured_by]
-        title = f"seed {of_seed.seed}: {row.name}"
-        data, expanded = of_seed.data, None
+        title, whole = f"seed {of_seed.seed}: {row.name}", workers.whole
         if lacking and row.expands and row.images not in made:
-            made[row.images] = self._expanded(row, of_seed, made, title, measurer, whole, logger)
+            made[row.images] = self._expanded(row, of_seed, made, title, measurer, workers, logger)
         elif outdated and row.images not in made and of_seed.jobs[row.images].is_found_done():
             made[row.images] = self._measured(row, of_seed, title, measurer, whole)
         expanded = made.get(row.images) if row.expands else None
@@ -205,16 +242,12 @@ class Study:
             self._measure_again(run, expanded)
         if not lacking:
             return finished
-        if expanded is not None:
-            data = data.with_part(expanded.images, expanded.images.identity)
-        training = RowTraining(
-            row.name, of_seed.seed, data, self.trainers[row.name], plan.held_out, plan.validation, title, logger
-        )
-        (trainer, *others) = training.trainers
-        if others:
-            with whole.step(f"{title}: {SEARCH}"), self.timer(f"search {row.name}"):
-                trainer = training.chosen_before(finished) or training.choose()
-        with whole.step(f"{title}: train"):
+        images = None if expanded is None else expanded.images
+        training = self._training(row, plan, of_seed, images, title, logger)
+        if not all(training.is_trained(number) for number in lacking):
+            workers.begin()
+        trainer = self._trainer(training, finished, whole)
+        with whole.step(f"{title}: {TRAIN}"):
             for run in training.results(trainer, lacking, self.timer):
                 if expanded is not None:
                     self._note(run, expanded)
@@ -222,6 +255,29 @@ class Study:
                 if world().leads:
                     self.table.add(of_seed.fingerprints[row.name][run.training_seed], row.name, run)
         return finished
+
+    def _training(
+        self,
+        row: Row,
+        plan: StudyPlan,
+        of_seed: SeedPlan,
+        images: LabelledImages | None,
+        title: str,
+        logger: Logger | None,
+    ) -> RowTraining:
+        """The training of a row under one data seed, on the real images and the row's own `images`, if it has any."""
+        data = of_seed.data if images is None else of_seed.data.with_part(images, images.identity)
+        return RowTraining(
+            row.name, of_seed.seed, data, self.trainers[row.name], plan.held_out, plan.validation, title, logger
+        )
+
+    def _trainer(self, training: RowTraining, finished: list[RunResult | None], whole: Whole) -> ClassifierTrainer:
+        """The trainer with the row's settings: the only one, that of `finished` runs, or the best on validation images."""
+        (trainer, *others) = training.trainers
+        if not others:
+            return trainer
+        with whole.step(f"{training.title}: {SEARCH}"), self.timer(f"search {training.name}"):
+            return training.chosen_before(finished) or training.choose()
 
     def _note(self, run: RunResult, expanded: Expanded) -> None:
         """Notes of a run where its images are, and their measures."""
@@ -247,18 +303,23 @@ class Study:
         made: dict[str, Expanded],
         title: str,
         measurer: Measurer,
-        whole: Whole,
+        workers: Workers,
         logger: Logger | None,
     ) -> Expanded:
         """Makes and measures the images that a row adds under one data seed, with those of larger factors."""
         job = of_seed.jobs[row.images]
         if job.path not in {other.path for other in made.values()}:
-            with whole.step(f"{title}: expand"), self.timer(f"expand {row.folder}"):
-                maker = of_seed.maker(row, self.rows)
-                if not maker.is_found_done():
-                    self.made.append(str(job.path))
-                maker.run(title, stage_logger(logger, f"expand/{row.folder}/seed{of_seed.seed}"))
-        return self._measured(row, of_seed, title, measurer, whole)
+            if not of_seed.maker(row, self.rows).is_found_done():
+                workers.begin()
+            self._make_images(row, of_seed, title, workers.whole, logger)
+        return self._measured(row, of_seed, title, measurer, workers.whole)
+
+    def _make_images(self, row: Row, of_seed: SeedPlan, title: str, whole: Whole, logger: Logger | None) -> None:
+        with whole.step(f"{title}: {MAKE}"), self.timer(f"expand {row.folder}"):
+            maker = of_seed.maker(row, self.rows)
+            if not maker.is_found_done():
+                self.made.append(str(maker.path))
+            maker.run(title, stage_logger(logger, f"expand/{row.folder}/seed{of_seed.seed}"))
 
     def _measured(self, row: Row, of_seed: SeedPlan, title: str, measurer: Measurer, whole: Whole) -> Expanded:
         """Measures the images that a row adds under one data seed, which are made."""
@@ -275,7 +336,7 @@ class Study:
         yield judge_step(self.judges.is_ready(plan.pool))
         for of_seed in plan.seeds:
             lacking = of_seed.lacking()
-            if self.assembly.encoders.trains and self._reads_guide(of_seed):
+            if self.assembly.encoders.trains and self._reads_guide(of_seed, lacking):
                 ready = self.assembly.encoders.is_ready(of_seed.data, of_seed.seed)
                 yield guide_step(f"seed {of_seed.seed}: guide", ready)
             made, paths = set(), set()

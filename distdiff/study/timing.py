@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from distdiff.caching.stages import StageCache
@@ -12,7 +12,8 @@ class StageTimer:
     """Sums the seconds of each stage, in the order in which stages are first used.
 
     `with timer("expand none"): ...` adds to the stage `expand none`. `made` counts the cache entries that each stage
-    computed. The count is 0 if all entries of a stage were found in the cache.
+    computed. The count is 0 if all entries of a stage were found in the cache. The seconds of processes that work at the
+    same time are added too, so that a study may have more of them than it lasts.
     """
 
     def __init__(self, cache: StageCache) -> None:
@@ -28,3 +29,9 @@ class StageTimer:
         finally:
             self.seconds[stage] += time.perf_counter() - started
             self.made[stage] += self.cache.made - before
+
+    def add(self, seconds: Mapping[str, float], made: Mapping[str, int]) -> None:
+        """Adds the times and the counts of another process."""
+        for stage, spent in seconds.items():
+            self.seconds[stage] += spent
+            self.made[stage] += made.get(stage, 0)

@@ -10,12 +10,14 @@ from lightning.pytorch.loggers import Logger
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.data.images import LabelledImages
+from distdiff.ranks.world import world
 from distdiff.study.measures import SCORES
 from distdiff.study.runs import RunResult
 from distdiff.study.search import best, label, settings_of
 from distdiff.study.seeds import training_seed
 from distdiff.tracking.loggers import stage_logger
 
+SEARCH, TRAIN = "search", "train"  # the stages of a row
 Timer = Callable[[str], AbstractContextManager[None]]
 
 
@@ -40,9 +42,14 @@ class RowTraining:
         """The trainer whose classifier, trained with the first training seed, is the best on validation images."""
 
         def accuracy_of(trainer: ClassifierTrainer) -> float:
-            return self._validated(trainer, self._trained(trainer, 0, f"{self.title}: search"))
+            return self._validated(trainer, self.train(trainer, 0, SEARCH))
 
         return best(self.trainers, accuracy_of)
+
+    def is_trained(self, number: int) -> bool:
+        """Whether the classifiers of this training seed are in the cache, with all settings from which one is chosen."""
+        seed = training_seed(self.seed, number)
+        return world().once(lambda: all(trainer.has(self.data, seed) for trainer in self.trainers))
 
     def chosen_before(self, runs: Iterable[RunResult | None]) -> ClassifierTrainer | None:
         """The trainer with whose settings one of the finished `runs` was trained; None if there is no such run."""
@@ -54,7 +61,7 @@ class RowTraining:
         recipe = trainer.recipe_for(self.data)
         for number in numbers:
             with timer(f"train {self.name}"):
-                classifier = self._trained(trainer, number, f"{self.title}: train")
+                classifier = self.train(trainer, number)
             with timer("test"):
                 tested = trainer.test(classifier, self.held_out, self.data.fit)
                 validated = None if self.validation is None else self._validated(trainer, classifier)
@@ -73,14 +80,15 @@ class RowTraining:
                 correct=np.array(tested.correct),
             )
 
-    def _validated(self, trainer: ClassifierTrainer, classifier: ImageClassifier) -> float:
-        return trainer.accuracy(classifier, self.validation, self.data.fit)
-
-    def _trained(self, trainer: ClassifierTrainer, number: int, title: str) -> ImageClassifier:
+    def train(self, trainer: ClassifierTrainer, number: int, stage: str = TRAIN) -> ImageClassifier:
+        """A classifier, trained with the training seed of this `number`. `stage` ends the title of its progress bar."""
         place = f"train/{self.name}/seed{self.seed}"
         if number:
             place = f"{place}/training{number}"
         elif len(self.trainers) > 1:
             place = f"{place}/{label(trainer.recipe)}"
         curves = stage_logger(self.logger, place)
-        return trainer.train_together(self.data, training_seed(self.seed, number), title, curves)
+        return trainer.train_together(self.data, training_seed(self.seed, number), f"{self.title}: {stage}", curves)
+
+    def _validated(self, trainer: ClassifierTrainer, classifier: ImageClassifier) -> float:
+        return trainer.accuracy(classifier, self.validation, self.data.fit)

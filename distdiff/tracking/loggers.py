@@ -14,6 +14,7 @@ from PIL import Image
 from distdiff.errors import Stopped, UserError
 from distdiff.keys import build
 from distdiff.ranks.world import world
+from distdiff.tracking.recorded import PICTURE, RecordedLogger, recorded
 
 if TYPE_CHECKING:
     from distdiff.tracking.wandb_logger import LastingWandbLogger
@@ -62,12 +63,15 @@ def stage_logger(logger: Logger | None, place: str) -> Logger | bool:
     """A logger for the trainer of the stage `place`, in the same run as `logger`.
 
     TensorBoard puts `<place>/` before the name of every metric, CSV writes to the folder `metrics/<place>`, and W&B charts
-    metrics in the stage's section (`sections.py`). If `logger` is of another kind or None, the result is False.
+    metrics in the stage's section (`sections.py`). A `RecordedLogger` notes the stage beside the metrics. If `logger` is of
+    another kind or None, the result is False.
     """
     if (dashboard := dashboard_of(logger)) is not None:
         from distdiff.tracking.wandb_logger import StageWandbLogger
 
         return StageWandbLogger(dashboard, place)
+    if isinstance(logger, RecordedLogger):
+        return logger.of_stage(place)
     if isinstance(logger, TensorBoardLogger):
         stage = TensorBoardLogger(logger.save_dir, name="", version=logger.version, prefix=place)
         stage.LOGGER_JOIN_CHAR = "/"  # TensorBoard groups metrics by the part before the slash
@@ -75,6 +79,20 @@ def stage_logger(logger: Logger | None, place: str) -> Logger | bool:
     if isinstance(logger, CSVLogger):
         return CSVLogger(logger.save_dir, name="", version=f"metrics/{place}")
     return False
+
+
+def log_recorded(folder: Path, logger: Logger | None) -> None:
+    """Logs what a `RecordedLogger` wrote to `folder`, as if `logger` had been there."""
+    for place, entries in recorded(folder):
+        if not (stage := stage_logger(logger, place)):
+            return
+        for entry in entries:
+            if PICTURE in entry:
+                log_image(stage, entry["name"], folder / entry[PICTURE], entry["step"], entry["caption"])
+            else:
+                stage.log_metrics(entry["metrics"], entry["step"])
+        stage.save()
+        stage.finalize("success")
 
 
 def log_row(logger: Logger | None, row: str, values: Mapping[str, float], seeds: Mapping[str, int]) -> None:
@@ -91,6 +109,8 @@ def log_image(
     """Shows a picture (an image or its file) on the logger's dashboard, if the logger has one."""
     if isinstance(logger, WandbLogger):
         logger.log_pictures(name, {caption: picture}, step)
+    elif isinstance(logger, RecordedLogger):
+        logger.log_picture(name, picture, step, caption)
     elif isinstance(logger, TensorBoardLogger):
         pixels = np.asarray(picture if isinstance(picture, Image.Image) else Image.open(picture).convert("RGB"))
         behind = f"{logger._prefix}/" if logger._prefix else ""

@@ -194,7 +194,7 @@ callbacks.early_stopping callbacks.checkpoint callbacks.lr_monitor
 measure.bootstrap measure.expanded measure.features measure.where measure.metrics
 measure.judge_classifier measure.judge_augmentation measure.judge_steps
 study.factors study.methods study.rows study.seeds study.training_seeds study.tune_steps study.table study.split study.objective
-study.best study.best.classifiers study.best.augmentations study.best.steps
+study.processes study.best study.best.classifiers study.best.augmentations study.best.steps
 trainer.accelerator trainer.devices trainer.num_nodes trainer.strategy trainer.precision
 trainer.fast_dev_run trainer.min_steps trainer.max_time trainer.limit_train_batches trainer.limit_val_batches
 trainer.overfit_batches trainer.val_check_interval trainer.check_val_every_n_epoch trainer.num_sanity_val_steps

@@ -119,7 +119,7 @@ def test_ranks_go_by_what_the_first_of_them_found_out_and_none_waits(tmp_path: P
 
 
 def test_ranks_share_the_cores_that_they_have_in_common(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("distdiff.ranks.world._cores", lambda: list(range(12)))
+    monkeypatch.setattr("distdiff.ranks.world.cores", lambda: list(range(12)))
 
     def run(world: World) -> tuple[int, int]:
         world.barrier()

@@ -1,0 +1,252 @@
+"""`study.processes`: further processes make rows, and the study has the same results, made once."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import compose_once
+from lightning.pytorch.loggers import CSVLogger
+from omegaconf import OmegaConf
+
+from distdiff.classification.training import ClassifierTrainer
+from distdiff.commands.run import WORK
+from distdiff.console.whole import Step, Whole
+from distdiff.expansion.job import ExpansionJob
+from distdiff.store.reading import read_expanded
+from distdiff.study import workers
+from distdiff.study.plan import SeedPlan
+from distdiff.study.portions import Claims, Portion, portions_of
+from distdiff.study.results import StudyResults
+from distdiff.study.runs import RunResult
+from distdiff.study.study import Study
+from distdiff.study.workers import Workers, number_of_processes
+
+STUDY = [
+    *("study.seeds=2", "train.steps=3", "measure.judge_steps=2", "measure.metrics=[]"),
+    *("dataset=imagefolder", "dataset.per_class=2", "classifier.input_size=16", "guidance.rho=1"),
+]
+
+
+@pytest.fixture
+def small(small_run: list[str], image_folder: Path) -> list[str]:
+    return [*small_run, *STUDY, f"dataset.root='{image_folder}'"]
+
+
+def run(small: list[str], place: Path, *overrides: str) -> tuple[StudyResults, dict[str, bytes]]:
+    """A study below `place` that logs to files there, and all of its images, by the name of their row, seed and key."""
+    run_dir = place / "run"
+    run_dir.mkdir(parents=True)
+    study = Study(compose_once("run", [*small, f"paths.output_dir={place}", *overrides]), run_dir)
+    plan = study.plan()
+    found = study.run(plan, CSVLogger(run_dir, name="", version="metrics"), WORK)
+    images = {}
+    for of_seed in plan.seeds:
+        for name, job in of_seed.jobs.items():
+            each = read_expanded(job.path, None, job.contents)
+            images |= {f"{name}{of_seed.seed}{key}": each.file(index).read() for index, key in enumerate(each.keys)}
+    return found, images
+
+
+def curves(place: Path) -> dict[str, list[str]]:
+    """The lines of each stage's metrics without those that tell time or memory."""
+    found = {}
+    for path in sorted((place / "run/metrics").rglob("metrics.csv")):
+        header, *lines = (line.split(",") for line in path.read_text().splitlines())
+        told = [column for column, name in enumerate(header) if name not in ("images_per_second", "memory_gb")]
+        found[str(path.relative_to(place))] = [",".join(line[column] for column in told) for line in (header, *lines)]
+    return found
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def began(monkeypatch: pytest.MonkeyPatch) -> list[Workers]:
+    """The studies that started further processes. Each goes on once these are done with what they find to do."""
+    found: list[Workers] = []
+    own = Workers.begin
+
+    def begin(self: Workers) -> None:
+        own(self)
+        if self not in found and self.processes > 1:
+            found.append(self)
+            wait_for(lambda: all(process.poll() is not None for process in self._others))
+
+    monkeypatch.setattr(Workers, "begin", begin)
+    return found
+
+
+def test_two_processes_find_what_one_finds_and_log_the_same(
+    small: list[str], tmp_path: Path, began: list[Workers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = ["study.best.steps=[2,4]", "study.best.augmentations=[default]"]
+    small = [*small, "study.methods=[original,original_best,none,direct]", *best]
+    alone, images = run(small, tmp_path / "alone", "study.processes=1")
+    assert not began
+    trained, own = [], ClassifierTrainer._fit
+    monkeypatch.setattr(ClassifierTrainer, "_fit", lambda self, *given: trained.append(self) or own(self, *given))
+    monkeypatch.setattr(ExpansionJob, "_make", lambda *_: pytest.fail("the other process makes the images"))
+    together, others = run(small, tmp_path / "together", "study.processes=2")
+    assert len(began) == 1
+    assert len(trained) == 1  # the judge
+    assert others == images
+    for one, two in zip(alone.rows, together.rows, strict=True):
+        for run_alone, run_together in zip(one.runs, two.runs, strict=True):
+            assert told(run_alone) == told(run_together)
+    assert curves(tmp_path / "together") == curves(tmp_path / "alone")
+    assert len(curves(tmp_path / "alone")) > 10
+    # what the other process made counts as made by the study
+    assert together.found == alone.found
+    assert len(together.made) == len(alone.made) == 4
+    assert set(alone.timing) == set(together.timing)
+    assert together.timing["expand direct"] > 0
+
+
+def told(run: RunResult) -> dict:
+    """All that a run tells, without what depends on its place or on time."""
+    measures = {name: value for name, value in run.measures.items() if name != "images_per_second"}
+    return vars(run) | {"expanded": None, "measures": measures, "correct": run.correct.tolist()}
+
+
+def test_a_lost_process_costs_a_line_and_nothing_else(
+    small: list[str], tmp_path: Path, began: list[Workers], monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(workers, "PROCESS", "distdiff.no_such_module")
+    found, images = run(small, tmp_path / "place", "study.processes=2", "study.methods=[original,none]")
+    assert len(began) == 1
+    assert [len(row.runs) for row in found.rows] == [2, 2]
+    assert images
+    said = capsys.readouterr().out.replace("\n", "")
+    path = tmp_path / "place/run/process-1.txt"
+    assert f"warning: a process that worked on this study ended with status 1, {path} says why" in said
+    assert said.count("warning") == 1
+    assert "no_such_module" in path.read_text()
+
+
+def test_what_is_found_in_the_cache_starts_no_process(small: list[str], tmp_path: Path, began: list[Workers]) -> None:
+    config = compose_once("run", [*small, f"paths.output_dir={tmp_path}", "study.methods=[original,none]"])
+    study = Study(config, tmp_path)
+    study.run(study.plan())
+    config.study.processes = 3
+    study = Study(config, tmp_path)
+    study.run(study.plan(), task=WORK)
+    assert not began
+    assert not any(study.timer.made.values())
+
+
+def test_the_number_of_processes(small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose_once("run", small)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr(workers, "_memory", lambda: 2**40)
+    assert [number_of_processes(config, portions) for portions in (1, 4, 100)] == [1, 4, 6]
+    monkeypatch.setattr(workers, "_memory", lambda: 2**35)  # 32 GiB
+    assert number_of_processes(config, 100) == 4
+    monkeypatch.setattr(workers, "_memory", lambda: 2**30)
+    assert number_of_processes(config, 100) == 1
+    monkeypatch.setattr(workers, "trainer_device", lambda _: torch.device("cuda"))
+    assert number_of_processes(config, 100) == 1
+    config.study.processes = 9
+    assert [number_of_processes(config, portions) for portions in (1, 4, 100)] == [1, 4, 9]
+    monkeypatch.setattr(workers, "world", lambda: type("World", (), {"size": 2}))
+    assert number_of_processes(config, 100) == 1
+
+
+def test_rows_that_share_images_are_one_portion_which_one_process_takes(small: list[str], tmp_path: Path) -> None:
+    config = compose_once("run", [*small, "study.methods=[original,none,none_best,direct]"])
+    study = Study(config, tmp_path)
+    zero, one = study.plan().seeds
+    portions = portions_of(zero, study.rows)
+    assert [portion.rows for portion in portions] == [("original",), ("none", "none_best"), ("direct",)]
+    assert len({portion.name for portion in (*portions, *portions_of(one, study.rows))}) == 6
+    (finished,) = portions_of(SeedPlan(0, zero.data, zero.jobs, {**zero.finished, "none": [None]}), study.rows)[1:2]
+    assert finished.name == portions[1].name
+
+    here, there = Claims(tmp_path), Claims(tmp_path)
+    _, shared, last = portions
+    assert here.take(shared)
+    assert not there.take(shared, patience=0)
+    with there.left(shared) as is_left:
+        assert not is_left
+    assert not there.is_done(shared)
+    here.done(shared)
+    with there.left(shared) as is_left:
+        assert not is_left
+    with there.left(last) as is_left:
+        assert is_left
+        assert not here.take(last, patience=0)
+    assert here.is_done(last)
+    with pytest.raises(KeyError), there.left(portions[0]):
+        raise KeyError
+    assert not here.is_done(portions[0])
+    assert here.take(portions[0], patience=0)
+
+
+SLEEPER = """
+import sys, time
+from pathlib import Path
+from distdiff.cli.member import end_with_the_launcher
+if {notices}:
+    end_with_the_launcher()
+Path(sys.argv[1], "begun").touch()
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("ending", ["left", "killed"])
+def test_no_process_outlives_the_study_that_started_it(tmp_path: Path, monkeypatch, ending: str) -> None:
+    """A study that ends in any way of its own ends the others by a signal; that it was killed is what these notice."""
+    (tmp_path / "sleeper.py").write_text(SLEEPER.format(notices=ending == "killed"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(workers, "PROCESS", "sleeper")
+    config = OmegaConf.create({"study": {"seeds": 1, "methods": ["original", "none"], "rows": None, "processes": 3}})
+    portions = [Portion(SeedPlan(0, None), (name,), name) for name in ("original", "none")]
+    if (study := os.fork()) == 0:
+        try:
+            with Workers(config, tmp_path, portions, Whole(()), WORK) as begun:
+                begun.begin()
+                wait_for((begun.folder / "begun").exists)
+                (tmp_path / "told").write_text(f"{begun.folder} {' '.join(str(each.pid) for each in begun._others)}")
+                if ending == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(5)
+    status = os.waitstatus_to_exitcode(os.waitpid(study, 0)[1])
+    assert status == (5 if ending == "left" else -signal.SIGKILL)
+    folder, pid = (tmp_path / "told").read_text().split()
+    wait_for(lambda: not is_running(pid), 20)
+    assert Path(folder).exists() == (ending == "killed")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_running(pid: str) -> bool:
+    """Whether there is such a process; one that has ended and for whose status nobody has asked does not run."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_the_time_left_is_shared_by_the_processes_and_leaves_out_what_others_made() -> None:
+    now = [0.0]
+    names = [f"seed {seed}: none: {stage}" for seed in range(3) for stage in ("expand", "measure")]
+    steps = [Step(name, (name.split(": ")[-1],), 10, counted="measure" not in name) for name in names]
+    whole = Whole(steps, lambda: now[0])
+    for name, seconds in zip(names[:2], (8, 2), strict=True):
+        with whole.step(name):
+            now[0] += seconds
+            if "expand" in name:
+                whole.count(type("Bar", (), {"done": 10, "elapsed": seconds}))
+    assert whole.remaining() == 20
+    whole.processes = 2
+    assert whole.remaining() == 10
+    whole.settle("seed 2: none: ")  # its images are there; measuring them is left
+    assert whole.remaining() == 6
