@@ -51,6 +51,7 @@ def train(config: DictConfig, run_dir: Path) -> float:
     where = RowFilter.of("train.where", config.train.where)
     expanded = [read_expanded(directory, splits.train, where=where) for directory in expanded_directories(config)]
     check_classes(expanded, config.train.expanded, where)
+    world().once(lambda: say_other_sources(expanded, data.parts[0], config))
     for images in expanded:
         data = data.with_part(images, images.identity)
     running = Running.of(config, splits, run_dir)
@@ -98,6 +99,17 @@ def check_classes(expanded: Sequence[LabelledImages], typed: Any, where: RowFilt
             "directories, [a, b]"
         )
     world().once(lambda: console.print(f"train.where leaves {words} of train.expanded, which get real images alone"))
+
+
+def say_other_sources(expanded: Sequence[LabelledImages], real: LabelledImages, config: DictConfig) -> None:
+    """Says how many images of expanded datasets were made from real images that are not among those trained on."""
+    drawn = {f"{real.class_names[label]}/{key}" for label, key in zip(real.labels, real.keys, strict=True)}
+    sources = [of_image for images in expanded for of_image in images.sources or ()]
+    if others := sum(not drawn.issuperset(of_image) for of_image in sources):
+        console.print(
+            f"warning: {others:,} of {len(sources):,} expanded images were made from real images that are not among the "
+            f"{len(real):,} trained on (dataset.per_class={config.dataset.per_class}, seed={config.seed})"
+        )
 
 
 def _conclude(config: DictConfig, tested: Accuracies, num_train: int, leaks: dict[str, int], path: Path) -> None:

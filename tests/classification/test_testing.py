@@ -1,12 +1,14 @@
 """What is measured of a tested classifier, against scikit-learn and a plain loop."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import compose_once
+from omegaconf import OmegaConf
 from scripts import run_here
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 from torch import nn
@@ -17,7 +19,7 @@ from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import small_cnn
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.testing import BINS, TestMetrics
-from distdiff.commands.train import check_classes
+from distdiff.commands.train import check_classes, say_other_sources
 from distdiff.data.sources import digits
 from distdiff.errors import UserError
 from distdiff.store.filtering import RowFilter
@@ -107,3 +109,19 @@ def test_expanded_sets_without_a_class_are_refused_or_named_if_a_condition_leave
     assert words in " ".join(capsys.readouterr().out.split())
     check_classes([without, found], "x", None)
     check_classes([], None, None)
+
+
+def test_copies_of_real_images_that_are_not_trained_on_are_counted(capsys) -> None:
+    pool = digits.load(name="digits", split_seed=0).train
+    names = [f"{pool.class_names[label]}/{key}" for label, key in zip(pool.labels, pool.keys, strict=True)]
+    config = OmegaConf.create({"dataset": {"per_class": 2}, "seed": 7})
+    copies = replace(pool.select(np.arange(6)), sources=tuple((name,) for name in names[:6]))
+    mixed = replace(pool.select(np.arange(2)), sources=((names[0], names[1]), (names[1], names[9])))
+    say_other_sources([copies, mixed], pool.select(np.arange(6)), config)
+    assert " ".join(capsys.readouterr().out.split()) == (
+        "warning: 1 of 8 expanded images were made from real images that are not among the 6 trained on "
+        "(dataset.per_class=2, seed=7)"
+    )
+    say_other_sources([copies, mixed], pool, config)
+    say_other_sources([], pool, config)
+    assert not capsys.readouterr().out
