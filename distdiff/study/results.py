@@ -178,6 +178,7 @@ class StudyResults:
             "judge_accuracy": self.judge_accuracy,
             BETTER: {name: DIRECTIONS[name] for name in (ACCURACY, *self.scores)} | self.measures,
             "chosen": self.chosen,
+            "are_drawn": self.are_drawn,
             "headline": self.headline(),
             "captions": self.captions(),
             "summary": self.summary(),

@@ -59,6 +59,13 @@ def test_the_page_shows_accuracy_and_measures_against_the_strength_with_their_va
     assert (tmp_path / "sweep.svg").read_text().count("<svg") == 1
 
 
+@pytest.mark.parametrize("are_drawn", [True, False])
+def test_the_page_says_if_all_data_seeds_have_the_same_real_images(are_drawn: bool, tmp_path: Path) -> None:
+    for rho in (0.1, 10):
+        study_job(tmp_path, f"guidance.rho={rho}", {"none": SEEDS, "direct": SEEDS}, are_drawn=are_drawn)
+    assert ("All data seeds train on the same real images" in page_of(tmp_path)) != are_drawn
+
+
 @pytest.mark.parametrize("command", ["expand", "measure", "train"])
 def test_other_commands_end_with_a_page_of_what_they_have(command: str, tmp_path: Path) -> None:
     for number in range(3):

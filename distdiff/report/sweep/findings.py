@@ -295,4 +295,7 @@ def _about_intervals(sweep: Sweep, has_differences: bool) -> str:
             "; those of differences in accuracy from unguided expansion hold together. Small dots are single data seeds, and a "
             "grey band is the interval of unguided expansion"
         )
-    return f"Intervals are {SURE} Student t intervals of means over data seeds, each by itself{more}.{folds}"
+    jobs = [job for setting in sweep.settings for job in setting.jobs]
+    same = " All data seeds train on the same real images, so intervals leave out how much their choice matters."
+    fixed = same if jobs and all(job.are_drawn is False for job in jobs) and not several else ""
+    return f"Intervals are {SURE} Student t intervals of means over data seeds, each by itself{more}.{folds}{fixed}"

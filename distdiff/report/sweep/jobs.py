@@ -29,7 +29,8 @@ class JobResults:
     `chosen` are the values of the row that the job's keys choose; without a study they are the job's figures. `unguided`
     and `original` are those of the rows with these meanings, empty if the study has none. `images` and `unguided_images`
     are the directories of the expanded datasets. `only_means` says that values by data seed are not known. `directions`
-    says of values, by name, whether higher is better; None means neither.
+    says of values, by name, whether higher is better; None means neither. `are_drawn` says whether each data seed draws
+    training images of its own; None if that is not known.
     """
 
     job: SweptJob
@@ -42,6 +43,7 @@ class JobResults:
     unguided_images: Mapping[Unit, Path] = field(default_factory=dict)
     only_means: bool = False
     directions: Mapping[str, bool | None] = field(default_factory=dict)
+    are_drawn: bool | None = None
 
 
 def read_results(jobs: Sequence[SweptJob]) -> list[JobResults]:
@@ -71,6 +73,7 @@ def _read(job: SweptJob) -> JobResults:
         images=_directories(job, lines, chosen),
         unguided_images=_directories(job, lines, unguided),
         directions=found.directions,
+        are_drawn=results.get("are_drawn"),
     )
 
 
