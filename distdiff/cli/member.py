@@ -23,7 +23,7 @@ def main() -> None:
     The figure that the job returns, or the reason why it ended early, is written to a file in `<folder>`.
     """
     folder, place = Path(sys.argv[1]), Rank(**json.loads(sys.argv[2]))
-    end_with_the_launcher()
+    end_with_the_parent()
     quiet_environment()
     import_as_told()
     outcome = {}
@@ -44,8 +44,8 @@ def main() -> None:
     end_now(outcome.get("status", 0))
 
 
-def end_with_the_launcher() -> None:
-    """Ends this process once the launcher has ended, even if the launcher was killed by SIGKILL.
+def end_with_the_parent() -> None:
+    """Ends this process once the one that started it has ended, even if that was killed by SIGKILL.
 
     Finished work is not lost, because it is already on disk.
     """

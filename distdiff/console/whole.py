@@ -52,7 +52,7 @@ class Cost:
 class Whole:
     """The stages of a whole, of which one at a time is in progress in this process.
 
-    `processes` says how many work on the stages after it.
+    `processes` is the number of processes that share the counted steps (`Step.counted`) that are left.
     """
 
     def __init__(self, steps: Iterable[Step], clock: Callable[[], float] = time.monotonic) -> None:
@@ -101,8 +101,11 @@ class Whole:
 
     def remaining(self) -> float | None:
         """The seconds that the rest will take; None if a step is left of whose kind none has been done."""
-        current, *later = self._left_of_current(), *map(self._estimate, self.steps[self._place + 1 :])
-        return None if None in (current, *later) else max(current, (current + sum(later)) / self.processes)
+        current, later = self._left_of_current(), self.steps[self._place + 1 :]
+        shared, own = ([self._estimate(step) for step in later if step.counted == counted] for counted in (True, False))
+        if None in (current, *shared, *own):
+            return None
+        return max(current, (current + sum(shared)) / self.processes) + sum(own)
 
     def words(self) -> str:
         """Which stage it is, how long the whole has lasted and how long it will last."""

@@ -43,13 +43,13 @@ def _batches(other: ExpandedDirectory, wanted: Set[str]) -> Iterator[list[tuple[
 
 def siblings_of(directory: Path, ingredients: Mapping[str, Any], storage: Storage) -> Iterator[ExpandedDirectory]:
     """Neighbouring directories whose images were made in the same way and are encoded as in `storage`."""
-    same = _made_by(ingredients)
+    same = made_by(ingredients)
     for path in sorted(directory.parent.glob(f"*/{MANIFEST}")):
         other = ExpandedDirectory(path.parent)
         if path.parent.resolve() == directory.resolve():
             continue
         try:
-            found = _made_by(other.manifest()["ingredients"])
+            found = made_by(other.manifest()["ingredients"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not an expanded dataset, or one that is being removed right now
         if found == same and other.storage.options.encoding == storage.options.encoding and _whole(other):
@@ -61,6 +61,7 @@ def _whole(other: ExpandedDirectory) -> bool:
     return other.storage.options.shard_size is None or other.manifest()["complete"]
 
 
-def _made_by(ingredients: Mapping[str, Any]) -> str:
+def made_by(ingredients: Mapping[str, Any]) -> str:
+    """The fingerprint of all that decides what images look like; it leaves out which of them are kept."""
     how = {name: value for name, value in ingredients.items() if name != SELECTION}
     return fingerprint(how)

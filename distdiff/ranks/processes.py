@@ -17,12 +17,13 @@ def start(
     arguments: Sequence[str],
     threads: int,
     environment: Mapping[str, str] = MappingProxyType({}),
+    stdout: int | None = None,
     stderr: IO | None = None,
 ) -> subprocess.Popen:
-    """Starts `python -m module arguments` with so many threads, unless the environment says how many it has.
+    """Starts `python -m module arguments` with this process's environment and the variables in `environment`.
 
-    The process can tell by its standard input, which closes then, that this process has ended in any way. `environment` are
-    variables that it has besides those of this process.
+    It has `threads` threads unless these variables set another number. Its standard input closes when this process ends in
+    any way, which tells it to end too. `stdout` and `stderr` are those of `subprocess.Popen`.
     """
     # Without -P, modules in the working directory would hide Python's own.
     command = [sys.executable, "-P", "-m", module, *arguments]
@@ -30,6 +31,7 @@ def start(
         command,
         env={THREADS: str(threads)} | os.environ | environment,
         stdin=subprocess.PIPE,
+        stdout=stdout,
         stderr=stderr,
         start_new_session=True,  # Ctrl-C reaches only this process, which forwards it once to each process
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows

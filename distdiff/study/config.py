@@ -57,7 +57,9 @@ class StudyKeys:
     tune_steps: list[int] | None = key(
         at_least=1, at_most=10**9
     )  # each row takes the number that is best on validation
-    processes: int | None = key(at_least=1, at_most=1024)  # processes that make rows side by side
+    processes: int | None = key(
+        at_least=1, at_most=1024
+    )  # processes that make rows side by side; null: as many as are of use
     table: str | None = key()  # a .csv file of finished runs, which are not made again
     best: BestKeys = key()
     split: str | None = key(choices=("test", "validation"))  # null: see the group's `defaults`

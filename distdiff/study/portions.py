@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distdiff.caching.fingerprint import fingerprint
+from distdiff.errors import UserError
+from distdiff.expansion.adopting import made_by
 from distdiff.locking import Timeout, held
 from distdiff.study.plan import SeedPlan
 from distdiff.study.rows import Row
@@ -13,30 +15,35 @@ from distdiff.study.rows import Row
 
 @dataclass(frozen=True)
 class Portion:
-    """Rows that lack runs under one data seed and train on the same images. `name` is the same in all processes."""
+    """Rows that lack runs under one data seed and train on images made in the same way.
+
+    `name` is the same in all processes. `expands` says whether the rows add images at all.
+    """
 
     of_seed: SeedPlan
     rows: tuple[str, ...]
     name: str
+    expands: bool = True
 
 
 def portions_of(of_seed: SeedPlan, rows: Mapping[str, Row]) -> list[Portion]:
     """The portions of a data seed in the order of the study's rows, which are given by name.
 
-    Rows that share a directory of images are one portion. A row without images of its own is a portion of its own.
+    Rows whose images are made in the same way, but from which others may be selected, are one portion, because the second
+    copies images of the first. A row without images of its own is a portion of its own.
     """
-    sharing: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for name in of_seed.lacking():
         row = rows[name]
-        sharing.setdefault(str(of_seed.jobs[row.images].path) if row.expands else name, []).append(name)
+        alike.setdefault(made_by(of_seed.jobs[row.images].ingredients) if row.expands else name, []).append(name)
     return [
-        Portion(of_seed, tuple(names), f"seed{of_seed.seed}-{fingerprint({'images': images})}")
-        for images, names in sharing.items()
+        Portion(of_seed, tuple(names), f"seed{of_seed.seed}-{fingerprint({'images': images})}", rows[names[0]].expands)
+        for images, names in alike.items()
     ]
 
 
 class Claims:
-    """Says of each portion whether a process has it or has made it, by a lock and a file in `folder`.
+    """Says of each portion whether a process has it, has made it, or has failed in it, by a lock and files in `folder`.
 
     All processes of a study have the same `folder`. A process that dies loses its locks.
     """
@@ -64,27 +71,34 @@ class Claims:
 
     def done(self, portion: Portion) -> None:
         """Says that a portion that this process took is made."""
-        self._mark(portion).touch()
+        self._mark(portion, "done").touch()
         self._own.pop(portion.name).close()
 
     def is_done(self, portion: Portion) -> bool:
         """Whether any process has made the portion."""
-        return self._mark(portion).exists()
+        return self._mark(portion, "done").exists()
 
     @contextmanager
-    def left(self, portion: Portion) -> Iterator[bool]:
-        """Yields whether the portion is left to this process, which has made it after the block. Waits for nobody."""
+    def taken_if_left(self, portion: Portion) -> Iterator[bool]:
+        """Yields whether nobody has, has made or has failed in the portion; it is then made in the block. Waits for nobody.
+
+        A portion in which the block fails is left to the first process, which `take`s it and reports the error.
+        """
         if not self.take(portion, patience=0):
             yield False
             return
         try:
-            yield not self.is_done(portion)
-            self._mark(portion).touch()
+            is_left = not self.is_done(portion) and not self._mark(portion, "failed").exists()
+            yield is_left
+            if is_left:
+                self._mark(portion, "done").touch()
+        except UserError:
+            self._mark(portion, "failed").touch()
         finally:
             self._own.pop(portion.name).close()
 
     def records(self, portion: Portion) -> Path:
-        """The folder for what is logged while another process makes the portion."""
+        """The folder for what another process than the first prints and logs while it makes the portion."""
         return self.folder / portion.name
 
     def free(self) -> None:
@@ -92,5 +106,5 @@ class Claims:
         while self._own:
             self._own.popitem()[1].close()
 
-    def _mark(self, portion: Portion) -> Path:
-        return self.folder / f"{portion.name}.done"
+    def _mark(self, portion: Portion, kind: str) -> Path:
+        return self.folder / f"{portion.name}.{kind}"

@@ -1,6 +1,6 @@
 """The whole study: expands, measures, trains and tests for every seed and row, then compares."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -121,7 +121,9 @@ class Study:
         """
         with display.whole(self._steps(plan) if world().leads else []) as whole:
             portions = [portion for of_seed in plan.seeds for portion in portions_of(of_seed, self.rows)]
-            with Workers(self.config, self.run_dir, portions, whole, task) as workers:
+            images = {row.images for row in self.rows.values() if row.expands}
+            most = max(1, len(images)) * len(plan.seeds)
+            with Workers(self.config, self.run_dir, portions, whole, task, most) as workers:
                 results, judge_accuracy = self._carried_out(plan, workers, logger)
                 merge(workers.reports(), self.timer, self.made)
         found = StudyResults(
@@ -149,7 +151,7 @@ class Study:
     def make(self, portion: Portion, plan: StudyPlan, logger: Logger | None = None) -> None:
         """Makes the images of a portion's rows and trains their classifiers, which another process then finds.
 
-        Logs to `logger`.
+        Logs to `logger`. If the study has a table, also measures, tests, and adds the runs to the table.
         """
         of_seed, whole = portion.of_seed, Whole(())  # whose progress nobody sees
         if self._reads_guide(of_seed, portion.rows):
@@ -166,6 +168,11 @@ class Study:
             for number in of_seed.lacking()[name]:
                 with self.timer(f"train {name}"):
                     training.train(trainer, number)
+        if self.table.path is not None:
+            made: dict[str, Expanded] = {}
+            measurer = self._measurer(plan, whole)
+            for name in portion.rows:
+                self._runs(self.rows[name], plan, of_seed, made, measurer, whole, logger)
 
     def _carried_out(
         self, plan: StudyPlan, workers: Workers, logger: Logger | None
@@ -175,12 +182,7 @@ class Study:
         whole = workers.whole
         if not self.judges.is_ready(plan.pool):
             workers.begin()
-        with whole.step("judge"), self.timer("judge"):
-            judge = self.judges.train(plan.pool)
-        keys = self.config.measure
-        self.measurer = measurer = Measurer(
-            self.metrics, judge, plan.pool.parts[0], plan.held_out, keys.features, keys.bootstrap
-        )
+        self.measurer = measurer = self._measurer(plan, whole)
         for of_seed in plan.seeds:
             if self._reads_guide(of_seed, of_seed.lacking()):
                 if not self.assembly.encoders.is_ready(of_seed.data, of_seed.seed):
@@ -189,7 +191,7 @@ class Study:
             made: dict[str, Expanded] = {}
             for name, result in results.items():
                 workers.take(of_seed.seed, name, logger)
-                for run in self._runs(self.rows[name], plan, of_seed, made, measurer, workers, logger):
+                for run in self._runs(self.rows[name], plan, of_seed, made, measurer, whole, logger, workers.begin):
                     result.runs.append(run)
                     log_row(logger, name, run.figures(), {"seed": run.seed, "training_seed": run.training_seed})
             workers.done(of_seed.seed)
@@ -201,6 +203,13 @@ class Study:
         with whole.step(TEST_JUDGE), self.timer("measure"):
             judge_accuracy = world().once(lambda: measurer.judge_accuracy(plan.held_out))
         return results, judge_accuracy
+
+    def _measurer(self, plan: StudyPlan, whole: Whole) -> Measurer:
+        """Measures images with the judge, which is trained here."""
+        with whole.step("judge"), self.timer("judge"):
+            judge = self.judges.train(plan.pool)
+        keys = self.config.measure
+        return Measurer(self.metrics, judge, plan.pool.parts[0], plan.held_out, keys.features, keys.bootstrap)
 
     def _reads_guide(self, of_seed: SeedPlan, names: Iterable[str]) -> bool:
         """Whether the guide of the job's own keys makes or chooses images of a row with one of these `names`."""
@@ -223,18 +232,22 @@ class Study:
         of_seed: SeedPlan,
         made: dict[str, Expanded],
         measurer: Measurer,
-        workers: Workers,
+        whole: Whole,
         logger: Logger | None,
+        begin: Callable[[], None] = lambda: None,
     ) -> list[RunResult]:
-        """The runs of a row under one data seed, one for each training seed; `made` holds the seed's expansions so far."""
+        """The runs of a row under one data seed, one for each training seed; `made` holds the seed's expansions so far.
+
+        Calls `begin` before images are made or a classifier is trained.
+        """
         # Another process may have added runs to the table since this study was planned.
         (finished,) = self.table.find_all({row.name: of_seed.fingerprints[row.name]}).values()
         finished = [run or now for run, now in zip(of_seed.finished[row.name], finished, strict=True)]
         lacking = [number for number, run in enumerate(finished) if run is None]
         outdated = [run for run in finished if row.expands and run is not None and run.measured_by != self.measured_by]
-        title, whole = f"seed {of_seed.seed}: {row.name}", workers.whole
+        title = f"seed {of_seed.seed}: {row.name}"
         if lacking and row.expands and row.images not in made:
-            made[row.images] = self._expanded(row, of_seed, made, title, measurer, workers, logger)
+            made[row.images] = self._expanded(row, of_seed, made, title, measurer, whole, logger, begin)
         elif outdated and row.images not in made and of_seed.jobs[row.images].is_found_done():
             made[row.images] = self._measured(row, of_seed, title, measurer, whole)
         expanded = made.get(row.images) if row.expands else None
@@ -244,9 +257,11 @@ class Study:
             return finished
         images = None if expanded is None else expanded.images
         training = self._training(row, plan, of_seed, images, title, logger)
-        if not all(training.is_trained(number) for number in lacking):
-            workers.begin()
+        if not all(training.is_trained(trainer, 0) for trainer in training.trainers):
+            begin()
         trainer = self._trainer(training, finished, whole)
+        if not all(training.is_trained(trainer, number) for number in lacking):
+            begin()
         with whole.step(f"{title}: {TRAIN}"):
             for run in training.results(trainer, lacking, self.timer):
                 if expanded is not None:
@@ -303,21 +318,29 @@ class Study:
         made: dict[str, Expanded],
         title: str,
         measurer: Measurer,
-        workers: Workers,
+        whole: Whole,
         logger: Logger | None,
+        begin: Callable[[], None],
     ) -> Expanded:
         """Makes and measures the images that a row adds under one data seed, with those of larger factors."""
         job = of_seed.jobs[row.images]
         if job.path not in {other.path for other in made.values()}:
-            if not of_seed.maker(row, self.rows).is_found_done():
-                workers.begin()
-            self._make_images(row, of_seed, title, workers.whole, logger)
-        return self._measured(row, of_seed, title, measurer, workers.whole)
+            self._make_images(row, of_seed, title, whole, logger, begin)
+        return self._measured(row, of_seed, title, measurer, whole)
 
-    def _make_images(self, row: Row, of_seed: SeedPlan, title: str, whole: Whole, logger: Logger | None) -> None:
+    def _make_images(
+        self,
+        row: Row,
+        of_seed: SeedPlan,
+        title: str,
+        whole: Whole,
+        logger: Logger | None,
+        begin: Callable[[], None] = lambda: None,
+    ) -> None:
         with whole.step(f"{title}: {MAKE}"), self.timer(f"expand {row.folder}"):
             maker = of_seed.maker(row, self.rows)
             if not maker.is_found_done():
+                begin()
                 self.made.append(str(maker.path))
             maker.run(title, stage_logger(logger, f"expand/{row.folder}/seed{of_seed.seed}"))
 

@@ -46,10 +46,9 @@ class RowTraining:
 
         return best(self.trainers, accuracy_of)
 
-    def is_trained(self, number: int) -> bool:
-        """Whether the classifiers of this training seed are in the cache, with all settings from which one is chosen."""
-        seed = training_seed(self.seed, number)
-        return world().once(lambda: all(trainer.has(self.data, seed) for trainer in self.trainers))
+    def is_trained(self, trainer: ClassifierTrainer, number: int) -> bool:
+        """Whether the classifier of this training seed is in the cache."""
+        return world().once(lambda: trainer.has(self.data, training_seed(self.seed, number)))
 
     def chosen_before(self, runs: Iterable[RunResult | None]) -> ClassifierTrainer | None:
         """The trainer with whose settings one of the finished `runs` was trained; None if there is no such run."""

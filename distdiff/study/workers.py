@@ -1,20 +1,22 @@
 """The processes that make a study's rows side by side: this one, which has the results, and others that fill the cache."""
 
 import json
-import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from distdiff.console.output import console
+from distdiff.console.output import LOG, console
 from distdiff.console.stages import display
 from distdiff.console.whole import Whole
 from distdiff.ranks.launcher import JOB
@@ -28,8 +30,12 @@ from distdiff.tracking.loggers import log_recorded
 from distdiff.wording import counted
 
 PROCESS = "distdiff.cli.worker"  # the module that each of the other processes runs
-REPORT, SAID = "report-{}.json", "stderr-{}.txt"
-MEMORY = 8 * 2**30  # bytes of main memory for each process, where the number of processes is not given
+REPORT, STDERR = "report-{}.json", "stderr-{}.txt"
+# Where the number of processes is not given: the most pixels a side of images that several make at once, and the bytes of
+# free main memory for each. With larger images, a single process keeps all threads busy.
+LARGEST, MEMORY_EACH = 128, 4 * 2**30
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
+AGAIN = 60  # seconds after which a process that has not ended is told so once more
 
 
 @dataclass(frozen=True)
@@ -41,31 +47,54 @@ class Report:
     directories: list[str]
 
 
-def number_of_processes(config: DictConfig, portions: int) -> int:
-    """How many processes make a study of so many `portions`.
+def number_of_processes(config: DictConfig, most: int) -> int:
+    """How many processes make a study of which `most` can be at work at once.
 
-    `study.processes` says how many. If it is null, there is one for each thread that torch uses and each 8 GiB of main
-    memory, but a single one if a GPU does the work. A job of several ranks has no further processes.
+    `study.processes` says how many. If it is null: as many as there are threads, but at most one for each 4 GiB of free main
+    memory, and so many that each has equally many threads and hardly any is idle; and one alone for images of more than 128
+    pixels a side, on a GPU, or where the time of a training is limited. A job of several ranks has no further processes.
     """
     if world().size > 1:
         return 1
     if (given := config.study.processes) is not None:
-        return min(given, max(1, portions))
-    if trainer_device(config.trainer).type != "cpu":
+        return max(1, min(given, most))
+    if (
+        config.generator.resolution > LARGEST
+        or config.trainer.max_time is not None
+        or trainer_device(config.trainer).type != "cpu"
+    ):
         return 1
-    return max(1, min(torch.get_num_threads(), portions, _memory() // MEMORY))
+    threads = torch.get_num_threads()
+    limit = max(1, min(threads, most, free_memory() // MEMORY_EACH))
+    return max(range(1, limit + 1), key=lambda number: (number * (threads // number), number))
+
+
+def free_memory() -> int:
+    """The bytes of main memory that this process may still take, in a container too."""
+    found = [psutil.virtual_memory().available]
+    for path in LIMITS:
+        with suppress(OSError, ValueError):  # not there, or "max"
+            found.append(int(Path(path).read_text()))
+    return min(found)
 
 
 class Workers:
     """Lets further processes make portions of a study, as soon as there is something to make.
 
-    This process takes the `portions` of its study in their order; the others begin at the end of the study. What they
-    have made is in the cache, where this process finds it. `task` is the function that they run (`module:function`); None
-    if there are to be none. As a context manager, ends the other processes.
+    This process takes the `portions` of its study in their order; the others begin at the end of the study. Images and
+    classifiers that they have made are in the cache and in the directories of expanded datasets, where this process finds
+    them. `task` is the function that they run (`module:function`), None if there are to be none; at most `most` processes
+    are of use. As a context manager, ends the other processes.
     """
 
     def __init__(
-        self, config: DictConfig, run_dir: Path, portions: Sequence[Portion], whole: Whole, task: str | None
+        self,
+        config: DictConfig,
+        run_dir: Path,
+        portions: Sequence[Portion],
+        whole: Whole,
+        task: str | None,
+        most: int,
     ) -> None:
         self.config = config
         self.run_dir = run_dir
@@ -73,23 +102,23 @@ class Workers:
         self._of_row = {(each.of_seed.seed, row): each for each in portions for row in each.rows}
         self.whole = whole
         self.task = task
-        rows = config.study.seeds * (len(config.study.methods) + len(config.study.rows or ()))
-        # Not by the portions that are left: a study that goes on is to have as many threads as before.
-        self.processes = 1 if task is None else number_of_processes(config, rows)
-        self.threads = max(1, torch.get_num_threads() // self.processes)
+        # By `most` and not by the portions that are left: a study that goes on is to have as many threads as before.
+        self.processes = 1 if task is None else number_of_processes(config, most)
         self._before = torch.get_num_threads()
+        self.threads = max(1, self._before // self.processes)
         self._others: list[subprocess.Popen] = []
-        self._ended: dict[int, int] = {}
-        self._begun = self.processes == 1
+        self._ended: set[int] = set()
+        self._begun = self.processes == 1 or not self.portions
 
     def __enter__(self) -> "Workers":
-        self._folder = tempfile.TemporaryDirectory(prefix="distdiff-study-")
+        self._folder = tempfile.TemporaryDirectory(prefix="distdiff-study-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
         self.claims = Claims(self.folder)
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
+            self._look()
             self._end()
         finally:
             torch.set_num_threads(self._before)
@@ -102,14 +131,14 @@ class Workers:
             return
         self._begun = True
         torch.set_num_threads(self.threads)
-        others = min(self.processes, len(self.portions)) - 1
         config = OmegaConf.to_container(self.config, resolve=True)
-        job = {"task": self.task, "config": config, "run_dir": str(self.run_dir)}
+        job = {"task": self.task, "config": config, "run_dir": str(self.run_dir), "threads": self.threads}
         (self.folder / JOB).write_text(json.dumps(job), encoding="utf-8")
+        others = min(self.processes, len(self.portions)) - 1
         for number in range(1, others + 1):
-            with open(self.folder / SAID.format(number), "wb") as said:
-                arguments = [str(self.folder), str(number)]
-                self._others.append(start(PROCESS, arguments, self.threads, {THREADS: str(self.threads)}, said))
+            with open(self.folder / STDERR.format(number), "wb") as said:
+                arguments, threads = [str(self.folder), str(number)], {THREADS: str(self.threads)}
+                self._others.append(start(PROCESS, arguments, self.threads, threads, subprocess.DEVNULL, said))
         self.whole.processes = others + 1
         if others:
             console.print(
@@ -120,15 +149,17 @@ class Workers:
     def take(self, seed: int, row: str, logger: Logger | None = None) -> None:
         """Takes the portion of a row under a data seed, if it lacks runs. Waits while another process makes it.
 
-        What the other process would have logged is then logged to `logger`.
+        What the other process would have printed and logged is then printed, and logged to `logger`.
         """
         portion = self._of_row.get((seed, row))
         if portion is None or self.processes == 1 or self.claims.has(portion):
             return
         if not self.claims.take(portion, patience=0):
-            with display.stage(f"seed {seed}: {row}: in another process", 1, "row", brief=True):
+            with display.stage(f"seed {seed}: {row}: in another process", 1, "row", brief=True) as bar:
                 self.claims.take(portion)
-        log_recorded(self.claims.records(portion), logger)
+                bar.advance()
+        if self.claims.is_done(portion):
+            self._repeat(self.claims.records(portion), logger)
         self._look()
 
     def done(self, seed: int) -> None:
@@ -143,37 +174,58 @@ class Workers:
         paths = [self.folder / REPORT.format(number) for number in range(1, len(self._others) + 1)]
         return [Report(**read_json(path)) for path in paths if path.is_file()]
 
+    def _repeat(self, records: Path, logger: Logger | None) -> None:
+        """Prints and logs what another process has recorded while it made a portion."""
+        if (lines := records / LOG).is_file():
+            for line in lines.read_text(encoding="utf-8").splitlines():
+                console.print(line)
+        log_recorded(records, logger)
+
     def _look(self) -> None:
-        """Lets the display know what the other processes have made, and says if one is gone."""
+        """Lets the display know what the other processes have made, and says if one is lost.
+
+        This process has all threads once no other is left.
+        """
         for (seed, row), portion in self._of_row.items():
             if self.claims.is_done(portion):
                 self.whole.settle(f"seed {seed}: {row}: ")
         for number, process in enumerate(self._others, 1):
             if (status := process.poll()) is not None and number not in self._ended:
-                self._ended[number] = status
+                self._ended.add(number)
                 if status:
-                    self._mourn(number, status)
+                    self._report_loss(number, status)
         self.whole.processes = 1 + len(self._others) - len(self._ended)
+        if self._others and self.whole.processes == 1:
+            torch.set_num_threads(self._before)
 
-    def _mourn(self, number: int, status: int) -> None:
+    def _report_loss(self, number: int, status: int) -> None:
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        said = (self.folder / SAID.format(number)).read_text(encoding="utf-8", errors="replace").strip()
-        why = ""
+        said = (self.folder / STDERR.format(number)).read_text(encoding="utf-8", errors="replace").strip()
+        why, path = "", self.run_dir / f"process-{number}.txt"
         if said:
-            path = self.run_dir / f"process-{number}.txt"
-            path.write_text(f"{said}\n", encoding="utf-8")
-            why = f", {path} says why"
-        console.print(f"warning: a process that worked on this study {how}{why}; the others make its rows")
+            with suppress(OSError):  # a full disk may be why the process was lost
+                path.write_text(f"{said}\n", encoding="utf-8")
+                why = f", {path} says why"
+        console.print(
+            f"warning: a process that worked on this study {how}{why}; the remaining ones make the rows that it left"
+        )
 
     def _end(self) -> None:
+        """Ends the other processes, which finish their batch first."""
         forward(signal.SIGTERM, self._others)
+        told, deadline = time.monotonic(), time.monotonic() + GRACE
         try:
-            for process in self._others:
-                process.wait(GRACE)
-        except BaseException as error:
+            while any(process.poll() is None for process in self._others):
+                if time.monotonic() > deadline:
+                    break
+                if time.monotonic() > told + AGAIN:  # one that was between two stages may have missed it
+                    forward(signal.SIGTERM, self._others)
+                    told = time.monotonic()
+                time.sleep(0.02)
+        finally:
             kill(self._others)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
+            for process in self._others:
+                process.wait()
 
 
 def merge(reports: Sequence[Report], timer: StageTimer, made: list[str]) -> None:
@@ -189,10 +241,3 @@ def write_report(folder: Path, number: int, timer: StageTimer, made: list[str]) 
     aside = folder / f"{REPORT.format(number)}.new"
     aside.write_text(json.dumps(said), encoding="utf-8")
     aside.replace(folder / REPORT.format(number))
-
-
-def _memory() -> int:
-    """The bytes of main memory; those for two processes where the system does not say."""
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return 2 * MEMORY
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,10 +1,13 @@
 """What a further process of a study does (see `workers.py`): makes portions that nobody has taken, the last ones first."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from distdiff.console.output import LOG, console
+from distdiff.keys import TARGET
 from distdiff.study.plan import StudyPlan
 from distdiff.study.portions import Claims, Portion, portions_of
 from distdiff.study.study import Study
@@ -15,14 +18,21 @@ from distdiff.tracking.recorded import RecordedLogger
 def work(config: DictConfig, run_dir: Path, folder: Path, number: int) -> None:
     """Makes the images and the classifiers of all portions that are left, as the process with this `number`, from 1 on.
 
-    `folder` is that of the processes' `Claims`, to which this one also writes its reports and what it logs.
+    `folder` is that of the processes' `Claims`, to which this one also writes its reports, and what it prints and logs.
     """
     study, claims = Study(config, run_dir), Claims(folder)
-    plan = study.plan()
+    with console.silent():
+        plan = study.plan()
     for portion in in_turn(plan, study, number):
-        with claims.left(portion) as is_left:
+        with claims.taken_if_left(portion) as is_left:
             if is_left:
-                study.make(portion, plan, RecordedLogger(claims.records(portion)))
+                records = claims.records(portion)
+                shutil.rmtree(
+                    records, ignore_errors=True
+                )  # those of a process that was lost while it made this portion
+                records.mkdir()
+                with console.logging_to(records / LOG):
+                    study.make(portion, plan, None if config.logger[TARGET] is None else RecordedLogger(records))
                 write_report(folder, number, study.timer, study.made)
 
 

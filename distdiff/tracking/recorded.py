@@ -1,7 +1,9 @@
 """What a process without a dashboard of its own would log: recorded to a folder, and logged by the process that has one."""
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -39,10 +41,13 @@ class RecordedLogger(Logger):
         numbers = {name: value if isinstance(value, int) else float(value) for name, value in metrics.items()}
         self._write({"metrics": numbers, "step": step})
 
-    def log_picture(self, name: str, picture: Image.Image, step: int | None, caption: str) -> None:
+    def log_picture(self, name: str, picture: Path | Image.Image, step: int | None, caption: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = f"{len(list(self.folder.iterdir()))}.png"
-        picture.save(self.folder / file)
+        file = f"picture{len(list(self.folder.iterdir()))}.png"
+        if isinstance(picture, Path):
+            shutil.copyfile(picture, self.folder / file)
+        else:
+            picture.save(self.folder / file)
         self._write({"name": name, PICTURE: file, "step": step, "caption": caption})
 
     def _write(self, entry: Mapping[str, Any]) -> None:
@@ -52,8 +57,14 @@ class RecordedLogger(Logger):
 
 
 def recorded(folder: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The entries that a `RecordedLogger` wrote to `folder`, if it wrote any: those of each stage, with its place."""
+    """The entries that a `RecordedLogger` wrote to `folder`, if it wrote any: those of each stage, with its place.
+
+    A line that a full disk cut off is left out.
+    """
+    entries = []
     if (folder / LINES).is_file():
-        lines = (folder / LINES).read_text(encoding="utf-8").splitlines()
-        for place, entries in groupby(map(json.loads, lines), key=lambda entry: entry["place"]):
-            yield place, list(entries)
+        for line in (folder / LINES).read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):
+                entries.append(json.loads(line))
+    for place, of_stage in groupby(entries, key=lambda entry: entry["place"]):
+        yield place, list(of_stage)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from conftest import compose_once
@@ -16,15 +17,19 @@ from omegaconf import OmegaConf
 from distdiff.classification.training import ClassifierTrainer
 from distdiff.commands.run import WORK
 from distdiff.console.whole import Step, Whole
+from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
+from distdiff.metrics.judge import JudgeTrainer
 from distdiff.store.reading import read_expanded
-from distdiff.study import workers
+from distdiff.study import study, workers
 from distdiff.study.plan import SeedPlan
 from distdiff.study.portions import Claims, Portion, portions_of
 from distdiff.study.results import StudyResults
 from distdiff.study.runs import RunResult
 from distdiff.study.study import Study
 from distdiff.study.workers import Workers, number_of_processes
+from distdiff.tracking.loggers import log_recorded
+from distdiff.tracking.recorded import RecordedLogger
 
 STUDY = [
     *("study.seeds=2", "train.steps=3", "measure.judge_steps=2", "measure.metrics=[]"),
@@ -34,7 +39,7 @@ STUDY = [
 
 @pytest.fixture
 def small(small_run: list[str], image_folder: Path) -> list[str]:
-    return [*small_run, *STUDY, f"dataset.root='{image_folder}'"]
+    return [*small_run, *STUDY, "logger=csv", f"dataset.root='{image_folder}'"]
 
 
 def run(small: list[str], place: Path, *overrides: str) -> tuple[StudyResults, dict[str, bytes]]:
@@ -86,18 +91,22 @@ def began(monkeypatch: pytest.MonkeyPatch) -> list[Workers]:
 
 
 def test_two_processes_find_what_one_finds_and_log_the_same(
-    small: list[str], tmp_path: Path, began: list[Workers], monkeypatch: pytest.MonkeyPatch
+    small: list[str], tmp_path: Path, began: list[Workers], monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     best = ["study.best.steps=[2,4]", "study.best.augmentations=[default]"]
-    small = [*small, "study.methods=[original,original_best,none,direct]", *best]
+    small = [*small, "study.methods=[original,original_best,none,none+coverage,direct]", *best]
     alone, images = run(small, tmp_path / "alone", "study.processes=1")
     assert not began
+    printed = lines_of(capsys)
     trained, own = [], ClassifierTrainer._fit
     monkeypatch.setattr(ClassifierTrainer, "_fit", lambda self, *given: trained.append(self) or own(self, *given))
     monkeypatch.setattr(ExpansionJob, "_make", lambda *_: pytest.fail("the other process makes the images"))
+    reports, merged = [], workers.merge
+    monkeypatch.setattr(study, "merge", lambda found, *given: reports.extend(found) or merged(found, *given))
     together, others = run(small, tmp_path / "together", "study.processes=2")
     assert len(began) == 1
     assert len(trained) == 1  # the judge
+    assert lines_of(capsys) == printed != []
     assert others == images
     for one, two in zip(alone.rows, together.rows, strict=True):
         for run_alone, run_together in zip(one.runs, two.runs, strict=True):
@@ -106,9 +115,16 @@ def test_two_processes_find_what_one_finds_and_log_the_same(
     assert len(curves(tmp_path / "alone")) > 10
     # what the other process made counts as made by the study
     assert together.found == alone.found
-    assert len(together.made) == len(alone.made) == 4
+    assert len(together.made) == len(alone.made) == 6
     assert set(alone.timing) == set(together.timing)
-    assert together.timing["expand direct"] > 0
+    (report,) = reports
+    assert report.made["train direct"] == 2
+    assert together.timing["expand direct"] > report.seconds["expand direct"] > 0
+
+
+def lines_of(capsys) -> list[str]:
+    """The lines of rows that copied images of another row."""
+    return sorted(line for line in capsys.readouterr().out.splitlines() if "another row" in line)
 
 
 def told(run: RunResult) -> dict:
@@ -132,32 +148,61 @@ def test_a_lost_process_costs_a_line_and_nothing_else(
     assert "no_such_module" in path.read_text()
 
 
+def test_runs_of_all_processes_are_in_the_table_before_the_first_reaches_them(
+    small: list[str], tmp_path: Path, began: list[Workers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that half of a study is not lost with a cache that does not last."""
+    monkeypatch.setattr(JudgeTrainer, "train", lambda *_: pytest.fail("the table is complete"))
+    table = tmp_path / "runs.csv"
+    own = Workers.begin
+
+    def begin(self: Workers) -> None:
+        own(self)
+        assert len(table.read_text().splitlines()) == 1 + 2 * 2
+
+    monkeypatch.setattr(Workers, "begin", begin)
+    with pytest.raises(pytest.fail.Exception, match="the table is complete"):
+        run(small, tmp_path, "study.processes=2", "study.methods=[original,none]", f"study.table={table}")
+
+
 def test_what_is_found_in_the_cache_starts_no_process(small: list[str], tmp_path: Path, began: list[Workers]) -> None:
     config = compose_once("run", [*small, f"paths.output_dir={tmp_path}", "study.methods=[original,none]"])
-    study = Study(config, tmp_path)
-    study.run(study.plan())
+    first = Study(config, tmp_path)
+    first.run(first.plan())
     config.study.processes = 3
-    study = Study(config, tmp_path)
-    study.run(study.plan(), task=WORK)
+    again = Study(config, tmp_path)
+    again.run(again.plan(), task=WORK)
     assert not began
-    assert not any(study.timer.made.values())
+    assert not any(again.timer.made.values())
 
 
 def test_the_number_of_processes(small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose_once("run", small)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
-    monkeypatch.setattr(workers, "_memory", lambda: 2**40)
-    assert [number_of_processes(config, portions) for portions in (1, 4, 100)] == [1, 4, 6]
-    monkeypatch.setattr(workers, "_memory", lambda: 2**35)  # 32 GiB
-    assert number_of_processes(config, 100) == 4
-    monkeypatch.setattr(workers, "_memory", lambda: 2**30)
+    monkeypatch.setattr(workers, "free_memory", lambda: 2**40)
+    assert [number_of_processes(config, most) for most in (1, 3, 4, 100)] == [1, 3, 3, 6]  # with 6, 2, 2 and 1 threads
+    monkeypatch.setattr(workers, "free_memory", lambda: 9 * 2**30)
+    assert number_of_processes(config, 100) == 2
+    monkeypatch.setattr(workers, "free_memory", lambda: 2**30)
     assert number_of_processes(config, 100) == 1
+    monkeypatch.setattr(workers, "free_memory", lambda: 2**40)
+    for alone in ({"generator": {"resolution": 512}}, {"trainer": {"max_time": "00:00:01:00"}}):
+        assert number_of_processes(OmegaConf.merge(config, alone), 100) == 1
     monkeypatch.setattr(workers, "trainer_device", lambda _: torch.device("cuda"))
     assert number_of_processes(config, 100) == 1
     config.study.processes = 9
-    assert [number_of_processes(config, portions) for portions in (1, 4, 100)] == [1, 4, 9]
+    assert [number_of_processes(config, most) for most in (0, 1, 4, 100)] == [1, 1, 4, 9]
     monkeypatch.setattr(workers, "world", lambda: type("World", (), {"size": 2}))
     assert number_of_processes(config, 100) == 1
+
+
+def test_free_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "LIMITS", (str(tmp_path / "max"), str(tmp_path / "limit"), str(tmp_path / "none")))
+    (tmp_path / "max").write_text("max\n")
+    (tmp_path / "limit").write_text("12345\n")
+    assert workers.free_memory() == 12345
+    (tmp_path / "limit").unlink()
+    assert 2**27 < workers.free_memory() <= psutil.virtual_memory().total
 
 
 def test_rows_that_share_images_are_one_portion_which_one_process_takes(small: list[str], tmp_path: Path) -> None:
@@ -174,28 +219,34 @@ def test_rows_that_share_images_are_one_portion_which_one_process_takes(small: l
     _, shared, last = portions
     assert here.take(shared)
     assert not there.take(shared, patience=0)
-    with there.left(shared) as is_left:
+    with there.taken_if_left(shared) as is_left:
         assert not is_left
     assert not there.is_done(shared)
     here.done(shared)
-    with there.left(shared) as is_left:
+    with there.taken_if_left(shared) as is_left:
         assert not is_left
-    with there.left(last) as is_left:
+    with there.taken_if_left(last) as is_left:
         assert is_left
         assert not here.take(last, patience=0)
     assert here.is_done(last)
-    with pytest.raises(KeyError), there.left(portions[0]):
+    with pytest.raises(KeyError), there.taken_if_left(portions[0]):
         raise KeyError
+    with there.taken_if_left(portions[0]) as is_left:
+        assert is_left
+        raise UserError("it fails again wherever it is made")
     assert not here.is_done(portions[0])
-    assert here.take(portions[0], patience=0)
+    with Claims(tmp_path).taken_if_left(portions[0]) as is_left:
+        assert not is_left
+    assert not here.is_done(portions[0])
+    assert here.take(portions[0], patience=0)  # and reports the error
 
 
 SLEEPER = """
 import sys, time
 from pathlib import Path
-from distdiff.cli.member import end_with_the_launcher
+from distdiff.cli.member import end_with_the_parent
 if {notices}:
-    end_with_the_launcher()
+    end_with_the_parent()
 Path(sys.argv[1], "begun").touch()
 time.sleep(100)
 """
@@ -211,7 +262,7 @@ def test_no_process_outlives_the_study_that_started_it(tmp_path: Path, monkeypat
     portions = [Portion(SeedPlan(0, None), (name,), name) for name in ("original", "none")]
     if (study := os.fork()) == 0:
         try:
-            with Workers(config, tmp_path, portions, Whole(()), WORK) as begun:
+            with Workers(config, tmp_path, portions, Whole(()), WORK, 3) as begun:
                 begun.begin()
                 wait_for((begun.folder / "begun").exists)
                 (tmp_path / "told").write_text(f"{begun.folder} {' '.join(str(each.pid) for each in begun._others)}")
@@ -235,6 +286,20 @@ def is_running(pid: str) -> bool:
         return False
 
 
+def test_of_what_a_lost_process_recorded_only_whole_lines_are_repeated(tmp_path: Path) -> None:
+    recorder = RecordedLogger(tmp_path / "records")
+    for place in ("train/none/seed0", "train/direct/seed0"):
+        for step in range(3):
+            recorder.of_stage(place).log_metrics({"loss": 1 / (step + 1)}, step)
+    lines = tmp_path / "records/logged.jsonl"
+    lines.write_text(lines.read_text()[:-9])
+    log_recorded(tmp_path / "records", CSVLogger(tmp_path, name="", version="metrics"))
+    log_recorded(tmp_path / "nothing", CSVLogger(tmp_path, name="", version="metrics"))
+    found = {path.parts[-3]: path.read_text().split() for path in tmp_path.rglob("metrics.csv")}
+    assert found["none"] == ["loss,step", "1.0,0", "0.5,1", "0.3333333333333333,2"]
+    assert found["direct"] == ["loss,step", "1.0,0", "0.5,1"]
+
+
 def test_the_time_left_is_shared_by_the_processes_and_leaves_out_what_others_made() -> None:
     now = [0.0]
     names = [f"seed {seed}: none: {stage}" for seed in range(3) for stage in ("expand", "measure")]
@@ -247,6 +312,6 @@ def test_the_time_left_is_shared_by_the_processes_and_leaves_out_what_others_mad
                 whole.count(type("Bar", (), {"done": 10, "elapsed": seconds}))
     assert whole.remaining() == 20
     whole.processes = 2
-    assert whole.remaining() == 10
-    whole.settle("seed 2: none: ")  # its images are there; measuring them is left
-    assert whole.remaining() == 6
+    assert whole.remaining() == 12  # the first process alone measures
+    whole.settle("seed 2: none: ")
+    assert whole.remaining() == 8
