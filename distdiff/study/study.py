@@ -183,18 +183,21 @@ class Study:
         if not self.judges.is_ready(plan.pool):
             workers.begin()
         self.measurer = measurer = self._measurer(plan, whole)
-        for of_seed in plan.seeds:
-            if self._reads_guide(of_seed, of_seed.lacking()):
-                if not self.assembly.encoders.is_ready(of_seed.data, of_seed.seed):
-                    workers.begin()
-                self._train_guide(of_seed, whole)
-            made: dict[str, Expanded] = {}
-            for name, result in results.items():
-                workers.take(of_seed.seed, name, logger)
-                for run in self._runs(self.rows[name], plan, of_seed, made, measurer, whole, logger, workers.begin):
-                    result.runs.append(run)
-                    log_row(logger, name, run.figures(), {"seed": run.seed, "training_seed": run.training_seed})
-            workers.done(of_seed.seed)
+        seeds = {of_seed.seed: of_seed for of_seed in plan.seeds}
+        made: dict[int, dict[str, Expanded]] = {}
+        for seed, name in workers.in_turn([(seed, name) for seed in seeds for name in results], logger):
+            of_seed = seeds[seed]
+            if seed not in made:
+                made[seed] = {}
+                if self._reads_guide(of_seed, of_seed.lacking()):
+                    if not self.assembly.encoders.is_ready(of_seed.data, seed):
+                        workers.begin()
+                    self._train_guide(of_seed, whole)
+            for run in self._runs(self.rows[name], plan, of_seed, made[seed], measurer, whole, logger, workers.begin):
+                results[name].runs.append(run)
+                log_row(logger, name, run.figures(), {"seed": run.seed, "training_seed": run.training_seed})
+        for result in results.values():
+            result.runs.sort(key=lambda run: (run.seed, run.training_seed))
         if self.unmeasured and world().leads:
             console.print(
                 f"{counted(self.unmeasured, 'run')} of {self.table.path} lack some measures of now, and their images are "

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,28 +146,42 @@ class Workers:
                 "(study.processes)"
             )
 
-    def take(self, seed: int, row: str, logger: Logger | None = None) -> None:
-        """Takes the portion of a row under a data seed, if it lacks runs. Waits while another process makes it.
+    def in_turn(self, rows: Sequence[tuple[int, str]], logger: Logger | None = None) -> Iterator[tuple[int, str]]:
+        """Yields the rows, each with its data seed, in their order, but those that another process is making at the end.
 
-        What the other process would have printed and logged is then printed, and logged to `logger`.
+        What another process has printed and logged while it made a row is printed first, and logged to `logger`.
         """
+        waiting = []
+        for seed, row in rows:
+            if self._take(seed, row, logger, patience=0):
+                yield seed, row
+                self._done(seed, row)
+            else:
+                waiting.append((seed, row))
+        for seed, row in waiting:
+            with display.stage(f"seed {seed}: {row}: in another process", 1, "row", brief=True) as bar:
+                self._take(seed, row, logger)
+                bar.advance()
+            yield seed, row
+            self._done(seed, row)
+
+    def _take(self, seed: int, row: str, logger: Logger | None, patience: float = -1) -> bool:
+        """Takes the portion of a row under a data seed, if the row lacks runs. `patience` is that of `Claims.take`."""
         portion = self._of_row.get((seed, row))
         if portion is None or self.processes == 1 or self.claims.has(portion):
-            return
-        if not self.claims.take(portion, patience=0):
-            with display.stage(f"seed {seed}: {row}: in another process", 1, "row", brief=True) as bar:
-                self.claims.take(portion)
-                bar.advance()
+            return True
+        if not self.claims.take(portion, patience):
+            return False
         if self.claims.is_done(portion):
             self._repeat(self.claims.records(portion), logger)
         self._look()
+        return True
 
-    def done(self, seed: int) -> None:
-        """Says that the rows of a data seed are made."""
-        if self.processes > 1:
-            for portion in self.portions:
-                if portion.of_seed.seed == seed:
-                    self.claims.done(portion)
+    def _done(self, seed: int, row: str) -> None:
+        """Says that a row is made, and with the last row of a portion that the portion is."""
+        portion = self._of_row.get((seed, row))
+        if portion is not None and self.processes > 1 and row == portion.rows[-1]:
+            self.claims.done(portion)
 
     def reports(self) -> list[Report]:
         """What each of the other processes has done so far."""
