@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Timer
+from threading import Event, Thread
 
 import psutil
 import pytest
@@ -292,19 +292,27 @@ def test_what_another_process_is_making_comes_last(tmp_path: Path) -> None:
     portions = [Portion(SeedPlan(0, None), rows, rows[0]) for rows in (("a",), ("b", "d"), ("c",))]
     rows = [(0, name) for name in ("a", "b", "c", "d", "finished before")]
     with Workers(config, tmp_path, portions, Whole(()), WORK, 3) as own:
-        other, made = Claims(own.folder), []
-        assert other.take(portions[1])
+        made, taken, ended = [], Event(), Event()
+
+        def make() -> None:
+            with Claims(own.folder).taken_if_left(portions[1]):
+                taken.set()
+                ended.wait(60)
+
+        other = Thread(target=make)
+        other.start()
+        assert taken.wait(60)
         for _, row in own.in_turn(rows):
             made.append(row)
             if row == "finished before":
-                assert own.claims.is_done(portions[0]) and own.claims.is_done(portions[2])
-                assert not own.claims.has(portions[1])
-                Timer(0.3, other.done, [portions[1]]).start()
+                assert [own.claims.is_done(portion) for portion in portions] == [True, False, True]
+                ended.set()
             if row == "b":
                 assert own.claims.is_done(portions[1])
                 assert own.claims.has(portions[1])
         assert made == ["a", "c", "finished before", "b", "d"]
-        assert not own.claims._own
+        assert not any(map(own.claims.has, portions))
+        other.join()
 
 
 def test_of_what_a_lost_process_recorded_only_whole_lines_are_repeated(tmp_path: Path) -> None:
