@@ -6,6 +6,8 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from distdiff.commands.enlarging import say_enlarged_images
+from distdiff.commands.groups import GROUPS
+from distdiff.config.command import Command
 from distdiff.console.progress import console
 from distdiff.expansion.naming import run_columns, run_name
 from distdiff.ranks.world import world
@@ -46,7 +48,7 @@ def _publish(results: StudyResults, samples: Samples, config: DictConfig, run_di
     log_image(logger, "samples", picture, caption=f"a column a class; rows: {', '.join(samples.titles)}")
     if results.factors:
         scaling_figure(results).savefig(run_dir / "scaling.svg")
-    write_report(results, config, samples, report)
+    write_report(results, config, samples, report, list(Command(config.command, GROUPS).warnings(config)))
     print_results(results)
     console.print(f"\nreport   {report}")
     console.print(f"results  {run_dir / 'results.json'}")

@@ -1,5 +1,6 @@
 """`report.html`: the report on a study, a single page that needs no other files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
@@ -28,17 +29,20 @@ FEATURES = {  # of the values of metrics, by the first of `measure.features`
 MOST_TOLD = 12  # rows whose accuracies the description of a figure tells
 
 
-def write_report(results: StudyResults, config: DictConfig, samples: Samples | None, path: Path) -> None:
+def write_report(
+    results: StudyResults, config: DictConfig, samples: Samples | None, path: Path, warnings: Sequence[str] = ()
+) -> None:
     """Fills the template `report.html` with the results, and writes the page to `path`.
 
-    All text is escaped. Without `samples`, the page shows none.
+    All text is escaped. Without `samples`, the page shows none. `warnings` are those on the configuration, which the command
+    printed at its beginning.
     """
     measures = fidelity_axes(results)
     write_page(
         "report.html",
         path,
         results=results,
-        limits=limits(results),
+        limits=[*limits(results), *(f"Warning: {words.removesuffix('.')}." for words in warnings)],
         rows_in_words=rows_in_words(results, config),
         accuracies=accuracy_rows(results),
         comparisons=comparison_rows(results),

@@ -100,6 +100,13 @@ def test_limits_name_whatever_makes_the_figures_worth_less() -> None:
     assert limits(chosen)[2].startswith("The accuracies are on validation images.")
 
 
+def test_what_the_command_warned_of_is_among_the_limits(tmp_path: Path) -> None:
+    words = "generator=tiny_digits draws nothing but digits: choose another, such as <b>sd15</b>"
+    write_report(results(NUMBERS), compose_once("run", []), None, tmp_path / "report.html", [words])
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert text.index("Limits") < text.index(f"Warning: {words}.") < text.index("Accuracy of each row")
+
+
 def test_names_in_results_are_text_in_every_table_and_figure(tmp_path: Path) -> None:
     nasty = "<b>x</b> $\\frac{ & \"y' \x07"
     rows = {"original": [0.5, 0.6], "none": [0.6, 0.7], nasty: [0.7, 0.7], f"{nasty}_best": [0.6, 0.8]}
