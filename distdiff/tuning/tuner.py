@@ -36,6 +36,8 @@ from distdiff.wording import counted
 REVISION = 1  # increase when a change in this module changes accuracies
 STAGE, IMAGES, ACCURACY = "tuned", "tuning", "accuracy.json"
 RECORD = "tuning.json"
+FEW = 100  # real images; with fewer, a line says by how much an accuracy on them is off by chance
+HALF_WIDTH = 1.96 * 0.5  # of the 95 % interval of an accuracy of 0.5 on one image, by the normal approximation
 
 
 class Tuner:
@@ -67,6 +69,11 @@ class Tuner:
             f"tuning: {counted(len(self.candidates), 'candidate')}, {self.num_folds} folds, {counted(keys.repeats, 'round')}: "
             f"about {counted(number, 'training')} of {keys.recipe.steps:,} steps, each after an expansion"
         )
+        if (tested := len(self.data)) < FEW:
+            console.print(
+                f"warning: {counted(tested, 'real image')} are few to choose from: by chance alone, an accuracy on them is off "
+                f"by up to {HALF_WIDTH / tested**0.5:.2f} (95 %), more than most settings differ"
+            )
         choice = choose(list(self.candidates), self._unguided(), rounds, keys.keep, self._accuracy)
         record = as_record(choice, self.labels)
         _say(choice, record)

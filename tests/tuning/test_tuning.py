@@ -145,7 +145,10 @@ def test_the_choice_is_made_on_images_that_candidates_did_not_see_and_expands_li
     }
     assert all(0 <= value <= 1 for value in accuracies.values())
     assert json.loads((made / "manifest.json").read_text())["tuning"] == record
-    assert f"chosen: {record['chosen']}" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"chosen: {record['chosen']}" in said
+    few = "warning: 30 real images are few to choose from: by chance alone, an accuracy on them is off by up to 0.18 (95 %)"
+    assert said.count(few) == 1
     assert not list((tmp_path / "outputs/cache/tuning").iterdir())  # images of candidates are gone
     chosen = next(name for name, label in Tuner(config, *_parts(config)).labels.items() if label == record["chosen"])
     row = config.options.rows[chosen]
