@@ -17,13 +17,12 @@ from distdiff.study.rows import Row
 class Portion:
     """Rows that lack runs under one data seed and train on images made in the same way.
 
-    `name` is the same in all processes. `expands` says whether the rows add images at all.
+    `name` is the same in all processes.
     """
 
     of_seed: SeedPlan
     rows: tuple[str, ...]
     name: str
-    expands: bool = True
 
 
 def portions_of(of_seed: SeedPlan, rows: Mapping[str, Row]) -> list[Portion]:
@@ -37,7 +36,7 @@ def portions_of(of_seed: SeedPlan, rows: Mapping[str, Row]) -> list[Portion]:
         row = rows[name]
         alike.setdefault(made_by(of_seed.jobs[row.images].ingredients) if row.expands else name, []).append(name)
     return [
-        Portion(of_seed, tuple(names), f"seed{of_seed.seed}-{fingerprint({'images': images})}", rows[names[0]].expands)
+        Portion(of_seed, tuple(names), f"seed{of_seed.seed}-{fingerprint({'images': images})}")
         for images, names in alike.items()
     ]
 

@@ -226,16 +226,13 @@ class Workers:
 
     def _end(self) -> None:
         """Ends the other processes, which finish their batch first."""
-        forward(signal.SIGTERM, self._others)
-        told, deadline = time.monotonic(), time.monotonic() + GRACE
+        began = time.monotonic()
         try:
-            while any(process.poll() is None for process in self._others):
-                if time.monotonic() > deadline:
-                    break
-                if time.monotonic() > told + AGAIN:  # one that was between two stages may have missed it
-                    forward(signal.SIGTERM, self._others)
-                    told = time.monotonic()
-                time.sleep(0.02)
+            for moment in (AGAIN, GRACE):  # a process that was between two stages may have missed the first signal
+                forward(signal.SIGTERM, self._others)
+                for process in self._others:
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(max(0.0, began + moment - time.monotonic()))
         finally:
             kill(self._others)
             for process in self._others:

@@ -27,9 +27,8 @@ def work(config: DictConfig, run_dir: Path, folder: Path, number: int) -> None:
         with claims.taken_if_left(portion) as is_left:
             if is_left:
                 records = claims.records(portion)
-                shutil.rmtree(
-                    records, ignore_errors=True
-                )  # those of a process that was lost while it made this portion
+                # A process that was lost while it made this portion may have left some.
+                shutil.rmtree(records, ignore_errors=True)
                 records.mkdir()
                 with console.logging_to(records / LOG):
                     study.make(portion, plan, None if config.logger[TARGET] is None else RecordedLogger(records))

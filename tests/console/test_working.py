@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from rich.console import Console
 from terminal import no_terminal, printed, screen, terminal
+from waiting import wait_for
 
 from distdiff.cli.task import say_begun
 from distdiff.console import working
@@ -24,13 +24,6 @@ def console(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     console = request.param()
     monkeypatch.setattr(working, "console", console)
     return console
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_a_status_shows_on_a_terminal_at_once_and_leaves_nothing(console: Console) -> None:

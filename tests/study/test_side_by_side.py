@@ -3,8 +3,7 @@
 import os
 import shutil
 import signal
-import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -14,6 +13,7 @@ import torch
 from conftest import compose_once
 from lightning.pytorch.loggers import CSVLogger
 from omegaconf import OmegaConf
+from waiting import wait_for
 
 from distdiff.classification.training import ClassifierTrainer
 from distdiff.commands.run import WORK
@@ -68,13 +68,6 @@ def curves(place: Path) -> dict[str, list[str]]:
     return found
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def began(monkeypatch: pytest.MonkeyPatch) -> list[Workers]:
     """The studies that started further processes. Each goes on once these are done with what they find to do."""
@@ -85,7 +78,7 @@ def began(monkeypatch: pytest.MonkeyPatch) -> list[Workers]:
         own(self)
         if self not in found and self.processes > 1:
             found.append(self)
-            wait_for(lambda: all(process.poll() is not None for process in self._others))
+            wait_for(lambda: all(process.poll() is not None for process in self._others), 120)
 
     monkeypatch.setattr(Workers, "begin", begin)
     return found
@@ -249,7 +242,7 @@ from distdiff.cli.member import end_with_the_parent
 if {notices}:
     end_with_the_parent()
 Path(sys.argv[1], "begun").touch()
-time.sleep(100)
+time.sleep(100)  # much longer than the test, which ends it
 """
 
 
@@ -265,7 +258,7 @@ def test_no_process_outlives_the_study_that_started_it(tmp_path: Path, monkeypat
         try:
             with Workers(config, tmp_path, portions, Whole(()), WORK, 3) as begun:
                 begun.begin()
-                wait_for((begun.folder / "begun").exists)
+                wait_for((begun.folder / "begun").exists, 120)
                 (tmp_path / "told").write_text(f"{begun.folder} {' '.join(str(each.pid) for each in begun._others)}")
                 if ending == "killed":
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -274,17 +267,16 @@ def test_no_process_outlives_the_study_that_started_it(tmp_path: Path, monkeypat
     status = os.waitstatus_to_exitcode(os.waitpid(study, 0)[1])
     assert status == (5 if ending == "left" else -signal.SIGKILL)
     folder, pid = (tmp_path / "told").read_text().split()
-    wait_for(lambda: not is_running(pid), 20)
+    wait_for(lambda: not is_running(int(pid)), 20)
     assert Path(folder).exists() == (ending == "killed")
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_running(pid: str) -> bool:
+def is_running(pid: int) -> bool:
     """Whether there is such a process; one that has ended and for whose status nobody has asked does not run."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def test_what_another_process_is_making_comes_last(tmp_path: Path) -> None:
