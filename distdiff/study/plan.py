@@ -28,6 +28,10 @@ class SeedPlan:
     finished: Mapping[str, list[RunResult | None]] = field(default_factory=dict)
     fingerprints: Mapping[str, list[str]] = field(default_factory=dict)
 
+    def title(self, stage: str) -> str:
+        """The title of a row's progress bars, or of the guide's, under this data seed."""
+        return f"seed {self.seed}: {stage}"
+
     def sizes(self, row: Row) -> tuple[int, int]:
         """The number of real and of synthetic images on which a row trains."""
         return len(self.data), self.jobs[row.images].planned_size if row.expands else 0

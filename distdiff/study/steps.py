@@ -8,17 +8,41 @@ from distdiff.console.whole import Step
 from distdiff.expansion.job import ExpansionJob
 from distdiff.methods.config import needs_of
 from distdiff.selection.config import ALL
-from distdiff.study.plan import SeedPlan
+from distdiff.study.plan import SeedPlan, StudyPlan
 from distdiff.study.rows import Row
 from distdiff.study.seeds import training_seed
+from distdiff.study.tools import StudyTools
 from distdiff.study.training import SEARCH, TRAIN
 
+JUDGE, TEST_JUDGE = "judge", "test the judge"
 MAKE, MEASURE = "expand", "measure"
+
+
+def study_steps(plan: StudyPlan, tools: StudyTools) -> Iterator[Step]:
+    """The stages of a study, in the order in which they are carried out."""
+    yield judge_step(tools.judges.is_ready(plan.pool))
+    encoders = tools.assembly.encoders
+    for of_seed in plan.seeds:
+        lacking = of_seed.lacking()
+        if encoders.trains and tools.reads_guide(of_seed, lacking):
+            yield guide_step(of_seed.title("guide"), encoders.is_ready(of_seed.data, of_seed.seed))
+        made, paths = set(), set()
+        for name, numbers in lacking.items():
+            title, row = of_seed.title(name), tools.rows[name]
+            if row.expands and row.images not in made:
+                job = of_seed.jobs[row.images]
+                if job.path not in paths:
+                    yield making_step(title, row, of_seed.maker(row, tools.rows))
+                yield measuring_step(title, job)
+                made.add(row.images)
+                paths.add(job.path)
+            yield from training_steps(title, row, tools.trainers[name], of_seed, numbers)
+    yield judging_step(TEST_JUDGE, len(plan.held_out))
 
 
 def judge_step(ready: bool) -> Step:
     """The training of the judge, which may be `ready`. How many steps it takes is not known before."""
-    return Step("judge", ("judge",), 0 if ready else None)
+    return Step(JUDGE, (JUDGE,), 0 if ready else None)
 
 
 def guide_step(name: str, ready: bool) -> Step:

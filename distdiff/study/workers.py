@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -45,6 +44,17 @@ class Report:
     seconds: dict[str, float]
     made: dict[str, int]
     directories: list[str]
+
+    def write(self, folder: Path, number: int) -> None:
+        """Tells the process that started this one, which has this `number`."""
+        aside = folder / f"{REPORT.format(number)}.new"
+        aside.write_text(json.dumps(vars(self)), encoding="utf-8")
+        aside.replace(folder / REPORT.format(number))
+
+    def add_to(self, timer: StageTimer, made: list[str]) -> None:
+        """Adds what the other process has done to the times and the directories of this one."""
+        timer.add(self.seconds, self.made)
+        made += [path for path in self.directories if path not in made]
 
 
 def number_of_processes(config: DictConfig, most: int) -> int:
@@ -108,6 +118,7 @@ class Workers:
         self.threads = max(1, self._before // self.processes)
         self._others: list[subprocess.Popen] = []
         self._ended: set[int] = set()
+        self._made: set[tuple[int, str]] = set()  # the rows that the display knows to be made
         self._begun = self.processes == 1 or not self.portions
 
     def __enter__(self) -> "Workers":
@@ -159,7 +170,9 @@ class Workers:
             else:
                 waiting.append((seed, row))
         for seed, row in waiting:
-            with display.stage(f"seed {seed}: {row}: in another process", 1, "row", brief=True) as bar:
+            with display.stage(
+                f"{self._of_row[seed, row].of_seed.title(row)}: in another process", 1, "row", brief=True
+            ) as bar:
                 self._take(seed, row, logger)
                 bar.advance()
             yield seed, row
@@ -201,8 +214,9 @@ class Workers:
         This process has all threads once no other is left.
         """
         for (seed, row), portion in self._of_row.items():
-            if self.claims.is_done(portion):
-                self.whole.settle(f"seed {seed}: {row}: ")
+            if (seed, row) not in self._made and self.claims.is_done(portion):
+                self.whole.settle(f"{portion.of_seed.title(row)}: ")
+                self._made.add((seed, row))
         for number, process in enumerate(self._others, 1):
             if (status := process.poll()) is not None and number not in self._ended:
                 self._ended.add(number)
@@ -237,18 +251,3 @@ class Workers:
             kill(self._others)
             for process in self._others:
                 process.wait()
-
-
-def merge(reports: Sequence[Report], timer: StageTimer, made: list[str]) -> None:
-    """Adds what other processes have done to the times and the directories of this one."""
-    for report in reports:
-        timer.add(report.seconds, report.made)
-        made += [path for path in report.directories if path not in made]
-
-
-def write_report(folder: Path, number: int, timer: StageTimer, made: list[str]) -> None:
-    """Tells the process that started this one what this one has done so far."""
-    said: dict[str, Any] = {"seconds": timer.seconds, "made": timer.made, "directories": made}
-    aside = folder / f"{REPORT.format(number)}.new"
-    aside.write_text(json.dumps(said), encoding="utf-8")
-    aside.replace(folder / REPORT.format(number))

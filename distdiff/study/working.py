@@ -11,7 +11,7 @@ from distdiff.keys import TARGET
 from distdiff.study.plan import StudyPlan
 from distdiff.study.portions import Claims, Portion, portions_of
 from distdiff.study.study import Study
-from distdiff.study.workers import write_report
+from distdiff.study.workers import Report
 from distdiff.tracking.recorded import RecordedLogger
 
 
@@ -21,6 +21,7 @@ def work(config: DictConfig, run_dir: Path, folder: Path, number: int) -> None:
     `folder` is that of the processes' `Claims`, to which this one also writes its reports, and what it prints and logs.
     """
     study, claims = Study(config, run_dir), Claims(folder)
+    timer = study.tools.timer
     with console.silent():
         plan = study.plan()
     for portion in in_turn(plan, study, number):
@@ -32,7 +33,7 @@ def work(config: DictConfig, run_dir: Path, folder: Path, number: int) -> None:
                 records.mkdir()
                 with console.logging_to(records / LOG):
                     study.make(portion, plan, None if config.logger[TARGET] is None else RecordedLogger(records))
-                write_report(folder, number, study.timer, study.made)
+                Report(timer.seconds, timer.made, study.tools.made).write(folder, number)
 
 
 def in_turn(plan: StudyPlan, study: Study, number: int) -> Iterator[Portion]:
@@ -43,4 +44,4 @@ def in_turn(plan: StudyPlan, study: Study, number: int) -> Iterator[Portion]:
     seeds = plan.seeds[::-1]
     begin = (number - 1) % len(seeds)
     for of_seed in [*seeds[begin:], *seeds[:begin]]:
-        yield from reversed(portions_of(of_seed, study.rows))
+        yield from reversed(portions_of(of_seed, study.tools.rows))

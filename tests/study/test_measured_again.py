@@ -87,7 +87,7 @@ def test_a_run_that_was_measured_as_now_is_not_measured_again(
     small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = run(small, tmp_path).row("randaugment").runs[0]
-    monkeypatch.setattr("distdiff.study.study.measured", lambda *args: 1 / 0)
+    monkeypatch.setattr("distdiff.study.data_seed.measured", lambda *args: 1 / 0)
     after = run(small, tmp_path).row("randaugment").runs[0]
     assert after.measured_by == before.measured_by is not None
     assert (after.views, after.measures) == (before.views, before.measures)

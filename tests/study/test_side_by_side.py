@@ -22,13 +22,13 @@ from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
 from distdiff.metrics.judge import JudgeTrainer
 from distdiff.store.reading import read_expanded
-from distdiff.study import study, workers
+from distdiff.study import workers
 from distdiff.study.plan import SeedPlan
 from distdiff.study.portions import Claims, Portion, portions_of
 from distdiff.study.results import StudyResults
 from distdiff.study.runs import RunResult
 from distdiff.study.study import Study
-from distdiff.study.workers import Workers, number_of_processes
+from distdiff.study.workers import Report, Workers, number_of_processes
 from distdiff.tracking.loggers import log_recorded
 from distdiff.tracking.recorded import RecordedLogger
 
@@ -95,8 +95,8 @@ def test_two_processes_find_what_one_finds_and_log_the_same(
     trained, own = [], ClassifierTrainer._fit
     monkeypatch.setattr(ClassifierTrainer, "_fit", lambda self, *given: trained.append(self) or own(self, *given))
     monkeypatch.setattr(ExpansionJob, "_make", lambda *_: pytest.fail("the other process makes the images"))
-    reports, merged = [], workers.merge
-    monkeypatch.setattr(study, "merge", lambda found, *given: reports.extend(found) or merged(found, *given))
+    reports, add_to = [], Report.add_to
+    monkeypatch.setattr(Report, "add_to", lambda report, *given: reports.append(report) or add_to(report, *given))
     together, others = run(small, tmp_path / "together", "study.processes=2")
     assert len(began) == 1
     assert len(trained) == 1  # the judge
@@ -167,7 +167,7 @@ def test_what_is_found_in_the_cache_starts_no_process(small: list[str], tmp_path
     again = Study(config, tmp_path)
     again.run(again.plan(), task=WORK)
     assert not began
-    assert not any(again.timer.made.values())
+    assert not any(again.tools.timer.made.values())
 
 
 def test_the_number_of_processes(small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,10 +203,12 @@ def test_rows_that_share_images_are_one_portion_which_one_process_takes(small: l
     config = compose_once("run", [*small, "study.methods=[original,none,none_best,direct]"])
     study = Study(config, tmp_path)
     zero, one = study.plan().seeds
-    portions = portions_of(zero, study.rows)
+    portions = portions_of(zero, study.tools.rows)
     assert [portion.rows for portion in portions] == [("original",), ("none", "none_best"), ("direct",)]
-    assert len({portion.name for portion in (*portions, *portions_of(one, study.rows))}) == 6
-    (finished,) = portions_of(SeedPlan(0, zero.data, zero.jobs, {**zero.finished, "none": [None]}), study.rows)[1:2]
+    assert len({portion.name for portion in (*portions, *portions_of(one, study.tools.rows))}) == 6
+    (finished,) = portions_of(SeedPlan(0, zero.data, zero.jobs, {**zero.finished, "none": [None]}), study.tools.rows)[
+        1:2
+    ]
     assert finished.name == portions[1].name
 
     here, there = Claims(tmp_path), Claims(tmp_path)

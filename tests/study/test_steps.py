@@ -8,6 +8,7 @@ from conftest import compose
 
 from distdiff.classification.training import ClassifierTrainer
 from distdiff.console.whole import Whole
+from distdiff.study.steps import study_steps
 from distdiff.study.study import Study
 
 SMALL = ["study.methods=[original,none]", "study.seeds=2", "measure.judge_steps=2", "train.steps=3"]
@@ -19,7 +20,7 @@ def test_a_study_takes_the_stages_that_it_announces_and_knows_those_in_the_cache
     config = compose("run", [*small_run, *SMALL])
     study, taken = Study(config, tmp_path), []
     plan = study.plan()
-    steps = list(study._steps(plan))
+    steps = list(study_steps(plan, study.tools))
     of_seeds = [
         [f"{seed}: guide", f"{seed}: original: train"]
         + [f"{seed}: none: {stage}" for stage in ("expand", "measure", "train")]
@@ -41,7 +42,7 @@ def test_a_study_takes_the_stages_that_it_announces_and_knows_those_in_the_cache
     assert [place for _, place in taken] == [f"stage {number} of 12" for number in range(12)]  # as the one before ended
 
     again = Study(config, tmp_path)
-    known = {step.name for step in again._steps(again.plan()) if step.size == 0}
+    known = {step.name for step in study_steps(again.plan(), again.tools) if step.size == 0}
     found = ("judge", "guide", "original: train", "expand")
     assert known == {step.name for step in steps if step.name.endswith(found)} - {"test the judge"}
 
@@ -50,7 +51,7 @@ def test_the_time_of_trainings_after_a_search_is_told_by_the_search(small_run: l
     """At most: the recipe that is chosen may have fewer steps than the longest."""
     best = ["study.methods=[original_best]", "study.best.steps=[2,7]", "study.training_seeds=3", "study.seeds=1"]
     study = Study(compose("run", [*small_run, *best, "measure.judge_steps=2"]), tmp_path)
-    search, train = (step for step in study._steps(study.plan()) if "original_best" in step.name)
+    search, train = (step for step in study_steps(study.plan(), study.tools) if "original_best" in step.name)
     assert (search.size, train.size) == (3 * (2 + 7), 2 * 7)  # three augmentations; two training seeds are left
     now = [0.0]
     whole = Whole([search, train], lambda: now[0])
@@ -72,7 +73,7 @@ BUDGETS = {
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_rows_have_equal_steps_or_equal_epochs(budget: str, small_run: list[str], tmp_path: Path) -> None:
     study = Study(compose("run", [*small_run, *ROWS, SMALLER, f"train.budget={budget}"]), tmp_path)
-    steps = study._steps(study.plan())
+    steps = study_steps(study.plan(), study.tools)
     assert [step.size for step in steps if step.name.endswith(": train")] == BUDGETS[budget]
 
 
@@ -83,7 +84,7 @@ def test_rows_take_the_steps_that_the_display_announces(
     config = compose("run", [*small_run, *ROWS, "train.budget=epochs", unlike_the_guide])
     study, taken = Study(config, tmp_path), {}
     plan = study.plan()
-    announced = {step.name: step.size for step in study._steps(plan) if step.name.endswith(": train")}
+    announced = {step.name: step.size for step in study_steps(plan, study.tools) if step.name.endswith(": train")}
     fit = ClassifierTrainer._fit
 
     def counted(self, trainer, data, seed):
@@ -99,7 +100,7 @@ def test_rows_take_the_steps_that_the_display_announces(
 def test_rows_whose_sources_the_guide_decides_on_have_equal_steps_too(small_run: list[str], tmp_path: Path) -> None:
     keys = [*small_run, "study.methods=[original,none]", "study.seeds=1", "train.epochs=2", "train.batch_size=10"]
     study = Study(compose("run", [*keys, "expansion.sources=hard"]), tmp_path)
-    steps = study._steps(study.plan())
+    steps = study_steps(study.plan(), study.tools)
     assert [step.size for step in steps if step.name.endswith(": train")] == [2 * 6] * 2
 
 
@@ -109,7 +110,7 @@ def test_a_guide_that_no_row_reads_is_no_stage(small_run: list[str], tmp_path: P
     def guides(*methods: str) -> int:
         keys = [f"study.methods=[{','.join(methods)}]", "study.seeds=1", "encoder.guide.copies=1"]
         study = Study(compose("run", [*small_run, *keys]), tmp_path)
-        return sum(step.name.endswith(": guide") for step in study._steps(study.plan()))
+        return sum(step.name.endswith(": guide") for step in study_steps(study.plan(), study.tools))
 
     assert (guides("original", "randaugment"), guides("none"), guides("randaugment+energy")) == (0, 1, 0)
     assert guides("original", "randaugment", "direct") == 1

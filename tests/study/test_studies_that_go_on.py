@@ -115,7 +115,7 @@ def test_a_study_says_how_its_rows_are_trained(small: list[str], tmp_path: Path)
 def test_which_image_is_labelled_rightly_is_what_a_plain_loop_finds(small: list[str], tmp_path: Path) -> None:
     study = Study(compose_once("run", [*small, f"paths.output_dir={tmp_path}"]), tmp_path)
     plan = study.plan()
-    (trainer,) = study.trainers["original"]
+    (trainer,) = study.tools.trainers["original"]
     classifier = trainer.train(plan.seeds[0].data, 0, "train")
     found = trainer.test(classifier, plan.held_out, "squash")
     with torch.no_grad():
