@@ -27,8 +27,11 @@ from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.energies import energy_table
 from distdiff.store.tables import read_table
 from distdiff.tracking.loggers import stage_logger, summarize, tracked
+from distdiff.tuning.agreement import StrengthTuner
+from distdiff.tuning.candidates import RECORD
 from distdiff.tuning.choosing import figures
-from distdiff.tuning.tuner import RECORD, Tuner
+from distdiff.tuning.config import AGREEMENT
+from distdiff.tuning.tuner import Tuner
 
 
 def expand(config: DictConfig, run_dir: Path) -> Path:
@@ -44,7 +47,8 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     say_enlarged_images(config, data.parts[0])
     tuning, generators = None, Generators()
     if config.expansion.tune:
-        config, tuning = Tuner(config, data, cache, generators).chosen()
+        tuner = StrengthTuner if config.tune.criterion == AGREEMENT else Tuner
+        config, tuning = tuner(config, data, cache, generators).chosen()
         if world().leads:
             (run_dir / RECORD).write_text(json.dumps(tuning, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     job = Assembly(config, cache, generators).job(data, config.seed)

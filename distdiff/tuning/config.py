@@ -20,12 +20,19 @@ from distdiff.methods.config import IMG2IMG
 from distdiff.selection.config import ALL
 from distdiff.study.methods import UNGUIDED
 
+ACCURACY, AGREEMENT = "accuracy", "agreement"
+# The keys that only one criterion reads.
+OF_CRITERION = {
+    ACCURACY: ("rows", "rhos", "cfg_scales", "factors", "repeats", "keep", "recipe"),
+    AGREEMENT: ("images", "retention"),
+}
 # What a candidate does not take from the job's `expansion` keys: it makes all of its images, in a directory of its own.
 OWN = {"tune": False, "split": None, "total_split": 1, "output_dir": None, "format": "imagefolder"}
 
 
 @dataclass
 class TuneKeys:
+    criterion: str = key(choices=(ACCURACY, AGREEMENT))
     rows: list[str] = key()
     strengths: list[float] | None = key(above=0, at_most=1)
     rhos: list[float] | None = key(at_least=0)
@@ -35,6 +42,8 @@ class TuneKeys:
     repeats: int = key(at_least=1)
     keep: float = key(above=0, at_most=1)
     recipe: RecipeKeys = key()
+    images: int = key(at_least=1)
+    retention: float = key(above=0, at_most=1)
 
 
 def check(config: DictConfig) -> None:
@@ -57,8 +66,11 @@ def check(config: DictConfig) -> None:
 
 
 def unread(config: DictConfig) -> dict[str, str]:
-    names = () if config.expansion.tune else [item.name for item in fields(TuneKeys)]
-    return {f"tune.{name}": "expansion.tune=true, which reads the tune keys, is not given" for name in names}
+    if not config.expansion.tune:
+        reason = "expansion.tune=true, which reads the tune keys, is not given"
+        return {f"tune.{item.name}": reason for item in fields(TuneKeys)}
+    others = (name for criterion, names in OF_CRITERION.items() if criterion != config.tune.criterion for name in names)
+    return {f"tune.{name}": f"tune.criterion={config.tune.criterion} does not read it" for name in others}
 
 
 def refers_to(config: DictConfig, options_of: Callable[[str], list[str]]) -> Iterator[tuple[str, str]]:
@@ -66,7 +78,7 @@ def refers_to(config: DictConfig, options_of: Callable[[str], list[str]]) -> Ite
 
     Raises `UserError` for an unknown row, and if `none` is missing.
     """
-    if not config.expansion.tune:
+    if not config.expansion.tune or config.tune.criterion == AGREEMENT:
         return
     names = list(config.tune.rows)
     if UNGUIDED not in names:
@@ -82,13 +94,22 @@ def refers_to(config: DictConfig, options_of: Callable[[str], list[str]]) -> Ite
 def variants(config: DictConfig, job: Job) -> Mapping[str, list[str]]:
     """The overrides of each candidate: every row at every strength and factor, with every ρ if it is guided.
 
-    Only `none` is left of a row's guidance, and the chosen one, if `guidance` was typed; a typed `selection` stands in the
-    place of every row's. A strength, ρ, scale or factor that was typed is the only one.
+    By agreement, there is the job itself at every strength; raises `UserError` if there is none to choose from. By accuracy, only
+    `none` is left of a row's guidance, and the chosen one, if `guidance` was typed; a typed `selection` stands in the place of
+    every row's. A strength, ρ, scale or factor that was typed is the only one.
     """
     if not config.expansion.tune:
         return {}
     keys, found = config.tune, {}
     own = [f"expansion.{name}={'null' if value is None else value}" for name, value in OWN.items()]
+    if keys.criterion == AGREEMENT:
+        strengths = _values(job, "expansion.strength", keys.strengths)
+        if None in strengths:
+            given = job.typed_for("expansion.strength") or "tune.strengths=null"
+            raise UserError(
+                f"{given} is not allowed with tune.criterion={AGREEMENT}, which chooses among tune.strengths"
+            )
+        return {f"candidate {strength}": [strength, *own] for strength in strengths}
     # Scales are the outermost, because the generator is loaded again for each.
     for scale in _values(job, "generator.cfg_scale", keys.cfg_scales):
         for row in _rows(config, job):

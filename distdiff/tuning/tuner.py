@@ -2,12 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
@@ -16,26 +15,21 @@ from distdiff.config.command import OPTIONS, ROWS
 from distdiff.console.progress import console
 from distdiff.data.images import LabelledImages
 from distdiff.data.readable import readable
-from distdiff.data.splits.folds import class_sizes, take_fold
+from distdiff.data.splits.folds import take_fold
 from distdiff.encoders.guide import guide_recipe
-from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
-from distdiff.expansion.naming import row_name
 from distdiff.ranks.world import world
 from distdiff.selection.config import ALL
-from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.options import StorageOptions
-from distdiff.store.reading import read_expanded
 from distdiff.study.methods import UNGUIDED
 from distdiff.study.seeds import training_seed
+from distdiff.tuning.candidates import IMAGES, chosen_config, expanded_into, labels_of, number_of_folds
 from distdiff.tuning.choosing import Choice, Unit, as_record, choose, num_evaluations
-from distdiff.tuning.config import OWN
 from distdiff.wording import counted
 
 REVISION = 1  # increase when a change in this module changes accuracies
-STAGE, IMAGES, ACCURACY = "tuned", "tuning", "accuracy.json"
-RECORD = "tuning.json"
+STAGE, ACCURACY = "tuned", "accuracy.json"
 FEW = 100  # real images; with fewer, a line says by how much an accuracy on them is off by chance
 HALF_WIDTH = 1.96 * 0.5  # of the 95 % interval of an accuracy of 0.5 on one image, by the normal approximation
 
@@ -50,9 +44,7 @@ class Tuner:
 
     def __init__(self, config: DictConfig, data: TrainingSet, cache: StageCache, generators: Generators) -> None:
         self.config, self.data, self.cache = config, data, cache
-        if config.expansion.output_dir is not None:  # known to be refused before hours of search
-            world().once(ExpandedDirectory(Path(config.expansion.output_dir)).refuse_other_files)
-        self.num_folds = min(config.tune.folds, _smallest_class(data.parts[0]))
+        self.num_folds = number_of_folds(config, data.parts[0])
         self.candidates: dict[str, DictConfig] = dict(config[OPTIONS][ROWS].items())
         self.labels = labels_of(self.candidates)
         self.assemblies = {name: Assembly(each, cache, generators) for name, each in self.candidates.items()}
@@ -77,11 +69,7 @@ class Tuner:
         choice = choose(list(self.candidates), self._unguided(), rounds, keys.keep, self._accuracy)
         record = as_record(choice, self.labels)
         _say(choice, record)
-        chosen = self.candidates[choice.chosen].copy()
-        OmegaConf.set_struct(chosen, False)
-        for name in OWN.keys() - {"tune"}:
-            chosen.expansion[name] = self.config.expansion[name]
-        return chosen, record
+        return chosen_config(self.candidates[choice.chosen], self.config), record
 
     def _unguided(self) -> list[str]:
         """The candidates with which the others are compared: unguided and, unless a selection was typed, without selection."""
@@ -120,13 +108,8 @@ class Tuner:
         self, name: str, rest: TrainingSet, fold: LabelledImages, seed: int, directory: Path, title: str
     ) -> float:
         """Expands `rest` into `directory`, trains on both, and tests on `fold`."""
-        config = self.candidates[name].copy()
-        OmegaConf.set_struct(config, False)
-        config.expansion.output_dir = str(directory)
-        job = Assembly(config, self.cache, self.assemblies[name].generators).job(rest, self.config.seed)
-        world().once(lambda: _remove_torn(job.path))
-        job.run(title)
-        images = read_expanded(job.path, rest.parts[0], job.contents)
+        generators = self.assemblies[name].generators
+        images = expanded_into(directory, self.candidates[name], rest, self.config.seed, title, self.cache, generators)
         # As the guide, not on all ranks together: the choice, and so the images, must not depend on how many there are.
         classifier = self.trainer.train(rest.with_part(images, images.identity), seed, f"{title}: train")
         return self.trainer.accuracy(classifier, fold, rest.fit)
@@ -140,46 +123,6 @@ class Tuner:
             )
             self._parted[unit] = training_set(rest, self.data.fit), readable(held_out, "training")[0]
         return self._parted[unit]
-
-
-def _smallest_class(images: LabelledImages) -> int:
-    """The number of sources of the smallest class: of images or, where images have groups that stay together, of groups.
-
-    Raises `UserError` if there is a single class, or if a class has fewer than two.
-    """
-    if len(images.class_names) < 2:
-        raise UserError(
-            f"expansion.tune=true is not allowed: dataset {images.name} has one class, and a classifier needs two; type the "
-            "settings"
-        )
-    counts = class_sizes(images)
-    if (smallest := int(counts.min())) < 2:
-        number = counted(smallest, "image" if images.groups is None else "source")
-        raise UserError(
-            f"expansion.tune=true is not allowed: class {images.class_names[int(counts.argmin())]} has {number}, and each "
-            "class needs two, one to expand and one to test on"
-        )
-    return smallest
-
-
-def _remove_torn(directory: Path) -> None:
-    """Removes a directory of which a kill has left files but no manifest."""
-    if directory.is_dir() and ExpandedDirectory(directory).manifest() is None:
-        shutil.rmtree(directory)
-
-
-def labels_of(candidates: Mapping[str, DictConfig]) -> dict[str, str]:
-    """The candidates in words: row, strength, ρ, and scale and factor if candidates differ in them."""
-    scales = {each.generator.cfg_scale for each in candidates.values()}
-    factors = {each.expansion.factor for each in candidates.values()}
-    labels = {}
-    for name, each in candidates.items():
-        words = [row_name(each), f"strength {each.expansion.strength}"]
-        words += [f"ρ {each.guidance.rho:g}"] if "rho" in each.guidance else []
-        words += [f"scale {each.generator.cfg_scale:g}"] if len(scales) > 1 else []
-        words += [f"factor {each.expansion.factor}"] if len(factors) > 1 else []
-        labels[name] = ", ".join(words)
-    return labels
 
 
 def _say(choice: Choice, record: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ from conftest import compose
 
 from distdiff.commands.expand import expand
 from distdiff.errors import UserError
-from distdiff.tuning.tuner import RECORD, Tuner, labels_of
+from distdiff.tuning.candidates import RECORD, labels_of
+from distdiff.tuning.tuner import Tuner
 
 SPACE = ["expansion.tune=true", "tune.strengths=[0.5,0.9]"]
 

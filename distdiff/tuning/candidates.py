@@ -1,0 +1,103 @@
+"""What the searches of `expansion.tune=true` have in common: folds, what a candidate makes, and its name in words."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import TrainingSet
+from distdiff.data.images import LabelledImages
+from distdiff.data.splits.folds import class_sizes
+from distdiff.errors import UserError
+from distdiff.expansion.assembly import Assembly
+from distdiff.expansion.generators import Generators
+from distdiff.expansion.naming import row_name
+from distdiff.ranks.world import world
+from distdiff.store.directory import ExpandedDirectory
+from distdiff.store.reading import read_expanded
+from distdiff.tuning.config import OWN
+from distdiff.wording import counted
+
+RECORD = "tuning.json"
+IMAGES = "tuning"  # the folder in the cache for the images of a search, which are removed
+
+
+def number_of_folds(config: DictConfig, images: LabelledImages) -> int:
+    """`tune.folds` or, if the smallest class has fewer images, as many as it has.
+
+    Raises `UserError` if a class has a single image, or if there is a single class; and for an `expansion.output_dir` that holds
+    other files, before hours of search.
+    """
+    if config.expansion.output_dir is not None:
+        world().once(ExpandedDirectory(Path(config.expansion.output_dir)).refuse_other_files)
+    return min(config.tune.folds, _smallest_class(images))
+
+
+def chosen_config(candidate: DictConfig, config: DictConfig) -> DictConfig:
+    """The configuration of a candidate, with the keys of the job `config` that the search replaced in candidates."""
+    chosen = candidate.copy()
+    OmegaConf.set_struct(chosen, False)
+    for name in OWN:
+        chosen.expansion[name] = False if name == "tune" else config.expansion[name]
+    return chosen
+
+
+def expanded_into(
+    directory: Path,
+    candidate: DictConfig,
+    data: TrainingSet,
+    seed: int,
+    title: str,
+    cache: StageCache,
+    generators: Generators,
+) -> LabelledImages:
+    """The images that a candidate makes of `data`, in a `directory` that nobody else uses; goes on where it was stopped."""
+    config = candidate.copy()
+    OmegaConf.set_struct(config, False)
+    config.expansion.output_dir = str(directory)
+    job = Assembly(config, cache, generators).job(data, seed)
+    world().once(lambda: _remove_torn(job.path))
+    job.run(title)
+    return read_expanded(job.path, data.parts[0], job.contents)
+
+
+def labels_of(candidates: Mapping[str, DictConfig]) -> dict[str, str]:
+    """The candidates in words: row, strength, ρ, and scale and factor if candidates differ in them."""
+    scales = {each.generator.cfg_scale for each in candidates.values()}
+    factors = {each.expansion.factor for each in candidates.values()}
+    labels = {}
+    for name, each in candidates.items():
+        words = [row_name(each), f"strength {each.expansion.strength}"]
+        words += [f"ρ {each.guidance.rho:g}"] if "rho" in each.guidance else []
+        words += [f"scale {each.generator.cfg_scale:g}"] if len(scales) > 1 else []
+        words += [f"factor {each.expansion.factor}"] if len(factors) > 1 else []
+        labels[name] = ", ".join(words)
+    return labels
+
+
+def _smallest_class(images: LabelledImages) -> int:
+    """The number of sources of the smallest class: of images or, where images have groups that stay together, of groups.
+
+    Raises `UserError` if there is a single class, or if a class has fewer than two.
+    """
+    if len(images.class_names) < 2:
+        raise UserError(
+            f"expansion.tune=true is not allowed: dataset {images.name} has one class, and a classifier needs two; type the "
+            "settings"
+        )
+    counts = class_sizes(images)
+    if (smallest := int(counts.min())) < 2:
+        number = counted(smallest, "image" if images.groups is None else "source")
+        raise UserError(
+            f"expansion.tune=true is not allowed: class {images.class_names[int(counts.argmin())]} has {number}, and each "
+            "class needs two, one to expand and one to test on"
+        )
+    return smallest
+
+
+def _remove_torn(directory: Path) -> None:
+    """Removes a directory of which a kill has left files but no manifest."""
+    if directory.is_dir() and ExpandedDirectory(directory).manifest() is None:
+        shutil.rmtree(directory)

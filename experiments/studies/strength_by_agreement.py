@@ -1,0 +1,256 @@
+"""Does `tune.criterion=agreement` choose strengths that are good to train with?
+
+    python experiments/studies/strength_by_agreement.py weak_generator --folder /work/tmp/conditions
+    python experiments/studies/strength_by_agreement.py digits
+    python experiments/studies/strength_by_agreement.py ink --folder /work/tmp/conditions
+    python experiments/studies/strength_by_agreement.py signs_single --people /work/tmp/sign_people --pipelines /work/tmp/sign_generators
+    python experiments/studies/strength_by_agreement.py signs_class --people /work/tmp/sign_people --pipelines /work/tmp/sign_generators
+
+For each draw of the training images, unguided copies at each strength of `tune.strengths` are trained on (accuracies on
+validation images), and `expand.py expansion.tune=true tune.criterion=agreement` chooses one of these strengths, without any image
+but the few training images. `tune.retention` was chosen on draws 1000 to 1002 of the same conditions, so the draws here are
+other ones, from 1003 on. Runs are kept in `experiments/results/strength_by_agreement_<condition>.csv`, choices in
+`strength_by_agreement.csv`; the same command goes on after a stop. With a condition complete, it writes the page about all
+conditions that are. other_conditions.py and sign_digits_by_people.py make what the conditions need.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from draw_by_draw import RESULTS, ROOT, VALIDATION, study, written
+
+from distdiff.study.statistics import paired_difference, simultaneous
+
+STRENGTHS = (0.3, 0.5, 0.7, 0.85, 0.95)
+SEEDS = range(1003, 1008)
+ROWS = {f"strength_{strength}": ["guidance=none", f"expansion.strength={strength}"] for strength in STRENGTHS}
+STUDY = ["study.methods=[original]", f"study.rows={written(ROWS)}", "study.tune_steps=[200,600]", VALIDATION]
+TUNE = ["expansion.tune=true", "tune.criterion=agreement", f"tune.strengths=[{','.join(map(str, STRENGTHS))}]"]
+DIGITS = ["dataset.per_class=2", "expansion.factor=5"]
+FOLDER, PEOPLE, PIPELINES = "<folder>", "<people>", "<pipelines>"
+SIGNS = [
+    *("dataset=imagefolder", f"dataset.root='{PEOPLE}/study'", "dataset.image_size=32", "dataset.per_class=5"),
+    *(
+        "expansion.factor=2",
+        "generator=local",
+        "generator.resolution=32",
+        "generator.num_steps=25",
+        "generator.cfg_scale=2",
+    ),
+]
+HANDS = "{" + ", ".join(f"{digit}: hand" for digit in range(10)) + "}"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The keys of a dataset and a generator, the encoder for the choice, and the strength that is the default there."""
+
+    title: str
+    keys: Sequence[str]
+    encoder: str = "guide"
+    default: float = 0.85  # of the embedded generator, whose prior all but the signs have
+    words: str = ""
+
+
+CONDITIONS = {
+    "digits": Condition("digits, 2 images a class", DIGITS),
+    "weak_generator": Condition(
+        "the same, a denoiser with a tenth of the training",
+        [*DIGITS, f"generator.model='{FOLDER}/weak_generator/pipeline'"],
+    ),
+    "ink": Condition(
+        "the same digits in blue ink on cream paper",
+        [
+            *DIGITS,
+            *("dataset=imagefolder", f"dataset.root='{FOLDER}/ink'", "dataset.image_size=32"),
+            *(
+                "dataset.horizontal_flip=false",
+                "dataset.prompt_template='a photo of the digit {}.'",
+                "dataset.subject=digits",
+            ),
+        ],
+    ),
+    "signs_single": Condition(
+        "hand signs, 5 photos a class, a generator that does not know the classes",
+        [
+            *SIGNS,
+            f"generator.model='{PIPELINES}/single/pipeline'",
+            *("dataset.prompt_template='a photo of a {}'", f"dataset.class_names={HANDS}"),
+        ],
+        "efficientnet_lite0",
+        0.5,  # of generator=local
+    ),
+    "signs_class": Condition(
+        "hand signs, a generator that knows the classes",
+        [
+            *SIGNS,
+            f"generator.model='{PIPELINES}/class/pipeline'",
+            "dataset.prompt_template='a photo of a hand sign for the digit {}'",
+        ],
+        "efficientnet_lite0",
+        0.5,
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("condition", choices=CONDITIONS)
+    parser.add_argument("--processes", type=int, default=2, help="draws at a time, with a thread each")
+    parser.add_argument("--out", type=Path, default=ROOT / "outputs/strength_by_agreement")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the tables and the page are")
+    parser.add_argument("--folder", type=Path, help="the folder of other_conditions.py")
+    parser.add_argument("--people", type=Path, help="the photos, split by sign_digits_by_people.py")
+    parser.add_argument(
+        "--pipelines", type=Path, help="the folder of its generators, class/pipeline and single/pipeline"
+    )
+    options = parser.parse_args()
+    places = {FOLDER: options.folder, PEOPLE: options.people, PIPELINES: options.pipelines}
+    name, condition = options.condition, CONDITIONS[options.condition]
+    keys = []
+    for key in condition.keys:
+        for word, place in places.items():
+            if word in key and place is None:
+                parser.error(f"{name} needs --{word.strip('<>')}")
+            key = key if place is None else key.replace(word, str(place.resolve()))
+        keys.append(key)
+    results = options.results.resolve()
+    results.mkdir(parents=True, exist_ok=True)
+    out = options.out.resolve()
+    study([*keys, *STUDY], table_of(results, name), SEEDS, out, name, options.processes)
+    choose(name, [*keys, f"encoder={condition.encoder}"], results / CHOICES, out, options.processes)
+    (results / "strength_by_agreement.md").write_text(page(results), encoding="utf-8")
+
+
+CHOICES = "strength_by_agreement.csv"
+COLUMNS = ("condition", "seed", "chosen", "real", *map(str, STRENGTHS))
+
+
+def table_of(results: Path, name: str) -> Path:
+    return results / f"strength_by_agreement_{name}.csv"
+
+
+def choose(name: str, keys: Sequence[str], table: Path, out: Path, processes: int) -> None:
+    """Lets `expand.py` choose a strength under each data seed, and appends the choices to the table."""
+    done = {(line["condition"], line["seed"]) for line in read(table)}
+
+    def one(seed: int) -> dict[str, object]:
+        place = out / f"{name}-choice-{seed}"
+        command = ["experiments/expand.py", *keys, *TUNE, "expansion.factor=1", f"seed={seed}", "logger=none"]
+        # The images of a strength are made once for the row and once here, since the search removes what it has made.
+        arguments = [sys.executable, *command, f"paths.output_dir='{out}'", f"hydra.run.dir='{place}'"]
+        with open(f"{place}.log", "w", encoding="utf-8") as log:
+            subprocess.run(arguments, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=True)
+        record = json.loads((place / "tuning.json").read_text(encoding="utf-8"))
+        kappas = {label.split()[-1]: value for label, value in agreements(record)}
+        chosen = None if record["chosen"] is None else record["chosen"].split()[-1]
+        return {"condition": name, "seed": seed, "chosen": chosen, "real": record["real"], **kappas}
+
+    with ThreadPoolExecutor(processes) as pool:
+        for line in pool.map(one, [seed for seed in SEEDS if (name, str(seed)) not in done]):
+            is_new = not table.exists()
+            with open(table, "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                if is_new:
+                    writer.writeheader()
+                writer.writerow(line)
+
+
+def agreements(record: Mapping) -> Iterator[tuple[str, float]]:
+    for each in record["candidates"]:
+        yield each["candidate"], round(each["agreement"], 4)
+
+
+def read(table: Path) -> list[dict[str, str]]:
+    if not table.exists():
+        return []
+    with open(table, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def page(results: Path) -> str:
+    """The page about all conditions of which every draw is there."""
+    choices = read(results / CHOICES)
+    tables, compared = [], []
+    for name, condition in CONDITIONS.items():
+        own = {int(line["seed"]): line for line in choices if line["condition"] == name}
+        runs = {(line["method"], int(line["seed"])): float(line["accuracy"]) for line in read(table_of(results, name))}
+        if not all(seed in own and (row, seed) in runs for seed in SEEDS for row in ("original", *ROWS)):
+            continue
+        of_row = {row: [runs[row, seed] for seed in SEEDS] for row in ("original", *ROWS)}
+        kept = str(condition.default)
+        of_choice = {seed: own[seed]["chosen"] or kept for seed in SEEDS}
+        default = [runs[default_row(kept), seed] for seed in SEEDS]
+        chosen = [runs[default_row(of_choice[seed]), seed] for seed in SEEDS]
+        tables.append((condition, of_row, own, of_choice, chosen))
+        compared.append((condition, chosen, default, of_row))
+    lines = ["| condition | original | " + " | ".join(map(str, STRENGTHS)) + " | **chosen** | strengths chosen |"]
+    lines.append("|---" * (len(STRENGTHS) + 4) + "|")
+    for condition, of_row, _, of_choice, chosen in tables:
+        means = " | ".join(f"{fmean(values):.3f}" for values in of_row.values())
+        lines.append(f"| {condition.title} | {means} | **{fmean(chosen):.3f}** | {', '.join(of_choice.values())} |")
+    differences = [
+        "| condition | default | chosen, minus the default | best strength of this table | chosen, minus that |"
+    ]
+    differences.append("|---" * 5 + "|")
+    for condition, chosen, default, of_row in compared:
+        best = max(ROWS, key=lambda row: fmean(of_row[row]))
+        cells = [
+            shown(paired_difference(chosen, other, simultaneous(2 * len(compared))))
+            for other in (default, of_row[best])
+        ]
+        differences.append(
+            f"| {condition.title} | {condition.default} | {cells[0]} | {best.split('_')[1]} | {cells[1]} |"
+        )
+    kappas = [
+        "| condition | real images | " + " | ".join(map(str, STRENGTHS)) + " |",
+        "|---" * (len(STRENGTHS) + 2) + "|",
+    ]
+    for condition, _, own, _, _ in tables:
+        means = [fmean(float(line[column]) for line in own.values()) for column in ("real", *map(str, STRENGTHS))]
+        kappas.append(f"| {condition.title} | " + " | ".join(f"{mean:.2f}" for mean in means) + " |")
+    newline = "\n"
+    return f"""# Strengths chosen by agreement
+
+`expand.py expansion.tune=true tune.criterion=agreement` looks at copies of the few training images at each strength, with
+features that have seen neither a copy nor its source, and takes the largest strength up to which these recognise the class of
+copies at least 0.6 times as well as at the smallest (by Cohen's κ). It needs no other images and trains no classifier on
+copies. The share of 0.6 was chosen on draws 1000 to 1002 of these conditions; here are draws {SEEDS.start} to {SEEDS.stop - 1}
+([script](../studies/strength_by_agreement.py), whose commands made the tables beside this page).
+
+Accuracy on validation images, mean of {len(SEEDS)} draws, of classifiers trained on the real images and unguided copies (the better
+of 200 and 600 steps on these images):
+
+{newline.join(lines)}
+
+Paired by draw; the {2 * len(compared)} intervals hold together with 95 %. The best strength of the table is the best of {len(STRENGTHS)} on the same
+images, so that its mean is too high.
+
+{newline.join(differences)}
+
+Cohen's κ of copies with their class, means over the draws:
+
+{newline.join(kappas)}
+"""
+
+
+def default_row(strength: str) -> str:
+    return f"strength_{strength}"
+
+
+def shown(difference) -> str:
+    if difference.interval is None:
+        return f"{difference.mean:+.3f}"
+    return f"{difference.mean:+.3f} ± {(difference.high - difference.low) / 2:.3f}"
+
+
+if __name__ == "__main__":
+    main()
