@@ -1,17 +1,19 @@
-"""Does `tune.criterion=agreement` choose strengths that are good to train with?
+r"""Does `tune.criterion=agreement` choose strengths that are good to train with?
 
-    python experiments/studies/strength_by_agreement.py weak_generator --folder /work/tmp/conditions
     python experiments/studies/strength_by_agreement.py digits
-    python experiments/studies/strength_by_agreement.py ink --folder /work/tmp/conditions
-    python experiments/studies/strength_by_agreement.py signs_single --people /work/tmp/sign_people --pipelines /work/tmp/sign_generators
-    python experiments/studies/strength_by_agreement.py signs_class --people /work/tmp/sign_people --pipelines /work/tmp/sign_generators
+    python experiments/studies/strength_by_agreement.py weak_generator --folder /work/tmp/conditions
+    python experiments/studies/strength_by_agreement.py signs_single --people /work/tmp/sign_people \
+        --pipelines /work/tmp/sign_generators
+
+`ink` needs what `weak_generator` needs, and `signs_class` what `signs_single` needs; other_conditions.py and
+sign_digits_by_people.py make these.
 
 For each draw of the training images, unguided copies at each strength of `tune.strengths` are trained on (accuracies on
 validation images), and `expand.py expansion.tune=true tune.criterion=agreement` chooses one of these strengths, without any image
 but the few training images. `tune.retention` was chosen on draws 1000 to 1002 of the same conditions, so the draws here are
 other ones, from 1003 on. Runs are kept in `experiments/results/strength_by_agreement_<condition>.csv`, choices in
 `strength_by_agreement.csv`; the same command goes on after a stop. With a condition complete, it writes the page about all
-conditions that are. other_conditions.py and sign_digits_by_people.py make what the conditions need.
+conditions that are complete.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +29,11 @@ from statistics import fmean
 
 from draw_by_draw import RESULTS, ROOT, VALIDATION, study, written
 
-from distdiff.study.statistics import paired_difference, simultaneous
+from distdiff.study.statistics import PairedDifference, paired_difference, simultaneous
 
 STRENGTHS = (0.3, 0.5, 0.7, 0.85, 0.95)
+CHOICES = "strength_by_agreement.csv"
+COLUMNS = ("condition", "seed", "chosen", "real", *map(str, STRENGTHS))
 SEEDS = range(1003, 1008)
 ROWS = {f"strength_{strength}": ["guidance=none", f"expansion.strength={strength}"] for strength in STRENGTHS}
 STUDY = ["study.methods=[original]", f"study.rows={written(ROWS)}", "study.tune_steps=[200,600]", VALIDATION]
@@ -56,8 +60,7 @@ class Condition:
     title: str
     keys: Sequence[str]
     encoder: str = "guide"
-    default: float = 0.85  # of the embedded generator, whose prior all but the signs have
-    words: str = ""
+    default: float = 0.85  # of the embedded generator
 
 
 CONDITIONS = {
@@ -115,13 +118,10 @@ def main() -> None:
     options = parser.parse_args()
     places = {FOLDER: options.folder, PEOPLE: options.people, PIPELINES: options.pipelines}
     name, condition = options.condition, CONDITIONS[options.condition]
-    keys = []
-    for key in condition.keys:
-        for word, place in places.items():
-            if word in key and place is None:
-                parser.error(f"{name} needs --{word.strip('<>')}")
-            key = key if place is None else key.replace(word, str(place.resolve()))
-        keys.append(key)
+    for word, place in places.items():
+        if place is None and any(word in key for key in condition.keys):
+            parser.error(f"{name} needs --{word.strip('<>')}")
+    keys = keys_of(name, {word: place.resolve() for word, place in places.items() if place is not None})
     results = options.results.resolve()
     results.mkdir(parents=True, exist_ok=True)
     out = options.out.resolve()
@@ -130,8 +130,12 @@ def main() -> None:
     (results / "strength_by_agreement.md").write_text(page(results), encoding="utf-8")
 
 
-CHOICES = "strength_by_agreement.csv"
-COLUMNS = ("condition", "seed", "chosen", "real", *map(str, STRENGTHS))
+def keys_of(name: str, places: Mapping[str, Path]) -> list[str]:
+    """The keys of a condition, with the places of its files."""
+    keys = list(CONDITIONS[name].keys)
+    for word, place in places.items():
+        keys = [key.replace(word, str(place)) for key in keys]
+    return keys
 
 
 def table_of(results: Path, name: str) -> Path:
@@ -150,9 +154,9 @@ def choose(name: str, keys: Sequence[str], table: Path, out: Path, processes: in
         with open(f"{place}.log", "w", encoding="utf-8") as log:
             subprocess.run(arguments, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=True)
         record = json.loads((place / "tuning.json").read_text(encoding="utf-8"))
-        kappas = {label.split()[-1]: value for label, value in agreements(record)}
+        kappas = {each["candidate"].split()[-1]: round(each["agreement"], 4) for each in record["candidates"]}
         chosen = None if record["chosen"] is None else record["chosen"].split()[-1]
-        return {"condition": name, "seed": seed, "chosen": chosen, "real": record["real"], **kappas}
+        return {"condition": name, "seed": seed, "chosen": chosen, "real": round(record["real"], 4), **kappas}
 
     with ThreadPoolExecutor(processes) as pool:
         for line in pool.map(one, [seed for seed in SEEDS if (name, str(seed)) not in done]):
@@ -162,11 +166,6 @@ def choose(name: str, keys: Sequence[str], table: Path, out: Path, processes: in
                 if is_new:
                     writer.writeheader()
                 writer.writerow(line)
-
-
-def agreements(record: Mapping) -> Iterator[tuple[str, float]]:
-    for each in record["candidates"]:
-        yield each["candidate"], round(each["agreement"], 4)
 
 
 def read(table: Path) -> list[dict[str, str]]:
@@ -179,44 +178,33 @@ def read(table: Path) -> list[dict[str, str]]:
 def page(results: Path) -> str:
     """The page about all conditions of which every draw is there."""
     choices = read(results / CHOICES)
-    tables, compared = [], []
-    for name, condition in CONDITIONS.items():
-        own = {int(line["seed"]): line for line in choices if line["condition"] == name}
-        runs = {(line["method"], int(line["seed"])): float(line["accuracy"]) for line in read(table_of(results, name))}
-        if not all(seed in own and (row, seed) in runs for seed in SEEDS for row in ("original", *ROWS)):
-            continue
-        of_row = {row: [runs[row, seed] for seed in SEEDS] for row in ("original", *ROWS)}
-        kept = str(condition.default)
-        of_choice = {seed: own[seed]["chosen"] or kept for seed in SEEDS}
-        default = [runs[default_row(kept), seed] for seed in SEEDS]
-        chosen = [runs[default_row(of_choice[seed]), seed] for seed in SEEDS]
-        tables.append((condition, of_row, own, of_choice, chosen))
-        compared.append((condition, chosen, default, of_row))
-    lines = ["| condition | original | " + " | ".join(map(str, STRENGTHS)) + " | **chosen** | strengths chosen |"]
-    lines.append("|---" * (len(STRENGTHS) + 4) + "|")
-    for condition, of_row, _, of_choice, chosen in tables:
-        means = " | ".join(f"{fmean(values):.3f}" for values in of_row.values())
-        lines.append(f"| {condition.title} | {means} | **{fmean(chosen):.3f}** | {', '.join(of_choice.values())} |")
-    differences = [
-        "| condition | default | chosen, minus the default | best strength of this table | chosen, minus that |"
+    accuracies = [
+        "| condition | original | " + " | ".join(map(str, STRENGTHS)) + " | **chosen** | strengths chosen |",
+        "|---" * (len(STRENGTHS) + 4) + "|",
     ]
-    differences.append("|---" * 5 + "|")
-    for condition, chosen, default, of_row in compared:
-        best = max(ROWS, key=lambda row: fmean(of_row[row]))
-        cells = [
-            shown(paired_difference(chosen, other, simultaneous(2 * len(compared))))
-            for other in (default, of_row[best])
-        ]
-        differences.append(
-            f"| {condition.title} | {condition.default} | {cells[0]} | {best.split('_')[1]} | {cells[1]} |"
-        )
+    differences = [
+        "| condition | default | chosen, minus the default | best strength | chosen, minus the best |",
+        "|---" * 5 + "|",
+    ]
     kappas = [
         "| condition | real images | " + " | ".join(map(str, STRENGTHS)) + " |",
         "|---" * (len(STRENGTHS) + 2) + "|",
     ]
-    for condition, _, own, _, _ in tables:
-        means = [fmean(float(line[column]) for line in own.values()) for column in ("real", *map(str, STRENGTHS))]
-        kappas.append(f"| {condition.title} | " + " | ".join(f"{mean:.2f}" for mean in means) + " |")
+    complete = [each for name in CONDITIONS if (each := found(name, results, choices)) is not None]
+    confidence = simultaneous(2 * len(complete))
+    for each in complete:
+        means = " | ".join(f"{fmean(values):.3f}" for values in each.accuracies.values())
+        title, default = each.condition.title, str(each.condition.default)
+        taken = ", ".join(strength or f"none ({default})" for strength in each.taken)
+        chosen = [each.at(strength or default, place) for place, strength in enumerate(each.taken)]
+        accuracies.append(f"| {title} | {means} | **{fmean(chosen):.3f}** | {taken} |")
+        best = max(map(str, STRENGTHS), key=lambda strength: fmean(each.accuracies[row_of(strength)]))
+        cells = [
+            shown(paired_difference(chosen, each.accuracies[row_of(strength)], confidence))
+            for strength in (default, best)
+        ]
+        differences.append(f"| {title} | {default} | {cells[0]} | {best} | {cells[1]} |")
+        kappas.append(f"| {title} | " + " | ".join(f"{kappa:.2f}" for kappa in each.kappas) + " |")
     newline = "\n"
     return f"""# Strengths chosen by agreement
 
@@ -226,13 +214,13 @@ copies at least 0.6 times as well as at the smallest (by Cohen's κ). It needs n
 copies. The share of 0.6 was chosen on draws 1000 to 1002 of these conditions; here are draws {SEEDS.start} to {SEEDS.stop - 1}
 ([script](../studies/strength_by_agreement.py), whose commands made the tables beside this page).
 
-Accuracy on validation images, mean of {len(SEEDS)} draws, of classifiers trained on the real images and unguided copies (the better
-of 200 and 600 steps on these images):
+Accuracy on validation images, mean of {len(SEEDS)} draws, of classifiers trained on the real images and unguided copies of
+them (the better of 200 and 600 steps on these images):
 
-{newline.join(lines)}
+{newline.join(accuracies)}
 
-Paired by draw; the {2 * len(compared)} intervals hold together with 95 %. The best strength of the table is the best of {len(STRENGTHS)} on the same
-images, so that its mean is too high.
+Differences are paired by draw, and the {2 * len(complete)} intervals hold together with 95 %. The best strength of a line is
+the best of {len(STRENGTHS)} on the same images, so that its mean is too high.
 
 {newline.join(differences)}
 
@@ -242,11 +230,36 @@ Cohen's κ of copies with their class, means over the draws:
 """
 
 
-def default_row(strength: str) -> str:
+@dataclass(frozen=True)
+class Found:
+    """What was found under a condition: accuracies of rows by draw, the strengths taken, and mean κ of real images and copies."""
+
+    condition: Condition
+    accuracies: Mapping[str, Sequence[float]]
+    taken: Sequence[str]
+    kappas: Sequence[float]
+
+    def at(self, strength: str, place: int) -> float:
+        return self.accuracies[row_of(strength)][place]
+
+
+def found(name: str, results: Path, choices: Sequence[Mapping[str, str]]) -> Found | None:
+    """What the tables hold of a condition; None if something is missing."""
+    own = {int(line["seed"]): line for line in choices if line["condition"] == name}
+    runs = {(line["method"], int(line["seed"])): float(line["accuracy"]) for line in read(table_of(results, name))}
+    rows = ("original", *ROWS)
+    if not all(seed in own and (row, seed) in runs for seed in SEEDS for row in rows):
+        return None
+    accuracies = {row: [runs[row, seed] for seed in SEEDS] for row in rows}
+    kappas = [fmean(float(own[seed][column]) for seed in SEEDS) for column in ("real", *map(str, STRENGTHS))]
+    return Found(CONDITIONS[name], accuracies, [own[seed]["chosen"] for seed in SEEDS], kappas)
+
+
+def row_of(strength: str) -> str:
     return f"strength_{strength}"
 
 
-def shown(difference) -> str:
+def shown(difference: PairedDifference) -> str:
     if difference.interval is None:
         return f"{difference.mean:+.3f}"
     return f"{difference.mean:+.3f} ± {(difference.high - difference.low) / 2:.3f}"
