@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -75,9 +76,15 @@ def first_round_config(config: DictConfig) -> DictConfig | None:
     guide = config.encoder.get(GUIDE)
     if guide is None or not guide.copies:
         return None
+    found = unguided(config, **OWN, factor=guide.copies)
+    found.encoder[GUIDE].copies = 0
+    return found
+
+
+def unguided(config: DictConfig, **expansion: Any) -> DictConfig:
+    """The configuration of a job's method without guidance and selection, with the keys `expansion` in place of its own."""
     found = OmegaConf.to_container(config, resolve=True)
-    found["expansion"] |= {**OWN, "factor": guide.copies}
-    found["encoder"][GUIDE] |= {"copies": 0}
+    found["expansion"] |= expansion
     found["guidance"] = no_guidance()
     found["selection"] = {TARGET: f"{All.__module__}.{All.__qualname__}", NAME: ALL}
     return OmegaConf.create(found)

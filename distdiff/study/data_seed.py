@@ -46,7 +46,7 @@ class DataSeed:
         self.whole = whole
         self.logger = logger
         self.begin = begin
-        self._measured: dict[str, Expanded] = {}  # the images that were made or read, by `Row.images`
+        self._expansions: dict[str, Expanded] = {}  # those that were measured, by `Row.images`
 
     def train_guide(self, names: Iterable[str]) -> None:
         """Trains the guide of the job's own keys, if one of the rows with these `names` needs it."""
@@ -105,16 +105,16 @@ class DataSeed:
 
     def _expanded(self, row: Row, measurer: Measurer, needed: bool) -> Expanded | None:
         """The images that a row adds, with their measures. Images that are not there are made if they are `needed`."""
-        if row.images in self._measured:
-            return self._measured[row.images]
+        if row.images in self._expansions:
+            return self._expansions[row.images]
         job = self.of_seed.jobs[row.images]
         if needed:
-            if job.path not in {other.path for other in self._measured.values()}:
+            if job.path not in {other.path for other in self._expansions.values()}:
                 self._make_images(row)
         elif not job.is_found_done():
             return None
-        self._measured[row.images] = self._measure(row, measurer)
-        return self._measured[row.images]
+        self._expansions[row.images] = self._measure(row, measurer)
+        return self._expansions[row.images]
 
     def _make_images(self, row: Row) -> None:
         """Makes the images of a row, with those of larger factors in the same directory."""
@@ -128,12 +128,8 @@ class DataSeed:
 
     def _measure(self, row: Row, measurer: Measurer) -> Expanded:
         """Measures the images that a row adds, which are made."""
-        job, data, tools, title = (
-            self.of_seed.jobs[row.images],
-            self.of_seed.data,
-            self.tools,
-            self.of_seed.title(row.name),
-        )
+        job, data, tools = self.of_seed.jobs[row.images], self.of_seed.data, self.tools
+        title = self.of_seed.title(row.name)
         images = read_made(job, row.folder, measurer.images, tools.config, tools.run_dir)
         with self.whole.step(f"{title}: {MEASURE}"), tools.timer("measure"):
             if GUIDE in measurer.features:

@@ -39,6 +39,7 @@ class Study:
         self.tools = StudyTools(config, run_dir)
         build_trainer(config.trainer)  # so that a missing device is reported now, not after the first stage
         self.metrics = load_metrics(config)
+        self.measures = measures_of(self.metrics)
         self.measurer: Measurer | None = None  # what measured the images; known after `run`
 
     def plan(self) -> StudyPlan:
@@ -69,7 +70,7 @@ class Study:
             rows=list(results.values()),
             timing=tools.timer.seconds,
             found=self._found(plan.seeds[0]),
-            measures=measures_of(self.metrics),
+            measures=self.measures,
             judge_accuracy=judge_accuracy,
             selection=self.config.train.selection,
             best_on_test=tuple(name for name, row in tools.rows.items() if row.config.train.selection == BEST_ON_TEST),

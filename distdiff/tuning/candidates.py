@@ -1,15 +1,17 @@
-"""What the searches of `expansion.tune=true` have in common: folds, what a candidate makes, and its name in words."""
+"""What both searches of `expansion.tune=true` need: folds, the images that a candidate makes, the configuration chosen."""
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import TrainingSet
+from distdiff.classification.training import TrainingSet, training_set
 from distdiff.data.images import LabelledImages
-from distdiff.data.splits.folds import class_sizes
+from distdiff.data.readable import readable
+from distdiff.data.splits.folds import class_sizes, take_fold
 from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
@@ -27,12 +29,24 @@ IMAGES = "tuning"  # the folder in the cache for the images of a search, which a
 def number_of_folds(config: DictConfig, images: LabelledImages) -> int:
     """`tune.folds` or, if the smallest class has fewer images, as many as it has.
 
-    Raises `UserError` if a class has a single image, or if there is a single class; and for an `expansion.output_dir` that holds
-    other files, before hours of search.
+    Raises `UserError` if a class has a single image, or if there is a single class.
     """
+    return min(config.tune.folds, _smallest_class(images))
+
+
+def refuse_other_files(config: DictConfig) -> None:
+    """Raises `UserError` if `expansion.output_dir` holds other files, so that this is known before hours of search."""
     if config.expansion.output_dir is not None:
         world().once(ExpandedDirectory(Path(config.expansion.output_dir)).refuse_other_files)
-    return min(config.tune.folds, _smallest_class(images))
+
+
+def apart_from_fold(data: TrainingSet, number: int, fold: int, seed: int) -> tuple[TrainingSet, LabelledImages]:
+    """The images outside the fold with the index `fold`, of `number` folds that `seed` draws, and those in it.
+
+    Images that cannot be read were left out of `data` before, and are not told again.
+    """
+    rest, held_out = (replace(part, unreadable=()) for part in take_fold(data.parts[0], number, fold, seed))
+    return training_set(rest, data.fit), readable(held_out, "training")[0]
 
 
 def chosen_config(candidate: DictConfig, config: DictConfig) -> DictConfig:

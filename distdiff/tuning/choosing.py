@@ -116,6 +116,6 @@ def as_record(choice: Choice, labels: Mapping[str, str]) -> dict[str, Any]:
 
 
 def figures(record: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a record that runs are compared by in a dashboard; none if there was nothing to compare."""
-    names = ("difference", "standard_error")
+    """The numbers of a record, of either search, that runs are compared by in a dashboard; none if nothing was compared."""
+    names = ("difference", "standard_error", "strength", "agreement")
     return {f"tuning_{name}": record[name] for name in names if record.get(name) is not None}

@@ -50,10 +50,12 @@ def check(config: DictConfig) -> None:
     """Raises `UserError` for a method whose settings are not searched, and for an empty list of values to search."""
     if not config.expansion.tune:
         return
+    by_agreement = config.tune.criterion == AGREEMENT
     if config.method.name != IMG2IMG:
+        searched = "the strength" if by_agreement else "guidance, selection and strength"
         raise UserError(
-            f"expansion.tune=true is not allowed with method={config.method.name}: guidance, selection and strength of "
-            f"method={IMG2IMG} are searched"
+            f"expansion.tune=true is not allowed with method={config.method.name}: {searched} of method={IMG2IMG} "
+            f"{'is' if by_agreement else 'are'} searched"
         )
     if config.encoder.get(GUIDE) is not None and config.encoder[GUIDE].get("copies"):
         raise UserError(
@@ -63,6 +65,10 @@ def check(config: DictConfig) -> None:
     for name in ("rows", "strengths", "rhos", "cfg_scales", "factors"):
         if config.tune[name] is not None and not config.tune[name]:
             raise UserError(f"tune.{name}=[] is not allowed: one or more values{'' if name == 'rows' else ', or null'}")
+    if by_agreement and config.tune.strengths is not None and len({*config.tune.strengths}) < 2:
+        raise UserError(
+            f"tune.strengths={list(config.tune.strengths)} is not allowed with tune.criterion={AGREEMENT}: two or more values"
+        )
 
 
 def unread(config: DictConfig) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`expansion.tune=true`: chooses guidance, selection, strength, ρ and factor by accuracy on real images that were set aside."""
+"""`tune.criterion=accuracy`: chooses guidance, selection, strength, ρ and factor by accuracy on real images set aside."""
 
 import json
 import shutil
@@ -10,12 +10,10 @@ from omegaconf import DictConfig
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.caching.stages import StageCache
-from distdiff.classification.training import ClassifierTrainer, TrainingSet, training_set
+from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.config.command import OPTIONS, ROWS
 from distdiff.console.progress import console
 from distdiff.data.images import LabelledImages
-from distdiff.data.readable import readable
-from distdiff.data.splits.folds import take_fold
 from distdiff.encoders.guide import guide_recipe
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
@@ -24,7 +22,15 @@ from distdiff.selection.config import ALL
 from distdiff.store.options import StorageOptions
 from distdiff.study.methods import UNGUIDED
 from distdiff.study.seeds import training_seed
-from distdiff.tuning.candidates import IMAGES, chosen_config, expanded_into, labels_of, number_of_folds
+from distdiff.tuning.candidates import (
+    IMAGES,
+    apart_from_fold,
+    chosen_config,
+    expanded_into,
+    labels_of,
+    number_of_folds,
+    refuse_other_files,
+)
 from distdiff.tuning.choosing import Choice, Unit, as_record, choose, num_evaluations
 from distdiff.wording import counted
 
@@ -44,6 +50,7 @@ class Tuner:
 
     def __init__(self, config: DictConfig, data: TrainingSet, cache: StageCache, generators: Generators) -> None:
         self.config, self.data, self.cache = config, data, cache
+        refuse_other_files(config)
         self.num_folds = number_of_folds(config, data.parts[0])
         self.candidates: dict[str, DictConfig] = dict(config[OPTIONS][ROWS].items())
         self.labels = labels_of(self.candidates)
@@ -118,10 +125,8 @@ class Tuner:
         """The images outside a unit's fold, and those in it."""
         if unit not in self._parted:
             repeat, fold = unit
-            rest, held_out = take_fold(
-                self.data.parts[0], self.num_folds, fold, training_seed(self.config.seed, repeat)
-            )
-            self._parted[unit] = training_set(rest, self.data.fit), readable(held_out, "training")[0]
+            seed = training_seed(self.config.seed, repeat)
+            self._parted[unit] = apart_from_fold(self.data, self.num_folds, fold, seed)
         return self._parted[unit]
 
 

@@ -19,6 +19,7 @@ conditions that are complete.
 import argparse
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,10 @@ COLUMNS = ("condition", "seed", "chosen", "real", *map(str, STRENGTHS))
 SEEDS = range(1003, 1008)
 ROWS = {f"strength_{strength}": ["guidance=none", f"expansion.strength={strength}"] for strength in STRENGTHS}
 STUDY = ["study.methods=[original]", f"study.rows={written(ROWS)}", "study.tune_steps=[200,600]", VALIDATION]
-TUNE = ["expansion.tune=true", "tune.criterion=agreement", f"tune.strengths=[{','.join(map(str, STRENGTHS))}]"]
+TUNE = [
+    *("expansion.tune=true", "tune.criterion=agreement", f"tune.strengths=[{','.join(map(str, STRENGTHS))}]"),
+    *("tune.retention=0.6", "tune.images=100", "tune.folds=5"),
+]
 DIGITS = ["dataset.per_class=2", "expansion.factor=5"]
 FOLDER, PEOPLE, PIPELINES = "<folder>", "<people>", "<pipelines>"
 SIGNS = [
@@ -149,14 +153,19 @@ def choose(name: str, keys: Sequence[str], table: Path, out: Path, processes: in
     def one(seed: int) -> dict[str, object]:
         place = out / f"{name}-choice-{seed}"
         command = ["experiments/expand.py", *keys, *TUNE, "expansion.factor=1", f"seed={seed}", "logger=none"]
-        # The images of a strength are made once for the row and once here, since the search removes what it has made.
         arguments = [sys.executable, *command, f"paths.output_dir='{out}'", f"hydra.run.dir='{place}'"]
-        with open(f"{place}.log", "w", encoding="utf-8") as log:
-            subprocess.run(arguments, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=True)
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        log = out / f"{name}-choice-{seed}.log"
+        with open(log, "w", encoding="utf-8") as said:
+            status = subprocess.run(
+                arguments, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT, check=False
+            )
+        if status.returncode:
+            sys.exit(f"a choice failed; {log} says why")
         record = json.loads((place / "tuning.json").read_text(encoding="utf-8"))
-        kappas = {each["candidate"].split()[-1]: round(each["agreement"], 4) for each in record["candidates"]}
-        chosen = None if record["chosen"] is None else record["chosen"].split()[-1]
-        return {"condition": name, "seed": seed, "chosen": chosen, "real": round(record["real"], 4), **kappas}
+        kappas = {str(each["strength"]): round(each["agreement"], 4) for each in record["candidates"]}
+        real = round(record["real"]["agreement"], 4)
+        return {"condition": name, "seed": seed, "chosen": record["strength"], "real": real, **kappas}
 
     with ThreadPoolExecutor(processes) as pool:
         for line in pool.map(one, [seed for seed in SEEDS if (name, str(seed)) not in done]):

@@ -1,20 +1,25 @@
 """`tune.criterion=agreement`: what it looks at, what it chooses, and what is made of the choice."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import compose
+from sklearn.metrics import cohen_kappa_score
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
 from distdiff.commands.expand import expand
 from distdiff.data.datasets import load_dataset
+from distdiff.encoders.guide import TrainedGuide
 from distdiff.errors import UserError
 from distdiff.expansion.generators import Generators
-from distdiff.tuning.agreement import StrengthTuner
+from distdiff.methods.img2img import Img2ImgSampler
+from distdiff.tuning import agreement
+from distdiff.tuning.agreement import REAL, Agreement, Seen, StrengthTuner, names_of
 from distdiff.tuning.candidates import RECORD
 
 SPACE = ["expansion.tune=true", "tune.criterion=agreement", "tune.strengths=[0.9,0.5]"]
@@ -45,7 +50,8 @@ def test_the_jobs_own_row_is_searched_at_every_strength() -> None:
             ["expansion.tune=true", "tune.images=9"],
             "tune.images=9 is not allowed: tune.criterion=accuracy does not read",
         ),
-        ([*SPACE, "tune.criterion=agrement"], "agreement"),
+        ([*SPACE, "tune.criterion=agrement"], "tune.criterion=agrement"),
+        ([*SPACE, "tune.strengths=[0.5,0.5]"], "not allowed with tune.criterion=agreement: two or more values"),
         ([*SPACE, "tune.retention=0"], "tune.retention=0"),
         ([*SPACE, "method=text2img"], "not allowed with method=text2img"),
     ],
@@ -59,108 +65,185 @@ def test_copies_are_judged_by_features_that_have_seen_neither_them_nor_their_sou
     small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     """Whole, with three folds; the second time nothing is made, and the chosen keys give the same directory."""
-    seen = []
-    own = StrengthTuner._seen
+    seen, learnt = [], {}
+    own, trained = StrengthTuner._seen_in_fold, TrainedGuide.encoder
 
-    def watched(self, encoder, rest, new):
-        seen.append(({*rest.parts[0].keys}, [source for (source,) in new[0].sources], {*new[1].keys}))
-        return own(self, encoder, rest, new)
+    def watched(self, encoder, features, rest, held_out, copies):
+        found, known = own(self, encoder, features, rest, held_out, copies)
+        sources = {name: [each.source for each in of_name] for name, of_name in found.items()}
+        seen.append((learnt[id(encoder)], {*names_of(rest.parts[0])}, {*names_of(held_out)}, sources))
+        return found, known
 
-    monkeypatch.setattr(StrengthTuner, "_seen", watched)
+    def watched_guide(self, data, seed, title):
+        guide = trained(self, data, seed, title)
+        learnt[id(guide)] = {*names_of(data.parts[0])}
+        seen_guides.append(guide)  # so that no other has its id
+        return guide
+
+    seen_guides = []
+    monkeypatch.setattr(StrengthTuner, "_seen_in_fold", watched)
+    monkeypatch.setattr(TrainedGuide, "encoder", watched_guide)
     given = [*small_run, "dataset.per_class=3", "tune.images=60"]
     config = compose("expand", [*SPACE, *given])
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
     made = expand(config, tmp_path / "first")
-    assert len(seen) == 2 * 3  # strengths and folds
-    for rest, copied, held_out in seen:
-        assert (len(rest), len(held_out), len(copied)) == (20, 10, 20)
+    assert len(seen) == 3  # folds
+    for of_guide, rest, held_out, sources in seen:
+        assert of_guide == rest
+        assert (len(rest), len(held_out)) == (20, 10)
         assert not rest & held_out
-        assert {source.partition("/")[2] for source in copied} == held_out
+        assert sorted(sources[REAL]) == sorted(held_out)
+        for strength in ("0.5", "0.9"):
+            assert len(sources[strength]) == 20
+            assert {*sources[strength]} == held_out
     record = json.loads((tmp_path / "first" / RECORD).read_text())
-    assert [each["candidate"] for each in record["candidates"]] == ["none, strength 0.5", "none, strength 0.9"]
+    assert [each["strength"] for each in record["candidates"]] == [0.5, 0.9]
     assert [each["images"] for each in record["candidates"]] == [60, 60]
     assert json.loads((made / "manifest.json").read_text())["tuning"] == record
     assert not list((tmp_path / "outputs/cache/tuning").iterdir())
-    assert "2 strengths, 60 copies at each" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 strengths, 60 unguided copies at each" in said
+    assert "3 guides are trained" in said
     assert expand(config, tmp_path / "second") == made
-    assert len(seen) == 6
+    assert len(seen) == 3
     assert json.loads((tmp_path / "second/results.json").read_text())["tuning"] == record
-    chosen = [] if record["chosen"] is None else [f"expansion.strength={record['chosen'].split()[-1]}"]
+    chosen = [] if record["strength"] is None else [f"expansion.strength={record['strength']}"]
     typed = compose("expand", [*small_run, "dataset.per_class=3", *chosen])
     assert expand(typed, tmp_path / "second") == made
 
 
-def wrong_at(shares: dict[float, float], real: float):
-    """In place of `StrengthTuner._measured`'s features: a share of copies, and of real images, is seen as the next class."""
-
-    def seen(self: StrengthTuner, _, rest, new):
-        strength = float(next(iter(self.left)).expansion.strength)
-        found = []
-        for images, wrong in zip(new, (shares[strength], real), strict=True):
-            labels = images.labels
-            missed = np.arange(len(labels)) < round(wrong * len(labels))
-            found.append(list(zip(labels.tolist(), np.where(missed, (labels + 1) % 10, labels).tolist(), strict=True)))
-        return found
-
-    return seen
+def pairs(count: int, wrong: float, sources: int) -> list[Seen]:
+    """So many images of ten classes, of so many sources, a share of which is seen as the next class."""
+    labels = np.arange(count) % 10
+    missed = np.arange(count) < round(wrong * count)
+    return [
+        Seen(int(label), int((label + 1) % 10 if miss else label), str(place % sources))
+        for place, (label, miss) in enumerate(zip(labels, missed, strict=True))
+    ]
 
 
 @pytest.mark.parametrize(
     ("shares", "real", "chosen"),
     [
-        ({0.3: 0.1, 0.5: 0.2, 0.9: 0.8}, 0.1, "none, strength 0.5"),
-        ({0.3: 0.7, 0.5: 0.7, 0.9: 0.7}, 0.1, "none, strength 0.9"),  # missed for their style, at all strengths alike
-        ({0.3: 0.8, 0.5: 0.8, 0.9: 0.8}, 0.0, None),  # hardly any is recognised
+        ({0.3: 0.1, 0.5: 0.2, 0.9: 0.8}, 0.1, 0.5),
+        ({0.3: 0.6, 0.5: 0.6, 0.9: 0.6}, 0.1, 0.9),  # missed for their style, at all strengths alike
+        (
+            {0.3: 0.8, 0.5: 0.8, 0.9: 0.8},
+            0.0,
+            None,
+        ),  # too few are recognised at the smallest strength, for what real ones are
+        ({0.3: 0.9, 0.5: 0.9, 0.9: 0.9}, 0.9, None),  # none beyond chance, real ones neither
+        ({0.3: 0.0, 0.5: 0.0, 0.9: 0.0}, 0.95, None),  # real ones are recognised less often than by chance
     ],
 )
 def test_the_largest_strength_is_chosen_up_to_which_copies_keep_their_class(
-    small_run: list[str], monkeypatch: pytest.MonkeyPatch, capsys, shares: dict, real: float, chosen: str | None
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch, capsys, shares: dict, real: float, chosen: float | None
 ) -> None:
-    """κ is that of the definition, (p − e) / (1 − e), with the share e that would agree by chance."""
-    own = StrengthTuner._agreement
-
-    def agreement(self: StrengthTuner, name: str):
-        self.left = [self.candidates[name]]
-        return own(self, name)
-
-    monkeypatch.setattr(StrengthTuner, "_agreement", agreement)
-    monkeypatch.setattr(StrengthTuner, "_seen", wrong_at(shares, real))
-    keys = ["tune.strengths=[0.3,0.5,0.9]", "dataset.per_class=2", "tune.images=100"]
+    found = {REAL: pairs(20, real, 20)} | {str(strength): pairs(100, wrong, 20) for strength, wrong in shares.items()}
+    monkeypatch.setattr(StrengthTuner, "_seen", lambda *_: found)
+    keys = ["tune.strengths=[0.5,0.3,0.9]", "dataset.per_class=2", "tune.images=100", "guidance=direct"]
     config = compose("expand", [*SPACE, *small_run, *keys])
-    found, record = StrengthTuner(config, *parts(config)).chosen()
-    assert record["chosen"] == chosen
-    assert found.expansion.strength == (config.expansion.strength if chosen is None else float(chosen.split()[-1]))
-    assert (found.expansion.tune, found.expansion.factor) == (False, 2)
+    made, record = StrengthTuner(config, *parts(config)).chosen()
+    assert record["strength"] == chosen
+    assert made.expansion.strength == (chosen or config.expansion.strength)
+    assert (made.expansion.tune, made.expansion.factor, made.guidance.name) == (False, 2, "direct")
     for each, wrong in zip(record["candidates"], shares.values(), strict=True):
-        chance = by_chance(wrong)
-        assert each["agreement"] == pytest.approx((1 - wrong - chance) / (1 - chance))
+        labels, seen, _ = zip(*pairs(100, wrong, 20), strict=True)
+        assert each["agreement"] == pytest.approx(cohen_kappa_score(labels, seen))
     said = " ".join(capsys.readouterr().out.split())
     stays = f"chosen: nothing, expansion.strength={config.expansion.strength} stays"
-    assert (f"chosen: {chosen}, the largest" if chosen else stays) in said
+    assert (f"chosen: strength {chosen}, the largest" if chosen else stays) in said
 
 
-def by_chance(wrong: float) -> float:
-    """The share that would agree by chance, of 100 copies in two folds, of each class as many, the first of each fold missed."""
-    labels = np.sort(np.arange(50) % 10)
-    seen = np.where(np.arange(50) < round(wrong * 50), (labels + 1) % 10, labels)
-    return float(np.bincount(labels, minlength=10) @ np.bincount(seen, minlength=10)) / 50**2
+def test_standard_errors_are_by_source_and_agree_with_simulations() -> None:
+    """Copies of one source are seen alike: of six sources in ten rightly, and then, for `chance`, at random."""
+    rng = np.random.default_rng(0)
+    kappas, errors, by_chance, chances = [], [], [], []
+    for _ in range(400):
+        known = rng.random(40) < 0.6
+        labels, sources = np.arange(200) % 10, np.arange(200) % 40
+        seen = np.where(known[sources], labels, (labels + rng.integers(1, 10, 200)) % 10)
+        found = Agreement.of(
+            [Seen(*map(int, each[:2]), str(each[2])) for each in zip(labels, seen, sources, strict=True)]
+        )
+        kappas.append(found.kappa)
+        errors.append(found.error)
+        blind = rng.integers(0, 10, 40)[sources]  # as copies of one source are alike
+        found = Agreement.of(
+            [Seen(*map(int, each[:2]), str(each[2])) for each in zip(labels, blind, sources, strict=True)]
+        )
+        by_chance.append(found.kappa)
+        chances.append(found.chance)
+    assert np.mean(errors) == pytest.approx(np.std(kappas), rel=0.1)
+    assert np.mean(chances) == pytest.approx(np.std(by_chance), rel=0.15)
+    assert abs(np.mean(by_chance)) < 0.01
 
 
-def test_what_a_kill_has_left_does_not_stop_a_search(small_run: list[str], tmp_path: Path, monkeypatch) -> None:
+def test_a_single_class_that_is_seen_everywhere_says_nothing() -> None:
+    assert Agreement.of([Seen(1, 1, "a"), Seen(1, 1, "b")]).kappa == 0
+    assert Agreement.of([]).is_by_chance
+
+
+def test_a_search_goes_on_where_it_was_killed(small_run: list[str], tmp_path: Path, monkeypatch) -> None:
+    """In the middle of the second strength: the images that are there are not made again."""
     config = compose("expand", [*SPACE, *small_run, "dataset.per_class=2", "tune.images=20"])
-    monkeypatch.setattr("distdiff.tuning.agreement.shutil.rmtree", lambda *_, **__: None)
-    _, first = StrengthTuner(config, *parts(config)).chosen()
-    monkeypatch.undo()
-    for number, folder in enumerate(sorted((tmp_path / "outputs/cache/tuning").iterdir())):
-        if number % 2:
-            (folder / "manifest.json").unlink()
-    for path in (tmp_path / "outputs/cache/agreements").glob("*/agreement.json"):
-        path.unlink()
-        (path.parent / "ingredients.json").unlink()
-        path.parent.rmdir()
-    assert StrengthTuner(config, *parts(config)).chosen()[1] == first
+    made, left = [], [4]
+    own = Img2ImgSampler.forward
+
+    def forward(self, items):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        made.extend((item.strength, item.file_name) for item in items)
+        return own(self, items)
+
+    monkeypatch.setattr(Img2ImgSampler, "forward", forward)
+    with pytest.raises(BaseException, match=r"|130"):
+        StrengthTuner(config, *parts(config)).chosen()
+    left[0] = 100
+    _, record = StrengthTuner(config, *parts(config)).chosen()
+    assert len(made) == len({*made}) == 2 * 20
     assert not list((tmp_path / "outputs/cache/tuning").iterdir())
+    assert StrengthTuner(config, *parts(config)).chosen()[1] == record
+    assert len(made) == 2 * 20
+
+
+def test_images_that_cannot_be_read_are_neither_counted_nor_told_again(
+    small_run: list[str], image_folder: Path, tmp_path: Path, capsys
+) -> None:
+    """They were left out, and told, before the search. Here they are more than a quarter of them and the sources of copies."""
+    folder = tmp_path / "images"
+    shutil.copytree(image_folder, folder)
+    for number in range(2):
+        (folder / f"cat/broken{number}.png").write_bytes(b"no image")
+    keys = [
+        "dataset=imagefolder",
+        f"dataset.root={folder}",
+        "dataset.test_fraction=0.1",
+        "tune.images=2",
+        "tune.folds=2",
+    ]
+    config = compose("expand", [*SPACE, *small_run, *keys])
+    data, *more = parts(config)
+    assert len(data.parts[0].unreadable) >= 1
+    capsys.readouterr()
+    tuner = StrengthTuner(config, data, *more)
+    assert len(tuner.sources) == 2
+    tuner.chosen()
+    assert "cannot be read" not in capsys.readouterr().out
+
+
+def test_features_that_are_not_trained_are_computed_once(small_run: list[str], monkeypatch) -> None:
+    looked, own = [], agreement.image_features
+    monkeypatch.setattr(
+        agreement, "image_features", lambda images, *more: looked.append(len(images)) or own(images, *more)
+    )
+    keys = ["dataset.per_class=2", "tune.images=20", "encoder=efficientnet_lite0"]
+    small_run.remove("encoder.guide.steps=3")
+    config = compose("expand", [*SPACE, *small_run, *keys])
+    StrengthTuner(config, *parts(config)).chosen()
+    assert looked == [20, *[10] * 4]  # all real images, and the copies of two folds at two strengths
 
 
 def test_a_class_with_a_single_image_has_no_image_that_features_have_not_seen(small_run: list[str]) -> None:
@@ -170,19 +253,19 @@ def test_a_class_with_a_single_image_has_no_image_that_features_have_not_seen(sm
 
 
 def test_the_nearest_prototype_is_that_of_the_largest_cosine(small_run: list[str], monkeypatch) -> None:
-    """The class that `_seen` sees, against sums over all images and classes in float64."""
+    """The class that is seen, against sums over all images and classes in float64."""
     config = compose("expand", [*SPACE, *small_run, "dataset.per_class=3"])
     tuner = StrengthTuner(config, *parts(config))
-    rng = torch.Generator().manual_seed(0)
-    known = torch.nn.functional.normalize(torch.randn(20, 7, generator=rng), dim=1)
-    new = torch.nn.functional.normalize(torch.randn(10, 7, generator=rng), dim=1)
-    features = iter((known, new))
-    monkeypatch.setattr("distdiff.tuning.agreement.image_features", lambda *_: next(features))
-    rest, held_out = tuner._folds[0]
-    (found,) = tuner._seen(torch.nn.Identity(), rest, [held_out])
-    labels = rest.parts[0].labels
-    expected = []
-    for row in new.double().numpy():
-        means = [known.double().numpy()[labels == label].mean(0) for label in range(10)]
-        expected.append(int(np.argmax([row @ mean / np.linalg.norm(mean) for mean in means])))
-    assert found == list(zip(held_out.labels.tolist(), expected, strict=True))
+    features = torch.nn.functional.normalize(torch.randn(30, 7, generator=torch.Generator().manual_seed(0)), dim=1)
+    rest, held_out = tuner.folds[0]
+    found, _ = tuner._seen_in_fold(torch.nn.Identity(), features, rest, held_out, {})
+    real = tuner.data.parts[0]
+    place = {name: position for position, name in enumerate(names_of(real))}
+    outside = np.array([place[name] for name in names_of(rest.parts[0])])
+    values = features.double().numpy()
+    for each in found[REAL]:
+        means = [values[outside[real.labels[outside] == label]].mean(0) for label in range(10)]
+        cosines = [values[place[each.source]] @ mean / np.linalg.norm(mean) for mean in means]
+        assert each.seen == int(np.argmax(cosines))
+        assert each.label == real.labels[place[each.source]]
+    assert len(found[REAL]) == 10
