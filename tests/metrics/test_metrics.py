@@ -34,6 +34,7 @@ from distdiff.report.html import write_report
 from distdiff.report.table import accuracy_rows, measure_rows
 from distdiff.study.measures import SCORES
 from distdiff.study.results import COLUMNS, measures_of
+from distdiff.study.study import Study
 
 
 def seen(points: np.ndarray | torch.Tensor) -> Features:
@@ -123,6 +124,13 @@ def test_only_the_metrics_that_are_named_are_built_each_once() -> None:
         load_metrics(config)
     with pytest.raises(UserError, match=r"^measure\.metrics=accuracy is not allowed: "):
         measures_of({"accuracy": METRICS["coverage"]})
+
+
+def test_a_name_that_results_have_already_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch) -> None:
+    config = compose("run", [f"paths.output_dir={tmp_path}"])
+    monkeypatch.setattr("distdiff.study.study.load_metrics", lambda _: {"accuracy": METRICS["coverage"]})
+    with pytest.raises(UserError, match=r"^measure\.metrics=accuracy is not allowed: "):
+        Study(config, tmp_path)
 
 
 def test_a_row_has_a_dash_where_it_has_nothing_and_a_stage_that_found_its_result_says_so(tmp_path: Path) -> None:
