@@ -243,9 +243,10 @@ class StrengthTuner:
                 return [Seen(*each) for each in zip(images.labels.tolist(), nearest.tolist(), sources, strict=True)]
 
             inside = names_of(held_out)
+            in_fold = {*inside}
             found = {REAL: seen(held_out, known[[place[name] for name in inside]], inside)}
             for name, images in copies.items():
-                own = [position for position, (source, *_) in enumerate(images.sources) if source in {*inside}]
+                own = [position for position, (source, *_) in enumerate(images.sources) if source in in_fold]
                 found[name] = []
                 if own:
                     chosen = images.select(own)

@@ -1,7 +1,6 @@
 """What both searches of `expansion.tune=true` need: folds, the images that a candidate makes, the configuration chosen."""
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from distdiff.data.splits.folds import class_sizes, take_fold
 from distdiff.errors import UserError
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
-from distdiff.expansion.naming import row_name
 from distdiff.ranks.world import world
 from distdiff.store.directory import ExpandedDirectory
 from distdiff.store.reading import read_expanded
@@ -77,20 +75,6 @@ def expanded_into(
     return read_expanded(job.path, data.parts[0], job.contents)
 
 
-def labels_of(candidates: Mapping[str, DictConfig]) -> dict[str, str]:
-    """The candidates in words: row, strength, ρ, and scale and factor if candidates differ in them."""
-    scales = {each.generator.cfg_scale for each in candidates.values()}
-    factors = {each.expansion.factor for each in candidates.values()}
-    labels = {}
-    for name, each in candidates.items():
-        words = [row_name(each), f"strength {each.expansion.strength}"]
-        words += [f"ρ {each.guidance.rho:g}"] if "rho" in each.guidance else []
-        words += [f"scale {each.generator.cfg_scale:g}"] if len(scales) > 1 else []
-        words += [f"factor {each.expansion.factor}"] if len(factors) > 1 else []
-        labels[name] = ", ".join(words)
-    return labels
-
-
 def _smallest_class(images: LabelledImages) -> int:
     """The number of sources of the smallest class: of images or, where images have groups that stay together, of groups.
 
@@ -106,7 +90,7 @@ def _smallest_class(images: LabelledImages) -> int:
         number = counted(smallest, "image" if images.groups is None else "source")
         raise UserError(
             f"expansion.tune=true is not allowed: class {images.class_names[int(counts.argmin())]} has {number}, and each "
-            "class needs two, one to expand and one to test on"
+            "class needs two, one of which is set aside"
         )
     return smallest
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from distdiff.data.images import LabelledImages
 from distdiff.encoders.guide import guide_recipe
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
+from distdiff.expansion.naming import row_name
 from distdiff.ranks.world import world
 from distdiff.selection.config import ALL
 from distdiff.store.options import StorageOptions
@@ -27,7 +29,6 @@ from distdiff.tuning.candidates import (
     apart_from_fold,
     chosen_config,
     expanded_into,
-    labels_of,
     number_of_folds,
     refuse_other_files,
 )
@@ -128,6 +129,20 @@ class Tuner:
             seed = training_seed(self.config.seed, repeat)
             self._parted[unit] = apart_from_fold(self.data, self.num_folds, fold, seed)
         return self._parted[unit]
+
+
+def labels_of(candidates: Mapping[str, DictConfig]) -> dict[str, str]:
+    """The candidates in words: row, strength, ρ, and scale and factor if candidates differ in them."""
+    scales = {each.generator.cfg_scale for each in candidates.values()}
+    factors = {each.expansion.factor for each in candidates.values()}
+    labels = {}
+    for name, each in candidates.items():
+        words = [row_name(each), f"strength {each.expansion.strength}"]
+        words += [f"ρ {each.guidance.rho:g}"] if "rho" in each.guidance else []
+        words += [f"scale {each.generator.cfg_scale:g}"] if len(scales) > 1 else []
+        words += [f"factor {each.expansion.factor}"] if len(factors) > 1 else []
+        labels[name] = ", ".join(words)
+    return labels
 
 
 def _say(choice: Choice, record: dict[str, Any]) -> None:

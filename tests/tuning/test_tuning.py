@@ -11,8 +11,8 @@ from conftest import compose
 
 from distdiff.commands.expand import expand
 from distdiff.errors import UserError
-from distdiff.tuning.candidates import RECORD, labels_of
-from distdiff.tuning.tuner import Tuner
+from distdiff.tuning.candidates import RECORD
+from distdiff.tuning.tuner import Tuner, labels_of
 
 SPACE = ["expansion.tune=true", "tune.strengths=[0.5,0.9]"]
 
