@@ -10,8 +10,8 @@ sign_digits_by_people.py make these.
 
 For each draw of the training images, unguided copies at each strength of `tune.strengths` are trained on (accuracies on
 validation images), and `expand.py expansion.tune=true tune.criterion=agreement` chooses one of these strengths, without any image
-but the few training images. `tune.retention` was chosen on draws 1000 to 1002 of the same conditions, so the draws here are
-other ones, from 1003 on. Runs are kept in `experiments/results/strength_by_agreement_<condition>.csv`, choices in
+but the few training images. `tune.retention` was chosen in a trial on draws 1000 to 1002 of the same conditions, so the
+draws here are other ones, from 1003 on. Runs are kept in `experiments/results/strength_by_agreement_<condition>.csv`, choices in
 `strength_by_agreement.csv`; the same command goes on after a stop. With a condition complete, it writes the page about all
 conditions that are complete.
 """
@@ -220,8 +220,9 @@ def page(results: Path) -> str:
 `expand.py expansion.tune=true tune.criterion=agreement` looks at copies of the few training images at each strength, with
 features that have seen neither a copy nor its source, and takes the largest strength up to which these recognise the class of
 copies at least 0.6 times as well as at the smallest (by Cohen's κ). It needs no other images and trains no classifier on
-copies. The share of 0.6 was chosen on draws 1000 to 1002 of these conditions; here are draws {SEEDS.start} to {SEEDS.stop - 1}
-([script](../studies/strength_by_agreement.py), whose commands made the tables beside this page).
+copies. The share of 0.6 was chosen in a trial on draws 1000 to 1002 of these conditions, whose tables were not kept; here are
+draws {SEEDS.start} to {SEEDS.stop - 1} ([script](../studies/strength_by_agreement.py), whose commands made the tables beside this page). Where nothing
+was chosen, because features recognised too little, the default strength stays: "none" in the last column.
 
 Accuracy on validation images, mean of {len(SEEDS)} draws, of classifiers trained on the real images and unguided copies of
 them (the better of 200 and 600 steps on these images):
