@@ -221,8 +221,8 @@ def page(results: Path) -> str:
 features that have seen neither a copy nor its source, and takes the largest strength up to which these recognise the class of
 copies at least 0.6 times as well as at the smallest (by Cohen's κ). It needs no other images and trains no classifier on
 copies. The share of 0.6 was chosen in a trial on draws 1000 to 1002 of these conditions, whose tables were not kept; here are
-draws {SEEDS.start} to {SEEDS.stop - 1} ([script](../studies/strength_by_agreement.py), whose commands made the tables beside this page). Where nothing
-was chosen, because features recognised too little, the default strength stays: "none" in the last column.
+draws {SEEDS.start} to {SEEDS.stop - 1} ([script](../studies/strength_by_agreement.py), whose commands made the tables beside this
+page). Where nothing was chosen, because features recognised too little, the default strength stays: "none" in the last column.
 
 Accuracy on validation images, mean of {len(SEEDS)} draws, of classifiers trained on the real images and unguided copies of
 them (the better of 200 and 600 steps on these images):
