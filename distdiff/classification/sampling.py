@@ -65,8 +65,9 @@ def replacements(parts: Sequence[LabelledImages]) -> list[list[int]]:
             for source in part.sources[position] if part.sources is not None else ():
                 by_source[source].append(number)
             number += 1
-    names = [f"{real.class_names[label]}/{key}" for label, key in zip(real.labels, real.keys, strict=True)]
-    return [by_source.get(name) or by_class[label] for name, label in zip(names, real.labels.tolist(), strict=True)]
+    return [
+        by_source.get(name) or by_class[label] for name, label in zip(real.names, real.labels.tolist(), strict=True)
+    ]
 
 
 def expected_shares(parts: Sequence[LabelledImages], mixing: str, synthetic_probability: float | None) -> np.ndarray:

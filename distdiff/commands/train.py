@@ -103,7 +103,7 @@ def check_classes(expanded: Sequence[LabelledImages], typed: Any, where: RowFilt
 
 def say_other_sources(expanded: Sequence[LabelledImages], real: LabelledImages, config: DictConfig) -> None:
     """Says how many images of expanded datasets were made from real images that are not among those trained on."""
-    drawn = {f"{real.class_names[label]}/{key}" for label, key in zip(real.labels, real.keys, strict=True)}
+    drawn = {*real.names}
     sources = [of_image for images in expanded for of_image in images.sources or ()]
     if others := sum(not drawn.issuperset(of_image) for of_image in sources):
         console.print(

@@ -100,6 +100,11 @@ class LabelledImages:
         identity = None if self.file is None else self.identity  # only images from files are cached
         return Squares(partial(self.square, size=size, fit=fit), len(self), size, fit, self.options, identity, keep)
 
+    @property
+    def names(self) -> list[str]:
+        """Each image as class/key, as an expanded image names its sources."""
+        return [f"{self.class_names[label]}/{key}" for label, key in zip(self.labels, self.keys, strict=True)]
+
     def shares_source(self, other: "LabelledImages") -> bool:
         """Whether `self` and `other` come from the same source, as two splits do if one was carved from the other."""
         return self.read is other.read and self.file is other.file

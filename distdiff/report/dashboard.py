@@ -142,7 +142,7 @@ def first_images(path: Path, sources: LabelledImages, fit: str) -> list[dict[str
     chosen = images.select(firsts[:MOST_CLASSES])
     names = set(chosen.keys)
     rows = {row["file_name"]: row for row in read_table(path / METADATA).to_pylist() if row["file_name"] in names}
-    positions = {f"{sources.class_names[sources.labels[p]]}/{sources.keys[p]}": p for p in range(len(sources))}
+    positions = {name: position for position, name in enumerate(sources.names)}
     found = []
     for place, key in enumerate(chosen.keys):
         source = next((positions[name] for name in chosen.sources[place] if name in positions), None)

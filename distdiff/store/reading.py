@@ -251,9 +251,8 @@ def _check_sources(root: Path, rows: Sequence[Row], real: LabelledImages) -> Non
     unknown = sorted(named - set(real.class_names))
     if unknown:
         raise UserError(f"{root} has classes that dataset {real.name} lacks: {', '.join(unknown[:5])}")
-    known = {f"{real.class_names[label]}/{key}" for label, key in zip(real.labels, real.keys, strict=True)}
     sources = {source for row in rows for source in sources_of(row)}
-    if strange := sorted(sources - known):
+    if strange := sorted(sources.difference(real.names)):
         raise UserError(
             f"{root} was not expanded from the training images of dataset {real.name}: {len(strange):,} of its "
             f"{len(sources):,} sources are not among them, such as {strange[0]}; give the dataset keys that it "

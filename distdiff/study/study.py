@@ -131,7 +131,7 @@ class Study:
 
     def _measurer(self, plan: StudyPlan, whole: Whole) -> Measurer:
         """Measures images with the judge, which is trained here."""
-        with whole.step(JUDGE), self.tools.timer("judge"):
+        with whole.step(JUDGE), self.tools.timer(JUDGE):
             judge = self.tools.judges.train(plan.pool)
         keys = self.config.measure
         return Measurer(self.metrics, judge, plan.pool.parts[0], plan.held_out, keys.features, keys.bootstrap)
@@ -145,7 +145,7 @@ class Study:
         """Maps each stage that needed a classifier but trained none to words on where the classifier came from."""
         tools, timer = self.tools, self.tools.timer
         guided = tools.assembly.encoders.trains
-        classifiers = {"judge", *(["guide"] if guided else []), *(f"train {name}" for name in tools.rows)}
+        classifiers = {JUDGE, *(["guide"] if guided else []), *(f"train {name}" for name in tools.rows)}
         found = {stage: "found in the cache" for stage in timer.seconds if not timer.made[stage]}
         if guided and world().size == 1 and f"train {ORIGINAL}" in found:
             guide = tools.assembly.encoders.identity(first.data, first.seed)

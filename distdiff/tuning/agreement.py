@@ -233,8 +233,8 @@ class StrengthTuner:
             size, fit, real = self.config.generator.resolution, self.data.fit, self.data.parts[0]
             if known is None:
                 known = image_features(real, encoder, size, fit)
-            place = {name: position for position, name in enumerate(names_of(real))}
-            outside = [place[name] for name in names_of(rest.parts[0])]
+            place = {name: position for position, name in enumerate(real.names)}
+            outside = [place[name] for name in rest.parts[0].names]
             present, numbers = np.unique(real.labels[outside], return_inverse=True)
             prototypes = mean_directions(known[outside], numbers)
 
@@ -242,7 +242,7 @@ class StrengthTuner:
                 nearest = present[(new @ prototypes.T).argmax(1).numpy()]
                 return [Seen(*each) for each in zip(images.labels.tolist(), nearest.tolist(), sources, strict=True)]
 
-            inside = names_of(held_out)
+            inside = held_out.names
             in_fold = {*inside}
             found = {REAL: seen(held_out, known[[place[name] for name in inside]], inside)}
             for name, images in copies.items():
@@ -290,8 +290,3 @@ def lines_of(record: Mapping[str, Any], given: Any) -> Iterator[str]:
             f"chosen: strength {record['strength']:g}, the largest up to which kappa is at least {record['retention']:g} times "
             "that at the smallest"
         )
-
-
-def names_of(images: LabelledImages) -> list[str]:
-    """Each image as class/key, as an expanded image names its sources."""
-    return [f"{images.class_names[label]}/{key}" for label, key in zip(images.labels, images.keys, strict=True)]

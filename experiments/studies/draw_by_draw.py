@@ -33,11 +33,11 @@ def study(keys: Sequence[str], table: Path, seeds: range, out: Path, name: str, 
     return log.read_text(encoding="utf-8")
 
 
-def run(overrides: Sequence[str], log: Path) -> None:
-    """Runs a study in a process of its own, with one thread. Its output goes to the file `log`."""
+def run(overrides: Sequence[str], log: Path, script: str = "run") -> None:
+    """Runs a study, or another script of experiments/, in a process of its own, with one thread. Its output goes to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, "experiments/run.py", *overrides, "logger=none"]
+    command = [sys.executable, f"experiments/{script}.py", *overrides, "logger=none"]
     with open(log, "w", encoding="utf-8") as file:
         subprocess.run(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, check=True)
 

@@ -19,16 +19,13 @@ conditions that are complete.
 import argparse
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from draw_by_draw import RESULTS, ROOT, VALIDATION, study, written
+from draw_by_draw import RESULTS, ROOT, VALIDATION, run, study, written
 
 from distdiff.study.statistics import PairedDifference, paired_difference, simultaneous
 
@@ -152,16 +149,15 @@ def choose(name: str, keys: Sequence[str], table: Path, out: Path, processes: in
 
     def one(seed: int) -> dict[str, object]:
         place = out / f"{name}-choice-{seed}"
-        command = ["experiments/expand.py", *keys, *TUNE, "expansion.factor=1", f"seed={seed}", "logger=none"]
-        arguments = [sys.executable, *command, f"paths.output_dir='{out}'", f"hydra.run.dir='{place}'"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-        log = out / f"{name}-choice-{seed}.log"
-        with open(log, "w", encoding="utf-8") as said:
-            status = subprocess.run(
-                arguments, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT, check=False
-            )
-        if status.returncode:
-            sys.exit(f"a choice failed; {log} says why")
+        given = [
+            *keys,
+            *TUNE,
+            "expansion.factor=1",
+            f"seed={seed}",
+            f"paths.output_dir='{out}'",
+            f"hydra.run.dir='{place}'",
+        ]
+        run(given, out / f"{name}-choice-{seed}.log", "expand")
         record = json.loads((place / "tuning.json").read_text(encoding="utf-8"))
         kappas = {str(each["strength"]): round(each["agreement"], 4) for each in record["candidates"]}
         real = round(record["real"]["agreement"], 4)

@@ -131,10 +131,7 @@ def _sources(directory: Path, keys: Sequence[Key]) -> list[str]:
     with suppress(UserError, OSError, OmegaConfBaseException, ValueError, KeyError):
         config = OmegaConf.load(directory / CONFIG)
         train = load_dataset(config.dataset).train
-        places = {
-            f"{train.class_names[label]}/{key}": i
-            for i, (label, key) in enumerate(zip(train.labels, train.keys, strict=True))
-        }
+        places = {name: place for place, name in enumerate(train.names)}
         size, fit = config.generator.resolution, config.dataset.fit
         return [_uri(train.square(places[source], size, fit)) for _, source, _ in keys]
     return []
