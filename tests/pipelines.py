@@ -1,4 +1,4 @@
-"""Small pipelines with random weights, one of each family: 32x32 images, 16x16 latents (8x8 for the embedded one's kind)."""
+"""Small pipelines with random weights, one of each family: 32x32 images, 8x8 latents."""
 
 import torch
 from diffusers import (
@@ -85,7 +85,7 @@ def small_sd3_pipeline(with_t5: bool = True) -> StableDiffusion3Pipeline:
     torch.manual_seed(0)
     tokenizer = build_tokenizer(WORDS, num_merges=10)
     transformer = SD3Transformer2DModel(
-        sample_size=16,
+        sample_size=8,
         patch_size=2,
         in_channels=4,
         out_channels=4,
@@ -95,7 +95,7 @@ def small_sd3_pipeline(with_t5: bool = True) -> StableDiffusion3Pipeline:
         caption_projection_dim=16,
         joint_attention_dim=32,
         pooled_projection_dim=32,
-        pos_embed_max_size=16,
+        pos_embed_max_size=8,
     )
     t5 = T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     return StableDiffusion3Pipeline(
@@ -119,7 +119,7 @@ def small_lcm_pipeline() -> LatentConsistencyModelPipeline:
         parts["vae"],
         parts["text_encoder"],
         parts["tokenizer"],
-        _unet(cross_attention_dim=16, sample_size=8, time_cond_proj_dim=16),
+        _unet(cross_attention_dim=16, time_cond_proj_dim=16),
         LCMScheduler.from_config(build_scheduler().config),
         safety_checker=None,
         feature_extractor=None,
@@ -146,7 +146,7 @@ SCHEDULERS = {
 VALID = [(family, scheduler) for family, names in SCHEDULERS.items() for scheduler in names]
 
 
-def _unet(sample_size: int = 16, **options: object) -> UNet2DConditionModel:
+def _unet(sample_size: int = 8, **options: object) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=sample_size,
         block_out_channels=(16, 16),
@@ -161,9 +161,9 @@ def _unet(sample_size: int = 16, **options: object) -> UNet2DConditionModel:
 
 def _autoencoder(latent_channels: int, **options: object) -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
         latent_channels=latent_channels,
         norm_num_groups=8,
         sample_size=32,

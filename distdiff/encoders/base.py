@@ -32,6 +32,11 @@ class Encoder(nn.Module, ABC):
     def input_size(self) -> int:
         return self.preprocess.input_size
 
+    @property
+    def device(self) -> torch.device:
+        """Where φ computes."""
+        return next(self.parameters()).device
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return F.normalize(self.features(images), dim=-1)
 

@@ -1,10 +1,11 @@
 """The sources of encoders φ. Every option of `conf/encoder` builds one source."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -15,6 +16,9 @@ from distdiff.classification.training import TrainingSet
 from distdiff.encoders.base import Encoder
 from distdiff.errors import UserError
 from distdiff.keys import build
+
+if TYPE_CHECKING:
+    from distdiff.generator.latent_diffusion import LatentDiffusion
 
 REVISION = 1  # increase when a change here changes the features of pretrained encoders
 
@@ -31,6 +35,18 @@ class FirstRound(ABC):
         """The same, with images that are there: those that are lacking are made. `title` names the progress bars."""
 
 
+class GeneratorInUse(ABC):
+    """The generator of a job, for an encoder that shares it."""
+
+    @abstractmethod
+    def identity(self) -> Mapping[str, Any]:
+        """The `generator` keys that can change an image; weights are identified by their content."""
+
+    @abstractmethod
+    def load(self) -> "LatentDiffusion":
+        """The generator, on the trainer's device; loaded once, however often this is called."""
+
+
 @dataclass(frozen=True)
 class EncoderContext:
     """The context that every encoder option receives.
@@ -39,12 +55,14 @@ class EncoderContext:
     - `cache`: the cache that keeps trained encoders.
     - `options`: the options to which the configuration refers by name, for instance `options.classifier.small_cnn`.
     - `first_round`: what makes generated images to learn from; None where nothing can make them.
+    - `generator`: the generator whose images the encoder will see; None where there is none.
     """
 
     trainer: DictConfig
     cache: StageCache
     options: DictConfig
     first_round: FirstRound | None = None
+    generator: GeneratorInUse | None = None
 
 
 class EncoderSource(ABC):
@@ -82,9 +100,14 @@ class EncoderSource(ABC):
         return {}
 
 
-def encoder_source(config: DictConfig, cache: StageCache, first_round: FirstRound | None = None) -> EncoderSource:
+def encoder_source(
+    config: DictConfig,
+    cache: StageCache,
+    first_round: FirstRound | None = None,
+    generator: GeneratorInUse | None = None,
+) -> EncoderSource:
     """The source that the `encoder` keys of a job's configuration describe."""
-    return build(config.encoder, EncoderContext(config.trainer, cache, config.options, first_round))
+    return build(config.encoder, EncoderContext(config.trainer, cache, config.options, first_round, generator))
 
 
 class PretrainedSource(EncoderSource):

@@ -17,7 +17,7 @@ from distdiff.energy.config import needs_of as energy_needs_of
 from distdiff.expansion.config import HARD
 from distdiff.expansion.examining import Examiner
 from distdiff.expansion.first_round import UnguidedRound, first_round_config
-from distdiff.expansion.generators import Generators
+from distdiff.expansion.generators import ChosenGenerator, Generators
 from distdiff.expansion.hard import hardest
 from distdiff.expansion.job import ExpansionJob
 from distdiff.expansion.materials import Materials
@@ -52,7 +52,8 @@ class Assembly:
         self.chose_float32 = (config.generator.dtype, self.config.generator.dtype) == (AUTO, "float32")
         self.cache = cache
         self.generators = generators or Generators()
-        self.encoders = encoder_source(config, cache, self._first_round(config))
+        chosen = ChosenGenerator(self.config, self.generators)
+        self.encoders = encoder_source(config, cache, self._first_round(config), chosen)
 
     def _first_round(self, config: DictConfig) -> FirstRound | None:
         """The unguided images that the guide learns from too, if it asks for some."""

@@ -1,6 +1,7 @@
 """Loads generators for all rows of a study, and computes what identifies each generator."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,8 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.console.output import console
+from distdiff.encoders.source import GeneratorInUse
 from distdiff.generator import pipelines
 from distdiff.generator.latent_diffusion import LatentDiffusion
+from distdiff.ranks.trainer import trainer_device
 
 # Keys that change no image, and the architecture of generator=random, which the model's name holds.
 NO_PART = ("draws", "usual_strength", "usual_batch_size", "gradient_checkpointing", "architecture")
@@ -51,3 +54,17 @@ class Generators:
     def latent_dtype(self, keys: DictConfig) -> torch.dtype:
         """The dtype of latents outside of the networks, found without loading a network."""
         return torch.float64 if keys.dtype == "float64" else torch.float32
+
+
+@dataclass(frozen=True)
+class ChosenGenerator(GeneratorInUse):
+    """The generator that a job's `generator` keys choose."""
+
+    config: DictConfig
+    generators: Generators
+
+    def identity(self) -> Mapping[str, Any]:
+        return self.generators.identity(self.config.generator)
+
+    def load(self) -> LatentDiffusion:
+        return self.generators.load(self.config.generator, trainer_device(self.config.trainer))

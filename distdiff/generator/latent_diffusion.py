@@ -155,7 +155,11 @@ class LatentDiffusion(nn.Module):
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> Posterior:
         """The autoencoder's posterior of images (B, 3, H, W) in [0, 1]."""
-        posterior = self.vae.encode(images.to(self.device, self.vae.dtype) * 2 - 1).latent_dist
+        return self.posterior(images)
+
+    def posterior(self, images: torch.Tensor) -> Posterior:
+        """The same, differentiable in the images."""
+        posterior = self.vae.encode(images.to(self.device, _dtype(self.vae)) * 2 - 1).latent_dist
         mean, std = posterior.mean.to(self.latent_dtype), posterior.std.to(self.latent_dtype)
         scale, shift = self._scale_and_shift(mean)
         return Posterior((mean - shift) * scale, std * scale)
@@ -178,14 +182,14 @@ class LatentDiffusion(nn.Module):
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """The images (B, 3, H, W) of latents, in [0, 1] up to overshoot. They are not clipped, so gradients pass."""
         scale, shift = self._scale_and_shift(latents)
-        decoded = self.vae.decode((latents / scale + shift).to(self.vae.dtype), return_dict=False)[0]
+        decoded = self.vae.decode((latents / scale + shift).to(_dtype(self.vae)), return_dict=False)[0]
         return decoded.to(latents.dtype) / 2 + 0.5
 
     def decode_for_guidance(self, latents: torch.Tensor) -> torch.Tensor:
         """The images that `decode` returns, but made by the small `guidance_decoder` if one is configured."""
         if self.guidance_decoder is None:
             return self.decode(latents)
-        decoded = self.guidance_decoder.decode(latents.to(self.guidance_decoder.dtype), return_dict=False)[0]
+        decoded = self.guidance_decoder.decode(latents.to(_dtype(self.guidance_decoder)), return_dict=False)[0]
         return decoded.to(latents.dtype) / 2 + 0.5
 
     def _scale_and_shift(self, like: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | float]:
@@ -273,3 +277,8 @@ class LatentDiffusion(nn.Module):
             return unconditional + self.cfg_scale * (conditional - unconditional)
 
         return model
+
+
+def _dtype(part: nn.Module) -> torch.dtype:
+    """The precision of a part's first parameter. The `dtype` of diffusers' classes goes through all modules of a part."""
+    return next(part.parameters()).dtype

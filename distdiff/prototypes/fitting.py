@@ -56,9 +56,8 @@ def prototype_identity(options: DictConfig, labels: np.ndarray, seed: int) -> di
 @torch.no_grad()
 def image_features(images: LabelledImages, encoder: Encoder, size: int, fit: str) -> torch.Tensor:
     """The features φ(x) of every image x, (n, D), on the CPU."""
-    device = next(encoder.parameters()).device
     features = []
     pixels = zip(images.stream(size, fit), with_progress(range(len(images)), "prototypes: features"), strict=True)
     while chunk := [image for image, _ in itertools.islice(pixels, BATCH)]:
-        features.append(encoder(torch.stack(chunk).to(device)).cpu())
+        features.append(encoder(torch.stack(chunk).to(encoder.device)).cpu())
     return torch.cat(features)

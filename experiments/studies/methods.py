@@ -4,6 +4,7 @@
     python experiments/studies/methods.py control
     python experiments/studies/methods.py spread
     python experiments/studies/methods.py second_round
+    python experiments/studies/methods.py generator_features
     python experiments/studies/methods.py ablation
     python experiments/studies/methods.py ink --folder /work/tmp/conditions
     python experiments/studies/methods.py weak_generator --folder /work/tmp/conditions
@@ -15,8 +16,9 @@ images, since test images are for final figures. `control` has `transform` from 
 (ρ = 10) its gradient step, for several ε. `spread` follows what gained most in `methods`, guidance towards uncertain images and
 selection by coverage: with other strengths, with more candidates, and both together; and, since candidates cost as much as
 images, with as many unguided images as candidates. `second_round` has the same with a guide that has learnt from a first round of
-unguided images too. `ablation` takes `guidance=direct` apart, at a strength that has an
-effect: prototypes, energy, ρ and the guided steps, with five training images a class and two copies of each.
+unguided images too. `generator_features` has guidance and selections with features of the generator itself. `ablation` takes
+`guidance=direct` apart, at a strength that has an effect: prototypes, energy, ρ and the guided steps, with five training
+images a class and two copies of each.
 `ink`, `weak_generator`, `shots_10` and `shots_50` ask whether guidance or selection pays under other conditions: where the style
 of the images is not the generator's, where its denoiser has learnt less (other_conditions.py makes both), and with 10 or 50
 training images a class, of which 2 copies and 1 are made. Two draws of 50 images a class share most of their images, so the
@@ -84,6 +86,14 @@ SECOND_ROUND = {
         "second_feedback_coverage": ["guidance=feedback", "selection=coverage"],
     }.items()
 }
+OF_GENERATOR = ["encoder=generator"]
+GENERATOR_FEATURES = {
+    "generator_direct_3": [*OF_GENERATOR, "guidance=direct", "guidance.rho=3"],
+    "generator_direct_10": [*OF_GENERATOR, "guidance=direct", "guidance.rho=10"],
+    "generator_feedback": [*OF_GENERATOR, "guidance=feedback"],
+    "generator_coverage": [*OF_GENERATOR, "guidance=none", "selection=coverage"],
+    "generator_consistency": [*OF_GENERATOR, "guidance=none", "selection=consistency"],
+}
 STRONG = ["guidance=direct", "guidance.rho=1"]
 ABLATION = {  # the first row, and then what is changed in it
     "strong": STRONG,
@@ -137,6 +147,11 @@ STUDIES = {
         "Digits, 2 images a class: a guide that has learnt from unguided images too",
         [UNGUIDED, "feedback", "none+coverage", "none+consistency"],
         SECOND_ROUND,
+    ),
+    "generator_features": Study(
+        "Digits, 2 images a class: features of the generator itself",
+        [UNGUIDED, "direct", "feedback", "none+coverage", "none+consistency"],
+        GENERATOR_FEATURES,
     ),
     "ablation": Study(
         "Digits, 5 images a class: what each part of the guidance does",

@@ -83,7 +83,7 @@ def test_a_guide_is_by_default_what_the_yaml_file_says(image_folder: Path, tmp_p
         (lambda: distdiff.load_encoder("/nowhere"), "encoder.model=/nowhere: no such file or folder"),
         (
             lambda: distdiff.load_encoder("a/b", kind="clp"),
-            "encoder=clp is not allowed: one of clip, efficientnet_lite0, guide, hf",
+            "encoder=clp is not allowed: one of clip, efficientnet_lite0, generator, guide, hf",
         ),
         (lambda: distdiff.train_guide(None, steps=0), "steps=0 is not allowed: an integer at least 1"),
         (

@@ -91,7 +91,7 @@ MISTAKES = {
     f"generator.model={ROOT}": "it has no model_index.json",
     "generator=local": "generator.model has no value",
     "encoder.model=null": "encoder=guide does not read encoder.model; it is for encoder=clip, hf",
-    "encoder=clp": "encoder=clp is not allowed: one of clip, efficientnet_lite0, guide, hf; did you mean clip?",
+    "encoder=clp": "encoder=clp is not allowed: one of clip, efficientnet_lite0, generator, guide, hf; did you mean clip?",
     "encoder.checkpoint=/nowhere": "encoder.checkpoint=/nowhere: no such file or folder",
     f"encoder.checkpoint={ROOT}": "is no checkpoint: a folder holds config.json",
     "study.methods=[magic]": "study.methods=magic is not allowed: one of original,",

@@ -58,6 +58,15 @@ def test_rows_of_the_second_round_differ_from_others_in_their_guide(methods) -> 
     assert (rows.second_feedback.guidance.rho, rows.second_consistency.selection.name) == (0.03, "consistency")
 
 
+def test_rows_with_features_of_the_generator_differ_from_others_in_these(methods) -> None:
+    config = compose("run", methods.keys_of("generator_features"))
+    rows = config.options.rows
+    assert list(config.study.methods) == ["none", "direct", "feedback", "none+coverage", "none+consistency"]
+    assert {row.encoder.name for row in rows.values()} == {"generator"}
+    assert [rows[f"generator_direct_{rho}"].guidance.rho for rho in (3, 10)] == [3, 10]
+    assert rows.generator_coverage.selection.name == "coverage"
+
+
 def test_each_row_of_the_ablation_changes_one_thing_in_the_strong_guidance(methods) -> None:
     config = compose("run", methods.keys_of("ablation"))
     assert (config.dataset.per_class, list(config.measure.features)) == (5, ["judge", "guide"])

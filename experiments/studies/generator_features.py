@@ -1,0 +1,146 @@
+r"""Do features of the generator itself (`encoder=generator`) know the classes of few images better than those of other encoders?
+
+    python experiments/studies/generator_features.py digits
+    python experiments/studies/generator_features.py weak_generator --folder /work/tmp/conditions
+    python experiments/studies/generator_features.py signs_single --people /work/tmp/sign_people \
+        --pipelines /work/tmp/sign_generators
+
+The conditions are those of strength_by_agreement.py. For each of ten draws of the training images, each validation image is
+given the class of the nearest class prototype, in features of the guide, of EfficientNet-Lite0, and of the generator, at several
+noise levels, with 1 and 4 x 4 positions. Accuracies are kept in `experiments/results/generator_features.csv`; the same command
+goes on after a stop, and writes the page about all conditions that are complete. A condition takes a few minutes.
+"""
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from draw_by_draw import RESULTS, ROOT, VALIDATION
+from strength_by_agreement import CONDITIONS, FOLDER, PEOPLE, PIPELINES, keys_of, read, shown
+from torch.nn import functional as F
+
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import few_shot_training_set
+from distdiff.commands.configuration import configure
+from distdiff.data.datasets import load_dataset
+from distdiff.expansion.assembly import Assembly
+from distdiff.expansion.generators import Generators
+from distdiff.prototypes.fitting import image_features
+from distdiff.study.statistics import paired_difference, simultaneous
+
+LEVELS, POSITIONS = (0.02, 0.1, 0.25, 0.45, 0.7), (1, 4)
+SEEDS = range(1000, 1010)
+GUIDE, LITE0 = "the guide", "EfficientNet-Lite0"
+OWN = {
+    f"generator, noise level {level}, {positions} x {positions}": [
+        *("encoder=generator", f"encoder.noise_level={level}", f"encoder.positions={positions}")
+    ]
+    for positions in POSITIONS
+    for level in LEVELS
+}
+FEATURES = {GUIDE: ["encoder=guide"], LITE0: ["encoder=efficientnet_lite0"]} | OWN
+COLUMNS = ("condition", "seed", "features", "accuracy")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("condition", choices=CONDITIONS)
+    parser.add_argument("--out", type=Path, default=ROOT / "outputs/generator_features")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the table and the page are")
+    parser.add_argument("--folder", type=Path, help="the folder of other_conditions.py")
+    parser.add_argument("--people", type=Path, help="the photos, split by sign_digits_by_people.py")
+    parser.add_argument(
+        "--pipelines", type=Path, help="the folder of its generators, class/pipeline and single/pipeline"
+    )
+    options = parser.parse_args()
+    places = {FOLDER: options.folder, PEOPLE: options.people, PIPELINES: options.pipelines}
+    for word, place in places.items():
+        if place is None and any(word in key for key in CONDITIONS[options.condition].keys):
+            parser.error(f"{options.condition} needs --{word.strip('<>')}")
+    keys = keys_of(options.condition, {word: place.resolve() for word, place in places.items() if place is not None})
+    table = options.results / "generator_features.csv"
+    done = {line["seed"] for line in read(table) if line["condition"] == options.condition}
+    generators = Generators()
+    for seed in SEEDS:
+        if str(seed) in done:
+            continue
+        found = accuracies([*keys, f"seed={seed}", f"paths.output_dir='{options.out}'"], seed, generators)
+        is_new = not table.exists()
+        with open(table, "a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if is_new:
+                writer.writerow(COLUMNS)
+            writer.writerows([options.condition, seed, name, round(value, 4)] for name, value in found)
+    (options.results / "generator_features.md").write_text(page(table), encoding="utf-8")
+
+
+@torch.no_grad()
+def accuracies(keys: Sequence[str], seed: int, generators: Generators) -> list[tuple[str, float]]:
+    """(features, accuracy on validation images) of every kind of features, for one draw of the training images."""
+    found = []
+    for title, chosen in FEATURES.items():
+        config = configure("run", [*keys, *chosen, VALIDATION, "guidance=none", "logger=none"])
+        splits = load_dataset(config.dataset)
+        data = few_shot_training_set(config, splits.train, seed)
+        encoders = Assembly(config, StageCache(config.paths.cache_dir), generators).encoders
+        φ = encoders.encoder(data, seed, f"seed {seed}: guide")
+        size, fit = config.generator.resolution, data.fit
+        real, held = (image_features(images, φ, size, fit) for images in (data.parts[0], splits.validation))
+        found.append((title, recognised(real, data.parts[0].labels, held, splits.validation.labels)))
+    return found
+
+
+def recognised(real: torch.Tensor, classes: np.ndarray, held: torch.Tensor, held_classes: np.ndarray) -> float:
+    """How many of the features `held` (M, D) are nearest to the prototype of their class, the mean of its features in `real`."""
+    known = np.unique(classes)
+    prototypes = torch.stack([real[torch.from_numpy(classes == label)].mean(0) for label in known])
+    nearest = (held @ F.normalize(prototypes, dim=1).T).argmax(1)
+    return float(np.mean(known[nearest.numpy()] == held_classes))
+
+
+def page(table: Path) -> str:
+    """The page about all conditions of which every draw is there."""
+    found = {(line["condition"], line["features"], line["seed"]): float(line["accuracy"]) for line in read(table)}
+    complete = {
+        name: {features: [found[name, features, str(seed)] for seed in SEEDS] for features in FEATURES}
+        for name in CONDITIONS
+        if all((name, features, str(seed)) in found for features in FEATURES for seed in SEEDS)
+    }
+    recognition = ["| features | " + " | ".join(CONDITIONS[name].title for name in complete) + " |"]
+    recognition.append("|---" * (len(complete) + 1) + "|")
+    for features in FEATURES:
+        recognition.append(
+            f"| {features} | " + " | ".join(f"{fmean(of[features]):.3f}" for of in complete.values()) + " |"
+        )
+    differences = [
+        "| condition | best of the generator's | minus the guide | minus EfficientNet-Lite0 |",
+        "|---" * 4 + "|",
+    ]
+    confidence = simultaneous(2 * len(complete))
+    for name, of in complete.items():
+        best = max(OWN, key=lambda features: fmean(of[features]))
+        cells = [shown(paired_difference(of[best], of[title], confidence)) for title in (GUIDE, LITE0)]
+        own = best.removeprefix("generator, ")
+        differences.append(f"| {CONDITIONS[name].title} | {own} | " + " | ".join(cells) + " |")
+    newline = "\n"
+    return f"""# Features of the generator itself
+
+`encoder=generator` takes φ from the middle of the generator's denoising network, so it needs no further model. How well do its
+features know the classes of a few images? Accuracy of the nearest class prototype on validation images, mean of {len(SEEDS)}
+draws of the training images ([script](../studies/generator_features.py), [each draw](generator_features.csv)):
+
+{newline.join(recognition)}
+
+The best row of the generator's, paired by draw. It is the best of {len(OWN)} on the same images, so that the differences are
+too high. The {2 * len(complete)} intervals hold together with 95 %.
+
+{newline.join(differences)}
+"""
+
+
+if __name__ == "__main__":
+    main()
