@@ -5,7 +5,7 @@ r"""Do features of the generator itself (`encoder=generator`) know the classes o
     python experiments/studies/generator_features.py signs_single --people /work/tmp/sign_people \
         --pipelines /work/tmp/sign_generators
 
-The conditions are those of strength_by_agreement.py. For each of ten draws of the training images, each validation image is
+The conditions are those of conditions.py. For each of ten draws of the training images, each validation image is
 given the class of the nearest class prototype, in features of the guide, of EfficientNet-Lite0, and of the generator, at several
 noise levels, with 1 and 4 x 4 positions. Accuracies are kept in `experiments/results/generator_features.csv`; the same command
 goes on after a stop, and writes the page about all conditions that are complete. A condition takes a few minutes.
@@ -19,8 +19,9 @@ from statistics import fmean
 
 import numpy as np
 import torch
+from conditions import CONDITIONS, add_places, keys_of, places_of
 from draw_by_draw import RESULTS, ROOT, VALIDATION
-from strength_by_agreement import CONDITIONS, FOLDER, PEOPLE, PIPELINES, keys_of, read, shown
+from strength_by_agreement import read, shown
 from torch.nn import functional as F
 
 from distdiff.caching.stages import StageCache
@@ -51,17 +52,9 @@ def main() -> None:
     parser.add_argument("condition", choices=CONDITIONS)
     parser.add_argument("--out", type=Path, default=ROOT / "outputs/generator_features")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table and the page are")
-    parser.add_argument("--folder", type=Path, help="the folder of other_conditions.py")
-    parser.add_argument("--people", type=Path, help="the photos, split by sign_digits_by_people.py")
-    parser.add_argument(
-        "--pipelines", type=Path, help="the folder of its generators, class/pipeline and single/pipeline"
-    )
+    add_places(parser)
     options = parser.parse_args()
-    places = {FOLDER: options.folder, PEOPLE: options.people, PIPELINES: options.pipelines}
-    for word, place in places.items():
-        if place is None and any(word in key for key in CONDITIONS[options.condition].keys):
-            parser.error(f"{options.condition} needs --{word.strip('<>')}")
-    keys = keys_of(options.condition, {word: place.resolve() for word, place in places.items() if place is not None})
+    keys = keys_of(options.condition, places_of(options.condition, options, parser))
     table = options.results / "generator_features.csv"
     done = {line["seed"] for line in read(table) if line["condition"] == options.condition}
     generators = Generators()

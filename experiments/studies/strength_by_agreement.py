@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from conditions import CONDITIONS, Condition, add_places, keys_of, places_of
 from draw_by_draw import RESULTS, ROOT, VALIDATION, run, study, written
 
 from distdiff.study.statistics import PairedDifference, paired_difference, simultaneous
@@ -39,70 +40,6 @@ TUNE = [
     *("expansion.tune=true", "tune.criterion=agreement", f"tune.strengths=[{','.join(map(str, STRENGTHS))}]"),
     *("tune.retention=0.6", "tune.images=100", "tune.folds=5"),
 ]
-DIGITS = ["dataset.per_class=2", "expansion.factor=5"]
-FOLDER, PEOPLE, PIPELINES = "<folder>", "<people>", "<pipelines>"
-SIGNS = [
-    *("dataset=imagefolder", f"dataset.root='{PEOPLE}/study'", "dataset.image_size=32", "dataset.per_class=5"),
-    *(
-        "expansion.factor=2",
-        "generator=local",
-        "generator.resolution=32",
-        "generator.num_steps=25",
-        "generator.cfg_scale=2",
-    ),
-]
-HANDS = "{" + ", ".join(f"{digit}: hand" for digit in range(10)) + "}"
-
-
-@dataclass(frozen=True)
-class Condition:
-    """The keys of a dataset and a generator, the encoder for the choice, and the strength that is the default there."""
-
-    title: str
-    keys: Sequence[str]
-    encoder: str = "guide"
-    default: float = 0.85  # of the embedded generator
-
-
-CONDITIONS = {
-    "digits": Condition("digits, 2 images a class", DIGITS),
-    "weak_generator": Condition(
-        "the same, a denoiser with a tenth of the training",
-        [*DIGITS, f"generator.model='{FOLDER}/weak_generator/pipeline'"],
-    ),
-    "ink": Condition(
-        "the same digits in blue ink on cream paper",
-        [
-            *DIGITS,
-            *("dataset=imagefolder", f"dataset.root='{FOLDER}/ink'", "dataset.image_size=32"),
-            *(
-                "dataset.horizontal_flip=false",
-                "dataset.prompt_template='a photo of the digit {}.'",
-                "dataset.subject=digits",
-            ),
-        ],
-    ),
-    "signs_single": Condition(
-        "hand signs, 5 photos a class, a generator that does not know the classes",
-        [
-            *SIGNS,
-            f"generator.model='{PIPELINES}/single/pipeline'",
-            *("dataset.prompt_template='a photo of a {}'", f"dataset.class_names={HANDS}"),
-        ],
-        "efficientnet_lite0",
-        0.5,  # of generator=local
-    ),
-    "signs_class": Condition(
-        "hand signs, a generator that knows the classes",
-        [
-            *SIGNS,
-            f"generator.model='{PIPELINES}/class/pipeline'",
-            "dataset.prompt_template='a photo of a hand sign for the digit {}'",
-        ],
-        "efficientnet_lite0",
-        0.5,
-    ),
-}
 
 
 def main() -> None:
@@ -111,32 +48,16 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="draws at a time, with a thread each")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs/strength_by_agreement")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the tables and the page are")
-    parser.add_argument("--folder", type=Path, help="the folder of other_conditions.py")
-    parser.add_argument("--people", type=Path, help="the photos, split by sign_digits_by_people.py")
-    parser.add_argument(
-        "--pipelines", type=Path, help="the folder of its generators, class/pipeline and single/pipeline"
-    )
+    add_places(parser)
     options = parser.parse_args()
-    places = {FOLDER: options.folder, PEOPLE: options.people, PIPELINES: options.pipelines}
     name, condition = options.condition, CONDITIONS[options.condition]
-    for word, place in places.items():
-        if place is None and any(word in key for key in condition.keys):
-            parser.error(f"{name} needs --{word.strip('<>')}")
-    keys = keys_of(name, {word: place.resolve() for word, place in places.items() if place is not None})
+    keys = keys_of(name, places_of(name, options, parser))
     results = options.results.resolve()
     results.mkdir(parents=True, exist_ok=True)
     out = options.out.resolve()
     study([*keys, *STUDY], table_of(results, name), SEEDS, out, name, options.processes)
     choose(name, [*keys, f"encoder={condition.encoder}"], results / CHOICES, out, options.processes)
     (results / "strength_by_agreement.md").write_text(page(results), encoding="utf-8")
-
-
-def keys_of(name: str, places: Mapping[str, Path]) -> list[str]:
-    """The keys of a condition, with the places of its files."""
-    keys = list(CONDITIONS[name].keys)
-    for word, place in places.items():
-        keys = [key.replace(word, str(place)) for key in keys]
-    return keys
 
 
 def table_of(results: Path, name: str) -> Path:
