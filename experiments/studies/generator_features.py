@@ -5,10 +5,11 @@ r"""Do features of the generator itself (`encoder=generator`) know the classes o
     python experiments/studies/generator_features.py signs_single --people /work/tmp/sign_people \
         --pipelines /work/tmp/sign_generators
 
-The conditions are those of conditions.py. For each of ten draws of the training images, each validation image is
-given the class of the nearest class prototype, in features of the guide, of EfficientNet-Lite0, and of the generator, at several
-noise levels, with 1 and 4 x 4 positions. Accuracies are kept in `experiments/results/generator_features.csv`; the same command
-goes on after a stop, and writes the page about all conditions that are complete. A condition takes a few minutes.
+The conditions are those of conditions.py. For each of ten draws of the training images, each validation image is given the class
+of the nearest class prototype, in features of the guide, of EfficientNet-Lite0, and of the generator, at several noise levels,
+with 1 and 4 x 4 positions; and, as a control, in its pixels. Accuracies are kept in `experiments/results/generator_features.csv`;
+the same command goes on after a stop, and writes the page about all conditions that are complete. A condition takes a few
+minutes.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from distdiff.study.statistics import paired_difference, simultaneous
 
 LEVELS, POSITIONS = (0.02, 0.1, 0.25, 0.45, 0.7), (1, 4)
 SEEDS = range(1000, 1010)
-GUIDE, LITE0 = "the guide", "EfficientNet-Lite0"
+GUIDE, LITE0, PIXELS = "the guide", "EfficientNet-Lite0", "pixels"
 OWN = {
     f"generator, noise level {level}, {positions} x {positions}": [
         *("encoder=generator", f"encoder.noise_level={level}", f"encoder.positions={positions}")
@@ -43,7 +44,7 @@ OWN = {
     for positions in POSITIONS
     for level in LEVELS
 }
-FEATURES = {GUIDE: ["encoder=guide"], LITE0: ["encoder=efficientnet_lite0"]} | OWN
+FEATURES = {GUIDE: ["encoder=guide"], LITE0: ["encoder=efficientnet_lite0"], PIXELS: []} | OWN
 COLUMNS = ("condition", "seed", "features", "accuracy")
 
 
@@ -56,12 +57,11 @@ def main() -> None:
     options = parser.parse_args()
     keys = keys_of(options.condition, places_of(options.condition, options, parser))
     table = options.results / "generator_features.csv"
-    done = {line["seed"] for line in read(table) if line["condition"] == options.condition}
+    done = {(line["seed"], line["features"]) for line in read(table) if line["condition"] == options.condition}
     generators = Generators()
     for seed in SEEDS:
-        if str(seed) in done:
-            continue
-        found = accuracies([*keys, f"seed={seed}", f"paths.output_dir='{options.out}'"], seed, generators)
+        wanted = [title for title in FEATURES if (str(seed), title) not in done]
+        found = accuracies(wanted, [*keys, f"seed={seed}", f"paths.output_dir='{options.out}'"], seed, generators)
         is_new = not table.exists()
         with open(table, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -72,18 +72,24 @@ def main() -> None:
 
 
 @torch.no_grad()
-def accuracies(keys: Sequence[str], seed: int, generators: Generators) -> list[tuple[str, float]]:
-    """(features, accuracy on validation images) of every kind of features, for one draw of the training images."""
+def accuracies(
+    wanted: Sequence[str], keys: Sequence[str], seed: int, generators: Generators
+) -> list[tuple[str, float]]:
+    """(features, accuracy on validation images) of the features that are `wanted`, for one draw of the training images."""
     found = []
-    for title, chosen in FEATURES.items():
-        config = configure("run", [*keys, *chosen, VALIDATION, "guidance=none", "logger=none"])
+    for title in wanted:
+        config = configure("run", [*keys, *FEATURES[title], VALIDATION, "guidance=none", "logger=none"])
         splits = load_dataset(config.dataset)
         data = few_shot_training_set(config, splits.train, seed)
-        encoders = Assembly(config, StageCache(config.paths.cache_dir), generators).encoders
-        φ = encoders.encoder(data, seed, f"seed {seed}: guide")
         size, fit = config.generator.resolution, data.fit
-        real, held = (image_features(images, φ, size, fit) for images in (data.parts[0], splits.validation))
-        found.append((title, recognised(real, data.parts[0].labels, held, splits.validation.labels)))
+        both = (data.parts[0], splits.validation)
+        if title == PIXELS:
+            real, held = (F.normalize(torch.stack(list(of.tensors(size, fit))).flatten(1) - 0.5, dim=1) for of in both)
+        else:
+            encoders = Assembly(config, StageCache(config.paths.cache_dir), generators).encoders
+            φ = encoders.encoder(data, seed, f"seed {seed}: guide")
+            real, held = (image_features(of, φ, size, fit) for of in both)
+        found.append((title, recognised(real, both[0].labels, held, both[1].labels)))
     return found
 
 
@@ -110,13 +116,13 @@ def page(table: Path) -> str:
             f"| {features} | " + " | ".join(f"{fmean(of[features]):.3f}" for of in complete.values()) + " |"
         )
     differences = [
-        "| condition | best of the generator's | minus the guide | minus EfficientNet-Lite0 |",
-        "|---" * 4 + "|",
+        "| condition | best of the generator's | minus the guide | minus EfficientNet-Lite0 | minus pixels |",
+        "|---" * 5 + "|",
     ]
-    confidence = simultaneous(2 * len(complete))
+    confidence = simultaneous(3 * len(complete))
     for name, of in complete.items():
         best = max(OWN, key=lambda features: fmean(of[features]))
-        cells = [shown(paired_difference(of[best], of[title], confidence)) for title in (GUIDE, LITE0)]
+        cells = [shown(paired_difference(of[best], of[title], confidence)) for title in (GUIDE, LITE0, PIXELS)]
         own = best.removeprefix("generator, ")
         differences.append(f"| {CONDITIONS[name].title} | {own} | " + " | ".join(cells) + " |")
     newline = "\n"
@@ -129,7 +135,7 @@ draws of the training images ([script](../studies/generator_features.py), [each 
 {newline.join(recognition)}
 
 The best row of the generator's, paired by draw. It is the best of {len(OWN)} on the same images, so that the differences are
-too high. The {2 * len(complete)} intervals hold together with 95 %.
+too high. The {3 * len(complete)} intervals hold together with 95 %.
 
 {newline.join(differences)}
 """
