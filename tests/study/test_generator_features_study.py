@@ -53,8 +53,8 @@ def test_the_page_has_the_conditions_that_are_complete_and_pairs_draws(features,
         writer.writerow(["ink", 1000, features.GUIDE, 0.5])
     page = features.page(table)
     assert "| the guide | 0.510 |" in page
-    half = stats.t.ppf(1 - 0.05 / 4, df=9) * 0.01 / 3
-    cells = f"+0.110 ± {half:.3f} | +0.100 ± {half:.3f} |"
+    half = stats.t.ppf(1 - 0.05 / 6, df=9) * 0.01 / 3
+    cells = f"+0.120 ± {half:.3f} | +0.110 ± {half:.3f} | +0.100 ± {half:.3f} |"
     assert f"| digits, 2 images a class | {best.removeprefix('generator, ')} | {cells}" in page
-    assert "The 2 intervals" in page
+    assert "The 3 intervals" in page
     assert "blue ink" not in page
