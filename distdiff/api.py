@@ -25,6 +25,8 @@ from distdiff.data.readable import readable
 from distdiff.data.reading.decoding import to_rgb
 from distdiff.data.sources.imagefolder import read_class_folders
 from distdiff.encoders.base import Encoder
+from distdiff.encoders.generator import NAME as GENERATOR
+from distdiff.encoders.generator import GeneratorEncoder
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.encoders.source import EncoderSource, encoder_source
 from distdiff.energy.assembling import build_energy
@@ -95,12 +97,23 @@ def load_generator(name: str, **keys: Any) -> LatentDiffusion:
     return generator
 
 
-def load_encoder(model: str | None = None, kind: str = "hf", revision: str | None = None) -> Encoder:
+def load_encoder(
+    model: str | None = None,
+    kind: str = "hf",
+    revision: str | None = None,
+    generator: LatentDiffusion | None = None,
+) -> Encoder:
     """The encoder φ from `model`, the folder or hub id of a transformers vision model.
 
     `kind="clip"` selects CLIP's projected image embeddings. `kind="efficientnet_lite0"` has weights of its own and no
-    `model`. `revision` is a branch, tag or commit on the hub. Without a `model`, it is that of `conf/encoder/<kind>.yaml`.
+    `model`. `kind="generator"` has the features of a `generator` that is loaded. `revision` is a branch, tag or commit on the
+    hub. Without a `model`, it is that of `conf/encoder/<kind>.yaml`.
     """
+    if generator is not None:
+        if kind != GENERATOR:
+            raise UserError(f"generator is not allowed with kind={kind}: it is for kind='{GENERATOR}'")
+        option = load_option("encoder", GENERATOR)
+        return GeneratorEncoder(lambda: generator, option.noise_level, option.pool_size)
     keys = [] if model is None else [f"encoder.model={in_quotes(str(model))}"]
     keys += [] if revision is None else [f"encoder.revision={in_quotes(revision)}"]
     source, _ = _encoder_source(f"encoder={kind}", *keys)

@@ -61,6 +61,8 @@ class PartMeter:
         """`call`, a function of a tensor to a tensor, whose forward and backward passes are the parts of this `name`."""
 
         def measuring(inputs: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+            if name != ENCODER and self._entered[-1] == ENCODER:
+                return call(inputs, *arguments, **options)
             differentiated = torch.is_grad_enabled() and inputs.requires_grad
             with self.part(name):
                 if not differentiated:

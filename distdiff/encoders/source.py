@@ -36,7 +36,10 @@ class FirstRound(ABC):
 
 
 class GeneratorInUse(ABC):
-    """The generator of a job, for an encoder that shares it."""
+    """The generator of a job, for an encoder that shares it. A copy of the encoder shares it too."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "GeneratorInUse":
+        return self
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
@@ -44,7 +47,7 @@ class GeneratorInUse(ABC):
 
     @abstractmethod
     def load(self) -> "LatentDiffusion":
-        """The generator, on the trainer's device; loaded once, however often this is called."""
+        """The generator on the trainer's device, loaded if it is not in memory."""
 
 
 @dataclass(frozen=True)

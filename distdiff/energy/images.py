@@ -13,7 +13,7 @@ class ImageEnergy(nn.Module):
     """The energy E(φ(x), t) of images x with targets t, computed in the energy's dtype.
 
     Images are cast to this dtype (float32 or float64) before they are encoded, even if the generator runs in half
-    precision, because half precision would lose small gradients.
+    precision, because half precision would lose small gradients. (The network of `encoder=generator` keeps its precision.)
     """
 
     def __init__(self, encoder: Encoder, energy: Energy) -> None:

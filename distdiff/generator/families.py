@@ -3,6 +3,7 @@
 To add a kind, add its `Kind` to `kinds.py`, and here a subclass of `Family` that names it.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -176,6 +177,18 @@ class Family(ABC):
     def output(self, latents: torch.Tensor, timestep: torch.Tensor, condition: Conditioning) -> torch.Tensor:
         """The network's output at z_t (B, C, h, w)."""
 
+    @abstractmethod
+    def second_half(self) -> nn.Module:
+        """The part of the network that takes the hidden state at its middle, as `hidden_states` or as its first argument."""
+
+    @abstractmethod
+    def middle_shape(self, latent_side: int) -> tuple[int, int]:
+        """(channels, side) of the hidden state at the network's middle, for square latents."""
+
+    @abstractmethod
+    def middle_map(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The hidden state (B, C, h, w) as a map of the image, from the form in which the network passes it on."""
+
     def set_timesteps(self, scheduler: SchedulerMixin, num_steps: int, strength: float, resolution: int) -> None:
         """Sets the full schedule of `scheduler`; raises `UserError` if its schedule cannot have `num_steps` steps."""
         if not chosen(scheduler, num_steps):
@@ -254,6 +267,16 @@ class StableDiffusion(Family):
             added_cond_kwargs=self._added(latents, condition),
             return_dict=False,
         )[0]
+
+    def second_half(self):
+        return self.network.up_blocks[0]
+
+    def middle_shape(self, latent_side):
+        channels = self.network.config.block_out_channels
+        return channels[-1], math.ceil(latent_side / 2 ** (len(channels) - 1))  # each block but the last one halves
+
+    def middle_map(self, hidden):
+        return hidden
 
     def _added(self, latents: torch.Tensor, condition: Conditioning) -> dict[str, torch.Tensor] | None:
         return None
@@ -399,6 +422,17 @@ class StableDiffusion3(Family):
             pooled_projections=condition.pooled,
             return_dict=False,
         )[0]
+
+    def second_half(self):
+        blocks = self.network.transformer_blocks
+        return blocks[len(blocks) // 2]
+
+    def middle_shape(self, latent_side):
+        return self.network.inner_dim, latent_side // self.network.config.patch_size
+
+    def middle_map(self, hidden):
+        side = math.isqrt(hidden.shape[1])  # the image's tokens, row by row
+        return hidden.transpose(1, 2).unflatten(2, (side, side))
 
     def set_timesteps(self, scheduler, num_steps, strength, resolution):
         options = {}

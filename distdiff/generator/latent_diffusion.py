@@ -4,6 +4,7 @@ import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline, SchedulerMixin
@@ -152,6 +153,16 @@ class LatentDiffusion(nn.Module):
             elif part is not None:
                 part.disable_gradient_checkpointing()
 
+    @property
+    def encode_batch(self) -> int:
+        """How many images the autoencoder encodes at once where no gradient is needed."""
+        return max(1, min(ENCODE_BATCH, ENCODE_PIXELS // self.resolution**2))
+
+    @cached_property
+    def empty_prompt(self) -> Conditioning:
+        """The conditioning of the prompt that says nothing."""
+        return self.embed([""]).positive
+
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> Posterior:
         """The autoencoder's posterior of images (B, 3, H, W) in [0, 1]."""
@@ -167,8 +178,7 @@ class LatentDiffusion(nn.Module):
     def encode_batches(self, images: Iterable[torch.Tensor]) -> Iterator[Posterior]:
         """Yields the posteriors of a stream of images (3, H, W) in [0, 1], one batch at a time, on the CPU."""
         remaining = iter(images)
-        size = max(1, min(ENCODE_BATCH, ENCODE_PIXELS // self.resolution**2))
-        while batch := list(itertools.islice(remaining, size)):
+        while batch := list(itertools.islice(remaining, self.encode_batch)):
             yield self.encode(torch.stack(batch)).cpu()
 
     def encode_all(self, images: Iterable[torch.Tensor]) -> Posterior:

@@ -22,7 +22,7 @@ HANDS = "{" + ", ".join(f"{digit}: hand" for digit in range(10)) + "}"
 
 @dataclass(frozen=True)
 class Condition:
-    """The keys of a dataset and a generator, the encoder for the choice, and the strength that is the default there."""
+    """The keys of a dataset and a generator; for strength_by_agreement.py, the encoder that chooses and the default strength."""
 
     title: str
     keys: Sequence[str]

@@ -7,9 +7,9 @@ r"""Do features of the generator itself (`encoder=generator`) know the classes o
 
 The conditions are those of conditions.py. For each of ten draws of the training images, each validation image is given the class
 of the nearest class prototype, in features of the guide, of EfficientNet-Lite0, and of the generator, at several noise levels,
-with 1 and 4 x 4 positions; and, as a control, in its pixels. Accuracies are kept in `experiments/results/generator_features.csv`;
-the same command goes on after a stop, and writes the page about all conditions that are complete. A condition takes a few
-minutes.
+averaged over 1 and 4 x 4 cells; and, as a control, in its pixels. Accuracies are kept in
+`experiments/results/generator_features.csv`; the same command goes on after a stop, and writes the page about all conditions
+that are complete. A condition takes a few minutes.
 """
 
 import argparse
@@ -34,14 +34,14 @@ from distdiff.expansion.generators import Generators
 from distdiff.prototypes.fitting import image_features
 from distdiff.study.statistics import paired_difference, simultaneous
 
-LEVELS, POSITIONS = (0.02, 0.1, 0.25, 0.45, 0.7), (1, 4)
+LEVELS, POOL_SIZES = (0.02, 0.1, 0.25, 0.45, 0.7), (1, 4)
 SEEDS = range(1000, 1010)
 GUIDE, LITE0, PIXELS = "the guide", "EfficientNet-Lite0", "pixels"
 OWN = {
-    f"generator, noise level {level}, {positions} x {positions}": [
-        *("encoder=generator", f"encoder.noise_level={level}", f"encoder.positions={positions}")
+    f"generator, noise level {level}, {size} x {size}": [
+        *("encoder=generator", f"encoder.noise_level={level}", f"encoder.pool_size={size}")
     ]
-    for positions in POSITIONS
+    for size in POOL_SIZES
     for level in LEVELS
 }
 FEATURES = {GUIDE: ["encoder=guide"], LITE0: ["encoder=efficientnet_lite0"], PIXELS: []} | OWN
@@ -56,6 +56,7 @@ def main() -> None:
     add_places(parser)
     options = parser.parse_args()
     keys = keys_of(options.condition, places_of(options.condition, options, parser))
+    options.results.mkdir(parents=True, exist_ok=True)
     table = options.results / "generator_features.csv"
     done = {(line["seed"], line["features"]) for line in read(table) if line["condition"] == options.condition}
     generators = Generators()

@@ -1,5 +1,6 @@
 """What an expansion takes is divided among its parts without loss, and measuring changes no image."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
 from distdiff.data.datasets import load_dataset
 from distdiff.expansion.assembly import Assembly
+from distdiff.generator.kinds import count_steps
 
 
 class Ticks:
@@ -101,11 +103,19 @@ def test_flops_are_those_of_the_formulas_attention_on_the_cpu_included() -> None
     assert counter.get_total_flops() == 2 * 6 * 8 * 4 + 2 * 2 * 5 * 10 * 10 * 3 * 9
 
 
-@pytest.mark.parametrize("guidance", ["direct", "transform", "transform_official", "mpgd"])
+@pytest.mark.parametrize(
+    ("guidance", "encoder"),
+    [
+        *((name, "guide") for name in ("direct", "transform", "transform_official", "mpgd")),
+        *((name, "generator") for name in ("direct", "mpgd")),  # whose φ runs the network too
+    ],
+)
 def test_measuring_changes_no_image_and_loses_nothing(
-    guidance: str, small_run: list[str], image_folder: Path, tmp_path: Path
+    guidance: str, encoder: str, small_run: list[str], image_folder: Path, tmp_path: Path
 ) -> None:
-    overrides = [*small_run, "dataset=imagefolder", f"dataset.root='{image_folder}'", f"guidance={guidance}"]
+    given = small_run if encoder == "guide" else [key for key in small_run if not key.startswith("encoder.guide.")]
+    overrides = [*given, "dataset=imagefolder", f"dataset.root='{image_folder}'", f"guidance={guidance}"]
+    overrides.append(f"encoder={encoder}")
     config = compose("expand", [*overrides, "expansion.factor=1", "generator.gradient_checkpointing=true"])
     data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
     counter = flop_counter()
@@ -126,4 +136,7 @@ def test_measuring_changes_no_image_and_loses_nothing(
     parts = {"network", "decoder", "encoder", "decoder" + BACKWARD, "encoder" + BACKWARD}
     assert parts <= {part for part, amount in meter.amounts.items() if amount}
     assert (meter.amounts["network" + BACKWARD] > 0) == (guidance != "mpgd")
+    if guidance in ("direct", "mpgd"):
+        steps = count_steps(config.generator.num_steps, config.expansion.strength, "floor")
+        assert meter.calls["network"] == steps * math.ceil(len(job.plan) / config.expansion.batch_size)
     assert meter.amounts[REST] < 1e-3 * counter.get_total_flops()  # comparing features with group prototypes

@@ -36,7 +36,7 @@ def test_every_kind_of_features_composes(features) -> None:
     for keys in features.FEATURES.values():
         config = compose("run", [*keys, features.VALIDATION, "guidance=none", "dataset.per_class=2"])
         assert config.encoder.name in ("guide", "efficientnet_lite0", "generator")
-    assert (config.encoder.noise_level, config.encoder.positions) == (0.7, 4)
+    assert (config.encoder.noise_level, config.encoder.pool_size) == (0.7, 4)
 
 
 def test_the_page_has_the_conditions_that_are_complete_and_pairs_draws(features, tmp_path: Path) -> None:
