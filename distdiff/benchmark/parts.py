@@ -21,7 +21,8 @@ class PartMeter:
     """Adds what each part takes of something that only grows, such as time.
 
     `reading()` returns how much has been taken so far. `amounts` has the sum of each part, and `calls` how often the
-    part was entered. A part inside another part counts for itself, not for the part around it.
+    part was entered. A part inside another part counts for itself, not for the part around it; but φ is one part, though it may
+    run the generator's network (`encoder=generator`).
     """
 
     def __init__(self, reading: Callable[[], float]) -> None:
