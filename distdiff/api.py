@@ -112,6 +112,8 @@ def load_encoder(
     if generator is not None:
         if kind != GENERATOR:
             raise UserError(f"generator is not allowed with kind={kind}: it is for kind='{GENERATOR}'")
+        if not isinstance(generator, LatentDiffusion):
+            raise UserError(f"generator={generator!r} is not allowed: what distdiff.load_generator(...) returns")
         option = load_option("encoder", GENERATOR)
         return GeneratorEncoder(lambda: generator, option.noise_level, option.pool_size)
     keys = [] if model is None else [f"encoder.model={in_quotes(str(model))}"]

@@ -165,6 +165,8 @@ def test_a_generator_loaded_in_python_gives_its_features() -> None:
     torch.testing.assert_close(encoder(images), GeneratorEncoder(lambda: generator, 0.1, 4)(images), rtol=0, atol=0)
     with pytest.raises(UserError, match=r"^generator is not allowed with kind=hf"):
         distdiff.load_encoder(generator=generator)
+    with pytest.raises(UserError, match=r"^generator='tiny_digits' is not allowed: what distdiff.load_generator"):
+        distdiff.load_encoder(kind="generator", generator="tiny_digits")
     with pytest.raises(UserError, match=r"^encoder=generator is not allowed here: it needs a generator"):
         distdiff.load_encoder(kind="generator")
 
