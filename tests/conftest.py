@@ -28,15 +28,11 @@ from distdiff.commands.configuration import configure
 
 ROOT = Path(__file__).resolve().parents[1]
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1, signal.SIGCHLD)
-LONGEST = (  # files that take 20 s of a processor and more, or wait for as long, the longest first
-    *("study/test_study.py", "guidance/test_matrix.py", "config/test_config.py", "tuning/test_tuning.py"),
-    *("study/test_experiments.py", "commands/test_api.py", "tracking/test_wandb_server.py", "ranks/test_ranks.py"),
-    *("commands/test_own_options.py", "study/test_side_by_side.py", "cli/test_sweeps.py", "hub/test_hub.py"),
-    *("report/test_stages_of_sweeps.py", "tuning/test_agreement.py", "generator/test_generator.py"),
-    *("study/test_studies_that_go_on.py", "commands/test_installed.py", "ranks/test_multiruns.py"),
-    *("study/test_factors.py", "expansion/test_resuming.py", "expansion/test_expansion.py", "config/test_options.py"),
-    *("guidance/test_guidance.py", "guidance/test_embedded_energy.py", "ranks/test_selections_on_ranks.py"),
-    "ranks/test_choosing_weights_on_ranks.py",
+LONGEST = (  # files that take 20 s and more
+    *("study/test_study.py", "ranks/test_ranks.py", "expansion/test_resuming.py", "config/test_options.py"),
+    *("commands/test_own_options.py", "guidance/test_embedded_energy.py", "ranks/test_multiruns.py"),
+    *("hub/test_hub.py", "ranks/test_selections_on_ranks.py", "cli/test_sweeps.py", "generator/test_generator.py"),
+    *("study/test_experiments.py", "study/test_factors.py", "ranks/test_choosing_weights_on_ranks.py"),
 )
 
 
