@@ -11,10 +11,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.commands.configuration import register_configs
+from distdiff.option_files import search_path
 from distdiff.option_files.search_path import JOB_NAME, OURS, SearchPath
 
 READ, CHOOSE = "FileConfigSource.load_config", "create_defaults_list"
 TYPED = ["guidance=direct", "guidance.rho=3", "dataset.per_class=7"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept_from_other_tests() -> None:
+    """What they composed may hold what Hydra's plugins were at the time, which a multirun in the same process changes."""
+    search_path._our_choices.cache_clear()
 
 
 def composed_by_hydra(command: str, overrides: list[str]) -> object:
