@@ -85,7 +85,7 @@ def accuracies(
         size, fit = config.generator.resolution, data.fit
         both = (data.parts[0], splits.validation)
         if title == PIXELS:
-            real, held = (F.normalize(torch.stack(list(of.tensors(size, fit))).flatten(1) - 0.5, dim=1) for of in both)
+            real, held = (F.normalize(of.tensors(size, fit).flatten(1) - 0.5, dim=1) for of in both)
         else:
             encoders = Assembly(config, StageCache(config.paths.cache_dir), generators).encoders
             φ = encoders.encoder(data, seed, f"seed {seed}: guide")
