@@ -11,6 +11,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
@@ -117,6 +118,7 @@ class SearchPath:
         hydra.overrides.task = [item.input_line for item in own]
         hydra.job.override_dirname = get_overrides_dirname(own, **hydra.job.config.override_dirname)
         hydra.runtime.cwd = str(Path.cwd())
+        hydra.runtime.version_base = version.getbase()  # it is the process's, and an application may set it
         return config
 
     def _sets_value(self, override: Override) -> bool:

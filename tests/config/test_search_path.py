@@ -5,23 +5,17 @@ from pathlib import Path
 import pytest
 from conftest import compose
 from counting import calls_of
+from hydra import version
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.commands.configuration import register_configs
-from distdiff.option_files import search_path
 from distdiff.option_files.search_path import JOB_NAME, OURS, SearchPath
 
 READ, CHOOSE = "FileConfigSource.load_config", "create_defaults_list"
 TYPED = ["guidance=direct", "guidance.rho=3", "dataset.per_class=7"]
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_kept_from_other_tests() -> None:
-    """What they composed may hold what Hydra's plugins were at the time, which a multirun in the same process changes."""
-    search_path._our_choices.cache_clear()
 
 
 def composed_by_hydra(command: str, overrides: list[str]) -> object:
@@ -50,6 +44,14 @@ def test_a_configuration_is_the_one_that_hydra_composes(overrides: list[str], mo
     OURS.compose("run", overrides)
     monkeypatch.chdir(tmp_path)  # which Hydra notes
     assert OmegaConf.to_container(OURS.compose("run", overrides), resolve=False) == composed_by_hydra("run", overrides)
+
+
+def test_a_configuration_names_the_version_that_the_application_of_the_process_asked_for(monkeypatch) -> None:
+    compose("run", [])
+    for base in ("1.2", "1.3"):
+        monkeypatch.setattr(version.VersionBase.instance(), "version_base", version.Version(base))
+        assert OmegaConf.to_container(OURS.compose("run", []), resolve=False) == composed_by_hydra("run", [])
+        assert OURS.compose("run", []).hydra.runtime.version_base == base
 
 
 @pytest.mark.parametrize(
