@@ -64,13 +64,22 @@ def validate_jobs(jobs: Sequence[Job]) -> list[DictConfig]:
 
     Raises `UserError` for a mistake in any job, and for a key that no job reads.
     """
-    completed = [complete(job) for job in jobs]
+    completed = [_complete(job) for job in jobs]
     by_nobody = set.intersection(*({item.full_name for item in unread} for _, unread in completed))
     for job, (config, unread) in zip(jobs, completed, strict=True):
         for item in unread:
             if item.refused and item.full_name in by_nobody and not (job.sample and _readers(item, job.search)):
                 raise UserError(_explain_unread(item, config, job))
     return [config for config, _ in completed]
+
+
+def _complete(job: Job) -> tuple[DictConfig, list[Unread]]:
+    try:
+        return complete(job)
+    except UserError as error:
+        if job.trying is None:
+            raise
+        raise UserError(f"{error}; the sweeper would try it ({job.trying})") from None
 
 
 def complete(job: Job) -> tuple[DictConfig, list[Unread]]:

@@ -3,7 +3,7 @@
 A Hydra that is already active in this process, such as a notebook's, is neither used nor changed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -27,6 +27,7 @@ from distdiff.option_files.search_path import COMPOSING_ERRORS, OURS, SEARCHPATH
 
 HYDRA = ("hydra/launcher", "hydra/sweeper")
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
+OPTUNA_SWEEPER = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Job:
 
     `choices` maps each group to its chosen option. `typed` holds the job's overrides, except overrides of Hydra's own
     keys. `swept` is True for a job of a multirun. `sample` is True if the job stands for the jobs that a sweeper will
-    choose as it goes, with some value for each swept key. `chdir` is True if Hydra runs the job in its run directory.
+    choose as it goes, with some value for each swept key; `trying` is the swept override of which it has another value than
+    the first such job. `chdir` is True if Hydra runs the job in its run directory.
     `inherited` are the (group, option) below `options` that the job has from another one, of which it is a variant and which
     has checked them; the job ignores those to which it does not refer.
     """
@@ -47,6 +49,7 @@ class Job:
     search: SearchPath = OURS
     swept: bool = False
     sample: bool = False
+    trying: str | None = None
     chdir: bool = False
     inherited: frozenset[tuple[str, str]] = frozenset()
 
@@ -87,8 +90,10 @@ def compose_jobs(
 ) -> list[Job]:
     """All jobs that `overrides` ask for; there is only one unless `multirun` is set.
 
-    The jobs of a multirun are those that Hydra's basic sweeper makes. Another sweeper chooses its jobs as it goes; one
-    job then stands for all. Raises `UserError` if a job cannot be composed.
+    The jobs of a multirun are those that Hydra's basic sweeper makes. Another sweeper chooses its jobs as it goes. The
+    first job then stands for all, and one more is there for each further value of a choice and for the other end of each
+    range or interval, so that a sweep finds out before it begins that one of them is not allowed. Raises `UserError` if a
+    job cannot be composed.
     """
     overrides = readable(overrides)
     search = search_path_of(None, overrides) if search is None else search
@@ -99,9 +104,9 @@ def compose_jobs(
     sweeper = _compose(command, overrides, search, RunMode.MULTIRUN).hydra.sweeper
     params = [f"{name}={value}" for name, value in (sweeper.get("params") or {}).items()]
     swept = OverridesParser.create(config_loader=search.loader()).parse_overrides([*params, *overrides])
-    samples = [_sample(override) for override in swept]
+    values = [_values(override, ends_with_stop=sweeper[TARGET] == OPTUNA_SWEEPER) for override in swept]
     if sweeper[TARGET] != BASIC_SWEEPER:
-        return [_composed(command, samples, search, swept=True, sample=True)]
+        return list(_samples(command, swept, values, search))
     try:
         (chosen,) = BasicSweeper.split_arguments(swept, None)
     except HydraException as error:
@@ -178,14 +183,41 @@ def _compose(command: Command, overrides: Sequence[str], search: SearchPath, mod
         raise UserError(explain_composition(command, parse(overrides), error, known, compose)) from None
 
 
-def _sample(override: Override) -> str:
-    """The override with one of its values. Raises `UserError` if it has none."""
+def _samples(
+    command: Command, swept: Sequence[Override], values: Sequence[list[str]], search: SearchPath
+) -> Iterator[Job]:
+    """A job with the first value of each override, and one for each further value of an override."""
+    first = [value for value, *_ in values]
+    yield _composed(command, first, search, swept=True, sample=True)
+    for place, override in enumerate(swept):
+        for value in values[place][1:]:
+            given = [*first[:place], value, *first[place + 1 :]]
+            yield _composed(command, given, search, swept=True, sample=True, trying=override.input_line)
+
+
+def _values(override: Override, ends_with_stop: bool) -> list[str]:
+    """The override with each value of a choice, or with both ends of a range or interval. Raises `UserError` if it has none.
+
+    With `ends_with_stop`, the sweeper takes `range(1,3)` as 1, 2 and 3, as Optuna's does; Python's range has no 3.
+    """
     if not override.is_sweep_override():
-        return override.input_line
-    value = override.value()
+        return [override.input_line]
     try:
-        first = value.start if isinstance(value, IntervalSweep) else next(iter(override.sweep_string_iterator()))
-    except (StopIteration, TypeError, ValueError, HydraException) as error:
-        reason = "" if isinstance(error, StopIteration) else f" ({first_line(error)})"
-        raise UserError(f"{override.input_line} gives no value{reason}") from None
-    return f"{override.get_key_element()}={first}"
+        values = _ends(override.value(), ends_with_stop) or list(override.sweep_string_iterator())
+    except (TypeError, ValueError, HydraException) as error:
+        raise UserError(f"{override.input_line} gives no value ({first_line(error)})") from None
+    if not values:
+        raise UserError(f"{override.input_line} gives no value")
+    return [f"{override.get_key_element()}={value}" for value in dict.fromkeys(values)]
+
+
+def _ends(values: Any, ends_with_stop: bool) -> list[float]:
+    """The lowest and the highest of a range or interval, as typed; of a range without values and of choices, nothing."""
+    if isinstance(values, IntervalSweep):
+        return [values.start, values.end] if values.start <= values.end else [values.start]  # which the sweeper refuses
+    if not isinstance(values, RangeSweep):
+        return []
+    steps = list(values.range())
+    if steps and ends_with_stop and steps[-1] + values.step == values.stop:
+        steps.append(values.stop)
+    return [steps[0], steps[-1]] if steps else []

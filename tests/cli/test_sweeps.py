@@ -79,6 +79,34 @@ def test_optuna_maximises_what_jobs_return_over_an_interval(start, tmp_path: Pat
     assert found["best_value"] == max(rates) == found["best_params"]["optimizer.learning_rate"]
 
 
+@pytest.mark.parametrize(
+    ("search", "refused"),
+    [
+        ([], "guidance.period=11"),  # Optuna's range has its end
+        (["guidance.period=range(1,4)"], "guidance.period=4"),
+        (["guidance.period=int(interval(2,5))"], "guidance.period=5"),
+        (["guidance.period=choice(1,4,2)"], "guidance.period=4"),
+    ],
+)
+def test_a_value_that_a_sweeper_may_choose_and_that_is_not_allowed_is_refused_first(
+    search, refused, start, tmp_path
+) -> None:
+    keys = ["hparams_search=guidance_strength", "guidance=direct", "generator.num_steps=8"]  # of which guidance has 3
+    status, said = start("run", "seed_as_figure", *keys, *search)
+    assert (status, said.count("\n")) == (2, 1)
+    assert said.startswith(f"distdiff: {refused} is not allowed: from start_step 3 on there are 3 steps")
+    assert "; the sweeper would try it (guidance.period=" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_values_that_the_steps_allow_are_tried(start, tmp_path: Path) -> None:
+    keys = ["hparams_search=guidance_strength", "guidance=direct", "generator.num_steps=8", "hydra.sweeper.n_trials=4"]
+    status, said = start("run", "seed_as_figure", *keys, "guidance.period=range(1,3)")
+    assert status == 0, said
+    (sweep,) = (tmp_path / "out/run/multirun").iterdir()
+    assert {row["guidance.period"] for row in rows_of(sweep)} <= {"1", "2", "3"}
+
+
 MINIMISING = [["-m", "hydra/sweeper=optuna"], [*OPTUNA, "hydra.sweeper.direction=minimize"]]
 
 
