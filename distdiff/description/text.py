@@ -63,14 +63,7 @@ def subjects(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     yield from _missing(summary)
     ends = summary["balance"]
     low, high = ends["smallest"], ends["largest"]
-    ratio = f", {high['images'] / low['images']:.1f} times as many" if low["images"] else ""
-    if high["images"] >= UNBALANCED * low["images"]:
-        ratio += "; expansion.balance=true evens them out"
-    yield (
-        "balance",
-        f"{low['images']:,} ({low['name']}) to {high['images']:,} ({high['name']}) training images{ratio}",
-        False,
-    )
+    yield "balance", _balance(low, high), False
     if summary["per_class"] is not None:
         fewer = ", or all of a class that has fewer" if low["images"] < summary["per_class"] else ""
         yield (
@@ -94,6 +87,16 @@ def subjects(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     yield from _duplicates(summary)
     for leak in summary["leaks"]:
         yield f"leaks {leak['in']} > {leak['split']}", _leak(leak, summary), bool(leak["exact"] + leak["near"])
+
+
+def _balance(low: Mapping[str, Any], high: Mapping[str, Any]) -> str:
+    """How many training images the smallest and the largest class have."""
+    if low["images"] == high["images"]:
+        return f"{low['images']:,} training images of each class"
+    ratio = f", {high['images'] / low['images']:.1f} times as many" if low["images"] else ""
+    if high["images"] >= UNBALANCED * low["images"]:
+        ratio += "; expansion.balance=true evens them out"
+    return f"{low['images']:,} ({low['name']}) to {high['images']:,} ({high['name']}) training images{ratio}"
 
 
 def _missing(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:

@@ -144,6 +144,13 @@ def test_what_is_wrong_is_said_on_the_console(troubled, tmp_path, capsys) -> Non
     assert "train cat/empty.jpg: it is empty" in said
 
 
+def test_classes_of_one_size_are_not_compared(tmp_path, capsys) -> None:
+    for seed in range(10):
+        save(picture(seed), tmp_path / f"images/train/{'cat' if seed % 2 else 'dog'}/{seed}.png")
+    described(tmp_path / "images", tmp_path / "run", "dataset.validation_fraction=0", "dataset.test_fraction=0")
+    assert "5 training images of each class" in capsys.readouterr().out
+
+
 def test_each_image_is_decoded_once(troubled, tmp_path, monkeypatch) -> None:
     decoded = []
     monkeypatch.setattr(
