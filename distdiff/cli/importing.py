@@ -1,7 +1,10 @@
-"""Makes a user's own modules importable, because the `_target_` of an option may be in one of them."""
+"""Imports: a user's own modules, since the `_target_` of an option may be in one of them, and large libraries."""
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 FOLDERS = "DISTDIFF_IMPORT_FROM"  # used in place of PYTHONPATH, with which a user's random.py would hide Python's own
@@ -17,3 +20,18 @@ def import_from(*folders: Path) -> None:
 def import_as_told() -> None:
     """In a rank's process, repeats the `import_from` call of the process that started the rank."""
     import_from(*map(Path, filter(None, os.environ.get(FOLDERS, "").split(os.pathsep))))
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Switches Python's garbage collection off while large libraries are imported in the block.
+
+    Nothing of them becomes garbage, and looking through all of it again and again takes a sixth of the time of importing.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from distdiff.cli.importing import uncollected
 from distdiff.console.output import LOG, console
 from distdiff.console.quiet import quiet_libraries
 from distdiff.console.working import Working
@@ -79,5 +80,8 @@ def _imported(task: str) -> Callable[[DictConfig, Path], object]:
 @contextmanager
 def _loading(module: str) -> Iterator[None]:
     """Says that libraries are being loaded while the block lasts, which imports `module` if that is not done yet."""
-    with nullcontext() if module in sys.modules else Working(LOADING, PATIENCE).shown():
+    if module in sys.modules:
         yield
+    else:
+        with Working(LOADING, PATIENCE).shown(), uncollected():
+            yield

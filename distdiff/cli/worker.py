@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from distdiff.cli.importing import import_as_told
+from distdiff.cli.importing import import_as_told, uncollected
 from distdiff.cli.member import end_with_the_parent
 from distdiff.cli.performing import end_now
 from distdiff.console.quiet import quiet_environment, quiet_libraries
@@ -29,7 +29,8 @@ def main() -> None:
     try:
         job = json.loads((folder / JOB).read_text(encoding="utf-8"))
         module, function = job["task"].split(":")
-        task = getattr(import_module(module), function)
+        with uncollected():
+            task = getattr(import_module(module), function)
         quiet_libraries()
         import torch  # imported by the task's module; OMP_NUM_THREADS alone does not bind it where MKL_NUM_THREADS is set
 
