@@ -14,7 +14,8 @@ from distdiff.constants import constant
 from distdiff.errors import UserError
 from distdiff.generator.conditioning import Conditioning, Prompts
 from distdiff.generator.denoiser import Denoiser
-from distdiff.generator.families import Family, family_of
+from distdiff.generator.families.base import Family
+from distdiff.generator.families.known import family_of
 from distdiff.generator.kinds import AUTO
 from distdiff.generator.schedulers import build_scheduler, odd_schedule, resolve_scheduler
 from distdiff.generator.tokens import check_negative_prompt, check_prompts, check_words

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from distdiff.errors import UserError
-from distdiff.generator.families import Family
+from distdiff.generator.families.base import Family
 from distdiff.wording import counted, printable, some
 
 LEARNED_WORD = re.compile(r"<[^<>\s]+>")  # the form that words of textual inversions usually have

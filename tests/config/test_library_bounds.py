@@ -28,7 +28,7 @@ from distdiff.commands.groups import GROUPS
 from distdiff.config.command import Command
 from distdiff.data.pixels import to_image
 from distdiff.errors import UserError
-from distdiff.generator.families import chosen
+from distdiff.generator.families.base import chosen
 from distdiff.generator.kinds import DIFFUSION_SCHEDULERS
 from distdiff.generator.schedulers import CLASSES, build_scheduler
 from distdiff.keys import Limits
