@@ -13,16 +13,16 @@ that are complete. A condition takes a few minutes.
 """
 
 import argparse
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 import torch
+from appending import append, read
 from conditions import CONDITIONS, add_places, keys_of, places_of
 from draw_by_draw import RESULTS, ROOT, VALIDATION
-from strength_by_agreement import read, shown
+from strength_by_agreement import shown
 from torch.nn import functional as F
 
 from distdiff.caching.stages import StageCache
@@ -63,13 +63,12 @@ def main() -> None:
     for seed in SEEDS:
         wanted = [title for title in FEATURES if (str(seed), title) not in done]
         found = accuracies(wanted, [*keys, f"seed={seed}", f"paths.output_dir='{options.out}'"], seed, generators)
-        is_new = not table.exists()
-        with open(table, "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if is_new:
-                writer.writerow(COLUMNS)
-            writer.writerows([options.condition, seed, name, round(value, 4)] for name, value in found)
+        append(table, COLUMNS, (line(options.condition, seed, *each) for each in found))
     (options.results / "generator_features.md").write_text(page(table), encoding="utf-8")
+
+
+def line(condition: str, seed: int, features: str, accuracy: float) -> dict[str, object]:
+    return dict(zip(COLUMNS, (condition, seed, features, round(accuracy, 4)), strict=True))
 
 
 @torch.no_grad()

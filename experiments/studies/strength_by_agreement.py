@@ -17,7 +17,6 @@ conditions that are complete.
 """
 
 import argparse
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from appending import append, read
 from conditions import CONDITIONS, Condition, add_places, keys_of, places_of
 from draw_by_draw import RESULTS, ROOT, VALIDATION, run, study, written
 
@@ -86,19 +86,7 @@ def choose(name: str, keys: Sequence[str], table: Path, out: Path, processes: in
 
     with ThreadPoolExecutor(processes) as pool:
         for line in pool.map(one, [seed for seed in SEEDS if (name, str(seed)) not in done]):
-            is_new = not table.exists()
-            with open(table, "a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, COLUMNS)
-                if is_new:
-                    writer.writeheader()
-                writer.writerow(line)
-
-
-def read(table: Path) -> list[dict[str, str]]:
-    if not table.exists():
-        return []
-    with open(table, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+            append(table, COLUMNS, [line])
 
 
 def page(results: Path) -> str:
