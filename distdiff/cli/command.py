@@ -127,7 +127,7 @@ class Launch:
         warnings = [warning for config in configs for warning in self.command.warnings(config)]
         for warning in dict.fromkeys(warnings):
             say(f"warning: {warning}")
-        Endings.latest, Endings.ours = None, True
+        Endings.latest, Endings.ours, Endings.total = None, True, _number_of(jobs)
         try:
             with checking.shown():  # until the first job begins
                 hydra(HydraTask(self.command, self.tasks, search, (Path.cwd(), *search.folders)))
@@ -152,6 +152,11 @@ class Launch:
         if not multirun and jobs[0].config.hydra.mode == RunMode.MULTIRUN:
             return compose_jobs(self.command, overrides, True, search)
         return jobs
+
+
+def _number_of(jobs: list[Job]) -> int | None:
+    """How many jobs there will be; None if a sweeper chooses them as it goes and does not say how many."""
+    return jobs[0].config.hydra.sweeper.get("n_trials") if jobs[0].sample else len(jobs)
 
 
 @contextmanager

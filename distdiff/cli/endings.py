@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from distdiff.cli.output import say
+from distdiff.cli.pace import Pace
 from distdiff.config.arguments import parse
 from distdiff.config.composing import BASIC_SWEEPER
 from distdiff.console.working import Working
@@ -20,6 +22,7 @@ from distdiff.keys import TARGET
 from distdiff.tracking.sweep import SweptJob, SweptJobs, conclude, figures_in
 
 JOB_FAILED = 1
+BASIC_LAUNCHER = f"{BasicLauncher.__module__}.{BasicLauncher.__name__}"
 
 
 class Endings(Callback):
@@ -30,6 +33,7 @@ class Endings(Callback):
     """
 
     ours: ClassVar[bool] = False  # True once a command of DistDiff runs jobs in this process
+    total: ClassVar[int | None] = None  # the number of its jobs, if it is known
     latest: ClassVar["Endings | None"] = None
 
     def __init__(self) -> None:
@@ -38,6 +42,7 @@ class Endings(Callback):
         self.status = 0
         self.swept: set[str] = set()
         self.jobs: SweptJobs | None = None
+        self.pace: Pace | None = None  # where the jobs of a multirun run one after the other in this process
         self.continues = True  # whether the jobs after one that failed are run
         self.begun = False  # whether this process has begun a job
         for name in ("hydra", "hydra_plugins") if self.is_ours else ():  # their reports on failed jobs only repeat ours
@@ -51,6 +56,8 @@ class Endings(Callback):
         params = config.hydra.sweeper.get("params") or {}
         self.swept = _swept_keys(config.hydra.overrides.task) | {str(name) for name in params}
         self.continues = config.hydra.sweeper[TARGET] == BASIC_SWEEPER
+        if Endings.total is not None and config.hydra.launcher[TARGET] == BASIC_LAUNCHER:
+            self.pace = Pace(Endings.total)
         if "optuna" in config.hydra.sweeper[TARGET]:
             import optuna  # imported only here, because it is an extra
 
@@ -82,6 +89,10 @@ class Endings(Callback):
             # The figures are read now, because a later job may use the same directory.
             figures = {} if error is not None else figures_in(Path(job.directory))
             self.jobs.write(replace(job, error=error and f"{kind}{first_line(error)}", figures=figures))
+        if self.pace is not None:
+            self.pace.count()
+            if words := self.pace.words():
+                print(words, flush=True)
 
     def has_begun(self) -> bool:
         """Whether any job has begun, in this process or in one that a Hydra launcher has started."""

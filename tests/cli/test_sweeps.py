@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException
 
 import distdiff
+from distdiff.cli import pace
 from distdiff.cli.task import JOBLIB, share_gpus
 from distdiff.commands.configuration import configure_jobs
 from distdiff.commands.launch import command
@@ -64,6 +65,31 @@ def test_swept_values_may_come_from_the_sweepers_own_keys(start, tmp_path: Path)
     assert status == 0, said
     jobs = [line.split(" ", 2)[2] for line in said.splitlines() if line.startswith("job ")]
     assert jobs == [f"guidance.rho={rho} seed={seed}" for rho in ("0.1", "1") for seed in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "total"),
+    [(["-m", "seed=1,2,3"], 3), ([*OPTUNA, "hydra.sweeper.n_trials=2", "guidance.rho=interval(0.1,1)"], 2)],
+)
+def test_each_job_but_the_last_ends_with_the_number_of_jobs_done_and_the_time_left(
+    sweep, total, start, monkeypatch
+) -> None:
+    status, said = start("run", "seed_as_figure", *sweep)
+    assert "jobs done" not in said  # jobs as short as these need no such line
+    monkeypatch.setattr(pace, "SOON", 0.0)
+    status, said = start("run", "seed_as_figure", *sweep)
+    assert status == 0, said
+    lines = [line for line in said.splitlines() if " jobs done, 0:00:0" in line]
+    assert [line.split(",")[0] for line in lines] == [f"{done} of {total} jobs done" for done in range(1, total)]
+    assert all(line.endswith("left for all jobs") for line in lines)
+
+
+def test_a_single_job_ends_without_such_a_line(start, monkeypatch) -> None:
+    monkeypatch.setattr(pace, "SOON", 0.0)
+    for arguments in (["seed=1"], ["-m", "seed=1"]):
+        status, said = start("run", "seed_as_figure", *arguments)
+        assert status == 0, said
+        assert "jobs done" not in said
 
 
 def test_optuna_maximises_what_jobs_return_over_an_interval(start, tmp_path: Path) -> None:
