@@ -3,6 +3,7 @@
 import copy
 import gc
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ["WANDB_MODE"] = "offline"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="distdiff-tests-")
+os.environ["HF_HOME"] = HUB_CACHE = tempfile.mkdtemp(prefix="distdiff-tests-")
 
 from functools import cache
 from pathlib import Path
@@ -53,6 +54,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HUB_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
