@@ -123,7 +123,7 @@ class ClassifierTrainer:
         if len(data.parts[0].class_names) < 2:
             raise UserError(
                 f"dataset {data.parts[0].name} has one class, {data.parts[0].class_names[0]}: a classifier needs two; "
-                "expand.py expands one with encoder=clip, encoder=hf or encoder=generator, which are not trained"
+                "expand.py expands one with encoder=clip, hf, efficientnet_lite0 or generator, which are not trained on it"
             )
         class_weights(self.recipe, data.parts)
         return {

@@ -23,7 +23,7 @@ from distdiff.cli.task import HydraTask
 from distdiff.config.arguments import parse, read_flags
 from distdiff.config.checking import validate_jobs
 from distdiff.config.command import Command
-from distdiff.config.composing import Job, compose_jobs, search_path_of
+from distdiff.config.composing import Job, compose_jobs, is_grid, search_path_of
 from distdiff.console.quiet import quiet_environment
 from distdiff.console.working import Working
 from distdiff.errors import Stopped, UserError, onward
@@ -108,6 +108,8 @@ class Launch:
         checking = Working(f"{self.command.name}: checking the configuration", PATIENCE)
         with nullcontext() if only_prints or may_follow() else checking.shown():
             jobs = self._jobs(arguments.overrides, arguments.multirun, search)
+            if only_prints and jobs[0].sample:
+                jobs = jobs[:1]
             configs = [] if arguments.help else validate_jobs(jobs)
         if arguments.help:
             print(help_text(self.command, self.about, jobs[0]))
@@ -156,7 +158,10 @@ class Launch:
 
 def _number_of(jobs: list[Job]) -> int | None:
     """How many jobs there will be; None if a sweeper chooses them as it goes and does not say how many."""
-    return jobs[0].config.hydra.sweeper.get("n_trials") if jobs[0].sample else len(jobs)
+    if not jobs[0].sample:
+        return len(jobs)
+    sweeper = jobs[0].config.hydra.sweeper
+    return None if is_grid(sweeper) else sweeper.get("n_trials")
 
 
 @contextmanager

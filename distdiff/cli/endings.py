@@ -90,8 +90,8 @@ class Endings(Callback):
             figures = {} if error is not None else figures_in(Path(job.directory))
             self.jobs.write(replace(job, error=error and f"{kind}{first_line(error)}", figures=figures))
         if self.pace is not None:
-            self.pace.count()
-            if words := self.pace.words():
+            self.pace.count(failed=error is not None)
+            if (self.continues or error is None) and (words := self.pace.words()):  # else the sweep may end here
                 print(words, flush=True)
 
     def has_begun(self) -> bool:

@@ -26,7 +26,7 @@ def import_as_told() -> None:
 def uncollected() -> Iterator[None]:
     """Switches Python's garbage collection off while large libraries are imported in the block.
 
-    Nothing of them becomes garbage, and looking through all of it again and again takes a sixth of the time of importing.
+    Hardly anything of them becomes garbage, and looking through all of it again and again takes a sixth of the time of importing.
     """
     was_on = gc.isenabled()
     gc.disable()

@@ -129,8 +129,9 @@ def guide_of(config: DictConfig, cache: StageCache) -> Encoder:
         if identity == lite0_identity():
             return Lite0Encoder()
     raise UserError(
-        f"{refused}: the encoder of {config.measure.expanded} is not in paths.cache_dir={cache.root}, which has guides that were "
-        "trained here, and no clip, hf or generator; leave out guide, or let a study measure (run.py), which has every encoder"
+        f"{refused}: the encoder of {config.measure.expanded} is not in paths.cache_dir={cache.root}. Only guides that were "
+        "trained there and EfficientNet-Lite0 can measure here, not clip, hf and generator; leave out guide, or let a study "
+        "measure (run.py), which has every encoder"
     )
 
 

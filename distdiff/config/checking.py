@@ -79,7 +79,7 @@ def _complete(job: Job) -> tuple[DictConfig, list[Unread]]:
     except UserError as error:
         if job.trying is None:
             raise
-        raise UserError(f"{error}; the sweeper would try it ({job.trying})") from None
+        raise UserError(f"{error}; the sweep may choose this ({job.trying}): type other values") from None
 
 
 def complete(job: Job) -> tuple[DictConfig, list[Unread]]:

@@ -3,9 +3,11 @@
 A Hydra that is already active in this process, such as a notebook's, is neither used nor changed.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from distdiff.config.arguments import parse, readable
 from distdiff.config.command import WITHOUT_KEYS, Command
@@ -36,8 +38,8 @@ class Job:
 
     `choices` maps each group to its chosen option. `typed` holds the job's overrides, except overrides of Hydra's own
     keys. `swept` is True for a job of a multirun. `sample` is True if the job stands for the jobs that a sweeper will
-    choose as it goes, with some value for each swept key; `trying` is the swept override of which it has another value than
-    the first such job. `chdir` is True if Hydra runs the job in its run directory.
+    choose as it goes, with some value for each swept key; `trying` is the swept override for which this sample has another
+    value than the first sample, and None for the first. `chdir` is True if Hydra runs the job in its run directory.
     `inherited` are the (group, option) below `options` that the job has from another one, of which it is a variant and which
     has checked them; the job ignores those to which it does not refer.
     """
@@ -91,9 +93,9 @@ def compose_jobs(
     """All jobs that `overrides` ask for; there is only one unless `multirun` is set.
 
     The jobs of a multirun are those that Hydra's basic sweeper makes. Another sweeper chooses its jobs as it goes. The
-    first job then stands for all, and one more is there for each further value of a choice and for the other end of each
-    range or interval, so that a sweep finds out before it begins that one of them is not allowed. Raises `UserError` if a
-    job cannot be composed.
+    first job then has the first value of each swept key. Each further job has another value for one of the keys, every one of
+    a choice and the other end of a range or interval, so that a value that is not allowed is found before the sweep begins;
+    there is none of these if some jobs may fail (Optuna's `max_failure_rate`). Raises `UserError` if a job cannot be composed.
     """
     overrides = readable(overrides)
     search = search_path_of(None, overrides) if search is None else search
@@ -104,9 +106,10 @@ def compose_jobs(
     sweeper = _compose(command, overrides, search, RunMode.MULTIRUN).hydra.sweeper
     params = [f"{name}={value}" for name, value in (sweeper.get("params") or {}).items()]
     swept = OverridesParser.create(config_loader=search.loader()).parse_overrides([*params, *overrides])
-    values = [_values(override, ends_with_stop=sweeper[TARGET] == OPTUNA_SWEEPER) for override in swept]
+    values = [_values(override, ends_with_stop=_takes_the_stop(sweeper)) for override in swept]
     if sweeper[TARGET] != BASIC_SWEEPER:
-        return list(_samples(command, swept, values, search))
+        tried = [first[:1] for first in values] if sweeper.get("max_failure_rate") else values
+        return list(_samples(command, swept, tried, search))
     try:
         (chosen,) = BasicSweeper.split_arguments(swept, None)
     except HydraException as error:
@@ -195,29 +198,49 @@ def _samples(
             yield _composed(command, given, search, swept=True, sample=True, trying=override.input_line)
 
 
+def _takes_the_stop(sweeper: DictConfig) -> bool:
+    """Whether the sweeper takes `range(1,3)` as 1, 2 and 3: Optuna's does, except in a grid. Python's range has no 3."""
+    return sweeper[TARGET] == OPTUNA_SWEEPER and not is_grid(sweeper)
+
+
+def is_grid(sweeper: DictConfig) -> bool:
+    """Whether an Optuna sweeper tries a grid, of which `n_trials` is only the most that it tries."""
+    return "GridSampler" in str(OmegaConf.select(sweeper, f"sampler.{TARGET}"))
+
+
 def _values(override: Override, ends_with_stop: bool) -> list[str]:
     """The override with each value of a choice, or with both ends of a range or interval. Raises `UserError` if it has none.
 
-    With `ends_with_stop`, the sweeper takes `range(1,3)` as 1, 2 and 3, as Optuna's does; Python's range has no 3.
+    With `ends_with_stop`, the stop of a range that is not shuffled is one of its values.
     """
     if not override.is_sweep_override():
         return [override.input_line]
+    value = override.value()
     try:
-        values = _ends(override.value(), ends_with_stop) or list(override.sweep_string_iterator())
-    except (TypeError, ValueError, HydraException) as error:
+        if isinstance(value, IntervalSweep):  # one that ends before it starts is for the sweeper to refuse
+            values = [value.start, value.end] if value.start <= value.end else [value.start]
+        elif isinstance(value, RangeSweep):
+            values = _ends(value, ends_with_stop and not value.shuffle)
+        else:
+            values = list(override.sweep_string_iterator())
+    except (TypeError, ValueError, ArithmeticError, HydraException) as error:
         raise UserError(f"{override.input_line} gives no value ({first_line(error)})") from None
     if not values:
         raise UserError(f"{override.input_line} gives no value")
-    return [f"{override.get_key_element()}={value}" for value in dict.fromkeys(values)]
+    return [f"{override.get_key_element()}={each}" for each in dict.fromkeys(values)]
 
 
-def _ends(values: Any, ends_with_stop: bool) -> list[float]:
-    """The lowest and the highest of a range or interval, as typed; of a range without values and of choices, nothing."""
-    if isinstance(values, IntervalSweep):
-        return [values.start, values.end] if values.start <= values.end else [values.start]  # which the sweeper refuses
-    if not isinstance(values, RangeSweep):
-        return []
-    steps = list(values.range())
-    if steps and ends_with_stop and steps[-1] + values.step == values.stop:
-        steps.append(values.stop)
-    return [steps[0], steps[-1]] if steps else []
+def _ends(values: RangeSweep, with_stop: bool) -> list[float]:
+    """The first and the last value of a range; none of an empty one.
+
+    >>> _ends(RangeSweep(start=0, stop=0.3, step=0.1), False), _ends(RangeSweep(start=0, stop=0.3, step=0.1), True)
+    ([0.0, 0.2], [0.0, 0.3])
+    >>> _ends(RangeSweep(start=1, stop=10, step=4), True), _ends(RangeSweep(start=3, stop=3), False)
+    ([1, 9], [])
+    """
+    # As decimals, of which 0.3 is a multiple of 0.1, and without listing a range of all seeds.
+    start, stop, step = (Decimal(str(each)) for each in (values.start, values.stop, values.step))
+    steps = (stop - start) / step
+    count = math.floor(steps) + 1 if with_stop else math.ceil(steps)
+    number = float if float in map(type, (values.start, values.stop, values.step)) else int
+    return [number(start), number(start + (count - 1) * step)] if count > 0 else []

@@ -116,8 +116,7 @@ def small_guide(config: DictConfig) -> Iterator[str]:
     if config.generator.resolution > LARGER * seen:
         yield (
             f"encoder=guide sees images of {config.generator.resolution} pixels at {seen}, and learns from them alone; for "
-            "photos, try encoder=hf (facebook/dinov2-small), encoder=efficientnet_lite0, encoder=generator or "
-            "encoder.guide.classifier=resnet50"
+            "photos, try encoder=hf (facebook/dinov2-small), encoder=efficientnet_lite0 or encoder.guide.classifier=resnet50"
         )
 
 

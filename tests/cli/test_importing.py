@@ -19,7 +19,7 @@ def test_the_module_of_a_task_is_imported_so_and_the_task_runs_as_usual(tmp_path
     monkeypatch.syspath_prepend(tmp_path)
     gc.enable()
     assert perform("task_that_asks:run", OmegaConf.create(), tmp_path, None) == 1  # it runs with garbage collection
-    assert sys.modules["task_that_asks"].COLLECTS is False
+    assert sys.modules.pop("task_that_asks").COLLECTS is False
 
 
 @pytest.mark.parametrize("was_on", [True, False])

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,9 +14,11 @@ import yaml
 from conftest import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
 
 import distdiff
 from distdiff.cli import pace
+from distdiff.cli.endings import Endings
 from distdiff.cli.task import JOBLIB, share_gpus
 from distdiff.commands.configuration import configure_jobs
 from distdiff.commands.launch import command
@@ -22,6 +26,7 @@ from distdiff.errors import UserError
 from distdiff.option_files.search_path import OURS
 
 OPTUNA = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_jobs=1"]
+GRID = [*OPTUNA, "hydra/sweeper/sampler=grid"]
 
 
 @pytest.fixture
@@ -74,14 +79,35 @@ def test_swept_values_may_come_from_the_sweepers_own_keys(start, tmp_path: Path)
 def test_each_job_but_the_last_ends_with_the_number_of_jobs_done_and_the_time_left(
     sweep, total, start, monkeypatch
 ) -> None:
-    status, said = start("run", "seed_as_figure", *sweep)
-    assert "jobs done" not in said  # jobs as short as these need no such line
+    for soon, told in ((math.inf, 0), (0.0, total - 1)):
+        monkeypatch.setattr(pace, "SOON", soon)
+        status, said = start("run", "seed_as_figure", *sweep)
+        assert status == 0, said
+        lines = re.findall(
+            r"^(\d) of (\d) jobs done, \d+:\d+:\d+ so far, (?:nearly done|about .+ left for the others)$", said, re.M
+        )
+        assert lines == [(str(done), str(total)) for done in range(1, told + 1)]
+
+
+def test_a_grid_of_which_the_number_of_jobs_is_not_known_has_no_such_line(start, monkeypatch) -> None:
     monkeypatch.setattr(pace, "SOON", 0.0)
-    status, said = start("run", "seed_as_figure", *sweep)
+    status, said = start("run", "seed_as_figure", *GRID, "seed=range(1,4)")
     assert status == 0, said
-    lines = [line for line in said.splitlines() if " jobs done, 0:00:0" in line]
-    assert [line.split(",")[0] for line in lines] == [f"{done} of {total} jobs done" for done in range(1, total)]
-    assert all(line.endswith("left for all jobs") for line in lines)
+    assert said.count("\njob ") == 3
+    assert "jobs done" not in said
+
+
+@pytest.mark.parametrize(("launcher", "is_told"), [("basic", True), ("joblib", False)])
+def test_only_jobs_that_run_one_after_the_other_are_counted(
+    launcher: str, is_told: bool, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setattr(Endings, "ours", True)
+    monkeypatch.setattr(Endings, "latest", None)
+    monkeypatch.setattr(Endings, "total", 3)
+    given = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path}"]
+    endings = Endings()
+    endings.on_multirun_start(OURS.compose("run", given, RunMode.MULTIRUN))
+    assert (endings.pace is not None) == is_told
 
 
 def test_a_single_job_ends_without_such_a_line(start, monkeypatch) -> None:
@@ -112,25 +138,43 @@ def test_optuna_maximises_what_jobs_return_over_an_interval(start, tmp_path: Pat
         (["guidance.period=range(1,4)"], "guidance.period=4"),
         (["guidance.period=int(interval(2,5))"], "guidance.period=5"),
         (["guidance.period=choice(1,4,2)"], "guidance.period=4"),
+        (["guidance.period=shuffle(range(1,5))"], "guidance.period=4"),
+        ([*GRID, "guidance.period=range(1,5)"], "guidance.period=4"),
     ],
 )
 def test_a_value_that_a_sweeper_may_choose_and_that_is_not_allowed_is_refused_first(
     search, refused, start, tmp_path
 ) -> None:
-    keys = ["hparams_search=guidance_strength", "guidance=direct", "generator.num_steps=8"]  # of which guidance has 3
-    status, said = start("run", "seed_as_figure", *keys, *search)
+    keys = ["guidance=direct", "generator.num_steps=8"]  # 3 steps are left when guidance starts
+    searched = [] if search[: len(GRID)] == GRID else ["hparams_search=guidance_strength"]
+    status, said = start("run", "seed_as_figure", *keys, *searched, *search)
     assert (status, said.count("\n")) == (2, 1)
     assert said.startswith(f"distdiff: {refused} is not allowed: from start_step 3 on there are 3 steps")
-    assert "; the sweeper would try it (guidance.period=" in said
+    assert said.rstrip().endswith("): type other values")
+    assert "; the sweep may choose this (guidance.period=" in said
     assert not (tmp_path / "out").exists()
 
 
-def test_values_that_the_steps_allow_are_tried(start, tmp_path: Path) -> None:
-    keys = ["hparams_search=guidance_strength", "guidance=direct", "generator.num_steps=8", "hydra.sweeper.n_trials=4"]
-    status, said = start("run", "seed_as_figure", *keys, "guidance.period=range(1,3)")
-    assert status == 0, said
+@pytest.mark.parametrize(
+    "search",
+    [
+        ["guidance.period=range(1,3)"],
+        ["guidance.period=shuffle(range(1,4))"],  # of which Optuna makes a choice, without the stop
+        [*GRID, "guidance.period=range(1,4)"],
+        ["hydra.sweeper.max_failure_rate=1", "guidance.period=choice(1,3,4)"],
+    ],
+)
+def test_a_sweep_of_which_all_values_are_allowed_or_may_fail_begins(search: list[str], start, tmp_path: Path) -> None:
+    keys = ["guidance=direct", "generator.num_steps=8", "hydra.sweeper.n_trials=4"]
+    searched = [] if search[: len(GRID)] == GRID else ["hparams_search=guidance_strength"]
+    status, said = start("run", "seed_as_figure", *keys, *searched, *search)
+    assert status == ("failed: guidance.period=4" in said), said
     (sweep,) = (tmp_path / "out/run/multirun").iterdir()
-    assert {row["guidance.period"] for row in rows_of(sweep)} <= {"1", "2", "3"}
+    assert {row["guidance.period"] for row in rows_of(sweep) if row.get("error") is None or not row["error"]} <= {
+        "1",
+        "2",
+        "3",
+    }
 
 
 MINIMISING = [["-m", "hydra/sweeper=optuna"], [*OPTUNA, "hydra.sweeper.direction=minimize"]]

@@ -5,7 +5,7 @@ from torch import nn
 
 
 def autoencoder_fault(vae: nn.Module) -> str | None:
-    """Why a text-to-image model has no such autoencoder; None if it may have it."""
+    """What makes this autoencoder unfit for a text-to-image model; None if nothing does."""
     config = vae.config
     if not isinstance(vae, AutoencoderKL | AsymmetricAutoencoderKL):
         return f"its vae is a {type(vae).__name__}, and a text-to-image model has an AutoencoderKL"
