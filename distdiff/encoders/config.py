@@ -35,9 +35,10 @@ class RecipeKeys:
 
 @dataclass
 class GuideKeys(RecipeKeys):
-    """The training recipe of the guide, and the generated images that it learns from besides the real ones."""
+    """The training recipe of the guide, the generated images that it learns from besides the real ones, and its members."""
 
     copies: int = key(0, at_least=0, at_most=10**6)  # of each real image, unguided
+    members: int = key(1, at_least=1, at_most=1000)  # classifiers, which differ in their seeds
 
 
 def check(encoder: DictConfig) -> None:
@@ -48,10 +49,11 @@ def check(encoder: DictConfig) -> None:
         check_pretrained(f"encoder={LITE0}")
     if encoder.get("checkpoint") is not None:
         checkpoint_path(encoder.checkpoint)
-        if encoder.get(GUIDE) is not None and encoder.guide.copies:
-            raise UserError(
-                f"encoder.guide.copies={encoder.guide.copies} is not allowed with encoder.checkpoint: the guide is not trained"
-            )
+        for own, alone in (("copies", 0), ("members", 1)):
+            if encoder.get(GUIDE) is not None and encoder.guide[own] != alone:
+                raise UserError(
+                    f"encoder.guide.{own}={encoder.guide[own]} is not allowed with encoder.checkpoint: the guide is not trained"
+                )
     if "model" in encoder:
         if OmegaConf.is_missing(encoder, "model") or encoder.model is None:
             raise UserError(f"{MODEL} has no value: give one, {MODEL}=...")

@@ -1,6 +1,6 @@
-"""The guide, an encoder φ whose features are those of a classifier.
+"""The guide, an encoder φ whose features are those of a classifier, or of several.
 
-The classifier is trained on the real images, and on a first round of generated ones if there is one, or read from a
+A classifier is trained on the real images, and on a first round of generated ones if there is one, or read from a
 checkpoint.
 """
 
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from distdiff.caching.fingerprint import fingerprint_files, plain
+from distdiff.caching.fingerprint import fingerprint, fingerprint_files, plain
 from distdiff.caching.stages import StageCache
+from distdiff.classification.ensemble import Ensemble
 from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe, adamw_one_cycle, classifier_identity
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, trained_before
@@ -23,6 +24,8 @@ from distdiff.encoders.location import checkpoint_path
 from distdiff.encoders.source import EncoderContext, EncoderSource, FirstRound, PretrainedSource
 from distdiff.errors import UserError
 from distdiff.ranks.world import world
+
+ENSEMBLES, MEMBERS = "ensembles", "members"
 
 
 class GuideEncoder(Encoder):
@@ -42,33 +45,62 @@ class GuideEncoder(Encoder):
 class TrainedGuide(EncoderSource):
     """A classifier that is trained on the real images, and used with the weights of the last training step.
 
-    If it learns from a first round of generated images (`uses_first_round`), the classifier is trained on these too.
+    If it learns from a first round of generated images (`uses_first_round`), the classifier is trained on these too. If it
+    has several `members`, they are trained alike but for their seeds, and make an `Ensemble`.
     """
 
     trains = True
 
-    def __init__(self, recipe: Recipe, context: EncoderContext, uses_first_round: bool) -> None:
+    def __init__(self, recipe: Recipe, context: EncoderContext, uses_first_round: bool, members: int = 1) -> None:
         self.classifiers = ClassifierTrainer(recipe, context.trainer, context.cache)
+        self.cache = context.cache
         self.uses_first_round = uses_first_round
+        self.members = members
         self._first_round = context.first_round
 
     def identity(self, data: TrainingSet, seed: int) -> str:
-        return self.classifiers.fingerprint(self._planned(data, seed), seed)
+        found = self._identities(self._planned(data, seed), seed)
+        return found[0] if self.members == 1 else fingerprint(_of_members(found))
 
     def encoder(self, data: TrainingSet, seed: int, title: str) -> GuideEncoder:
         known = self._planned(data, seed)
-        if not world().once(lambda: self.classifiers.has(known, seed)):
+        if not world().once(lambda: self._are_trained(known, seed)):
             known = self._made(data, seed, title)
-        return GuideEncoder(self.classifiers.train(known, seed, title))
+        found = [self.classifiers.train(known, own, name) for own, name in self._named(seed, title)]
+        if self.members == 1:
+            return GuideEncoder(found[0])
+        # Nothing but its name, by which `guide_in_cache` finds its members.
+        self.cache.get(ENSEMBLES, _of_members(self._identities(known, seed)), lambda folder: None)
+        return GuideEncoder(Ensemble(found))
 
     def is_ready(self, data: TrainingSet, seed: int) -> bool:
-        return self.classifiers.has(self._planned(data, seed), seed)
+        return self._are_trained(self._planned(data, seed), seed)
 
     def learning_order(self, data: TrainingSet, seed: int, title: str) -> np.ndarray:
+        """As `EncoderSource` says; of several members, the mean."""
         known = self._planned(data, seed)
-        if not world().once(lambda: self.classifiers.knows_order(known, seed)):
+        if not world().once(lambda: all(self.classifiers.knows_order(known, own) for own in self._seeds(seed))):
             known = self._made(data, seed, title)
-        return self.classifiers.learning_order(known, seed, title)
+        orders = [self.classifiers.learning_order(known, own, name) for own, name in self._named(seed, title)]
+        return orders[0] if self.members == 1 else np.mean(orders, axis=0)
+
+    def _seeds(self, seed: int) -> list[int]:
+        """The seed of each member; that of the first is the guide's."""
+        others = (np.random.SeedSequence((seed, number)).generate_state(1)[0] for number in range(1, self.members))
+        return [seed, *map(int, others)]
+
+    def _named(self, seed: int, title: str) -> list[tuple[int, str]]:
+        """The seed of each member, with the title of its training's progress bar."""
+        seeds = self._seeds(seed)
+        if self.members == 1:
+            return [(seed, title)]
+        return [(own, f"{title} {number} of {self.members}") for number, own in enumerate(seeds, 1)]
+
+    def _identities(self, known: TrainingSet, seed: int) -> list[str]:
+        return [self.classifiers.fingerprint(known, own) for own in self._seeds(seed)]
+
+    def _are_trained(self, known: TrainingSet, seed: int) -> bool:
+        return all(self.classifiers.has(known, own) for own in self._seeds(seed))
 
     @property
     def first_round(self) -> FirstRound:
@@ -106,11 +138,11 @@ class GuideCheckpoint(PretrainedSource):
 
 
 def guide_source(context: EncoderContext, *, checkpoint: str | None, guide: GuideKeys) -> EncoderSource:
-    """The classifier that `guide` describes, trained on the real images or read from `checkpoint`."""
+    """The classifiers that `guide` describes, trained on the real images, or one that is read from `checkpoint`."""
     recipe = guide_recipe(guide, context.options)
     if checkpoint is not None:
         return GuideCheckpoint(checkpoint, recipe.classifier)
-    return TrainedGuide(recipe, context, uses_first_round=guide.copies > 0)
+    return TrainedGuide(recipe, context, uses_first_round=guide.copies > 0, members=guide.members)
 
 
 def guide_recipe(keys: RecipeKeys, options: DictConfig) -> Recipe:
@@ -129,5 +161,13 @@ def guide_recipe(keys: RecipeKeys, options: DictConfig) -> Recipe:
 
 def guide_in_cache(identity: str, cache: StageCache) -> GuideEncoder | None:
     """The guide that was trained with this identity, as the manifest of an expanded dataset names it; None without."""
-    classifier = trained_before(identity, cache)
-    return None if classifier is None else GuideEncoder(classifier)
+    ensemble = cache.find(ENSEMBLES, identity)
+    found = [trained_before(each, cache) for each in ([identity] if ensemble is None else ensemble[1][MEMBERS])]
+    if None in found:
+        return None
+    return GuideEncoder(found[0] if ensemble is None else Ensemble(found))
+
+
+def _of_members(identities: list[str]) -> dict[str, list[str]]:
+    """What identifies a guide of several members."""
+    return {MEMBERS: identities}

@@ -78,6 +78,7 @@ def first_round_config(config: DictConfig) -> DictConfig | None:
         return None
     found = unguided(config, **OWN, factor=guide.copies)
     found.encoder[GUIDE].copies = 0
+    found.encoder[GUIDE].members = 1  # it only notes energies
     return found
 
 

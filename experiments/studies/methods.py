@@ -16,7 +16,8 @@ images, since test images are for final figures. `control` has `transform` from 
 (ρ = 10) its gradient step, for several ε. `spread` follows what gained most in `methods`, guidance towards uncertain images and
 selection by coverage: with other strengths, with more candidates, and both together; and, since candidates cost as much as
 images, with as many unguided images as candidates. `second_round` has the same with a guide that has learnt from a first round of
-unguided images too. `generator_features` has guidance and selections with features of the generator itself. `ablation` takes
+unguided images too. `generator_features` has guidance and selections with features of the generator itself, and
+`ensemble` with a guide of five members. `ablation` takes
 `guidance=direct` apart, at a strength that has an effect: prototypes, energy, ρ and the guided steps, with five training
 images a class and two copies of each.
 `ink`, `weak_generator`, `shots_10` and `shots_50` ask whether guidance or selection pays under other conditions: where the style
@@ -94,6 +95,14 @@ GENERATOR_FEATURES = {
     "generator_coverage": [*OF_GENERATOR, "guidance=none", "selection=coverage"],
     "generator_consistency": [*OF_GENERATOR, "guidance=none", "selection=consistency"],
 }
+OF_FIVE = ["encoder.guide.members=5"]
+ENSEMBLE = {
+    "five_direct": [*OF_FIVE, "guidance=direct", "guidance.rho=1"],
+    "five_feedback": [*OF_FIVE, "guidance=feedback"],
+    "five_coverage": [*OF_FIVE, "guidance=none", "selection=coverage"],
+    "five_consistency": [*OF_FIVE, "guidance=none", "selection=consistency"],
+    "five_feedback_coverage": [*OF_FIVE, "guidance=feedback", "selection=coverage"],
+}
 STRONG = ["guidance=direct", "guidance.rho=1"]
 ABLATION = {  # the first row, and then what is changed in it
     "strong": STRONG,
@@ -152,6 +161,11 @@ STUDIES = {
         "Digits, 2 images a class: features of the generator itself",
         [UNGUIDED, "direct", "feedback", "none+coverage", "none+consistency"],
         GENERATOR_FEATURES,
+    ),
+    "ensemble": Study(
+        "Digits, 2 images a class: a guide of five members",
+        [UNGUIDED, "feedback", "none+coverage", "none+consistency"],
+        ENSEMBLE,
     ),
     "ablation": Study(
         "Digits, 5 images a class: what each part of the guidance does",

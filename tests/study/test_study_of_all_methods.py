@@ -52,6 +52,13 @@ def test_rows_that_spread_out_are_each_one_change_from_a_row_of_all_methods_or_t
     assert [rows[f"none_{copies}_copies"].expansion.factor for copies in (10, 20)] == [10, 20]
 
 
+def test_rows_of_the_ensemble_have_a_guide_of_five_members(methods) -> None:
+    rows = compose("run", methods.keys_of("ensemble")).options.rows
+    guides = {name: row.encoder.guide.members for name, row in rows.items()}
+    assert all((members == 5) == name.startswith("five_") for name, members in guides.items())
+    assert {row.guidance.name for row in rows.values()} == {"none", "direct", "feedback"}
+
+
 def test_rows_of_the_second_round_differ_from_others_in_their_guide(methods) -> None:
     rows = compose("run", methods.keys_of("second_round")).options.rows
     assert {(row.encoder.guide.copies, row.encoder.guide.steps) for row in rows.values()} == {(5, 600)}
