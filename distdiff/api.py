@@ -123,17 +123,21 @@ def load_encoder(
 
 
 def train_guide(
-    images: LabelledImages, classifier: str | None = None, steps: int | None = None, seed: int = 0
+    images: LabelledImages,
+    classifier: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    members: int | None = None,
 ) -> GuideEncoder:
-    """The encoder φ from a classifier that is trained on `images` alone.
+    """The encoder φ from a classifier that is trained on `images` alone, or from several (`members`).
 
     The classifier is trained once. A later call with the same arguments reads the classifier from the folder
-    `paths.cache_dir`. `classifier` is an option of `conf/classifier`. If `classifier` or `steps` is None,
+    `paths.cache_dir`. `classifier` is an option of `conf/classifier`. Where `classifier`, `steps` or `members` is None,
     `conf/encoder/guide.yaml` gives the value.
     """
     if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise UserError(f"steps={steps} is not allowed: an integer at least 1")
-    keys = {"classifier": classifier, "steps": steps}
+    keys = {"classifier": classifier, "steps": steps, "members": members}
     given = (f"encoder.guide.{key}={value}" for key, value in keys.items() if value is not None)
     source, fit = _encoder_source("encoder=guide", *given)
     return source.encoder(training_set(images, fit), seed, "guide").to(_device())

@@ -86,6 +86,7 @@ def test_a_guide_is_by_default_what_the_yaml_file_says(image_folder: Path, tmp_p
             "encoder=clp is not allowed: one of clip, efficientnet_lite0, generator, guide, hf",
         ),
         (lambda: distdiff.train_guide(None, steps=0), "steps=0 is not allowed: an integer at least 1"),
+        (lambda: distdiff.train_guide(None, members=0), "members=0 is not allowed: a number at least 1, at most 1000"),
         (
             lambda: distdiff.train_guide(None, classifier="cnn"),
             "classifier=cnn is not allowed: one of efficientnet_lite0, resnet18,",
@@ -206,7 +207,8 @@ def test_an_image_that_cannot_be_read_is_left_out_and_said(
 def test_an_expander_leaves_the_encoder_as_it_was(pipeline_folder: Path, image_folder: Path) -> None:
     images = distdiff.load_images(str(image_folder))
     generator = distdiff.load_generator(str(pipeline_folder), resolution=32, num_steps=6, dtype="float64")
-    encoder = distdiff.train_guide(images, steps=1)
+    encoder = distdiff.train_guide(images, steps=1, members=2)
+    assert encoder.feature_dim == 2 * distdiff.train_guide(images, steps=1).feature_dim
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     prototypes = distdiff.fit_prototypes(images, encoder, 32)
     expander = distdiff.ImageExpander(generator, encoder, prototypes, guidance="direct")
