@@ -106,7 +106,7 @@ def compose_jobs(
     sweeper = _compose(command, overrides, search, RunMode.MULTIRUN).hydra.sweeper
     params = [f"{name}={value}" for name, value in (sweeper.get("params") or {}).items()]
     swept = OverridesParser.create(config_loader=search.loader()).parse_overrides([*params, *overrides])
-    values = [_values(override, ends_with_stop=_takes_the_stop(sweeper)) for override in swept]
+    values = [_values(override, sweeper) for override in swept]
     if sweeper[TARGET] != BASIC_SWEEPER:
         tried = [first[:1] for first in values] if sweeper.get("max_failure_rate") else values
         return list(_samples(command, swept, tried, search))
@@ -198,20 +198,15 @@ def _samples(
             yield _composed(command, given, search, swept=True, sample=True, trying=override.input_line)
 
 
-def _takes_the_stop(sweeper: DictConfig) -> bool:
-    """Whether the sweeper takes `range(1,3)` as 1, 2 and 3: Optuna's does, except in a grid. Python's range has no 3."""
-    return sweeper[TARGET] == OPTUNA_SWEEPER and not is_grid(sweeper)
-
-
 def is_grid(sweeper: DictConfig) -> bool:
     """Whether an Optuna sweeper tries a grid, of which `n_trials` is only the most that it tries."""
     return "GridSampler" in str(OmegaConf.select(sweeper, f"sampler.{TARGET}"))
 
 
-def _values(override: Override, ends_with_stop: bool) -> list[str]:
-    """The override with each value of a choice, or with both ends of a range or interval. Raises `UserError` if it has none.
+def _values(override: Override, sweeper: DictConfig) -> list[str]:
+    """The override with each value of a choice, or with both ends of a range or interval, as the sweeper takes them.
 
-    With `ends_with_stop`, the stop of a range that is not shuffled is one of its values.
+    Raises `UserError` if it has none.
     """
     if not override.is_sweep_override():
         return [override.input_line]
@@ -219,8 +214,11 @@ def _values(override: Override, ends_with_stop: bool) -> list[str]:
     try:
         if isinstance(value, IntervalSweep):  # one that ends before it starts is for the sweeper to refuse
             values = [value.start, value.end] if value.start <= value.end else [value.start]
+        elif isinstance(value, RangeSweep) and value.shuffle:  # for Optuna, a choice
+            values = list(value.range())
+            values = values[:1] + values[-1:]
         elif isinstance(value, RangeSweep):
-            values = _ends(value, ends_with_stop and not value.shuffle)
+            values = _ends(value, _number_in(value, sweeper))
         else:
             values = list(override.sweep_string_iterator())
     except (TypeError, ValueError, ArithmeticError, HydraException) as error:
@@ -230,17 +228,33 @@ def _values(override: Override, ends_with_stop: bool) -> list[str]:
     return [f"{override.get_key_element()}={each}" for each in dict.fromkeys(values)]
 
 
-def _ends(values: RangeSweep, with_stop: bool) -> list[float]:
-    """The first and the last value of a range; none of an empty one.
+def _number_in(values: RangeSweep, sweeper: DictConfig) -> int:
+    """How many values the sweeper takes of a range: Python's range ends before its stop, Optuna's with it, but in a grid not.
 
-    >>> _ends(RangeSweep(start=0, stop=0.3, step=0.1), False), _ends(RangeSweep(start=0, stop=0.3, step=0.1), True)
-    ([0.0, 0.2], [0.0, 0.3])
-    >>> _ends(RangeSweep(start=1, stop=10, step=4), True), _ends(RangeSweep(start=3, stop=3), False)
-    ([1, 9], [])
+    >>> optuna = OmegaConf.create({TARGET: OPTUNA_SWEEPER, "sampler": {TARGET: "optuna.samplers.TPESampler"}})
+    >>> grid = OmegaConf.merge(optuna, {"sampler": {TARGET: "optuna.samplers.GridSampler"}})
+    >>> tenths, odd = RangeSweep(start=0, stop=0.3, step=0.1), RangeSweep(start=1, stop=10, step=4)
+    >>> [(_number_in(tenths, each), _number_in(odd, each)) for each in (OmegaConf.create({TARGET: ""}), optuna, grid)]
+    [(3, 3), (4, 3), (2, 2)]
     """
-    # As decimals, of which 0.3 is a multiple of 0.1, and without listing a range of all seeds.
-    start, stop, step = (Decimal(str(each)) for each in (values.start, values.stop, values.step))
+    if sweeper[TARGET] == OPTUNA_SWEEPER and is_grid(sweeper):
+        return int((values.stop - values.start) // values.step)  # as the plugin divides
+    start, stop, step = _decimals(values)
     steps = (stop - start) / step
-    count = math.floor(steps) + 1 if with_stop else math.ceil(steps)
-    number = float if float in map(type, (values.start, values.stop, values.step)) else int
-    return [number(start), number(start + (count - 1) * step)] if count > 0 else []
+    return math.floor(steps) + 1 if sweeper[TARGET] == OPTUNA_SWEEPER else math.ceil(steps)
+
+
+def _ends(values: RangeSweep, number: int) -> list[float]:
+    """The first and the last of so many values of a range.
+
+    >>> _ends(RangeSweep(start=0, stop=0.3, step=0.1), 4), _ends(RangeSweep(start=9, stop=1, step=-4), 2)
+    ([0.0, 0.3], [9, 5])
+    """
+    start, _, step = _decimals(values)
+    kind = float if float in map(type, (values.start, values.stop, values.step)) else int
+    return [kind(start), kind(start + (number - 1) * step)] if number > 0 else []
+
+
+def _decimals(values: RangeSweep) -> tuple[Decimal, Decimal, Decimal]:
+    """The start, stop and step of a range as decimals, of which 0.3 is three times 0.1."""
+    return Decimal(str(values.start)), Decimal(str(values.stop)), Decimal(str(values.step))

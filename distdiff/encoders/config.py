@@ -9,7 +9,7 @@ from distdiff.encoders.location import MODEL, checkpoint_path, vision_model_path
 from distdiff.errors import UserError
 from distdiff.keys import TARGET, Group, key
 
-GUIDE = "guide"
+GUIDE, MEMBERS = "guide", "members"
 LITE0 = "efficientnet_lite0"
 OURS = "distdiff.encoders."  # `model` and `checkpoint` are checked only for encoders of this package
 
@@ -49,7 +49,7 @@ def check(encoder: DictConfig) -> None:
         check_pretrained(f"encoder={LITE0}")
     if encoder.get("checkpoint") is not None:
         checkpoint_path(encoder.checkpoint)
-        for own, alone in (("copies", 0), ("members", 1)):
+        for own, alone in (("copies", 0), (MEMBERS, 1)):
             if encoder.get(GUIDE) is not None and encoder.guide[own] != alone:
                 raise UserError(
                     f"encoder.guide.{own}={encoder.guide[own]} is not allowed with encoder.checkpoint: the guide is not trained"

@@ -19,13 +19,13 @@ from distdiff.classification.recipe import Recipe, adamw_one_cycle, classifier_i
 from distdiff.classification.training import ClassifierTrainer, TrainingSet, trained_before
 from distdiff.encoders.base import Encoder
 from distdiff.encoders.checkpoint import load_checkpoint
-from distdiff.encoders.config import GuideKeys, RecipeKeys
+from distdiff.encoders.config import MEMBERS, GuideKeys, RecipeKeys
 from distdiff.encoders.location import checkpoint_path
 from distdiff.encoders.source import EncoderContext, EncoderSource, FirstRound, PretrainedSource
 from distdiff.errors import UserError
 from distdiff.ranks.world import world
 
-ENSEMBLES, MEMBERS = "ensembles", "members"
+ENSEMBLES = "ensembles"
 
 
 class GuideEncoder(Encoder):
@@ -59,8 +59,11 @@ class TrainedGuide(EncoderSource):
         self._first_round = context.first_round
 
     def identity(self, data: TrainingSet, seed: int) -> str:
-        found = self._identities(self._planned(data, seed), seed)
+        found = self.trained(data, seed)
         return found[0] if self.members == 1 else fingerprint(_of_members(found))
+
+    def trained(self, data: TrainingSet, seed: int) -> list[str]:
+        return self._identities(self._planned(data, seed), seed)
 
     def encoder(self, data: TrainingSet, seed: int, title: str) -> GuideEncoder:
         known = self._planned(data, seed)
@@ -85,7 +88,10 @@ class TrainedGuide(EncoderSource):
         return orders[0] if self.members == 1 else np.mean(orders, axis=0)
 
     def _seeds(self, seed: int) -> list[int]:
-        """The seed of each member; that of the first is the guide's."""
+        """The seed of each member: the guide's, and those that a study's further trainings have (`study/seeds.py`).
+
+        So classifiers of one recipe are trained once.
+        """
         others = (np.random.SeedSequence((seed, number)).generate_state(1)[0] for number in range(1, self.members))
         return [seed, *map(int, others)]
 

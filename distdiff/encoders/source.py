@@ -84,6 +84,10 @@ class EncoderSource(ABC):
         If φ is trained, `title` names the progress bar of the training.
         """
 
+    def trained(self, data: TrainingSet, seed: int) -> list[str]:
+        """The fingerprints of the classifiers that are trained for φ."""
+        return []
+
     def is_ready(self, data: TrainingSet, seed: int) -> bool:
         """Whether `encoder` returns φ without training it, as far as that is known."""
         return not self.trains

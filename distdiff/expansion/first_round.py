@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from distdiff.caching.fingerprint import fingerprint
 from distdiff.classification.training import TrainingSet
 from distdiff.data.images import LabelledImages
-from distdiff.encoders.config import GUIDE
+from distdiff.encoders.config import GUIDE, MEMBERS
 from distdiff.encoders.source import FirstRound
 from distdiff.expansion.job import ExpansionJob
 from distdiff.guidance.none import no_guidance
@@ -78,14 +78,18 @@ def first_round_config(config: DictConfig) -> DictConfig | None:
         return None
     found = unguided(config, **OWN, factor=guide.copies)
     found.encoder[GUIDE].copies = 0
-    found.encoder[GUIDE].members = 1  # it only notes energies
     return found
 
 
 def unguided(config: DictConfig, **expansion: Any) -> DictConfig:
-    """The configuration of a job's method without guidance and selection, with the keys `expansion` in place of its own."""
+    """The configuration of a job's method without guidance and selection, with the keys `expansion` in place of its own.
+
+    Its guide has one member, since it is only for the energies in the metadata.
+    """
     found = OmegaConf.to_container(config, resolve=True)
     found["expansion"] |= expansion
+    if MEMBERS in (found["encoder"].get(GUIDE) or ()):
+        found["encoder"][GUIDE][MEMBERS] = 1
     found["guidance"] = no_guidance()
     found["selection"] = {TARGET: f"{All.__module__}.{All.__qualname__}", NAME: ALL}
     return OmegaConf.create(found)

@@ -148,8 +148,8 @@ class Study:
         classifiers = {JUDGE, *(["guide"] if guided else []), *(f"train {name}" for name in tools.rows)}
         found = {stage: "found in the cache" for stage in timer.seconds if not timer.made[stage]}
         if guided and world().size == 1 and f"train {ORIGINAL}" in found:
-            guide = tools.assembly.encoders.identity(first.data, first.seed)
-            if guide == tools.trainers[ORIGINAL][0].fingerprint(first.data, first.seed):
+            of_guide = tools.assembly.encoders.trained(first.data, first.seed)
+            if tools.trainers[ORIGINAL][0].fingerprint(first.data, first.seed) in of_guide:
                 found[f"train {ORIGINAL}"] = "the guide, trained before"
         for name in tools.searched:
             if timer.made.get(f"search {name}") and f"train {name}" in found:

@@ -5,10 +5,12 @@
     python experiments/studies/methods.py spread
     python experiments/studies/methods.py second_round
     python experiments/studies/methods.py generator_features
+    python experiments/studies/methods.py ensemble
     python experiments/studies/methods.py ablation
     python experiments/studies/methods.py ink --folder /work/tmp/conditions
     python experiments/studies/methods.py weak_generator --folder /work/tmp/conditions
     python experiments/studies/methods.py shots_10
+    python experiments/studies/methods.py shots_50 --seeds 3
     python experiments/studies/methods.py methods --seeds 4 --processes 1
 
 Ten draws of two training images a class, five copies of each, published or documented strengths, accuracies on validation
@@ -16,10 +18,9 @@ images, since test images are for final figures. `control` has `transform` from 
 (ρ = 10) its gradient step, for several ε. `spread` follows what gained most in `methods`, guidance towards uncertain images and
 selection by coverage: with other strengths, with more candidates, and both together; and, since candidates cost as much as
 images, with as many unguided images as candidates. `second_round` has the same with a guide that has learnt from a first round of
-unguided images too. `generator_features` has guidance and selections with features of the generator itself, and
-`ensemble` with a guide of five members. `ablation` takes
-`guidance=direct` apart, at a strength that has an effect: prototypes, energy, ρ and the guided steps, with five training
-images a class and two copies of each.
+unguided images too, `generator_features` guidance and selections with features of the generator itself, and `ensemble` with a
+guide of five members. `ablation` takes `guidance=direct` apart, at a strength that has an effect: prototypes, energy, ρ and the
+guided steps, with five training images a class and two copies of each.
 `ink`, `weak_generator`, `shots_10` and `shots_50` ask whether guidance or selection pays under other conditions: where the style
 of the images is not the generator's, where its denoiser has learnt less (other_conditions.py makes both), and with 10 or 50
 training images a class, of which 2 copies and 1 are made. Two draws of 50 images a class share most of their images, so the
@@ -95,15 +96,15 @@ GENERATOR_FEATURES = {
     "generator_coverage": [*OF_GENERATOR, "guidance=none", "selection=coverage"],
     "generator_consistency": [*OF_GENERATOR, "guidance=none", "selection=consistency"],
 }
+STRONG = ["guidance=direct", "guidance.rho=1"]
 OF_FIVE = ["encoder.guide.members=5"]
 ENSEMBLE = {
-    "five_direct": [*OF_FIVE, "guidance=direct", "guidance.rho=1"],
+    "five_direct": [*OF_FIVE, *STRONG],
     "five_feedback": [*OF_FIVE, "guidance=feedback"],
     "five_coverage": [*OF_FIVE, "guidance=none", "selection=coverage"],
     "five_consistency": [*OF_FIVE, "guidance=none", "selection=consistency"],
     "five_feedback_coverage": [*OF_FIVE, "guidance=feedback", "selection=coverage"],
 }
-STRONG = ["guidance=direct", "guidance.rho=1"]
 ABLATION = {  # the first row, and then what is changed in it
     "strong": STRONG,
     "class_only": [*STRONG, "prototype=class_only"],
@@ -165,7 +166,7 @@ STUDIES = {
     "ensemble": Study(
         "Digits, 2 images a class: a guide of five members",
         [UNGUIDED, "feedback", "none+coverage", "none+consistency"],
-        ENSEMBLE,
+        {"direct_1": STRONG, "feedback_coverage": SPREAD["feedback_coverage"], **ENSEMBLE},
     ),
     "ablation": Study(
         "Digits, 5 images a class: what each part of the guidance does",

@@ -161,6 +161,7 @@ def test_a_value_that_a_sweeper_may_choose_and_that_is_not_allowed_is_refused_fi
         ["guidance.period=range(1,3)"],
         ["guidance.period=shuffle(range(1,4))"],  # of which Optuna makes a choice, without the stop
         [*GRID, "guidance.period=range(1,4)"],
+        [*GRID, "guidance.period=range(1,6,2)"],  # 1 and 3: the plugin leaves out the last value
         ["hydra.sweeper.max_failure_rate=1", "guidance.period=choice(1,3,4)"],
     ],
 )

@@ -20,7 +20,9 @@ from distdiff.classification.training import ClassifierTrainer, TrainingSet, few
 from distdiff.data.datasets import load_dataset
 from distdiff.encoders.guide import GuideEncoder, guide_in_cache
 from distdiff.errors import UserError
+from distdiff.expansion.first_round import first_round_config
 from distdiff.guidance.classifying import log_probabilities
+from distdiff.study.seeds import training_seed
 
 
 def classifiers(number: int, classes: int = 4) -> list[ImageClassifier]:
@@ -87,8 +89,12 @@ def test_the_first_member_is_the_guide_alone_and_the_others_differ(few, tmp_path
     same = [all(torch.equal(value, own[name]) for name, value in backbone.items()) for backbone in backbones]
     assert same == [True, False, False]
     assert not torch.equal(backbones[1]["0.weight"], backbones[2]["0.weight"])
-    orders = [source_of(*ensemble(tmp_path)).learning_order(few, 0, "guide"), three.learning_order(few, 0, "guide")]
-    assert orders[0].shape == orders[1].shape == (len(few.parts[0]),)
+    assert three.trained(few, 0)[0] == alone.identity(few, 0)
+    seeds = [0, *(training_seed(0, number) for number in (1, 2))]  # a study's trainings of this recipe
+    orders = [three.classifiers.learning_order(few, seed, "guide") for seed in seeds]
+    assert np.array_equal(orders[0], alone.learning_order(few, 0, "guide"))
+    assert not np.array_equal(orders[0], np.mean(orders, axis=0))
+    assert np.allclose(three.learning_order(few, 0, "guide"), np.mean(orders, axis=0))
 
     def refuse(*_: object) -> None:
         raise AssertionError("trained again")
@@ -113,3 +119,11 @@ def test_a_guide_that_is_not_trained_has_no_members(tmp_path: Path) -> None:
     keys = [f"encoder.checkpoint={tmp_path}/weights.safetensors", "encoder.guide.members=2"]
     with pytest.raises(UserError, match=r"encoder.guide.members=2 is not allowed with encoder.checkpoint"):
         compose("expand", keys)
+
+
+def test_the_images_from_which_members_learn_are_the_same_for_any_number_of_them() -> None:
+    rounds = [
+        first_round_config(compose("expand", ["encoder.guide.copies=2", f"encoder.guide.members={n}"])) for n in (1, 3)
+    ]
+    assert rounds[0].encoder.guide.members == rounds[1].encoder.guide.members == 1
+    assert rounds[0] == rounds[1]

@@ -56,7 +56,9 @@ def test_rows_of_the_ensemble_have_a_guide_of_five_members(methods) -> None:
     rows = compose("run", methods.keys_of("ensemble")).options.rows
     guides = {name: row.encoder.guide.members for name, row in rows.items()}
     assert all((members == 5) == name.startswith("five_") for name, members in guides.items())
-    assert {row.guidance.name for row in rows.values()} == {"none", "direct", "feedback"}
+    for name in ("direct_1", "feedback_coverage"):
+        one, five = rows[name], rows[f"five_{name.removesuffix('_1')}"]
+        assert (one.guidance, one.selection) == (five.guidance, five.selection)
 
 
 def test_rows_of_the_second_round_differ_from_others_in_their_guide(methods) -> None:
