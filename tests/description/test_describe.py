@@ -145,9 +145,10 @@ def test_what_is_wrong_is_said_on_the_console(troubled, tmp_path, capsys) -> Non
 
 
 def test_classes_of_one_size_are_not_compared(tmp_path, capsys) -> None:
-    for seed in range(10):
-        save(picture(seed), tmp_path / f"images/train/{'cat' if seed % 2 else 'dog'}/{seed}.png")
-    described(tmp_path / "images", tmp_path / "run", "dataset.validation_fraction=0", "dataset.test_fraction=0")
+    for seed in range(12):
+        split, name = "train" if seed < 10 else "test", "cat" if seed % 2 else "dog"
+        save(picture(seed), tmp_path / f"images/{split}/{name}/{seed}.png")
+    described(tmp_path / "images", tmp_path / "run", "dataset.validation_fraction=0")
     assert "5 training images of each class" in capsys.readouterr().out
 
 
