@@ -23,7 +23,8 @@ from distdiff.cli.task import HydraTask
 from distdiff.config.arguments import parse, read_flags
 from distdiff.config.checking import validate_jobs
 from distdiff.config.command import Command
-from distdiff.config.composing import Job, compose_jobs, is_grid, search_path_of
+from distdiff.config.composing import Job, compose_jobs, search_path_of
+from distdiff.config.sweeping import number_of_trials
 from distdiff.console.quiet import quiet_environment
 from distdiff.console.working import Working
 from distdiff.errors import Stopped, UserError, onward
@@ -158,10 +159,7 @@ class Launch:
 
 def _number_of(jobs: list[Job]) -> int | None:
     """How many jobs there will be; None if a sweeper chooses them as it goes and does not say how many."""
-    if not jobs[0].sample:
-        return len(jobs)
-    sweeper = jobs[0].config.hydra.sweeper
-    return None if is_grid(sweeper) else sweeper.get("n_trials")
+    return number_of_trials(jobs[0].config.hydra.sweeper) if jobs[0].sample else len(jobs)
 
 
 @contextmanager
