@@ -42,6 +42,7 @@ FLOORS = (
         "placeholders",
         "texts",
         "weight_files",
+        "seeds",
         "constants",
         "option_files",
         "keys",

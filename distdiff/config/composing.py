@@ -106,7 +106,7 @@ def compose_jobs(
     swept = OverridesParser.create(config_loader=search.loader()).parse_overrides([*params, *overrides])
     values = [values_of(override, sweeper) for override in swept]
     if sweeper[TARGET] != BASIC_SWEEPER:
-        tried = [first[:1] for first in values] if sweeper.get("max_failure_rate") else values
+        tried = [each[:1] for each in values] if sweeper.get("max_failure_rate") else values
         return list(_samples(command, swept, tried, search))
     try:
         (chosen,) = BasicSweeper.split_arguments(swept, None)

@@ -24,6 +24,7 @@ from distdiff.encoders.location import checkpoint_path
 from distdiff.encoders.source import EncoderContext, EncoderSource, FirstRound, PretrainedSource
 from distdiff.errors import UserError
 from distdiff.ranks.world import world
+from distdiff.seeds import training_seed
 
 ENSEMBLES = "ensembles"
 
@@ -53,7 +54,6 @@ class TrainedGuide(EncoderSource):
 
     def __init__(self, recipe: Recipe, context: EncoderContext, uses_first_round: bool, members: int = 1) -> None:
         self.classifiers = ClassifierTrainer(recipe, context.trainer, context.cache)
-        self.cache = context.cache
         self.uses_first_round = uses_first_round
         self.members = members
         self._first_round = context.first_round
@@ -63,7 +63,8 @@ class TrainedGuide(EncoderSource):
         return found[0] if self.members == 1 else fingerprint(_of_members(found))
 
     def trained(self, data: TrainingSet, seed: int) -> list[str]:
-        return self._identities(self._planned(data, seed), seed)
+        known = self._planned(data, seed)
+        return [self.classifiers.fingerprint(known, own) for own in self._seeds(seed)]
 
     def encoder(self, data: TrainingSet, seed: int, title: str) -> GuideEncoder:
         known = self._planned(data, seed)
@@ -73,7 +74,7 @@ class TrainedGuide(EncoderSource):
         if self.members == 1:
             return GuideEncoder(found[0])
         # Nothing but its name, by which `guide_in_cache` finds its members.
-        self.cache.get(ENSEMBLES, _of_members(self._identities(known, seed)), lambda folder: None)
+        self.classifiers.cache.get(ENSEMBLES, _of_members(self.trained(data, seed)), lambda folder: None)
         return GuideEncoder(Ensemble(found))
 
     def is_ready(self, data: TrainingSet, seed: int) -> bool:
@@ -88,22 +89,14 @@ class TrainedGuide(EncoderSource):
         return orders[0] if self.members == 1 else np.mean(orders, axis=0)
 
     def _seeds(self, seed: int) -> list[int]:
-        """The seed of each member: the guide's, and those that a study's further trainings have (`study/seeds.py`).
-
-        So classifiers of one recipe are trained once.
-        """
-        others = (np.random.SeedSequence((seed, number)).generate_state(1)[0] for number in range(1, self.members))
-        return [seed, *map(int, others)]
+        """The seed of each member: those of a study's trainings, so that classifiers of one recipe are trained once."""
+        return [training_seed(seed, number) for number in range(self.members)]
 
     def _named(self, seed: int, title: str) -> list[tuple[int, str]]:
         """The seed of each member, with the title of its training's progress bar."""
-        seeds = self._seeds(seed)
         if self.members == 1:
             return [(seed, title)]
-        return [(own, f"{title} {number} of {self.members}") for number, own in enumerate(seeds, 1)]
-
-    def _identities(self, known: TrainingSet, seed: int) -> list[str]:
-        return [self.classifiers.fingerprint(known, own) for own in self._seeds(seed)]
+        return [(own, f"{title} {number} of {self.members}") for number, own in enumerate(self._seeds(seed), 1)]
 
     def _are_trained(self, known: TrainingSet, seed: int) -> bool:
         return all(self.classifiers.has(known, own) for own in self._seeds(seed))

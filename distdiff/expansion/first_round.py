@@ -19,6 +19,7 @@ from distdiff.guidance.none import no_guidance
 from distdiff.keys import NAME, TARGET
 from distdiff.locking import forget, held_once_free
 from distdiff.ranks.world import world
+from distdiff.seeds import seed_of
 from distdiff.selection.all import All
 from distdiff.selection.config import ALL
 from distdiff.store.options import StorageOptions
@@ -65,7 +66,7 @@ class UnguidedRound(FirstRound):
         return data.with_part(images, self.planned(data, seed).fingerprints[-1])
 
     def _job_of(self, data: TrainingSet, seed: int) -> ExpansionJob:
-        return self._job(data, int(np.random.SeedSequence((seed, OTHER_SEED)).generate_state(1)[0]))
+        return self._job(data, seed_of(seed, OTHER_SEED))
 
 
 def first_round_config(config: DictConfig) -> DictConfig | None:

@@ -30,10 +30,11 @@ from distdiff.pretraining.denoiser import DenoiserTraining
 from distdiff.pretraining.images import image_size, pretraining_images
 from distdiff.pretraining.networks import build_autoencoder, build_scheduler, build_text_encoder, build_unet
 from distdiff.pretraining.progress import Progress
-from distdiff.pretraining.randomness import OTHER, RandomBatches, SeedSteps, seed_of
+from distdiff.pretraining.randomness import OTHER, RandomBatches, SeedSteps
 from distdiff.pretraining.tokenizer import build_tokenizer
 from distdiff.ranks.stopping import StopBetweenBatches, stopping_at_once
 from distdiff.ranks.trainer import build_trainer
+from distdiff.seeds import seed_of
 from distdiff.tracking.lineage import MODEL, Stored, log_made
 from distdiff.tracking.loggers import log_image, stage_logger, tracked
 

@@ -3,17 +3,13 @@
 from collections.abc import Callable, Iterator
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import Sampler
 
+from distdiff.seeds import seed_of
+
 BATCHES, STEPS, OTHER = range(3)  # what random numbers are drawn for
-
-
-def seed_of(*numbers: int) -> int:
-    """A seed that belongs to `numbers`."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class RandomBatches(Sampler[list[int]]):

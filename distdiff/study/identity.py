@@ -14,12 +14,12 @@ from distdiff.keys import TARGET, option_identity
 from distdiff.metrics.config import JUDGE
 from distdiff.metrics.judge import JudgeTrainer
 from distdiff.ranks.world import world
+from distdiff.seeds import training_seed
 from distdiff.store.options import StorageOptions
 from distdiff.study.measures import OF_EVERY_EXPANSION
 from distdiff.study.plan import SeedPlan, StudyPlan
 from distdiff.study.rows import Row
 from distdiff.study.runs import RunResult
-from distdiff.study.seeds import training_seed
 
 REVISION = 1  # increase when a change in this package changes the results of a run
 MEASURES_REVISION = 1  # increase when a change in `distdiff.metrics` changes the values of metrics

@@ -7,10 +7,10 @@ from distdiff.classification.training import ClassifierTrainer
 from distdiff.console.whole import Step
 from distdiff.expansion.job import ExpansionJob
 from distdiff.methods.config import needs_of
+from distdiff.seeds import training_seed
 from distdiff.selection.config import ALL
 from distdiff.study.plan import SeedPlan, StudyPlan
 from distdiff.study.rows import Row
-from distdiff.study.seeds import training_seed
 from distdiff.study.tools import StudyTools
 from distdiff.study.training import SEARCH, TRAIN
 

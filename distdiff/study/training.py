@@ -11,10 +11,10 @@ from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.data.images import LabelledImages
 from distdiff.ranks.world import world
+from distdiff.seeds import training_seed
 from distdiff.study.measures import SCORES
 from distdiff.study.runs import RunResult
 from distdiff.study.search import best, label, settings_of
-from distdiff.study.seeds import training_seed
 from distdiff.tracking.loggers import stage_logger
 
 SEARCH, TRAIN = "search", "train"  # the stages of a row

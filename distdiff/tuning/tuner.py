@@ -20,10 +20,10 @@ from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
 from distdiff.expansion.naming import row_name
 from distdiff.ranks.world import world
+from distdiff.seeds import training_seed
 from distdiff.selection.config import ALL
 from distdiff.store.options import StorageOptions
 from distdiff.study.methods import UNGUIDED
-from distdiff.study.seeds import training_seed
 from distdiff.tuning.candidates import (
     IMAGES,
     apart_from_fold,

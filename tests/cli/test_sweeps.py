@@ -27,6 +27,7 @@ from distdiff.option_files.search_path import OURS
 
 OPTUNA = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_jobs=1"]
 GRID = [*OPTUNA, "hydra/sweeper/sampler=grid"]
+SEARCH = ["hparams_search=guidance_strength"]
 
 
 @pytest.fixture
@@ -134,11 +135,11 @@ def test_optuna_maximises_what_jobs_return_over_an_interval(start, tmp_path: Pat
 @pytest.mark.parametrize(
     ("search", "refused"),
     [
-        ([], "guidance.period=11"),  # Optuna's range has its end
-        (["guidance.period=range(1,4)"], "guidance.period=4"),
-        (["guidance.period=int(interval(2,5))"], "guidance.period=5"),
-        (["guidance.period=choice(1,4,2)"], "guidance.period=4"),
-        (["guidance.period=shuffle(range(1,5))"], "guidance.period=4"),
+        (SEARCH, "guidance.period=11"),  # Optuna's range has its end
+        ([*SEARCH, "guidance.period=range(1,4)"], "guidance.period=4"),
+        ([*SEARCH, "guidance.period=int(interval(2,5))"], "guidance.period=5"),
+        ([*SEARCH, "guidance.period=choice(1,4,2)"], "guidance.period=4"),
+        ([*SEARCH, "guidance.period=shuffle(range(1,5))"], "guidance.period=4"),
         ([*GRID, "guidance.period=range(1,5)"], "guidance.period=4"),
     ],
 )
@@ -146,8 +147,7 @@ def test_a_value_that_a_sweeper_may_choose_and_that_is_not_allowed_is_refused_fi
     search, refused, start, tmp_path
 ) -> None:
     keys = ["guidance=direct", "generator.num_steps=8"]  # 3 steps are left when guidance starts
-    searched = [] if search[: len(GRID)] == GRID else ["hparams_search=guidance_strength"]
-    status, said = start("run", "seed_as_figure", *keys, *searched, *search)
+    status, said = start("run", "seed_as_figure", *keys, *search)
     assert (status, said.count("\n")) == (2, 1)
     assert said.startswith(f"distdiff: {refused} is not allowed: from start_step 3 on there are 3 steps")
     assert said.rstrip().endswith("): type other values")
@@ -158,24 +158,20 @@ def test_a_value_that_a_sweeper_may_choose_and_that_is_not_allowed_is_refused_fi
 @pytest.mark.parametrize(
     "search",
     [
-        ["guidance.period=range(1,3)"],
-        ["guidance.period=shuffle(range(1,4))"],  # of which Optuna makes a choice, without the stop
+        [*SEARCH, "guidance.period=range(1,3)"],
+        [*SEARCH, "guidance.period=shuffle(range(1,4))"],  # of which Optuna makes a choice, without the stop
         [*GRID, "guidance.period=range(1,4)"],
         [*GRID, "guidance.period=range(1,6,2)"],  # 1 and 3: the plugin leaves out the last value
-        ["hydra.sweeper.max_failure_rate=1", "guidance.period=choice(1,3,4)"],
+        [*SEARCH, "hydra.sweeper.max_failure_rate=1", "guidance.period=choice(1,3,4)"],
     ],
 )
 def test_a_sweep_of_which_all_values_are_allowed_or_may_fail_begins(search: list[str], start, tmp_path: Path) -> None:
     keys = ["guidance=direct", "generator.num_steps=8", "hydra.sweeper.n_trials=4"]
-    searched = [] if search[: len(GRID)] == GRID else ["hparams_search=guidance_strength"]
-    status, said = start("run", "seed_as_figure", *keys, *searched, *search)
+    status, said = start("run", "seed_as_figure", *keys, *search)
     assert status == ("failed: guidance.period=4" in said), said
     (sweep,) = (tmp_path / "out/run/multirun").iterdir()
-    assert {row["guidance.period"] for row in rows_of(sweep) if row.get("error") is None or not row["error"]} <= {
-        "1",
-        "2",
-        "3",
-    }
+    made = [row["guidance.period"] for row in rows_of(sweep) if not row.get("error")]
+    assert {*made} <= {"1", "2", "3"}
 
 
 MINIMISING = [["-m", "hydra/sweeper=optuna"], [*OPTUNA, "hydra.sweeper.direction=minimize"]]

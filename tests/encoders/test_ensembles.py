@@ -22,7 +22,7 @@ from distdiff.encoders.guide import GuideEncoder, guide_in_cache
 from distdiff.errors import UserError
 from distdiff.expansion.first_round import first_round_config
 from distdiff.guidance.classifying import log_probabilities
-from distdiff.study.seeds import training_seed
+from distdiff.seeds import training_seed
 
 
 def classifiers(number: int, classes: int = 4) -> list[ImageClassifier]:

@@ -11,9 +11,9 @@ from distdiff.classification.testing import Accuracies, ClassAccuracy
 from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.data.datasets import load_dataset
 from distdiff.errors import UserError
+from distdiff.seeds import training_seed
 from distdiff.study.rows import rows_of
 from distdiff.study.search import best, recipes_of
-from distdiff.study.seeds import training_seed
 from distdiff.study.study import Study
 
 
