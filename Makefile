@@ -18,9 +18,10 @@ help:  ## list what can be made
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "distdiff needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@# --no-compile: Python compiles a module when it is first imported, and two thirds of what is installed never are
+	@# --no-compile, since two thirds of all modules are never imported; those that commands import are compiled once here
 	@echo "installing into .venv (a few minutes the first time)"
 	@$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@$(BIN)/python -c 'import distdiff.commands.run, distdiff.commands.expand, wandb.sdk.wandb_run'
 	@touch $@
 
 run: .venv  ## the whole study: guide, prototypes, expand, measure, train, report

@@ -11,8 +11,10 @@ from distdiff.caching.fingerprint import fingerprint
 from distdiff.console.output import console
 from distdiff.encoders.source import GeneratorInUse
 from distdiff.generator import pipelines
+from distdiff.generator.beginnings import Beginnings, beginnings_of
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.ranks.trainer import trainer_device
+from distdiff.ranks.world import world
 
 # Keys that change no image, and the architecture of generator=random, which the model's name holds.
 NO_PART = ("draws", "usual_strength", "usual_batch_size", "gradient_checkpointing", "architecture")
@@ -21,7 +23,12 @@ NO_PART = ("draws", "usual_strength", "usual_batch_size", "gradient_checkpointin
 class Generators:
     """Loads generators by their `generator` keys; only the generator that was asked for last stays in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, keeps_beginnings: bool = False) -> None:
+        """`keeps_beginnings`: whether settings that differ in their guidance alone denoise up to it only once.
+
+        That takes main memory, and is of use where images of several settings are made from the same sources.
+        """
+        self.keeps_beginnings = keeps_beginnings
         self._identities: dict[str, dict[str, Any]] = {}
         self._loaded: tuple[str, LatentDiffusion] | None = None
         self._said: set[str] = set()
@@ -33,7 +40,13 @@ class Generators:
             self._loaded = None  # freed first: two generators may not fit into memory
             self._loaded = name, pipelines.load_generator(keys, device)
             self.say(self._loaded[1].check_resolution())
+            if self.keeps_beginnings:
+                self._loaded[1].beginnings = self._beginnings(keys)
         return self._loaded[1].to(device)
+
+    def _beginnings(self, keys: DictConfig) -> Beginnings:
+        """Those that this process has from earlier jobs too, unless the job has several ranks: most are new for each job."""
+        return Beginnings() if world().size > 1 else beginnings_of(fingerprint(self.identity(keys)))
 
     def identity(self, keys: DictConfig) -> dict[str, Any]:
         """The `generator` keys that can change an image; weights are identified by their content."""

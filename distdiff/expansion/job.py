@@ -317,7 +317,7 @@ class ExpansionJob:
         batches = plan.batches(part, self.batch_size(plan, part, synthesizer), synthesizer.group)
         with (
             SharedProgress(f"{title}: expand", len(missing), ranks.counter()) as progress,
-            self._timed(progress.counter),
+            self._timed(progress.counter, synthesizer),
         ):
             reports: list[Callback] = [SayEstimate(len(missing), StorageOptions.of(self.config).encoding, ranks.size)]
             if logger:
@@ -344,12 +344,16 @@ class ExpansionJob:
         return batch_size_for(self.config, synthesizer, items, trainer_device(self.config.trainer))
 
     @contextmanager
-    def _timed(self, made: Counter) -> Iterator[None]:
-        """Records how long the `with` block took and how many images `made` counts, even if the block is interrupted."""
-        started = time.perf_counter()
+    def _timed(self, made: Counter, synthesizer: Synthesizer) -> Iterator[None]:
+        """Records how long the `with` block took and how many images `made` counts, even if the block is interrupted.
+
+        What the synthesizer was spared counts too, so that a rate does not depend on what was made before.
+        """
+        started, spared = time.perf_counter(), synthesizer.spared
         try:
             yield
         finally:
             if world().leads:
                 with suppress(UserError):  # a full disk has been reported already
-                    ExpandedDirectory(self.path).note_time(time.perf_counter() - started, made.add(0))
+                    seconds = time.perf_counter() - started + synthesizer.spared - spared
+                    ExpandedDirectory(self.path).note_time(seconds, made.add(0))

@@ -68,7 +68,7 @@ class Prompts:
 
     def save(self, path: Path) -> None:
         """Writes the tensors as a safetensors file, without `of_class` and `sentences`."""
-        tensors = {f"{name}.{part}": tensor for name, part, tensor in self._tensors()}
+        tensors = {f"{name}.{part}": tensor for name, part, tensor in self._named_tensors()}
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)
 
     @classmethod
@@ -81,7 +81,11 @@ class Prompts:
         negative = Conditioning(**parts["negative"]) if "negative" in parts else None
         return cls(Conditioning(**parts["positive"]), negative)
 
-    def _tensors(self) -> Iterator[tuple[str, str, torch.Tensor]]:
+    def tensors(self) -> list[torch.Tensor]:
+        """The embeddings of the positive prompts, then those of the negative one, if there is one."""
+        return [tensor for *_, tensor in self._named_tensors()]
+
+    def _named_tensors(self) -> Iterator[tuple[str, str, torch.Tensor]]:
         for name, conditioning in (("positive", self.positive), ("negative", self.negative)):
             for part in ("tokens", "pooled"):
                 tensor = getattr(conditioning, part, None)

@@ -5,7 +5,13 @@ import inspect
 from collections.abc import Callable, Sequence
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin, UniPCMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+    UniPCMultistepScheduler,
+)
 
 from distdiff.generator.schedulers import noise_levels
 
@@ -39,6 +45,19 @@ class Denoiser:
         self.levels = noise_levels(scheduler)
         self._reached: torch.Tensor | None = None  # the result of the last step
         self._copies: dict[tuple[str, torch.device, torch.dtype], torch.Tensor] = {}
+
+    @property
+    def is_memoryless(self) -> bool:
+        """Whether a step depends on its latents alone: not on earlier steps, and not on random numbers."""
+        kind = type(self.scheduler)
+        if kind is FlowMatchEulerDiscreteScheduler:
+            return not self.scheduler.config.stochastic_sampling
+        return kind in (DDIMScheduler, EulerDiscreteScheduler)
+
+    def begin_at(self, index: int) -> None:
+        """Tells a scheduler that counts its own steps that step `index` comes first, though noise was added for another."""
+        if getattr(self.scheduler, "step_index", 0) is None:
+            self.scheduler.set_begin_index(index)
 
     def fork(self, generators: Sequence[torch.Generator] | None = None) -> "Denoiser":
         """A copy for looking ahead, whose steps leave this denoiser's scheduler and random numbers untouched.

@@ -12,11 +12,13 @@ from torch import nn
 
 from distdiff.constants import constant
 from distdiff.errors import UserError
+from distdiff.generator.beginnings import Beginnings
 from distdiff.generator.conditioning import Conditioning, Prompts
 from distdiff.generator.denoiser import Denoiser
 from distdiff.generator.families.base import Family
 from distdiff.generator.families.known import family_of
 from distdiff.generator.kinds import AUTO
+from distdiff.generator.prompted import PromptedNetwork
 from distdiff.generator.schedulers import build_scheduler, odd_schedule, resolve_scheduler
 from distdiff.generator.tokens import check_negative_prompt, check_prompts, check_words
 
@@ -48,7 +50,11 @@ class LatentDiffusion(nn.Module):
     Networks run in the pipeline's precision. Latents outside the networks are float64 for a float64 pipeline and
     float32 for all others, so that small steps and small gradients are not lost in half precision. The text encoders
     are on the device only while prompts are embedded.
+
+    `beginnings` keeps what several samplings have in common; None, which is the default, keeps nothing.
     """
+
+    beginnings: Beginnings | None = None
 
     def __init__(
         self,
@@ -270,24 +276,8 @@ class LatentDiffusion(nn.Module):
         self.family.set_timesteps(scheduler, self.num_steps, strength, self.resolution)
         return scheduler
 
-    def _guided_model(self, prompts: Prompts):
-        """A function that maps (z_t, t) to the network's output.
-
-        If `prompts.negative` is not None, the output has classifier-free guidance applied (Ho & Salimans, 2022).
-        """
-        family, dtype = self.family, self.dtype  # finding the dtype goes through all modules of the network
-        if prompts.negative is None:
-            return lambda latents, timestep: family.output(latents.to(dtype), timestep, prompts.positive).to(
-                latents.dtype
-            )
-        both = prompts.negative.expand(len(prompts.positive)).followed_by(prompts.positive)
-
-        def model(latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-            twice = torch.cat([latents, latents]).to(dtype)
-            unconditional, conditional = family.output(twice, timestep, both).to(latents.dtype).chunk(2)
-            return unconditional + self.cfg_scale * (conditional - unconditional)
-
-        return model
+    def _guided_model(self, prompts: Prompts) -> PromptedNetwork:
+        return PromptedNetwork(self.family, self.dtype, self.cfg_scale, prompts)
 
 
 def _dtype(part: nn.Module) -> torch.dtype:

@@ -1,11 +1,13 @@
 """Guided denoising of a batch, shared by all methods that sample from the diffusion model."""
 
+import time
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 
 import torch
 
 from distdiff.energy.images import ImageEnergy
+from distdiff.generator.beginnings import Beginning
 from distdiff.generator.conditioning import Prompts
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.generator.noise import draw
@@ -116,7 +118,8 @@ class GuidedSampler(Synthesizer):
         """
         schedule, energy_before = batch.schedule, None
         guided = self.guidance.guided_steps(schedule)
-        for index in range(schedule.first, schedule.num_steps):
+        latents = self._begun(latents, batch, range(schedule.first, guided.start))
+        for index in range(guided.start, schedule.num_steps):
             self.before_step(index, batch)
             if index in guided:
                 latents, energies = self.guidance.step(latents, index, batch)
@@ -124,6 +127,33 @@ class GuidedSampler(Synthesizer):
             else:
                 latents = batch.denoiser.advance(latents, batch.denoiser.predict(latents, index), index)
         return latents, energy_before
+
+    def _begun(self, latents: torch.Tensor, batch: GuidedBatch, steps: range) -> torch.Tensor:
+        """Takes `latents` (B, C, h, w) through the unguided `steps` before the first guided one.
+
+        If the generator keeps beginnings, and has that of the same batch, it is used, with the time that it took added to
+        `spared`.
+        """
+        kept, key = self.generator.beginnings, None
+        if kept is not None and steps and type(self).before_step is GuidedSampler.before_step:
+            key = kept.key(batch.denoiser, latents, steps)
+        if key is None:
+            return self._unguided(latents, batch, steps)
+        if (found := kept.find(key)) is not None:
+            self.spared += found.seconds
+            batch.denoiser.begin_at(steps.stop)
+            return found.latents.to(latents.device, copy=True)
+        began = time.perf_counter()
+        begun = self._unguided(latents, batch, steps)
+        on_cpu = begun.to("cpu", copy=True)  # waits for the device, so that the time is that of the steps
+        kept.keep(key, Beginning(on_cpu, time.perf_counter() - began))
+        return begun
+
+    def _unguided(self, latents: torch.Tensor, batch: GuidedBatch, steps: range) -> torch.Tensor:
+        for index in steps:
+            self.before_step(index, batch)
+            latents = batch.denoiser.advance(latents, batch.denoiser.predict(latents, index), index)
+        return latents
 
     def before_step(self, index: int, batch: GuidedBatch) -> None:
         """Called before each step; a subclass may change how `batch` is denoised from here on."""

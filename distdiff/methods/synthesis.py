@@ -38,7 +38,13 @@ class Synthesized:
 
 
 class Synthesizer(nn.Module, ABC):
-    """Makes one image for each item; items share a batch only if `group` returns the same value for them."""
+    """Makes one image for each item; items share a batch only if `group` returns the same value for them.
+
+    `spared` is the number of seconds that making the images so far would have taken longer if other images had not been
+    made before by this process.
+    """
+
+    spared = 0.0
 
     def group(self, strength: float | None) -> Hashable:
         """A value that must be the same for all items of a batch. Raises `UserError` if the strength is too small."""

@@ -35,7 +35,7 @@ class StudyTools:
         self.measured_by = measured_by(config)
         self.table = RunsTable(config.study.table)
         self.cache = StageCache(config.paths.cache_dir)
-        generators = Generators()
+        generators = Generators(keeps_beginnings=True)
         self.assemblies = {row.name: Assembly(row.config, self.cache, generators) for row in self.rows.values()}
         self.assembly = Assembly(config, self.cache, generators)
         self.judges = JudgeTrainer(config, self.cache)

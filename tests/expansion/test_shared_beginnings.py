@@ -1,0 +1,105 @@
+"""Studies and sweeps over guidance denoise up to the first guided step once, and make the images of single expansions."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import compose
+from scripts import run_here
+
+from distdiff.commands.expand import expand
+from distdiff.commands.run import run
+from distdiff.generator import beginnings
+from distdiff.generator.beginnings import Beginning, Beginnings
+from distdiff.generator.families.stable_diffusion import StableDiffusion
+
+STEPS, BEFORE = 6, 4  # of an image under SETTINGS, and those before the first guided one
+SETTINGS = ["expansion.strength=1", "dataset.per_class=null", "dataset.max_images=10"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept_from_other_tests() -> Iterator[None]:
+    beginnings._OF_LAST.clear()
+    yield
+    beginnings._OF_LAST.clear()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many samples the network was given, each time that it was asked."""
+    output, sizes = StableDiffusion.output, []
+
+    def counted(family: StableDiffusion, latents, *given):
+        sizes.append(len(latents))
+        return output(family, latents, *given)
+
+    monkeypatch.setattr(StableDiffusion, "output", counted)
+    return sizes
+
+
+def images(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def folders_of(outputs: Path) -> list[Path]:
+    return [path for path in (outputs / "expanded").iterdir() if path.is_dir()]
+
+
+def test_a_study_makes_the_images_of_single_expansions_and_shares_their_first_steps(
+    small_run: list[str], asked: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The rate of a row is that of making it alone: what a row was spared counts as its time."""
+    alone = {}
+    for guidance in ("none", "direct", "mpgd"):
+        place = tmp_path / guidance
+        place.mkdir()
+        typed = [*small_run, *SETTINGS, f"guidance={guidance}", f"paths.output_dir={place}/outputs"]
+        alone[guidance] = images(expand(compose("expand", typed), place))
+    assert len(alone["direct"]) == 20
+    batches = 3  # of 8, 8 and 4
+    assert len(asked) == 3 * batches * STEPS
+
+    monkeypatch.setattr(
+        Beginnings, "find", lambda kept, key: (found := kept._kept.get(key)) and Beginning(found.latents, 1000.0)
+    )
+    asked.clear()
+    small = [
+        "study.seeds=1",
+        "study.methods=[none,direct,mpgd]",
+        "measure.judge_steps=3",
+        "train.steps=2",
+        "measure.metrics=[coverage]",
+    ]
+    run(compose("run", [*small_run, *SETTINGS, "guidance=direct", *small]), tmp_path)
+    assert len(asked) == 3 * batches * STEPS - 2 * batches * BEFORE
+    for guidance, expected in alone.items():
+        (folder,) = (tmp_path / "outputs/expanded").glob(f"*-{guidance}-*")
+        assert images(folder) == expected, guidance
+        assert (manifest(folder)["timing"]["expand"] > 1000 * batches) == (guidance != "none")
+
+
+def test_a_sweep_over_strengths_shares_the_first_steps_and_a_single_expansion_keeps_nothing(
+    small_run: list[str], asked: list[int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    typed = [*small_run, *SETTINGS, "guidance=direct", "expansion.factor=1", "expansion.batch_size=10"]
+    ended = run_here("expand", [*typed, "-m", "guidance.rho=1,2,3"], capsys)
+    assert ended.status == 0, ended.err
+    assert len(asked) == 3 * STEPS - 2 * BEFORE
+    folders = folders_of(tmp_path / "outputs")
+    made = {manifest(folder)["ingredients"]["guidance"]["rho"]: images(folder) for folder in folders}
+    assert sorted(made) == [1, 2, 3]
+
+    beginnings._OF_LAST.clear()
+    asked.clear()
+    ended = run_here("expand", [*typed, "guidance.rho=2", f"paths.output_dir={tmp_path}/again"], capsys)
+    assert ended.status == 0, ended.err
+    assert len(asked) == STEPS
+    assert not beginnings._OF_LAST
+    (folder,) = folders_of(tmp_path / "again")
+    assert images(folder) == made[2]
