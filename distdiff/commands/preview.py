@@ -20,6 +20,7 @@ from distdiff.data.pixels import to_image
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.batch_size import batch_size_for
 from distdiff.expansion.estimate import Estimate, mean_size
+from distdiff.expansion.generators import Generators
 from distdiff.expansion.materials import Materials
 from distdiff.expansion.naming import row_name, run_columns, run_name
 from distdiff.expansion.plan import ExpansionPlan
@@ -62,7 +63,7 @@ def _preview(config: DictConfig, run_dir: Path) -> None:
     positions = spread_over_classes(data.parts[0].labels, config.preview.sources)
     sources = data.parts[0].select(positions)
     strengths, rhos, name = strengths_to_show(config), rhos_to_show(config), row_name(config)
-    assembly = Assembly(config, cache)
+    assembly = Assembly(config, cache, Generators(keeps_beginnings=len(rhos) > 1))
     method = assembly.method(data)  # what it refuses is refused before the guide is trained
     with tracked(config, run_dir, run_name(config), run_columns(config)) as logger:
         materials = assembly.materials(data, config.seed, "preview: expand", few=True)
@@ -120,11 +121,11 @@ def measure_speed(materials: Materials, positions: np.ndarray, plan: ExpansionPl
     batch_size = plan.method.group_size or max(1, min(fitting, total // len(strengths)))
 
     def seconds(strength: float) -> float:
-        of_batch = items(batch_size, strength)
+        of_batch, spared = items(batch_size, strength), synthesizer.spared
         started = time.perf_counter()
         made = synthesizer(of_batch)
         mean_size([to_image(pixels) for pixels in made.images], StorageOptions.of(config).encoding)
-        return time.perf_counter() - started
+        return time.perf_counter() - started + synthesizer.spared - spared
 
     warm_up = None if device.type == "cpu" else seconds(strengths[0])
     measured = [seconds(strength) for strength in strengths]

@@ -76,9 +76,14 @@ class Bar:
         return self._task.elapsed or 0.0
 
     @property
+    def before(self) -> float:
+        """The number of items that were done when the bar began."""
+        return self._task.fields["before"]
+
+    @property
     def done(self) -> float:
         """The number of items that were done since the bar began."""
-        return self._task.completed - self._task.fields["before"]
+        return self._task.completed - self.before
 
     @property
     def remaining(self) -> float:

@@ -13,8 +13,12 @@ SETTLED = 2.0  # seconds; a bar that is younger says nothing yet about how long 
 
 
 class Counting(Protocol):
-    """The bar of a stage, as far as the whole reads it. `rate` is in items per second, None if it is not known."""
+    """The bar of a stage, as far as the whole reads it. `rate` is in items per second, None if it is not known.
 
+    `before` is the number of items that were there when the bar began, `done` that of those made since.
+    """
+
+    before: float
     done: float
     remaining: float
     elapsed: float
@@ -123,9 +127,17 @@ class Whole:
         if self.current is None or self.current.size == 0:
             return 0.0
         if self.bar is not None and (rate := self._rate()):
-            return self.bar.remaining / rate
+            return self._items_left(self.current, self.bar) / rate
         estimate = self._estimate(self.current)
         return None if estimate is None else max(0.0, estimate - self.seconds_in_step)
+
+    def _items_left(self, step: Step, bar: Counting) -> float:
+        """Those of the bar in hand and, if the step has several, as when it trains several classifiers, of the bars to come.
+
+        Classifiers that are in the cache are known only when they are come to; until then they are taken to be lacking.
+        """
+        seen = self._made + bar.before + bar.done
+        return bar.remaining if step.size is None else max(bar.remaining, step.size - seen)
 
     def _estimate(self, step: Step) -> float | None:
         if step.size == 0:

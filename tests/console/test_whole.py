@@ -17,6 +17,7 @@ class Bar:
     done: float
     remaining: float
     elapsed: float
+    before: float = 0.0
 
     @property
     def rate(self) -> float | None:
@@ -95,6 +96,19 @@ def test_a_row_that_goes_on_tells_what_a_whole_one_costs(clock: Clock) -> None:
     whole = Whole([row("0: none"), row("1: none")], clock)
     take(whole, clock, "0: none", seconds=5, items=10, before=2)
     assert whole.remaining() == pytest.approx(52)
+
+
+def test_a_stage_with_several_bars_lasts_until_the_last_of_them(clock: Clock) -> None:
+    """Three classifiers of 100 steps each, one bar after the other; another stage's bar goes on where an earlier run stopped."""
+    whole = Whole([Step("0: train", ("train",), 300), row("0: none")], clock)
+    with whole.step("0: train"):
+        for ended in range(3):
+            whole.bar = Bar(done=50, remaining=50, elapsed=SETTLED)
+            assert whole._left_of_current() == pytest.approx((250 - 100 * ended) / 50 * SETTLED)
+            whole.count(Bar(done=100, remaining=0, elapsed=2 * SETTLED))
+    with whole.step("0: none"):
+        whole.bar = Bar(done=10, remaining=30, elapsed=SETTLED, before=60)
+        assert whole.remaining() == pytest.approx(3 * SETTLED)
 
 
 def test_a_stage_without_a_bar_is_judged_by_its_size(clock: Clock) -> None:

@@ -10,6 +10,7 @@ from conftest import compose
 from scripts import run_here
 
 from distdiff.commands.expand import expand
+from distdiff.commands.preview import preview
 from distdiff.commands.run import run
 from distdiff.generator import beginnings
 from distdiff.generator.beginnings import Beginning, Beginnings
@@ -39,6 +40,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+def remember_long_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is found has taken 1000 seconds."""
+
+    def find(kept: Beginnings, key: str) -> Beginning | None:
+        found = kept._kept.get(key)
+        return None if found is None else Beginning(found.latents, 1000.0)
+
+    monkeypatch.setattr(Beginnings, "find", find)
+
+
 def images(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
 
@@ -65,9 +76,7 @@ def test_a_study_makes_the_images_of_single_expansions_and_shares_their_first_st
     batches = 3  # of 8, 8 and 4
     assert len(asked) == 3 * batches * STEPS
 
-    monkeypatch.setattr(
-        Beginnings, "find", lambda kept, key: (found := kept._kept.get(key)) and Beginning(found.latents, 1000.0)
-    )
+    remember_long_times(monkeypatch)
     asked.clear()
     small = [
         "study.seeds=1",
@@ -103,3 +112,15 @@ def test_a_sweep_over_strengths_shares_the_first_steps_and_a_single_expansion_ke
     assert not beginnings._OF_LAST
     (folder,) = folders_of(tmp_path / "again")
     assert images(folder) == made[2]
+
+
+def test_a_preview_shares_the_first_steps_of_all_strengths_of_guidance_and_estimates_the_time_without_it(
+    small_run: list[str], asked: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    remember_long_times(monkeypatch)
+    shown = ["preview.sources=1", "preview.strengths=[1]", "preview.rhos=[0,5,9]", "expansion.batch_size=1"]
+    (tmp_path / "preview").mkdir()
+    preview(compose("preview", [*small_run, *SETTINGS, "guidance=direct", *shown]), tmp_path / "preview")
+    assert len(asked) == STEPS + 3 * (STEPS - BEFORE)  # three strengths, and the batch whose time is taken
+    estimate = json.loads((tmp_path / "preview/preview.json").read_text())["estimate"]
+    assert 1000 < estimate["seconds_per_image"] < 1100
