@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@# --no-compile, since two thirds of all modules are never imported; those that commands import are compiled once here
 	@echo "installing into .venv (a few minutes the first time)"
 	@$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e '.[test]'
-	@$(BIN)/python -c 'import distdiff.commands.run, distdiff.commands.expand, wandb.sdk.wandb_run'
+	@$(BIN)/python -c 'import distdiff.console.quiet as q; q.quiet_environment(); import distdiff.commands.run, wandb.sdk.wandb_run'
 	@touch $@
 
 run: .venv  ## the whole study: guide, prototypes, expand, measure, train, report

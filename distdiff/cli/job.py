@@ -5,6 +5,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from distdiff.cli.performing import perform, require_device
@@ -48,6 +50,11 @@ def run_job(tasks: Tasks, config: DictConfig, run_dir: Path | None, warnings: Se
 def is_one_of_several(config: DictConfig) -> bool:
     """Whether this process was started as a rank, to run all jobs of a multirun together with the same other ranks."""
     return isinstance(_place(config), Rank)
+
+
+def is_swept() -> bool:
+    """Whether this process runs a job of a multirun, whose jobs usually follow each other in one process."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def leads(config: DictConfig) -> bool:

@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
+from distdiff.cli.job import is_swept
 from distdiff.commands.enlarging import say_enlarged_images
 from distdiff.console.progress import console
 from distdiff.data.datasets import load_dataset
@@ -47,7 +46,7 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
     data = few_shot_training_set(config, splits.train, config.seed)
     leaks = tell_leaks(replace(splits, train=data.parts[0]))
     say_enlarged_images(config, data.parts[0])
-    tuning, generators = None, Generators(keeps_beginnings=config.expansion.tune or _is_swept())
+    tuning, generators = None, Generators(keeps_beginnings=config.expansion.tune or is_swept())
     if config.expansion.tune:
         tuner = StrengthTuner if config.tune.criterion == AGREEMENT else Tuner
         config, tuning = tuner(config, data, cache, generators).chosen()
@@ -70,11 +69,6 @@ def expand(config: DictConfig, run_dir: Path) -> Path:
             _conclude(config, job, leak_counts(leaks), tuning, run_dir, logger)
             show_expansion(logger, job.path, data.parts[0], data.fit, made=not is_found)
     return job.path
-
-
-def _is_swept() -> bool:
-    """Whether this is a job of a multirun, whose jobs usually follow each other in one process."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _conclude(

@@ -117,18 +117,18 @@ def measure_speed(materials: Materials, positions: np.ndarray, plan: ExpansionPl
         )
         return list(islice(copies, count))
 
-    fitting = plan.method.group_size or batch_size_for(config, synthesizer, items(2, strengths[0]), device)
-    batch_size = plan.method.group_size or max(1, min(fitting, total // len(strengths)))
-
     def seconds(strength: float) -> float:
-        of_batch, spared = items(batch_size, strength), synthesizer.spared
+        of_batch = items(batch_size, strength)
         started = time.perf_counter()
         made = synthesizer(of_batch)
         mean_size([to_image(pixels) for pixels in made.images], StorageOptions.of(config).encoding)
-        return time.perf_counter() - started + synthesizer.spared - spared
+        return time.perf_counter() - started
 
-    warm_up = None if device.type == "cpu" else seconds(strengths[0])
-    measured = [seconds(strength) for strength in strengths]
+    with synthesizer.alone():
+        fitting = plan.method.group_size or batch_size_for(config, synthesizer, items(2, strengths[0]), device)
+        batch_size = plan.method.group_size or max(1, min(fitting, total // len(strengths)))
+        warm_up = None if device.type == "cpu" else seconds(strengths[0])
+        measured = [seconds(strength) for strength in strengths]
     return {
         "seconds_per_image": sum(measured) / len(measured) / batch_size,
         "batch_size": batch_size,

@@ -32,13 +32,15 @@ class Step:
     `kinds` says what the step is like, the closest likeness first: a step costs what the latest step of the same kind
     cost. `size` is the number of items to be made, 0 if all of them exist; if it is None, the step is taken to be as
     large as the latest of its kind. If `counted` is set, the step's bar counts the items that are made, and a step that
-    makes none was found in the cache, and tells nothing about the cost of others.
+    makes none was found in the cache, and tells nothing about the cost of others. `is_exact` says that its bars count
+    `size` items in all, which are then those that are left of it.
     """
 
     name: str
     kinds: tuple[Hashable, ...]
     size: float | None = None
     counted: bool = True
+    is_exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,18 +71,24 @@ class Whole:
         self._place = -1  # of the latest step in `steps`
         self._step_began = self.began
         self._made = self._making = 0.0  # items of the current step's finished bars, and seconds that they took
+        self._found = 0.0  # items that were there when these bars began
         self._costs: dict[Hashable, Cost] = {}
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """The block is the step `name`. Steps before it that were not taken are done; a step that is not listed is added."""
+    def step(self, name: str, size: float | None = None) -> Iterator[None]:
+        """The block is the step `name`. Steps before it that were not taken are done; a step that is not listed is added.
+
+        `size` is the number of items that its bars will count in all, if that is known now.
+        """
         names = [step.name for step in self.steps]
         if name not in names:
             self.steps.insert(self._place + 1, Step(name, (name,)))
             names.insert(self._place + 1, name)
         self._place = names.index(name)
+        if size is not None:
+            self.steps[self._place] = replace(self.steps[self._place], size=size, is_exact=True)
         self.current, self._step_began = self.steps[self._place], self.clock()
-        self._made = self._making = 0.0
+        self._made = self._making = self._found = 0.0
         try:
             yield
             self._learn(self.current)
@@ -100,6 +108,7 @@ class Whole:
     def count(self, bar: Counting) -> None:
         """Adds the items of a bar that has ended to the current step."""
         self._made += bar.done
+        self._found += bar.before
         self._making += bar.elapsed
         self.bar = None
 
@@ -132,12 +141,10 @@ class Whole:
         return None if estimate is None else max(0.0, estimate - self.seconds_in_step)
 
     def _items_left(self, step: Step, bar: Counting) -> float:
-        """Those of the bar in hand and, if the step has several, as when it trains several classifiers, of the bars to come.
-
-        Classifiers that are in the cache are known only when they are come to; until then they are taken to be lacking.
-        """
-        seen = self._made + bar.before + bar.done
-        return bar.remaining if step.size is None else max(bar.remaining, step.size - seen)
+        """Those of the bar in hand and, if it is known how many there are, of the bars that follow it in this step."""
+        if not step.is_exact:
+            return bar.remaining
+        return max(bar.remaining, step.size - self._found - self._made - bar.before - bar.done)
 
     def _estimate(self, step: Step) -> float | None:
         if step.size == 0:

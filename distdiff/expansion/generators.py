@@ -11,7 +11,7 @@ from distdiff.caching.fingerprint import fingerprint
 from distdiff.console.output import console
 from distdiff.encoders.source import GeneratorInUse
 from distdiff.generator import pipelines
-from distdiff.generator.beginnings import Beginnings, beginnings_of
+from distdiff.generator.beginnings import OF_PROCESS, Beginnings, Store
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.ranks.trainer import trainer_device
 from distdiff.ranks.world import world
@@ -24,13 +24,14 @@ class Generators:
     """Loads generators by their `generator` keys; only the generator that was asked for last stays in memory."""
 
     def __init__(self, keeps_beginnings: bool = False) -> None:
-        """`keeps_beginnings`: whether settings that differ in their guidance alone denoise up to it only once.
+        """`keeps_beginnings`: whether settings that differ in their guidance alone share the steps before the first guided one.
 
         That takes main memory, and is of use where images of several settings are made from the same sources.
         """
         self.keeps_beginnings = keeps_beginnings
         self._identities: dict[str, dict[str, Any]] = {}
         self._loaded: tuple[str, LatentDiffusion] | None = None
+        self._store = Store()
         self._said: set[str] = set()
 
     def load(self, keys: DictConfig, device: torch.device) -> LatentDiffusion:
@@ -45,8 +46,11 @@ class Generators:
         return self._loaded[1].to(device)
 
     def _beginnings(self, keys: DictConfig) -> Beginnings:
-        """Those that this process has from earlier jobs too, unless the job has several ranks: most are new for each job."""
-        return Beginnings() if world().size > 1 else beginnings_of(fingerprint(self.identity(keys)))
+        """Those of earlier jobs of this process are among them, unless this job has several ranks.
+
+        All ranks but the leading one are new processes for each job, so what that one still has would not be of use.
+        """
+        return Beginnings(fingerprint(self.identity(keys)), self._store if world().size > 1 else OF_PROCESS)
 
     def identity(self, keys: DictConfig) -> dict[str, Any]:
         """The `generator` keys that can change an image; weights are identified by their content."""

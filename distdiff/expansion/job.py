@@ -341,7 +341,8 @@ class ExpansionJob:
         """The number of images in a batch of the items at `part`."""
         pairs = plan.batches(part[:TRIAL], 2, synthesizer.group)
         items = [plan[int(index)] for index in max(pairs, key=len, default=())]
-        return batch_size_for(self.config, synthesizer, items, trainer_device(self.config.trainer))
+        with synthesizer.alone():
+            return batch_size_for(self.config, synthesizer, items, trainer_device(self.config.trainer))
 
     @contextmanager
     def _timed(self, made: Counter, synthesizer: Synthesizer) -> Iterator[None]:

@@ -48,7 +48,10 @@ class Denoiser:
 
     @property
     def is_memoryless(self) -> bool:
-        """Whether a step depends on its latents alone: not on earlier steps, and not on random numbers."""
+        """Whether a step depends on its latents alone: not on earlier steps nor, as the steps are called here, on random numbers.
+
+        DDIM would draw noise with an η above 0, and Euler with an s_churn above 0; both are left at 0.
+        """
         kind = type(self.scheduler)
         if kind is FlowMatchEulerDiscreteScheduler:
             return not self.scheduler.config.stochastic_sampling

@@ -2,7 +2,8 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -32,6 +33,15 @@ class GuidedSampler(Synthesizer):
         self.prompts = prompts
         self.guidance = guidance
         self.image_energy = image_energy
+        self._user = object()  # stands for this sampler among those that share beginnings
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        before, self.generator.beginnings = self.generator.beginnings, None
+        try:
+            yield
+        finally:
+            self.generator.beginnings = before
 
     @abstractmethod
     def first_latents(
@@ -118,8 +128,9 @@ class GuidedSampler(Synthesizer):
         """
         schedule, energy_before = batch.schedule, None
         guided = self.guidance.guided_steps(schedule)
-        latents = self._begun(latents, batch, range(schedule.first, guided.start))
-        for index in range(guided.start, schedule.num_steps):
+        first = max(schedule.first, guided.start)
+        latents = self._up_to_guidance(latents, batch, range(schedule.first, first))
+        for index in range(first, schedule.num_steps):
             self.before_step(index, batch)
             if index in guided:
                 latents, energies = self.guidance.step(latents, index, batch)
@@ -128,10 +139,10 @@ class GuidedSampler(Synthesizer):
                 latents = batch.denoiser.advance(latents, batch.denoiser.predict(latents, index), index)
         return latents, energy_before
 
-    def _begun(self, latents: torch.Tensor, batch: GuidedBatch, steps: range) -> torch.Tensor:
+    def _up_to_guidance(self, latents: torch.Tensor, batch: GuidedBatch, steps: range) -> torch.Tensor:
         """Takes `latents` (B, C, h, w) through the unguided `steps` before the first guided one.
 
-        If the generator keeps beginnings, and has that of the same batch, it is used, with the time that it took added to
+        If the generator keeps beginnings, and has that of this batch, it is used, and the time that it took is added to
         `spared`.
         """
         kept, key = self.generator.beginnings, None
@@ -139,15 +150,15 @@ class GuidedSampler(Synthesizer):
             key = kept.key(batch.denoiser, latents, steps)
         if key is None:
             return self._unguided(latents, batch, steps)
-        if (found := kept.find(key)) is not None:
+        if (found := kept.find(key, self._user)) is not None:
             self.spared += found.seconds
             batch.denoiser.begin_at(steps.stop)
             return found.latents.to(latents.device, copy=True)
         began = time.perf_counter()
-        begun = self._unguided(latents, batch, steps)
-        on_cpu = begun.to("cpu", copy=True)  # waits for the device, so that the time is that of the steps
-        kept.keep(key, Beginning(on_cpu, time.perf_counter() - began))
-        return begun
+        reached = self._unguided(latents, batch, steps)
+        on_cpu = reached.to("cpu", copy=True)  # waits for the device, so that the time is that of the steps
+        kept.keep(key, Beginning(on_cpu, time.perf_counter() - began, self._user))
+        return reached
 
     def _unguided(self, latents: torch.Tensor, batch: GuidedBatch, steps: range) -> torch.Tensor:
         for index in steps:

@@ -1,7 +1,8 @@
 """What a method builds: a synthesizer, which turns planned items into images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -40,11 +41,15 @@ class Synthesized:
 class Synthesizer(nn.Module, ABC):
     """Makes one image for each item; items share a batch only if `group` returns the same value for them.
 
-    `spared` is the number of seconds that making the images so far would have taken longer if other images had not been
-    made before by this process.
+    `spared` is the number of seconds that were saved so far by using what this process had made for other images.
     """
 
     spared = 0.0
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """In the block, nothing is used that was made for other images, and nothing is kept for others."""
+        yield
 
     def group(self, strength: float | None) -> Hashable:
         """A value that must be the same for all items of a batch. Raises `UserError` if the strength is too small."""

@@ -92,9 +92,11 @@ class DataSeed:
         if not all(training.is_trained(trainer, 0) for trainer in training.trainers):
             self.begin()
         trainer = self._trainer(training, finished)
-        if not all(training.is_trained(trainer, number) for number in lacking):
+        untrained = [number for number in lacking if not training.is_trained(trainer, number)]
+        if untrained:
             self.begin()
-        with self.whole.step(f"{training.title}: {TRAIN}"):
+        steps = len(untrained) * trainer.recipe_for(training.data).steps
+        with self.whole.step(f"{training.title}: {TRAIN}", steps):
             for run in training.results(trainer, lacking, tools.timer):
                 if expanded is not None:
                     self._note(run, expanded)

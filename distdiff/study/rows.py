@@ -18,7 +18,7 @@ from distdiff.config.command import OPTIONS, ROWS
 from distdiff.errors import UserError
 from distdiff.expansion.naming import PLUS, row_name
 from distdiff.keys.suggesting import one_of
-from distdiff.methods.config import AUGMENTATION, IMG2IMG, NO_COPIES, POLICY
+from distdiff.methods.config import AUGMENTATION, IMG2IMG, NO_COPIES, POLICY, needs_of
 from distdiff.selection.config import ALL
 from distdiff.study.methods import BEST, CHOSEN, ORIGINAL, at_factor, best_of
 
@@ -68,6 +68,11 @@ class Row:
         All factors share a folder, since a larger factor only adds images, unless images are selected for each factor.
         """
         return self.made_by if self.config.selection.name == ALL else self.images
+
+
+def needs_generator(row: Row) -> bool:
+    """Whether the diffusion model makes the images of a row."""
+    return row.expands and "generator" in needs_of(row.config.method)
 
 
 @dataclass(frozen=True)

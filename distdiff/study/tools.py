@@ -7,13 +7,14 @@ from omegaconf import DictConfig
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import ClassifierTrainer
+from distdiff.cli.job import is_swept
 from distdiff.expansion.assembly import Assembly
 from distdiff.expansion.generators import Generators
 from distdiff.metrics.judge import JudgeTrainer
 from distdiff.store.directory import encoder_of
 from distdiff.study.identity import measured_by
 from distdiff.study.plan import SeedPlan
-from distdiff.study.rows import rows_of
+from distdiff.study.rows import needs_generator, rows_of
 from distdiff.study.search import recipes_of
 from distdiff.study.table import RunsTable
 from distdiff.study.timing import StageTimer
@@ -35,7 +36,7 @@ class StudyTools:
         self.measured_by = measured_by(config)
         self.table = RunsTable(config.study.table)
         self.cache = StageCache(config.paths.cache_dir)
-        generators = Generators(keeps_beginnings=True)
+        generators = Generators(keeps_beginnings=sum(map(needs_generator, self.rows.values())) > 1 or is_swept())
         self.assemblies = {row.name: Assembly(row.config, self.cache, generators) for row in self.rows.values()}
         self.assembly = Assembly(config, self.cache, generators)
         self.judges = JudgeTrainer(config, self.cache)

@@ -8,9 +8,9 @@ from omegaconf import DictConfig
 
 from distdiff.console.output import LOG, console
 from distdiff.keys import TARGET
-from distdiff.methods.config import needs_of
 from distdiff.study.plan import StudyPlan
 from distdiff.study.portions import Claims, Portion, portions_of
+from distdiff.study.rows import needs_generator
 from distdiff.study.study import Study
 from distdiff.study.workers import Report
 from distdiff.tracking.recorded import RecordedLogger
@@ -38,19 +38,16 @@ def work(config: DictConfig, run_dir: Path, folder: Path, number: int) -> None:
 
 
 def in_turn(plan: StudyPlan, study: Study, number: int) -> Iterator[Portion]:
-    """All portions, from the last to the first. Each further process begins one data seed earlier than the one before.
+    """The portions that need the generator, then the others, each of them from the last to the first.
 
-    Two processes that begin with one data seed would wait for each other's guide. Portions that the generator makes take
-    longest and come first: what is left at the end is then short, and no process waits long for another one's last portion.
+    Each further process begins one data seed earlier than the one before: two processes that begin with one data seed would
+    wait for each other's guide. Portions without the generator are usually the shortest. They are left to the end, so that no
+    process waits long for what another one has begun last.
     """
     seeds = plan.seeds[::-1]
     begin = (number - 1) % len(seeds)
-    order = [*seeds[begin:], *seeds[:begin]]
-    portions = [portion for of_seed in order for portion in reversed(portions_of(of_seed, study.tools.rows))]
-    return iter(sorted(portions, key=lambda portion: not _needs_generator(portion, study)))
-
-
-def _needs_generator(portion: Portion, study: Study) -> bool:
-    """Whether images of a portion are made by the generator."""
-    rows = [study.tools.rows[name] for name in portion.rows]
-    return any(row.expands and "generator" in needs_of(row.config.method) for row in rows)
+    rows = study.tools.rows
+    portions = [
+        portion for of_seed in [*seeds[begin:], *seeds[:begin]] for portion in reversed(portions_of(of_seed, rows))
+    ]
+    return iter(sorted(portions, key=lambda portion: not any(needs_generator(rows[name]) for name in portion.rows)))

@@ -99,15 +99,16 @@ def test_a_row_that_goes_on_tells_what_a_whole_one_costs(clock: Clock) -> None:
 
 
 def test_a_stage_with_several_bars_lasts_until_the_last_of_them(clock: Clock) -> None:
-    """Three classifiers of 100 steps each, one bar after the other; another stage's bar goes on where an earlier run stopped."""
-    whole = Whole([Step("0: train", ("train",), 300), row("0: none")], clock)
-    with whole.step("0: train"):
-        for ended in range(3):
-            whole.bar = Bar(done=50, remaining=50, elapsed=SETTLED)
-            assert whole._left_of_current() == pytest.approx((250 - 100 * ended) / 50 * SETTLED)
-            whole.count(Bar(done=100, remaining=0, elapsed=2 * SETTLED))
-    with whole.step("0: none"):
-        whole.bar = Bar(done=10, remaining=30, elapsed=SETTLED, before=60)
+    """Classifiers of 100 steps each, one after the other, of which one goes on where an earlier run stopped."""
+    whole = Whole([Step("0: train", ("train",), 400), row("0: none")], clock)
+    with whole.step("0: train", 300):  # one of four is in the cache
+        for left, before in ((250, 0), (110, 60), (50, 0)):
+            done = 50 if before == 0 else 30
+            whole.bar = Bar(done, 100 - before - done, SETTLED, before)
+            assert whole._left_of_current() == pytest.approx(left / done * SETTLED)
+            whole.count(Bar(100 - before, 0, 2 * SETTLED, before))
+    with whole.step("0: none"):  # of 100 images, of which some are there
+        whole.bar = Bar(done=10, remaining=30, elapsed=SETTLED)
         assert whole.remaining() == pytest.approx(3 * SETTLED)
 
 

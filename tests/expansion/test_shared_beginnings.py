@@ -1,19 +1,23 @@
 """Studies and sweeps over guidance denoise up to the first guided step once, and make the images of single expansions."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import compose
 from scripts import run_here
 
+from distdiff.caching.stages import StageCache
+from distdiff.classification.training import few_shot_training_set
 from distdiff.commands.expand import expand
 from distdiff.commands.preview import preview
 from distdiff.commands.run import run
-from distdiff.generator import beginnings
-from distdiff.generator.beginnings import Beginning, Beginnings
+from distdiff.data.datasets import load_dataset
+from distdiff.expansion.assembly import Assembly
+from distdiff.expansion.generators import Generators
+from distdiff.generator.beginnings import OF_PROCESS, Beginning, Beginnings
 from distdiff.generator.families.stable_diffusion import StableDiffusion
 
 STEPS, BEFORE = 6, 4  # of an image under SETTINGS, and those before the first guided one
@@ -21,10 +25,9 @@ SETTINGS = ["expansion.strength=1", "dataset.per_class=null", "dataset.max_image
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_kept_from_other_tests() -> Iterator[None]:
-    beginnings._OF_LAST.clear()
-    yield
-    beginnings._OF_LAST.clear()
+def nothing_is_kept_from_other_tests() -> None:
+    OF_PROCESS.kept.clear()
+    OF_PROCESS.taken = 0
 
 
 @pytest.fixture
@@ -42,9 +45,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def remember_long_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is found has taken 1000 seconds."""
+    found_before = Beginnings.find
 
-    def find(kept: Beginnings, key: str) -> Beginning | None:
-        found = kept._kept.get(key)
+    def find(kept: Beginnings, key: str, user: object) -> Beginning | None:
+        found = found_before(kept, key, user)
         return None if found is None else Beginning(found.latents, 1000.0)
 
     monkeypatch.setattr(Beginnings, "find", find)
@@ -104,12 +108,12 @@ def test_a_sweep_over_strengths_shares_the_first_steps_and_a_single_expansion_ke
     made = {manifest(folder)["ingredients"]["guidance"]["rho"]: images(folder) for folder in folders}
     assert sorted(made) == [1, 2, 3]
 
-    beginnings._OF_LAST.clear()
+    before = list(OF_PROCESS.kept)
     asked.clear()
     ended = run_here("expand", [*typed, "guidance.rho=2", f"paths.output_dir={tmp_path}/again"], capsys)
     assert ended.status == 0, ended.err
     assert len(asked) == STEPS
-    assert not beginnings._OF_LAST
+    assert list(OF_PROCESS.kept) == before
     (folder,) = folders_of(tmp_path / "again")
     assert images(folder) == made[2]
 
@@ -121,6 +125,27 @@ def test_a_preview_shares_the_first_steps_of_all_strengths_of_guidance_and_estim
     shown = ["preview.sources=1", "preview.strengths=[1]", "preview.rhos=[0,5,9]", "expansion.batch_size=1"]
     (tmp_path / "preview").mkdir()
     preview(compose("preview", [*small_run, *SETTINGS, "guidance=direct", *shown]), tmp_path / "preview")
-    assert len(asked) == STEPS + 3 * (STEPS - BEFORE)  # three strengths, and the batch whose time is taken
+    assert len(asked) == 2 * STEPS + 2 * (STEPS - BEFORE)  # three strengths, and the batch whose time is taken
     estimate = json.loads((tmp_path / "preview/preview.json").read_text())["estimate"]
-    assert 1000 < estimate["seconds_per_image"] < 1100
+    assert estimate["seconds_per_image"] < 100
+
+
+def test_the_probe_of_memory_neither_uses_nor_keeps_anything(
+    small_run: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = compose("expand", [*small_run, *SETTINGS, "guidance=direct"])
+    data = few_shot_training_set(config, load_dataset(config.dataset).train, config.seed)
+    job = Assembly(config, StageCache(config.paths.cache_dir), Generators(keeps_beginnings=True)).job(data, config.seed)
+    synthesizer = job.synthesizer("test")
+    probed = []
+
+    def probe(config, synthesizer, items, device) -> int:
+        probed.append(len(synthesizer(items).images))
+        return 8
+
+    monkeypatch.setattr("distdiff.expansion.job.batch_size_for", probe)
+    assert job.batch_size(job.plan, np.arange(len(job.plan)), synthesizer) == 8
+    assert probed == [2]
+    assert not OF_PROCESS.kept
+    synthesizer([job.plan[0]])
+    assert len(OF_PROCESS.kept) == 1

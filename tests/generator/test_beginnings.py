@@ -10,7 +10,7 @@ from pipelines import FAMILIES, small_pipeline
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.energy.hierarchical import HierarchicalEnergy
 from distdiff.energy.images import ImageEnergy
-from distdiff.generator.beginnings import Beginning, Beginnings, beginnings_of
+from distdiff.generator.beginnings import Beginning, Beginnings, Store
 from distdiff.generator.denoiser import Denoiser
 from distdiff.generator.latent_diffusion import LatentDiffusion
 from distdiff.methods.img2img import Img2ImgSampler
@@ -99,9 +99,12 @@ def test_nothing_is_shared_by_batches_that_differ_in_anything(monkeypatch: pytes
     ):
         assert samplers.make("none", of, words)[1] == whole
     assert samplers.make("none", longer)[1] == whole + 2
-    monkeypatch.setattr(samplers.generator, "num_steps", 2 * NUM_STEPS)
-    assert samplers.make("none", first)[1] == 2 * whole
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samplers.generator, "num_steps", 2 * NUM_STEPS)
+        assert samplers.make("none", first)[1] == 2 * whole
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samplers.generator, "cfg_scale", 3.0)
+        assert samplers.make("none", first)[1] == whole
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)
@@ -112,7 +115,7 @@ def test_nothing_is_shared_by_batches_that_differ_in_anything(monkeypatch: pytes
 
 
 def test_a_method_that_does_more_in_its_steps_shares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A subclass that acts before a step, or that puts a function in the network's place."""
+    """A subclass that acts before a step, or that puts something in the place of the network or of the denoiser."""
 
     class Moving(Img2ImgSampler):
         def before_step(self, index: int, batch) -> None:
@@ -125,13 +128,37 @@ def test_a_method_that_does_more_in_its_steps_shares_nothing(monkeypatch: pytest
             found.denoiser.model = lambda latents, timestep: model(latents, timestep)
             return found
 
+    class OwnDenoiser(Denoiser):
+        def predict(self, latents: torch.Tensor, index: int) -> torch.Tensor:
+            return super().predict(latents, index) * 0.9
+
+    class Predicting(Img2ImgSampler):
+        def batch(self, *given):
+            found = super().batch(*given)
+            found.denoiser.__class__ = OwnDenoiser
+            return found
+
     samplers = Samplers("sd", "ddim", monkeypatch)
-    for kind in (Moving, Replacing):
+    for kind in (Moving, Replacing, Predicting):
         for _ in range(2):
             sampler = samplers.of("none", kind=kind)
             sampler(items(0, 1))
             assert sampler.spared == 0
-    assert not len(samplers.generator.beginnings)
+    assert not list(samplers.generator.beginnings)
+
+
+def test_nothing_is_used_or_kept_alone_even_if_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    samplers = Samplers("sd", "ddim", monkeypatch)
+    sampler = samplers.of("none")
+    for _ in range(2):
+        with sampler.alone():
+            sampler(items(0, 1))
+    with pytest.raises(ZeroDivisionError), sampler.alone():
+        raise ZeroDivisionError
+    assert sampler.spared == 0
+    assert not list(samplers.generator.beginnings)
+    sampler(items(0, 1))
+    assert len(list(samplers.generator.beginnings)) == 1
 
 
 def test_what_is_kept_does_not_change_with_what_is_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,23 +176,47 @@ def test_what_is_kept_does_not_change_with_what_is_made_of_it(monkeypatch: pytes
     assert all(same(made[0][0], other) for other, *_ in made[1:])
 
 
-def test_those_that_were_used_longest_ago_make_room() -> None:
-    latents = torch.zeros(2, 4, 8, 8)
-    kept = Beginnings(room=2 * latents.nbytes)
-    for key in "ab":
-        kept.keep(key, Beginning(latents, 1.0))
-    assert kept.find("a") is not None
-    kept.keep("c", Beginning(latents, 1.0))
-    assert [kept.find(key) is not None for key in "abc"] == [True, False, True]
-    kept.keep("d", Beginning(torch.zeros(5, 4, 8, 8), 1.0))  # larger than the room
-    assert len(kept) == 0
+def walk(store: Store, batches: str, user: object) -> int:
+    """A sampler goes through batches of 2 kB each; how many of them it finds."""
+    found = 0
+    for key in batches:
+        if store.find(key, user) is None:
+            store.keep(key, Beginning(torch.zeros(2, 4, 8, 8), 1.0, user))
+        else:
+            found += 1
+    assert store.taken == sum(each.latents.nbytes for each in store.kept.values()) <= store.room
+    return found
 
 
-def test_a_process_keeps_those_of_one_generator() -> None:
-    first = beginnings_of("one")
-    assert beginnings_of("one") is first
-    assert beginnings_of("other") is not first
-    assert beginnings_of("one") is not first
+def test_of_more_batches_than_there_is_room_for_the_first_are_found_again() -> None:
+    store = Store(room=3 * 2048)
+    assert [walk(store, "abcdef", object()) for _ in range(3)] == [0, 3, 3]
+    assert [walk(store, "uvwx", object()) for _ in range(3)] == [
+        0,
+        3,
+        3,
+    ]  # of another data seed: the old ones make room
+    assert walk(store, "a", object()) == 0
+    assert list(store.kept) == ["v", "w", "a"]  # the one that was not used for longest has gone
+
+
+def test_a_beginning_that_is_kept_again_or_too_large_leaves_the_others() -> None:
+    store, user = Store(room=2 * 2048), object()
+    for _ in range(3):
+        store.keep("a", Beginning(torch.zeros(2, 4, 8, 8), 1.0, user))
+    assert (list(store.kept), store.taken) == (["a"], 2048)
+    store.keep("b", Beginning(torch.zeros(5, 4, 8, 8), 1.0, user))
+    assert (list(store.kept), store.taken) == (["a"], 2048)
+
+
+def test_generators_that_take_turns_find_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share a store; the same latents and prompts are not the same batch of another generator."""
+    store = Store()
+    one, other = Samplers("sd", "ddim", monkeypatch), Samplers("sd", "ddim", monkeypatch)
+    one.generator.beginnings, other.generator.beginnings = Beginnings("one", store), Beginnings("other", store)
+    spared = [samplers.make("none", items(0, 1))[2] > 0 for samplers in (one, other, one, other)]
+    assert spared == [False, False, True, True]
+    assert len(store.kept) == 2
 
 
 def test_steps_of_a_scheduler_that_counts_begin_where_they_are_told() -> None:

@@ -22,7 +22,7 @@ from distdiff.errors import UserError
 from distdiff.expansion.job import ExpansionJob
 from distdiff.metrics.judge import JudgeTrainer
 from distdiff.store.reading import read_expanded
-from distdiff.study import workers
+from distdiff.study import workers, working
 from distdiff.study.plan import SeedPlan
 from distdiff.study.portions import Claims, Portion, portions_of
 from distdiff.study.results import StudyResults
@@ -307,6 +307,17 @@ def test_what_another_process_is_making_comes_last(tmp_path: Path) -> None:
         assert made == ["a", "c", "finished before", "b", "d"]
         assert not any(map(own.claims.has, portions))
         other.join()
+
+
+def test_further_processes_leave_what_needs_no_generator_to_the_end(small: list[str], tmp_path: Path) -> None:
+    """Of two data seeds; the second further process begins with the first of them."""
+    keys = ["study.methods=[original,randaugment,none,chosen]", f"paths.output_dir={tmp_path}"]
+    study = Study(compose_once("run", [*small, *keys]), tmp_path)
+    plan = study.plan()
+    for number, (one, other) in ((1, (1, 0)), (2, (0, 1))):
+        order = [(portion.of_seed.seed, *portion.rows) for portion in working.in_turn(plan, study, number)]
+        assert order[:4] == [(one, "direct"), (one, "none"), (other, "direct"), (other, "none")]
+        assert order[4:] == [(seed, name) for seed in (one, other) for name in ("randaugment", "original")]
 
 
 def test_of_what_a_lost_process_recorded_only_whole_lines_are_repeated(tmp_path: Path) -> None:

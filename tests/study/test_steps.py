@@ -32,9 +32,9 @@ def test_a_study_takes_the_stages_that_it_announces_and_knows_those_in_the_cache
 
     before = Whole.step
 
-    def step(self: Whole, name: str):
+    def step(self: Whole, name: str, size: float | None = None):
         taken.append((name, self.words().partition(",")[0]))
-        return before(self, name)
+        return before(self, name, size)
 
     monkeypatch.setattr(Whole, "step", step)
     study.run(plan)
@@ -56,7 +56,7 @@ def test_the_time_of_trainings_after_a_search_is_told_by_the_search(small_run: l
     now = [0.0]
     whole = Whole([search, train], lambda: now[0])
     with whole.step(search.name):
-        whole.count(SimpleNamespace(done=27, elapsed=54.0))
+        whole.count(SimpleNamespace(done=27, before=0, elapsed=54.0))
         now[0] = 54.0
     assert whole.remaining() == pytest.approx(2 * 14)
 
