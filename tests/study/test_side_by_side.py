@@ -343,7 +343,7 @@ def test_the_time_left_is_shared_by_the_processes_and_leaves_out_what_others_mad
         with whole.step(name):
             now[0] += seconds
             if "expand" in name:
-                whole.count(type("Bar", (), {"done": 10, "elapsed": seconds}))
+                whole.count(type("Bar", (), {"before": 0, "done": 10, "elapsed": seconds}))
     assert whole.remaining() == 20
     whole.processes = 2
     assert whole.remaining() == 12  # the first process alone measures
