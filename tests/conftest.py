@@ -26,6 +26,7 @@ from PIL import Image
 from pipelines import small_pipeline
 
 from distdiff.commands.configuration import configure
+from distdiff.generator.beginnings import OF_PROCESS
 
 ROOT = Path(__file__).resolve().parents[1]
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1, signal.SIGCHLD)
@@ -69,6 +70,12 @@ def signals_are_handled_as_before() -> Iterator[None]:
     for number, handler in before.items():
         signal.signal(number, handler)
     assert not left, f"the test has changed what happens on {', '.join(left)}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_shared_with_other_tests() -> None:
+    """A test that replaces a part of the generator would leave what it has denoised to later tests of the same process."""
+    OF_PROCESS.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -59,6 +59,10 @@ class Store:
         self.kept[key] = beginning
         self.taken += size
 
+    def clear(self) -> None:
+        self.kept.clear()
+        self.taken = 0
+
     def _drop(self, key: str) -> None:
         if (dropped := self.kept.pop(key, None)) is not None:
             self.taken -= dropped.latents.nbytes

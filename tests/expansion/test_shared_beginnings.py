@@ -24,12 +24,6 @@ STEPS, BEFORE = 6, 4  # of an image under SETTINGS, and those before the first g
 SETTINGS = ["expansion.strength=1", "dataset.per_class=null", "dataset.max_images=10"]
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_kept_from_other_tests() -> None:
-    OF_PROCESS.kept.clear()
-    OF_PROCESS.taken = 0
-
-
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many samples the network was given, each time that it was asked."""
