@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from distdiff.cli.endings import JOB_FAILED
 from distdiff.cli.importing import import_from
-from distdiff.cli.job import Tasks, is_one_of_several, run_job
+from distdiff.cli.job import Tasks, is_one_of_several, is_swept, run_job
 from distdiff.cli.output import say
 from distdiff.config.checking import complete, validate
 from distdiff.config.command import Command
@@ -44,7 +44,7 @@ class HydraTask:
         quiet_environment()  # again, like the next line, because a Hydra launcher may have started a new process
         import_from(*self.import_folders)
         hydra = HydraConfig.get()
-        swept, run_dir = hydra.mode == RunMode.MULTIRUN, Path(hydra.runtime.output_dir)
+        swept, run_dir = is_swept(), Path(hydra.runtime.output_dir)
         job = Job(
             self.command,
             config,

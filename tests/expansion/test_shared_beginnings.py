@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import compose
 from scripts import run_here
+from small_expansion import contents
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.training import few_shot_training_set
@@ -48,10 +49,6 @@ def remember_long_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Beginnings, "find", find)
 
 
-def images(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
-
-
 def manifest(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "manifest.json").read_text())
 
@@ -69,7 +66,7 @@ def test_a_study_makes_the_images_of_single_expansions_and_shares_their_first_st
         place = tmp_path / guidance
         place.mkdir()
         typed = [*small_run, *SETTINGS, f"guidance={guidance}", f"paths.output_dir={place}/outputs"]
-        alone[guidance] = images(expand(compose("expand", typed), place))
+        alone[guidance] = contents(expand(compose("expand", typed), place))
     assert len(alone["direct"]) == 20
     batches = 3  # of 8, 8 and 4
     assert len(asked) == 3 * batches * STEPS
@@ -87,7 +84,7 @@ def test_a_study_makes_the_images_of_single_expansions_and_shares_their_first_st
     assert len(asked) == 3 * batches * STEPS - 2 * batches * BEFORE
     for guidance, expected in alone.items():
         (folder,) = (tmp_path / "outputs/expanded").glob(f"*-{guidance}-*")
-        assert images(folder) == expected, guidance
+        assert contents(folder) == expected, guidance
         assert (manifest(folder)["timing"]["expand"] > 1000 * batches) == (guidance != "none")
 
 
@@ -99,7 +96,7 @@ def test_a_sweep_over_strengths_shares_the_first_steps_and_a_single_expansion_ke
     assert ended.status == 0, ended.err
     assert len(asked) == 3 * STEPS - 2 * BEFORE
     folders = folders_of(tmp_path / "outputs")
-    made = {manifest(folder)["ingredients"]["guidance"]["rho"]: images(folder) for folder in folders}
+    made = {manifest(folder)["ingredients"]["guidance"]["rho"]: contents(folder) for folder in folders}
     assert sorted(made) == [1, 2, 3]
 
     before = list(OF_PROCESS.kept)
@@ -109,7 +106,7 @@ def test_a_sweep_over_strengths_shares_the_first_steps_and_a_single_expansion_ke
     assert len(asked) == STEPS
     assert list(OF_PROCESS.kept) == before
     (folder,) = folders_of(tmp_path / "again")
-    assert images(folder) == made[2]
+    assert contents(folder) == made[2]
 
 
 def test_a_preview_shares_the_first_steps_of_all_strengths_of_guidance_and_estimates_the_time_without_it(
