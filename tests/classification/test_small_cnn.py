@@ -4,29 +4,23 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from distdiff.classification.networks import small_cnn
+from distdiff.classification.networks import ImageClassifier, small_cnn
 
 
-def relu_before_pooling(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The logits (B, K) in training, with ReLU right after each batch normalisation, as such networks are drawn."""
-    weights = dict(network.named_parameters())
-    convolutions = [value for value in weights.values() if value.ndim == 4]
-    scales, shifts = (
-        [value for name, value in weights.items() if name.startswith("backbone.") and value.ndim == 1][i::2]
-        for i in (0, 1)
+def relu_before_pooling(network: ImageClassifier, images: torch.Tensor) -> torch.Tensor:
+    """The logits (B, K) with ReLU right after each batch normalisation, where it usually stands."""
+    convolutions, norms = (
+        [layer for layer in network.backbone if isinstance(layer, kind)] for kind in (nn.Conv2d, nn.BatchNorm2d)
     )
     values = (images - 0.5) / 0.5
-    for number, (kernel, scale, shift) in enumerate(zip(convolutions, scales, shifts, strict=True)):
-        values = F.conv2d(values, kernel, stride=2 if number == 0 else 1, padding=1)
-        values = F.relu(F.batch_norm(values, None, None, scale, shift, training=True))
+    for number, (convolution, norm) in enumerate(zip(convolutions, norms, strict=True)):
+        values = F.relu(norm(convolution(values)))
         values = values if number == 0 else F.max_pool2d(values, 2)
-    return F.linear(
-        values.mean((2, 3)), *(value for name, value in weights.items() if not name.startswith("backbone."))
-    )
+    return network.head(values.mean((2, 3)))
 
 
 def test_relu_after_pooling_gives_the_same_logits_and_gradients() -> None:
-    """With plain areas in the images, in which all values under a pooling window are equal, positive or not."""
+    """With plain areas in the images, where all values that are pooled are equal, positive or not."""
     torch.manual_seed(0)
     network = small_cnn(4, input_size=32)
     images = torch.rand(8, 3, 32, 32)
