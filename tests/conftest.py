@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import logging
 import os
 import shutil
 import signal
@@ -21,12 +22,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities import registry
 from omegaconf import DictConfig
 from PIL import Image
 from pipelines import small_pipeline
 
 from distdiff.commands.configuration import configure
 from distdiff.generator.beginnings import OF_PROCESS
+
+# Each trainer looks for callbacks in the metadata of all installed packages, which takes longer than the rest of making it.
+registry.entry_points = cache(registry.entry_points)
 
 ROOT = Path(__file__).resolve().parents[1]
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1, signal.SIGCHLD)
@@ -70,6 +75,18 @@ def signals_are_handled_as_before() -> Iterator[None]:
     for number, handler in before.items():
         signal.signal(number, handler)
     assert not left, f"the test has changed what happens on {', '.join(left)}"
+
+
+@pytest.fixture(autouse=True)
+def logging_is_as_before() -> Iterator[None]:
+    """Hydra's `--info` logs all that libraries say to a console that is gone afterwards, which takes a traceback a line."""
+    root = logging.getLogger()
+    level, before = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler and handler not in before:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(autouse=True)

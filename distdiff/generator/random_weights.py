@@ -65,7 +65,7 @@ def fill(network: nn.Module, name: str, device: torch.device, dtype: torch.dtype
     for path, parameter in list(network.named_parameters()):
         owner, _, own = path.rpartition(".")
         made = torch.zeros(parameter.shape, dtype=dtype, device=device)
-        if parameter.dim() > 1:
+        if parameter.dim() > 1 and not made.is_meta:  # the meta device holds no numbers
             _draw(made, zlib.crc32(f"{name}.{path}".encode()), parameter.shape[1:].numel() ** -0.5)
         elif own == "weight":
             made.fill_(1)

@@ -1,13 +1,14 @@
 """Stages in the cache: what a killed process leaves behind is removed, what a living one writes is not."""
 
 import signal
-import subprocess
 import sys
 import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import forked
 import pytest
+from waiting import wait_for
 
 from distdiff.caching import stages
 from distdiff.caching.stages import StageCache
@@ -20,24 +21,22 @@ from distdiff.caching.stages import StageCache
 
 def build(folder):
     (folder / "half.bin").write_bytes(bytes(1000))
-    print(folder, flush=True)
     time.sleep(600)
 
 StageCache(Path(sys.argv[1])).get("stage", {"made": "slowly"}, build)
 """
 
 
-def kill_while_building(cache: Path) -> Path:
+def kill_while_building(cache: Path, script: Path) -> Path:
     """The temporary folder of a process that was killed with SIGKILL while it filled it."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HANGING_BUILD, str(cache)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        aside = Path(process.stdout.readline().strip())
-        process.send_signal(signal.SIGKILL)
-        process.wait(timeout=60)
-    assert process.returncode == -signal.SIGKILL
-    assert [path.name for path in aside.iterdir()] == ["half.bin"]
-    return aside
+    script.write_text(HANGING_BUILD)
+    process = forked.Started([sys.executable, str(script), str(cache)])
+    wait_for(lambda: process.poll() is not None or list(cache.glob("stage/.*/half.bin")), 60)
+    (half,) = cache.glob("stage/.*/half.bin")
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL
+    assert [path.name for path in half.parent.iterdir()] == ["half.bin"]
+    return half.parent
 
 
 def fill(folder: Path) -> None:
@@ -50,18 +49,20 @@ def entries(folder: Path) -> list[str]:
 
 
 def test_a_stage_that_is_made_again_after_a_kill_leaves_no_temporary_folder(tmp_path: Path) -> None:
-    aside = kill_while_building(tmp_path)
-    found = StageCache(tmp_path).get("stage", {"made": "slowly"}, fill)
+    cache = tmp_path / "cache"
+    aside = kill_while_building(cache, tmp_path / "build.py")
+    found = StageCache(cache).get("stage", {"made": "slowly"}, fill)
     assert not aside.exists()
-    assert entries(tmp_path / "stage") == [found.name]
+    assert entries(cache / "stage") == [found.name]
 
 
 def test_a_killed_stage_that_nobody_asks_for_again_is_removed_when_another_is_made(tmp_path: Path) -> None:
     """For instance one that was killed because a key had a wrong value."""
-    aside = kill_while_building(tmp_path)
-    found = StageCache(tmp_path).get("stage", {"made": "otherwise"}, fill)
+    cache = tmp_path / "cache"
+    aside = kill_while_building(cache, tmp_path / "build.py")
+    found = StageCache(cache).get("stage", {"made": "otherwise"}, fill)
     assert not aside.exists()
-    assert entries(tmp_path / "stage") == [found.name]
+    assert entries(cache / "stage") == [found.name]
 
 
 def test_what_a_living_process_is_writing_stays(tmp_path: Path) -> None:

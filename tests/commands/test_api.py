@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer
 from PIL import Image
 
 import distdiff
 from distdiff.api import ImageExpander
+from distdiff.classification.networks import ImageClassifier
+from distdiff.classification.training import ClassifierTrainer, TrainingSet
 from distdiff.errors import UserError
 from distdiff.guidance.direct import Direct
 
@@ -52,10 +55,18 @@ def test_an_image_depends_on_its_seed_and_place_not_on_the_batch(expander: Image
 
 def test_a_guide_is_by_default_what_the_yaml_file_says(image_folder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    steps = []
+
+    def untrained(trainer: ClassifierTrainer, fitting: Trainer, data: TrainingSet, seed: int) -> ImageClassifier:
+        steps.append(fitting.max_steps)
+        return trainer._untrained(data)
+
+    monkeypatch.setattr(ClassifierTrainer, "_fit", untrained)
     images = distdiff.load_images(str(image_folder))
     guides = [distdiff.train_guide(images), distdiff.train_guide(images, classifier="small_cnn", steps=200)]
     assert torch.equal(guides[0].classifier.head.weight, guides[1].classifier.head.weight)
     assert len(list(Path("outputs/cache/classifiers").glob("*/model.safetensors"))) == 1
+    assert steps == [200]
 
 
 @pytest.mark.parametrize(

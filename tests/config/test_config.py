@@ -290,18 +290,24 @@ def test_a_value_is_refused_before_anything_heavy_is_imported(override: str, tmp
 
 
 @pytest.mark.parametrize("flag", [["--help"], ["--cfg", "job"]])
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_and_cfg_import_nothing_heavy(command: str, flag: list[str]) -> None:
+def test_help_and_cfg_import_nothing_heavy(flag: list[str]) -> None:
+    """Of any command: one process asks all of them."""
     script = (
-        f"import runpy, sys; sys.argv = ['{command}.py', *{flag}]\n"
-        f"try: runpy.run_path('experiments/{command}.py', run_name='__main__')\n"
-        "except SystemExit: pass\n"
-        f"heavy = {HEAVY} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        "import runpy, sys\n"
+        f"for command in {COMMANDS}:\n"
+        f"    sys.argv = [f'{{command}}.py', *{flag}]\n"
+        "    print('asked', command)\n"
+        "    try: runpy.run_path(f'experiments/{command}.py', run_name='__main__')\n"
+        "    except SystemExit: pass\n"
+        f"    heavy = {HEAVY} & set(sys.modules)\n"
+        "    assert not heavy, (command, heavy)\n"
     )
     result = run_cli("-c", script)
     assert result.returncode == 0, result.stderr
-    assert command in result.stdout
+    said = result.stdout.split("asked ")[1:]
+    assert [each.split("\n", 1)[0] for each in said] == COMMANDS
+    for command, each in zip(COMMANDS, said, strict=True):
+        assert command in each.split("\n", 1)[1]
 
 
 def test_a_sweep_over_datasets_may_have_a_key_for_one_of_them() -> None:

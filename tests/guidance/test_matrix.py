@@ -16,6 +16,8 @@ from distdiff.methods.item import WorkItem
 from distdiff.methods.synthesis import Synthesized
 
 NUM_STEPS, STRENGTH = 4, 0.75
+# A scheduler does the same with what SDXL's network predicts as with the prediction of Stable Diffusion's.
+CASES = [(family, scheduler) for family, scheduler in VALID if family != "sdxl" or scheduler in ("ddim", "euler")]
 OPTIONS = {"start_step": 3, "rho": 30.0, "epsilon": 0.5, "iterations": 1, "num_samples": 1}
 
 
@@ -57,16 +59,16 @@ def items(copies: int = 1) -> list[WorkItem]:
     ]
 
 
-@pytest.mark.parametrize(("family", "scheduler"), VALID)
+@pytest.mark.parametrize(("family", "scheduler"), CASES)
 def test_every_method_guides_every_model_under_every_scheduler(pipelines, encoder, family: str, scheduler: str) -> None:
-    """Every image moves, and the final energy of eight images falls on average; of each one, under several guided steps.
+    """Every image moves, and the final energy of four images falls on average; of each one, under several guided steps.
 
     Compared with the same images made with the same random numbers. `transform_official` need not lower this energy: it
     follows another one, of features that are not normalised.
     """
 
     def of(method: str, **options: float) -> Synthesized:
-        return make(pipelines[family], scheduler, encoder, method, items(copies=4), **options)
+        return make(pipelines[family], scheduler, encoder, method, items(copies=2), **options)
 
     unguided = dict.fromkeys(METHODS, of("none"))
     unguided["transform_official"] = of("transform_official", epsilon=0.0)  # draws its source once for all copies
@@ -74,7 +76,7 @@ def test_every_method_guides_every_model_under_every_scheduler(pipelines, encode
         unguided[method] = of(method, rho=1e-12, mu=1e-12)
     for method in METHODS:
         made = of(method, rho=5.0, mu=5.0)
-        assert made.images.shape == (8, 3, 32, 32), method
+        assert made.images.shape == (4, 3, 32, 32), method
         assert torch.isfinite(made.images).all(), method
         assert np.isfinite([made.columns["energy_before"], made.columns["energy_after"]]).all(), method
         assert all(made.columns["gradient_finite"]), method
@@ -96,7 +98,7 @@ def test_guidance_that_is_off_is_no_guidance_under_any_scheduler(pipelines, enco
         torch.testing.assert_close(off.images, plain.images, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("family", "scheduler"), VALID)
+@pytest.mark.parametrize(("family", "scheduler"), CASES)
 def test_batch_size_changes_nothing_under_any_scheduler(pipelines, family: str, scheduler: str) -> None:
     """In float64, to 1e-8, through the whole sampler."""
     pipeline = FAMILIES[family]().to(torch.float64)

@@ -178,8 +178,8 @@ def test_two_ranks_make_what_one_process_makes_and_survive_the_death_of_one(
 ) -> None:
     """Rank 1 is killed on the way: the other ends, the command says why, and again it goes on."""
     made = tmp_path / "made"
-    command = [*command, "trainer=ddp_cpu", f"expansion.output_dir={made}", "expansion.batch_size=1"]
-    process = forked.Started(command)
+    command = [*command, f"expansion.output_dir={made}", "expansion.batch_size=1"]
+    process = forked.Started([*command, "trainer=ddp_cpu"])
     while process.poll() is None and len(list(made.glob("[!.]*/*.png"))) < 4:
         time.sleep(0.002)
     holder = json.loads((made / ".share-0-of-1-rank-1-of-2.lock.holder").read_text())
@@ -189,7 +189,7 @@ def test_two_ranks_make_what_one_process_makes_and_survive_the_death_of_one(
     assert errors.startswith("distdiff: rank 1 of 2 was killed by SIGKILL; what is finished is kept")
     finished = {path: path.stat().st_mtime_ns for path in made.glob("[!.]*/*.png")}
     assert 4 <= len(finished) < 36
-    done = forked.run(command)
+    done = forked.run_two_ranks(command)
     assert done.returncode == 0, done.stderr
     assert f"{36 - len(finished)}/{36 - len(finished)}" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
