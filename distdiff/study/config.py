@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.config.arguments import refuse_shared
+from distdiff.config.command import OPTIONS, ROWS
 from distdiff.errors import UserError
 from distdiff.expansion.config import reads_features, small_guide
 from distdiff.expansion.naming import PLUS, row_name
@@ -174,6 +175,10 @@ def unread(config: DictConfig) -> dict[str, str]:
 
 def warn(config: DictConfig) -> Iterator[str]:
     """Yields what `small_guide` says of the first row whose images are shaped by features of the guide."""
+    # The rows of study.methods have the study's own guide, generator and data; making their configurations takes longer.
+    settings = [config, *(config[OPTIONS][ROWS][name] for name in further_rows(config))]
+    if not any(words for each in settings for words in small_guide(each)):
+        return
     reading = (row.config for row in rows_of(config) if row.expands and reads_features(row.config))
     yield from islice((words for of_row in reading for words in small_guide(of_row)), 1)
 

@@ -53,10 +53,11 @@ def rows_of(sweep: Path) -> list[dict[str, str]]:
 
 
 def test_a_glob_runs_a_job_for_each_option(start, tmp_path: Path) -> None:
-    status, said = start("expand", "talk", "-m", "guidance=glob(*,exclude=t*)", "guidance.rho=0.5")
+    status, said = start("expand", "talk", "-m", "guidance=glob(*,exclude=[t*,f*,m*,c*])", "guidance.rho=0.5")
     assert status == 0, said
     jobs = [line.split()[2] for line in said.splitlines() if line.startswith("job ")]
-    assert jobs == [f"guidance={name}" for name in OURS.options("guidance") if not name.startswith("t")]
+    assert jobs == [f"guidance={name}" for name in OURS.options("guidance") if name[0] not in "tfmc"]
+    assert len(jobs) > 1
     (sweep,) = (tmp_path / "out/expand/multirun").iterdir()
     assert {path.name for path in sweep.iterdir() if path.name.isdigit()} == {str(n) for n in range(len(jobs))}
 
@@ -75,14 +76,14 @@ def test_swept_values_may_come_from_the_sweepers_own_keys(start, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("sweep", "total"),
-    [(["-m", "seed=1,2,3"], 3), ([*OPTUNA, "hydra.sweeper.n_trials=2", "guidance.rho=interval(0.1,1)"], 2)],
+    [(["-m", "seed=1,2,3"], 3), ([*OPTUNA, "hydra.sweeper.n_trials=2", "optimizer.learning_rate=interval(0.1,1)"], 2)],
 )
 def test_each_job_but_the_last_ends_with_the_number_of_jobs_done_and_the_time_left(
     sweep, total, start, monkeypatch
 ) -> None:
     for soon, told in ((math.inf, 0), (0.0, total - 1)):
         monkeypatch.setattr(pace, "SOON", soon)
-        status, said = start("run", "seed_as_figure", *sweep)
+        status, said = start("train", "seed_as_figure", *sweep)
         assert status == 0, said
         lines = re.findall(
             r"^(\d) of (\d) jobs done, \d+:\d+:\d+ so far, (?:nearly done|about .+ left for the others)$", said, re.M
@@ -92,7 +93,7 @@ def test_each_job_but_the_last_ends_with_the_number_of_jobs_done_and_the_time_le
 
 def test_a_grid_of_which_the_number_of_jobs_is_not_known_has_no_such_line(start, monkeypatch) -> None:
     monkeypatch.setattr(pace, "SOON", 0.0)
-    status, said = start("run", "seed_as_figure", *GRID, "seed=range(1,4)")
+    status, said = start("train", "seed_as_figure", *GRID, "seed=range(1,4)")
     assert status == 0, said
     assert said.count("\njob ") == 3
     assert "jobs done" not in said
@@ -114,7 +115,7 @@ def test_only_jobs_that_run_one_after_the_other_are_counted(
 def test_a_single_job_ends_without_such_a_line(start, monkeypatch) -> None:
     monkeypatch.setattr(pace, "SOON", 0.0)
     for arguments in (["seed=1"], ["-m", "seed=1"]):
-        status, said = start("run", "seed_as_figure", *arguments)
+        status, said = start("train", "seed_as_figure", *arguments)
         assert status == 0, said
         assert "jobs done" not in said
 
@@ -162,11 +163,11 @@ def test_a_value_that_a_sweeper_may_choose_and_that_is_not_allowed_is_refused_fi
         [*SEARCH, "guidance.period=shuffle(range(1,4))"],  # of which Optuna makes a choice, without the stop
         [*GRID, "guidance.period=range(1,4)"],
         [*GRID, "guidance.period=range(1,6,2)"],  # 1 and 3: the plugin leaves out the last value
-        [*SEARCH, "hydra.sweeper.max_failure_rate=1", "guidance.period=choice(1,3,4)"],
+        [*SEARCH, "hydra.sweeper.max_failure_rate=1", "hydra.sweeper.n_trials=4", "guidance.period=choice(1,3,4)"],
     ],
 )
 def test_a_sweep_of_which_all_values_are_allowed_or_may_fail_begins(search: list[str], start, tmp_path: Path) -> None:
-    keys = ["guidance=direct", "generator.num_steps=8", "hydra.sweeper.n_trials=4"]
+    keys = ["guidance=direct", "generator.num_steps=8", "hydra.sweeper.n_trials=2"]
     status, said = start("run", "seed_as_figure", *keys, *search)
     assert status == ("failed: guidance.period=4" in said), said
     (sweep,) = (tmp_path / "out/run/multirun").iterdir()

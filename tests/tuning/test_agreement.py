@@ -142,7 +142,7 @@ def test_the_largest_strength_is_chosen_up_to_which_copies_keep_their_class(
 ) -> None:
     found = {REAL: pairs(20, real, 20)} | {str(strength): pairs(100, wrong, 20) for strength, wrong in shares.items()}
     monkeypatch.setattr(StrengthTuner, "_seen", lambda *_: found)
-    keys = ["tune.strengths=[0.5,0.3,0.9]", "dataset.per_class=2", "tune.images=100", "guidance=direct"]
+    keys = ["tune.strengths=[0.5,0.3,0.9]", "dataset.per_class=2", "tune.images=20", "guidance=direct"]
     config = compose("expand", [*SPACE, *small_run, *keys])
     made, record = StrengthTuner(config, *parts(config)).chosen()
     assert record["strength"] == chosen
@@ -239,7 +239,7 @@ def test_features_that_are_not_trained_are_computed_once(small_run: list[str], m
     monkeypatch.setattr(
         agreement, "image_features", lambda images, *more: looked.append(len(images)) or own(images, *more)
     )
-    keys = ["dataset.per_class=2", "tune.images=20", "encoder=efficientnet_lite0"]
+    keys = ["dataset.per_class=2", "tune.images=20", "encoder=generator"]
     small_run.remove("encoder.guide.steps=3")
     config = compose("expand", [*SPACE, *small_run, *keys])
     StrengthTuner(config, *parts(config)).chosen()
