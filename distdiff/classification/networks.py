@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import ResNetConfig, ResNetModel
 
+from distdiff.classification.pooling import MaxPool
 from distdiff.classification.preprocessing import Preprocessing
 from distdiff.errors import UserError
 from distdiff.keys import Limits, Pixels
@@ -114,8 +115,8 @@ def small_cnn(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
     # ReLU after pooling gives the same values and gradients as before it, of a quarter of the elements.
     backbone = nn.Sequential(
         *(*convolution(3, 32, stride=2), nn.ReLU()),
-        *(*convolution(32, 64), nn.MaxPool2d(2), nn.ReLU()),
-        *(*convolution(64, 128), nn.MaxPool2d(2), nn.ReLU()),
+        *(*convolution(32, 64), MaxPool(), nn.ReLU()),
+        *(*convolution(64, 128), MaxPool(), nn.ReLU()),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )
