@@ -30,7 +30,7 @@ from pipelines import small_pipeline
 from distdiff.commands.configuration import configure
 from distdiff.generator.beginnings import OF_PROCESS
 
-# Each trainer looks for callbacks in the metadata of all installed packages, which takes longer than the rest of making it.
+# Each trainer looks for callbacks in the metadata of all installed packages, which takes longer than making the rest of it.
 registry.entry_points = cache(registry.entry_points)
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,8 +78,8 @@ def signals_are_handled_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def logging_is_as_before() -> Iterator[None]:
-    """Hydra's `--info` logs all that libraries say to a console that is gone afterwards, which takes a traceback a line."""
+def the_root_logger_is_as_before() -> Iterator[None]:
+    """Hydra's `--info` leaves a handler whose stream is closed after the test: each later message would print a traceback."""
     root = logging.getLogger()
     level, before = root.level, root.handlers[:]
     yield

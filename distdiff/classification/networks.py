@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import ResNetConfig, ResNetModel
 
-from distdiff.classification.pooling import MaxPool
+from distdiff.classification.pooling import MaxPool2x2
 from distdiff.classification.preprocessing import Preprocessing
 from distdiff.errors import UserError
 from distdiff.keys import Limits, Pixels
@@ -115,8 +115,8 @@ def small_cnn(num_classes: int, *, input_size: Pixels) -> ImageClassifier:
     # ReLU after pooling gives the same values and gradients as before it, of a quarter of the elements.
     backbone = nn.Sequential(
         *(*convolution(3, 32, stride=2), nn.ReLU()),
-        *(*convolution(32, 64), MaxPool(), nn.ReLU()),
-        *(*convolution(64, 128), MaxPool(), nn.ReLU()),
+        *(*convolution(32, 64), MaxPool2x2(), nn.ReLU()),
+        *(*convolution(64, 128), MaxPool2x2(), nn.ReLU()),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )

@@ -1,4 +1,4 @@
-"""Max pooling that is quick on a CPU too."""
+"""Max pooling that is fast on a CPU too."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from torch import nn
 from torch.nn import functional as F
 
 
-class MaxPool(nn.Module):
-    """`nn.MaxPool2d(2)`, with the same values and gradients: (B, C, H, W) to (B, C, H // 2, W // 2).
+class MaxPool2x2(nn.Module):
+    """`nn.MaxPool2d(2)` of (B, C, H, W), with equal values and gradients unless a value is NaN.
 
-    On a CPU, PyTorch's pooling of contiguous values looks at them one by one. Comparisons of whole tensors, which use vector
-    instructions, take a fifth of its time.
+    PyTorch's kernel for contiguous values on a CPU is not vectorised. Comparing whole tensors takes a fifth of its time
+    forwards, less without gradients, and twice as long backwards, which is short.
     """
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
@@ -22,7 +22,7 @@ class MaxPool(nn.Module):
 
 
 class _LargestOfFour(torch.autograd.Function):
-    """Of equal values, the first one in the order of the rows has the gradient, as in PyTorch."""
+    """Of equal values, the first in row-major order gets the gradient, as in PyTorch."""
 
     @staticmethod
     def forward(context: Any, values: torch.Tensor) -> torch.Tensor:
@@ -31,8 +31,8 @@ class _LargestOfFour(torch.autograd.Function):
             rows = values.view(count, channels, height // 2, 2, width)
             pairs = torch.maximum(rows[:, :, :, 0], rows[:, :, :, 1]).unflatten(-1, (-1, 2))
             return torch.maximum(pairs[..., 0], pairs[..., 1])
-        cells = values.view(count, channels, height // 2, 2, width // 2, 2)
-        a, b, c, d = (cells[:, :, :, row, :, column] for row in (0, 1) for column in (0, 1))
+        windows = values.view(count, channels, height // 2, 2, width // 2, 2)
+        a, b, c, d = (windows[:, :, :, row, :, column] for row in (0, 1) for column in (0, 1))
         upper, lower = torch.maximum(a, b), torch.maximum(c, d)
         context.save_for_backward(b > a, d > c, lower > upper)
         context.shape = values.shape
@@ -43,10 +43,10 @@ class _LargestOfFour(torch.autograd.Function):
         upper_right, lower_right, is_lower = context.saved_tensors
         height, width = context.shape[-2:]
         is_right = upper_right ^ (is_lower & (upper_right ^ lower_right))
-        rows, columns = torch.arange(0, height, 2), torch.arange(0, width, 2)
-        first = width * rows.unsqueeze(1) + columns  # of each four, as a place in the flattened (H, W)
-        places = (first + is_right).add_(is_lower, alpha=width)
+        rows, columns = (torch.arange(0, size, 2, device=gradient.device) for size in (height, width))
+        first = width * rows.unsqueeze(1) + columns  # the index of each window's first value in the flattened (H, W)
+        largest = (first + is_right).add_(is_lower, alpha=width)
         like = gradient.new_empty(context.shape)  # only its shape is read
         return torch.ops.aten.max_pool2d_with_indices_backward(
-            gradient, like, [2, 2], [2, 2], [0, 0], [1, 1], False, places
+            gradient, like, [2, 2], [2, 2], [0, 0], [1, 1], False, largest
         )

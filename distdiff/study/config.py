@@ -175,7 +175,8 @@ def unread(config: DictConfig) -> dict[str, str]:
 
 def warn(config: DictConfig) -> Iterator[str]:
     """Yields what `small_guide` says of the first row whose images are shaped by features of the guide."""
-    # The rows of study.methods have the study's own guide, generator and data; making their configurations takes longer.
+    # Rows of study.methods have the job's guide, generator and data, so these configurations suffice to rule the warning
+    # out; making those of all rows is slow.
     settings = [config, *(config[OPTIONS][ROWS][name] for name in further_rows(config))]
     if not any(words for each in settings for words in small_guide(each)):
         return

@@ -32,6 +32,7 @@ def kill_while_building(cache: Path, script: Path) -> Path:
     script.write_text(HANGING_BUILD)
     process = forked.Started([sys.executable, str(script), str(cache)])
     wait_for(lambda: process.poll() is not None or list(cache.glob("stage/.*/half.bin")), 60)
+    assert process.poll() is None, process.communicate()
     (half,) = cache.glob("stage/.*/half.bin")
     process.send_signal(signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL

@@ -1,10 +1,10 @@
-"""Our max pooling has PyTorch's values and gradients, to the last bit."""
+"""Our max pooling has PyTorch's values and gradients."""
 
 import pytest
 import torch
 from torch import nn
 
-from distdiff.classification.pooling import MaxPool
+from distdiff.classification.pooling import MaxPool2x2
 
 SHAPES = [(3, 5, 8, 6), (2, 3, 16, 16), (2, 3, 7, 6), (2, 3, 6, 7), (2, 3, 5, 5), (0, 3, 4, 4)]
 
@@ -19,8 +19,8 @@ def pooled(pool: nn.Module, values: torch.Tensor, weights: torch.Tensor) -> tupl
 def compare(values: torch.Tensor) -> None:
     expected = nn.MaxPool2d(2)(values)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).to(values.dtype)
-    assert torch.equal(MaxPool()(values), expected)  # without gradients
-    found, of_pytorch = (pooled(pool, values, weights) for pool in (MaxPool(), nn.MaxPool2d(2)))
+    assert torch.equal(MaxPool2x2()(values), expected)  # without gradients
+    found, of_pytorch = (pooled(pool, values, weights) for pool in (MaxPool2x2(), nn.MaxPool2d(2)))
     assert all(torch.equal(one, other) for one, other in zip(found, of_pytorch, strict=True))
 
 
@@ -37,7 +37,14 @@ def test_any_shape_and_order_in_memory_is_pooled(shape: tuple[int, ...], dtype: 
         compare(given)
 
 
+def test_pytorch_pools_what_is_not_contiguous_or_has_an_odd_side() -> None:
+    values = torch.zeros(1, 2, 4, 4, requires_grad=True)
+    assert MaxPool2x2()(values).grad_fn.name() == "_LargestOfFourBackward"
+    for other in (values.mT, values[..., :3], values.to(memory_format=torch.channels_last)):
+        assert MaxPool2x2()(other).grad_fn.name() == "MaxPool2DWithIndicesBackward0"
+
+
 def test_gradients_may_be_differentiated_again() -> None:
     values = torch.randn(2, 2, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    assert torch.autograd.gradcheck(MaxPool(), values)
-    assert torch.autograd.gradgradcheck(lambda given: MaxPool()(given) ** 2, values)
+    assert torch.autograd.gradcheck(MaxPool2x2(), values)
+    assert torch.autograd.gradgradcheck(lambda given: MaxPool2x2()(given) ** 2, values)

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import forked
@@ -215,7 +214,7 @@ class Brightest(Selection):
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Writes an option's two files into an empty folder, and runs a command from there: in this process, or in others."""
+    """Writes an option's two files into an empty folder, and runs a command from there: in this process, or in its own."""
 
     def write(option: str) -> None:
         code, yaml = OWN[option]
@@ -231,8 +230,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         monkeypatch.chdir(tmp_path)
         return run_here(command, typed(overrides), capsys)
 
-    def start(command: str, *overrides: str, begin: Callable = forked.run) -> Ended:
-        done = begin([sys.executable, f"{ROOT}/experiments/{command}.py", *typed(overrides)], tmp_path)
+    def start(command: str, *overrides: str) -> Ended:
+        done = forked.run([sys.executable, f"{ROOT}/experiments/{command}.py", *typed(overrides)], tmp_path)
         return Ended(done.returncode, done.stdout, done.stderr)
 
     write.run, write.start = run, start
@@ -275,7 +274,7 @@ def test_a_guidance_method_in_a_study(own, tmp_path: Path) -> None:
 
 def test_a_guidance_method_on_two_ranks(own, tmp_path: Path) -> None:
     own("guidance/sign")
-    succeed(own.start("expand", "guidance=sign", "expansion.batch_size=10", *QUICK, begin=forked.run_two_ranks))
+    succeed(own.start("expand", "guidance=sign", "trainer=ddp_cpu", "expansion.batch_size=10", *QUICK))
     assert len(expanded(tmp_path)) == 20
 
 

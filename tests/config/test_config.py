@@ -291,7 +291,7 @@ def test_a_value_is_refused_before_anything_heavy_is_imported(override: str, tmp
 
 @pytest.mark.parametrize("flag", [["--help"], ["--cfg", "job"]])
 def test_help_and_cfg_import_nothing_heavy(flag: list[str]) -> None:
-    """Of any command: one process asks all of them."""
+    """One process runs all commands in turn."""
     script = (
         "import runpy, sys\n"
         f"for command in {COMMANDS}:\n"

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import forked
 import pytest
 from conftest import compose
 from wandb_runs import alone_with_wandb, kill_service, track  # noqa: F401 (a fixture)
@@ -86,11 +85,19 @@ def test_a_service_process_that_is_killed_costs_one_line_and_neither_this_job_no
 
 def test_a_command_ends_well_though_the_server_refuses_its_key(monkeypatch, tmp_path: Path) -> None:
     """In a process of its own, because other libraries write to the console too."""
-    command = [sys.executable, "experiments/train.py", "dataset.per_class=2", "train.steps=2"]
+    root = Path(__file__).resolve().parents[2]
     with WandbServer(refuses=401) as server:
-        result = forked.run(
-            [*command, f"paths.output_dir={tmp_path}/out"],
-            env=os.environ | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY},
+        result = subprocess.run(
+            [
+                *(sys.executable, "experiments/train.py", "dataset.per_class=2", "train.steps=2"),
+                f"paths.output_dir={tmp_path}/out",
+            ],
+            cwd=root,
+            env=os.environ | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.count("cannot be used") == 1
