@@ -65,7 +65,7 @@ def fill(network: nn.Module, name: str, device: torch.device, dtype: torch.dtype
     for path, parameter in list(network.named_parameters()):
         owner, _, own = path.rpartition(".")
         made = torch.zeros(parameter.shape, dtype=dtype, device=device)
-        if parameter.dim() > 1 and not made.is_meta:  # the meta device holds no numbers
+        if parameter.dim() > 1:
             _draw(made, zlib.crc32(f"{name}.{path}".encode()), parameter.shape[1:].numel() ** -0.5)
         elif own == "weight":
             made.fill_(1)
@@ -74,6 +74,8 @@ def fill(network: nn.Module, name: str, device: torch.device, dtype: torch.dtype
 
 def _draw(weight: torch.Tensor, stream: int, bound: float) -> None:
     """Fills `weight` with numbers in [-bound, bound) that depend on their place and on `stream` alone."""
+    if weight.is_meta:  # which has a shape and no numbers
+        return
     flat = weight.view(-1)
     for start in range(0, len(flat), CHUNK):
         count = min(CHUNK, len(flat) - start)

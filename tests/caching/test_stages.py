@@ -27,8 +27,9 @@ StageCache(Path(sys.argv[1])).get("stage", {"made": "slowly"}, build)
 """
 
 
-def kill_while_building(cache: Path, script: Path) -> Path:
+def kill_while_building(cache: Path) -> Path:
     """The temporary folder of a process that was killed with SIGKILL while it filled it."""
+    script = cache / "build.py"
     script.write_text(HANGING_BUILD)
     process = forked.Started([sys.executable, str(script), str(cache)])
     wait_for(lambda: process.poll() is not None or list(cache.glob("stage/.*/half.bin")), 60)
@@ -50,20 +51,18 @@ def entries(folder: Path) -> list[str]:
 
 
 def test_a_stage_that_is_made_again_after_a_kill_leaves_no_temporary_folder(tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    aside = kill_while_building(cache, tmp_path / "build.py")
-    found = StageCache(cache).get("stage", {"made": "slowly"}, fill)
+    aside = kill_while_building(tmp_path)
+    found = StageCache(tmp_path).get("stage", {"made": "slowly"}, fill)
     assert not aside.exists()
-    assert entries(cache / "stage") == [found.name]
+    assert entries(tmp_path / "stage") == [found.name]
 
 
 def test_a_killed_stage_that_nobody_asks_for_again_is_removed_when_another_is_made(tmp_path: Path) -> None:
     """For instance one that was killed because a key had a wrong value."""
-    cache = tmp_path / "cache"
-    aside = kill_while_building(cache, tmp_path / "build.py")
-    found = StageCache(cache).get("stage", {"made": "otherwise"}, fill)
+    aside = kill_while_building(tmp_path)
+    found = StageCache(tmp_path).get("stage", {"made": "otherwise"}, fill)
     assert not aside.exists()
-    assert entries(cache / "stage") == [found.name]
+    assert entries(tmp_path / "stage") == [found.name]
 
 
 def test_what_a_living_process_is_writing_stays(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The small network pools before ReLU, which is less work than after it and changes no bit."""
+"""The small network pools before ReLU, which is less work than after it and gives the same results."""
 
 import torch
 from torch import nn

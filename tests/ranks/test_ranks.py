@@ -176,7 +176,7 @@ def whole(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_ranks_make_what_one_process_makes_and_survive_the_death_of_one(
     command: list[str], whole: Path, tmp_path: Path
 ) -> None:
-    """Rank 1 is killed on the way: the other ends, the command says why, and two ranks of torchrun go on with it."""
+    """Rank 1 is killed on the way: the other ends, the command says why, and two ranks started by torchrun finish it."""
     made = tmp_path / "made"
     command = [*command, f"expansion.output_dir={made}", "expansion.batch_size=1"]
     process = forked.Started([*command, "trainer=ddp_cpu"])
