@@ -1,18 +1,16 @@
 """Runs a command: composes its jobs, checks all of them, and only then lets Hydra run them."""
 
-import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
-from hydra import version
-from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from distdiff.cli import hydra_app
 from distdiff.cli.directories import register_directories
 from distdiff.cli.endings import JOB_FAILED, Endings
 from distdiff.cli.importing import import_from
@@ -29,13 +27,12 @@ from distdiff.console.quiet import quiet_environment
 from distdiff.console.working import Working
 from distdiff.errors import Stopped, UserError, onward
 from distdiff.keys import Group
-from distdiff.option_files.search_path import CONFIG_DIR, OURS, SearchPath
+from distdiff.option_files.search_path import OURS, SearchPath
 from distdiff.ranks.arrangement import may_follow
 
 INTERRUPTED = 130
 PATIENCE = 0.3  # seconds of checking after which a console that is no terminal says so; most mistakes are found before
 ACCURACY = "accuracy"
-HYDRA_RAISES = "HYDRA_FULL_ERROR"
 NO_TRIALS = "No trials are completed"  # what Optuna says once all of its jobs have failed
 
 
@@ -95,15 +92,12 @@ class Launch:
         self.command.register()
         register_directories(make=not only_prints)
 
-        def hydra(task: Callable[[DictConfig], object] = lambda config: None) -> None:
-            version.setbase("1.3")  # otherwise hydra.job.chdir=null would change the directory
-            with _hydra_raises():
-                _run_hydra(arguments, get_args_parser(), task, str(CONFIG_DIR), self.command.name)
-
         if arguments.hydra_help or arguments.info or arguments.shell_completion:
             arguments.overrides = [] if arguments.hydra_help else arguments.overrides  # Hydra's help composes no job
-            hydra()
+            hydra_app.tell(arguments, self.command.name)
             return 0
+        if arguments.run and arguments.multirun:
+            raise UserError("--run is not allowed with --multirun (-m)")
         search = search_path_of(arguments.config_dir, arguments.overrides)
         import_from(Path.cwd(), *search.folders)
         checking = Working(f"{self.command.name}: checking the configuration", PATIENCE)
@@ -133,7 +127,11 @@ class Launch:
         Endings.latest, Endings.ours, Endings.total = None, True, _number_of(jobs)
         try:
             with checking.shown():  # until the first job begins
-                hydra(HydraTask(self.command, self.tasks, search, (Path.cwd(), *search.folders)))
+                task = HydraTask(self.command, self.tasks, search, (Path.cwd(), *search.folders))
+                mode = jobs[0].config.hydra.mode
+                hydra_app.run_jobs(
+                    self.command.name, task, arguments.overrides, arguments.multirun, mode, arguments.config_dir
+                )
         except (UserError, OmegaConfBaseException):
             raise
         except Exception as error:
@@ -160,20 +158,6 @@ class Launch:
 def _number_of(jobs: list[Job]) -> int | None:
     """How many jobs there will be; None if a sweeper chooses them as it goes and does not say how many."""
     return number_of_trials(jobs[0].config.hydra.sweeper) if jobs[0].sample else len(jobs)
-
-
-@contextmanager
-def _hydra_raises() -> Iterator[None]:
-    """While it lasts, Hydra raises a job's exceptions, which it would print otherwise. `launched` decides what users see."""
-    before = os.environ.get(HYDRA_RAISES)
-    os.environ[HYDRA_RAISES] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[HYDRA_RAISES]
-        else:
-            os.environ[HYDRA_RAISES] = before
 
 
 def _reason(error: Exception) -> str:

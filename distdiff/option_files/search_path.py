@@ -3,6 +3,7 @@
 A Hydra that is already active in this process, such as a notebook's, is neither used nor changed.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from copy import copy, deepcopy
@@ -16,7 +17,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_d
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,7 +26,7 @@ from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -97,35 +98,9 @@ class SearchPath:
         """The composed configuration, including Hydra's own part."""
         refuse_broken(self.folders, CONFIG_DIR, overrides)
         overrides = [*overrides, JOB_NAME]
-        only_ours = not self.places and not any(SEARCHPATH in item for item in overrides)
-        if only_ours and mode == RunMode.RUN:
-            with suppress(*COMPOSING_ERRORS):  # of which Hydra itself tells below
-                return self._compose_from_choices(name, overrides)
+        if not self.places and (config := composed_from_choices(name, overrides, mode)) is not None:
+            return config
         return self.loader().load_configuration(name, overrides, mode, from_shell=False)
-
-    def _compose_from_choices(self, name: str | None, overrides: Sequence[str]) -> DictConfig:
-        """What Hydra composes of our `conf/` alone, made from a copy of what it composed of the same options before.
-
-        Hydra sets the values of keys last. The jobs of a sweep and the rows of a study mostly differ in these alone.
-        """
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        own = [item for item in parsed if not item.is_hydra_override()]
-        values = [item for item in own if self._sets_value(item)]
-        choices = tuple(item.input_line for item in parsed if item not in values)
-        config = deepcopy(_our_choices(name, choices, _registered(name)))
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
-        hydra = config.hydra
-        hydra.overrides.task = [item.input_line for item in own]
-        hydra.job.override_dirname = get_overrides_dirname(own, **hydra.job.config.override_dirname)
-        hydra.runtime.cwd = str(Path.cwd())
-        hydra.runtime.version_base = version.getbase()  # it is the process's, and an application may set it
-        return config
-
-    def _sets_value(self, override: Override) -> bool:
-        """Whether the override sets a key, and neither chooses an option nor sweeps."""
-        if override.is_sweep_override():
-            return False
-        return isinstance(override.value(), dict) or not self.loader().repository.group_exists(override.key_or_group)
 
     def compose_options(self, wanted: Iterable[tuple[str, str]]) -> DictConfig:
         """`{group: {option: keys}}` for each (group, option) in `wanted`.
@@ -160,6 +135,74 @@ class SearchPath:
 OURS = SearchPath()
 
 
+def composed_from_choices(name: str | None, overrides: Sequence[str], mode: RunMode) -> DictConfig | None:
+    """What Hydra composes of our `conf/` alone, made from a copy of what it composed of the same options before.
+
+    Hydra sets the values of keys last. The jobs of a sweep and the rows of a study mostly differ in these alone.
+    Returns None where only Hydra itself can compose: other folders, no command, or a mistake, of which Hydra tells.
+    """
+    if name is None or any(SEARCHPATH in item for item in overrides):
+        return None
+    with suppress(*COMPOSING_ERRORS):
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        swept = [item for item in parsed if item.is_sweep_override()]
+        if swept and (mode == RunMode.RUN or any(item.is_hydra_override() for item in swept)):
+            return None
+        values = [item for item in parsed if item not in swept and _sets_value(item)]
+        choices = tuple(item.input_line for item in parsed if item not in swept and item not in values)
+        config = deepcopy(_our_choices(name, choices, mode, _registered(name)))
+        OmegaConf.clear_cache(config)  # ${now:...} is the time of this configuration, not of the one that was kept
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        _tell_hydra(config.hydra, parsed)
+        return config
+    return None
+
+
+def _sets_value(override: Override) -> bool:
+    """Whether the override sets a key instead of choosing an option."""
+    return isinstance(override.value(), dict) or not OURS.loader().repository.group_exists(override.key_or_group)
+
+
+def _tell_hydra(hydra: DictConfig, overrides: Sequence[Override]) -> None:
+    """Sets what Hydra notes in its own part of a configuration, of the overrides and of the process."""
+    own = [item for item in overrides if not item.is_hydra_override()]
+    hydra.overrides.hydra = [item.input_line for item in overrides if item.is_hydra_override()]
+    hydra.overrides.task = [item.input_line for item in own]
+    hydra.job.override_dirname = get_overrides_dirname(own, **hydra.job.config.override_dirname)
+    with open_dict(hydra):
+        for variable in hydra.job.env_copy:
+            hydra.job.env_set[variable] = os.environ[variable]
+    hydra.runtime.cwd = str(Path.cwd())
+    hydra.runtime.version_base = version.getbase()  # it is the process's, and an application may set it
+
+
+class HydraLoader(ConfigLoaderImpl):
+    """The loader with which Hydra runs a command: it composes the same, without composing anything twice.
+
+    For a multirun of n jobs, Hydra composes 2 n + 1 configurations before and between the jobs.
+    """
+
+    def __init__(self, config_dir: str | None) -> None:
+        path = create_config_search_path(str(CONFIG_DIR))
+        if config_dir is not None:
+            path.prepend("command-line", f"file://{Path(config_dir).absolute()}", SearchPathQuery(provider="schema"))
+        super().__init__(path)
+        self.only_ours = config_dir is None
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """As Hydra's own loader."""
+        if self.only_ours and (config := composed_from_choices(config_name, overrides, run_mode)) is not None:
+            return config
+        return super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+
+
 def register(command: str, schema: DictConfig) -> None:
     """Registers the schema of a command's configuration with Hydra."""
     if _registered(command) != _kind(schema):
@@ -177,9 +220,9 @@ def _kind(schema: DictConfig) -> tuple[Any, ...]:
     return OmegaConf.get_type(schema), schema._get_flag("struct")
 
 
-@lru_cache(maxsize=32)
-def _our_choices(name: str | None, choices: tuple[str, ...], registered: tuple[Any, ...]) -> DictConfig:
-    return OURS.loader().load_configuration(name, list(choices), RunMode.RUN, from_shell=False)
+@lru_cache(maxsize=64)
+def _our_choices(name: str, choices: tuple[str, ...], mode: RunMode, registered: tuple[Any, ...]) -> DictConfig:
+    return OURS.loader().load_configuration(name, list(choices), mode, from_shell=False)
 
 
 @cache

@@ -6,22 +6,23 @@ import pytest
 from conftest import compose
 from counting import calls_of
 from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.commands.configuration import register_configs
-from distdiff.option_files.search_path import JOB_NAME, OURS, SearchPath
+from distdiff.option_files.search_path import JOB_NAME, OURS, HydraLoader, SearchPath
 
 READ, CHOOSE = "FileConfigSource.load_config", "create_defaults_list"
 TYPED = ["guidance=direct", "guidance.rho=3", "dataset.per_class=7"]
 
 
-def composed_by_hydra(command: str, overrides: list[str]) -> object:
+def composed_by_hydra(command: str, overrides: list[str], mode: RunMode = RunMode.RUN) -> object:
     """What Hydra's own function gives, with a loader that has kept nothing."""
     loader = SearchPath.loader.__wrapped__(OURS)
-    config = loader.load_configuration(command, [*overrides, JOB_NAME], RunMode.RUN, from_shell=False)
+    config = loader.load_configuration(command, [*overrides, JOB_NAME], mode, from_shell=False)
     return OmegaConf.to_container(config, resolve=False)
 
 
@@ -37,6 +38,8 @@ def composed_by_hydra(command: str, overrides: list[str]) -> object:
         ["hydra.job.chdir=true", "hydra.job.config.override_dirname.exclude_keys=[seed]", "seed=5", "guidance.rho=1"],
         ["experiment=published", "dataset=imagefolder", "dataset.root=${paths.output_dir}/images"],
         ["~logger", "hydra.run.dir=here"],
+        ["hydra.verbose=true", "seed=5", "hydra.job.env_copy=[HOME]", "hydra/hydra_help=default", "+hydra.env.own=1"],
+        ["hydra.sweeper.max_batch_size=2", "hydra.sweep.subdir=${hydra.job.override_dirname}", "hydra.mode=MULTIRUN"],
     ],
 )
 def test_a_configuration_is_the_one_that_hydra_composes(overrides: list[str], monkeypatch, tmp_path: Path) -> None:
@@ -44,6 +47,57 @@ def test_a_configuration_is_the_one_that_hydra_composes(overrides: list[str], mo
     OURS.compose("run", overrides)
     monkeypatch.chdir(tmp_path)  # which Hydra notes
     assert OmegaConf.to_container(OURS.compose("run", overrides), resolve=False) == composed_by_hydra("run", overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["seed=1,2", *TYPED, "classifier=small_cnn,small_resnet", "guidance.rho=range(1,3)"],
+        ["hydra/sweeper=basic", "seed=5", "seed=choice(1,2)", "hydra.sweep.dir=here", "hydra.mode=MULTIRUN"],
+        ["experiment=published,default", "+guidance.added=1,2", "expansion.strength={low: 0.3, high: 0.5}"],
+    ],
+)
+def test_so_is_that_of_a_sweep(overrides: list[str]) -> None:
+    compose("run", [])
+    for _ in range(2):
+        ours = OURS.compose("run", overrides, RunMode.MULTIRUN)
+        assert OmegaConf.to_container(ours, resolve=False) == composed_by_hydra("run", overrides, RunMode.MULTIRUN)
+
+
+def test_hydras_loader_gives_the_jobs_of_a_sweep_as_hydra_does_and_makes_no_list_of_defaults_twice(monkeypatch) -> None:
+    compose("run", [])
+    monkeypatch.setenv("OWN_VARIABLE", "copied")
+    typed = [*TYPED, "hydra.sweep.dir=here", "hydra.job.env_copy=[OWN_VARIABLE]", "hydra.mode=MULTIRUN", "seed=1,2,3"]
+    jobs = [[*TYPED, f"seed={seed}"] for seed in (1, 2, 3)]
+
+    def composed(loader: ConfigLoaderImpl) -> list[object]:
+        sweep = loader.load_configuration("run", typed, RunMode.MULTIRUN)
+        found = [sweep, *(loader.load_sweep_config(sweep, job) for job in jobs)]
+        return [OmegaConf.to_container(config, resolve=False) for config in found]
+
+    loader = HydraLoader(None)
+    ours = composed(loader)
+    assert ours[2]["hydra"]["job"]["env_set"] == {"OWN_VARIABLE": "copied"}
+    assert ours == composed(ConfigLoaderImpl(loader.config_search_path))
+    assert calls_of(lambda: composed(loader))[CHOOSE] == 0
+
+
+def test_each_configuration_has_its_own_time() -> None:
+    compose("run", [])
+    names = set()
+    for _ in range(2):
+        config = OURS.compose("run", ["hydra.run.dir=${now:%f}"])  # microseconds
+        names.add(config.hydra.run.dir)
+        assert config.hydra.run.dir in names  # and keeps it
+    assert len(names) == 2
+
+
+def test_only_hydra_refuses_a_sweep_over_its_own_keys() -> None:
+    compose("run", [])
+    for _ in range(2):
+        with pytest.raises(HydraException, match="Sweeping over Hydra's configuration is not supported"):
+            OURS.compose("run", ["hydra.verbose=true,false"], RunMode.MULTIRUN)
 
 
 def test_a_configuration_names_the_version_that_the_application_of_the_process_asked_for(monkeypatch) -> None:
@@ -78,6 +132,7 @@ def test_options_are_read_once_and_chosen_once_for_all_values_of_keys() -> None:
 
 
 def test_a_configuration_that_is_changed_changes_no_other() -> None:
+    compose("expand", [])  # registers the schema
     untouched = composed_by_hydra("expand", TYPED)
     changed = compose("expand", TYPED)
     changed.guidance.rho, changed.dataset.per_class = 4, 8
