@@ -4,7 +4,8 @@ Each combination of data, recipe and seed is trained only once.
 """
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from distdiff.classification.features import FrozenFeatures
 from distdiff.classification.learning import RecordLearning
 from distdiff.classification.loss import class_weights
 from distdiff.classification.module import ClassifierTraining
-from distdiff.classification.networks import ImageClassifier
+from distdiff.classification.networks import ImageClassifier, no_init_weights
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.resuming import ResumableTraining, check_checkpoint
 from distdiff.classification.running import Running
@@ -38,7 +39,7 @@ from distdiff.data.notes import note
 from distdiff.data.readable import checked, readable, say_unreadable
 from distdiff.data.splits.few_shot import classes_with_fewer, draw_few_shot
 from distdiff.errors import Stopped, UserError, first_line
-from distdiff.keys import build, option_identity
+from distdiff.keys import TARGET, build, option_identity
 from distdiff.ranks.trainer import build_parallel_trainer, build_trainer, torch_flags_kept
 from distdiff.ranks.world import world
 
@@ -230,9 +231,7 @@ class ClassifierTrainer:
         return self.ingredients(data, seed) | ranks
 
     def _trained(self, folder: Path, data: TrainingSet) -> ImageClassifier:
-        classifier = self._untrained(data)
-        load_model(classifier, str(folder / WEIGHTS))
-        return classifier.eval()
+        return _read(folder, self.recipe.classifier, data.parts[0].class_names)
 
     def accuracy(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> float:
         """The fraction of `images` that `classifier` classifies correctly, measured by the leading rank."""
@@ -337,6 +336,14 @@ def trained_before(identity: str, cache: StageCache) -> ImageClassifier | None:
     if found is None:
         return None
     folder, ingredients = found
-    classifier = build(ingredients["recipe"]["classifier"], len(ingredients["class_names"]))
+    return _read(folder, ingredients["recipe"]["classifier"], ingredients["class_names"])
+
+
+def _read(folder: Path, option: Mapping[str, Any], class_names: Sequence[str]) -> ImageClassifier:
+    """The classifier whose weights are in `folder`."""
+    # Drawing weights, all of which are then read, takes a quarter of a second for a ResNet-50. A network of the user's own
+    # may keep something that it draws and does not save.
+    with no_init_weights() if option[TARGET].startswith("distdiff.") else nullcontext():
+        classifier = build(option, len(class_names))
     load_model(classifier, str(folder / WEIGHTS))
     return classifier.eval()

@@ -18,7 +18,7 @@ from distdiff.cli.job import Tasks, leads, run_job
 from distdiff.cli.output import ending_with_the_pipe, help_text, in_yaml, say
 from distdiff.cli.performing import end_now, was_rank
 from distdiff.cli.task import HydraTask
-from distdiff.config.arguments import parse, read_flags
+from distdiff.config.arguments import read_flags
 from distdiff.config.checking import validate_jobs
 from distdiff.config.command import Command
 from distdiff.config.composing import Job, compose_jobs, search_path_of
@@ -27,6 +27,7 @@ from distdiff.console.quiet import quiet_environment
 from distdiff.console.working import Working
 from distdiff.errors import Stopped, UserError, onward
 from distdiff.keys import Group
+from distdiff.option_files.overrides import parse
 from distdiff.option_files.search_path import OURS, SearchPath
 from distdiff.ranks.arrangement import may_follow
 

@@ -14,11 +14,11 @@ from omegaconf import DictConfig
 
 from distdiff.cli.output import say
 from distdiff.cli.pace import Pace
-from distdiff.config.arguments import parse
 from distdiff.config.composing import BASIC_SWEEPER
 from distdiff.console.working import Working
 from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
+from distdiff.option_files.overrides import parse
 from distdiff.tracking.sweep import SweptJob, SweptJobs, conclude, figures_in
 
 JOB_FAILED = 1

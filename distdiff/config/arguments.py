@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import yaml
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 
 from distdiff.errors import UserError
 from distdiff.keys.suggesting import as_typed, in_quotes
+from distdiff.option_files.overrides import parse
 
 
 def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
@@ -67,11 +66,6 @@ def readable(overrides: Iterable[str]) -> list[str]:
     return [
         override if _parses(override) and not override.endswith("=None") else _read(override) for override in overrides
     ]
-
-
-def parse(overrides: Iterable[str]) -> list[Override]:
-    """Overrides as Hydra's parser reads them."""
-    return OverridesParser.create().parse_overrides(list(overrides))
 
 
 def _read(override: str) -> str:

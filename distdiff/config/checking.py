@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distdiff.config.arguments import parse, readable
+from distdiff.config.arguments import readable
 from distdiff.config.command import OPTIONS, ROWS
 from distdiff.config.composing import Job, load_options, targets_of, vary
 from distdiff.errors import UserError
@@ -30,6 +30,7 @@ from distdiff.keys.schema import (
 )
 from distdiff.keys.signatures import signature_of
 from distdiff.keys.suggesting import all_keys, for_shell, no_such_key
+from distdiff.option_files.overrides import parse
 from distdiff.option_files.search_path import OURS, SearchPath
 
 
@@ -281,9 +282,17 @@ def _typed(schema: type, given: DictConfig, job: Job) -> DictConfig:
         raise UserError(explain_type(error, parse(job.typed))) from None
 
 
-def _resolved(config: DictConfig) -> DictConfig:
+@cache  # a process has few options
+def _our_option(group: Group, option: str, place: str) -> DictConfig:
+    """An option of our `conf/` with all its keys, none of which a job has set. It must not be changed."""
+    node = load_options({(group.name, option): place})[group.name][option]
+    OmegaConf.set_struct(node, False)
+    return complete_option(group, option, node, place)
+
+
+def _resolved(config: DictConfig, part: str | None = None) -> DictConfig:
     try:
-        OmegaConf.resolve(config)
+        OmegaConf.resolve(config if part is None else config[part])
     except OmegaConfBaseException:
         raise UserError(explain_reference(config)) from None
     return config
@@ -307,24 +316,29 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
         typed.get(name, {}).pop(option, None)
         if name in typed and not typed[name]:
             del typed[name]
-    refuse_strangers(options_schema(wanted), typed, f"{OPTIONS}.")
+    refuse_strangers(options_schema(tuple(wanted)), typed, f"{OPTIONS}.")
     loaded = load_options(wanted, job.search) if wanted else OmegaConf.create({})
-    leftovers = []
+    leftovers, changed = [], {pair for pair in wanted if OmegaConf.select(typed, ".".join(pair))}
     for item in unread:
         found = loaded.get(item.group.name, {})
-        readers = [node for node in found.values() if item.name in signature_of_option(node).keys]
-        for node in readers:
-            node[item.name] = item.value
+        readers = [name for name, node in found.items() if item.name in signature_of_option(node).keys]
+        for name in readers:
+            found[name][item.name] = item.value
+            changed.add((item.group.name, name))
         if not readers:
             leftovers.append(item)
     for name, option in wanted:
-        node = loaded[name][option]
-        OmegaConf.set_struct(node, False)
-        if given := OmegaConf.select(typed, f"{name}.{option}"):
-            node = OmegaConf.merge(node, given)
         place = f"{OPTIONS}.{name}.{option}"
-        OmegaConf.update(config, place, complete_option(groups[name], option, node, place), merge=False, force_add=True)
-    _resolved(config)
+        if (name, option) in changed or job.search.places:
+            node = loaded[name][option]
+            OmegaConf.set_struct(node, False)
+            if given := OmegaConf.select(typed, f"{name}.{option}"):
+                node = OmegaConf.merge(node, given)
+            node = complete_option(groups[name], option, node, place)
+        else:
+            node = _our_option(groups[name], option, place)
+        OmegaConf.update(config, place, node, merge=False, force_add=True)
+    _resolved(config, OPTIONS)
     for name, option in wanted:
         node = config[OPTIONS][name][option]
         check_values(schema_of(groups[name], node), node, f"{OPTIONS}.{name}.{option}.")

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from distdiff.config.arguments import parse, readable
+from distdiff.config.arguments import readable
 from distdiff.config.command import WITHOUT_KEYS, Command
 from distdiff.config.explanations import explain_composition
 from distdiff.config.sweeping import values_of
@@ -24,6 +24,7 @@ from distdiff.errors import UserError, first_line
 from distdiff.keys import TARGET
 from distdiff.keys.suggesting import one_of
 from distdiff.keys.unmeant import refuse_unmeant
+from distdiff.option_files.overrides import parse
 from distdiff.option_files.search_path import COMPOSING_ERRORS, OURS, SEARCHPATH, SearchPath
 
 HYDRA = ("hydra/launcher", "hydra/sweeper")

@@ -46,7 +46,8 @@ def structured(schema: type) -> DictConfig:
     return OmegaConf.structured(schema)
 
 
-def options_schema(wanted: Iterable[tuple[str, str]]) -> type:
+@lru_cache(1000)
+def options_schema(wanted: tuple[tuple[str, str], ...]) -> type:
     """A dataclass in which each (group, option) of `wanted` may hold keys, which are not checked."""
     groups: dict[str, list[str]] = {}
     for group, option in wanted:

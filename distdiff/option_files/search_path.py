@@ -20,7 +20,6 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
@@ -31,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from distdiff.option_files.broken import refuse_broken
+from distdiff.option_files.overrides import parse
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # An installed package holds `conf/`; in a checkout it lies beside the package.
@@ -144,7 +144,7 @@ def composed_from_choices(name: str | None, overrides: Sequence[str], mode: RunM
     if name is None or any(SEARCHPATH in item for item in overrides):
         return None
     with suppress(*COMPOSING_ERRORS):
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = parse(overrides)
         swept = [item for item in parsed if item.is_sweep_override()]
         if swept and (mode == RunMode.RUN or any(item.is_hydra_override() for item in swept)):
             return None

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -271,7 +271,7 @@ class ExpandedDirectory:
         identity = {
             "format": "distdiff-expanded/1",
             "fingerprint": fingerprint(content["ingredients"]),
-            "versions": {name: version(name) for name in PACKAGES},
+            "versions": _versions(),
         }
         self._write(MANIFEST, json.dumps(content | identity, indent=2, ensure_ascii=False))
 
@@ -279,6 +279,11 @@ class ExpandedDirectory:
         aside = self.path / f".{name}.part"
         aside.write_text(text + "\n", encoding="utf-8")
         os.replace(aside, self.path / name)
+
+
+@cache  # looking for them takes longer than writing a small expansion's files
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
 
 
 def encoder_of(ingredients: Mapping[str, Any]) -> str | None:

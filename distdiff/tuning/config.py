@@ -7,7 +7,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from distdiff.config.arguments import parse
 from distdiff.config.command import OPTIONS
 from distdiff.config.composing import Job
 from distdiff.encoders.config import GUIDE, RecipeKeys
@@ -17,6 +16,7 @@ from distdiff.keys import TARGET, Group, key
 from distdiff.keys.signatures import signature_of
 from distdiff.keys.suggesting import one_of
 from distdiff.methods.config import IMG2IMG
+from distdiff.option_files.overrides import parse
 from distdiff.selection.config import ALL
 from distdiff.study.methods import UNGUIDED
 

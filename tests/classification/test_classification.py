@@ -8,15 +8,16 @@ import pytest
 import torch
 from conftest import compose
 from omegaconf import DictConfig
+from safetensors.torch import save_model
 from torch import nn
 
 from distdiff.caching.stages import StageCache
 from distdiff.classification.data import ClassificationData, ImageTensors
 from distdiff.classification.module import ClassifierTraining
-from distdiff.classification.networks import small_cnn
+from distdiff.classification.networks import ImageClassifier, small_cnn
 from distdiff.classification.recipe import Recipe, adamw_one_cycle
 from distdiff.classification.testing import Accuracies, ClassAccuracy
-from distdiff.classification.training import ClassifierTrainer, training_set
+from distdiff.classification.training import WEIGHTS, ClassifierTrainer, _read, training_set
 from distdiff.commands.train import classes_table
 from distdiff.console.output import console
 from distdiff.data.sources import digits
@@ -40,6 +41,35 @@ def test_every_classifier_gives_logits_and_differentiable_unit_features(name: st
     torch.testing.assert_close(features.norm(dim=1), torch.ones(2))
     features.sum().backward()  # of one feature alone the gradient may be zero, behind a ReLU
     assert images.grad.abs().sum() > 0
+
+
+def keeping(num_classes: int) -> ImageClassifier:
+    """A network of a user's own that initialises something which is no weight."""
+    classifier = ImageClassifier(nn.Flatten(), 3 * 8 * 8, num_classes, 8, mean=0.5, std=0.5)
+    classifier.direction = nn.init.ones_(torch.full((3,), torch.nan))
+    return classifier
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "small_resnet", "resnet18", "own"])
+def test_a_classifier_that_is_read_has_its_weights_and_only_one_of_a_users_own_is_initialised(
+    name: str, tmp_path: Path, monkeypatch
+) -> None:
+    option = {"_target_": f"{__name__}.keeping"}
+    if name != "own":
+        option = compose("train", [f"classifier={name}", "classifier.input_size=32"]).classifier
+    classifier = build(option, 3)
+    save_model(classifier, tmp_path / WEIGHTS)
+    drawn = []
+    monkeypatch.setattr(nn.init, "kaiming_uniform_", lambda tensor, *_, **__: drawn.append(tensor))
+    read = _read(tmp_path, option, ["a", "b", "c"])
+    assert bool(drawn) == (name == "own")
+    assert read.state_dict().keys() == classifier.state_dict().keys()
+    for key, value in classifier.state_dict().items():
+        assert torch.equal(read.state_dict()[key], value), key
+    assert not read.training
+    assert name != "own" or torch.equal(read.direction, torch.ones(3))
+    nn.Linear(2, 2)
+    assert drawn  # later networks are initialised
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.commands.configuration import register_configs
+from distdiff.option_files.overrides import parse
 from distdiff.option_files.search_path import JOB_NAME, OURS, HydraLoader, SearchPath
 
 READ, CHOOSE = "FileConfigSource.load_config", "create_defaults_list"
@@ -91,6 +92,11 @@ def test_each_configuration_has_its_own_time() -> None:
         names.add(config.hydra.run.dir)
         assert config.hydra.run.dir in names  # and keeps it
     assert len(names) == 2
+
+
+def test_an_override_is_parsed_once() -> None:
+    parse(["seed=1", "seed=2"])
+    assert calls_of(lambda: parse(["seed=1", "seed=2", "seed=1"]))["OverridesParser.parse_rule"] == 0
 
 
 def test_only_hydra_refuses_a_sweep_over_its_own_keys() -> None:
