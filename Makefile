@@ -1,5 +1,6 @@
 # Needs Python 3.11 or newer, make and a package index; everything else lands in .venv.
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 # Idle OpenMP threads must sleep soon: two torch processes that spin on the same cores slow each other a hundredfold.
@@ -27,10 +28,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 run: .venv  ## the whole study: guide, prototypes, expand, measure, train, report
 	@$(BIN)/python experiments/run.py
 
-test: .venv lint  ## lint, then every test, three files at a time
-	@# -n 3: two cores suffice, since many tests wait for a process that they have started
+test: .venv lint  ## lint, then every test, two files at a time (JOBS=n: n)
+	@# On two cores a third process saves no time: it imports and caches all anew, and the others take longer.
 	@# --max-worker-restart 0: a worker that dies is named and ends the run, which would wait for it forever otherwise
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: .venv  ## check style
 	@$(BIN)/ruff check .

@@ -4,6 +4,9 @@ Importing them takes ten seconds of a processor, and many tests need a process t
 runs beside another one. Such a process differs from `python <script>`: it has the environment of its command, but what
 libraries and OpenMP read when they are imported is that of the first command, and functions registered with `atexit` are
 not called. What depends on either is tested with `sys.executable`.
+
+The processes that a command starts itself, its ranks, import the libraries anew, unless `forks_ranks` is asked for. One
+test of ranks and one of a study's processes starts them as DistDiff does.
 """
 
 import atexit
@@ -17,11 +20,17 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from multiprocessing import forkserver
+from multiprocessing.reduction import DupFd
 from pathlib import Path
+from types import MappingProxyType
+from typing import IO
 
 import pytest
 
+import distdiff.ranks.launcher
 from distdiff.console.quiet import QUIET
+from distdiff.ranks.processes import THREADS
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ["distdiff.study.study", "distdiff.commands.expand", "distdiff.commands.train", "distdiff.tracking.wandb_run"]
@@ -29,14 +38,23 @@ CONTEXT = multiprocessing.get_context("forkserver")
 
 
 class Started:
-    """A running command. Its methods are called as those of `subprocess.Popen`."""
+    """A running command. Its methods are called as those of `subprocess.Popen`.
 
-    def __init__(self, command: Sequence[str], cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> None:
+    If `forks_ranks`, the ranks that it starts are forked too.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        cwd: Path = ROOT,
+        env: Mapping[str, str] | None = None,
+        forks_ranks: bool = False,
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="distdiff-console-")
         self._console = [Path(self._folder.name) / name for name in ("out", "err")]
         self._command = list(command)
         environment = dict(os.environ if env is None else env)
-        given = (self._command[1:], str(cwd), environment, [str(path) for path in self._console])
+        given = (self._command[1:], str(cwd), environment, [str(path) for path in self._console], forks_ranks)
         self._process = CONTEXT.Process(target=_run, args=given)
         _start(self._process)
         self.pid: int = self._process.pid
@@ -75,20 +93,78 @@ class Started:
         return out, err
 
 
+class Member:
+    """A process that a command starts for itself, as `start_member` returns it. Its methods are those of `subprocess.Popen`."""
+
+    def __init__(self, process: multiprocessing.Process, lifeline: int) -> None:
+        self._process, self._lifeline = process, lifeline
+        self.pid: int = process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        self._process.join(timeout)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def start_member(
+    module: str,
+    arguments: Sequence[str],
+    threads: int,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    stdout: int | None = None,
+    stderr: IO | None = None,
+) -> Member:
+    """In place of `distdiff.ranks.processes.start`: forks the process, which has imported all."""
+    theirs, ours = os.pipe()
+    with open(os.devnull, "wb") as nowhere:
+        out = nowhere.fileno() if stdout == subprocess.DEVNULL else 1
+        err = 2 if stderr is None else stderr.fileno()
+        variables = {THREADS: str(threads)} | os.environ | environment
+        given = (module, list(arguments), dict(variables), [Passed(theirs), Passed(out), Passed(err)], os.getcwd())
+        process = CONTEXT.Process(target=_run_member, args=given)
+        _start(process)
+    os.close(theirs)
+    return Member(process, ours)
+
+
+class Passed:
+    """An open file that a new process takes over."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> tuple:
+        return _taken, (DupFd(self.number),)
+
+
+def _taken(passed: DupFd) -> int:
+    return passed.detach()
+
+
 def run(
-    command: Sequence[str], cwd: Path = ROOT, env: Mapping[str, str] | None = None
+    command: Sequence[str], cwd: Path = ROOT, env: Mapping[str, str] | None = None, forks_ranks: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Runs `[sys.executable, script, ...]` to its end."""
-    started = Started(command, cwd, env)
+    started = Started(command, cwd, env, forks_ranks)
     out, err = started.communicate()
     return subprocess.CompletedProcess(command, started.returncode, out, err)
 
 
 def run_two_ranks(command: Sequence[str], cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Runs a command as two ranks that torchrun has started. Returns what the leading one ends with.
-
-    Ranks that the command starts itself import the libraries anew.
-    """
+    """Runs a command as two ranks that torchrun has started. Returns what the leading one ends with."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1] - 1  # the ranks meet at the next one
@@ -117,7 +193,7 @@ def _start(process: multiprocessing.Process) -> None:
         process.start()
 
 
-def _run(typed: list[str], cwd: str, environment: dict[str, str], console: list[str]) -> None:
+def _run(typed: list[str], cwd: str, environment: dict[str, str], console: list[str], forks_ranks: bool) -> None:
     """In the new process: becomes the leader of a process group, and runs the script."""
     os.setsid()
     os.environ.clear()
@@ -127,6 +203,26 @@ def _run(typed: list[str], cwd: str, environment: dict[str, str], console: list[
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(file, number)
         os.close(file)
+    if forks_ranks:
+        # This process knows the one that it has been forked from by its address; Python would start another one.
+        forkserver._forkserver.ensure_running = lambda: None
+        distdiff.ranks.launcher.start = start_member
     sys.argv = typed
     sys.path.insert(0, str(Path(typed[0]).resolve().parent))
     runpy.run_path(typed[0], run_name="__main__")
+
+
+def _run_member(
+    module: str, arguments: list[str], environment: dict[str, str], streams: Sequence[int], cwd: str
+) -> None:
+    """In the new process: as `python -m module arguments` with these standard streams, in a session of its own."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin = open(0)  # multiprocessing has put another file in its place  # noqa: SIM115
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

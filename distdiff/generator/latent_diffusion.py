@@ -113,7 +113,7 @@ class LatentDiffusion(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The denoising network's precision."""
-        return self.network.dtype
+        return _dtype(self.network)
 
     @property
     def latent_dtype(self) -> torch.dtype:
@@ -121,7 +121,7 @@ class LatentDiffusion(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.network.device
+        return next(self.network.parameters()).device
 
     def check_resolution(self) -> list[str]:
         """A sentence if `resolution` is far from that of the images which the denoising network is made for; else none.
@@ -281,5 +281,5 @@ class LatentDiffusion(nn.Module):
 
 
 def _dtype(part: nn.Module) -> torch.dtype:
-    """The precision of a part's first parameter. The `dtype` of diffusers' classes goes through all modules of a part."""
+    """The precision of a part's first parameter. `dtype` and `device` of diffusers' classes go through all of its modules."""
     return next(part.parameters()).dtype

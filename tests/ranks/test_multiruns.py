@@ -13,7 +13,7 @@ from conftest import ROOT
 def test_a_multirun_of_two_ranks_a_job_trains_a_classifier_in_each(tmp_path: Path) -> None:
     command = [sys.executable, "experiments/train.py", "-m", "trainer=ddp_cpu", "train.steps=60", "seed=0,1"]
     command += ["logger=none", f"paths.output_dir={tmp_path}"]
-    done = forked.run(command)
+    done = forked.run(command, forks_ranks=True)
     assert done.returncode == 0, done.stderr
     (sweep,) = (tmp_path / "train/multirun").iterdir()
     results = [json.loads((sweep / str(job) / "results.json").read_text()) for job in range(2)]

@@ -179,7 +179,7 @@ def test_two_ranks_make_what_one_process_makes_and_survive_the_death_of_one(
     """Rank 1 is killed on the way: the other ends, the command says why, and two ranks started by torchrun finish it."""
     made = tmp_path / "made"
     command = [*command, f"expansion.output_dir={made}", "expansion.batch_size=1"]
-    process = forked.Started([*command, "trainer=ddp_cpu"])
+    process = forked.Started([*command, "trainer=ddp_cpu"], forks_ranks=True)
     while process.poll() is None and len(list(made.glob("[!.]*/*.png"))) < 4:
         time.sleep(0.002)
     holder = json.loads((made / ".share-0-of-1-rank-1-of-2.lock.holder").read_text())

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 
+import forked
 import psutil
 import pytest
 import torch
@@ -92,6 +93,7 @@ def test_two_processes_find_what_one_finds_and_log_the_same(
     alone, images = run(small, tmp_path / "alone", "study.processes=1")
     assert not began
     printed = lines_of(capsys)
+    monkeypatch.setattr(workers, "start", forked.start_member)
     trained, own = [], ClassifierTrainer._fit
     monkeypatch.setattr(ClassifierTrainer, "_fit", lambda self, *given: trained.append(self) or own(self, *given))
     monkeypatch.setattr(ExpansionJob, "_make", lambda *_: pytest.fail("the other process makes the images"))

@@ -1,5 +1,7 @@
 """scikit-learn's handwritten digits (Alpaydin & Kaynak, UCI 1998): 1,797 scans of 8x8 pixels in 17 grey levels."""
 
+from functools import cache
+
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -16,8 +18,7 @@ def load(*, name: str, split_seed: int) -> DatasetSplits:
 
     There are 600 test, 400 validation and 797 training images.
     """
-    digits = load_digits()
-    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    grey, labels = _scans()
 
     def read(index: int) -> Image.Image:
         return Image.fromarray(grey[index]).resize((SIDE, SIDE), Image.Resampling.BICUBIC).convert("RGB")
@@ -25,9 +26,17 @@ def load(*, name: str, split_seed: int) -> DatasetSplits:
     everything = LabelledImages(
         name=name,
         class_names=tuple(str(digit) for digit in range(10)),
-        labels=digits.target.astype(np.int64),
+        labels=labels.copy(),
         keys=tuple(f"{index:04d}" for index in range(len(grey))),
         read=read,
         indices=np.arange(len(grey)),
     )
     return split_three_ways(everything, NUM_VALIDATION, NUM_TEST, split_seed)
+
+
+@cache  # the jobs of a sweep load them again and again
+def _scans() -> tuple[np.ndarray, np.ndarray]:
+    """All scans (1797, 8, 8), 8 bits a pixel, and their digits (1797,). They must not be changed."""
+    digits = load_digits()
+    grey, labels = np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target.astype(np.int64)
+    return grey, labels
