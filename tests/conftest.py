@@ -1,4 +1,9 @@
-"""What tests share: a pipeline with random weights, a small image folder, composed configurations."""
+"""What tests share: a pipeline with random weights, a small image folder, composed configurations.
+
+Large libraries are imported where they are used, since the process that starts the others runs no test.
+"""
+
+from __future__ import annotations
 
 import copy
 import gc
@@ -6,6 +11,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -18,28 +24,23 @@ os.environ["HF_HOME"] = HUB_CACHE = tempfile.mkdtemp(prefix="distdiff-tests-")
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-import torch
-from lightning.fabric.utilities import registry
-from omegaconf import DictConfig
-from PIL import Image
-from pipelines import small_pipeline
 
-from distdiff.commands.configuration import configure
-from distdiff.generator.beginnings import OF_PROCESS
-
-# Constructing a trainer searches the metadata of all installed packages for callbacks, which takes nine tenths of its time.
-registry.entry_points = cache(registry.entry_points)
+if TYPE_CHECKING:
+    import torch
+    from omegaconf import DictConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1, signal.SIGCHLD)
-LONGEST = (  # files that take 20 s and more
-    *("study/test_study.py", "ranks/test_ranks.py", "expansion/test_resuming.py", "config/test_options.py"),
-    *("commands/test_own_options.py", "guidance/test_embedded_energy.py", "ranks/test_multiruns.py"),
-    *("hub/test_hub.py", "ranks/test_selections_on_ranks.py", "cli/test_sweeps.py", "generator/test_generator.py"),
-    *("study/test_experiments.py", "study/test_factors.py", "ranks/test_choosing_weights_on_ranks.py"),
+LONGEST = (  # files that take 15 s and more
+    *("study/test_study.py", "commands/test_own_options.py", "guidance/test_matrix.py", "ranks/test_ranks.py"),
+    *("hub/test_hub.py", "tracking/test_wandb_server.py", "study/test_experiments.py", "ranks/test_multiruns.py"),
+    *("config/test_config.py", "cli/test_sweeps.py", "generator/test_generator.py", "commands/test_installed.py"),
+    *("commands/test_api.py", "expansion/test_expansion.py", "tuning/test_tuning.py", "config/test_options.py"),
+    *("guidance/test_guidance.py", "tuning/test_agreement.py", "study/test_side_by_side.py", "hub/test_commits.py"),
+    *("ranks/test_tuning_on_ranks.py", "study/test_factors.py", "pretraining/test_going_on.py"),
 )
 
 
@@ -57,6 +58,9 @@ def pytest_collection() -> None:
 
 def pytest_collection_finish() -> None:
     """From here on Python looks for garbage, but less often than usual, and not in what has been imported."""
+    if registry := sys.modules.get("lightning.fabric.utilities.registry"):
+        # Constructing a trainer searches the metadata of all installed packages for callbacks: nine tenths of its time.
+        registry.entry_points = cache(registry.entry_points)
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     gc.enable()
@@ -92,6 +96,8 @@ def the_root_logger_is_as_before() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nothing_is_shared_with_other_tests() -> None:
     """A test that replaces a part of the generator would leave what it has denoised to later tests of the same process."""
+    from distdiff.generator.beginnings import OF_PROCESS
+
     OF_PROCESS.clear()
 
 
@@ -108,6 +114,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The device of `--device`, for tests that are marked `gpu`."""
+    import torch
+
     name = request.config.getoption("--device")
     if name == "cuda" and not torch.cuda.is_available():
         pytest.fail("--device cuda: torch finds no GPU here")
@@ -116,6 +124,8 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture(scope="session")
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from pipelines import small_pipeline
+
     folder = tmp_path_factory.mktemp("pipeline")
     small_pipeline().save_pretrained(folder)
     return folder
@@ -124,6 +134,9 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes, one called `train`, one file called `x_val_2.png`."""
+    import numpy as np
+    from PIL import Image
+
     root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for name, files in {
@@ -160,6 +173,8 @@ def small_overrides(pipeline_folder: Path, place: Path) -> list[str]:
 
 def compose(command: str, overrides: list[str]) -> DictConfig:
     """The validated configuration of one job."""
+    from distdiff.commands.configuration import configure
+
     return configure(command, overrides)
 
 
