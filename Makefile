@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 run: .venv  ## the whole study: guide, prototypes, expand, measure, train, report
 	@$(BIN)/python experiments/run.py
 
-test: .venv lint  ## lint, then every test, two files at a time (JOBS=n: n)
+test: .venv lint  ## lint, then every test, two files at a time (JOBS=4: four)
 	@# On two cores a third process saves no time: it imports and caches all anew, and the others take longer.
 	@# --max-worker-restart 0: a worker that dies is named and ends the run, which would wait for it forever otherwise
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0

@@ -5,8 +5,9 @@ runs beside another one. Such a process differs from `python <script>`: it has t
 libraries and OpenMP read when they are imported is that of the first command, and functions registered with `atexit` are
 not called. What depends on either is tested with `sys.executable`.
 
-The processes that a command starts itself, its ranks, import the libraries anew, unless `forks_ranks` is asked for. One
-test of ranks and one of a study's processes starts them as DistDiff does.
+The processes that a command starts itself, its ranks, import the libraries anew, unless `forks_ranks` is asked for. They
+do so in tests/ranks/test_joining.py, in `test_ranks_that_others_started_are_one_run` and `test_a_guidance_method_on_two_ranks`,
+and a study's processes in `test_runs_of_all_processes_are_in_the_table_before_the_first_reaches_them`.
 """
 
 import atexit
@@ -96,9 +97,10 @@ class Started:
 class Member:
     """A process that a command starts for itself, as `start_member` returns it. Its methods are those of `subprocess.Popen`."""
 
-    def __init__(self, process: multiprocessing.Process, lifeline: int) -> None:
-        self._process, self._lifeline = process, lifeline
+    def __init__(self, process: multiprocessing.Process, lifeline: int | None) -> None:
+        self._process, self._lifeline = process, lifeline  # which ends the process when it is closed
         self.pid: int = process.pid
+        atexit.register(self.kill)  # a failed test may leave it running, and multiprocessing would wait for it
 
     @property
     def returncode(self) -> int | None:
@@ -107,8 +109,13 @@ class Member:
     def poll(self) -> int | None:
         return self.returncode
 
-    def wait(self, timeout: float | None = None) -> int | None:
+    def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout)
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -204,7 +211,7 @@ def _run(typed: list[str], cwd: str, environment: dict[str, str], console: list[
         os.dup2(file, number)
         os.close(file)
     if forks_ranks:
-        # This process knows the one that it has been forked from by its address; Python would start another one.
+        # The server that has forked this process is used again. Python would start a second one.
         forkserver._forkserver.ensure_running = lambda: None
         distdiff.ranks.launcher.start = start_member
     sys.argv = typed

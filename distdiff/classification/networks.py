@@ -12,11 +12,6 @@ from distdiff.classification.preprocessing import Preprocessing
 from distdiff.errors import UserError
 from distdiff.keys import Limits, Pixels
 
-try:
-    from transformers.initialization import no_init_weights as no_init_weights
-except ImportError:  # transformers 4
-    from transformers.modeling_utils import no_init_weights as no_init_weights
-
 Mean = Annotated[float, Limits(at_least=0, at_most=1)]
 Deviation = Annotated[float, Limits(at_least=1e-3, at_most=1)]  # pixels are in [0, 1]
 

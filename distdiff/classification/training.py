@@ -27,7 +27,7 @@ from distdiff.classification.features import FrozenFeatures
 from distdiff.classification.learning import RecordLearning
 from distdiff.classification.loss import class_weights
 from distdiff.classification.module import ClassifierTraining
-from distdiff.classification.networks import ImageClassifier, no_init_weights
+from distdiff.classification.networks import ImageClassifier
 from distdiff.classification.recipe import Recipe
 from distdiff.classification.resuming import ResumableTraining, check_checkpoint
 from distdiff.classification.running import Running
@@ -42,6 +42,11 @@ from distdiff.errors import Stopped, UserError, first_line
 from distdiff.keys import TARGET, build, option_identity
 from distdiff.ranks.trainer import build_parallel_trainer, build_trainer, torch_flags_kept
 from distdiff.ranks.world import world
+
+try:
+    from transformers.initialization import no_init_weights
+except ImportError:  # transformers 4
+    from transformers.modeling_utils import no_init_weights
 
 STAGE, REVISION = "classifiers", 1  # increase REVISION when a change here changes trained weights
 LEARNING = "learning"
@@ -231,7 +236,7 @@ class ClassifierTrainer:
         return self.ingredients(data, seed) | ranks
 
     def _trained(self, folder: Path, data: TrainingSet) -> ImageClassifier:
-        return _read(folder, self.recipe.classifier, data.parts[0].class_names)
+        return _read_classifier(folder, self.recipe.classifier, data.parts[0].class_names)
 
     def accuracy(self, classifier: ImageClassifier, images: LabelledImages, fit: str) -> float:
         """The fraction of `images` that `classifier` classifies correctly, measured by the leading rank."""
@@ -336,13 +341,13 @@ def trained_before(identity: str, cache: StageCache) -> ImageClassifier | None:
     if found is None:
         return None
     folder, ingredients = found
-    return _read(folder, ingredients["recipe"]["classifier"], ingredients["class_names"])
+    return _read_classifier(folder, ingredients["recipe"]["classifier"], ingredients["class_names"])
 
 
-def _read(folder: Path, option: Mapping[str, Any], class_names: Sequence[str]) -> ImageClassifier:
+def _read_classifier(folder: Path, option: Mapping[str, Any], class_names: Sequence[str]) -> ImageClassifier:
     """The classifier whose weights are in `folder`."""
-    # Drawing weights, all of which are then read, takes a quarter of a second for a ResNet-50. A network of the user's own
-    # may keep something that it draws and does not save.
+    # The file holds every weight, so drawing them first is wasted: a quarter of a second for a ResNet-50. A user's own
+    # network may draw something that it does not save, so it is built as usual. No other thread builds a network.
     with no_init_weights() if option[TARGET].startswith("distdiff.") else nullcontext():
         classifier = build(option, len(class_names))
     load_model(classifier, str(folder / WEIGHTS))

@@ -95,10 +95,8 @@ class Launch:
 
         if arguments.hydra_help or arguments.info or arguments.shell_completion:
             arguments.overrides = [] if arguments.hydra_help else arguments.overrides  # Hydra's help composes no job
-            hydra_app.tell(arguments, self.command.name)
+            hydra_app.print_about(arguments, self.command.name)
             return 0
-        if arguments.run and arguments.multirun:
-            raise UserError("--run is not allowed with --multirun (-m)")
         search = search_path_of(arguments.config_dir, arguments.overrides)
         import_from(Path.cwd(), *search.folders)
         checking = Working(f"{self.command.name}: checking the configuration", PATIENCE)

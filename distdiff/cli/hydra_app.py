@@ -1,4 +1,4 @@
-"""Hydra's application: it runs a command's jobs, or tells what its own flags ask for."""
+"""Hydra's application: it runs a command's jobs, or prints what flags of its own ask for."""
 
 import os
 from argparse import Namespace
@@ -17,7 +17,7 @@ from distdiff.option_files.search_path import CONFIG_DIR, HydraLoader
 HYDRA_RAISES = "HYDRA_FULL_ERROR"
 
 
-def tell(arguments: Namespace, name: str) -> None:
+def print_about(arguments: Namespace, name: str) -> None:
     """Prints what `--hydra-help`, `--info` or `--shell-completion` asks for, of the command `name`."""
     with _as_application():
         _run_hydra(arguments, get_args_parser(), lambda config: None, str(CONFIG_DIR), name)
@@ -41,7 +41,15 @@ def run_jobs(
         hydra = Hydra(name, loader)
         GlobalHydra.instance().initialize(hydra)
         try:
-            _run_app(not multirun, multirun, mode, hydra, name, task, list(overrides))
+            _run_app(
+                run=not multirun,
+                multirun=multirun,
+                mode=mode,
+                hydra=hydra,
+                config_name=name,
+                task_function=task,
+                overrides=list(overrides),
+            )
         finally:
             GlobalHydra.instance().clear()
 

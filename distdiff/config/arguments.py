@@ -37,6 +37,8 @@ def read_flags(arguments: Sequence[str]) -> argparse.Namespace:
         )
     if known.shell_completion and not any(re.match("(un)?install=|query=", item) for item in known.overrides):
         raise UserError("--shell-completion is not allowed alone: add install=bash, uninstall=bash or query=bash")
+    if known.run and known.multirun:
+        raise UserError("--run is not allowed with --multirun (-m): give one of them")
     if known.resolve and not (known.cfg or known.help):
         raise UserError("--resolve is not allowed alone: use --cfg job --resolve")
     if others:

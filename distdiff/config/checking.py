@@ -329,7 +329,7 @@ def _bring_options(config: DictConfig, schema: type, unread: list[Unread], job: 
             leftovers.append(item)
     for name, option in wanted:
         place = f"{OPTIONS}.{name}.{option}"
-        if (name, option) in changed or job.search.places:
+        if (name, option) in changed or job.search.places:  # a folder of the user's may hide one of our options
             node = loaded[name][option]
             OmegaConf.set_struct(node, False)
             if given := OmegaConf.select(typed, f"{name}.{option}"):

@@ -6,7 +6,6 @@ A Hydra that is already active in this process, such as a notebook's, is neither
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -25,7 +24,7 @@ from distdiff.keys import TARGET
 from distdiff.keys.suggesting import one_of
 from distdiff.keys.unmeant import refuse_unmeant
 from distdiff.option_files.overrides import parse
-from distdiff.option_files.search_path import COMPOSING_ERRORS, OURS, SEARCHPATH, SearchPath
+from distdiff.option_files.search_path import COMPOSING_ERRORS, OURS, SEARCHPATH, SearchPath, place_of
 
 HYDRA = ("hydra/launcher", "hydra/sweeper")
 BASIC_SWEEPER = f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"
@@ -75,7 +74,7 @@ def search_path_of(config_dir: str | None, overrides: Iterable[str]) -> SearchPa
 
     Raises `UserError` for a folder that does not exist.
     """
-    places = [] if config_dir is None else [f"file://{Path(config_dir).absolute()}"]
+    places = [] if config_dir is None else [place_of(config_dir)]
     for override in parse(overrides):
         if override.get_key_element().lstrip("+") == SEARCHPATH and isinstance(added := override.value(), list):
             places += map(str, added)

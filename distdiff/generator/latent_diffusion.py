@@ -281,5 +281,8 @@ class LatentDiffusion(nn.Module):
 
 
 def _dtype(part: nn.Module) -> torch.dtype:
-    """The precision of a part's first parameter. `dtype` and `device` of diffusers' classes go through all of its modules."""
+    """The precision of a part's first parameter; the parts that we use have one precision.
+
+    `dtype` and `device` of diffusers' classes go through all modules of a part.
+    """
     return next(part.parameters()).dtype

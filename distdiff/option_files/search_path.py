@@ -17,7 +17,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_d
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement, SearchPathQuery
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathElement
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
@@ -37,7 +37,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 CONFIG_DIR = next(place / "conf" for place in (PACKAGE, PACKAGE.parent) if (place / "conf/settings.yaml").is_file())
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 SEARCHPATH = "hydra.searchpath"
-JOB_NAME = "hydra.job.name=distdiff"  # Hydra would ask the application that is active in this process for its name
+HYDRAS_LAST = ("hydra.runtime", "hydra.overrides", "hydra.job.config_name", "hydra.job.override_dirname")
+"""Keys that Hydra sets itself after the overrides."""
 
 
 class _Repository(ConfigRepository):
@@ -87,9 +88,7 @@ class SearchPath:
     def loader(self) -> ConfigLoaderImpl:
         """Hydra's loader with this search path."""
         setup_globals()
-        path = create_config_search_path(str(CONFIG_DIR))
-        for place in self.places:  # the place of Hydra's own schemas stays last
-            path.get_path().insert(-1, SearchPathElement("command-line", place))
+        path = _path_with(self.places)
         loader = ConfigLoaderImpl(path)
         loader.repository = _Repository(path, keeps_files=not self.places)
         return loader
@@ -97,7 +96,6 @@ class SearchPath:
     def compose(self, name: str | None, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
         """The composed configuration, including Hydra's own part."""
         refuse_broken(self.folders, CONFIG_DIR, overrides)
-        overrides = [*overrides, JOB_NAME]
         if not self.places and (config := composed_from_choices(name, overrides, mode)) is not None:
             return config
         return self.loader().load_configuration(name, overrides, mode, from_shell=False)
@@ -135,13 +133,22 @@ class SearchPath:
 OURS = SearchPath()
 
 
+def _path_with(places: Iterable[str]) -> ConfigSearchPath:
+    """Hydra's search path of our `conf/` and then of `places`."""
+    path = create_config_search_path(str(CONFIG_DIR))
+    for place in places:  # the place of Hydra's own schemas stays last
+        path.get_path().insert(-1, SearchPathElement("command-line", place))
+    return path
+
+
 def composed_from_choices(name: str | None, overrides: Sequence[str], mode: RunMode) -> DictConfig | None:
     """What Hydra composes of our `conf/` alone, made from a copy of what it composed of the same options before.
 
     Hydra sets the values of keys last. The jobs of a sweep and the rows of a study mostly differ in these alone.
-    Returns None where only Hydra itself can compose: other folders, no command, or a mistake, of which Hydra tells.
+    Returns None where only Hydra itself can compose: other folders, no command, a key that Hydra sets itself, or a
+    mistake, of which Hydra tells.
     """
-    if name is None or any(SEARCHPATH in item for item in overrides):
+    if name is None or any(key in item for item in overrides for key in (SEARCHPATH, *HYDRAS_LAST)):
         return None
     with suppress(*COMPOSING_ERRORS):
         parsed = parse(overrides)
@@ -176,6 +183,11 @@ def _tell_hydra(hydra: DictConfig, overrides: Sequence[Override]) -> None:
     hydra.runtime.version_base = version.getbase()  # it is the process's, and an application may set it
 
 
+def place_of(folder: str) -> str:
+    """A folder of YAML files as a place in a search path."""
+    return f"file://{os.path.abspath(folder)}"
+
+
 class HydraLoader(ConfigLoaderImpl):
     """The loader with which Hydra runs a command: it composes the same, without composing anything twice.
 
@@ -183,10 +195,7 @@ class HydraLoader(ConfigLoaderImpl):
     """
 
     def __init__(self, config_dir: str | None) -> None:
-        path = create_config_search_path(str(CONFIG_DIR))
-        if config_dir is not None:
-            path.prepend("command-line", f"file://{Path(config_dir).absolute()}", SearchPathQuery(provider="schema"))
-        super().__init__(path)
+        super().__init__(_path_with([] if config_dir is None else [place_of(config_dir)]))
         self.only_ours = config_dir is None
 
     def load_configuration(

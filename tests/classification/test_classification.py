@@ -17,13 +17,14 @@ from distdiff.classification.module import ClassifierTraining
 from distdiff.classification.networks import ImageClassifier, small_cnn
 from distdiff.classification.recipe import Recipe, adamw_one_cycle
 from distdiff.classification.testing import Accuracies, ClassAccuracy
-from distdiff.classification.training import WEIGHTS, ClassifierTrainer, _read, training_set
+from distdiff.classification.training import WEIGHTS, ClassifierTrainer, _read_classifier, training_set
 from distdiff.commands.train import classes_table
 from distdiff.console.output import console
 from distdiff.data.sources import digits
 from distdiff.encoders.guide import GuideEncoder
 from distdiff.errors import UserError
 from distdiff.keys import build
+from distdiff.option_files.search_path import OURS
 
 
 def trainer_of(config: DictConfig, place: Path) -> ClassifierTrainer:
@@ -50,7 +51,7 @@ def keeping(num_classes: int) -> ImageClassifier:
     return classifier
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "small_resnet", "resnet18", "own"])
+@pytest.mark.parametrize("name", [*OURS.options("classifier"), "own"])
 def test_a_classifier_that_is_read_has_its_weights_and_only_one_of_a_users_own_is_initialised(
     name: str, tmp_path: Path, monkeypatch
 ) -> None:
@@ -61,15 +62,16 @@ def test_a_classifier_that_is_read_has_its_weights_and_only_one_of_a_users_own_i
     save_model(classifier, tmp_path / WEIGHTS)
     drawn = []
     monkeypatch.setattr(nn.init, "kaiming_uniform_", lambda tensor, *_, **__: drawn.append(tensor))
-    read = _read(tmp_path, option, ["a", "b", "c"])
+    read = _read_classifier(tmp_path, option, ["a", "b", "c"])
     assert bool(drawn) == (name == "own")
     assert read.state_dict().keys() == classifier.state_dict().keys()
     for key, value in classifier.state_dict().items():
         assert torch.equal(read.state_dict()[key], value), key
     assert not read.training
     assert name != "own" or torch.equal(read.direction, torch.ones(3))
-    nn.Linear(2, 2)
-    assert drawn  # later networks are initialised
+    monkeypatch.undo()
+    later = nn.init.ones_(torch.full((2,), torch.nan))
+    assert torch.equal(later, torch.ones(2))  # later networks are initialised
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])

@@ -172,7 +172,7 @@ def test_a_sweep_without_values_is_one_line(argument: str) -> None:
         configure_jobs("train", [argument])
 
 
-@pytest.mark.parametrize("flags", [["--experimental-rerun", "x"], ["--shell-completion"]])
-def test_flags_that_do_nothing_here_are_refused(flags: list[str]) -> None:
+@pytest.mark.parametrize("flags", [["--experimental-rerun", "x"], ["--shell-completion"], ["--run", "-m"]])
+def test_flags_that_do_nothing_here_or_contradict_each_other_are_refused(flags: list[str]) -> None:
     with pytest.raises(UserError, match="is not allowed"):
         read_flags(flags)

@@ -1,5 +1,6 @@
 """Composing does not repeat what cannot have changed, and gives what Hydra gives."""
 
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,14 @@ from counting import calls_of
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
+from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from distdiff.commands.configuration import register_configs
 from distdiff.option_files.overrides import parse
-from distdiff.option_files.search_path import JOB_NAME, OURS, HydraLoader, SearchPath
+from distdiff.option_files.search_path import OURS, HydraLoader, SearchPath
 
 READ, CHOOSE = "FileConfigSource.load_config", "create_defaults_list"
 TYPED = ["guidance=direct", "guidance.rho=3", "dataset.per_class=7"]
@@ -23,7 +25,7 @@ TYPED = ["guidance=direct", "guidance.rho=3", "dataset.per_class=7"]
 def composed_by_hydra(command: str, overrides: list[str], mode: RunMode = RunMode.RUN) -> object:
     """What Hydra's own function gives, with a loader that has kept nothing."""
     loader = SearchPath.loader.__wrapped__(OURS)
-    config = loader.load_configuration(command, [*overrides, JOB_NAME], mode, from_shell=False)
+    config = loader.load_configuration(command, overrides, mode, from_shell=False)
     return OmegaConf.to_container(config, resolve=False)
 
 
@@ -40,6 +42,12 @@ def composed_by_hydra(command: str, overrides: list[str], mode: RunMode = RunMod
         ["experiment=published", "dataset=imagefolder", "dataset.root=${paths.output_dir}/images"],
         ["~logger", "hydra.run.dir=here"],
         ["hydra.verbose=true", "seed=5", "hydra.job.env_copy=[HOME]", "hydra/hydra_help=default", "+hydra.env.own=1"],
+        ["hydra.job.config_name=x", "hydra.runtime.version=x", "hydra.job.override_dirname=x", "seed=5"],
+        [
+            "hydra.overrides.task=['seed=3']",
+            "+hydra.runtime.choices.guidance=direct",
+            "hydra.runtime.config_sources=[]",
+        ],
         ["hydra.sweeper.max_batch_size=2", "hydra.sweep.subdir=${hydra.job.override_dirname}", "hydra.mode=MULTIRUN"],
     ],
 )
@@ -85,13 +93,18 @@ def test_hydras_loader_gives_the_jobs_of_a_sweep_as_hydra_does_and_makes_no_list
 
 
 def test_each_configuration_has_its_own_time() -> None:
+    """Of the patterns, also those that Hydra resolves itself while it composes."""
+    typed = ["hydra.run.dir=${now:%Y-%m-%d}/${now:%H-%M-%S}"]
     compose("run", [])
-    names = set()
-    for _ in range(2):
-        config = OURS.compose("run", ["hydra.run.dir=${now:%f}"])  # microseconds
-        names.add(config.hydra.run.dir)
-        assert config.hydra.run.dir in names  # and keeps it
-    assert len(names) == 2
+    OURS.compose("run", typed)
+    times = count()
+    try:
+        OmegaConf.register_new_resolver("now", lambda pattern: str(next(times)), use_cache=True, replace=True)
+        for expected in ("0/1", "2/3"):
+            config = OURS.compose("run", typed)
+            assert config.hydra.run.dir == config.hydra.run.dir == expected
+    finally:
+        setup_globals()  # Hydra's resolver
 
 
 def test_an_override_is_parsed_once() -> None:
@@ -144,6 +157,20 @@ def test_a_configuration_that_is_changed_changes_no_other() -> None:
     changed.guidance.rho, changed.dataset.per_class = 4, 8
     OURS.compose("expand", TYPED).generator.lora.append("added")
     assert OmegaConf.to_container(OURS.compose("expand", TYPED), resolve=False) == untouched
+
+
+def test_options_that_others_name_are_as_they_were_for_the_next_configuration() -> None:
+    """One that a job has changed in place, and one of which a job sets a key."""
+    typed = ["study.methods=[original,randaugment]", "study.rows={}"]
+    first = compose("run", typed).options
+    untouched = OmegaConf.to_container(first, resolve=False)
+    group, (option, *_) = next((group, [*first[group]]) for group in first if first[group] and group != "rows")
+    key = next(key for key, value in first[group][option].items() if isinstance(value, int | float))
+    first[group][option][key] = -1
+    assert OmegaConf.to_container(compose("run", typed).options, resolve=False) == untouched
+    other = compose("run", [*typed, "options.classifier.small_cnn.input_size=48"]).options
+    assert other.classifier.small_cnn.input_size == 48
+    assert OmegaConf.to_container(compose("run", typed).options, resolve=False) == untouched
 
 
 def test_files_of_other_folders_are_read_whenever_they_are_composed(tmp_path: Path) -> None:
