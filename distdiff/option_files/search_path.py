@@ -148,7 +148,7 @@ def composed_from_choices(name: str | None, overrides: Sequence[str], mode: RunM
     Returns None where only Hydra itself can compose: other folders, no command, a key that Hydra sets itself, or a
     mistake, of which Hydra tells.
     """
-    if name is None or any(key in item for item in overrides for key in (SEARCHPATH, *HYDRAS_LAST)):
+    if name is None or any(SEARCHPATH in item or item.lstrip("+~").startswith(HYDRAS_LAST) for item in overrides):
         return None
     with suppress(*COMPOSING_ERRORS):
         parsed = parse(overrides)
