@@ -38,8 +38,32 @@ HEAVY = ["distdiff.study.study", "distdiff.commands.expand", "distdiff.commands.
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
-class Started:
-    """A running command. Its methods are called as those of `subprocess.Popen`.
+class Forked:
+    """A running process that has been forked. Its methods are called as those of `subprocess.Popen`."""
+
+    def __init__(self, process: multiprocessing.Process) -> None:
+        _start(process)
+        self._process = process
+        self.pid: int = process.pid
+        atexit.register(self.kill)  # a failed test may leave it running, and multiprocessing would wait for it
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Started(Forked):
+    """A running command.
 
     If `forks_ranks`, the ranks that it starts are forked too.
     """
@@ -56,21 +80,7 @@ class Started:
         self._command = list(command)
         environment = dict(os.environ if env is None else env)
         given = (self._command[1:], str(cwd), environment, [str(path) for path in self._console], forks_ranks)
-        self._process = CONTEXT.Process(target=_run, args=given)
-        _start(self._process)
-        self.pid: int = self._process.pid
-        atexit.register(self.kill)  # a failed test may leave it running, and multiprocessing would wait for it
-
-    @property
-    def returncode(self) -> int | None:
-        return self._process.exitcode
-
-    def poll(self) -> int | None:
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        super().__init__(CONTEXT.Process(target=_run, args=given))
 
     def kill(self) -> None:
         """Also ends the processes that the command has started."""
@@ -94,20 +104,12 @@ class Started:
         return out, err
 
 
-class Member:
-    """A process that a command starts for itself, as `start_member` returns it. Its methods are those of `subprocess.Popen`."""
+class Member(Forked):
+    """A process that a command starts for itself, as `start_member` returns it."""
 
     def __init__(self, process: multiprocessing.Process, lifeline: int | None) -> None:
-        self._process, self._lifeline = process, lifeline  # which ends the process when it is closed
-        self.pid: int = process.pid
-        atexit.register(self.kill)  # a failed test may leave it running, and multiprocessing would wait for it
-
-    @property
-    def returncode(self) -> int | None:
-        return self._process.exitcode
-
-    def poll(self) -> int | None:
-        return self.returncode
+        super().__init__(process)
+        self._lifeline = lifeline  # a file that ends the process when it is closed
 
     def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
@@ -117,13 +119,6 @@ class Member:
             os.close(self._lifeline)
             self._lifeline = None
         return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
 
 
 def start_member(
@@ -141,10 +136,9 @@ def start_member(
         err = 2 if stderr is None else stderr.fileno()
         variables = {THREADS: str(threads)} | os.environ | environment
         given = (module, list(arguments), dict(variables), [Passed(theirs), Passed(out), Passed(err)], os.getcwd())
-        process = CONTEXT.Process(target=_run_member, args=given)
-        _start(process)
+        member = Member(CONTEXT.Process(target=_run_member, args=given), ours)
     os.close(theirs)
-    return Member(process, ours)
+    return member
 
 
 class Passed:
