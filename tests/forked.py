@@ -195,15 +195,8 @@ def _start(process: multiprocessing.Process) -> None:
 
 
 def _run(typed: list[str], cwd: str, environment: dict[str, str], console: list[str], forks_ranks: bool) -> None:
-    """In the new process: becomes the leader of a process group, and runs the script."""
-    os.setsid()
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(cwd)
-    for number, path in enumerate(console, 1):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        os.dup2(file, number)
-        os.close(file)
+    """In the new process: runs the script, which writes to the files in `console`."""
+    _become(environment, cwd, {1 + n: os.open(path, os.O_WRONLY | os.O_CREAT, 0o600) for n, path in enumerate(console)})
     if forks_ranks:
         # The server that has forked this process is used again. Python would start a second one.
         forkserver._forkserver.ensure_running = lambda: None
@@ -216,14 +209,19 @@ def _run(typed: list[str], cwd: str, environment: dict[str, str], console: list[
 def _run_member(
     module: str, arguments: list[str], environment: dict[str, str], streams: Sequence[int], cwd: str
 ) -> None:
-    """In the new process: as `python -m module arguments` with these standard streams, in a session of its own."""
+    """In the new process: as `python -m module arguments` with these standard streams."""
+    _become(environment, cwd, dict(enumerate(streams)))
+    sys.stdin = open(0)  # multiprocessing has put another file in its place  # noqa: SIM115
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _become(environment: Mapping[str, str], cwd: str, streams: Mapping[int, int]) -> None:
+    """Makes this process the leader of a session, with these variables, this working directory and these open files."""
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
-    sys.stdin = open(0)  # multiprocessing has put another file in its place  # noqa: SIM115
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    for number, file in streams.items():
+        os.dup2(file, number)
+        os.close(file)
